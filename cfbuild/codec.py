@@ -1,0 +1,284 @@
+"""Values to JSON rows and back, JSONL files, atomic writes, digests: the only place that turns values into bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cfbuild.data import (
+    Entity,
+    EntityPrompt,
+    Fact,
+    Paraphrase,
+    Record,
+    Reference,
+    Target,
+    Template,
+)
+from cfbuild.errors import CfbuildError, DataError
+
+Row = dict[str, Any]
+Value = TypeVar("Value")
+
+
+def dump_row(row: Mapping[str, Any]) -> str:
+    """One row as one line of compact JSON, keys in the order given, NaN refused."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def write_atomic(path: Path, chunks: Iterable[str]) -> None:
+    """Write text beside `path`, flush it to the disk, then put it in place: readers see the old file or the new one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(chunks)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows atomically, one a line; return how many."""
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield dump_row(row) + "\n"
+
+    write_atomic(path, lines())
+    return count
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON document atomically."""
+    write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
+    try:
+        stream = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    with stream:
+        try:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, parse_row(line, f"{path}:{number}")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not UTF-8 text (byte {error.start} of a block)") from error
+
+
+def parse_row(line: str, where: str) -> Row:
+    """Parse one JSON object. Raises DataError with `where` for broken JSON, NaN, or another type than an object."""
+    row = parse_json(line, where)
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: got a JSON {type(row).__name__}, expected an object")
+    return row
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse JSON strictly (no NaN or Infinity). Raises DataError with `where`."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: is not JSON ({error})") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
+    """Decode every row of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
+    for number, row in read_rows(path):
+        try:
+            yield decode(row)
+        except (KeyError, TypeError, ValueError, AttributeError, CfbuildError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{path}:{number}: {what}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hex digest of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encode_entity(entity: Entity) -> Row:
+    return {
+        "id": entity.id,
+        "labels": dict(sorted(entity.labels.items())),
+        "aliases": {language: list(names) for language, names in sorted(entity.aliases.items())},
+        "attributes": {relation: list(ids) for relation, ids in sorted(entity.attributes.items())},
+        "sitelinks": entity.sitelinks,
+    }
+
+
+def decode_entity(row: Row) -> Entity:
+    return Entity(
+        id=row["id"],
+        labels=row["labels"],
+        aliases={language: tuple(names) for language, names in row["aliases"].items()},
+        attributes={relation: tuple(ids) for relation, ids in row["attributes"].items()},
+        sitelinks=row["sitelinks"],
+    )
+
+
+def encode_fact(fact: Fact) -> Row:
+    return {
+        "relation_id": fact.relation,
+        "subject_id": fact.subject,
+        "object_id": fact.object,
+        "rank": fact.rank,
+        "start": fact.start,
+        "end": fact.end,
+        "source": fact.source,
+    }
+
+
+def decode_fact(row: Row) -> Fact:
+    return Fact(
+        relation=row["relation_id"],
+        subject=row["subject_id"],
+        object=row["object_id"],
+        rank=row["rank"],
+        start=row["start"],
+        end=row["end"],
+        source=row["source"],
+    )
+
+
+def encode_template(template: Template) -> Row:
+    return {
+        "relation_id": template.relation,
+        "kind": template.kind,
+        "text": template.text,
+        "origin": template.origin,
+    }
+
+
+def decode_template(row: Row) -> Template:
+    return Template(relation=row["relation_id"], kind=row["kind"], text=row["text"], origin=row["origin"])
+
+
+def encode_reference(reference: Reference) -> Row:
+    return {
+        "relation_id": reference.relation,
+        "object_id": reference.object,
+        "entity_id": reference.entity,
+        "name": reference.name,
+        "text": reference.text,
+        "title": reference.title,
+        "revision": reference.revision,
+        "url": reference.url,
+        "licence": reference.licence,
+    }
+
+
+def decode_reference(row: Row) -> Reference:
+    return Reference(
+        relation=row["relation_id"],
+        object=row["object_id"],
+        entity=row["entity_id"],
+        name=row["name"],
+        text=row["text"],
+        title=row["title"],
+        revision=row["revision"],
+        url=row["url"],
+        licence=row["licence"],
+    )
+
+
+def encode_record(record: Record) -> Row:
+    """A record as CounterFact's row, unchanged keys first, everything else under `meta`."""
+    return {
+        "case_id": record.case_id,
+        "pararel_idx": None,
+        "requested_rewrite": {
+            "prompt": record.prompt.text,
+            "relation_id": record.relation,
+            "target_new": {"str": record.target_new.label, "id": record.target_new.id},
+            "target_true": {"str": record.target_true.label, "id": record.target_true.id},
+            "subject": record.subject.label,
+        },
+        "paraphrase_prompts": [paraphrase.text for paraphrase in record.paraphrases],
+        "neighborhood_prompts": [prompt.text for prompt in record.neighborhood],
+        "attribute_prompts": [prompt.text for prompt in record.attribute],
+        "generation_prompts": list(record.generation),
+        "meta": {
+            "subject_id": record.subject.id,
+            "language": record.language,
+            "source": record.source,
+            "template_origin": record.prompt.origin,
+            "paraphrases": [
+                {"prefix": one.prefix, "clean": one.clean, "template": one.template} for one in record.paraphrases
+            ],
+            "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
+            "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
+            "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
+        },
+    }
+
+
+def decode_record(row: Row) -> Record:
+    """A record from a row written by `encode_record`, or from any CounterFact row (which has no `meta`).
+
+    Without `meta` the subject's id, the entities behind prompts and the split of a paraphrase into prefix and clean form
+    are unknown: ids are empty and the whole paraphrase counts as clean.
+    """
+    request = row["requested_rewrite"]
+    meta = row.get("meta") or {}
+    relation = request["relation_id"]
+    return Record(
+        case_id=row["case_id"],
+        relation=relation,
+        prompt=Template(relation, "rewrite", request["prompt"], meta.get("template_origin", "")),
+        subject=Target(meta.get("subject_id", ""), request["subject"]),
+        target_true=_target(request["target_true"]),
+        target_new=_target(request["target_new"]),
+        paraphrases=_paraphrases(row["paraphrase_prompts"], meta.get("paraphrases")),
+        neighborhood=_entity_prompts(row.get("neighborhood_prompts", ()), meta.get("neighborhood")),
+        attribute=_entity_prompts(row.get("attribute_prompts", ()), meta.get("attribute")),
+        generation=tuple(row.get("generation_prompts", ())),
+        language=meta.get("language", "en"),
+        source=meta.get("source", ""),
+        scores=meta.get("scores", {}),
+    )
+
+
+def _target(row: Row) -> Target:
+    return Target(row.get("id", ""), row["str"])
+
+
+def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
+    if details is None:
+        return tuple(Paraphrase("", text, "") for text in texts)
+    return tuple(Paraphrase(one["prefix"], one["clean"], one["template"]) for one in details)
+
+
+def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
+    texts = list(texts)
+    if details is None:
+        return tuple(EntityPrompt(text, "", "") for text in texts)
+    return tuple(
+        EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True)
+    )

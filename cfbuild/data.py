@@ -1,0 +1,191 @@
+"""The values that flow through cfbuild: frozen, hashable where they can be, and free of behaviour beyond validation.
+
+Ids are Wikidata's (`Q42`, `P36`). A label is text in the build's language. Nothing here knows of files or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from cfbuild.errors import DataError, TemplateError
+
+SLOT = "{}"
+ITEM_ID = re.compile(r"Q[1-9]\d*\Z")
+PROPERTY_ID = re.compile(r"P[1-9]\d*\Z")
+
+Measured = Mapping[str, "int | float | str | bool | None"]
+"""What a rule measured, kept beside its decision."""
+
+TemplateKind = Literal["rewrite", "generation"]
+
+
+def item_id(text: str) -> str:
+    """Return `text` if it is an item id such as `Q42`; raise DataError otherwise."""
+    if not ITEM_ID.match(text):
+        raise DataError(f"{text!r} is not an item id; expected Q followed by a number, such as Q42")
+    return text
+
+
+def property_id(text: str) -> str:
+    """Return `text` if it is a property id such as `P36`; raise DataError otherwise."""
+    if not PROPERTY_ID.match(text):
+        raise DataError(f"{text!r} is not a property id; expected P followed by a number, such as P36")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An item: its labels and aliases by language, and the attribute statements that rules need (P31, P21)."""
+
+    id: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sitelinks: int | None = None
+
+    def __post_init__(self) -> None:
+        item_id(self.id)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fact:
+    """One statement (s, r, o). `rank` and the ISO dates `start`/`end` are None where the source does not tell them."""
+
+    relation: str
+    subject: str
+    object: str
+    rank: str | None = None
+    start: str | None = None
+    end: str | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        property_id(self.relation)
+        item_id(self.subject)
+        item_id(self.object)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt with one slot for the subject; the object (kind `rewrite`) or any continuation (`generation`) follows.
+
+    Raises TemplateError unless the text holds exactly one bare `{}`, no other brace, no line break or other control
+    character, and no white space at its ends.
+    """
+
+    relation: str
+    kind: TemplateKind
+    text: str
+    origin: str
+
+    def __post_init__(self) -> None:
+        property_id(self.relation)
+        if self.kind not in ("rewrite", "generation"):
+            raise TemplateError(f"template {self.text!r}: kind {self.kind!r} is neither rewrite nor generation")
+        if self.text.count(SLOT) != 1 or set("{}") & set(self.text.replace(SLOT, "")):
+            raise TemplateError(f"template {self.text!r} must hold exactly one {SLOT} and no other brace")
+        if self.text != self.text.strip() or not self.text.isprintable():
+            raise TemplateError(f"template {self.text!r} has white space at an end, or a control character")
+
+    @property
+    def id(self) -> str:
+        """A stable name: the relation and a digest of kind and text."""
+        digest = hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:10]
+        return f"{self.relation}-{digest}"
+
+    def fill(self, subject: str) -> str:
+        """Put `subject` into the slot, by plain replacement."""
+        return self.text.replace(SLOT, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A text about an entity for which (entity, relation, object) holds: what generations are compared with (RS)."""
+
+    relation: str
+    object: str
+    entity: str
+    name: str
+    text: str
+    title: str | None = None
+    revision: int | None = None
+    url: str | None = None
+    licence: str = "CC0-1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An object as the record names it."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPrompt:
+    """A filled template about another entity than the record's subject."""
+
+    text: str
+    entity: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paraphrase:
+    """A paraphrase prompt: an unrelated `prefix` sentence (maybe empty) and the clean form."""
+
+    prefix: str
+    clean: str
+    template: str
+
+    @property
+    def text(self) -> str:
+        """What the record prints: prefix, one space, clean form; or the clean form alone."""
+        return f"{self.prefix} {self.clean}" if self.prefix else self.clean
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it."""
+
+    case_id: int
+    relation: str
+    prompt: Template
+    subject: Target
+    target_true: Target
+    target_new: Target
+    paraphrases: tuple[Paraphrase, ...]
+    neighborhood: tuple[EntityPrompt, ...]
+    attribute: tuple[EntityPrompt, ...]
+    generation: tuple[str, ...]
+    language: str = "en"
+    source: str = ""
+    scores: Mapping[str, Measured] = field(default_factory=dict)
+
+    @property
+    def rewrite(self) -> str:
+        """The rewrite prompt with its subject in place."""
+        return self.prompt.fill(self.subject.label)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a rule says of a candidate: kept or not, by which rule, and what it measured."""
+
+    kept: bool
+    rule: str
+    measured: Measured = field(default_factory=dict)
+
+
+class Progress(Protocol):
+    """How long work tells what it is doing: `done` of `total` (None where unknown) units of `task`."""
+
+    def __call__(self, task: str, done: int, total: int | None) -> None: ...
+
+
+def silent(task: str, done: int, total: int | None) -> None:
+    """A Progress that tells nobody."""

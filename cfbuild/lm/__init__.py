@@ -1,0 +1,1 @@
+"""Language models: loading, batched scoring, seeded sampling, and edits overlaid on a forward pass."""

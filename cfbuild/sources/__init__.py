@@ -1,0 +1,1 @@
+"""Where facts come from: SPARQL endpoints, ParaRel, the bundled snapshot."""

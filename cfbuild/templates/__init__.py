@@ -1,0 +1,1 @@
+"""Prompt templates: the bundled ones, ParaRel's, and their grammar."""
