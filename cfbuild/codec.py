@@ -39,7 +39,7 @@ def write_atomic(path: Path, chunks: Iterable[str]) -> None:
             stream.writelines(chunks)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -242,8 +242,8 @@ def encode_record(record: Record) -> Row:
 def decode_record(row: Row) -> Record:
     """A record from a row written by `encode_record`, or from any CounterFact row (which has no `meta`).
 
-    Without `meta` the subject's id, the entities behind prompts and the split of a paraphrase into prefix and clean form
-    are unknown: ids are empty and the whole paraphrase counts as clean.
+    Without `meta` the subject's id, the entities behind prompts and the split of a paraphrase into prefix and clean
+    form are unknown: ids are empty and the whole paraphrase counts as clean.
     """
     request = row["requested_rewrite"]
     meta = row.get("meta") or {}
@@ -279,6 +279,4 @@ def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tupl
     texts = list(texts)
     if details is None:
         return tuple(EntityPrompt(text, "", "") for text in texts)
-    return tuple(
-        EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True)
-    )
+    return tuple(EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True))

@@ -1,8 +1,8 @@
 """The build folder: where files lie, what made them, and whether a verb starts, resumes, or has nothing left to do.
 
 Every verb calls `begin` with everything that affects its bytes (options, seed, digests of input files), works into
-`progress/VERB/`, puts its output files in place, and calls `finish`. What `begin` was given is kept, so a run with other
-settings on unfinished or finished work is refused with the difference instead of mixing two builds.
+`progress/VERB/`, puts its output files in place, and calls `finish`. What `begin` was given is kept, so a run with
+other settings on unfinished or finished work is refused with the difference instead of mixing two builds.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class BuildFolder:
             except OSError as error:
                 stream.seek(0)
                 holder = stream.read().strip() or "another process"
-                raise BuildStateError(f"{self.root} is in use by {holder}; wait for it or choose another --build") from error
+                raise BuildStateError(
+                    f"{self.root} is in use by {holder}; wait for it or choose another --build"
+                ) from error
             stream.truncate(0)
             stream.write(f"cfbuild {verb}, process {os.getpid()}")
             stream.flush()
@@ -95,9 +97,7 @@ class BuildFolder:
             write_json(note, dict(config))
         return True
 
-    def finish(
-        self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], facts: Mapping[str, Any]
-    ) -> None:
+    def finish(self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], facts: Mapping[str, Any]) -> None:
         """Enter `verb` into the manifest: its config, its files (name -> rows) with digests, and what it counted."""
         manifest = self.manifest()
         manifest["cfbuild"] = __version__
