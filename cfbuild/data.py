@@ -181,6 +181,36 @@ class Decision:
     measured: Measured = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a model filter judges: one rewrite with its true object, and the false objects in the order they are tried.
+
+    `pool` is every object of the relation that has a label: what o* is ranked among. Candidates of one relation share
+    one pool object, so it can be prepared once.
+    """
+
+    case_id: int
+    relation: str
+    rewrite: str
+    target_true: Target
+    draws: tuple[Target, ...]
+    pool: tuple[Target, ...]
+    neighborhood: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A model filter's answer for one candidate.
+
+    `chosen` is the first draw that passes, or None with the reason of the last one in `decision`. `scores` goes into
+    the record's `meta.scores` under the model's name; it says how many draws were looked at as `attempts`.
+    """
+
+    chosen: Target | None
+    decision: Decision
+    scores: Measured = field(default_factory=dict)
+
+
 class Progress(Protocol):
     """How long work tells what it is doing: `done` of `total` (None where unknown) units of `task`."""
 
