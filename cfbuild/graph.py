@@ -8,6 +8,9 @@ from types import MappingProxyType
 
 from cfbuild.data import Entity, Fact
 
+SHORT_NAME = 3
+"""Names up to this many characters are matched with their letter case: the longest country and language codes."""
+
 
 class FactGraph:
     """Facts by (subject, relation) and by (relation, object), with the entities' labels in one language.
@@ -66,6 +69,33 @@ class FactGraph:
             return ()
         label = entity.labels.get(self.language)
         return ((label,) if label else ()) + entity.aliases.get(self.language, ())
+
+
+def find_name(text: str, names: Iterable[str]) -> str | None:
+    """The first of `names` that `text` holds as whole words, or None; letter case is ignored.
+
+    Names of up to three letters must agree in case too, and are ignored where they are all lower case: those are codes
+    ("de" for German), which would be found in half of all texts. Whole words are told by letters and digits at the
+    edges, so in scripts without spaces only names that stand alone are found.
+    """
+    folded = text.casefold()
+    for name in names:
+        short = len(name) <= SHORT_NAME
+        if not name.strip() or (short and name.isascii() and name.islower()):
+            continue
+        if _holds_word(text, name) if short else _holds_word(folded, name.casefold()):
+            return name
+    return None
+
+
+def _holds_word(text: str, word: str) -> bool:
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        start = text.find(word, start + 1)
+    return False
 
 
 def _identity(fact: Fact) -> tuple[int, int, int, str]:
