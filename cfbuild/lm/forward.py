@@ -1,0 +1,164 @@
+"""One pass over a padded batch, kept so that the layers from some layer on can be run again.
+
+The model itself runs once; hooks keep the arguments it called each layer with (mask, rotary embeddings, cache). Running
+those layers again with the same arguments needs no knowledge of any family's call signature, and repeats no layer below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfbuild.lm.model import Ids, LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded rows. ids, positions: [batch, width]; mask: additive [batch, 1, width, past + width], or None for causal.
+
+    None is right only where padding follows the tokens: causal attention never looks at it.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor | None
+
+
+class FrozenPast:
+    """Keys and values of earlier tokens, read by every pass and changed by none.
+
+    `layers[i]` is (keys, values), each [batch, heads, past, d_head]. A layer that asks to append gets both joined and
+    nothing is kept, so the same past serves every step of an optimisation.
+    """
+
+    is_compileable = False
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self.layers = tuple(layers)
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What attention of layer `layer_idx` sees: the past, then `keys` and `values`."""
+        past_keys, past_values = self.layers[layer_idx]
+        return torch.cat((past_keys, keys), dim=-2), torch.cat((past_values, values), dim=-2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens the past holds."""
+        return self.layers[layer_idx][0].shape[-2]
+
+    def select(self, rows: Tensor) -> FrozenPast:
+        """The past of some rows."""
+        return FrozenPast([(keys[rows], values[rows]) for keys, values in self.layers])
+
+
+class _RecordedPast(FrozenPast):
+    """A past that starts empty and keeps what each layer hands over."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__(())
+        self.kept: list[Any] = [None] * depth
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        self.kept[layer_idx] = (keys, values)
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A finished pass. hidden: [batch, width, d_model] after the last norm; below: the input of layer `start`."""
+
+    hidden: Tensor
+    below: Tensor
+    start: int
+    calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+
+
+def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask [batch, width, past + width] as what attention adds: 0 where visible, the lowest number elsewhere."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Rows of ids to one tensor and its boolean mask of real tokens, both [batch, width]. The filler is token 0."""
+    width = max(map(len, rows))
+    filled = [((0,) * (width - len(row)) + row) if left else (row + (0,) * (width - len(row))) for row in rows]
+    lengths = torch.tensor([len(row) for row in rows], device=lm.device)
+    columns = torch.arange(width, device=lm.device)
+    real = columns >= width - lengths[:, None] if left else columns < lengths[:, None]
+    return torch.tensor(filled, device=lm.device), real
+
+
+def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
+    """Finished hidden states of a batch: [batch, width, d_model]."""
+    output = lm.base(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        past_key_values=past,
+        use_cache=past is not None,
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | None = None) -> Trace:
+    """Run a batch and keep what `replay` needs to run the layers from `start` on again."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    inputs: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kwargs = dict(kwargs)
+        hidden = args[0] if args else kwargs.pop("hidden_states")
+        if not inputs:
+            inputs.append(hidden)
+        calls.append((args[1:], kwargs))
+
+    with ExitStack() as hooks:
+        for layer in list(lm.layers)[start:]:
+            hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        hidden = run(lm, batch, past=past)
+    return Trace(hidden, inputs[0], start, tuple(calls))
+
+
+def replay(lm: LanguageModel, traced: Trace) -> Tensor:
+    """Run the layers from `traced.start` on again, hooks that are set now included; finished hidden states."""
+    hidden = traced.below
+    for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
+        output = layer(hidden, *args, **kwargs)
+        hidden = output[0] if isinstance(output, tuple) else output
+    return lm.finish(hidden)
+
+
+def remember(lm: LanguageModel, batch: Batch) -> FrozenPast:
+    """Run a batch for the keys and values of its tokens."""
+    past = _RecordedPast(len(lm.layers))
+    run(lm, batch, past=past)
+    return FrozenPast(past.kept)
+
+
+@contextmanager
+def projection_input(lm: LanguageModel, layer: int, see: Callable[[Tensor], None]) -> Iterator[None]:
+    """While open, call `see` with each input of the layer's value projection: [batch, width, d_in]."""
+    handle = lm.projection(layer).register_forward_pre_hook(lambda _, args: see(args[0]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def projection_output(lm: LanguageModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """While open, replace each output of the layer's value projection by `change(input, output)`."""
+    handle = lm.projection(layer).register_forward_hook(lambda _, args, output: change(args[0], output))
+    try:
+        yield
+    finally:
+        handle.remove()

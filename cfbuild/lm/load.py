@@ -1,0 +1,206 @@
+"""Finding and loading a model: a preset, a local folder, a GGUF file or a Hub id.
+
+Weights come from safetensors or GGUF only and no code of a repository is run. The device is chosen here, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cfbuild.codec import sha256_file
+from cfbuild.errors import ConfigError, ModelError
+from cfbuild.lm.families import PRESETS, family_of
+from cfbuild.lm.model import LanguageModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+SHARE_OF_DEVICE_FOR_FLOAT32 = 0.6
+"""`auto` takes float32 on an accelerator only if the weights then fill at most this share of its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model is: `location` is a folder or Hub id; `preset` its short name if it has one."""
+
+    location: str
+    revision: str | None
+    preset: str | None
+    gguf: Path | None = None
+
+
+def load(
+    name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, offline: bool = False
+) -> LanguageModel:
+    """Load a causal language model for scoring and editing.
+
+    `name` is a preset, a folder, a `.gguf` file or a Hub id. Raises ConfigError for a device or dtype that does not
+    exist, ModelError for anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
+    """
+    where = choose_device(device)
+    source = find(name, revision)
+    if source.gguf is not None:
+        folder = convert_gguf(source.gguf)
+        return _load_folder(str(folder), source, where, dtype, f"gguf:{sha256_file(source.gguf)[:16]}", offline=True)
+    local = Path(source.location)
+    identity = f"folder:{_digest_folder(local)}" if local.is_dir() else None
+    return _load_folder(source.location, source, where, dtype, identity, offline=offline or local.is_dir())
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the accelerator if there is one, else the CPU. Raises ConfigError for a device that is not there."""
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {device}: not usable here ({str(error).splitlines()[0]}); try auto") from error
+    return chosen
+
+
+def find(name: str, revision: str | None = None) -> Source:
+    """Resolve a model name without loading it. Raises ModelError for a path that is not there."""
+    preset = PRESETS.get(name)
+    if preset is not None:
+        embedded = _embedded_file(preset.embedded_distribution) if preset.embedded_distribution else None
+        return Source(preset.hub_id, revision, name, embedded)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return Source(str(path), None, None, path)
+    if path.is_dir():
+        return Source(str(path), None, None)
+    if path.suffix == ".gguf" or name.startswith((".", "/", "~")):
+        raise ModelError(f"--model {name}: no such file or folder")
+    return Source(name, revision, None)
+
+
+def _embedded_file(distribution: str) -> Path | None:
+    """The GGUF file inside an installed wheel, found without importing the package; None if it is not installed."""
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    paths = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
+    return next((path for path in paths if path.is_file()), None)
+
+
+def cache_folder() -> Path:
+    """Where converted models and covariances are kept: `$CFBUILD_CACHE`, else cfbuild under the user's cache folder."""
+    own = os.environ.get("CFBUILD_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfbuild"
+    return Path(own) if own else base
+
+
+def convert_gguf(file: Path) -> Path:
+    """Turn a GGUF file into a float32 safetensors folder in the cache, once; return the folder.
+
+    The cache key is the digest of the file, so two models of one name never meet. Raises ModelError naming the file if
+    it cannot be read.
+    """
+    folder = cache_folder() / "models" / sha256_file(file)[:32]
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".convert-"))
+    try:
+        _write_converted(file, staging)
+        try:
+            staging.rename(folder)
+        except OSError:  # another process was first; its conversion of the same bytes is as good
+            if not (folder / "config.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _write_converted(file: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        quantized = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    except Exception as error:
+        raise ModelError(f"{file}: is not a GGUF model that can be read ({_first_line(error)})") from error
+    # transformers will not save a model that it marked as quantized, so its weights move into a plain one.
+    config = type(quantized.config).from_dict(
+        {key: value for key, value in quantized.config.to_dict().items() if key != "quantization_config"}
+    )
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(quantized.state_dict(), assign=True)
+    plain.tie_weights()
+    plain.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def _load_folder(
+    location: str, source: Source, device: torch.device, dtype: str, identity: str | None, *, offline: bool
+) -> LanguageModel:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    trusted: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False, "local_files_only": offline}
+    try:
+        config = AutoConfig.from_pretrained(location, **trusted)
+        family = family_of(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(location, **trusted)
+        model = AutoModelForCausalLM.from_pretrained(
+            location, config=config, dtype=_choose_dtype(dtype, config, device), use_safetensors=True, **trusted
+        )
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{location}: cannot be loaded ({_first_line(error)}); expected a preset ({', '.join(PRESETS)}), a folder "
+            "or Hub repository with safetensors weights, or a .gguf file"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{location}: its tokenizer has no fast version, which finding the subject's tokens needs")
+    revision = identity or getattr(config, "_commit_hash", None) or "unknown"
+    model.requires_grad_(False)
+    return LanguageModel(
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        family=family,
+        name=source.preset or location,
+        preset=source.preset,
+        revision=revision,
+    )
+
+
+def _choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:
+    if dtype != "auto":
+        if dtype not in DTYPES:
+            raise ConfigError(f"--dtype {dtype}: expected auto or one of {', '.join(DTYPES)}")
+        return DTYPES[dtype]
+    if device.type == "cpu":
+        return torch.float32
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        size = 4 * sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+    free, _ = torch.accelerator.get_memory_info(device) if hasattr(torch.accelerator, "get_memory_info") else (0, 0)
+    return torch.float32 if size <= SHARE_OF_DEVICE_FOR_FLOAT32 * free else torch.bfloat16
+
+
+def _digest_folder(folder: Path) -> str:
+    """Digest of what decides a local model's behaviour: configuration, tokenizer and weights."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".json", ".model"):
+            digest.update(f"{file.name} {sha256_file(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

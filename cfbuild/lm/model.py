@@ -1,0 +1,117 @@
+"""A loaded language model: its parts by role, and text to token ids the way the metrics need it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfbuild.data import SLOT
+from cfbuild.errors import ModelError
+from cfbuild.lm.families import Family
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A causal language model with frozen weights. `revision` names the exact weights, for signatures and caches."""
+
+    model: Any
+    tokenizer: Any
+    family: Family
+    name: str
+    preset: str | None
+    revision: str
+
+    @functools.cached_property
+    def base(self) -> nn.Module:
+        """The stack without the output head: its last hidden state has the final norm applied."""
+        base: nn.Module = attrgetter(self.family.base)(self.model)
+        return base
+
+    @functools.cached_property
+    def layers(self) -> nn.ModuleList:
+        """The layers, bottom first."""
+        layers: nn.ModuleList = attrgetter(self.family.layers)(self.base)
+        return layers
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; every tensor of a computation is made there."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' number format."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    def projection(self, layer: int) -> nn.Module:
+        """W: the second matrix of the MLP of `layer`, whose input is the key and whose output is the value."""
+        module: nn.Module = attrgetter(self.family.value_projection)(self.layers[layer])
+        return module
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Apply what follows the last layer. hidden: [..., d_model] -> [..., d_model]."""
+        for name in self.family.after_layers:
+            module = getattr(self.base, name, None)
+            if module is not None:
+                hidden = module(hidden)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Finished hidden states to float32 logits. hidden: [n, d_model] -> [n, vocabulary]."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden).float()
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+    @functools.cached_property
+    def leading_ids(self) -> Ids:
+        """The beginning-of-sequence token if this tokenizer puts one before a text, else nothing."""
+        bos = self.tokenizer.bos_token_id
+        return (bos,) if bos is not None and bos in self.tokenizer("")["input_ids"] else ()
+
+    def encode(self, text: str) -> Ids:
+        """A text's tokens, with the leading token."""
+        return self.leading_ids + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def continuation(self, text: str) -> Ids:
+        """The tokens of `text` where it continues a prompt after one space. Raises ModelError if there are none."""
+        ids = self._continuations(text)
+        if not ids:
+            raise ModelError(f"{text!r} has no tokens in the vocabulary of {self.name}")
+        return ids
+
+    @functools.cached_property
+    def _continuations(self) -> Any:
+        # The anchor makes the space an inner one: some tokenizers put a space of their own before a text.
+        anchor = "is"
+        anchor_ids = tuple(self.tokenizer(anchor, add_special_tokens=False)["input_ids"])
+
+        def continuation(text: str) -> Ids:
+            ids = tuple(self.tokenizer(f"{anchor} {text}", add_special_tokens=False)["input_ids"])
+            if ids[: len(anchor_ids)] == anchor_ids:
+                return ids[len(anchor_ids) :]
+            return tuple(self.tokenizer(f" {text}", add_special_tokens=False)["input_ids"])
+
+        return functools.lru_cache(maxsize=1 << 16)(continuation)
+
+    def encode_subject(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int]:
+        """Tokens of `prefix` + `prompt` with `subject` in its slot, and the index of the subject's last token.
+
+        Raises ModelError if the subject's last character is in no token.
+        """
+        before = prefix + prompt[: prompt.index(SLOT)] + subject
+        text = before + prompt[prompt.index(SLOT) + len(SLOT) :]
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        last = len(before.rstrip()) - 1
+        for index, (start, end) in reversed(list(enumerate(encoded["offset_mapping"]))):
+            if start <= last < end:
+                return self.leading_ids + tuple(encoded["input_ids"]), index + len(self.leading_ids)
+        raise ModelError(f"the subject {subject!r} has no token in {text!r}")
