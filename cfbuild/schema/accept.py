@@ -1,0 +1,98 @@
+"""A quick first look at rows: closures compiled from a schema, about fifty times as fast as jsonschema's validator.
+
+It only ever answers "certainly valid": anything else, be it wrong or merely unusual, goes to jsonschema, which decides
+and explains. It knows the keywords that the record schema uses and refuses to compile any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Accept = Callable[[Any], bool]
+
+ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "title", "description"})
+OBJECT = frozenset({"required", "properties", "additionalProperties"})
+TYPES: Mapping[str, type] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "null": type(None),
+    "array": list,
+    "object": dict,
+}
+
+
+def compile_accept(schema: Mapping[str, Any]) -> Accept:
+    """A function that says True only of values that `schema` (without references) allows.
+
+    Raises ValueError for a keyword that is not known here.
+    """
+    checks: list[Accept] = []
+    for keyword in schema:
+        if keyword in KEYWORDS:
+            checks.append(KEYWORDS[keyword](schema[keyword], schema))
+        elif keyword not in ANNOTATIONS | OBJECT | {"then", "else"}:
+            raise ValueError(f"cannot compile the schema keyword {keyword!r}; add it to KEYWORDS")
+    if OBJECT & schema.keys():
+        checks.append(_object(schema))
+    if len(checks) == 1:
+        return checks[0]
+    return lambda value: all(check(value) for check in checks)
+
+
+def _type(names: str | list[str], schema: Mapping[str, Any]) -> Accept:
+    wanted = [names] if isinstance(names, str) else names
+    types = {TYPES[name] for name in wanted} | ({int} if "number" in wanted else set())
+    return lambda value: type(value) in types
+
+
+def _pattern(pattern: str, schema: Mapping[str, Any]) -> Accept:
+    search = re.compile(pattern).search
+    return lambda value: type(value) is not str or search(value) is not None
+
+
+def _minimum(least: int, schema: Mapping[str, Any]) -> Accept:
+    return lambda value: type(value) is not int or value >= least
+
+
+def _min_items(least: int, schema: Mapping[str, Any]) -> Accept:
+    return lambda value: type(value) is not list or len(value) >= least
+
+
+def _items(items: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
+    accept = compile_accept(items)
+    return lambda value: type(value) is not list or all(map(accept, value))
+
+
+def _if(condition: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
+    holds = compile_accept(condition)
+    then, otherwise = compile_accept(schema.get("then", {})), compile_accept(schema.get("else", {}))
+    # `holds` may say False of what the condition allows; so both branches have to accept where it says False.
+    return lambda value: then(value) if holds(value) else otherwise(value) and then(value)
+
+
+def _object(schema: Mapping[str, Any]) -> Accept:
+    required = frozenset(schema.get("required", ()))
+    properties = {name: compile_accept(part) for name, part in schema.get("properties", {}).items()}
+    extra = schema.get("additionalProperties", True)
+    other: Accept = compile_accept(extra) if isinstance(extra, Mapping) else lambda value: bool(extra)
+
+    def accept(value: Any) -> bool:
+        if type(value) is not dict:
+            return True
+        return required <= value.keys() and all(properties.get(name, other)(part) for name, part in value.items())
+
+    return accept
+
+
+KEYWORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], Accept]] = {
+    "type": _type,
+    "pattern": _pattern,
+    "minimum": _minimum,
+    "minItems": _min_items,
+    "items": _items,
+    "if": _if,
+}
