@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -70,7 +70,7 @@ def row_faults(row: Any, name: str = "record") -> list[Fault]:
     """What the schema `name` finds wrong with one row, and for a record what the semantic rules find."""
     schema_finds = [] if _accept(name)(row) else _explain(row, name)
     semantics_find = semantic_faults(row) if name == "record" and isinstance(row, dict) else ()
-    return [*schema_finds, *semantics_find, *_encoding(row)]
+    return [*schema_finds, *semantics_find, *_writable(row)]
 
 
 def _faults(located: Located) -> list[Fault]:
@@ -91,12 +91,15 @@ def _duplicate_id(case_id: int | None, line: int, first_line: dict[int, int]) ->
     first_line.setdefault(case_id, line)
 
 
-def _encoding(row: Any) -> Iterator[Fault]:
+def _writable(row: Any) -> Iterator[Fault]:
+    """What was read can be written again: a number that became infinite or half a character cannot."""
     try:
         dump_row(row).encode()
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 20) : error.start].lstrip('"')
         yield Fault("", "encoding", f"a lone surrogate or a byte that is not UTF-8 after {show(near)}", "UTF-8 text")
+    except (ValueError, RecursionError) as error:
+        yield Fault("", "json", str(error), "finite numbers, and nesting of a reasonable depth")
 
 
 @cache
@@ -132,17 +135,18 @@ def _explain(row: Any, name: str) -> list[Fault]:
 
 def _to_faults(error: ValidationError) -> Iterator[Fault]:
     path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.absolute_path)
-    rule, value = str(error.validator), error.validator_value
+    rule, value, schema = str(error.validator), cast(Any, error.validator_value), cast(Any, error.schema)
+    instance = cast(Any, error.instance)
     if rule == "required":
         for key in value:
-            if key not in error.instance:
-                yield Fault(f"{path}/{key}", rule, "nothing", _described(error.schema["properties"][key], "a value"))
+            if key not in instance:
+                yield Fault(f"{path}/{key}", rule, "nothing", _described(schema["properties"][key], "a value"))
     elif rule == "additionalProperties" and value is False:
-        for key in error.instance:
-            if key not in error.schema["properties"]:
-                yield Fault(f"{path}/{key}", rule, show(error.instance[key]), "no such key")
+        for key in instance:
+            if key not in schema["properties"]:
+                yield Fault(f"{path}/{key}", rule, show(instance[key]), "no such key")
     else:
-        yield Fault(path, rule, show(error.instance), _described(error.schema, _expected(rule, value)))
+        yield Fault(path, rule, show(instance), _described(schema, _expected(rule, value)))
 
 
 def _expected(rule: str, value: Any) -> str:

@@ -67,6 +67,15 @@ def _items(items: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
     return lambda value: type(value) is not list or all(map(accept, value))
 
 
+def _enum(values: list[Any], schema: Mapping[str, Any]) -> Accept:
+    return lambda value: type(value) is str and value in values
+
+
+def _property_names(names: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
+    accept = compile_accept(names)
+    return lambda value: type(value) is not dict or all(map(accept, value))
+
+
 def _if(condition: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
     holds = compile_accept(condition)
     then, otherwise = compile_accept(schema.get("then", {})), compile_accept(schema.get("else", {}))
@@ -94,5 +103,7 @@ KEYWORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], Accept]] = {
     "minimum": _minimum,
     "minItems": _min_items,
     "items": _items,
+    "enum": _enum,
+    "propertyNames": _property_names,
     "if": _if,
 }

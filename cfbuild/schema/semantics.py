@@ -69,9 +69,8 @@ def _duplicate_prompt(row: Row) -> Iterator[Fault]:
         first: dict[str, int] = {}
         for place, text in _texts(row, key):
             if text in first:
-                yield Fault(
-                    f"/{key}/{place}", "duplicate-prompt", show(text), f"another prompt than number {first[text]}"
-                )
+                expected = f"another prompt than number {first[text]}"
+                yield Fault(f"/{key}/{place}", "duplicate-prompt", show(text), expected)
             first.setdefault(text, place)
 
 

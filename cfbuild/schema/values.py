@@ -50,6 +50,6 @@ class Violation:
 
 
 def show(value: Any) -> str:
-    """A value as JSON, cut to a readable length."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """A value as JSON that any terminal takes, cut to a readable length."""
+    text = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
