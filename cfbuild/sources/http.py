@@ -1,0 +1,350 @@
+"""HTTP, politely: the only file that imports requests.
+
+A `Client` sends one request at a time, names itself and its user's contact, waits when told to, and hands out a body
+only if it arrived whole and the caller's check accepts it. Everything else is an error, never an empty answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Literal, TypeVar
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import requests
+
+from cfbuild import __version__
+from cfbuild.errors import ConfigError, DataError, SourceError
+
+Value = TypeVar("Value")
+
+ATTEMPTS = 5
+FIRST_BACKOFF_S = 2.0
+BACKOFF_CAP_S = 60.0
+RETRY_AFTER_CAP_S = 600.0
+"""Longer waits than this are not slept through: the run stops, says until when, and resumes when started again."""
+TIMEOUT_S = 75.0
+"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
+BODY_PATIENCE = 8
+"""A body may take this many timeouts in all: a server that sends a byte a minute is given up."""
+MAX_BYTES = 96 * 2**20
+ERROR_BYTES = 2048
+REDIRECTS = 3
+CHUNK_BYTES = 1 << 16
+
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+HEAVY = frozenset({500, 504})
+"""Statuses with which query services report that a query took too long."""
+
+_CONTACT = re.compile(r"[!-~][ -~]{1,198}[!-~]\Z")
+_log = logging.getLogger(__name__)
+
+
+class HeavyAnswerError(SourceError):
+    """The server did not manage, or broke off, this one answer: a smaller question may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked: everything that can change the answer, and the content types that an answer may have."""
+
+    method: Literal["GET", "POST"]
+    url: str
+    types: tuple[str, ...]
+    form: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """sha256 of all that affects the answer; the user's name and password in the URL do not."""
+        parts = [self.method, _without_user(self.url), list(self.types), [list(pair) for pair in self.form]]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def checked_url(url: str) -> str:
+    """Return `url` if it is an http(s) URL with a host. Raises ConfigError otherwise."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{redact(url)!r} is not a URL ({error})") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.fragment:
+        raise ConfigError(f"{redact(url)!r} is not usable; expected an http or https URL with a host and no #fragment")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ConfigError(f"{redact(url)!r} holds white space or a control character")
+    return url
+
+
+def redact(url: str) -> str:
+    """`url` fit for messages and files: no user, no password, and a digest in place of the query string."""
+    try:
+        parts = urlsplit(_without_user(url))
+    except ValueError:
+        return "(a malformed URL)"
+    digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, f"sha256-{digest}" if parts.query else "", ""))
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, parts.fragment))
+
+
+def is_public(url: str) -> bool:
+    """Whether the URL's host is someone else's service: any name with a dot, any address that is not private."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." in host.rstrip(".")
+
+
+def require_contact(url: str, contact: str | None) -> None:
+    """Raise ConfigError unless `contact` is fit for the User-Agent, or is absent and `url` is no public service."""
+    if contact is None or not contact.strip():
+        if is_public(url):
+            raise ConfigError(
+                f"{redact(url)} is a public service, which asks to be told who is asking; "
+                "give an e-mail address or a web page with --contact or in CFBUILD_CONTACT"
+            )
+    elif not _CONTACT.match(contact) or not ("@" in contact or "://" in contact) or set("()") & set(contact):
+        raise ConfigError(f"contact {contact!r}: expected an e-mail address or a URL, in printable ASCII")
+
+
+def user_agent(contact: str | None) -> str:
+    """The User-Agent: cfbuild's version, the contact if there is one, and the library (Wikimedia's policy)."""
+    named = f" ({contact})" if contact else ""
+    return f"cfbuild/{__version__}{named} python-requests/{requests.__version__}"
+
+
+@dataclass(slots=True, eq=False)
+class _FaultError(Exception):
+    """One failed try that may be repeated."""
+
+    reason: str
+    heavy: bool = False
+    retry_after_s: float | None = None
+
+
+class Client:
+    """Sends requests one after the other. `sleep` and `clock` (seconds since 1970) are there for tests."""
+
+    def __init__(
+        self,
+        contact: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        attempts: int = ATTEMPTS,
+        max_bytes: int = MAX_BYTES,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.contact = contact.strip() if contact else None
+        self.timeout_s = timeout_s
+        self.attempts = attempts
+        self.max_bytes = max_bytes
+        self.sent = 0
+        self.waited_s = 0.0
+        self._sleep = sleep
+        self._clock = clock
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = user_agent(self.contact)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def now(self) -> str:
+        """The time as an ISO date with seconds, UTC."""
+        return datetime.fromtimestamp(int(self._clock()), timezone.utc).isoformat()
+
+    def answer(
+        self, request: Request, check: Callable[[bytes], Value], attempts: int | None = None
+    ) -> tuple[bytes, Value]:
+        """Send `request` until a whole answer comes that `check` accepts; return its body and what `check` made of it.
+
+        `check` raises DataError for a body that is broken. Raises ConfigError before anything is sent to a public
+        service without a contact, HeavyAnswerError if the last of `attempts` tries broke off or took too long, and
+        SourceError for every other failure.
+        """
+        checked_url(request.url)
+        require_contact(request.url, self.contact)
+        tries = attempts or self.attempts
+        for number in range(1, tries + 1):
+            try:
+                body = self._once(request)
+                return body, _checked(check, body)
+            except _FaultError as fault:
+                if number == tries:
+                    kind = HeavyAnswerError if fault.heavy else SourceError
+                    raise kind(_failure(request, fault.reason, number)) from fault
+                self._wait(request, fault, number)
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    def _wait(self, request: Request, fault: _FaultError, number: int) -> None:
+        asked_s = fault.retry_after_s or 0.0
+        if asked_s > RETRY_AFTER_CAP_S:
+            until = datetime.fromtimestamp(int(self._clock() + asked_s), timezone.utc).isoformat()
+            raise SourceError(
+                f"{redact(request.url)}: {fault.reason}, and asks to wait {asked_s:.0f} s, longer than the "
+                f"{RETRY_AFTER_CAP_S:.0f} s that cfbuild sleeps. What was fetched is kept; run the same command again "
+                f"after {until}"
+            )
+        wait_s = max(asked_s, min(FIRST_BACKOFF_S * 2 ** (number - 1), BACKOFF_CAP_S))
+        told = " as the server asks" if asked_s >= wait_s else ""
+        _log.warning("%s: %s; trying again in %.0f s%s", redact(request.url), fault.reason, wait_s, told)
+        self.waited_s += wait_s
+        self._sleep(wait_s)
+
+    def _once(self, request: Request) -> bytes:
+        url = request.url
+        for _ in range(REDIRECTS + 1):
+            try:
+                with self._send(request, url) as response:
+                    if not response.is_redirect:
+                        return self._read(request, response)
+                    url = _redirected(request, url, response)
+            except requests.RequestException as error:
+                heavy = isinstance(error, (requests.ReadTimeout, requests.exceptions.ChunkedEncodingError))
+                raise _FaultError(_reason(error), heavy=heavy) from None
+        raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
+
+    def _send(self, request: Request, url: str) -> requests.Response:
+        self.sent += 1
+        return self._session.request(
+            request.method,
+            url,
+            data=dict(request.form) or None,
+            headers={"Accept": ", ".join(request.types)},
+            timeout=(min(self.timeout_s, 20.0), self.timeout_s),
+            allow_redirects=False,
+            stream=True,
+        )
+
+    def _read(self, request: Request, response: requests.Response) -> bytes:
+        if response.status_code != 200:
+            raise self._refusal(request, response)
+        given = response.headers.get("Content-Type", "")
+        kind, _, parameters = given.partition(";")
+        if kind.strip().lower() not in request.types:
+            raise _FaultError(f"answered with content type {given!r}, expected {' or '.join(request.types)}")
+        charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
+        if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise _FaultError(f"answered in {charset[1]}, expected utf-8")
+        return self._body(request, response)
+
+    def _body(self, request: Request, response: requests.Response) -> bytes:
+        body = b"".join(self._bounded(request, response.iter_content(CHUNK_BYTES)))
+        announced = response.headers.get("Content-Length")
+        received = response.raw.tell()
+        if announced is not None and announced.strip() != str(received):
+            raise _FaultError(f"announced {announced} bytes and sent {received}", heavy=True)
+        return body
+
+    def _bounded(self, request: Request, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        size = 0
+        deadline = time.monotonic() + BODY_PATIENCE * self.timeout_s
+        for chunk in chunks:
+            size += len(chunk)
+            if size > self.max_bytes:
+                raise HeavyAnswerError(
+                    f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
+                )
+            if time.monotonic() > deadline:
+                raise _FaultError(f"sent its answer for more than {BODY_PATIENCE * self.timeout_s:.0f} s", heavy=True)
+            yield chunk
+
+    def _refusal(self, request: Request, response: requests.Response) -> Exception:
+        status = response.status_code
+        said = _said(response)
+        reason = f"answered {status} {response.reason}{said}"
+        if status in RETRIED:
+            return _FaultError(reason, status in HEAVY, self._retry_after_s(response))
+        advice = {
+            403: "The service refuses this client: stop, and read its usage policy before asking again",
+            404: "Check the address",
+            400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
+        }.get(status, "Check the address")
+        return SourceError(f"{redact(request.url)} {reason}. {advice}")
+
+    def _retry_after_s(self, response: requests.Response) -> float | None:
+        """Retry-After in seconds from now, whether given as seconds or as an HTTP date; None where it is neither."""
+        value = response.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"\d{1,9}", value):
+            return float(value)
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - self._clock())
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+
+def _checked(check: Callable[[bytes], Value], body: bytes) -> Value:
+    try:
+        return check(body)
+    except DataError as error:
+        raise _FaultError(f"sent a broken answer ({error})", heavy=True) from error
+
+
+def _failure(request: Request, reason: str, tries: int) -> str:
+    times = "once" if tries == 1 else f"{tries} times"
+    return (
+        f"{redact(request.url)} {reason} (asked {times}). What was fetched is kept; "
+        "run the same command again to go on from there"
+    )
+
+
+def _redirected(request: Request, url: str, response: requests.Response) -> str:
+    """Where a redirect leads. Raises SourceError if that is another host or scheme, or would change the method."""
+    target = urljoin(url, response.headers["Location"])
+    if _origin(target) != _origin(url) or (response.status_code == 303 and request.method != "GET"):
+        raise SourceError(
+            f"{redact(request.url)} redirects to {redact(target)}, which cfbuild does not follow "
+            "(another host or scheme); give that address if you trust it"
+        )
+    return target
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return "", None, None
+
+
+def _said(response: requests.Response) -> str:
+    """What an error page says, on one line and short."""
+    try:
+        start = next(iter(response.iter_content(ERROR_BYTES)), b"")[:ERROR_BYTES]
+    except requests.RequestException:
+        return ""
+    text = " ".join(start.decode("utf-8", "replace").split())
+    text = "".join(character for character in text if character.isprintable())[:300]
+    return f": {text}" if text and not text.startswith("<") else ""
+
+
+def _reason(error: BaseException) -> str:
+    """What the network said. Never requests' own text: it quotes the URL with its credentials."""
+    name = type(error).__name__
+    cause: BaseException | None = error
+    for _ in range(8):
+        if cause is None:
+            break
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"could not be read: {name} ({cause.strerror})"
+        nested = [part for part in cause.args if isinstance(part, BaseException)]
+        reason = getattr(cause, "reason", None)
+        cause = reason if isinstance(reason, BaseException) else nested[0] if nested else cause.__cause__
+    return f"could not be read: {name}"

@@ -1,0 +1,164 @@
+"""Raw answers on disk: what was asked once is never asked again.
+
+One append-only file. A record is a line of JSON (key, when retrieved, digest and size) and the gzipped body. A record
+that a crash cut short is cut off on opening; a body whose digest does not match counts as never received. One process
+writes at a time, which the build folder's lock sees to.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from cfbuild.errors import DataError
+from cfbuild.sources.http import Client, Request
+
+Value = TypeVar("Value")
+
+HEADER_BYTES = 512
+"""More than the longest header; a longer line is no header."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    offset: int
+    size: int
+    sha256: str
+    retrieved: str
+
+
+class Journal:
+    """Bodies by request key. `used` tells which of them this run has read or written."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._entries: dict[str, _Entry] = {}
+        self._used: set[str] = set()
+        self._stream = path.open("r+b" if path.exists() else "w+b")
+        self._end = self._scan()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> bytes | None:
+        """The body stored under `key`, or None if there is none whose digest matches."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._stream.seek(entry.offset)
+        try:
+            body = gzip.decompress(self._stream.read(entry.size))
+        except (OSError, EOFError, zlib.error):
+            body = b""
+        if hashlib.sha256(body).hexdigest() != entry.sha256:
+            _log.warning("%s: the answer at byte %d is damaged; it is asked for again", self.path, entry.offset)
+            del self._entries[key]
+            return None
+        self._used.add(key)
+        return body
+
+    def put(self, key: str, body: bytes, retrieved: str) -> None:
+        """Store `body` under `key`, flushed to the disk before this returns; the last one stored counts."""
+        packed = gzip.compress(body, compresslevel=6, mtime=0)
+        sha256 = hashlib.sha256(body).hexdigest()
+        note = {"key": key, "retrieved": retrieved, "sha256": sha256, "size": len(packed)}
+        header = json.dumps(note, separators=(",", ":")).encode() + b"\n"
+        self._stream.seek(self._end)
+        self._stream.write(header + packed + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._entries[key] = _Entry(self._end + len(header), len(packed), sha256, retrieved)
+        self._used.add(key)
+        self._end += len(header) + len(packed) + 1
+
+    def retrieved(self) -> tuple[str, str] | None:
+        """When the first and the last of the answers that this run used were retrieved; None if it used none."""
+        times = [self._entries[key].retrieved for key in self._used]
+        return (min(times), max(times)) if times else None
+
+    def digest(self) -> str:
+        """sha256 over the keys and digests of the answers that this run used, in the order of their keys."""
+        lines = (f"{key} {self._entries[key].sha256}\n" for key in sorted(self._used))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def used(self) -> int:
+        """How many answers this run has read or written."""
+        return len(self._used)
+
+    def _scan(self) -> int:
+        """Index every whole record; cut off what follows the last one. Returns where the next record goes."""
+        total = self._stream.seek(0, os.SEEK_END)
+        end = 0
+        for key, entry in self._records(total):
+            self._entries[key] = entry
+            end = entry.offset + entry.size + 1
+        if end < total:
+            _log.warning("%s: %d bytes of an unfinished answer are dropped", self.path, total - end)
+            self._stream.truncate(end)
+        return end
+
+    def _records(self, total: int) -> Iterator[tuple[str, _Entry]]:
+        start = 0
+        while start < total:
+            self._stream.seek(start)
+            record = _header(self._stream.readline(HEADER_BYTES), start)
+            if record is None or record[1].offset + record[1].size >= total:
+                return
+            entry = record[1]
+            self._stream.seek(entry.offset + entry.size)
+            if self._stream.read(1) != b"\n":
+                return
+            yield record
+            start = entry.offset + entry.size + 1
+
+
+def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
+    """The entry that a header line describes, or None if it is not one."""
+    try:
+        note = json.loads(line)
+        entry = _Entry(start + len(line), note["size"], note["sha256"], note["retrieved"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    whole = line.endswith(b"\n") and isinstance(entry.size, int) and entry.size >= 0
+    return (note["key"], entry) if whole else None
+
+
+class Asker:
+    """Asks through a journal: a stored answer that passes its check is used, any other is asked for and stored."""
+
+    def __init__(self, client: Client, journal: Journal) -> None:
+        self.client = client
+        self.journal = journal
+
+    def ask(self, request: Request, check: Callable[[bytes], Value], attempts: int | None = None) -> Value:
+        """What `check` makes of the answer to `request`. Raises what `Client.answer` does; stores only what passed."""
+        stored = self.journal.get(request.key)
+        if stored is not None:
+            try:
+                return check(stored)
+            except DataError as error:
+                _log.warning("%s: a stored answer is not accepted (%s); asking again", self.journal.path, error)
+        body, value = self.client.answer(request, check, attempts)
+        self.journal.put(request.key, body, self.client.now())
+        return value
