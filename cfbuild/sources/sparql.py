@@ -1,0 +1,163 @@
+"""SPARQL 1.1 over HTTP: queries whose answers say themselves how many rows they should have.
+
+Only the standard is used: no label service, no hints, no vendor's functions. The results format is read strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from cfbuild.codec import parse_json
+from cfbuild.errors import DataError
+from cfbuild.sources.http import Request, checked_url
+from cfbuild.sources.journal import Asker
+
+Value = TypeVar("Value")
+
+RESULTS_JSON = "application/sparql-results+json"
+KINDS = frozenset({"uri", "literal", "typed-literal", "bnode"})
+
+
+class Term(NamedTuple):
+    """An RDF term of a result. `language` is lower case and empty where there is none."""
+
+    kind: str
+    value: str
+    language: str = ""
+
+
+Row = Mapping[str, Term]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Rows of a pattern, and how many the server counted; more than there are rows only where a limit cut them."""
+
+    rows: list[Row]
+    total: int
+
+
+class Endpoint:
+    """One SPARQL endpoint, asked through a journal. `prologue` (PREFIX lines) goes before every query."""
+
+    def __init__(self, url: str, asker: Asker, prologue: str = "") -> None:
+        self.url = checked_url(url)
+        self._asker = asker
+        self._prologue = prologue
+
+    def select(self, query: str, check: Callable[[list[Row]], Value], attempts: int | None = None) -> Value:
+        """What `check` makes of the rows of a SELECT query; it raises DataError for rows that cannot be right.
+
+        Raises SourceError (HeavyAnswerError where a smaller question may help) if no whole answer could be had.
+        """
+        request = Request("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),))
+        return self._asker.ask(request, lambda body: check(parse(body)), attempts)
+
+    def count(self, pattern: str) -> int:
+        """How many solutions `pattern` has."""
+        return self.select(f"SELECT (COUNT(*) AS ?n) WHERE {{ {pattern} }}", lambda rows: _total(rows, "n"))
+
+    def counted(self, pattern: str, variables: str, limit: int, attempts: int | None = None) -> Counted:
+        """Up to `limit` solutions of `pattern`, with the count of all of them taken in the same query.
+
+        The count comes from the same query and so from the same state of the graph, which may be edited all the time.
+        An answer with another number of rows than it counts itself is broken, as is one without a count.
+        """
+        query = (
+            f"SELECT {variables} ?n WHERE {{ {{ SELECT {variables} WHERE {{ {pattern} }} LIMIT {limit} }} "
+            f"UNION {{ SELECT (COUNT(*) AS ?n) WHERE {{ {pattern} }} }} }}"
+        )
+        return self.select(query, lambda rows: _counted(rows, limit), attempts)
+
+    def groups(self, pattern: str, variable: str) -> list[tuple[Term, int]]:
+        """Each value of `variable` in `pattern` with its number of solutions; their sum is checked against a count."""
+        query = (
+            f"SELECT {variable} ?n ?all WHERE {{ {{ SELECT {variable} (COUNT(*) AS ?n) WHERE {{ {pattern} }} "
+            f"GROUP BY {variable} }} UNION {{ SELECT (COUNT(*) AS ?all) WHERE {{ {pattern} }} }} }}"
+        )
+        return self.select(query, lambda rows: _groups(rows, variable.lstrip("?")))
+
+
+def parse(body: bytes) -> list[Row]:
+    """The rows of an `application/sparql-results+json` body. Raises DataError for anything that is not one."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 at byte {error.start}") from error
+    document = parse_json(text, "the body")
+    try:
+        variables, bindings = document["head"]["vars"], document["results"]["bindings"]
+    except (KeyError, TypeError) as error:
+        raise DataError("the body has no head.vars and results.bindings: it is no SPARQL SELECT result") from error
+    if not isinstance(bindings, list) or not isinstance(variables, list):
+        raise DataError("head.vars and results.bindings must be lists")
+    names = frozenset(name for name in variables if isinstance(name, str))
+    return [_row(binding, names, number) for number, binding in enumerate(bindings)]
+
+
+def _row(binding: Any, names: frozenset[str], number: int) -> Row:
+    if not isinstance(binding, dict) or not binding.keys() <= names:
+        raise DataError(f"binding {number} is not an object over the variables of head.vars")
+    return {name: _term(term, number) for name, term in binding.items()}
+
+
+def _term(term: Any, number: int) -> Term:
+    if not isinstance(term, dict) or term.get("type") not in KINDS or not isinstance(term.get("value"), str):
+        raise DataError(f"binding {number} holds something that is not an RDF term: {str(term)[:80]}")
+    language = term.get("xml:lang", "")
+    if not isinstance(language, str):
+        raise DataError(f"binding {number} has a language that is not text")
+    if not term["value"].isascii():
+        _refuse_half_characters(term["value"], number)
+    return Term(term["type"], term["value"], language.lower())
+
+
+def _refuse_half_characters(text: str, number: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"binding {number} holds half a character (a lone surrogate)") from error
+
+
+def _integer(term: Term) -> int:
+    if term.kind not in ("literal", "typed-literal") or not term.value.isascii() or not term.value.isdigit():
+        raise DataError(f"a count is {term.value[:40]!r}, expected a whole number")
+    return int(term.value)
+
+
+def _total(rows: list[Row], name: str) -> int:
+    counts = [row[name] for row in rows if name in row]
+    if len(counts) != 1:
+        raise DataError(f"the answer of {len(rows)} rows holds {len(counts)} counts, expected 1: it is not whole")
+    return _integer(counts[0])
+
+
+def _counted(rows: list[Row], limit: int) -> Counted:
+    total = _total(rows, "n")
+    found = [row for row in rows if "n" not in row]
+    if len(found) != min(total, limit):
+        raise DataError(f"the answer has {len(found)} rows, and the server counts {total} (limit {limit})")
+    return Counted(found, total)
+
+
+def _groups(rows: list[Row], name: str) -> list[tuple[Term, int]]:
+    total = _total(rows, "all")
+    found = [row for row in rows if "all" not in row]
+    if not all(row.keys() == {name, "n"} for row in found):
+        raise DataError("a group lacks its value or its count")
+    groups = [(row[name], _integer(row["n"])) for row in found]
+    received = sum(number for _, number in groups)
+    if received != total:
+        raise DataError(f"the groups add up to {received}, and the server counts {total}")
+    return groups
+
+
+def literal(text: str, language: str) -> str:
+    """`text` as a SPARQL literal with a language tag, every character that could end it escaped."""
+    escaped = "".join(_ESCAPES.get(character, character) for character in text)
+    return f'"{escaped}"@{language}'
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}

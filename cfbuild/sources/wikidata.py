@@ -1,0 +1,323 @@
+"""Facts, names and attributes from a SPARQL endpoint that holds Wikidata's graph.
+
+Facts are the truthy `wdt:` statements between items. How a relation of millions of facts is cut into answers that are
+whole, cheap for the server, and small enough, is told in ARCHITECTURE.md ("Paging without OFFSET").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import ceil
+
+from cfbuild.data import ITEM_ID, Entity, Fact, item_id, property_id
+from cfbuild.errors import ConfigError, SourceError
+from cfbuild.sources.http import HeavyAnswerError
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.sample import DIGITS, ENTITY, Pair, Sample, SampleOrder
+from cfbuild.sources.source import Source, Tally, Wanted
+from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
+
+WIKIDATA = "https://query.wikidata.org/sparql"
+QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
+ENDPOINTS = {"wikidata": WIKIDATA, "qlever": QLEVER}
+
+ATTRIBUTES = ("P31", "P21")
+"""Instance-of and sex or gender: what the rules want to know of an entity."""
+MANY_LANGUAGES = "mul"
+"""Wikidata's code for names that hold in every language, where a language has none of its own."""
+
+PAGE_ROWS = 50_000
+"""Rows of one answer: some 8 MB of JSON, seconds for the server."""
+SCAN_ROWS = 1_000_000
+"""Facts that the server may look at for one answer when only a sample of them is asked for."""
+PAGE_OBJECTS = 1_000
+SCAN_OBJECTS = 5_000
+ENTITIES = 250
+DEPTH = 8
+"""Hash digits at most in one filter."""
+ID_CHARACTERS = 20
+"""More than any item id has; int() refuses numbers of absurd length."""
+HEAVY_ATTEMPTS = 2
+"""Tries before a question that can be split is split."""
+
+PROLOGUE = (
+    "PREFIX wd: <http://www.wikidata.org/entity/> "
+    "PREFIX wdt: <http://www.wikidata.org/prop/direct/> "
+    "PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#> "
+    "PREFIX skos: <http://www.w3.org/2004/02/skos/core#> "
+    "PREFIX wikibase: <http://wikiba.se/ontology#> "
+)
+
+_LANGUAGE = re.compile(r"[a-z]{2,8}(-[a-z0-9]{1,8})*\Z")
+
+
+def language_code(text: str) -> str:
+    """Return `text` in lower case if it is a language code such as `en` or `pt-br`; raise ConfigError otherwise."""
+    code = text.strip().lower()
+    if not _LANGUAGE.match(code):
+        raise ConfigError(f"{text!r} is not a language code; expected one such as en, de or pt-br")
+    return code
+
+
+def endpoint_url(name: str | None) -> str:
+    """The address of an endpoint given as a preset's name, as a URL, or not at all (Wikidata's own)."""
+    return ENDPOINTS.get(name or "wikidata", name or WIKIDATA)
+
+
+def load(wanted: Wanted) -> Source:
+    """The source for `wanted`, at its endpoint or Wikidata's."""
+    return Wikidata(
+        endpoint_url(wanted.endpoint),
+        wanted.asker,
+        language=wanted.language,
+        per_relation=wanted.per_relation,
+        seed=wanted.seed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of a relation's facts: those with these objects (or any), with subjects of these hash prefixes (or any).
+
+    The prefixes of one part have the same length.
+    """
+
+    relation: str
+    objects: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+    @property
+    def pattern(self) -> str:
+        """The part as a group graph pattern over ?s and ?o."""
+        values = f"VALUES ?o {{ {' '.join('wd:' + item_id(one) for one in self.objects)} }} " if self.objects else ""
+        return f"{values}?s wdt:{property_id(self.relation)} ?o .{self._filter()}"
+
+    def _filter(self) -> str:
+        if not self.prefixes:
+            return ""
+        quoted = ", ".join(f'"{prefix}"' for prefix in self.prefixes)
+        return f" FILTER(SUBSTR(MD5(STR(?s)), 1, {len(self.prefixes[0])}) IN ({quoted}))"
+
+    def split(self) -> tuple[Part, ...]:
+        """Smaller parts that together are this one; none if it cannot be cut further."""
+        if len(self.objects) > 1:
+            return tuple(replace(self, objects=half) for half in _halves(self.objects))
+        if len(self.prefixes) > 1:
+            return tuple(replace(self, prefixes=half) for half in _halves(self.prefixes))
+        prefix = self.prefixes[0] if self.prefixes else ""
+        if len(prefix) >= DEPTH:
+            return ()
+        return tuple(replace(self, prefixes=(prefix + digit,)) for digit in DIGITS)
+
+
+def _halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    middle = len(parts) // 2
+    return parts[:middle], parts[middle:]
+
+
+class Wikidata:
+    """A `Source` over a SPARQL endpoint. `page_rows` and `scan_rows` are there for tests; they change no byte."""
+
+    def __init__(
+        self,
+        url: str,
+        asker: Asker,
+        *,
+        language: str = "en",
+        per_relation: int | None = None,
+        seed: int = 0,
+        page_rows: int = PAGE_ROWS,
+        scan_rows: int = SCAN_ROWS,
+    ) -> None:
+        self.tally = Tally()
+        self.endpoint = Endpoint(url, asker, PROLOGUE)
+        self.language = language_code(language)
+        self.per_relation = per_relation
+        self.seed = seed
+        self.page_rows = page_rows
+        self.scan_rows = scan_rows
+
+    def facts(self, relation: str) -> Iterator[Fact]:
+        """The truthy facts of `relation` between items, or the seeded sample of them, by subject then object number."""
+        whole = Part(property_id(relation))
+        total = self.endpoint.count(whole.pattern)
+        wanted = self.per_relation
+        if wanted is None or wanted >= total:
+            pairs = set(self._pairs(self._parts(whole, total)))
+        else:
+            pairs = self._sample(whole, total, wanted)
+        for subject, value in sorted(pairs):
+            yield Fact(relation, f"Q{subject}", f"Q{value}", source="wikidata")
+
+    def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
+        """Label, aliases, attributes and sitelinks of each of `ids`, in their order."""
+        for start in range(0, len(ids), ENTITIES):
+            batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
+            described = _Described(self.language)
+            for row in self._described(batch):
+                described.add(row)
+            yield from (described.entity(one) for one in batch)
+
+    def _sample(self, whole: Part, total: int, wanted: int) -> set[Pair]:
+        """Facts of the first subjects in the seed's order: only as many hash buckets are asked for as it takes."""
+        order = SampleOrder(self.seed, whole.relation)
+        sample = Sample(order, wanted)
+        if total <= self.page_rows:
+            sample.add(self._pairs([whole]))
+            return sample.pairs
+        depth = _depth(8 * total / wanted)
+        prefixes = order.prefixes(depth)
+        step = ceil(1.25 * wanted * 16**depth / total)
+        while not sample.full and (some := tuple(islice(prefixes, step))):
+            sample.add(self._pairs(self._parts(replace(whole, prefixes=some), total)))
+            step = step // 4 + 1
+        return sample.pairs
+
+    def _parts(self, whole: Part, total: int) -> Iterable[Part]:
+        """Cut `whole` by object where it is too much for one question; objects too frequent for one are cut by hash."""
+        budget = self.scan_rows if whole.prefixes else self.page_rows
+        if total <= budget:
+            return [whole]
+        return self._cut(whole, self._census(whole.relation), budget)
+
+    def _cut(self, whole: Part, census: list[tuple[str, int]], budget: int) -> Iterator[Part]:
+        most = SCAN_OBJECTS if whole.prefixes else PAGE_OBJECTS
+        batch: list[str] = []
+        size = 0
+        for value, number in census:
+            if batch and (size + number > budget or len(batch) == most):
+                yield replace(whole, objects=tuple(batch))
+                batch, size = [], 0
+            if number > budget and not whole.prefixes:
+                depth = _depth(1.5 * number / budget)
+                yield from (replace(whole, objects=(value,), prefixes=(one,)) for one in _prefixes(depth))
+            else:
+                batch.append(value)
+                size += number
+        if batch:
+            yield replace(whole, objects=tuple(batch))
+
+    def _census(self, relation: str) -> list[tuple[str, int]]:
+        """Each item that is an object of `relation`, with how many facts it is in, by number."""
+        numbers = {}
+        for term, number in self.endpoint.groups(Part(relation).pattern, "?o"):
+            value = _item(term)
+            if value is None:
+                self.tally.add("object is no item", number)
+            else:
+                numbers[value] = number
+        return [(f"Q{value}", numbers[value]) for value in sorted(numbers)]
+
+    def _pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
+        for part in parts:
+            for row in self._rows(part):
+                subject, value = _item(row["s"]), _item(row["o"])
+                if subject is None or value is None:
+                    self.tally.add("subject is no item" if subject is None else "object is no item")
+                else:
+                    yield subject, value
+
+    def _rows(self, part: Part) -> Iterator[Row]:
+        """The rows of a part; of its splits where it is more than a page, or where the server cannot do it at once."""
+        splits = part.split() if part.objects or part.prefixes else ()
+        answer = self._answer(part.pattern, "?s ?o", bool(splits))
+        if answer is not None and answer.total <= self.page_rows:
+            yield from answer.rows
+            return
+        smaller = splits or part.split()
+        if not smaller:
+            raise SourceError(f"{part} has more than {self.page_rows} facts and cannot be cut further")
+        for split in smaller:
+            yield from self._rows(split)
+
+    def _answer(self, pattern: str, variables: str, splittable: bool) -> Counted | None:
+        """The counted answer; None where the server failed at a question that can be split."""
+        try:
+            attempts = HEAVY_ATTEMPTS if splittable else None
+            return self.endpoint.counted(pattern, variables, self.page_rows + 1, attempts)
+        except HeavyAnswerError:
+            if not splittable:
+                raise
+            return None
+
+    def _described(self, batch: tuple[str, ...]) -> Iterator[Row]:
+        answer = self._answer(_description(batch, self.language), "?e ?k ?v", len(batch) > 1)
+        if answer is not None and answer.total <= self.page_rows:
+            yield from answer.rows
+            return
+        if len(batch) == 1:
+            raise SourceError(f"{batch[0]} has more than {self.page_rows} names and attributes, which cannot be right")
+        for half in _halves(batch):
+            yield from self._described(half)
+
+
+def _description(batch: tuple[str, ...], language: str) -> str:
+    """Names, attributes and sitelinks of the items of `batch`, as rows of entity, kind and value."""
+    values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
+    languages = f'FILTER(LCASE(LANG(?v)) IN ("{language}", "{MANY_LANGUAGES}"))'
+    branches = [
+        f'{values} ?e rdfs:label ?v . {languages} BIND("label" AS ?k)',
+        f'{values} ?e skos:altLabel ?v . {languages} BIND("alias" AS ?k)',
+        *(f'{values} ?e wdt:{one} ?v . BIND("{one}" AS ?k)' for one in ATTRIBUTES),
+        f'{values} ?e wikibase:sitelinks ?v . BIND("sitelinks" AS ?k)',
+    ]
+    return " UNION ".join(f"{{ {branch} }}" for branch in branches)
+
+
+class _Described:
+    """Gathers what the rows of a batch say of each item."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts: dict[tuple[str, str, str], set[str]] = {}
+
+    def add(self, row: Row) -> None:
+        entity, kind, value = row["e"].value.removeprefix(ENTITY), row["k"].value, row["v"]
+        if kind in ATTRIBUTES:
+            number = _item(value)
+            text = None if number is None else f"Q{number}"
+        else:
+            text = value.value
+        if text is not None:
+            self._texts.setdefault((entity, kind, value.language), set()).add(text)
+
+    def entity(self, one: str) -> Entity:
+        labels = self._get(one, "label", self.language) or self._get(one, "label", MANY_LANGUAGES)
+        aliases = {*self._get(one, "alias", self.language), *self._get(one, "alias", MANY_LANGUAGES)}
+        attributes = {name: tuple(sorted(self._get(one, name), key=_number)) for name in ATTRIBUTES}
+        sitelinks = [int(text) for text in self._get(one, "sitelinks") if text.isascii() and text.isdigit()]
+        return Entity(
+            one,
+            # Several labels in one language break Wikidata's rule; the smallest is as good as any and always the same.
+            labels={self.language: min(labels)} if labels else {},
+            aliases={self.language: tuple(sorted(aliases))} if aliases else {},
+            attributes={name: ids for name, ids in attributes.items() if ids},
+            sitelinks=max(sitelinks, default=None),
+        )
+
+    def _get(self, one: str, kind: str, language: str = "") -> set[str]:
+        return self._texts.get((one, kind, language), set())
+
+
+def _number(one: str) -> int:
+    return int(one[1:])
+
+
+def _item(term: Term) -> int | None:
+    """The number of the item that a term names; None for a literal, a blank node, an unknown value, a property."""
+    if term.kind != "uri" or not term.value.startswith(ENTITY):
+        return None
+    local = term.value[len(ENTITY) :]
+    return int(local[1:]) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None
+
+
+def _depth(buckets: float) -> int:
+    """The fewest hex digits that tell at least `buckets` buckets apart."""
+    return next(depth for depth in range(1, DEPTH + 1) if 16**depth >= buckets or depth == DEPTH)
+
+
+def _prefixes(depth: int) -> Iterator[str]:
+    return (f"{number:0{depth}x}" for number in range(16**depth))
