@@ -1,0 +1,263 @@
+"""ParaRel's files, in a checkout or at its raw URL: its patterns, and its tuples as a source of facts.
+
+The tuples that ParaRel publishes have labels and no ids; mParaRel's and LAMA's have both. A tuple without ids is looked
+up in a SPARQL endpoint: it becomes a fact if exactly one pair of items has these labels and this relation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cfbuild.codec import Row, parse_row, read_rows, sha256_file, sha256_text
+from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, property_id
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.sources.http import Request
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.sample import sampled
+from cfbuild.sources.source import Source, Tally, Wanted, local_path
+from cfbuild.sources.sparql import Endpoint, literal
+from cfbuild.sources.sparql import Row as Binding
+from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, endpoint_url, language_code
+
+PARAREL = "https://raw.githubusercontent.com/yanaiela/pararel/cb5554678457beb5ac163d888f1ce8cf174b3f0b"
+"""ParaRel at a fixed commit, so that two builds read the same patterns."""
+
+PATTERN_FOLDERS = ("data/pattern_data/graphs_json", "patterns/en", "")
+TUPLE_FOLDERS = ("data/trex_lms_vocab", "tuples/en", "")
+TEXT_TYPES = ("text/plain", "application/json", "application/x-ndjson", "application/jsonl", "application/octet-stream")
+
+_NUMBERS = (
+    17,
+    19,
+    20,
+    27,
+    30,
+    36,
+    37,
+    39,
+    47,
+    101,
+    103,
+    106,
+    108,
+    127,
+    131,
+    136,
+    138,
+    140,
+    159,
+    176,
+    178,
+    190,
+    264,
+    276,
+    279,
+    361,
+    364,
+    407,
+    413,
+    449,
+    463,
+    495,
+    530,
+    740,
+    937,
+    1001,
+    1303,
+    1376,
+    1412,
+)
+RELATIONS = tuple(f"P{number}" for number in _NUMBERS)
+"""The 39 relations with patterns in ParaRel: a raw URL cannot be listed."""
+
+PAIRS = 40
+"""Pairs of labels looked up in one query."""
+
+Tuple = tuple[str, str]
+
+
+class Files:
+    """ParaRel's files at `location`: a folder (a checkout, or one that holds the files themselves) or a raw URL."""
+
+    def __init__(self, location: str, asker: Asker | None) -> None:
+        self.location = location
+        self._asker = asker
+        self._root = local_path(location)
+        if self._root is not None and not self._root.is_dir():
+            raise ConfigError(f"{location} is not a folder; expected a ParaRel checkout, or the URL of its raw files")
+
+    def relations(self) -> tuple[str, ...]:
+        """Relations that have patterns here, by number."""
+        if self._root is None:
+            return RELATIONS
+        found = {path.stem for path in self._folder(PATTERN_FOLDERS).glob("P*.jsonl")}
+        return tuple(sorted(filter(PROPERTY_ID.match, found), key=lambda relation: int(relation[1:])))
+
+    def patterns(self, relation: str) -> list[str]:
+        """ParaRel's patterns for `relation`, in its order; none if it does not know the relation.
+
+        Raises DataError (a local file) or SourceError (a remote one) if they cannot be read.
+        """
+        if relation not in self.relations():
+            return []
+        return [row["pattern"] for row in self._rows(PATTERN_FOLDERS, relation, ("pattern",))]
+
+    def tuples(self, relation: str) -> list[Row]:
+        """ParaRel's tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`."""
+        if self._root is not None and not self._path(TUPLE_FOLDERS, relation).is_file():
+            return []
+        return self._rows(TUPLE_FOLDERS, relation, ("sub_label", "obj_label"))
+
+    def digest(self) -> str | None:
+        """sha256 over local files' names and digests; None for a URL. For a config that must notice changed files."""
+        if self._root is None:
+            return None
+        folders = sorted({self._folder(PATTERN_FOLDERS), self._folder(TUPLE_FOLDERS)})
+        paths = [path for folder in folders for path in sorted(folder.glob("P*.jsonl"))]
+        return sha256_text("".join(f"{path.name} {sha256_file(path)}\n" for path in paths))
+
+    def _rows(self, folders: Sequence[str], relation: str, keys: Sequence[str]) -> list[Row]:
+        if self._root is None:
+            return self._download(f"{folders[0]}/{property_id(relation)}.jsonl", keys)
+        path = self._path(folders, relation)
+        return [_with_keys(row, keys, f"{path}:{number}") for number, row in read_rows(path)]
+
+    def _download(self, name: str, keys: Sequence[str]) -> list[Row]:
+        if self._asker is None:
+            raise ConfigError(f"{self.location} is a URL, and nothing may be asked here")
+        request = Request("GET", f"{self.location.rstrip('/')}/{name}", TEXT_TYPES)
+        return self._asker.ask(request, _lines(keys))
+
+    def _path(self, folders: Sequence[str], relation: str) -> Path:
+        return self._folder(folders) / f"{property_id(relation)}.jsonl"
+
+    def _folder(self, folders: Sequence[str]) -> Path:
+        assert self._root is not None
+        return next(folder for name in folders if (folder := self._root / name).is_dir())
+
+
+def _lines(keys: Sequence[str]) -> Callable[[bytes], list[Row]]:
+    """A check for a downloaded JSONL file: at least one row, each with text under `keys`."""
+
+    def check(body: bytes) -> list[Row]:
+        try:
+            lines = body.decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"not UTF-8 at byte {error.start}") from error
+        numbered = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+        if not numbered:
+            raise DataError("the file is empty")
+        return [_with_keys(parse_row(line, where), keys, where) for where, line in numbered]
+
+    return check
+
+
+def _with_keys(row: Row, keys: Sequence[str], where: str) -> Row:
+    for key in keys:
+        if not isinstance(row.get(key), str):
+            raise DataError(f"{where}: expected text under {key!r}, got {row.get(key)!r}")
+    return row
+
+
+def load(wanted: Wanted) -> Source:
+    """ParaRel's tuples at `wanted.location` or its home; ids and names from `wanted.endpoint` where one is given."""
+    return Pararel(wanted)
+
+
+class Pararel:
+    """A `Source` over ParaRel's tuples. Without an endpoint it knows labels only, and only tuples that have ids."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.tally = Tally()
+        self.language = language_code(wanted.language)
+        self._wanted = wanted
+        self._files = Files(wanted.location or PARAREL, wanted.asker)
+        self._labels: dict[str, str] = {}
+        url = endpoint_url(wanted.endpoint) if wanted.endpoint else None
+        self._endpoint = Endpoint(url, wanted.asker, PROLOGUE) if url else None
+        self._graph = Wikidata(url, wanted.asker, language=self.language) if url else None
+
+    def facts(self, relation: str) -> Iterator[Fact]:
+        """The tuples of `relation` as facts, or the seeded sample of them, by subject then object number."""
+        known = []
+        unknown = []
+        for row in self._files.tuples(relation):
+            if "sub_uri" in row or "obj_uri" in row:
+                known.append(self._identified(row))
+            else:
+                unknown.append((row["sub_label"], row["obj_label"]))
+        pairs = [*filter(None, known), *self._looked_up(relation, sorted(set(unknown)))]
+        facts = {Fact(relation, subject, value, source="pararel") for subject, value in pairs}
+        yield from sampled(facts, relation, self._wanted.per_relation, self._wanted.seed)
+
+    def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
+        """What the endpoint says of each of `ids`, or what the tuples do: a label."""
+        if self._graph is None:
+            yield from (Entity(one, labels=self._label(one)) for one in ids)
+            return
+        for entity in self._graph.entities(ids):
+            labels = entity.labels or self._label(entity.id)
+            yield Entity(entity.id, labels, entity.aliases, entity.attributes, entity.sitelinks)
+
+    def _label(self, one: str) -> dict[str, str]:
+        return {self.language: self._labels[one]} if one in self._labels else {}
+
+    def _identified(self, row: Row) -> Tuple | None:
+        ids = _local_id(row.get("sub_uri")), _local_id(row.get("obj_uri"))
+        if ids[0] is None or ids[1] is None:
+            self.tally.add("tuple with a malformed id")
+            return None
+        self._name(ids[0], row["sub_label"])
+        self._name(ids[1], row["obj_label"])
+        return ids[0], ids[1]
+
+    def _name(self, one: str, label: str) -> None:
+        self._labels[one] = min(label, self._labels.get(one, label))
+
+    def _looked_up(self, relation: str, pairs: list[Tuple]) -> Iterator[Tuple]:
+        if pairs and self._endpoint is None:
+            self.tally.add("tuple without ids, and no --endpoint to look them up in", len(pairs))
+            return
+        for start in range(0, len(pairs), PAIRS):
+            batch = pairs[start : start + PAIRS]
+            found = self._matches(relation, batch)
+            for pair in batch:
+                yield from self._only(pair, found.get(pair, set()))
+
+    def _only(self, pair: Tuple, matches: set[Tuple]) -> Iterator[Tuple]:
+        if len(matches) == 1:
+            (match,) = matches
+            self._name(match[0], pair[0])
+            self._name(match[1], pair[1])
+            yield match
+        else:
+            self.tally.add("tuple whose labels fit several facts" if matches else "tuple whose labels fit no fact")
+
+    def _matches(self, relation: str, batch: list[Tuple]) -> dict[Tuple, set[Tuple]]:
+        """The facts of `relation` between items with these labels, by pair of labels."""
+        assert self._endpoint is not None
+        tags = dict.fromkeys((self.language, MANY_LANGUAGES))
+        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
+        pattern = (
+            f"VALUES (?a ?b) {{ {' '.join(rows)} }} "
+            f"?s rdfs:label ?a . ?s wdt:{property_id(relation)} ?o . ?o rdfs:label ?b ."
+        )
+        found: dict[Tuple, set[Tuple]] = {}
+        for row in self._endpoint.counted(pattern, "?a ?b ?s ?o", 1_000_000).rows:
+            match = _bound(row, "s"), _bound(row, "o")
+            if match[0] is not None and match[1] is not None:
+                found.setdefault((row["a"].value, row["b"].value), set()).add((match[0], match[1]))
+        return found
+
+
+def _bound(row: Binding, name: str) -> str | None:
+    return _local_id(row[name].value)
+
+
+def _local_id(value: Any) -> str | None:
+    """`Q42` of `Q42` or of an entity's IRI; None if it is neither."""
+    local = re.sub(r"^https?://www\.wikidata\.org/(entity|wiki)/", "", value) if isinstance(value, str) else ""
+    return local if ITEM_ID.match(local) else None
