@@ -173,6 +173,15 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What an editor is asked: make the model continue `prompt`, with `subject` in its slot, by `target_new`."""
+
+    prompt: str
+    subject: str
+    target_new: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a rule says of a candidate: kept or not, by which rule, and what it measured."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cfbuild.data import Measured
 from cfbuild.lm.forward import projection_output
 from cfbuild.lm.model import LanguageModel
 
@@ -33,6 +34,15 @@ class Delta:
     def matrix(self) -> Tensor:
         """The change as a matrix [d_out, d_in]."""
         return self.values.T @ self.keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """What an editor returns for one record: the change and what it measured, or no change and the reason."""
+
+    delta: Delta | None
+    statistics: Measured
+    fault: str | None = None
 
 
 def overlay(lm: LanguageModel, deltas: Sequence[Delta]) -> AbstractContextManager[None]:

@@ -1,7 +1,8 @@
 """One pass over a padded batch, kept so that the layers from some layer on can be run again.
 
-The model itself runs once; hooks keep the arguments it called each layer with (mask, rotary embeddings, cache). Running
-those layers again with the same arguments needs no knowledge of any family's call signature, and repeats no layer below.
+The model itself runs once; hooks keep the arguments it called each layer with (mask, rotary embeddings, cache).
+Running those layers again with the same arguments needs no knowledge of any family's call signature, and repeats no
+layer below.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Trace:
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean mask [batch, width, past + width] as what attention adds: 0 where visible, the lowest number elsewhere."""
+    """A boolean mask [batch, width, past + width] as what attention adds: 0 where visible, else the lowest number."""
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min).unsqueeze(1)
 
@@ -94,6 +95,17 @@ def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[
     columns = torch.arange(width, device=lm.device)
     real = columns >= width - lengths[:, None] if left else columns < lengths[:, None]
     return torch.tensor(filled, device=lm.device), real
+
+
+def left_padded(rows: Sequence[Ids], lm: LanguageModel) -> tuple[Batch, Tensor]:
+    """Rows that all end in the last column, as a batch, and the mask of their real tokens [batch, width]."""
+    ids, real = pad(rows, lm, left=True)
+    width = ids.shape[1]
+    positions = (torch.arange(width, device=lm.device) - (width - real.sum(dim=1))[:, None]).clamp_min(0)
+    causal = torch.ones(width, width, dtype=torch.bool, device=lm.device).tril()
+    # A filler sees itself, so that no row of attention is empty.
+    visible = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lm.device)
+    return Batch(ids, positions, additive_mask(visible, lm.dtype)), real
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:

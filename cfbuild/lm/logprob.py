@@ -1,8 +1,8 @@
 """How likely continuations are: the mean NLL of every continuation of every prompt, each token computed once.
 
 The continuations of a prompt form a token trie. A row holds the prompt and the trie's inner nodes, each of which sees
-the prompt and its own ancestors; one pass gives the log-probability of every token of every continuation. A continuation
-of one token needs no node at all, and last tokens never do.
+the prompt and its own ancestors; one pass gives the log-probability of every token of every continuation. A
+continuation of one token needs no node at all, and last tokens never do.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def _read(
     lm: LanguageModel, hidden: Tensor, questions: Sequence[Question], tries: Sequence[_Trie]
 ) -> list[list[Likelihood]]:
     """Log-probabilities from finished hidden states [batch, width, d_model], logits only where a token is predicted."""
-    rows, columns, offsets = [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    offsets: list[int] = []
     for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
         offsets.append(len(rows) + 1)  # state -1 is the prompt's end
         columns.extend(range(len(question.prompt) - 1, len(question.prompt) + len(trie.tokens)))
@@ -167,9 +169,7 @@ def _read(
     return answers
 
 
-def _token_nll(
-    lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]
-) -> tuple[np.ndarray, np.ndarray]:
+def _token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """For each asked (state, token): -log p in nats, and whether the token is the state's most likely.
 
     states: [n, d_model].
@@ -204,8 +204,7 @@ def _in_batches(
     """Apply `work` to batches of items of like width, results in the items' order; out of memory halves a batch."""
     results: dict[int, Result] = {}
     for part in _plan([width(item) for item in items], token_budget(lm)):
-        for index, result in zip(part, halving(work, [items[index] for index in part]), strict=True):
-            results[index] = result
+        results.update(zip(part, halving(work, [items[index] for index in part]), strict=True))
     return [results[index] for index in range(len(items))]
 
 

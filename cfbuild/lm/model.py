@@ -83,7 +83,7 @@ class LanguageModel:
 
     def continuation(self, text: str) -> Ids:
         """The tokens of `text` where it continues a prompt after one space. Raises ModelError if there are none."""
-        ids = self._continuations(text)
+        ids: Ids = self._continuations(text)
         if not ids:
             raise ModelError(f"{text!r} has no tokens in the vocabulary of {self.name}")
         return ids

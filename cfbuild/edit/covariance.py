@@ -1,0 +1,158 @@
+"""The uncentred second moment of a layer's keys, C = E[k k^T], with which ROME whitens a key (paper, equation 2)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfbuild.codec import sha256_file, sha256_text
+from cfbuild.data import Progress, silent
+from cfbuild.errors import EditError, ModelError
+from cfbuild.lm.forward import Batch, pad, projection_input, run
+from cfbuild.lm.load import cache_folder
+from cfbuild.lm.logprob import token_budget
+from cfbuild.lm.model import Ids, LanguageModel
+
+WINDOW = 256
+"""Longest text of one pass, in tokens; longer texts are cut into pieces of this length."""
+LAYOUTS = (("C", None), ("moment", None), ("mom2.mom2", "mom2.count"))
+"""Arrays that hold C, and the count to divide by where C is a sum (the released statistics files)."""
+RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
+"""Shares of the mean diagonal that are tried in turn until C is positive definite enough to be solved with."""
+CONDITION_LIMIT = 1e7
+"""Beyond this ratio of the factor's squared extreme diagonal entries, whitening would amplify rounding noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Covariance:
+    """C as a Cholesky factor [d_in, d_in] in float64; `signature` names model, layer, corpus, size and ridge."""
+
+    factor: Tensor
+    signature: str
+
+    def whiten(self, key: Tensor) -> Tensor:
+        """C^-1 key, for key: [d_in]."""
+        solved = torch.cholesky_solve(key.double().cpu()[:, None], self.factor)
+        return solved[:, 0].to(key.device, key.dtype)
+
+
+def factorise(matrix: Tensor, name: str) -> Covariance:
+    """A Covariance from C: [d_in, d_in]. Raises EditError naming `name` if it cannot be made positive definite."""
+    matrix = matrix.double().cpu()
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not bool(torch.isfinite(matrix).all()):
+        raise EditError(f"covariance {name}: got shape {tuple(matrix.shape)} or numbers that are not finite")
+    scale = float(matrix.diagonal().mean())
+    for ridge in RIDGES:
+        factor, failed = torch.linalg.cholesky_ex(matrix + ridge * scale * torch.eye(len(matrix), dtype=torch.float64))
+        diagonal = factor.diagonal()
+        if not int(failed) and float((diagonal.max() / diagonal.min()) ** 2) < CONDITION_LIMIT:
+            return Covariance(factor, f"{name},ridge={ridge:g}")
+    raise EditError(f"covariance {name}: is singular; compute it over more tokens or use --covariance none")
+
+
+def load_covariance(file: Path, width: int) -> Covariance:
+    """Read C from an .npz file: ours, or the original project's published statistics.
+
+    `width` is d_in of the layer. Raises ModelError naming the file for anything else.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            matrix = _read_matrix(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ModelError(f"{file}: is not an .npz file that can be read ({error})") from error
+    if matrix is None:
+        raise ModelError(f"{file}: holds none of the arrays {', '.join(name for name, _ in LAYOUTS)}")
+    if matrix.shape != (width, width):
+        raise ModelError(f"{file}: got a matrix of shape {matrix.shape}, expected {(width, width)} for this layer")
+    return factorise(torch.from_numpy(matrix), f"file:{sha256_file(file)[:16]}")
+
+
+def _read_matrix(arrays: np.lib.npyio.NpzFile) -> np.ndarray | None:
+    for name, count in LAYOUTS:
+        if name in arrays:
+            return np.asarray(arrays[name], dtype=np.float64) / (float(arrays[count]) if count else 1.0)
+    return None
+
+
+def key_covariance(
+    lm: LanguageModel, layer: int, texts: Iterable[str], corpus: str, tokens: int, progress: Progress = silent
+) -> Covariance:
+    """C over the first `tokens` tokens of `texts`; computed once for a model, layer, corpus and size, then cached.
+
+    `corpus` identifies the texts, so it must change when they do (a digest of them, or a name with its revision).
+    """
+    name = f"{lm.revision},{lm.dtype},layer={layer},corpus={corpus},tokens={tokens},window={WINDOW}"
+    file = cache_folder() / "covariance" / f"{sha256_text(name)[:32]}.npz"
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as arrays:
+            return factorise(torch.from_numpy(arrays["C"]), f"{corpus},tokens={int(arrays['count'])}")
+    matrix, count = second_moment(lm, layer, texts, tokens, progress)
+    _save(file, matrix, count)
+    return factorise(matrix, f"{corpus},tokens={count}")
+
+
+def second_moment(
+    lm: LanguageModel, layer: int, texts: Iterable[str], tokens: int, progress: Progress = silent
+) -> tuple[Tensor, int]:
+    """The mean of k k^T [d_in, d_in] (float64) over at most `tokens` tokens of `texts`, and how many there were.
+
+    Raises EditError if the texts hold no token.
+    """
+    total: Tensor | None = None
+    count = 0
+    progress("covariance", 0, tokens)
+    for rows in _rows(lm, texts, tokens):
+        keys = _keys(lm, layer, rows).double()  # [some, d_in]
+        total = keys.T @ keys if total is None else total + keys.T @ keys
+        count += len(keys)
+        progress("covariance", count, tokens)
+    if total is None:
+        raise EditError("the covariance corpus is empty; give another --covariance")
+    progress("covariance", count, count)
+    return total.cpu() / count, count
+
+
+def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:
+    """W's input at every token of some rows: [tokens, d_in]."""
+    ids, real = pad(rows, lm)
+    positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
+    kept: list[Tensor] = []
+    with torch.no_grad(), projection_input(lm, layer, kept.append):
+        run(lm, Batch(ids, positions, None))
+    return kept[0].reshape(*ids.shape, -1)[real]
+
+
+def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:
+    """Batches of token rows, `tokens` in all at the most, cut at WINDOW."""
+    batch: list[Ids] = []
+    left = tokens
+    for text in texts:
+        ids = lm.encode(text)
+        for start in range(0, len(ids), WINDOW):
+            row = ids[start : start + min(WINDOW, left)]
+            if row:
+                batch.append(row)
+                left -= len(row)
+            if len(batch) * max(map(len, batch), default=0) >= token_budget(lm) or left <= 0:
+                yield batch
+                batch = []
+            if left <= 0:
+                return
+    if batch:
+        yield batch
+
+
+def _save(file: Path, matrix: Tensor, count: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    with os.fdopen(handle, "wb") as stream:
+        np.savez(stream, C=matrix.numpy(), count=np.array(count))
+    Path(name).replace(file)

@@ -1,0 +1,343 @@
+"""ROME (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
+
+One pass over the tokens before each subject's last token gives their keys and values; one pass over the few tokens
+from there on gives the key, the value v0 and the input of the edited layer. An optimisation step runs the layers from
+there on, over those few tokens only. Records share passes, never numbers: each has its own Adam state, clamp and stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfbuild.data import Measured, Request
+from cfbuild.edit.covariance import Covariance
+from cfbuild.errors import ConfigError
+from cfbuild.lm.delta import Delta, Edit
+from cfbuild.lm.forward import (
+    Batch,
+    FrozenPast,
+    Trace,
+    additive_mask,
+    left_padded,
+    pad,
+    projection_output,
+    remember,
+    replay,
+    trace,
+)
+from cfbuild.lm.logprob import halving, token_budget
+from cfbuild.lm.model import Ids, LanguageModel
+
+KEY_MODES = ("reference", "consistent")
+ESSENCE_PROMPT = "{} is a"
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPSILON = 1e-8
+SHARE_OF_BUDGET = 0.25
+"""A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
+SHARE_THAT_STAYS = 0.75
+"""Rows of finished records are dropped once at most this share of the batch is still being optimised."""
+
+
+@dataclass(frozen=True, slots=True)
+class RomeOptions:
+    """Hyperparameters; the defaults are the released ones. `contexts` are texts put before the prompt (appendix E.5).
+
+    `key_mode`: `reference` averages the key over contexts for u but not for u . k0, as released; `consistent` uses the
+    average in both places (R-ROME, arXiv 2403.07175).
+    """
+
+    layer: int
+    contexts: tuple[str, ...] = ()
+    steps: int = 20
+    learning_rate: float = 0.5
+    stop_loss: float = 0.05
+    kl_factor: float = 0.0625
+    weight_decay: float = 0.5
+    clamp_norm_factor: float = 4.0
+    key_mode: str = "reference"
+
+    def __post_init__(self) -> None:
+        if self.key_mode not in KEY_MODES:
+            raise ConfigError(f"key mode {self.key_mode!r} does not exist; expected one of {', '.join(KEY_MODES)}")
+        if self.steps < 1:
+            raise ConfigError(f"{self.steps} optimisation steps; expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A text cut at its subject's last token: `past` before it, `rest` from it on, `targets` predicted at its end."""
+
+    past: Ids
+    rest: Ids
+    targets: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A record's rows: the bare prompt first, one a context, and last the essence row."""
+
+    index: int
+    rows: tuple[_Row, ...]
+
+    @property
+    def width(self) -> int:
+        return max(len(row.rest) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """Where a batch's losses read: state i is column `columns[i]` of row `rows[i]` and should predict `targets[i]`.
+
+    `records[i]` is the record it belongs to, `shares[i]` its weight in that record's mean.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    targets: Tensor
+    records: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Keys and values before the subjects' last tokens; real: [rows, past], lengths: [rows]. Padded on the left."""
+
+    layers: FrozenPast
+    real: Tensor
+    lengths: Tensor
+
+    def select(self, rows: Tensor) -> _Past:
+        return _Past(self.layers.select(rows), self.real[rows], self.lengths[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Records laid out and traced together; row r of record i is row i * rows_per_record + r."""
+
+    plans: tuple[_Plan, ...]
+    past: _Past | None
+    traced: Trace
+    reads: _Reads
+    keys: Tensor  # [records, rows_per_record, d_in]: W's input at the subject's last token
+    outputs: Tensor  # [records, rows_per_record, d_model]: W's output there
+
+    @property
+    def rows_per_record(self) -> int:
+        return len(self.plans[0].rows)
+
+
+class Rome:
+    """The editor: `edit` turns requests into rank-one deltas of one layer and leaves the model as it is."""
+
+    def __init__(self, lm: LanguageModel, options: RomeOptions, covariance: Covariance | None = None) -> None:
+        self.lm = lm
+        self.options = options
+        self.covariance = covariance
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """All that affects an edit beside the model."""
+        return {
+            "editor": "rome",
+            **{field.name: getattr(self.options, field.name) for field in fields(self.options)},
+            "contexts": list(self.options.contexts),
+            "covariance": self.covariance.signature if self.covariance else "none",
+        }
+
+    def edit(self, requests: Sequence[Request]) -> list[Edit]:
+        """One edit a request, in order. An edit that is not finite has a fault instead of a delta."""
+        plans = [self._plan(index, request) for index, request in enumerate(requests)]
+        edits: dict[int, Edit] = {}
+        for part in self._batches(plans):
+            edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
+        return [edits[index] for index in range(len(requests))]
+
+    def _plan(self, index: int, request: Request) -> _Plan:
+        targets = self.lm.continuation(request.target_new)
+        rows = []
+        for context in ("", *self.options.contexts):
+            ids, last = self.lm.encode_subject(request.prompt, request.subject, context)
+            rows.append(_Row(ids[:last], ids[last:] + targets[:-1], targets))
+        ids, last = self.lm.encode_subject(ESSENCE_PROMPT, request.subject)
+        # Nothing after the subject's last token can change the distribution that the KL term reads there.
+        rows.append(_Row(ids[:last], ids[last : last + 1], ()))
+        return _Plan(index, tuple(rows))
+
+    def _batches(self, plans: Sequence[_Plan]) -> Iterator[list[_Plan]]:
+        budget = token_budget(self.lm) * SHARE_OF_BUDGET
+        part: list[_Plan] = []
+        for plan in sorted(plans, key=lambda plan: (plan.width, plan.index)):
+            if part and plan.width * len(plan.rows) * (len(part) + 1) > budget:
+                yield part
+                part = []
+            part.append(plan)
+        if part:
+            yield part
+
+    def _edit_batch(self, plans: Sequence[_Plan]) -> list[Edit]:
+        scene = _stage(self.lm, self.options.layer, tuple(plans))
+        deltas, statistics = self._optimise(scene)
+        keys, outputs = scene.keys.float(), scene.outputs.float()
+        return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
+
+    def _optimise(self, scene: _Scene) -> tuple[Tensor, list[dict[str, float]]]:
+        """The value optimisation: d of every record [records, d_model], and how it ended."""
+        options, origin = self.options, scene.outputs[:, 0].float()
+        limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
+        adam = _Adam(torch.zeros_like(origin), options.learning_rate)
+        log = torch.zeros(len(scene.plans), 4, device=origin.device)  # updates, loss, NLL, KL
+        active = torch.arange(len(scene.plans), device=origin.device)
+        before: Tensor | None = None
+        for step in range(options.steps):
+            asked = adam.value[active].requires_grad_()
+            nll, divergence, essence = _losses(self.lm, scene, asked, before)
+            before = essence if before is None else before
+            decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
+            loss = nll + options.kl_factor * divergence + decay
+            # A record that stopped keeps its d, hence its loss, hence stays stopped.
+            goes_on = loss.detach() >= options.stop_loss
+            log[active, 1:] = torch.stack((loss, nll, divergence), dim=-1).detach()
+            if step == options.steps - 1 or not bool(goes_on.any()):
+                break
+            (gradient,) = torch.autograd.grad(loss.sum(), asked)
+            log[active[goes_on], 0] += 1
+            adam.step(active[goes_on], gradient[goes_on], step + 1, limits)
+            if float(goes_on.float().mean()) <= SHARE_THAT_STAYS:
+                scene, active, before = (
+                    _keep(self.lm, self.options.layer, scene, goes_on),
+                    active[goes_on],
+                    before[goes_on],
+                )
+        names = ("updates", "loss", "target_nll_nats", "essence_kl_nats")
+        return adam.value, [dict(zip(names, row, strict=True)) for row in log.tolist()]
+
+    def _update(self, keys: Tensor, outputs: Tensor, delta: Tensor, statistics: dict[str, float]) -> Edit:
+        """The rank-one update from one record's keys [rows, d_in], W's outputs [rows, d_model] and d [d_model]."""
+        mean_key = keys[:-1].mean(dim=0)
+        direction = self.covariance.whiten(mean_key) if self.covariance else mean_key
+        direction = direction / direction.norm()
+        reference = self.options.key_mode == "reference"
+        key, output = (keys[0], outputs[0]) if reference else (mean_key, outputs[:-1].mean(dim=0))
+        overlap = direction @ key
+        edit = Delta(self.options.layer, direction[None], ((outputs[0] + delta - output) / overlap)[None])
+        measured: Measured = {
+            **statistics,
+            "updates": int(statistics["updates"]),
+            "u_dot_key": float(overlap),
+            "value_norm": float((outputs[0] + delta).norm()),
+            "delta_norm": edit.norm,
+        }
+        if not (bool(torch.isfinite(edit.values).all()) and bool(torch.isfinite(edit.keys).all())):
+            finite = {name: value for name, value in measured.items() if math.isfinite(float(value or 0))}
+            return Edit(None, finite, f"the edit is not finite (u . key is {float(overlap):.3g})")
+        return Edit(edit, measured)
+
+
+class _Adam:
+    """Adam over independent rows: `value` [records, d_model], every record with its own moments."""
+
+    def __init__(self, value: Tensor, learning_rate: float) -> None:
+        self.value = value
+        self.learning_rate = learning_rate
+        self._first = torch.zeros_like(value)
+        self._second = torch.zeros_like(value)
+
+    def step(self, rows: Tensor, gradient: Tensor, count: int, limits: Tensor) -> None:
+        """Move some rows by their gradient (their `count`-th step), then scale them back to norm `limits`."""
+        first, second = ADAM_BETAS
+        self._first[rows] = first * self._first[rows] + (1 - first) * gradient
+        self._second[rows] = second * self._second[rows] + (1 - second) * gradient**2
+        mean = self._first[rows] / (1 - first**count)
+        spread = (self._second[rows] / (1 - second**count)).sqrt() + ADAM_EPSILON
+        moved = self.value[rows] - self.learning_rate * mean / spread
+        excess = moved.norm(dim=-1) / limits[rows]
+        self.value[rows] = moved / excess.clamp_min(1)[:, None]
+
+
+def _stage(lm: LanguageModel, layer: int, plans: tuple[_Plan, ...]) -> _Scene:
+    """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
+    rows = [row for plan in plans for row in plan.rows]
+    return _trace_rest(lm, layer, plans, _remember_past(lm, [row.past for row in rows]))
+
+
+def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
+    """The scene of some of its records."""
+    records = kept.nonzero().flatten().tolist()
+    rows = kept.repeat_interleave(scene.rows_per_record)
+    past = scene.past.select(rows) if scene.past else None
+    return _trace_rest(lm, layer, tuple(scene.plans[i] for i in records), past)
+
+
+def _remember_past(lm: LanguageModel, texts: Sequence[Ids]) -> _Past | None:
+    if not any(texts):
+        return None
+    batch, real = left_padded(texts, lm)
+    with torch.no_grad():
+        return _Past(remember(lm, batch), real, real.sum(dim=1))
+
+
+def _trace_rest(lm: LanguageModel, layer: int, plans: tuple[_Plan, ...], past: _Past | None) -> _Scene:
+    rows = [row for plan in plans for row in plan.rows]
+    ids, _ = pad([row.rest for row in rows], lm)
+    steps = torch.arange(ids.shape[1], device=lm.device)
+    causal = torch.ones(len(steps), len(steps), dtype=torch.bool, device=lm.device).tril().expand(len(rows), -1, -1)
+    batch = Batch(ids, steps.expand(len(rows), -1), None)
+    if past is not None:
+        visible = torch.cat((past.real[:, None, :].expand(-1, len(steps), -1), causal), dim=2)
+        batch = Batch(ids, past.lengths[:, None] + steps, additive_mask(visible, lm.dtype))
+    seen: dict[str, Tensor] = {}
+
+    def look(inputs: Tensor, outputs: Tensor) -> Tensor:
+        seen["keys"] = inputs.reshape(*ids.shape, -1)[:, 0]
+        seen["outputs"] = outputs.reshape(*ids.shape, -1)[:, 0]
+        return outputs
+
+    with torch.no_grad(), projection_output(lm, layer, look):
+        traced = trace(lm, batch, layer, past=past.layers if past else None)
+    by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
+    return _Scene(plans, past, traced, _reads(lm, plans), by_record["keys"], by_record["outputs"])
+
+
+def _reads(lm: LanguageModel, plans: Sequence[_Plan]) -> _Reads:
+    """Where the NLL terms are read; the essence row of each record has no targets."""
+    scored = len(plans[0].rows) - 1
+    rows = [(record, row) for record, plan in enumerate(plans) for row in plan.rows]
+    table = [
+        (index, len(row.rest) - len(row.targets) + i, token, record, 1 / (scored * len(row.targets)))
+        for index, (record, row) in enumerate(rows)
+        for i, token in enumerate(row.targets)
+    ]
+    return _Reads(*(torch.tensor(column, device=lm.device) for column in zip(*table, strict=True)))
+
+
+def _losses(lm: LanguageModel, scene: _Scene, delta: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """NLL [records], KL(now || before) [records] and the essence log-probabilities [records, vocabulary], detached.
+
+    delta: [records, d_model], added to W's output at the subject's last token of each of the record's rows. The
+    released code hands its two distributions to the divergence in this order; the other order gives other values.
+    """
+    reads, per_record = scene.reads, scene.rows_per_record
+    shift = delta.repeat_interleave(per_record, dim=0)  # [rows, d_model]
+    width = scene.traced.below.shape[1]
+
+    def add(_: Tensor, outputs: Tensor) -> Tensor:
+        by_row = outputs.reshape(len(shift), width, -1)
+        first = by_row[:, :1] + shift[:, None].to(outputs.dtype)
+        return torch.cat((first, by_row[:, 1:]), dim=1).reshape(outputs.shape)
+
+    with projection_output(lm, scene.traced.start, add):
+        hidden = replay(lm, scene.traced)
+    log_p = lm.logits(hidden[reads.rows, reads.columns]).log_softmax(dim=-1)  # [states, vocabulary]
+    nll = torch.zeros(len(delta), device=log_p.device).index_add(
+        0, reads.records, -log_p.gather(1, reads.targets[:, None])[:, 0] * reads.shares
+    )
+    essence = lm.logits(hidden[per_record - 1 :: per_record, 0]).log_softmax(dim=-1)  # [records, vocabulary]
+    reference = essence.detach() if before is None else before
+    divergence = (essence.exp() * (essence - reference)).sum(dim=-1)
+    return nll, divergence, essence.detach()

@@ -1,0 +1,126 @@
+"""Seeded top-k sampling, many texts at once: what one text says depends on its own key, not on its neighbours."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfbuild.lm.delta import Delta, overlay
+from cfbuild.lm.forward import Batch, FrozenPast, additive_mask, left_padded, run
+from cfbuild.lm.logprob import halving
+from cfbuild.lm.model import Ids, LanguageModel
+
+TOP_K = 5
+"""As the paper's generations and context prefixes are sampled."""
+ROWS_PER_BATCH = {"cpu": 64}
+ACCELERATOR_ROWS_PER_BATCH = 512
+CONTEXT_LENGTHS = ((5, 10), (10, 10))
+"""ROME's context prefixes as released: ten of 5 tokens, ten of 10."""
+
+
+class _GrowingPast(FrozenPast):
+    """Keys and values that grow by one token a pass, in buffers made once for `capacity` tokens."""
+
+    def __init__(self, capacity: int, depth: int) -> None:
+        super().__init__(())
+        self.capacity = capacity
+        self.length = 0
+        self._buffers: list[Any] = [None] * depth
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        if self._buffers[layer_idx] is None:
+            self._buffers[layer_idx] = tuple(
+                new.new_empty(*new.shape[:2], self.capacity, new.shape[3]) for new in (keys, values)
+            )
+        end = self.length + keys.shape[2]
+        joined = []
+        for buffer, new in zip(self._buffers[layer_idx], (keys, values), strict=True):
+            buffer[:, :, self.length : end] = new
+            joined.append(buffer[:, :, :end])
+        return joined[0], joined[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    keys: Sequence[str],
+    total_tokens: int,
+    deltas: Sequence[Delta] | None = None,
+) -> list[str]:
+    """Continue each prompt to `total_tokens` tokens, prompt included; return prompt and continuation as text.
+
+    Text i draws from `random.Random(keys[i])` alone and, where `deltas` are given, is written under `deltas[i]`.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+    texts: dict[int, str] = {}
+    rows = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
+
+    def work(part: Sequence[int]) -> list[str]:
+        some = [deltas[index] for index in part] if deltas is not None else None
+        drawn = _draw(lm, [prompts[i] for i in part], [keys[i] for i in part], total_tokens, some)
+        return [_decode(lm, prompts[i] + ids) for i, ids in zip(part, drawn, strict=True)]
+
+    for start in range(0, len(order), rows):
+        part = order[start : start + rows]
+        texts.update(zip(part, halving(work, part), strict=True))
+    return [texts[index] for index in range(len(prompts))]
+
+
+def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
+    """The texts that ROME puts before a prompt: sampled from nothing, each ending in a full stop and a space."""
+    start = lm.leading_ids or (lm.tokenizer.eos_token_id,)
+    contexts: list[str] = []
+    for length, count in CONTEXT_LENGTHS:
+        keys = [f"{seed}:context:{length}:{index}" for index in range(count)]
+        for text in generate(lm, [start] * count, keys, len(start) + length):
+            plain = " ".join(text.replace("{", " ").replace("}", " ").split())
+            contexts.append(f"{plain}. ")
+    return tuple(contexts)
+
+
+def _decode(lm: LanguageModel, ids: Ids) -> str:
+    text: str = lm.tokenizer.decode(ids, skip_special_tokens=True)
+    return text
+
+
+@torch.no_grad()
+def _draw(
+    lm: LanguageModel, prompts: Sequence[Ids], keys: Sequence[str], total: int, deltas: Sequence[Delta] | None
+) -> list[Ids]:
+    """Sampled ids of each prompt, so many that prompt and sample have `total` tokens."""
+    wanted = [max(0, total - len(prompt)) for prompt in prompts]
+    draws = [random.Random(key) for key in keys]
+    batch, real = left_padded(prompts, lm)
+    past = _GrowingPast(real.shape[1] + max(wanted), len(lm.layers))
+    sampled: list[Tensor] = []
+    with overlay(lm, deltas) if deltas is not None else nullcontext():
+        for step in range(max(wanted)):
+            if step:
+                batch = _next(lm, sampled[-1], real)
+            hidden = run(lm, batch, past=past)[:, -1]
+            past.length += batch.ids.shape[1]
+            sampled.append(_pick(lm.logits(hidden), [draw.random() for draw in draws]))
+            real = torch.cat((real, torch.ones_like(real[:, :1])), dim=1)
+    columns = torch.stack(sampled, dim=1).tolist() if sampled else [[] for _ in prompts]
+    return [tuple(row[:count]) for row, count in zip(columns, wanted, strict=True)]
+
+
+def _next(lm: LanguageModel, tokens: Tensor, real: Tensor) -> Batch:
+    """One token a row, the last of those that `real` [batch, past + 1] marks."""
+    return Batch(tokens[:, None], real.sum(dim=1)[:, None] - 1, additive_mask(real[:, None, :], lm.dtype))
+
+
+def _pick(logits: Tensor, draws: Sequence[float]) -> Tensor:
+    """One of the TOP_K likeliest tokens a row, by its draw in [0, 1). logits: [batch, vocabulary] -> [batch]."""
+    top = logits.topk(TOP_K, dim=-1)
+    reached = top.values.double().softmax(dim=-1).cumsum(dim=-1)  # [batch, TOP_K]
+    where = (reached < torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None]).sum(dim=-1)
+    return top.indices.gather(1, where.clamp_max(TOP_K - 1)[:, None])[:, 0]
