@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cfbuild.data import (
+    CaseScore,
     Entity,
     EntityPrompt,
     Fact,
     Paraphrase,
+    PromptScore,
     Record,
     Reference,
+    StageScore,
     Target,
     Template,
 )
@@ -263,6 +266,71 @@ def decode_record(row: Row) -> Record:
         source=meta.get("source", ""),
         scores=meta.get("scores", {}),
     )
+
+
+def encode_case(case: CaseScore) -> Row:
+    return {
+        "case_id": case.case_id,
+        "relation_id": case.relation,
+        "editor": case.editor,
+        "fault": case.fault,
+        "edit": {name: _rounded(value) for name, value in case.edit.items()},
+        "pre": _encode_stage(case.pre),
+        "post": _encode_stage(case.post) if case.post else None,
+    }
+
+
+def decode_case(row: Row) -> CaseScore:
+    return CaseScore(
+        case_id=row["case_id"],
+        relation=row["relation_id"],
+        editor=row["editor"],
+        pre=_decode_stage(row["pre"]),
+        post=_decode_stage(row["post"]) if row["post"] else None,
+        edit=row["edit"],
+        fault=row["fault"],
+    )
+
+
+def _encode_stage(stage: StageScore) -> Row:
+    return {
+        **{
+            f"{group}_prompts": [
+                {
+                    "target_new_nll": _rounded(score.target_new_nll),
+                    "target_true_nll": _rounded(score.target_true_nll),
+                    "target_new_argmax": score.target_new_argmax,
+                    "target_true_argmax": score.target_true_argmax,
+                }
+                for score in scores
+            ]
+            for group, scores in stage.prompts.items()
+        },
+        "generations": list(stage.generations),
+        "generation_entropy": _rounded(stage.generation_entropy),
+        "reference_score": _rounded(stage.reference_score),
+        "mentions_target_new": _rounded(stage.mentions_target_new),
+    }
+
+
+def _decode_stage(row: Row) -> StageScore:
+    suffix = "_prompts"
+    return StageScore(
+        prompts={
+            name[: -len(suffix)]: tuple(PromptScore(**score) for score in scores)
+            for name, scores in row.items()
+            if name.endswith(suffix)
+        },
+        generations=tuple(row["generations"]),
+        generation_entropy=row["generation_entropy"],
+        reference_score=row["reference_score"],
+        mentions_target_new=row["mentions_target_new"],
+    )
+
+
+def _rounded(value: Any) -> Any:
+    # Six decimals are beyond what float32 sums agree on between batches; more would only print noise.
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _target(row: Row) -> Target:

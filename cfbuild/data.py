@@ -182,6 +182,44 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptScore:
+    """One prompt's NLLs in nats per token of both targets, and whether each is what greedy decoding would say."""
+
+    target_new_nll: float
+    target_true_nll: float
+    target_new_argmax: bool
+    target_true_argmax: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageScore:
+    """What a model says of a record, before or after an edit.
+
+    `prompts` holds the scores of each group of prompts, in the record's order; `generations` the texts written from the
+    generation prompts, prompt included; `reference_score` their TF-IDF cosine with the reference texts of (r, o*).
+    """
+
+    prompts: Mapping[str, tuple[PromptScore, ...]]
+    generations: tuple[str, ...] = ()
+    generation_entropy: float | None = None
+    reference_score: float | None = None
+    mentions_target_new: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScore:
+    """A record before and after one editor's edit, with what the editor measured, or the `fault` that left no `post`."""
+
+    case_id: int
+    relation: str
+    editor: str
+    pre: StageScore
+    post: StageScore | None
+    edit: Measured = field(default_factory=dict)
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a rule says of a candidate: kept or not, by which rule, and what it measured."""
 

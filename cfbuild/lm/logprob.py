@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -46,25 +47,27 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class _Trie:
-    """Inner nodes in insertion order. parents[i] is a node or -1 for the prompt's end.
+    """Inner nodes in insertion order; `states[c][j]` is the node whose logits predict token j of continuation c.
 
-    `states[c][j]` is the node (or -1) whose logits predict token j of continuation c.
+    State -1 is the prompt's end.
     """
 
     tokens: tuple[int, ...]
-    parents: tuple[int, ...]
+    depths: np.ndarray  # [nodes], 0 for a child of the prompt's end
+    sight: np.ndarray  # [nodes, nodes], whether a node sees another: itself and its ancestors
     states: tuple[tuple[int, ...], ...]
 
     @property
     def is_chain(self) -> bool:
         """True if plain causal order is right for the nodes: each follows the one before."""
-        return all(parent == index - 1 for index, parent in enumerate(self.parents))
+        return bool((self.depths == np.arange(len(self.depths))).all())
 
 
-def _build_trie(continuations: Sequence[Ids]) -> _Trie:
+@lru_cache(maxsize=128)
+def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
     nodes: dict[tuple[int, int], int] = {}
     tokens: list[int] = []
-    parents: list[int] = []
+    parents: list[int] = []  # a node, or -1
     states: list[tuple[int, ...]] = []
     for continuation in continuations:
         state, path = -1, [-1]
@@ -76,7 +79,11 @@ def _build_trie(continuations: Sequence[Ids]) -> _Trie:
             state = node
             path.append(state)
         states.append(tuple(path))
-    return _Trie(tuple(tokens), tuple(parents), tuple(states))
+    sight = np.eye(len(tokens), dtype=bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            sight[node] |= sight[parent]
+    return _Trie(tuple(tokens), sight.sum(axis=1) - 1, sight, tuple(states))
 
 
 def score(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
@@ -122,8 +129,7 @@ def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_
     for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
         start = len(question.prompt)
         ids[row, : lengths[row]] = question.prompt + trie.tokens
-        for node, parent in enumerate(trie.parents):
-            positions[row, start + node] = start if parent < 0 else positions[row, start + parent] + 1
+        positions[row, start : lengths[row]] = start + trie.depths
     mask = None if all(trie.is_chain for trie in tries) else _tree_mask(lm, questions, tries, width)
     return Batch(torch.from_numpy(ids).to(lm.device), torch.from_numpy(positions).to(lm.device), mask)
 
@@ -132,11 +138,8 @@ def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence
     """[batch, 1, width, width]: causal, except that a node does not see nodes that are not its ancestors."""
     visible = np.tile(np.tri(width, dtype=bool), (len(questions), 1, 1))
     for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
-        start = len(question.prompt)
-        for node, parent in enumerate(trie.parents):
-            seen = visible[row, start + node]
-            seen[start:] = False if parent < 0 else visible[row, start + parent, start:]
-            seen[start + node] = True
+        start, end = len(question.prompt), len(question.prompt) + len(trie.tokens)
+        visible[row, start:end, start:end] = trie.sight
     return additive_mask(torch.from_numpy(visible).to(lm.device), lm.dtype)
 
 
