@@ -1,0 +1,188 @@
+"""Servers on loopback for tests: a real SPARQL endpoint, a proxy that counts and tampers, and one that misbehaves."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+RESULTS_JSON = "application/sparql-results+json"
+
+
+def oxigraph_binary() -> str:
+    """The Oxigraph server of the development dependencies; the test is skipped, saying so, where it is absent."""
+    beside = Path(sys.executable).with_name("oxigraph")
+    found = str(beside) if beside.exists() else shutil.which("oxigraph")
+    if found is None:
+        pytest.skip("the oxigraph server is not installed (a development dependency)")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def oxigraph(folder: Path, triples: str) -> Iterator[str]:
+    """A SPARQL endpoint over N-Triples; yields its query address."""
+    binary = oxigraph_binary()
+    source = folder / "graph.nt"
+    source.write_text(triples, encoding="utf-8")
+    store = str(folder / "store")
+    subprocess.run([binary, "load", "--location", store, "--file", str(source)], check=True, capture_output=True)
+    port = free_port()
+    server = subprocess.Popen(
+        [binary, "serve-read-only", "--location", store, "--bind", f"127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port, server)
+        yield f"http://127.0.0.1:{port}/query"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        if server.poll() is not None:
+            raise RuntimeError(f"oxigraph ended with {server.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError("oxigraph does not listen")
+
+
+class Proxy:
+    """Forwards queries to `upstream` and counts those that it answered.
+
+    `before(number)` is called with the number of the request, from 1, before it is passed on; `tamper(body)` may
+    change an answer.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
+        self.answered: Counter[str] = Counter()
+        self.asked = 0
+        self.before: Callable[[int], None] = lambda number: None
+        self.tamper: Callable[[bytes], bytes] = lambda body: body
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/query"
+
+    def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                form = self.rfile.read(int(self.headers["Content-Length"]))
+                proxy.asked += 1
+                proxy.before(proxy.asked)
+                status, kind, body = proxy.forward(form)
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Type", kind)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+                    self.wfile.flush()
+                except OSError:
+                    return
+                proxy.answered[urllib.parse.parse_qs(form.decode())["query"][0]] += 1
+
+            def log_message(self, *args: object) -> None: ...
+
+        return Handler
+
+    def forward(self, form: bytes) -> tuple[int, str, bytes]:
+        request = urllib.request.Request(self.upstream, form, {"Accept": RESULTS_JSON})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return 200, response.headers["Content-Type"], self.tamper(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, "text/plain", error.read()
+
+    def __enter__(self) -> Proxy:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Scripted:
+    """Answers each connection with the next of `replies` (raw bytes, or seconds to be silent), the last one forever."""
+
+    def __init__(self, *replies: bytes | float) -> None:
+        self.replies = list(replies)
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/sparql"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self._reply(connection)
+
+    def _reply(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as stream:
+            start = stream.readline().decode().strip()
+            headers = {}
+            while line := stream.readline().decode().strip():
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            body = stream.read(int(headers.get("content-length", 0)))
+        self.requests.append((start, headers, body))
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, bytes):
+            connection.sendall(reply)
+        else:
+            time.sleep(reply)
+
+    def __enter__(self) -> Scripted:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+def reply(
+    body: bytes = b"",
+    *headers: str,
+    status: str = "200 OK",
+    kind: str = RESULTS_JSON,
+    length: int | None = -1,
+) -> bytes:
+    """A raw HTTP response; `length` None leaves Content-Length out, -1 makes it right."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", "Connection: close", *headers]
+    if length is not None:
+        lines.append(f"Content-Length: {len(body) if length == -1 else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
