@@ -208,7 +208,7 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """A record before and after one editor's edit, with what the editor measured, or the `fault` that left no `post`."""
+    """A record before and after one editor's edit, with what the editor measured; `fault` is why there is no `post`."""
 
     case_id: int
     relation: str

@@ -16,7 +16,7 @@ from torch import Tensor
 from cfbuild.codec import sha256_file, sha256_text
 from cfbuild.data import Progress, silent
 from cfbuild.errors import EditError, ModelError
-from cfbuild.lm.forward import Batch, pad, projection_input, run
+from cfbuild.lm.forward import Batch, pad, projection_input
 from cfbuild.lm.load import cache_folder
 from cfbuild.lm.logprob import token_budget
 from cfbuild.lm.model import Ids, LanguageModel
@@ -124,10 +124,8 @@ def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:
     """W's input at every token of some rows: [tokens, d_in]."""
     ids, real = pad(rows, lm)
     positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
-    kept: list[Tensor] = []
-    with torch.no_grad(), projection_input(lm, layer, kept.append):
-        run(lm, Batch(ids, positions, None))
-    return kept[0].reshape(*ids.shape, -1)[real]
+    with torch.no_grad():
+        return projection_input(lm, Batch(ids, positions, None), layer)[real]
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:

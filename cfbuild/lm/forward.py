@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfbuild.errors import ModelError
 from cfbuild.lm.model import Ids, LanguageModel
 
 
@@ -156,14 +157,26 @@ def remember(lm: LanguageModel, batch: Batch) -> FrozenPast:
     return FrozenPast(past.kept)
 
 
-@contextmanager
-def projection_input(lm: LanguageModel, layer: int, see: Callable[[Tensor], None]) -> Iterator[None]:
-    """While open, call `see` with each input of the layer's value projection: [batch, width, d_in]."""
-    handle = lm.projection(layer).register_forward_pre_hook(lambda _, args: see(args[0]))
+class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not an error
+    pass
+
+
+def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
+    """W's input at every token of a batch, [batch, width, d_in]; nothing above it is computed."""
+    kept: list[Tensor] = []
+
+    def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        kept.append(args[0])
+        raise _Reached
+
+    handle = lm.projection(layer).register_forward_pre_hook(stop)
     try:
-        yield
+        run(lm, batch)
+    except _Reached:
+        return kept[0].reshape(*batch.ids.shape, -1)
     finally:
         handle.remove()
+    raise ModelError(f"layer {layer} of {lm.name} never called its value projection")
 
 
 @contextmanager

@@ -57,6 +57,12 @@ class LanguageModel:
         module: nn.Module = attrgetter(self.family.value_projection)(self.layers[layer])
         return module
 
+    def key_width(self, layer: int) -> int:
+        """d_in of W: the length of a key."""
+        weight = self.projection(layer).weight
+        assert isinstance(weight, Tensor)
+        return weight.shape[0 if self.family.projection_is_transposed else 1]
+
     def finish(self, hidden: Tensor) -> Tensor:
         """Apply what follows the last layer. hidden: [..., d_model] -> [..., d_model]."""
         for name in self.family.after_layers:

@@ -19,7 +19,7 @@ from cfbuild.schema.rows import read_located
 from cfbuild.schema.semantics import faults as semantic_faults
 from cfbuild.schema.values import Fault, Located, Violation, show
 
-__all__ = ["NAMES", "Tally", "Violation", "load_schema", "row_faults", "violations"]
+__all__ = ["NAMES", "Tally", "Violation", "load_schema", "read_valid", "row_faults", "violations"]
 
 NAMES = ("record", "facts", "entities", "templates", "references", "rejected")
 """The schemas there are; `record` is that of CounterFact files and of records.jsonl."""
@@ -54,16 +54,26 @@ def violations(path: Path, tally: Tally | None = None) -> Iterator[Violation]:
     Raises DataError if the file cannot be read.
     """
     tally = Tally() if tally is None else tally
-    first_line: dict[int, int] = {}
-    for located in read_located(path):
+    for located, case_id, found in _examine(path):
         tally.rows += 1
-        case_id = _case_id(located.row)
-        found = [*_faults(located), *_duplicate_id(case_id, located.line, first_line)]
         tally.faulty += bool(found)
         for fault in found:
             yield Violation(path, located.line, case_id, fault.path, fault.rule, fault.got, fault.expected)
     if not tally.rows:
         yield Violation(path, 1, None, "", "empty", "a file without rows", "at least one record")
+
+
+def read_valid(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a CounterFact file with which nothing is wrong. Raises DataError if the file cannot be read."""
+    return (located.row for located, _, found in _examine(path) if not found)
+
+
+def _examine(path: Path) -> Iterator[tuple[Located, int | None, list[Fault]]]:
+    """Each row of a file with its case id and everything wrong with it."""
+    first_line: dict[int, int] = {}
+    for located in read_located(path):
+        case_id = _case_id(located.row)
+        yield located, case_id, [*_faults(located), *_duplicate_id(case_id, located.line, first_line)]
 
 
 def row_faults(row: Any, name: str = "record") -> list[Fault]:

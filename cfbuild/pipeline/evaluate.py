@@ -1,0 +1,229 @@
+"""`cfbuild validate-and-score`: schema and rules first, then an editor on every record, then the paper's table."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild import __version__
+from cfbuild.codec import (
+    decode_case,
+    decode_record,
+    decode_reference,
+    encode_case,
+    read_values,
+    sha256_file,
+    sha256_text,
+    write_json,
+    write_jsonl,
+)
+from cfbuild.data import CaseScore, Progress, Record, Reference, Request, silent
+from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
+from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.errors import ConfigError, SchemaError
+from cfbuild.lm.corpus import Corpus, of_texts, open_corpus
+from cfbuild.lm.families import PRESETS, edit_layer
+from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.sample import sample_contexts
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.rowlog import RowLog
+from cfbuild.report import make_report
+from cfbuild.schema import Tally, Violation, read_valid, violations
+from cfbuild.score import ReferenceTexts, score_cases
+
+VERB = "validate-and-score"
+CASES_AT_ONCE = 16
+"""Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
+DEFAULT_COVARIANCE_TOKENS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """What `validate-and-score` can be told; None means the preset's or the default.
+
+    `file` is any CounterFact-format file, None the build's records. `covariance` is `build`, `none`, an .npz file, a
+    text file or `hub:NAME`. `skip_invalid` scores the valid rows of a file that has others.
+    """
+
+    file: Path | None = None
+    editor: str = "rome"
+    limit: int | None = None
+    skip_generation: bool = False
+    skip_invalid: bool = False
+    seed: int = 0
+    layer: int | None = None
+    key_mode: str = "reference"
+    steps: int = 20
+    covariance: str = "build"
+    covariance_tokens: int = DEFAULT_COVARIANCE_TOKENS
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        if self.editor != "rome":
+            raise ConfigError(f"editor {self.editor!r} does not exist; expected rome")
+        for name in ("limit", "covariance_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+def validate(path: Path, tally: Tally) -> Iterator[Violation]:
+    """Everything wrong with a file of records; `tally` counts its rows. Raises DataError if it cannot be read."""
+    yield from violations(path, tally)
+
+
+def evaluate(
+    folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, progress: Progress = silent
+) -> dict[str, Any]:
+    """Edit and score every record; write cases.jsonl and report.json; return the report.
+
+    An interrupted run goes on after its last finished chunk, with the same bytes; a finished one is not repeated.
+    Raises SchemaError if the file has violations and `skip_invalid` is not set; see also the errors of the editor.
+    """
+    path = options.file or folder.require("records.jsonl")
+    with folder.lock(VERB):
+        config = _config(folder, options, lm, path)
+        if not folder.begin(VERB, config, restart=options.restart):
+            return make_report(list(read_values(folder.path("cases.jsonl"), decode_case)), _signature_of(folder))
+        records = _records(path, options)
+        references = _references(folder)
+        editor = _editor(lm, options, records, references, progress)
+        log = RowLog(folder.progress(VERB) / "rows.jsonl")
+        _work_off(lm, editor, records, references, options, log, progress)
+        signature = _signature(lm, editor, options, path, len(records))
+        write_jsonl(folder.path("cases.jsonl"), log.rows(log.entries))
+        cases = list(read_values(folder.path("cases.jsonl"), decode_case))
+        report = make_report(cases, signature)
+        write_json(folder.path("report.json"), report)
+        folder.finish(VERB, config, {"cases.jsonl": len(cases), "report.json": 1}, {"signature": signature})
+        shutil.rmtree(folder.progress(VERB))
+    return report
+
+
+def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path) -> dict[str, Any]:
+    config = {**asdict(options), "file": None, "records": sha256_file(path), "cfbuild": __version__}
+    del config["restart"]
+    references = folder.path("references.jsonl")
+    return {
+        **config,
+        "references": sha256_file(references) if references.is_file() else None,
+        "model": lm.name,
+        "revision": lm.revision,
+        "dtype": _dtype(lm),
+    }
+
+
+def _dtype(lm: LanguageModel) -> str:
+    return str(lm.dtype).removeprefix("torch.")
+
+
+def _records(path: Path, options: EvaluateOptions) -> list[Record]:
+    if not options.skip_invalid:
+        tally = Tally()
+        found = sum(1 for _ in violations(path, tally))
+        if found:
+            raise SchemaError(
+                f"{path}: {tally.faulty} of {tally.rows} rows have {found} violations; run with --validate-only to see "
+                "them, or with --skip-invalid to score the rows that are valid"
+            )
+    records = [decode_record(row) for row in read_valid(path)]
+    return records[: options.limit]
+
+
+def _references(folder: BuildFolder) -> list[Reference]:
+    path = folder.path("references.jsonl")
+    return list(read_values(path, decode_reference)) if path.is_file() else []
+
+
+def _editor(
+    lm: LanguageModel,
+    options: EvaluateOptions,
+    records: Sequence[Record],
+    references: Sequence[Reference],
+    progress: Progress,
+) -> Rome:
+    preset = PRESETS.get(lm.preset or "")
+    rome = RomeOptions(
+        layer=edit_layer(lm.preset, len(lm.layers), options.layer),
+        contexts=sample_contexts(lm, options.seed),
+        steps=options.steps,
+        clamp_norm_factor=preset.clamp_norm_factor if preset else RomeOptions.clamp_norm_factor,
+        key_mode=options.key_mode,
+    )
+    return Rome(lm, rome, _covariance(lm, rome.layer, options, records, references, progress))
+
+
+def _covariance(
+    lm: LanguageModel,
+    layer: int,
+    options: EvaluateOptions,
+    records: Sequence[Record],
+    references: Sequence[Reference],
+    progress: Progress,
+) -> Covariance | None:
+    if options.covariance == "none":
+        return None
+    if options.covariance.endswith(".npz"):
+        return load_covariance(Path(options.covariance).expanduser(), lm.key_width(layer))
+    corpus = _build_corpus(records, references) if options.covariance == "build" else open_corpus(options.covariance)
+    return key_covariance(lm, layer, corpus.texts, corpus.name, options.covariance_tokens, progress)
+
+
+def _build_corpus(records: Sequence[Record], references: Sequence[Reference]) -> Corpus:
+    """What the build itself says that is true, each text once, in an order that mixes relations."""
+    texts = {reference.text for reference in references}
+    for record in records:
+        true, new = record.target_true.label, record.target_new.label
+        texts |= {f"{record.rewrite} {true}."} | {f"{one.text} {true}." for one in record.paraphrases}
+        texts |= {f"{one.text} {true}." for one in record.neighborhood} | {
+            f"{one.text} {new}." for one in record.attribute
+        }
+        texts |= set(record.generation)
+    ordered = sorted(texts)
+    random.Random("build corpus").shuffle(ordered)
+    return of_texts("build", ordered)
+
+
+def _work_off(
+    lm: LanguageModel,
+    editor: Rome,
+    records: Sequence[Record],
+    references: Sequence[Reference],
+    options: EvaluateOptions,
+    log: RowLog,
+    progress: Progress,
+) -> None:
+    texts = None if options.skip_generation else ReferenceTexts(references)
+    progress("records", len(log.entries), len(records))
+    for start in range(len(log.entries), len(records), CASES_AT_ONCE):
+        chunk = records[start : start + CASES_AT_ONCE]
+        log.append(encode_case(case) for case in _judge(lm, editor, chunk, texts, options))
+        progress("records", start + len(chunk), len(records))
+
+
+def _judge(
+    lm: LanguageModel, editor: Rome, chunk: Sequence[Record], texts: ReferenceTexts | None, options: EvaluateOptions
+) -> list[CaseScore]:
+    edits = editor.edit([Request(one.prompt.text, one.subject.label, one.target_new.label) for one in chunk])
+    return score_cases(lm, chunk, edits, options.editor, texts, seed=options.seed)
+
+
+def _signature(lm: LanguageModel, editor: Rome, options: EvaluateOptions, path: Path, count: int) -> dict[str, Any]:
+    contexts = editor.options.contexts
+    return {
+        "model": lm.name,
+        "revision": lm.revision,
+        "dtype": _dtype(lm),
+        **editor.signature,
+        "contexts": f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}",
+        "records": f"{count}@{sha256_file(path)[:12]}",
+        "generation": "none" if options.skip_generation else f"top-k 5, 100 tokens, seed {options.seed}",
+    }
+
+
+def _signature_of(folder: BuildFolder) -> dict[str, Any]:
+    signature: dict[str, Any] = folder.manifest()["verbs"][VERB]["signature"]
+    return signature
