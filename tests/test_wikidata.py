@@ -1,0 +1,420 @@
+"""Facts and entities from a SPARQL endpoint: a real Oxigraph, a small graph, and the excerpt where it is present."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Proxy, oxigraph
+
+from cfbuild.data import Entity, Fact
+from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.pipeline.fetch import FetchOptions, fetch
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.sources.http import Client, HeavyAnswerError
+from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.sample import SampleOrder
+from cfbuild.sources.sparql import Endpoint, parse
+from cfbuild.sources.wikidata import PROLOGUE, QLEVER, WIKIDATA, Part, Wikidata, endpoint_url, language_code
+
+WD = "http://www.wikidata.org/entity/"
+WDT = "http://www.wikidata.org/prop/direct/"
+LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
+ALIAS = "http://www.w3.org/2004/02/skos/core#altLabel"
+SITELINKS = "http://wikiba.se/ontology#sitelinks"
+
+# 300 subjects, each with one to three of a few objects: Q9001 has most of them, the higher ones a few.
+PAIRS = sorted(
+    {(s, 9001) for s in range(1, 301) if s % 5}
+    | {(s, 9002 + s % 40) for s in range(1, 301) if s % 5 < 2}
+    | {(s, 9001) for s in (5, 10)}
+)
+ODD = f"""
+<{WD}Q1> <{WDT}P1> "a literal" .
+<{WD}Q2> <{WDT}P1> _:unknown .
+<{WD}Q3> <{WDT}P1> <http://www.wikidata.org/.well-known/genid/0123> .
+<{WD}Q4> <{WDT}P1> <{WD}L7> .
+<{WD}Q5> <{WDT}P1> <{WD}Q0> .
+<{WD}P31> <{WDT}P1> <{WD}Q9001> .
+<{WD}L42-F1> <{WDT}P1> <{WD}Q9001> .
+"""
+NAMES = f"""
+<{WD}Q1> <{LABEL}> "say \\"hi\\"\\n\\\\ twice\\t\\u00e9\\U0001F600"@en .
+<{WD}Q1> <{LABEL}> "autre"@fr .
+<{WD}Q1> <{ALIAS}> "b"@en .
+<{WD}Q1> <{ALIAS}> "a"@en .
+<{WD}Q1> <{ALIAS}> "everywhere"@mul .
+<{WD}Q1> <{ALIAS}> "c"@en-gb .
+<{WD}Q1> <{WDT}P31> <{WD}Q70> .
+<{WD}Q1> <{WDT}P31> <{WD}Q8> .
+<{WD}Q1> <{WDT}P31> "no item" .
+<{WD}Q1> <{WDT}P21> <{WD}Q6581072> .
+<{WD}Q1> <{SITELINKS}> "12"^^<http://www.w3.org/2001/XMLSchema#integer> .
+<{WD}Q2> <{LABEL}> "zebra"@en .
+<{WD}Q2> <{LABEL}> "aardvark"@en .
+<{WD}Q3> <{LABEL}> "any"@mul .
+<{WD}Q4> <{LABEL}> "quatro"@pt-br .
+<{WD}Q4> <{LABEL}> "four"@en .
+<{WD}Q4> <{LABEL}> "any four"@mul .
+"""
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    facts = "".join(f"<{WD}Q{s}> <{WDT}P1> <{WD}Q{o}> .\n" for s, o in PAIRS)
+    with oxigraph(tmp_path_factory.mktemp("small"), facts + ODD + NAMES) as url:
+        yield url
+
+
+@contextmanager
+def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, Asker]]:
+    """A source that does not sleep, with a journal in `folder`."""
+    with Client(sleep=lambda seconds: None, timeout_s=20, attempts=2) as client, Journal(folder / "journal") as journal:
+        asker = Asker(client, journal)
+        yield Wikidata(url, asker, **settings), asker
+
+
+def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:
+    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in facts]
+
+
+@pytest.mark.parametrize("page_rows", [50_000, 100, 17, 3])
+def test_all_facts_between_items_come_whatever_the_page(small: str, tmp_path: Path, page_rows: int) -> None:
+    with source(small, tmp_path, page_rows=page_rows) as (wikidata, asker):
+        assert pairs(wikidata.facts("P1")) == PAIRS
+        assert sum(wikidata.tally.left_out.values()) == 7
+        assert wikidata.tally.left_out["object is no item"] == 5
+        sent = asker.client.sent
+        assert pairs(wikidata.facts("P1")) == PAIRS and asker.client.sent == sent
+    assert (sent == 2) == (page_rows == 50_000)
+
+
+def test_a_relation_without_facts_is_empty_because_the_server_says_so(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path) as (wikidata, _):
+        assert list(wikidata.facts("P999")) == []
+
+
+@pytest.mark.parametrize("wanted", [1, 10, 40, 200])
+def test_a_sample_is_the_same_whatever_the_pages(small: str, tmp_path: Path, wanted: int) -> None:
+    samples = []
+    for number, pages in enumerate([(50_000, 50_000), (50, 1000), (50, 60), (7, 20)]):
+        (tmp_path / str(number)).mkdir()
+        settings = {"page_rows": pages[0], "scan_rows": pages[1], "per_relation": wanted, "seed": 3}
+        with source(small, tmp_path / str(number), **settings) as (wikidata, _):
+            samples.append(pairs(wikidata.facts("P1")))
+    assert len(samples[0]) == wanted and set(samples[0]) <= set(PAIRS)
+    assert all(sample == samples[0] for sample in samples)
+
+
+def test_a_sample_depends_on_the_seed_and_keeps_subjects_whole(small: str, tmp_path: Path) -> None:
+    samples = []
+    with source(small, tmp_path, per_relation=40) as (wikidata, _):
+        for seed in (0, 1, 0):
+            wikidata.seed = seed
+            samples.append(pairs(wikidata.facts("P1")))
+    assert samples[0] == samples[2] != samples[1]
+    for sample in samples:
+        subjects = {subject for subject, _ in sample}
+        assert sample == [pair for pair in PAIRS if pair[0] in subjects]
+
+
+def test_the_order_of_subjects_is_that_of_the_hash_prefixes() -> None:
+    order = SampleOrder(7, "P1")
+    places = sorted(range(1, 2000), key=order.place)
+    for depth in (1, 2):
+        rank = {prefix: number for number, prefix in enumerate(order.prefixes(depth))}
+        assert len(rank) == 16**depth
+        ranks = [rank[hashlib.md5(f"{WD}Q{one}".encode()).hexdigest()[:depth]] for one in places]
+        assert ranks == sorted(ranks)
+
+
+def test_a_sample_of_a_large_relation_asks_for_a_share_of_it(small: str, tmp_path: Path) -> None:
+    with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=100, per_relation=5) as (wikidata, _):
+        received: list[int] = []
+
+        def noted(body: bytes) -> bytes:
+            received.append(len(parse(body)))
+            return body
+
+        proxy.tamper = noted
+        assert len(list(wikidata.facts("P1"))) == 5
+    assert sum(received) < len(PAIRS) / 3
+
+
+def test_names_attributes_and_sitelinks(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path) as (wikidata, _):
+        entities = list(wikidata.entities(["Q4", "Q1", "Q2", "Q3", "Q777"]))
+    assert entities == [
+        Entity("Q4", labels={"en": "four"}),
+        Entity(
+            "Q1",
+            labels={"en": 'say "hi"\n\\ twice\té😀'},
+            aliases={"en": ("a", "b", "everywhere")},
+            attributes={"P31": ("Q8", "Q70"), "P21": ("Q6581072",)},
+            sitelinks=12,
+        ),
+        Entity("Q2", labels={"en": "aardvark"}),
+        Entity("Q3", labels={"en": "any"}),
+        Entity("Q777"),
+    ]
+
+
+def test_another_language(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path, language="pt-BR") as (wikidata, _):
+        assert [entity.labels for entity in wikidata.entities(["Q4", "Q2"])] == [{"pt-br": "quatro"}, {}]
+
+
+def test_entities_of_a_batch_that_is_too_much_are_asked_for_in_halves(small: str, tmp_path: Path) -> None:
+    ids = [f"Q{number}" for number in range(1, 50)]
+    (tmp_path / "halves").mkdir()
+    with source(small, tmp_path) as (wikidata, _), source(small, tmp_path / "halves", page_rows=9) as (halving, asker):
+        assert list(halving.entities(ids)) == list(wikidata.entities(ids))
+        assert asker.client.sent > 1
+
+
+def dropped(body: bytes, number: int = 1) -> bytes:
+    """A valid answer with fewer rows: what a server with a silent cap on rows sends."""
+    answer = json.loads(body)
+    facts = [row for row in answer["results"]["bindings"] if "s" in row or "e" in row]
+    for row in facts[:number]:
+        answer["results"]["bindings"].remove(row)
+    return json.dumps(answer).encode()
+
+
+def test_an_answer_with_a_row_too_few_is_an_error_that_names_both_numbers(small: str, tmp_path: Path) -> None:
+    total = len(PAIRS) + 7
+    with Proxy(small) as proxy, source(proxy.url, tmp_path) as (wikidata, asker):
+        proxy.tamper = dropped
+        with pytest.raises(HeavyAnswerError, match=f"{total - 1} rows, and the server counts {total}"):
+            list(wikidata.facts("P1"))
+        with pytest.raises(SourceError, match="1 rows, and the server counts 2"):
+            list(wikidata.entities(["Q2", "Q3", "Q4"]))
+        assert len(asker.journal) == 1, "only the count was a good answer"
+
+
+def test_an_answer_without_its_count_is_an_error(small: str, tmp_path: Path) -> None:
+    with Proxy(small) as proxy, source(proxy.url, tmp_path) as (wikidata, _):
+        proxy.tamper = lambda body: re.sub(rb',?\{"n":[^}]*\}\}', b"", body)
+        with pytest.raises(SourceError, match="0 counts, expected 1"):
+            list(wikidata.facts("P1"))
+
+
+def test_groups_that_do_not_add_up_are_an_error(small: str, tmp_path: Path) -> None:
+    def without_a_group(body: bytes) -> bytes:
+        answer = json.loads(body)
+        groups = [row for row in answer["results"]["bindings"] if "o" in row and "n" in row]
+        for row in groups[:1]:
+            answer["results"]["bindings"].remove(row)
+        return json.dumps(answer).encode()
+
+    with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=20) as (wikidata, _):
+        proxy.tamper = without_a_group
+        with pytest.raises(SourceError, match=rf"groups add up to \d+, and the server counts {len(PAIRS) + 7}"):
+            list(wikidata.facts("P1"))
+
+
+def test_a_server_that_caps_rows_silently_is_asked_smaller_questions(small: str, tmp_path: Path) -> None:
+    def capped(body: bytes) -> bytes:
+        answer = json.loads(body)
+        facts = [row for row in answer["results"]["bindings"] if "s" in row]
+        return dropped(body, max(0, len(facts) - 10))
+
+    with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=100) as (wikidata, _):
+        proxy.tamper = capped
+        assert pairs(wikidata.facts("P1")) == PAIRS
+
+
+def test_the_body_that_breaks_off_for_an_unknown_service_is_an_error(small: str, tmp_path: Path) -> None:
+    query = "SELECT * WHERE { ?s ?p ?o SERVICE <http://wikiba.se/ontology#label> { ?s ?p ?o } }"
+    with source(small, tmp_path) as (_, asker):
+        with pytest.raises(SourceError, match=r"broken answer .*not JSON.*asked 2 times"):
+            Endpoint(small, asker, PROLOGUE).select(query, len)
+        assert asker.client.sent == 2 and len(asker.journal) == 0
+
+
+def test_a_bad_query_stops_at_once(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path) as (_, asker), pytest.raises(SourceError, match=r"400 Bad Request: .*SPARQL 1\.1"):
+        Endpoint(small, asker).select("SELECT junk", len)
+    assert asker.client.sent == 1
+
+
+def test_nothing_but_ids_and_language_codes_gets_into_a_query(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path) as (wikidata, asker):
+        for relation in ("P1 ?o . ?x", "36", "Q1", "P1\n"):
+            with pytest.raises(DataError):
+                list(wikidata.facts(relation))
+        for one in ("Q1 }", "P31", "Q1\n", "wd:Q1"):
+            with pytest.raises(DataError):
+                list(wikidata.entities([one]))
+        with pytest.raises(DataError):
+            _ = Part("P1", ("Q1 } UNION {",)).pattern
+        assert asker.client.sent == 0
+    for language in ('en"', "", "e", "en ) }", "en\n#", "thelanguage"):
+        with pytest.raises(ConfigError, match="language code"):
+            language_code(language)
+    assert [language_code(text) for text in ("en", "pt-BR", " zh-Hant ")] == ["en", "pt-br", "zh-hant"]
+
+
+def test_presets() -> None:
+    assert endpoint_url(None) == endpoint_url("wikidata") == WIKIDATA == "https://query.wikidata.org/sparql"
+    assert endpoint_url("qlever") == QLEVER == "https://qlever.cs.uni-freiburg.de/api/wikidata"
+    assert endpoint_url("http://localhost:7878/query") == "http://localhost:7878/query"
+
+
+def test_no_query_uses_what_is_not_standard(small: str, tmp_path: Path) -> None:
+    with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=50, per_relation=20) as (wikidata, _):
+        list(wikidata.facts("P1"))
+        wikidata.per_relation = None
+        list(wikidata.facts("P1"))
+        list(wikidata.entities(["Q1"]))
+        queries = " ".join(proxy.answered)
+    assert len(proxy.answered) > 10
+    for word in ("SERVICE", "hint:", "bd:", "OFFSET", "ORDER BY"):
+        assert word not in queries
+
+
+# The must-show, on the excerpt: everything, exactly; and killed halfway, the same bytes, no query answered twice.
+
+
+class Excerpt:
+    """The excerpt, read by other code than the product's."""
+
+    def __init__(self, path: Path) -> None:
+        self.text = gzip.decompress(path.read_bytes()).decode()
+        self.facts: set[tuple[str, str, str]] = set()
+        self.attributes: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self.labels: dict[str, str] = {}
+        self.aliases: defaultdict[str, set[str]] = defaultdict(set)
+        pattern = re.compile(r'<[^>]*/(\S+)> <([^>]*)> (?:<[^>]*/(\S+)>|("(?:.*)")@(\S+)) \.')
+        for line in self.text.splitlines():
+            match = pattern.fullmatch(line)
+            assert match, line
+            subject, predicate, value, literal, language = match.groups()
+            if predicate.startswith(WDT):
+                self._fact(subject, predicate.removeprefix(WDT), value)
+            elif language == "en":
+                self._name(subject, predicate, json.loads(literal))
+
+    def _fact(self, subject: str, relation: str, value: str) -> None:
+        if relation in ("P31", "P21"):
+            self.attributes[subject][relation].add(value)
+        else:
+            self.facts.add((relation, subject, value))
+
+    def _name(self, subject: str, predicate: str, text: str) -> None:
+        if predicate == LABEL:
+            assert subject not in self.labels
+            self.labels[subject] = text
+        else:
+            self.aliases[subject].add(text)
+
+
+@pytest.fixture(scope="module")
+def known(excerpt: Path) -> Excerpt:
+    return Excerpt(excerpt)
+
+
+@pytest.fixture(scope="module")
+def endpoint(known: Excerpt, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with oxigraph(tmp_path_factory.mktemp("excerpt"), known.text) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patterns")
+    (folder / "P36.jsonl").write_text('{"pattern": "The capital of [X] is [Y] ."}\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(known: Excerpt, endpoint: str, patterns: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build fetched without interruption."""
+    root = tmp_path_factory.mktemp("build")
+    relations = tuple(sorted({relation for relation, _, _ in known.facts}))
+    summary = fetch(BuildFolder(root), options(endpoint, relations, patterns))
+    assert sum(summary.facts.values()) == len(known.facts) == 33_110 and len(summary.facts) == 40
+    return root
+
+
+def options(endpoint: str, relations: tuple[str, ...], patterns: Path) -> FetchOptions:
+    return FetchOptions(endpoint=endpoint, relations=relations, templates=("pararel",), pararel=str(patterns))
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.shared
+def test_the_excerpt_comes_exactly(whole: Path, known: Excerpt) -> None:
+    facts = [(row["relation_id"], row["subject_id"], row["object_id"]) for row in rows(whole / "facts.jsonl")]
+    assert len(facts) == len(set(facts)) == 33_110 and set(facts) == known.facts
+    assert facts == sorted(facts, key=lambda fact: [int(one[1:]) for one in fact])
+    entities = {row["id"]: row for row in rows(whole / "entities.jsonl")}
+    items = {one for fact in facts for one in fact[1:]}
+    values = {one for item in items for ids in known.attributes[item].values() for one in ids}
+    assert set(entities) == items | {one for one in values if one in known.labels}
+    assert list(entities) == sorted(entities, key=lambda one: int(one[1:]))
+    for one, row in entities.items():
+        assert row["labels"] == ({"en": known.labels[one]} if one in known.labels else {})
+        assert set(row["aliases"].get("en", ())) == known.aliases[one]
+        assert {name: set(ids) for name, ids in row["attributes"].items()} == known.attributes[one]
+        assert row["sitelinks"] is None
+
+
+@pytest.mark.shared
+def test_killed_halfway_it_ends_with_the_same_bytes_and_asks_nothing_twice(
+    whole: Path, known: Excerpt, endpoint: str, patterns: Path, tmp_path: Path
+) -> None:
+    relations = tuple(sorted({relation for relation, _, _ in known.facts}))
+    with Proxy(endpoint) as proxy:
+        for kill_at in (3, 60, 150):
+            assert _run(proxy, kill_at, tmp_path, relations, patterns) == -9
+        killed = proxy.asked
+        assert _run(proxy, None, tmp_path, relations, patterns) == 0
+        assert killed > 200, "the last kill came late"
+        assert set(proxy.answered.values()) == {1}, "a query was answered twice"
+        asked = proxy.asked
+        _same(tmp_path, whole)
+        assert _run(proxy, None, tmp_path, relations, patterns) == 0
+        (tmp_path / "facts.jsonl").unlink()
+        assert _run(proxy, None, tmp_path, relations, patterns) == 0
+        assert proxy.asked == asked, "a finished fetch asks nothing"
+    _same(tmp_path, whole)
+
+
+def _same(one: Path, other: Path) -> None:
+    for name in ("facts.jsonl", "entities.jsonl", "templates.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert not list(one.rglob("*.part"))
+
+
+def _run(proxy: Proxy, kill_at: int | None, root: Path, relations: tuple[str, ...], patterns: Path) -> int:
+    """Fetch in a process of its own, killed with SIGKILL when it sends its `kill_at`-th request."""
+    code = (
+        "import sys, pathlib; from cfbuild.pipeline.fetch import *; from cfbuild.pipeline.folder import BuildFolder; "
+        "fetch(BuildFolder(pathlib.Path(sys.argv[1])), FetchOptions(endpoint=sys.argv[2], "
+        "relations=tuple(sys.argv[3].split()), templates=('pararel',), pararel=sys.argv[4]))"
+    )
+    start = proxy.asked
+    arguments = [str(root), proxy.url, " ".join(relations), str(patterns)]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL) as process:
+
+        def before(number: int) -> None:
+            if kill_at is not None and number - start == kill_at:
+                os.kill(process.pid, 9)
+                process.wait()
+
+        proxy.before = before
+        return process.wait(120)
