@@ -310,7 +310,8 @@ class Builder:
 
 
 def _alike(one: str, other: str) -> bool:
-    return find_name(one, (other,)) is not None or find_name(other, (one,)) is not None
+    same = one.casefold() == other.casefold()
+    return same or find_name(one, (other,)) is not None or find_name(other, (one,)) is not None
 
 
 def _shuffled(random: Random, items: Sequence[Item]) -> Iterator[Item]:

@@ -1,0 +1,92 @@
+"""A small world of facts, and the test data's excerpt as a build folder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cfbuild import codec
+from cfbuild.data import Entity, Fact, Template
+from cfbuild.graph import FactGraph
+from cfbuild.templates import pararel
+
+TRIPLE = re.compile(r'<[^>]*/(Q\d+)> <([^>]*)> (?:<[^>]*/(Q\d+)>|"((?:[^"\\]|\\.)*)"@([\w-]+)) \.\n')
+
+
+def item(number: int, label: str | None, *aliases: str) -> Entity:
+    return Entity(f"Q{number}", {} if label is None else {"en": label}, {"en": aliases} if aliases else {})
+
+
+def templates(relation: str, count: int = 4) -> list[Template]:
+    texts = ("{} lives in", "The home of {} is in", "{}, who resides in", "{} has a house in")
+    return [Template(relation, "rewrite", text, "test") for text in texts[:count]]
+
+
+def graph_of(labels: Mapping[int, str | None], facts: Iterable[tuple[int, int]], relation: str = "P551") -> FactGraph:
+    """A graph of one relation from labels by number and (subject, object) pairs of numbers."""
+    entities = [item(number, label) for number, label in labels.items()]
+    return FactGraph((Fact(relation, f"Q{s}", f"Q{o}") for s, o in facts), entities)
+
+
+OBJECTS = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Sofia")
+
+
+def world(people: int = 120, relations: Sequence[str] = ("P551", "P937")) -> tuple[list[Fact], list[Entity]]:
+    """People who live and work in seven cities, the first city being the most frequent; some in two."""
+    entities = [item(1 + place, name, f"{name} City") for place, name in enumerate(OBJECTS)]
+    facts = []
+    for number in range(people):
+        subject = 1000 + number
+        entities.append(item(subject, f"Person {chr(65 + number % 26)}{number}"))
+        for shift, relation in enumerate(relations):
+            first = min((number * (7 + shift)) % 13, len(OBJECTS) - 1) % len(OBJECTS)
+            facts.append(Fact(relation, f"Q{subject}", f"Q{1 + first}", source="test"))
+            if number % 11 == 0:
+                facts.append(Fact(relation, f"Q{subject}", f"Q{1 + (first + 1) % len(OBJECTS)}", source="test"))
+    return facts, entities
+
+
+def write_build(root: Path, facts: Iterable[Fact], entities: Iterable[Entity], prompts: Iterable[Template]) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    codec.write_jsonl(root / "facts.jsonl", map(codec.encode_fact, facts))
+    codec.write_jsonl(root / "entities.jsonl", map(codec.encode_entity, entities))
+    codec.write_jsonl(root / "templates.jsonl", map(codec.encode_template, prompts))
+    return root
+
+
+def write_world(root: Path, people: int = 120) -> Path:
+    facts, entities = world(people)
+    return write_build(root, facts, entities, [*templates("P551"), *templates("P937")])
+
+
+def write_excerpt(root: Path, triples: Path, patterns: Path) -> Path:
+    """The excerpt's facts, labels and aliases, and ParaRel's templates, as fetch would write them."""
+    facts: list[Fact] = []
+    labels: dict[str, dict[str, str]] = {}
+    aliases: dict[str, dict[str, list[str]]] = {}
+    with gzip.open(triples, "rt", encoding="utf-8") as stream:
+        for line in stream:
+            match = TRIPLE.fullmatch(line)
+            assert match, line
+            subject, predicate, value, text, language = match.groups()
+            if value is not None:
+                relation = predicate.rsplit("/", 1)[1]
+                if relation not in ("P31", "P21"):
+                    facts.append(Fact(relation, subject, value, source="excerpt"))
+            elif predicate.endswith("#label"):
+                labels.setdefault(subject, {})[language] = json.loads(f'"{text}"')
+            else:
+                aliases.setdefault(subject, {}).setdefault(language, []).append(json.loads(f'"{text}"'))
+    ids = {*labels, *aliases, *(fact.subject for fact in facts), *(fact.object for fact in facts)}
+    entities = [
+        Entity(one, labels.get(one, {}), {code: tuple(names) for code, names in aliases.get(one, {}).items()})
+        for one in sorted(ids)
+    ]
+    prompts = []
+    for file in sorted(patterns.glob("*.jsonl")):
+        kept, _ = pararel.templates(file.stem, (row["pattern"] for _, row in codec.read_rows(file)))
+        prompts += kept
+    return write_build(root, facts, entities, prompts)

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_world import write_excerpt, write_world
+
+from cfbuild import codec
+from cfbuild.build import BuildOptions
+from cfbuild.data import Candidate, Decision, Record, Verdict
+from cfbuild.errors import BuildStateError, ConfigError, DataError
+from cfbuild.filter.rules import KEPT
+from cfbuild.pipeline import generate as verb
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
+from cfbuild.schema import row_faults, violations
+
+FILES = ("records.jsonl", "rejected.jsonl", "references.jsonl")
+
+
+class FakeFilter:
+    """Keeps the first draw whose name has an even length; fails after so many candidates if told."""
+
+    def __init__(self, fail_after: int | None = None, kind: type[BaseException] = KeyboardInterrupt) -> None:
+        self.signature: Mapping[str, Any] = {"model": "fake", "threshold": 2}
+        self.judged: list[int] = []
+        self.calls: list[int] = []
+        self._fail_after = fail_after
+        self._kind = kind
+
+    def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        self.calls.append(len(candidates))
+        verdicts = []
+        for candidate in candidates:
+            if self._fail_after is not None and len(self.judged) >= self._fail_after:
+                raise self._kind("pulled the plug")
+            self.judged.append(candidate.case_id)
+            verdicts.append(self._verdict(candidate))
+        return verdicts
+
+    def _verdict(self, candidate: Candidate) -> Verdict:
+        assert candidate.target_true in candidate.pool and set(candidate.draws) <= set(candidate.pool)
+        for attempt, target in enumerate(candidate.draws, 1):
+            if len(target.label) % 2 == 0:
+                return Verdict(target, KEPT, {"attempts": attempt, "nll_nats": 1 / 3})
+        return Verdict(None, Decision(False, "model-prefers", {"attempts": len(candidate.draws)}), {})
+
+
+def build(root: Path) -> BuildFolder:
+    return BuildFolder(write_world(root))
+
+
+def read(folder: BuildFolder, name: str) -> list[dict[str, Any]]:
+    return [row for _, row in codec.read_rows(folder.path(name))]
+
+
+def files_of(folder: BuildFolder) -> dict[str, bytes]:
+    return {name: folder.path(name).read_bytes() for name in FILES}
+
+
+def test_facts_in_are_records_and_rejects_out(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    summary = generate(folder, GenerateOptions())
+    records, rejected = read(folder, "records.jsonl"), read(folder, "rejected.jsonl")
+    ids = [row["case_id"] for row in records], [row["case_id"] for row in rejected]
+    facts = len(read(folder, "facts.jsonl"))
+    assert ids == (sorted(ids[0]), sorted(ids[1]))
+    assert sorted(ids[0] + ids[1]) == list(range(facts))
+    assert (summary.facts, summary.kept, summary.rejected) == (facts, len(records), len(rejected))
+    assert summary.by_rule == Counter(row["rule"] for row in rejected) and "several-objects" in summary.by_rule
+    assert sum(one["kept"] for one in summary.by_relation.values()) == len(records)
+    assert all(not row_faults(row, "rejected") for row in rejected)
+    assert all(not row_faults(row, "references") for row in read(folder, "references.jsonl"))
+    assert list(violations(folder.path("records.jsonl"))) == []
+
+
+def test_the_manifest_says_that_nothing_was_filtered(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    generate(folder, GenerateOptions())
+    entry = folder.manifest()["verbs"]["generate"]
+    assert entry["filtered"] is False and entry["config"]["model_filter"] is None
+    assert entry["facts"] == entry["kept"] + entry["rejected"]
+    assert {name: len(read(folder, name)) for name in FILES} == {n: f["rows"] for n, f in entry["files"].items()}
+    assert all(row["meta"]["scores"] == {} for row in read(folder, "records.jsonl"))
+
+
+def test_the_filter_chooses_and_its_numbers_are_kept(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    summary = generate(folder, GenerateOptions(build=BuildOptions(max_draws=2)), FakeFilter())
+    records = read(folder, "records.jsonl")
+    assert summary.filtered and summary.kept == len(records) > 0
+    assert all(len(row["requested_rewrite"]["target_new"]["str"]) % 2 == 0 for row in records)
+    assert {row["meta"]["scores"]["fake"]["nll_nats"] for row in records} == {1 / 3}
+    assert {row["meta"]["scores"]["fake"]["attempts"] for row in records} == {1, 2}
+    rejects = [row for row in read(folder, "rejected.jsonl") if row["rule"] == "model-prefers"]
+    assert rejects and all(row["measured"] == {"attempts": 2} for row in rejects)
+    assert folder.manifest()["verbs"]["generate"]["config"]["model_filter"]["threshold"] == 2
+
+
+OPTIONS = {
+    "all": GenerateOptions(),
+    "limit": GenerateOptions(limit=33),
+    "per relation": GenerateOptions(per_relation=20),
+    "both": GenerateOptions(limit=30, per_relation=18, build=BuildOptions(seed=3)),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("fail_after", [0, 1, 9, 17, 40])
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    tmp_path: Path, options: GenerateOptions, fail_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "JUDGED_AT_ONCE", 8)
+    whole, broken = build(tmp_path / "whole"), build(tmp_path / "broken")
+    generate(whole, options, whole_filter := FakeFilter())
+    first = FakeFilter(fail_after)
+    if fail_after < len(whole_filter.judged):
+        with pytest.raises(KeyboardInterrupt):
+            generate(broken, options, first)
+    with broken.progress("generate").joinpath("rows.jsonl").open("ab") as stream:
+        stream.write(b'{"case_id":0,"relation_id":"P551","rule":"torn","measu')
+    generate(broken, options, second := FakeFilter())
+    assert files_of(broken) == files_of(whole)
+    assert broken.manifest() == whole.manifest()
+    assert len(first.judged) + len(second.judged) <= len(whole_filter.judged) + 8
+    assert not broken.path("progress").joinpath("generate").exists()
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_bytes_do_not_depend_on_the_chunk(
+    tmp_path: Path, options: GenerateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = []
+    for size in (1, 7, 500):
+        monkeypatch.setattr(verb, "JUDGED_AT_ONCE", size)
+        monkeypatch.setattr(verb, "FEWEST_AT_ONCE", size)
+        folder = build(tmp_path / str(size))
+        generate(folder, options, FakeFilter())
+        outputs.append(files_of(folder))
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_a_limit_takes_the_relations_in_turn_and_judges_few_more(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    summary = generate(folder, GenerateOptions(limit=21), judge := FakeFilter())
+    assert summary.kept == 21 and summary.facts == summary.kept + summary.rejected < 100
+    # The relations give facts in turn; how many of them are kept differs by chance.
+    assert {one["facts"] for one in summary.by_relation.values()} <= {summary.facts // 2, (summary.facts + 1) // 2}
+    assert sum(judge.calls) < 60
+    more = build(tmp_path / "more")
+    generate(more, GenerateOptions(limit=50), FakeFilter())
+    assert {row["case_id"] for row in read(folder, "records.jsonl")} < {
+        row["case_id"] for row in read(more, "records.jsonl")
+    }
+
+
+def test_a_cap_for_each_relation(tmp_path: Path) -> None:
+    summary = generate(build(tmp_path), GenerateOptions(per_relation=5))
+    assert {relation: one["kept"] for relation, one in summary.by_relation.items()} == {"P551": 5, "P937": 5}
+
+
+def test_relations_can_be_chosen_and_keep_their_case_ids(tmp_path: Path) -> None:
+    whole, part = build(tmp_path / "whole"), build(tmp_path / "part")
+    generate(whole, GenerateOptions())
+    summary = generate(part, GenerateOptions(relations=("P937",)))
+    assert set(summary.by_relation) == {"P937"}
+    wanted = [row for row in read(whole, "records.jsonl") if row["requested_rewrite"]["relation_id"] == "P937"]
+    assert read(part, "records.jsonl") == wanted
+    with pytest.raises(ConfigError, match="no facts of P17; it has P551, P937"):
+        generate(part, GenerateOptions(relations=("P17", "P937"), restart=True))
+
+
+def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    first = generate(folder, GenerateOptions(), FakeFilter())
+    before = files_of(folder)
+    again = generate(folder, GenerateOptions(), judge := FakeFilter())
+    assert again == first and judge.judged == []
+    with pytest.raises(BuildStateError, match="limit: None then, 5 now"):
+        generate(folder, GenerateOptions(limit=5), FakeFilter())
+    with pytest.raises(BuildStateError, match="model_filter"):
+        generate(folder, GenerateOptions())
+    assert files_of(folder) == before
+    assert isinstance(generate(folder, GenerateOptions(limit=5, restart=True)), GenerateSummary)
+
+
+def test_unfinished_work_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        generate(folder, GenerateOptions(), FakeFilter(70))
+    with pytest.raises(BuildStateError, match="unfinished"):
+        generate(folder, GenerateOptions(build=BuildOptions(seed=1)), FakeFilter())
+
+
+def test_references_that_fetch_wrote_stay(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    folder.path("references.jsonl").write_text("", encoding="utf-8")
+    folder.finish("fetch", {}, {"references.jsonl": 0}, {})
+    generate(folder, GenerateOptions())
+    assert folder.path("references.jsonl").read_bytes() == b""
+
+
+def test_paraphrase_prefixes_can_be_left_out(tmp_path: Path) -> None:
+    with_prefix, without = build(tmp_path / "with"), build(tmp_path / "without")
+    generate(with_prefix, GenerateOptions())
+    generate(without, GenerateOptions(paraphrase_prefix="none"))
+    for one, other in zip(read(with_prefix, "records.jsonl"), read(without, "records.jsonl"), strict=True):
+        details = one["meta"]["paraphrases"]
+        assert [f"{part['prefix']} {part['clean']}" for part in details] == one["paraphrase_prompts"]
+        assert [part["clean"] for part in details] == other["paraphrase_prompts"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"limit": 0}, {"per_relation": 0}, {"min_neighbors": -1}, {"paraphrase_prefix": "noise"}, {"language": "fr"}],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        GenerateOptions(**options)
+
+
+def test_a_filter_that_breaks_its_promises_is_refused(tmp_path: Path) -> None:
+    class Short(FakeFilter):
+        def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+            return super().judge(candidates)[1:]
+
+    class Wild(FakeFilter):
+        def _verdict(self, candidate: Candidate) -> Verdict:
+            return Verdict(candidate.target_true, KEPT)
+
+    for kind, message in ((Short, "one a candidate"), (Wild, "expected a draw")):
+        with pytest.raises(DataError, match=message):
+            generate(build(tmp_path / kind.__name__), GenerateOptions(), kind())
+
+
+def test_missing_inputs_name_the_verb_that_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(BuildStateError, match="cfbuild fetch"):
+        generate(BuildFolder(tmp_path), GenerateOptions())
+
+
+@pytest.fixture(scope="module")
+def excerpt_build(tmp_path_factory: pytest.TempPathFactory, excerpt: Path, pararel: Path) -> BuildFolder:
+    return BuildFolder(write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt, pararel))
+
+
+@pytest.mark.shared
+def test_the_excerpt_gives_twelve_thousand_valid_records_in_a_minute_and_the_same_again(
+    excerpt_build: BuildFolder,
+) -> None:
+    start = time.perf_counter()
+    summary = generate(excerpt_build, GenerateOptions())
+    assert time.perf_counter() - start < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 2e9
+    assert summary.facts == 33_110 and summary.kept >= 12_000
+    before = files_of(excerpt_build)
+    assert list(violations(excerpt_build.path("records.jsonl"))) == []
+    generate(excerpt_build, GenerateOptions(restart=True))
+    assert files_of(excerpt_build) == before
+    check_composition([codec.decode_record(row) for row in read(excerpt_build, "records.jsonl")])
+
+
+def check_composition(records: list[Record]) -> None:
+    full = [record for record in records if len(record.neighborhood) == 10]
+    assert len(full) > 10_000
+    assert len({(record.subject.id, record.relation) for record in records}) == len(records)
+    for record in records:
+        assert len({prompt.entity for prompt in record.neighborhood}) == len(record.neighborhood)
+        assert len({prompt.entity for prompt in record.attribute}) == len(record.attribute)
+        assert all(one.prefix for one in record.paraphrases) and len(record.paraphrases) == 2
