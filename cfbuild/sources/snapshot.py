@@ -1,0 +1,153 @@
+"""The bundled snapshot: well-known facts in English that need no network, for the demo and for tests.
+
+Two tables of tab-separated text, made to be read in a diff. `snapshot.tsv` holds one fact a line (relation, subject's
+id and label, object's id and label), by relation, object and subject number, so that the subjects of one object stand
+together. `aliases.tsv` holds other names of objects, which rules look for in subjects ("NYC" in a station's name).
+
+The facts were chosen by hand: single-valued, current, the object's name not part of the subject's, and enough subjects
+for each object that a full neighborhood can be drawn. Ids, labels and facts are Wikidata's (CC0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from cfbuild.data import Entity, Fact, item_id, property_id
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.sources.sample import sampled
+from cfbuild.sources.source import Source, Tally, Wanted
+
+LANGUAGE = "en"
+ORIGIN = "snapshot"
+FACTS = "snapshot.tsv"
+ALIASES = "aliases.tsv"
+FACT_COLUMNS = ("relation", "subject_id", "subject", "object_id", "object")
+ALIAS_COLUMNS = ("id", "label", "alias")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table of facts."""
+
+    relation: str
+    subject: str
+    subject_label: str
+    object: str
+    object_label: str
+
+
+def load(wanted: Wanted) -> Source:
+    """The bundled snapshot as a source. Raises ConfigError for a language other than English."""
+    if wanted.language != LANGUAGE:
+        raise ConfigError(
+            f"the bundled snapshot is in {LANGUAGE} only, not in {wanted.language!r}; "
+            "choose --source wikidata for another language"
+        )
+    return Snapshot(wanted.per_relation, wanted.seed)
+
+
+class Snapshot:
+    """A `Source` over the bundled tables; `per_relation` facts of each relation at most, sampled with `seed`."""
+
+    def __init__(self, per_relation: int | None = None, seed: int = 0) -> None:
+        self.tally = Tally()
+        self._per_relation = per_relation
+        self._seed = seed
+
+    def relations(self) -> tuple[str, ...]:
+        """The relations that have facts, by number."""
+        return tuple(sorted({row.relation for row in rows()}, key=_number))
+
+    def facts(self, relation: str) -> Iterator[Fact]:
+        """The facts of `relation`, or the seeded sample of them, by subject then object number."""
+        facts = (Fact(relation, row.subject, row.object, source=ORIGIN) for row in rows() if row.relation == relation)
+        yield from sampled(facts, relation, self._per_relation, self._seed)
+
+    def entities(self, ids: Sequence[str] | None = None) -> Iterator[Entity]:
+        """One Entity for each of `ids`, in their order; all of the snapshot by number if None.
+
+        An id that the snapshot does not name gets an Entity without labels, as an item without a label does.
+        """
+        names = labels()
+        others = aliases()
+        for item in sorted(names, key=_number) if ids is None else ids:
+            yield Entity(
+                item,
+                labels={LANGUAGE: names[item]} if item in names else {},
+                aliases={LANGUAGE: others[item]} if item in others else {},
+            )
+
+
+@cache
+def rows() -> tuple[Row, ...]:
+    """The bundled table of facts, in the file's order. Raises DataError as `read_rows` does."""
+    return tuple(read_rows(_lines(FACTS), FACTS))
+
+
+@cache
+def labels() -> dict[str, str]:
+    """The label of every item in the table of facts. Raises DataError if an item has two."""
+    found: dict[str, str] = {}
+    for row in rows():
+        for item, label in ((row.subject, row.subject_label), (row.object, row.object_label)):
+            if found.setdefault(item, label) != label:
+                raise DataError(f"{FACTS}: {item} is called both {found[item]!r} and {label!r}; expected one label")
+    return found
+
+
+@cache
+def aliases() -> dict[str, tuple[str, ...]]:
+    """Other names of some items, in the file's order. Raises DataError for an item that no fact names so."""
+    found: dict[str, tuple[str, ...]] = {}
+    for number, (item, label, alias) in _cells(_lines(ALIASES), ALIASES, ALIAS_COLUMNS):
+        if labels().get(item_id(item)) != label:
+            raise DataError(f"{ALIASES}:{number}: no fact names {item} ({label!r})")
+        found[item] = (*found.get(item, ()), alias)
+    return found
+
+
+def read_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
+    """The rows of a table of facts, its column names first.
+
+    Raises DataError naming `name` and the line for a wrong number of columns, an empty cell, a bad id, or a second
+    object for the same subject and relation.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    for number, cells in _cells(lines, name, FACT_COLUMNS):
+        row = Row(*cells)
+        try:
+            property_id(row.relation)
+            item_id(row.subject)
+            item_id(row.object)
+        except DataError as error:
+            raise DataError(f"{name}:{number}: {error}") from error
+        first = seen.setdefault((row.relation, row.subject), number)
+        if first != number:
+            raise DataError(f"{name}:{number}: {row.subject} has an object for {row.relation} in line {first} already")
+        yield row
+
+
+def _cells(lines: Iterable[str], name: str, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The lines' cells with their line number, after the line of column names."""
+    for number, line in enumerate(lines, 1):
+        cells = tuple(line.split("\t"))
+        if number == 1:
+            if cells != tuple(columns):
+                raise DataError(f"{name}:1: the columns are {cells}, expected {tuple(columns)}")
+            continue
+        if len(cells) != len(columns) or not all(cell and cell == cell.strip() for cell in cells):
+            raise DataError(f"{name}:{number}: expected {len(columns)} tab-separated cells with text in each: {line!r}")
+        yield number, cells
+
+
+def _lines(name: str) -> list[str]:
+    # Not splitlines(): labels may hold line separators other than the newline.
+    text = resources.files("cfbuild.sources").joinpath("data").joinpath(name).read_text(encoding="utf-8")
+    return text.removesuffix("\n").split("\n")
+
+
+def _number(one: str) -> int:
+    return int(one[1:])

@@ -1,0 +1,82 @@
+"""The bundled templates, written for cfbuild: one text file a relation in the folder `builtin`.
+
+`P103.txt` holds a line a template, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines
+that start with `#` are for the reader. A relation is added by a file and removed by deleting it. What a rewrite
+template must be: an English sentence that breaks off where the object's label comes next, with no article between,
+right for every kind of subject the relation has, for the living and the dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+
+from cfbuild.data import PROPERTY_ID, Template, TemplateKind, property_id
+from cfbuild.errors import TemplateError
+
+ORIGIN = "cfbuild"
+SUFFIX = ".txt"
+SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"[rewrite]": "rewrite", "[generation]": "generation"})
+
+SYMMETRIC = frozenset({"P47", "P190", "P530"})
+"""Relations that hold in both directions: an edit of (s, r, o) contradicts (o, r, s), which no prompt tests."""
+
+UNSUITED: Mapping[str, str] = MappingProxyType(
+    {
+        "P21": "sex or gender is an attribute that rules read, not a fact to edit",
+        "P31": "instance of is an attribute that rules read, not a fact to edit",
+    }
+)
+"""Relations that deliberately have no templates, and why."""
+
+
+def relations() -> tuple[str, ...]:
+    """The relations that have bundled templates, by number."""
+    return tuple(sorted(_texts(), key=lambda name: int(name[1:])))
+
+
+@cache
+def templates(relation: str) -> tuple[Template, ...]:
+    """The bundled templates of `relation` in the file's order, none if it has no file.
+
+    Raises DataError if `relation` is not a property id and TemplateError, naming file and line, for a broken line.
+    """
+    text = _texts().get(property_id(relation), "")
+    return tuple(read_templates(relation, text.splitlines(), f"{relation}{SUFFIX}"))
+
+
+def read_templates(relation: str, lines: Iterable[str], name: str) -> Iterator[Template]:
+    """The templates in the lines of one file.
+
+    Raises TemplateError naming `name` and the line for a template before any section, an unknown section, a text that
+    is no template, or one that the file has already.
+    """
+    kind: TemplateKind | None = None
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            if line not in SECTIONS:
+                raise TemplateError(f"{name}:{number}: section {line!r}, expected one of {', '.join(SECTIONS)}")
+            kind = SECTIONS[line]
+            continue
+        if kind is None:
+            raise TemplateError(f"{name}:{number}: {line!r} stands before any section such as [rewrite]")
+        if line in seen:
+            raise TemplateError(f"{name}:{number}: {line!r} repeats line {seen[line]}")
+        seen[line] = number
+        try:
+            yield Template(relation, kind, line, ORIGIN)
+        except TemplateError as error:
+            raise TemplateError(f"{name}:{number}: {error}") from error
+
+
+@cache
+def _texts() -> Mapping[str, str]:
+    """The files' texts by relation; files that are not named after one are left alone."""
+    folder = resources.files("cfbuild.templates").joinpath("builtin")
+    files = ((file.name.removesuffix(SUFFIX), file) for file in folder.iterdir() if file.name.endswith(SUFFIX))
+    return {name: file.read_text(encoding="utf-8") for name, file in files if PROPERTY_ID.match(name)}

@@ -1,0 +1,101 @@
+"""Check the bundled snapshot against a Wikidata excerpt: `check_snapshot.py EXCERPT` (N-Triples, gzip or plain).
+
+Every id must be in the excerpt under the label that the snapshot gives it. Whether the excerpt, which holds a part of
+Wikidata, has the fact itself is counted and the rest listed; another object for the same subject is shown beside it.
+Exits with 1 for a wrong id or label, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cfbuild.sources.snapshot import Row, labels, rows
+
+TRIPLE = re.compile(r"<http://www\.wikidata\.org/entity/(Q\d+)> <([^>]+)> (.+) \.$")
+LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
+DIRECT = "http://www.wikidata.org/prop/direct/"
+ITEM = re.compile(r"<http://www\.wikidata\.org/entity/(Q\d+)>$")
+ENGLISH = "@en"
+
+
+@dataclass
+class Excerpt:
+    """What the check needs of an excerpt: English labels, and objects by (subject, relation)."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    objects: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def has(self, row: Row) -> bool:
+        return row.object in self.objects.get((row.subject, row.relation), ())
+
+    def others(self, row: Row) -> list[str]:
+        """Labels of objects that the excerpt gives the subject instead."""
+        found = self.objects.get((row.subject, row.relation), set()) - {row.object}
+        return sorted(self.labels.get(item, item) for item in found)
+
+
+def read_excerpt(path: Path) -> Excerpt:
+    """Read labels in English and direct facts."""
+    excerpt = Excerpt()
+    for line in read_lines(path):
+        match = TRIPLE.match(line)
+        if match is None:
+            continue
+        subject, predicate, value = match.groups()
+        if predicate == LABEL and value.endswith(ENGLISH):
+            # N-Triples' escapes are JSON's, but for \U, which labels of well-known things have no use for.
+            excerpt.labels[subject] = json.loads(value.removesuffix(ENGLISH))
+        elif predicate.startswith(DIRECT) and (item := ITEM.match(value)):
+            excerpt.objects[subject, predicate.removeprefix(DIRECT)].add(item[1])
+    return excerpt
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, unpacked if its name ends in .gz."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
+        yield from stream
+
+
+def wrong_labels(excerpt: Excerpt) -> Iterator[str]:
+    """A line for every item of the snapshot that the excerpt does not know by that name."""
+    for item, label in labels().items():
+        known = excerpt.labels.get(item)
+        if known != label:
+            yield f"{item}: the snapshot says {label!r}, the excerpt {known!r}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("excerpt", type=Path)
+    excerpt = read_excerpt(parser.parse_args().excerpt)
+    wrong = list(wrong_labels(excerpt))
+    for line in wrong:
+        print(f"WRONG {line}")
+    absent: dict[str, list[Row]] = defaultdict(list)
+    for row in rows():
+        if not excerpt.has(row):
+            absent[row.relation].append(row)
+    for relation, facts in absent.items():
+        print(f"{relation}: {len(facts)} facts not in the excerpt")
+        for row in facts:
+            others = excerpt.others(row)
+            instead = f"   (the excerpt: {', '.join(others)})" if others else ""
+            print(f"  {row.subject_label} -> {row.object_label}{instead}")
+    count = Counter(row.relation for row in rows())
+    confirmed = len(rows()) - sum(map(len, absent.values()))
+    print(
+        f"{len(rows())} facts of {len(count)} relations, {confirmed} in the excerpt, {len(wrong)} wrong ids or labels"
+    )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The bundled snapshot: its format, its size, and that it can carry whole records."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.graph import FactGraph, find_name
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.snapshot import FACT_COLUMNS, Snapshot, aliases, labels, load, read_rows, rows
+from cfbuild.sources.source import Wanted
+from cfbuild.templates import builtin
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "check_snapshot.py"
+HEADER = "\t".join(FACT_COLUMNS)
+GOOD = "P17\tQ64\tBerlin\tQ183\tGermany"
+
+
+@pytest.fixture(scope="module")
+def graph() -> FactGraph:
+    source = Snapshot()
+    facts = [fact for relation in source.relations() for fact in source.facts(relation)]
+    return FactGraph(facts, source.entities())
+
+
+def test_size() -> None:
+    count = Counter(row.relation for row in rows())
+    assert len(count) >= 24
+    assert min(count.values()) >= 40, count.most_common()[-1]
+    assert sum(count.values()) >= 1200
+
+
+def test_full_neighborhoods(graph: FactGraph) -> None:
+    """A record has prompts about 10 other subjects with the object, and 10 about subjects of any o*."""
+    full = [row for row in rows() if len(graph.subjects(row.relation, row.object)) >= 11]
+    assert len(full) / len(rows()) >= 0.9
+    for relation in graph.relations:
+        assert len(graph.object_counts(relation)) >= 3, f"{relation} has too few objects to draw o* from"
+
+
+def test_order_and_uniqueness() -> None:
+    """One object for a subject and relation, and an order in which a new fact has one place."""
+    keys = [(int(row.relation[1:]), int(row.object[1:]), int(row.subject[1:])) for row in rows()]
+    assert keys == sorted(set(keys))
+    assert len({(row.relation, row.subject) for row in rows()}) == len(rows())
+
+
+def test_label_names_one_subject_of_a_relation() -> None:
+    count = Counter((row.relation, row.subject_label.casefold()) for row in rows())
+    assert [name for name, number in count.items() if number > 1] == []
+
+
+def test_object_is_not_named_in_subject(graph: FactGraph) -> None:
+    named = [
+        (row.relation, row.subject_label, name)
+        for row in rows()
+        if (name := find_name(row.subject_label, graph.names(row.object)))
+    ]
+    assert named == []
+
+
+def test_every_relation_has_templates() -> None:
+    assert set(Snapshot().relations()) <= set(builtin.relations())
+
+
+def test_aliases_belong_to_objects() -> None:
+    objects = {row.object for row in rows()}
+    assert set(aliases()) <= objects
+    assert "New York" in aliases()["Q60"]
+
+
+def test_files_end_in_one_newline() -> None:
+    for name in ("snapshot.tsv", "aliases.tsv"):
+        text = resources.files("cfbuild.sources").joinpath("data", name).read_text(encoding="utf-8")
+        assert text.endswith("\n") and not text.endswith("\n\n") and "\r" not in text
+
+
+def test_source() -> None:
+    source = load(_wanted())
+    facts = list(source.facts("P37"))
+    assert [fact.source for fact in facts] == ["snapshot"] * len(facts)
+    assert facts == sorted(facts, key=lambda fact: (int(fact.subject[1:]), int(fact.object[1:])))
+    assert list(source.facts("P9999")) == []
+    known, unknown = source.entities(["Q64", "Q999999999"])
+    assert known.labels == {"en": "Berlin"} and unknown.labels == {}
+    assert source.tally.left_out == {}
+
+
+def test_sample_is_seeded() -> None:
+    few = list(load(_wanted(per_relation=7)).facts("P103"))
+    assert len(few) == 7
+    assert few == list(load(_wanted(per_relation=7)).facts("P103"))
+    assert few != list(load(_wanted(per_relation=7, seed=1)).facts("P103"))
+    assert set(few) <= set(Snapshot().facts("P103"))
+
+
+def test_other_languages_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'fr'"):
+        load(_wanted(language="fr"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([GOOD], r"table:1: the columns are"),
+        ([HEADER, "P17\tQ64\tBerlin\tQ183"], r"table:2: expected 5 tab-separated cells"),
+        ([HEADER, "P17\tQ64\t \tQ183\tGermany"], r"table:2: expected 5 tab-separated cells"),
+        ([HEADER, "P17\tQ64\tBerlin \tQ183\tGermany"], r"table:2: expected 5 tab-separated cells"),
+        ([HEADER, ""], r"table:2: expected 5 tab-separated cells"),
+        ([HEADER, GOOD, "P17\tQ064\tBerlin\tQ183\tGermany"], r"table:3: 'Q064' is not an item id"),
+        ([HEADER, "Q17\tQ64\tBerlin\tQ183\tGermany"], r"table:2: 'Q17' is not a property id"),
+        ([HEADER, GOOD, "P17\tQ64\tBerlin\tQ142\tFrance"], r"table:3: Q64 has an object for P17 in line 2 already"),
+    ],
+)
+def test_bad_rows_are_named(lines: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list(read_rows(lines, "table"))
+
+
+def test_labels_are_consistent() -> None:
+    assert len(labels()) > 1000
+
+
+@pytest.mark.shared
+def test_ids_and_labels_are_wikidatas(excerpt: Path) -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT), str(excerpt)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1].endswith("0 wrong ids or labels")
+
+
+def _wanted(language: str = "en", per_relation: int | None = None, seed: int = 0) -> Wanted:
+    # The snapshot asks nothing of anybody, so its asker is never called.
+    return Wanted(asker=Asker.__new__(Asker), language=language, per_relation=per_relation, seed=seed)
