@@ -1,0 +1,448 @@
+"""The command line: options in, a verb called, a summary out. Data goes to stdout, everything else to stderr.
+
+Nothing heavy is imported before a command runs, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfbuild import __version__
+from cfbuild.data import Progress
+from cfbuild.errors import CfbuildError
+
+if TYPE_CHECKING:
+    from cfbuild.lm.model import LanguageModel
+    from cfbuild.pipeline.folder import BuildFolder
+
+app = typer.Typer(
+    name="cfbuild",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Build CounterFact-style knowledge-editing data, filter it with a language model, score editors on it.",
+    epilog="Start with `cfbuild demo`: the whole road on bundled facts, offline.",
+)
+
+LINE_EVERY_S = 10.0
+"""Where there is no terminal, progress is a line this often instead of a bar."""
+
+Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Throw away what this verb did in this build, start over.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.")
+]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A preset (smollm2-135m, gpt2-medium, gpt2-large, gpt2-xl, gpt-j-6b), a Hub id, a folder or a .gguf file.",
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
+
+
+def main() -> None:
+    """Run the command line; turn an error that a user can meet into its message and exit code."""
+    try:
+        app()
+    except CfbuildError as error:
+        typer.echo(f"cfbuild: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("cfbuild: interrupted; run the same command again to go on from here", err=True)
+        raise SystemExit(130) from None
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cfbuild {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: `cfbuild fetch --relations P36,P103 --per-relation 2000 --contact you@example.org`")
+def fetch(
+    build: Build = Path("build"),
+    source: Annotated[str, typer.Option(help="wikidata, pararel, or snapshot (bundled facts, offline).")] = "wikidata",
+    endpoint: Annotated[
+        str | None, typer.Option(help="SPARQL endpoint: a URL, wikidata, or qlever. [default: wikidata]")
+    ] = None,
+    relations: Annotated[
+        str | None, typer.Option(help="Comma-separated property ids. [default: all that have templates]")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of labels and aliases.")] = "en",
+    per_relation: Annotated[int | None, typer.Option(help="A seeded sample of so many facts a relation.")] = None,
+    templates: Annotated[str, typer.Option(help="Template sets, comma-separated: builtin, pararel.")] = "builtin",
+    pararel: Annotated[str | None, typer.Option(help="A ParaRel checkout or its raw URL.")] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
+    ] = None,
+    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds to wait for an answer.")] = None,
+    seed: Seed = 0,
+    restart: Restart = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Get facts, labels, aliases and templates into the build folder.
+
+    An interrupted fetch goes on where it stopped, and a finished one asks nothing again.
+    """
+    from cfbuild.pipeline.fetch import FetchOptions
+    from cfbuild.pipeline.fetch import fetch as run
+
+    options = FetchOptions(
+        source=source,
+        endpoint=endpoint,
+        relations=_split(relations),
+        language=language,
+        per_relation=per_relation,
+        seed=seed,
+        templates=_split(templates) or (),
+        contact=contact,
+        restart=restart,
+        **_given(pararel=pararel, timeout_s=timeout_s),
+    )
+    with _progress(quiet) as progress:
+        summary = run(_folder(build), options, progress)
+    _print(summary, json_, _fetch_lines)
+
+
+@app.command(epilog="Example: `cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3`")
+def generate(
+    build: Build = Path("build"),
+    model: Model = "smollm2-135m",
+    no_filter: Annotated[bool, typer.Option("--no-filter", help="Ask no model: keep the first o* drawn.")] = False,
+    min_rank: Annotated[
+        float, typer.Option(help="o*'s rank in its pool, as a share of the pool, must be at least this.")
+    ] = 0.5,
+    known_rank: Annotated[
+        int | None, typer.Option(help="The true object must be among so many likeliest of its pool.")
+    ] = None,
+    min_neighbors_right: Annotated[
+        float, typer.Option(help="Share of neighborhood prompts on which the model must prefer the true object.")
+    ] = 0.0,
+    max_draws: Annotated[int, typer.Option(help="How many o* a fact may try.")] = 10,
+    relations: Annotated[str | None, typer.Option(help="Comma-separated property ids. [default: all]")] = None,
+    language: Annotated[str, typer.Option(help="Language of the labels to use.")] = "en",
+    limit: Annotated[
+        int | None, typer.Option(help="Stop after so many records, taken from the relations in turn.")
+    ] = None,
+    per_relation: Annotated[int | None, typer.Option(help="At most so many records a relation.")] = None,
+    min_neighbors: Annotated[int, typer.Option(help="Fewest neighborhood prompts a record may have.")] = 0,
+    prompts_per_entity: Annotated[
+        int, typer.Option(help="How often one entity may appear among the neighborhood or attribute prompts.")
+    ] = 1,
+    allow_several: Annotated[
+        bool, typer.Option("--allow-several", help="Keep facts whose subject has other objects too.")
+    ] = False,
+    paraphrase_prefix: Annotated[
+        str, typer.Option(help="What stands before a paraphrase: sentence (a distractor) or none.")
+    ] = "sentence",
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    restart: Restart = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make records of the fetched facts; keep those whose false object the model finds unlikely."""
+    from cfbuild.build import BuildOptions
+    from cfbuild.filter.model import FilterOptions, ModelFilter
+    from cfbuild.pipeline.generate import GenerateOptions
+    from cfbuild.pipeline.generate import generate as run
+
+    thresholds = FilterOptions(min_rank, known_rank, min_neighbors_right)
+    options = GenerateOptions(
+        build=BuildOptions(seed=seed, max_draws=max_draws, prompts_per_entity=prompts_per_entity),
+        relations=_split(relations) or (),
+        language=language,
+        limit=limit,
+        per_relation=per_relation,
+        min_neighbors=min_neighbors,
+        allow_several=allow_several,
+        paraphrase_prefix=paraphrase_prefix,
+        restart=restart,
+    )
+    folder = _folder(build)
+    folder.require("facts.jsonl")
+    chosen = None if no_filter else ModelFilter(_load(model, device, dtype, revision, quiet), thresholds)
+    with _progress(quiet) as progress:
+        summary = run(folder, options, chosen, progress)
+    _print(summary, json_, _generate_lines)
+
+
+@app.command(
+    "validate-and-score",
+    epilog="Examples: `cfbuild validate-and-score --limit 100` and "
+    "`cfbuild validate-and-score --file counterfact.json --validate-only`",
+)
+def validate_and_score(
+    build: Build = Path("build"),
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Any CounterFact-format file. [default: the build's records]")
+    ] = None,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Score the valid rows all the same.")] = False,
+    model: Model = "smollm2-135m",
+    editor: Annotated[str, typer.Option(help="The editor to score: rome.")] = "rome",
+    layer: Annotated[int | None, typer.Option(help="Layer to edit. [default: the preset's]")] = None,
+    key_mode: Annotated[str, typer.Option(help="reference (as released) or consistent (R-ROME).")] = "reference",
+    covariance: Annotated[
+        str, typer.Option(help="Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.")
+    ] = "build",
+    covariance_tokens: Annotated[int, typer.Option(help="Tokens of the corpus to use.")] = 100_000,
+    steps: Annotated[int, typer.Option(help="Most optimisation steps of an edit.")] = 20,
+    limit: Annotated[int | None, typer.Option(help="Score only the first so many records.")] = None,
+    skip_generation: Annotated[bool, typer.Option("--skip-generation", help="No texts, so no GE and RS.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    restart: Restart = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check every record; edit the model by each one; print the paper's metrics before and after.
+
+    Exits with 1, and every violation, if a row breaks the schema or a rule.
+    """
+    from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+
+    options = EvaluateOptions(
+        file=file,
+        editor=editor,
+        limit=limit,
+        skip_generation=skip_generation,
+        skip_invalid=skip_invalid,
+        seed=seed,
+        layer=layer,
+        key_mode=key_mode,
+        steps=steps,
+        covariance=covariance,
+        covariance_tokens=covariance_tokens,
+        restart=restart,
+    )
+    folder = _folder(build)
+    _validate(file or folder.require("records.jsonl"), json_ and validate_only, stop=not skip_invalid)
+    if validate_only:
+        return
+    lm = _load(model, device, dtype, revision, quiet)
+    with _progress(quiet) as progress:
+        report = evaluate(folder, options, lm, progress)
+    _print_report(report, folder, json_)
+
+
+@app.command(epilog="Example: `cfbuild demo --records 60`")
+def demo(
+    build: Build = Path("build/demo"),
+    records: Annotated[int, typer.Option(help="How many records to make and score.")] = 40,
+    seed: Seed = 0,
+    device: Device = "auto",
+    restart: Restart = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole road on bundled facts with SmolLM2-135M, offline: fetch, generate, validate, edit, score."""
+    from cfbuild.pipeline import demo as road
+
+    folder = _folder(build)
+    started = time.monotonic()
+    with _progress(quiet) as progress:
+        facts = road.fetch_snapshot(folder, seed, restart, progress)
+    _say(
+        quiet,
+        f"1/3 fetch: {sum(facts.facts.values())} facts of {len(facts.facts)} relations, {facts.entities} entities",
+    )
+    lm = _load(road.MODEL, device, "auto", None, quiet)
+    with _progress(quiet) as progress:
+        made = road.generate_known(folder, lm, records, seed, restart, progress)
+    _say(quiet, f"2/3 generate: {made.kept} records kept of {made.facts} facts that were tried")
+    _validate(folder.require("records.jsonl"), as_json=False)
+    with _progress(quiet) as progress:
+        report = road.score(folder, lm, seed, restart, progress)
+    _say(quiet, f"3/3 validate-and-score: {report['cases']} records in {time.monotonic() - started:.0f} s in all")
+    _print_report(report, folder, json_)
+    _say(quiet, f"Files are in {folder.root}. Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
+
+
+# ---------------------------------------------------------------------------------------------------- shared by verbs
+
+
+def _folder(root: Path) -> BuildFolder:
+    from cfbuild.pipeline.folder import BuildFolder
+
+    return BuildFolder(root)
+
+
+def _load(name: str, device: str, dtype: str, revision: str | None, quiet: bool) -> LanguageModel:
+    _say(quiet, f"loading {name} ...")
+    from cfbuild.lm.load import load
+
+    lm = load(name, device=device, dtype=dtype, revision=revision)
+    _say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
+    return lm
+
+
+def _split(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, so that the others keep the defaults of whoever defines them."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _say(quiet: bool, text: str) -> None:
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """Bars on a terminal, a line now and then elsewhere, nothing if quiet."""
+    from cfbuild.data import silent
+
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bars() as bars:
+            yield bars
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    tasks: dict[str, rich.TaskID] = {}
+    with rich.Progress(*columns, console=Console(stderr=True)) as display:
+
+        def report(task: str, done: int, total: int | None) -> None:
+            if task not in tasks:
+                tasks[task] = display.add_task(task, total=total)
+            display.update(tasks[task], completed=done, total=total)
+
+        yield report
+
+
+class _Lines:
+    """Progress as lines on stderr, each task at most every LINE_EVERY_S seconds, and when it is done."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if done == total or now - self._last.get(task, 0.0) >= LINE_EVERY_S:
+            self._last[task] = now
+            typer.echo(f"{task}: {done} of {total if total is not None else '?'}", err=True)
+
+
+def _print(summary: Any, as_json: bool, lines: Callable[[Any], Iterator[str]]) -> None:
+    if as_json:
+        row = asdict(summary) if is_dataclass(summary) and not isinstance(summary, type) else summary
+        typer.echo(json.dumps(row, ensure_ascii=False, indent=1, default=str))
+    else:
+        for line in lines(summary):
+            typer.echo(line)
+
+
+def _fetch_lines(summary: Any) -> Iterator[str]:
+    state = "nothing to do: the build already holds" if summary.unchanged else "fetched"
+    yield f"{state} {sum(summary.facts.values())} facts of {len(summary.facts)} relations"
+    yield f"{summary.entities} entities, {sum(summary.templates.values())} templates"
+    for reason, count in {**summary.left_out, **summary.templates_left_out}.items():
+        yield f"left out, {reason}: {count}"
+    if summary.sent:
+        yield f"{summary.sent} requests"
+
+
+def _generate_lines(summary: Any) -> Iterator[str]:
+    how = "filtered by a model" if summary.filtered else "not filtered by any model"
+    yield f"{summary.kept} records kept, {summary.rejected} of {summary.facts} facts rejected; {how}"
+    for rule, count in sorted(summary.by_rule.items(), key=lambda item: -item[1]):
+        yield f"  {rule}: {count}"
+
+
+def _validate(path: Path, as_json: bool, stop: bool = True) -> None:
+    """Print every violation of a file; exit with 1 if there is one and `stop` is set."""
+    from cfbuild.schema import Tally, violations
+
+    tally, count = Tally(), 0
+    for violation in violations(path, tally):
+        count += 1
+        typer.echo(json.dumps(asdict(violation), ensure_ascii=False, default=str) if as_json else str(violation))
+    if count and stop:
+        typer.echo(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
+
+
+def _print_report(report: Mapping[str, Any], folder: BuildFolder, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False, indent=1))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_report_table(report))
+    for fault, count in report["faults"].items():
+        console.print(f"{count} records without an edit: {fault}", style="yellow", markup=False)
+    console.print(f"signature: {report['signature']}", style="dim", markup=False, soft_wrap=True)
+    console.print(f"cases: {folder.path('cases.jsonl')}  report: {folder.path('report.json')}", markup=False)
+
+
+def _report_table(report: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+
+    from cfbuild.report import BESIDE, HEADLINE, STAGES
+
+    settings = report["settings"]
+    table = Table(title=f"{settings['model']}, {settings['editor']}, {report['cases']} records (mean ± 95% interval)")
+    table.add_column("metric")
+    for name in ("before", "after"):
+        table.add_column(name, justify="right")
+    for name in (*HEADLINE, *BESIDE):
+        cells = [_cell(report["figures"][stage].get(name)) for stage in STAGES]
+        if any(cells):
+            table.add_row(name, *cells, end_section=name == "RS", style="bold" if name == "S" else None)
+    return table
+
+
+def _cell(figure: Mapping[str, float] | None) -> str:
+    return f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}" if figure else ""

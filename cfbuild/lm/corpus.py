@@ -37,8 +37,8 @@ def open_corpus(spec: str) -> Corpus:
     path = Path(spec).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"corpus {spec!r} is no file; expected a text file, {HUB_PREFIX}NAME for a dataset of the Hub, an .npz file "
-            "with a covariance, build, or none"
+            f"corpus {spec!r} is no file; expected a text file, {HUB_PREFIX}NAME for a dataset of the Hub, an .npz "
+            "file with a covariance, build, or none"
         )
     return Corpus(f"text:{sha256_file(path)[:16]}", _paragraphs(path))
 

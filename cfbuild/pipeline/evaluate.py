@@ -26,7 +26,7 @@ from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
 from cfbuild.edit.rome import Rome, RomeOptions
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.lm.corpus import Corpus, of_texts, open_corpus
-from cfbuild.lm.families import PRESETS, edit_layer
+from cfbuild.lm.families import edit_layer, rome_settings
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_contexts
 from cfbuild.pipeline.folder import BuildFolder
@@ -145,13 +145,12 @@ def _editor(
     references: Sequence[Reference],
     progress: Progress,
 ) -> Rome:
-    preset = PRESETS.get(lm.preset or "")
     rome = RomeOptions(
         layer=edit_layer(lm.preset, len(lm.layers), options.layer),
         contexts=sample_contexts(lm, options.seed),
         steps=options.steps,
-        clamp_norm_factor=preset.clamp_norm_factor if preset else RomeOptions.clamp_norm_factor,
         key_mode=options.key_mode,
+        **rome_settings(lm.preset),
     )
     return Rome(lm, rome, _covariance(lm, rome.layer, options, records, references, progress))
 

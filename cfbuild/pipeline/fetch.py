@@ -29,6 +29,7 @@ from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.sources import http, pararel, wikidata
 from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.snapshot import Snapshot
 from cfbuild.sources.source import Source, Wanted, local_path
 from cfbuild.templates.pararel import Refusal
 from cfbuild.templates.pararel import templates as pararel_templates
@@ -228,11 +229,13 @@ def _contact(options: FetchOptions) -> str | None:
 
 
 def _relations(options: FetchOptions) -> tuple[str, ...]:
-    """The relations asked for, or all that a template set knows, each once and by number."""
+    """The relations asked for, each once and by number; or all that a template set knows, and the snapshot has."""
     if options.relations is None:
         asked = set(pararel.Files(options.pararel, None).relations()) if "pararel" in options.templates else set()
         if "builtin" in options.templates:
             asked |= set(_builtin("relations")())
+        if options.source == "snapshot":
+            asked &= set(Snapshot().relations())
     else:
         asked = set(options.relations)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from cfbuild import __version__, codec
 from cfbuild.build import Builder, BuildOptions, Draft, cases
@@ -63,7 +63,7 @@ class GenerateOptions:
     per_relation: int | None = None
     min_neighbors: int = 0
     allow_several: bool = False
-    paraphrase_prefix: Literal["sentence", "none"] = "sentence"
+    paraphrase_prefix: str = "sentence"
     restart: bool = False
 
     def __post_init__(self) -> None:

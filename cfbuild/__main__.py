@@ -1,0 +1,5 @@
+"""`python -m cfbuild` is `cfbuild`."""
+
+from cfbuild.cli import main
+
+main()
