@@ -175,13 +175,13 @@ class Client:
     ) -> tuple[bytes, Value]:
         """Send `request` until a whole answer comes that `check` accepts; return its body and what `check` made of it.
 
-        `check` raises DataError for a body that is broken. Raises ConfigError before anything is sent to a public
-        service without a contact, HeavyAnswerError if the last of `attempts` tries broke off or took too long, and
-        SourceError for every other failure.
+        `check` raises DataError for a body that is broken; `attempts` can only lower the client's own number. Raises
+        ConfigError before anything is sent to a public service without a contact, HeavyAnswerError if the last try
+        broke off or took too long, and SourceError for every other failure.
         """
         checked_url(request.url)
         require_contact(request.url, self.contact)
-        tries = attempts or self.attempts
+        tries = min(attempts or self.attempts, self.attempts)
         for number in range(1, tries + 1):
             try:
                 body = self._once(request)

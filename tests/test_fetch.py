@@ -1,0 +1,251 @@
+"""`cfbuild fetch`: what it writes, what it refuses, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Proxy, Scripted, oxigraph, reply
+
+from cfbuild.codec import decode_entity, decode_fact, decode_template, read_values
+from cfbuild.data import Entity, Fact
+from cfbuild.errors import BuildStateError, ConfigError, SourceError
+from cfbuild.pipeline.fetch import FetchOptions, fetch
+from cfbuild.pipeline.folder import BuildFolder
+
+WD = "http://www.wikidata.org/entity/"
+WDT = "http://www.wikidata.org/prop/direct/"
+LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
+TRIPLES = [
+    *(f"<{WD}Q{n}> <{WDT}P36> <{WD}Q{n + 100}> ." for n in range(1, 21)),
+    *(f"<{WD}Q{n}> <{WDT}P30> <{WD}Q46> ." for n in range(1, 11)),
+    *(f'<{WD}Q{n}> <{LABEL}> "item {n}"@en .' for n in (*range(1, 21), *range(101, 121), 46, 6256)),
+    f"<{WD}Q1> <{WDT}P31> <{WD}Q6256> .",
+    f"<{WD}Q2> <{WDT}P31> <{WD}Q7777> .",
+]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with oxigraph(tmp_path_factory.mktemp("graph"), "\n".join(TRIPLES)) as url:
+        yield url
+
+
+@pytest.fixture
+def options(endpoint: str, tmp_path: Path) -> FetchOptions:
+    """Options that ask the small graph, with patterns of our own."""
+    patterns = tmp_path / "patterns"
+    patterns.mkdir()
+    texts = ["The capital of [X] is [Y].", "[X]'s capital is [Y] .", "[Y] is the capital of [X]."]
+    (patterns / "P36.jsonl").write_text("".join(json.dumps({"pattern": text}) + "\n" for text in texts))
+    (patterns / "P30.jsonl").write_text(json.dumps({"pattern": "[X] is in [Y]"}) + "\n")
+    return FetchOptions(endpoint=endpoint, templates=("pararel",), pararel=str(patterns), attempts=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> BuildFolder:
+    return BuildFolder(tmp_path / "build")
+
+
+def changed(options: FetchOptions, **settings: Any) -> FetchOptions:
+    return dataclasses.replace(options, **settings)
+
+
+def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options: FetchOptions) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    summary = fetch(folder, options, lambda *progress: told.append(progress))
+    facts = list(read_values(folder.path("facts.jsonl"), decode_fact))
+    assert [fact.relation for fact in facts] == ["P30"] * 10 + ["P36"] * 20
+    assert facts[0] == Fact("P30", "Q1", "Q46", source="wikidata") and len(set(facts)) == 30
+    entities = {entity.id: entity for entity in read_values(folder.path("entities.jsonl"), decode_entity)}
+    assert entities["Q1"] == Entity("Q1", {"en": "item 1"}, attributes={"P31": ("Q6256",)})
+    assert "Q6256" in entities, "an attribute's value is named too"
+    assert "Q7777" not in entities, "unless it has no label"
+    assert len(entities) == 42 and list(entities) == sorted(entities, key=lambda one: int(one[1:]))
+    templates = list(read_values(folder.path("templates.jsonl"), decode_template))
+    assert [template.text for template in templates] == ["{} is in", "The capital of {} is", "{}'s capital is"]
+    assert (
+        summary.facts == {"P30": 10, "P36": 20} and summary.entities == 42 and summary.templates == {"P30": 1, "P36": 2}
+    )
+    assert summary.templates_left_out == {"the object does not come last": 1}
+    assert summary.refusals[0].pattern == "[Y] is the capital of [X]."
+    assert told[0] == ("facts of P30", 0, 2) and ("entities", 41, 41) in told and summary.sent == 6
+    entry = folder.manifest()["verbs"]["fetch"]
+    assert entry["files"]["facts.jsonl"]["rows"] == 30 and entry["answers"]["count"] == 6
+    assert entry["retrieved"]["first"] <= entry["retrieved"]["last"]
+
+
+def test_a_second_run_asks_nothing_and_a_deleted_file_comes_back(folder: BuildFolder, options: FetchOptions) -> None:
+    first = fetch(folder, options)
+    before = {path.name: path.read_bytes() for path in folder.root.glob("*.json*")}
+    again = fetch(folder, options)
+    assert again.unchanged and again.sent == 0 and again.facts == first.facts and again.retrieved == first.retrieved
+    folder.path("entities.jsonl").unlink()
+    restored = fetch(folder, options)
+    assert not restored.unchanged and restored.sent == 0
+    assert before == {path.name: path.read_bytes() for path in folder.root.glob("*.json*")}
+
+
+def test_restart_asks_again(folder: BuildFolder, options: FetchOptions) -> None:
+    fetch(folder, options)
+    assert fetch(folder, changed(options, restart=True)).sent == 6
+
+
+@pytest.mark.parametrize("setting", [{"language": "fr"}, {"per_relation": 3}, {"seed": 1}, {"relations": ("P36",)}])
+def test_other_options_on_the_same_build_are_refused(
+    folder: BuildFolder, options: FetchOptions, setting: dict[str, Any]
+) -> None:
+    fetch(folder, options)
+    with pytest.raises(BuildStateError, match=next(iter(setting))):
+        fetch(folder, changed(options, **setting))
+
+
+def test_changed_pattern_files_are_noticed(folder: BuildFolder, options: FetchOptions) -> None:
+    fetch(folder, options)
+    Path(options.pararel, "P30.jsonl").write_text('{"pattern": "[X] lies in [Y]"}\n')
+    with pytest.raises(BuildStateError, match="pararel"):
+        fetch(folder, options)
+
+
+def test_a_failed_fetch_leaves_no_output_and_goes_on_where_it_stopped(
+    folder: BuildFolder, options: FetchOptions, endpoint: str
+) -> None:
+    with Proxy(endpoint) as proxy:
+        options = changed(options, endpoint=proxy.url)
+        proxy.tamper = lambda body: body if proxy.asked < 5 else body[:-1]
+        with pytest.raises(SourceError, match="run the same command again"):
+            fetch(folder, options)
+        assert not list(folder.root.glob("*.jsonl")) and folder.manifest()["verbs"] == {}
+        received = list(proxy.answered)[:4]
+        proxy.tamper = lambda body: body
+        summary = fetch(folder, options)
+        assert summary.sent == 2, "the items and their classes"
+        assert [proxy.answered[query] for query in received] == [1, 1, 1, 1]
+    assert not list(folder.root.rglob("*.part"))
+
+
+def test_a_sample_is_seeded_and_repeatable(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:
+    texts = []
+    for number, seed in enumerate((5, 5, 6)):
+        build = BuildFolder(tmp_path / str(number))
+        summary = fetch(build, changed(options, per_relation=4, seed=seed))
+        assert summary.facts == {"P30": 4, "P36": 4}
+        texts.append(build.path("facts.jsonl").read_bytes())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_source_without_a_single_fact_is_an_error(folder: BuildFolder, options: FetchOptions) -> None:
+    with pytest.raises(SourceError, match=r"no fact of P19, P20.*Wikidata's graph"):
+        fetch(folder, changed(options, relations=("P19", "P20")))
+
+
+def test_a_relation_without_facts_or_templates_is_told(
+    folder: BuildFolder, options: FetchOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    summary = fetch(folder, changed(options, relations=("P36", "P19", "P36")))
+    assert summary.facts == {"P19": 0, "P36": 20}
+    assert "P19 has no facts" in caplog.text and "P19 has no template" in caplog.text
+
+
+def test_a_403_stops_the_fetch_at_once(folder: BuildFolder, options: FetchOptions) -> None:
+    with Scripted(reply(b"banned", status="403 Forbidden", kind="text/plain")) as server:
+        with pytest.raises(SourceError, match="banned"):
+            fetch(folder, changed(options, endpoint=server.url, attempts=5))
+        assert len(server.requests) == 1
+
+
+def test_public_services_need_a_contact(
+    folder: BuildFolder, options: FetchOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CFBUILD_CONTACT", raising=False)
+    for endpoint in (None, "wikidata", "qlever", "https://example.org/sparql"):
+        with pytest.raises(ConfigError, match="--contact"):
+            fetch(folder, changed(options, endpoint=endpoint))
+    with pytest.raises(ConfigError, match="--contact"):
+        fetch(folder, changed(options, pararel="https://example.org/raw"))
+    assert not folder.root.exists()
+
+
+def test_the_contact_comes_from_the_environment(
+    folder: BuildFolder, options: FetchOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFBUILD_CONTACT", "https://example.org/us")
+    with Scripted(reply(status="403 Forbidden")) as server:
+        with pytest.raises(SourceError):
+            fetch(folder, changed(options, endpoint=server.url))
+        assert "(https://example.org/us)" in server.requests[0][1]["user-agent"]
+
+
+def test_no_password_and_no_path_of_this_machine_is_kept(
+    folder: BuildFolder, options: FetchOptions, endpoint: str
+) -> None:
+    fetch(folder, changed(options, endpoint=endpoint.replace("//", "//ann:s3cret@"), contact="me@example.org"))
+    kept = b"".join(path.read_bytes() for path in folder.root.rglob("*") if path.is_file())
+    assert b"s3cret" not in kept and b"me@example.org" not in kept and str(folder.root.parent).encode() not in kept
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"source": "dbpedia"}, "no source 'dbpedia'"),
+        ({"templates": ("mine",)}, "no template set 'mine'"),
+        ({"templates": ()}, "no template set is named"),
+        ({"per_relation": 0}, "at least 1 fact"),
+        ({"relations": ("Q36",)}, "property id"),
+        ({"relations": ("P36 }",)}, "property id"),
+        ({"relations": ()}, "no relation is asked for"),
+        ({"language": "e n"}, "language code"),
+        ({"endpoint": "ftp://localhost/q"}, "http or https"),
+        ({"source": "snapshot"}, "leave --endpoint out"),
+        ({"pararel": "absent"}, "not a folder"),
+        ({"timeout_s": 0.0}, "timeout"),
+        ({"contact": "nobody"}, "contact 'nobody'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_asked(
+    folder: BuildFolder, options: FetchOptions, setting: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        fetch(folder, changed(options, **setting))
+    assert caught.value.exit_code == 2 and not folder.root.exists()
+
+
+def test_the_snapshot_and_the_bundled_templates_need_no_network(folder: BuildFolder) -> None:
+    summary = fetch(folder, FetchOptions(source="snapshot", per_relation=20))
+    assert summary.sent == 0 and summary.retrieved is None and all(summary.facts.values())
+    assert set(summary.facts) == set(summary.templates)
+    assert max(summary.facts.values()) == 20
+    assert fetch(folder, FetchOptions(source="snapshot", per_relation=20)).unchanged
+
+
+def test_both_template_sets_give_each_text_once(folder: BuildFolder, options: FetchOptions) -> None:
+    snapshot = FetchOptions(source="snapshot", per_relation=5)
+    builtin = fetch(BuildFolder(folder.root / "b"), snapshot)
+    first = next(read_values(folder.root / "b" / "templates.jsonl", decode_template))
+    texts = [first.text.replace("{}", "[X]") + " [Y].", "About [X] one says: [Y]"]
+    path = Path(options.pararel, f"{first.relation}.jsonl")
+    path.write_text("".join(json.dumps({"pattern": text}) + "\n" for text in texts))
+    both = changed(snapshot, relations=(first.relation,), templates=("builtin", "pararel"), pararel=options.pararel)
+    summary = fetch(folder, both)
+    templates = list(read_values(folder.path("templates.jsonl"), decode_template))
+    assert summary.templates[first.relation] == builtin.templates[first.relation] + 1
+    assert [one.origin for one in templates if one.text == first.text] == [first.origin] != ["pararel"]
+
+
+def test_pararels_tuples_are_a_source(folder: BuildFolder, tmp_path: Path) -> None:
+    root = tmp_path / "checkout" / "data"
+    (root / "pattern_data" / "graphs_json").mkdir(parents=True)
+    (root / "trex_lms_vocab").mkdir()
+    (root / "pattern_data" / "graphs_json" / "P36.jsonl").write_text('{"pattern": "The capital of [X] is [Y]."}\n')
+    tuples = [
+        {"sub_uri": "Q142", "sub_label": "France", "obj_uri": "Q90", "obj_label": "Paris"},
+        {"sub_label": "Japan", "obj_label": "Tokyo"},
+    ]
+    (root / "trex_lms_vocab" / "P36.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tuples))
+    summary = fetch(folder, FetchOptions(source="pararel", templates=("pararel",), pararel=str(root.parent)))
+    assert summary.facts == {"P36": 1} and summary.entities == 2 and summary.sent == 0
+    assert summary.left_out == {"tuple without ids, and no --endpoint to look them up in": 1}
