@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from cfbuild.data import (
     CaseScore,
+    Decision,
     Entity,
     EntityPrompt,
     Fact,
@@ -19,6 +20,7 @@ from cfbuild.data import (
     PromptScore,
     Record,
     Reference,
+    Rejection,
     StageScore,
     Target,
     Template,
@@ -240,6 +242,30 @@ def encode_record(record: Record) -> Row:
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
         },
     }
+
+
+def encode_rejection(rejection: Rejection) -> Row:
+    return {
+        "case_id": rejection.case_id,
+        "relation_id": rejection.fact.relation,
+        "subject_id": rejection.fact.subject,
+        "object_id": rejection.fact.object,
+        "subject": rejection.subject,
+        "object": rejection.object,
+        "rule": rejection.decision.rule,
+        "measured": dict(rejection.decision.measured),
+    }
+
+
+def decode_rejection(row: Row) -> Rejection:
+    """A rejection from its row, which does not keep the fact's rank, dates and source."""
+    return Rejection(
+        case_id=row["case_id"],
+        fact=Fact(row["relation_id"], row["subject_id"], row["object_id"]),
+        subject=row["subject"],
+        object=row["object"],
+        decision=Decision(False, row["rule"], row["measured"]),
+    )
 
 
 def decode_record(row: Row) -> Record:

@@ -258,6 +258,17 @@ class Verdict:
     scores: Measured = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A fact that became no record, with its names where it has any, and the decision that rejected it."""
+
+    case_id: int
+    fact: Fact
+    subject: str | None
+    object: str | None
+    decision: Decision
+
+
 class Progress(Protocol):
     """How long work tells what it is doing: `done` of `total` (None where unknown) units of `task`."""
 

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfbuild import codec
-from cfbuild.data import Entity, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
+from cfbuild.data import (
+    Decision,
+    Entity,
+    EntityPrompt,
+    Fact,
+    Paraphrase,
+    Record,
+    Reference,
+    Rejection,
+    Target,
+    Template,
+)
 from cfbuild.errors import DataError
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -78,6 +89,18 @@ VALUES = [
         st.builds(Reference, RELATIONS, ITEMS, ITEMS, TEXT, TEXT, MAYBE, st.none() | NUMBERS, MAYBE, TEXT),
         codec.encode_reference,
         codec.decode_reference,
+    ),
+    (
+        st.builds(
+            Rejection,
+            st.integers(0),
+            st.builds(Fact, RELATIONS, ITEMS, ITEMS),
+            MAYBE,
+            MAYBE,
+            st.builds(Decision, st.just(False), TEXT, MEASURED),
+        ),
+        codec.encode_rejection,
+        codec.decode_rejection,
     ),
     (records(), codec.encode_record, codec.decode_record),
 ]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import resource
-import time
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -248,14 +248,33 @@ def excerpt_build(tmp_path_factory: pytest.TempPathFactory, excerpt: Path, parar
     return BuildFolder(write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt, pararel))
 
 
+MEASURE = """
+import sys, time
+from pathlib import Path
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions, generate
+start = time.perf_counter()
+generate(BuildFolder(Path(sys.argv[1])), GenerateOptions(restart=True))
+print(time.perf_counter() - start, *open("/proc/self/status"), sep="\\n")
+"""
+
+
+def generate_measured(folder: BuildFolder) -> tuple[float, float]:
+    """Generate in a process of its own; return its seconds and its peak memory in bytes."""
+    run = [sys.executable, "-c", MEASURE, str(folder.root)]
+    seconds, *status = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split("\n")
+    peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+    return float(seconds), int(peak) * 1024
+
+
 @pytest.mark.shared
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_the_excerpt_gives_twelve_thousand_valid_records_in_a_minute_and_the_same_again(
     excerpt_build: BuildFolder,
 ) -> None:
-    start = time.perf_counter()
+    seconds, peak_bytes = generate_measured(excerpt_build)
+    assert seconds < 60 and peak_bytes < 2e9
     summary = generate(excerpt_build, GenerateOptions())
-    assert time.perf_counter() - start < 60
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 2e9
     assert summary.facts == 33_110 and summary.kept >= 12_000
     before = files_of(excerpt_build)
     assert list(violations(excerpt_build.path("records.jsonl"))) == []

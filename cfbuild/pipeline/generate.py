@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cfbuild import __version__, codec
 from cfbuild.build import Builder, BuildOptions, Draft, cases
-from cfbuild.data import Candidate, Decision, Fact, Progress, Target, Verdict, silent
+from cfbuild.data import Candidate, Decision, Fact, Progress, Rejection, Target, Verdict, silent
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target
 from cfbuild.graph import FactGraph
@@ -183,16 +183,8 @@ class _Bench:
 
     def rejected(self, case_id: int, fact: Fact, decision: Decision) -> codec.Row:
         """The row of a reject."""
-        return {
-            "case_id": case_id,
-            "relation_id": fact.relation,
-            "subject_id": fact.subject,
-            "object_id": fact.object,
-            "subject": self.graph.label(fact.subject),
-            "object": self.graph.label(fact.object),
-            "rule": decision.rule,
-            "measured": dict(decision.measured),
-        }
+        names = self.graph.label(fact.subject), self.graph.label(fact.object)
+        return codec.encode_rejection(Rejection(case_id, fact, *names, decision))
 
     def _refusal(self, fact: Fact, target: Target) -> str | None:
         decision = judge_target(fact, target, self.context)
