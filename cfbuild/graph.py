@@ -80,6 +80,8 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
     """
     folded = text.casefold()
     for name in names:
+        if name.casefold() not in folded:
+            continue
         short = len(name) <= SHORT_NAME
         if not name.strip() or (short and name.isascii() and name.islower()):
             continue
