@@ -233,9 +233,10 @@ class Rome:
             "value_norm": float((outputs[0] + delta).norm()),
             "delta_norm": edit.norm,
         }
-        if not (bool(torch.isfinite(edit.values).all()) and bool(torch.isfinite(edit.keys).all())):
+        numbers = torch.cat((edit.values[0], edit.keys[0], torch.tensor(list(statistics.values()), device=keys.device)))
+        if not bool(torch.isfinite(numbers).all()):
             finite = {name: value for name, value in measured.items() if math.isfinite(float(value or 0))}
-            return Edit(None, finite, f"the edit is not finite (u . key is {float(overlap):.3g})")
+            return Edit(None, finite, "the edit is not finite")
         return Edit(edit, measured)
 
 

@@ -1,22 +1,21 @@
 """A seeded order of subjects that a SPARQL endpoint can follow too, so that a sample needs no whole relation.
 
-A subject's place is the MD5 of its IRI (which SPARQL 1.1 computes as well) with its hex digits relabelled by
-permutations drawn from the seed. Whoever wants the first N subjects asks for the hash prefixes that come first; the
-sample is the same whatever the length of the prefixes, the size of the pages, or whether everything was fetched.
+A subject's hash is the MD5 of its IRI, which SPARQL 1.1 computes as well, and which compares as text. The order starts
+at a hash drawn from the seed and runs once around: whoever wants the first N subjects asks for a range of hashes. The
+sample is the same whatever the width of the ranges, the size of the pages, or whether everything was fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Iterable
 
 from cfbuild.data import Fact
 
-DIGITS = "0123456789abcdef"
-DEPTH = 8
-"""Digits that are relabelled; 16**8 places are more than there are items."""
+DIGITS = 8
+"""Hex digits of a hash that ranges are made of."""
+HASHES = 16**DIGITS
 
 ENTITY = "http://www.wikidata.org/entity/"
 
@@ -24,28 +23,26 @@ Pair = tuple[int, int]
 """Subject and object numbers: Q90 is 90."""
 
 
+Span = tuple[int, int]
+"""A range of hashes: from the first to before the second, of 0 to HASHES."""
+
+
 class SampleOrder:
     """The order of one relation's subjects under one seed."""
 
     def __init__(self, seed: int, relation: str) -> None:
-        self._orders = [_shuffled(f"{seed}:{relation}:{level}") for level in range(DEPTH)]
-        self._tables = [str.maketrans(order, DIGITS) for order in self._orders]
+        self.start = random.Random(f"{seed}:{relation}").randrange(HASHES)
 
-    def place(self, subject: int) -> str:
-        """Where Q`subject` comes: a string that sorts by the order."""
+    def place(self, subject: int) -> tuple[int, str]:
+        """Where Q`subject` comes: a value that sorts by the order."""
         digest = hashlib.md5(f"{ENTITY}Q{subject}".encode(), usedforsecurity=False).hexdigest()
-        head = "".join(digest[level].translate(table) for level, table in enumerate(self._tables))
-        return head + digest[DEPTH:]
+        return (int(digest[:DIGITS], 16) - self.start) % HASHES, digest
 
-    def prefixes(self, depth: int) -> Iterator[str]:
-        """Every prefix of `depth` hex digits of the plain MD5, first place first."""
-        return ("".join(digits) for digits in product(*self._orders[:depth]))
-
-
-def _shuffled(key: str) -> str:
-    digits = list(DIGITS)
-    random.Random(key).shuffle(digits)
-    return "".join(digits)
+    def spans(self, first: int, last: int) -> list[Span]:
+        """The hashes of the places from `first` to before `last`: one range, or two where the order runs over the end."""
+        low, high = first + self.start, min(last, HASHES) + self.start
+        around = [(low, min(high, HASHES)), (max(low, HASHES) - HASHES, high - HASHES)]
+        return [span for span in around if span[0] < span[1]]
 
 
 class Sample:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import pairwise
 from math import ceil
 
 from cfbuild.data import ITEM_ID, Entity, Fact, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.sources.http import HeavyAnswerError
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.sample import DIGITS, ENTITY, Pair, Sample, SampleOrder
+from cfbuild.sources.sample import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
 from cfbuild.sources.source import Source, Tally, Wanted
 from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
 
@@ -31,13 +31,13 @@ MANY_LANGUAGES = "mul"
 
 PAGE_ROWS = 50_000
 """Rows of one answer: some 8 MB of JSON, seconds for the server."""
-SCAN_ROWS = 1_000_000
+SCAN_ROWS = 500_000
 """Facts that the server may look at for one answer when only a sample of them is asked for."""
+SURPLUS = 1.25
+"""How much more than the expected share of hashes is asked for, so that one question mostly suffices."""
 PAGE_OBJECTS = 1_000
 SCAN_OBJECTS = 5_000
 ENTITIES = 250
-DEPTH = 8
-"""Hash digits at most in one filter."""
 ID_CHARACTERS = 20
 """More than any item id has; int() refuses numbers of absurd length."""
 HEAVY_ATTEMPTS = 2
@@ -80,14 +80,14 @@ def load(wanted: Wanted) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A share of a relation's facts: those with these objects (or any), with subjects of these hash prefixes (or any).
+    """A share of a relation's facts: those with these objects (or any), whose subject's hash is in `span` (or any).
 
-    The prefixes of one part have the same length.
+    A range of hashes, not a list of prefixes: a server compares two strings a fact, however fine the range.
     """
 
     relation: str
     objects: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ()
+    span: Span = (0, HASHES)
 
     @property
     def pattern(self) -> str:
@@ -95,22 +95,29 @@ class Part:
         values = f"VALUES ?o {{ {' '.join('wd:' + item_id(one) for one in self.objects)} }} " if self.objects else ""
         return f"{values}?s wdt:{property_id(self.relation)} ?o .{self._filter()}"
 
+    @property
+    def hashed(self) -> bool:
+        """Whether the server has to hash every subject to answer."""
+        return self.span != (0, HASHES)
+
     def _filter(self) -> str:
-        if not self.prefixes:
-            return ""
-        quoted = ", ".join(f'"{prefix}"' for prefix in self.prefixes)
-        return f" FILTER(SUBSTR(MD5(STR(?s)), 1, {len(self.prefixes[0])}) IN ({quoted}))"
+        low, high = self.span
+        bounds = [f'MD5(STR(?s)) >= "{low:0{DIGITS}x}"'] if low > 0 else []
+        bounds += [f'MD5(STR(?s)) < "{high:0{DIGITS}x}"'] if high < HASHES else []
+        return f" FILTER({' && '.join(bounds)})" if bounds else ""
 
     def split(self) -> tuple[Part, ...]:
-        """Smaller parts that together are this one; none if it cannot be cut further."""
+        """Two smaller parts that together are this one; none if it cannot be cut further."""
         if len(self.objects) > 1:
             return tuple(replace(self, objects=half) for half in _halves(self.objects))
-        if len(self.prefixes) > 1:
-            return tuple(replace(self, prefixes=half) for half in _halves(self.prefixes))
-        prefix = self.prefixes[0] if self.prefixes else ""
-        if len(prefix) >= DEPTH:
-            return ()
-        return tuple(replace(self, prefixes=(prefix + digit,)) for digit in DIGITS)
+        low, high = self.span
+        return self.cut(2) if high - low > 1 else ()
+
+    def cut(self, number: int) -> tuple[Part, ...]:
+        """This part in `number` ranges of hashes of about the same size."""
+        low, high = self.span
+        bounds = [low + (high - low) * one // number for one in range(number + 1)]
+        return tuple(replace(self, span=span) for span in pairwise(bounds))
 
 
 def _halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -162,38 +169,39 @@ class Wikidata:
             yield from (described.entity(one) for one in batch)
 
     def _sample(self, whole: Part, total: int, wanted: int) -> set[Pair]:
-        """Facts of the first subjects in the seed's order: only as many hash buckets are asked for as it takes."""
+        """Facts of the first subjects in the seed's order: only as many hashes are asked for as it takes."""
         order = SampleOrder(self.seed, whole.relation)
         sample = Sample(order, wanted)
+        found: set[Pair] = set()
         if total <= self.page_rows:
             sample.add(self._pairs([whole]))
             return sample.pairs
-        depth = _depth(8 * total / wanted)
-        prefixes = order.prefixes(depth)
-        step = ceil(1.25 * wanted * 16**depth / total)
-        while not sample.full and (some := tuple(islice(prefixes, step))):
-            sample.add(self._pairs(self._parts(replace(whole, prefixes=some), total)))
-            step = step // 4 + 1
+        done, step = 0, ceil(SURPLUS * wanted / total * HASHES)
+        while not sample.full and done < HASHES:
+            for span in order.spans(done, done + step):
+                found.update(self._pairs(self._parts(replace(whole, span=span), total)))
+            sample.add(found)
+            found.clear()
+            done, step = done + step, step // 4 + 1
         return sample.pairs
 
     def _parts(self, whole: Part, total: int) -> Iterable[Part]:
         """Cut `whole` by object where it is too much for one question; objects too frequent for one are cut by hash."""
-        budget = self.scan_rows if whole.prefixes else self.page_rows
+        budget = self.scan_rows if whole.hashed else self.page_rows
         if total <= budget:
             return [whole]
         return self._cut(whole, self._census(whole.relation), budget)
 
     def _cut(self, whole: Part, census: list[tuple[str, int]], budget: int) -> Iterator[Part]:
-        most = SCAN_OBJECTS if whole.prefixes else PAGE_OBJECTS
+        most = SCAN_OBJECTS if whole.hashed else PAGE_OBJECTS
         batch: list[str] = []
         size = 0
         for value, number in census:
             if batch and (size + number > budget or len(batch) == most):
                 yield replace(whole, objects=tuple(batch))
                 batch, size = [], 0
-            if number > budget and not whole.prefixes:
-                depth = _depth(1.5 * number / budget)
-                yield from (replace(whole, objects=(value,), prefixes=(one,)) for one in _prefixes(depth))
+            if number > budget and not whole.hashed:
+                yield from replace(whole, objects=(value,)).cut(ceil(SURPLUS * number / budget))
             else:
                 batch.append(value)
                 size += number
@@ -222,7 +230,7 @@ class Wikidata:
 
     def _rows(self, part: Part) -> Iterator[Row]:
         """The rows of a part; of its splits where it is more than a page, or where the server cannot do it at once."""
-        splits = part.split() if part.objects or part.prefixes else ()
+        splits = part.split() if part.objects or part.hashed else ()
         answer = self._answer(part.pattern, "?s ?o", bool(splits))
         if answer is not None and answer.total <= self.page_rows:
             yield from answer.rows
@@ -312,12 +320,3 @@ def _item(term: Term) -> int | None:
         return None
     local = term.value[len(ENTITY) :]
     return int(local[1:]) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None
-
-
-def _depth(buckets: float) -> int:
-    """The fewest hex digits that tell at least `buckets` buckets apart."""
-    return next(depth for depth in range(1, DEPTH + 1) if 16**depth >= buckets or depth == DEPTH)
-
-
-def _prefixes(depth: int) -> Iterator[str]:
-    return (f"{number:0{depth}x}" for number in range(16**depth))

@@ -1,0 +1,211 @@
+"""Every supported family, on tiny random models: scoring, sampling, editing, and that no weight ever changes."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from cfbuild.data import Request
+from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.errors import ConfigError, ModelError
+from cfbuild.lm.delta import Delta, applied
+from cfbuild.lm.families import FAMILIES, edit_layer, family_of
+from cfbuild.lm.logprob import Question, score, score_before_and_after
+from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.sample import generate, sample_contexts
+
+REQUESTS = (
+    Request("The mother tongue of {} is", "Danielle Darrieux", "English"),
+    Request("{} lies in", "Berlin", "New Zealand"),  # subject first, several target tokens
+    Request("The capital city of France is {}", "Rome", "Paris"),  # subject ends the prompt
+)
+PROMPTS = ("The capital city of France is", "Rome lies in", "She speaks", "The mother tongue of Danielle Darrieux is")
+TARGETS = ("Paris", "French", "New Zealand English", "New Zealand", "Spanish")
+CONTEXTS = ("She speaks. ", "The actor of Rome is. ")
+
+families = pytest.mark.parametrize("family", tiny.CONFIGS)
+
+
+@pytest.fixture(params=[(False, "right"), (True, "left")], ids=["plain", "bos-and-left-padding"])
+def lm(request: pytest.FixtureRequest, family: str) -> LanguageModel:
+    adds_bos, side = request.param
+    return tiny.make(family, adds_bos=adds_bos, padding_side=side)
+
+
+def test_every_supported_model_type_is_tried() -> None:
+    assert {name for family in FAMILIES for name in family.model_types} == set(tiny.CONFIGS)
+
+
+def plain_nll(lm: LanguageModel, prompt: str, target: str) -> tuple[float, bool]:
+    """The slow, obvious way: one row, all logits, the last tokens read off."""
+    ids = lm.encode(f"{prompt} {target}")
+    count = len(ids) - len(lm.encode(prompt))
+    with torch.no_grad():
+        logits = lm.model(torch.tensor([ids])).logits[0, -count - 1 : -1]
+    wanted = torch.tensor(ids[-count:])
+    nll = torch.nn.functional.cross_entropy(logits, wanted)
+    return float(nll), bool((logits.argmax(-1) == wanted).all())
+
+
+def questions(lm: LanguageModel) -> list[Question]:
+    return [Question(lm.encode(prompt), tuple(map(lm.continuation, TARGETS))) for prompt in PROMPTS]
+
+
+@families
+def test_tries_score_like_one_row_a_target(lm: LanguageModel) -> None:
+    for prompt, answers in zip(PROMPTS, score(lm, questions(lm)), strict=True):
+        for target, answer in zip(TARGETS, answers, strict=True):
+            nll, is_argmax = plain_nll(lm, prompt, target)
+            assert answer.nll_nats == pytest.approx(nll, abs=1e-4)
+            assert answer.is_argmax == is_argmax
+
+
+@families
+def test_batch_and_single_scores_agree(lm: LanguageModel) -> None:
+    together = score(lm, questions(lm))
+    for question, answers in zip(questions(lm), together, strict=True):
+        alone = score(lm, [question])[0]
+        assert [one.nll_nats for one in alone] == pytest.approx([one.nll_nats for one in answers], abs=1e-4)
+
+
+@families
+def test_an_edit_raises_its_target_and_changes_no_weight(lm: LanguageModel) -> None:
+    before = tiny.digest(lm)
+    # Random MLPs say little, so a clamp or decay relative to what they say would leave no room to move; and without
+    # contexts the bare prompt is all that is optimised, so it must get better.
+    options = RomeOptions(layer=1, clamp_norm_factor=50, weight_decay=0, kl_factor=0, learning_rate=0.05)
+    editor = Rome(lm, options)
+    edits = editor.edit(REQUESTS)
+    assert all(edit.fault is None for edit in edits)
+    asked = [
+        Question(lm.encode(request.prompt.replace("{}", request.subject)), (lm.continuation(request.target_new),))
+        for request in REQUESTS
+    ]
+    scored = score_before_and_after(lm, asked, [edit.delta for edit in edits if edit.delta is not None])
+    for (was,), (now,) in scored:
+        assert now.nll_nats < was.nll_nats - 1e-3  # tens of times what batches differ by
+    assert tiny.digest(lm) == before
+
+
+@families
+def test_edits_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
+    editor = Rome(lm, RomeOptions(layer=1, contexts=CONTEXTS, steps=8))
+    for request, edit in zip(REQUESTS, editor.edit(REQUESTS), strict=True):
+        alone = editor.edit([request])[0]
+        assert edit.delta is not None and alone.delta is not None
+        assert torch.allclose(edit.delta.matrix(), alone.delta.matrix(), rtol=1e-3, atol=1e-4)
+
+
+@families
+def test_an_overlaid_edit_is_the_edited_model(lm: LanguageModel) -> None:
+    before = tiny.digest(lm)
+    delta = random_delta(lm, 1)
+    overlaid = [after for _, after in score_before_and_after(lm, questions(lm), [delta] * len(PROMPTS))]
+    with applied(lm, delta):
+        edited = score(lm, questions(lm))
+        assert tiny.digest(lm) != before
+    assert tiny.digest(lm) == before
+    for one, other in zip(overlaid, edited, strict=True):
+        assert [answer.nll_nats for answer in one] == pytest.approx([answer.nll_nats for answer in other], abs=1e-4)
+
+
+@families
+def test_texts_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
+    ids = [lm.encode(prompt) for prompt in PROMPTS]
+    keys = [f"key {index}" for index in range(len(PROMPTS))]
+    deltas = [random_delta(lm, index) for index in range(len(PROMPTS))]
+    for edits in (None, deltas):
+        together = generate(lm, ids, keys, 24, edits)
+        alone = [generate(lm, [ids[i]], [keys[i]], 24, [edits[i]] if edits else None)[0] for i in range(len(PROMPTS))]
+        assert together == alone
+        assert all(text.startswith(prompt) for text, prompt in zip(together, PROMPTS, strict=True))
+
+
+@families
+def test_a_text_written_under_an_edit_is_the_edited_models(lm: LanguageModel) -> None:
+    ids, delta = [lm.encode(PROMPTS[0])], random_delta(lm, 3)
+    overlaid = generate(lm, ids, ["key"], 32, [delta])
+    with applied(lm, delta):
+        assert generate(lm, ids, ["key"], 32) == overlaid
+
+
+def random_delta(lm: LanguageModel, seed: int) -> Delta:
+    generator = torch.Generator().manual_seed(seed)
+    width = lm.model.get_input_embeddings().embedding_dim if lm.model.config.model_type != "opt" else 32
+    keys = torch.randn(2, lm.key_width(1), generator=generator) * 0.3
+    return Delta(1, keys, torch.randn(2, width, generator=generator) * 0.3)
+
+
+def test_weights_come_back_when_an_edit_is_interrupted() -> None:
+    lm = tiny.make("llama")
+    before = tiny.digest(lm)
+    with pytest.raises(KeyboardInterrupt), applied(lm, random_delta(lm, 0)):
+        raise KeyboardInterrupt
+    assert tiny.digest(lm) == before
+
+
+def test_the_norm_of_a_delta_is_its_matrix_norm() -> None:
+    delta = random_delta(tiny.make("gpt2"), 5)
+    assert delta.norm == pytest.approx(float(delta.matrix().norm()), rel=1e-5)
+
+
+def test_consistent_keys_edit_too_and_differ() -> None:
+    lm = tiny.make("gpt2")
+    kinds = [
+        Rome(lm, RomeOptions(layer=1, contexts=CONTEXTS, key_mode=mode)).edit(REQUESTS[:1])[0].delta
+        for mode in ("reference", "consistent")
+    ]
+    assert kinds[0] is not None and kinds[1] is not None
+    assert not torch.allclose(kinds[0].values, kinds[1].values)
+    # With the averaged key in both places the update maps that key, not the bare one, onto its value.
+    assert torch.allclose(kinds[0].keys, kinds[1].keys, atol=1e-6)
+
+
+def test_an_edit_that_is_not_finite_is_a_fault_not_a_crash() -> None:
+    lm = tiny.make("gpt2")
+    with torch.no_grad():
+        lm.model.get_output_embeddings().weight[5] = float("nan")
+    good = Rome(lm, RomeOptions(layer=1)).edit(REQUESTS)
+    assert all(edit.delta is None and edit.fault and "not finite" in edit.fault for edit in good)
+
+
+def test_contexts_are_seeded_and_end_in_a_full_stop() -> None:
+    lm = tiny.make("llama")
+    assert sample_contexts(lm, 0) == sample_contexts(lm, 0) != sample_contexts(lm, 1)
+    assert len(sample_contexts(lm, 0)) == 20
+    assert all(text.endswith(". ") and "{" not in text for text in sample_contexts(lm, 0))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "prefix"),
+    [
+        ("The mother tongue of {} is", "Danielle Darrieux", ""),
+        ("{}'s capital city is", "France", "She speaks. "),
+        ("{}, the actor", "St. Paris!", ""),
+        ("She is {}", "Zoë Ångström", "x. "),
+    ],
+)
+def test_the_subjects_last_token_holds_its_last_character(prompt: str, subject: str, prefix: str) -> None:
+    for adds_bos in (False, True):
+        lm = tiny.make("llama", adds_bos=adds_bos)
+        ids, last = lm.encode_subject(prompt, subject, prefix)
+        before = lm.tokenizer.decode(ids[:last], skip_special_tokens=True)
+        until = lm.tokenizer.decode(ids[: last + 1], skip_special_tokens=True)
+        whole = prefix + prompt.partition("{}")[0] + subject
+        assert len(before) < len(whole) <= len(until)
+        assert ids == lm.encode(prefix + prompt.replace("{}", subject))
+
+
+def test_a_leading_token_comes_once_and_never_before_a_continuation() -> None:
+    plain, with_bos = tiny.make("gpt2"), tiny.make("gpt2", adds_bos=True)
+    assert with_bos.encode("Paris") == (0, *plain.encode("Paris"))
+    assert with_bos.continuation("Paris") == plain.continuation("Paris")
+
+
+def test_unknown_families_and_layers_are_refused() -> None:
+    with pytest.raises(ModelError, match="bert"):
+        family_of("bert")
+    with pytest.raises(ConfigError, match="layer 9"):
+        edit_layer(None, 4, 9)
+    assert edit_layer("gpt2-xl", 48) == 17
