@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.sources.http import Client, HeavyAnswerError
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.sample import SampleOrder
+from cfbuild.sources.sample import HASHES, SampleOrder
 from cfbuild.sources.sparql import Endpoint, parse
 from cfbuild.sources.wikidata import PROLOGUE, QLEVER, WIKIDATA, Part, Wikidata, endpoint_url, language_code
 
@@ -129,14 +130,33 @@ def test_a_sample_depends_on_the_seed_and_keeps_subjects_whole(small: str, tmp_p
         assert sample == [pair for pair in PAIRS if pair[0] in subjects]
 
 
-def test_the_order_of_subjects_is_that_of_the_hash_prefixes() -> None:
+@pytest.mark.parametrize("start", [0, 1, HASHES // 3, HASHES - 1])
+def test_the_order_of_subjects_runs_once_around_the_hashes(start: int) -> None:
     order = SampleOrder(7, "P1")
-    places = sorted(range(1, 2000), key=order.place)
-    for depth in (1, 2):
-        rank = {prefix: number for number, prefix in enumerate(order.prefixes(depth))}
-        assert len(rank) == 16**depth
-        ranks = [rank[hashlib.md5(f"{WD}Q{one}".encode()).hexdigest()[:depth]] for one in places]
-        assert ranks == sorted(ranks)
+    order.start = start
+    hashes = {one: int(hashlib.md5(f"{WD}Q{one}".encode()).hexdigest()[:8], 16) for one in range(1, 2000)}
+    bounds = [0, 1, HASHES // 5, HASHES // 2, HASHES - 1, 2 * HASHES]
+    places = []
+    for first, last in pairwise(bounds):
+        spans = order.spans(first, last)
+        assert all(0 <= low < high <= HASHES for low, high in spans)
+        inside = [one for one, hashed in hashes.items() if any(low <= hashed < high for low, high in spans)]
+        places += sorted(inside, key=order.place)
+    assert places == sorted(hashes, key=order.place)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 100])
+def test_the_cuts_of_a_part_are_the_part(number: int) -> None:
+    spans = [part.span for part in Part("P1", span=(5, 1000)).cut(number)]
+    assert spans[0][0] == 5 and spans[-1][1] == 1000 and all(one[1] == other[0] for one, other in pairwise(spans))
+    assert [part.span for part in Part("P1").split()] == [(0, HASHES // 2), (HASHES // 2, HASHES)]
+    assert Part("P1", ("Q1",), (7, 8)).split() == ()
+
+
+def test_a_sample_that_cannot_be_filled_ends_with_all_there_is(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path, page_rows=100, per_relation=len(PAIRS) + 3) as (wikidata, asker):
+        assert pairs(wikidata.facts("P1")) == PAIRS
+        assert asker.client.sent < 30
 
 
 def test_a_sample_of_a_large_relation_asks_for_a_share_of_it(small: str, tmp_path: Path) -> None:

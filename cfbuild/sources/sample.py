@@ -39,7 +39,7 @@ class SampleOrder:
         return (int(digest[:DIGITS], 16) - self.start) % HASHES, digest
 
     def spans(self, first: int, last: int) -> list[Span]:
-        """The hashes of the places from `first` to before `last`: one range, or two where the order runs over the end."""
+        """The hashes of the places from `first` to before `last`: one range, or two where they run over the end."""
         low, high = first + self.start, min(last, HASHES) + self.start
         around = [(low, min(high, HASHES)), (max(low, HASHES) - HASHES, high - HASHES)]
         return [span for span in around if span[0] < span[1]]

@@ -176,13 +176,14 @@ class Wikidata:
         if total <= self.page_rows:
             sample.add(self._pairs([whole]))
             return sample.pairs
-        done, step = 0, ceil(SURPLUS * wanted / total * HASHES)
+        step = ceil(SURPLUS * wanted / total * HASHES)
+        done, more = 0, step // 4 + 1
         while not sample.full and done < HASHES:
             for span in order.spans(done, done + step):
                 found.update(self._pairs(self._parts(replace(whole, span=span), total)))
             sample.add(found)
             found.clear()
-            done, step = done + step, step // 4 + 1
+            done, step, more = done + step, more, 2 * more
         return sample.pairs
 
     def _parts(self, whole: Part, total: int) -> Iterable[Part]:
