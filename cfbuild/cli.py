@@ -98,11 +98,16 @@ def fetch(
     language: Annotated[str, typer.Option(help="Language of labels and aliases.")] = "en",
     per_relation: Annotated[int | None, typer.Option(help="A seeded sample of so many facts a relation.")] = None,
     templates: Annotated[str, typer.Option(help="Template sets, comma-separated: builtin, pararel.")] = "builtin",
-    pararel: Annotated[str | None, typer.Option(help="A ParaRel checkout or its raw URL.")] = None,
+    pararel: Annotated[
+        str | None, typer.Option(help="A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
+    ] = None,
     contact: Annotated[
         str | None, typer.Option(help="Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
     ] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds to wait for an answer.")] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds to wait for an answer. [default: 75]")
+    ] = None,
+    attempts: Annotated[int | None, typer.Option(help="Tries before a request has failed. [default: 5]")] = None,
     seed: Seed = 0,
     restart: Restart = False,
     json_: Json = False,
@@ -125,7 +130,7 @@ def fetch(
         templates=_split(templates) or (),
         contact=contact,
         restart=restart,
-        **_given(pararel=pararel, timeout_s=timeout_s),
+        **_given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
     )
     with _progress(quiet) as progress:
         summary = run(_folder(build), options, progress)
@@ -261,7 +266,7 @@ def validate_and_score(
 @app.command(epilog="Example: `cfbuild demo --records 60`")
 def demo(
     build: Build = Path("build/demo"),
-    records: Annotated[int, typer.Option(help="How many records to make and score.")] = 40,
+    records: Annotated[int, typer.Option(help="How many records to make and score.")] = 36,
     seed: Seed = 0,
     device: Device = "auto",
     restart: Restart = False,

@@ -8,7 +8,7 @@ there on, over those few tokens only. Records share passes, never numbers: each 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -150,12 +150,16 @@ class Rome:
             "covariance": self.covariance.signature if self.covariance else "none",
         }
 
-    def edit(self, requests: Sequence[Request]) -> list[Edit]:
-        """One edit a request, in order. An edit that is not finite has a fault instead of a delta."""
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None) -> list[Edit]:
+        """One edit a request, in order; `done` is told how many there are as they come.
+
+        An edit that is not finite has a fault instead of a delta.
+        """
         plans = [self._plan(index, request) for index, request in enumerate(requests)]
         edits: dict[int, Edit] = {}
         for part in self._batches(plans):
             edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
+            done(len(edits))
         return [edits[index] for index in range(len(requests))]
 
     def _plan(self, index: int, request: Request) -> _Plan:
@@ -194,7 +198,8 @@ class Rome:
         log = torch.zeros(len(scene.plans), 4, device=origin.device)  # updates, loss, NLL, KL
         active = torch.arange(len(scene.plans), device=origin.device)
         before: Tensor | None = None
-        for step in range(options.steps):
+        # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
+        for step in range(options.steps - 1):
             asked = adam.value[active].requires_grad_()
             nll, divergence, essence = _losses(self.lm, scene, asked, before)
             before = essence if before is None else before
@@ -203,7 +208,7 @@ class Rome:
             # A record that stopped keeps its d, hence its loss, hence stays stopped.
             goes_on = loss.detach() >= options.stop_loss
             log[active, 1:] = torch.stack((loss, nll, divergence), dim=-1).detach()
-            if step == options.steps - 1 or not bool(goes_on.any()):
+            if not bool(goes_on.any()):
                 break
             (gradient,) = torch.autograd.grad(loss.sum(), asked)
             log[active[goes_on], 0] += 1

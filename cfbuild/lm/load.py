@@ -10,6 +10,8 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,21 @@ class Source:
     gguf: Path | None = None
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars of its own into ours."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
+
+
+@_without_bars()
 def load(
     name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, offline: bool = False
 ) -> LanguageModel:

@@ -17,7 +17,8 @@ from cfbuild.lm.model import Ids, LanguageModel
 
 TOP_K = 5
 """As the paper's generations and context prefixes are sampled."""
-ROWS_PER_BATCH = {"cpu": 64}
+ROWS_PER_BATCH = {"cpu": 160}
+"""Texts written together: on 2 cores 160 took 0.7 times as long a text as 64."""
 ACCELERATOR_ROWS_PER_BATCH = 512
 CONTEXT_LENGTHS = ((5, 10), (10, 10))
 """ROME's context prefixes as released: ten of 5 tokens, ten of 10."""

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cfbuild.codec import (
     write_json,
     write_jsonl,
 )
-from cfbuild.data import CaseScore, Progress, Record, Reference, Request, silent
+from cfbuild.data import Progress, Record, Reference, Request, silent
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
 from cfbuild.edit.rome import Rome, RomeOptions
 from cfbuild.errors import ConfigError, SchemaError
@@ -196,18 +197,13 @@ def _work_off(
     progress: Progress,
 ) -> None:
     texts = None if options.skip_generation else ReferenceTexts(references)
-    progress("records", len(log.entries), len(records))
     for start in range(len(log.entries), len(records), CASES_AT_ONCE):
         chunk = records[start : start + CASES_AT_ONCE]
-        log.append(encode_case(case) for case in _judge(lm, editor, chunk, texts, options))
+        requests = [Request(one.prompt.text, one.subject.label, one.target_new.label) for one in chunk]
+        edits = editor.edit(requests, partial(_count_edits, progress, start, len(records)))
+        cases = score_cases(lm, chunk, edits, options.editor, texts, seed=options.seed)
+        log.append(map(encode_case, cases))
         progress("records", start + len(chunk), len(records))
-
-
-def _judge(
-    lm: LanguageModel, editor: Rome, chunk: Sequence[Record], texts: ReferenceTexts | None, options: EvaluateOptions
-) -> list[CaseScore]:
-    edits = editor.edit([Request(one.prompt.text, one.subject.label, one.target_new.label) for one in chunk])
-    return score_cases(lm, chunk, edits, options.editor, texts, seed=options.seed)
 
 
 def _signature(lm: LanguageModel, editor: Rome, options: EvaluateOptions, path: Path, count: int) -> dict[str, Any]:

@@ -312,14 +312,14 @@ def _write_facts(work: _Work, source: Source) -> int:
 
     def rows() -> Iterator[dict[str, Any]]:
         for done, relation in enumerate(work.relations):
-            work.progress(f"facts of {relation}", done, len(work.relations))
+            work.progress("relations", done, len(work.relations))
             for fact in source.facts(relation):
                 work.facts[relation] += 1
                 work.items.update((fact.subject, fact.object))
                 yield encode_fact(fact)
             if not work.facts[relation]:
                 _log.warning("%s has no facts in this source", relation)
-        work.progress("facts", len(work.relations), len(work.relations))
+        work.progress("relations", len(work.relations), len(work.relations))
 
     count = write_jsonl(work.path / "facts.jsonl", rows())
     if not count:
