@@ -206,6 +206,10 @@ def _work_off(
         progress("records", start + len(chunk), len(records))
 
 
+def _count_edits(progress: Progress, before: int, total: int, count: int) -> None:
+    progress("edits", before + count, total)
+
+
 def _signature(lm: LanguageModel, editor: Rome, options: EvaluateOptions, path: Path, count: int) -> dict[str, Any]:
     contexts = editor.options.contexts
     return {
