@@ -32,6 +32,9 @@ Z_95 = 1.96
 """Standard deviations of a 95% interval (paper, Table 4)."""
 BOOTSTRAP_DRAWS = 1000
 
+Scored = dict[str, list[PromptScore]]
+"""Scores of one record's prompts by group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -129,18 +132,28 @@ def score_cases(
         deltas = [delta for edit in edits if (delta := edit.delta) is not None]
         written = dict(zip(edited, _generate(lm, [records[i] for i in edited], deltas, seed), strict=True))
         texts_post = [written.get(index, ()) for index in range(len(records))]
-    return [
-        CaseScore(
-            case_id=record.case_id,
-            relation=record.relation,
-            editor=editor,
-            pre=_stage(record, pre[i], texts_pre[i], references),
-            post=_stage(record, post[i], texts_post[i], references) if edits[i].delta is not None else None,
-            edit=edits[i].statistics,
-            fault=edits[i].fault,
+    cases = []
+    for i, record in enumerate(records):
+        fault = edits[i].fault or _fault(pre[i], "before") or _fault(post[i], "after")
+        cases.append(
+            CaseScore(
+                case_id=record.case_id,
+                relation=record.relation,
+                editor=editor,
+                pre=_stage(record, {} if _fault(pre[i], "before") else pre[i], texts_pre[i], references),
+                post=None if fault else _stage(record, post[i], texts_post[i], references),
+                edit=edits[i].statistics,
+                fault=fault,
+            )
         )
-        for i, record in enumerate(records)
-    ]
+    return cases
+
+
+def _fault(prompts: Scored, when: str) -> str | None:
+    numbers = (
+        nll for scores in prompts.values() for one in scores for nll in (one.target_new_nll, one.target_true_nll)
+    )
+    return None if all(map(math.isfinite, numbers)) else f"likelihoods {when} the edit are not finite"
 
 
 def prompts_of(record: Record) -> list[tuple[str, str]]:
@@ -151,9 +164,6 @@ def prompts_of(record: Record) -> list[tuple[str, str]]:
         *(("neighborhood", prompt.text) for prompt in record.neighborhood),
         *(("attribute", prompt.text) for prompt in record.attribute),
     ]
-
-
-Scored = dict[str, list[PromptScore]]
 
 
 def _score_prompts(

@@ -131,11 +131,11 @@ def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:
     """Batches of token rows, `tokens` in all at the most, cut at WINDOW."""
     batch: list[Ids] = []
-    left = tokens
+    left, window = tokens, min(WINDOW, lm.max_tokens)
     for text in texts:
         ids = lm.encode(text)
-        for start in range(0, len(ids), WINDOW):
-            row = ids[start : start + min(WINDOW, left)]
+        for start in range(0, len(ids), window):
+            row = ids[start : start + min(window, left)]
             if row:
                 batch.append(row)
                 left -= len(row)

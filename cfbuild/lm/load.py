@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from cfbuild.codec import sha256_file
-from cfbuild.errors import ConfigError, ModelError
+from cfbuild.errors import CfbuildError, ConfigError, ModelError
 from cfbuild.lm.families import PRESETS, family_of
 from cfbuild.lm.model import LanguageModel
 
@@ -174,7 +174,7 @@ def _load_folder(
         model = AutoModelForCausalLM.from_pretrained(
             location, config=config, dtype=_choose_dtype(dtype, config, device), use_safetensors=True, **trusted
         )
-    except ModelError:
+    except CfbuildError:
         raise
     except Exception as error:
         raise ModelError(

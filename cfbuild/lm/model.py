@@ -57,6 +57,11 @@ class LanguageModel:
         module: nn.Module = attrgetter(self.family.value_projection)(self.layers[layer])
         return module
 
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that the model has positions for."""
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+
     def key_width(self, layer: int) -> int:
         """d_in of W: the length of a key."""
         weight = self.projection(layer).weight

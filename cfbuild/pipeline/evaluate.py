@@ -197,6 +197,7 @@ def _work_off(
     progress: Progress,
 ) -> None:
     texts = None if options.skip_generation else ReferenceTexts(references)
+    progress("records", len(log.entries), len(records))
     for start in range(len(log.entries), len(records), CASES_AT_ONCE):
         chunk = records[start : start + CASES_AT_ONCE]
         requests = [Request(one.prompt.text, one.subject.label, one.target_new.label) for one in chunk]

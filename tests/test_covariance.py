@@ -1,0 +1,111 @@
+"""The second moment of keys: its numbers, its cache, the files it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from cfbuild.edit.covariance import factorise, key_covariance, load_covariance, second_moment
+from cfbuild.errors import EditError, ModelError
+from cfbuild.lm.model import LanguageModel
+
+TEXTS = [f"The capital city of France is Paris, number {number} of all." for number in range(40)] + ["x" * 700]
+LAYER = 1
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return tiny.make("gptj")
+
+
+def plain_moment(lm: LanguageModel, texts: list[str], tokens: int) -> torch.Tensor:
+    keys: list[torch.Tensor] = []
+    handle = lm.projection(LAYER).register_forward_pre_hook(lambda _, args: keys.append(args[0][0]))
+    for text in texts:
+        lm.model(torch.tensor([lm.encode(text)]))
+    handle.remove()
+    some = torch.cat(keys)[:tokens].double()
+    return some.T @ some / len(some)
+
+
+def test_it_is_the_mean_outer_product_of_the_keys_of_so_many_tokens(lm: LanguageModel) -> None:
+    matrix, count = second_moment(lm, LAYER, TEXTS[:40], 500)
+    assert count == 500
+    assert torch.allclose(matrix, plain_moment(lm, TEXTS[:40], 500), rtol=1e-4, atol=1e-6)
+
+
+def test_long_texts_are_cut_and_short_corpora_used_up(lm: LanguageModel) -> None:
+    seen: list[tuple[int, int | None]] = []
+    _, count = second_moment(lm, LAYER, TEXTS, 10**6, lambda task, done, total: seen.append((done, total)))
+    assert count == sum(len(lm.encode(text)) for text in TEXTS)
+    assert seen[-1] == (count, count)
+
+
+def test_it_is_computed_once_for_a_model_layer_corpus_and_size(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
+
+    def compute(lm: LanguageModel, layer: int, corpus: str, tokens: int) -> bool:
+        seen: list[str] = []
+        key_covariance(lm, layer, TEXTS, corpus, tokens, lambda task, done, total: seen.append(task))
+        return bool(seen)
+
+    assert compute(lm, LAYER, "a", 400)
+    assert not compute(lm, LAYER, "a", 400)
+    others = [
+        (lm, 2, "a", 400),
+        (lm, LAYER, "b", 400),
+        (lm, LAYER, "a", 300),
+        (tiny.make("gptj", seed=1), LAYER, "a", 400),
+    ]
+    assert all(compute(*other) for other in others)
+
+
+def test_whitening_solves_with_the_matrix() -> None:
+    root = torch.randn(16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(16, dtype=torch.float64)
+    key = torch.arange(16, dtype=torch.float32)
+    covariance = factorise(matrix, "test")
+    assert torch.allclose(matrix @ covariance.whiten(key).double(), key.double(), atol=1e-4)
+    assert covariance.signature == "test,ridge=0"
+
+
+def test_a_singular_matrix_gets_the_smallest_ridge_that_helps_and_says_so() -> None:
+    half = torch.diag(torch.tensor([1.0] * 8 + [0.0] * 8))
+    assert "ridge=0" not in factorise(half, "half").signature.split(",")
+    with pytest.raises(EditError, match="nothing"):
+        factorise(torch.zeros(4, 4), "nothing")
+    with pytest.raises(EditError, match="not finite"):
+        factorise(torch.full((4, 4), float("nan")), "bad")
+
+
+def test_files_of_ours_and_of_the_original_project(tmp_path: Path) -> None:
+    matrix = np.eye(6) * 3
+    np.savez(tmp_path / "ours.npz", C=matrix)
+    np.savez(tmp_path / "theirs.npz", **{"mom2.mom2": matrix * 50, "mom2.count": np.array(50), "mom2.constructor": "x"})
+    ours, theirs = (load_covariance(tmp_path / f"{name}.npz", 6) for name in ("ours", "theirs"))
+    key = torch.ones(6)
+    assert torch.allclose(ours.whiten(key), key / 3) and torch.allclose(theirs.whiten(key), key / 3)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_bytes(b"PK not a zip"), "cannot be read|can be read"),
+        (lambda path: np.savez(path, other=np.eye(6)), "none of the arrays"),
+        (lambda path: np.savez(path, C=np.eye(5)), r"\(5, 5\), expected \(6, 6\)"),
+        (lambda path: np.savez(path, C=np.array([{}], dtype=object)), "can be read"),
+    ],
+)
+def test_files_that_are_no_covariance_are_named(tmp_path: Path, write: object, message: str) -> None:
+    file = tmp_path / "statistics.npz"
+    assert callable(write)
+    write(file)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_covariance(file, 6)
+    assert "statistics.npz" in str(caught.value)

@@ -1,0 +1,155 @@
+"""validate-and-score on a tiny random model: files, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from small_world import write_world
+
+from cfbuild.codec import read_rows, write_jsonl
+from cfbuild.data import Progress, silent
+from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
+from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline import evaluate as verb
+from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions, generate
+
+OPTIONS: dict[str, Any] = {"limit": 5, "covariance_tokens": 400, "steps": 3, "skip_generation": True, "layer": 1}
+FILES = ("cases.jsonl", "report.json")
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return tiny.make("gpt2")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(verb, "CASES_AT_ONCE", 2)
+    built = BuildFolder(write_world(tmp_path / "build"))
+    generate(built, GenerateOptions(limit=6))
+    return built
+
+
+def bytes_of(folder: BuildFolder) -> dict[str, bytes]:
+    return {name: folder.path(name).read_bytes() for name in FILES}
+
+
+def stop_after(count: int) -> Progress:
+    def progress(task: str, done: int, total: int | None) -> None:
+        if task == "records" and done >= count:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_every_record_is_scored_before_and_after(folder: BuildFolder, lm: LanguageModel) -> None:
+    before = tiny.digest(lm)
+    report = evaluate(folder, EvaluateOptions(**OPTIONS), lm)
+    cases = [row for _, row in read_rows(folder.path("cases.jsonl"))]
+    records = [row for _, row in read_rows(folder.path("records.jsonl"))][:5]
+    assert [case["case_id"] for case in cases] == [record["case_id"] for record in records]
+    for case, record in zip(cases, records, strict=True):
+        for stage in ("pre", "post"):
+            for group in ("paraphrase", "neighborhood", "attribute"):
+                assert len(case[stage][f"{group}_prompts"]) == len(record[f"{group}_prompts"])
+    assert json.loads(folder.path("report.json").read_text()) == report
+    assert report["cases"] == 5 and report["figures"]["post"]["ES"]["cases"] == 5
+    for setting in ("model:tiny-gpt2", "layer:1", "covariance:build:", "records:5@", "contexts:20@", "steps:3"):
+        assert setting in report["signature"]
+    assert tiny.digest(lm) == before
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(folder: BuildFolder, lm: LanguageModel, tmp_path: Path) -> None:
+    options = EvaluateOptions(**OPTIONS)
+    evaluate(folder, options, lm)
+    whole = bytes_of(folder)
+    evaluate(folder, EvaluateOptions(**OPTIONS, restart=True), lm, silent)
+    assert bytes_of(folder) == whole
+    for count in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(folder, EvaluateOptions(**OPTIONS, restart=True), lm, stop_after(count))
+        log = folder.progress(verb.VERB) / "rows.jsonl"
+        with log.open("ab") as stream:
+            stream.write(b'{"case_id": 3, "rel')  # a line torn by the interruption
+        done: list[int] = []
+        evaluate(folder, options, lm, lambda task, at, total, done=done: done.append(at) if task == "records" else None)
+        assert done[0] == count  # goes on, does not start over
+        assert bytes_of(folder) == whole
+
+
+def test_a_finished_run_is_not_repeated(folder: BuildFolder, lm: LanguageModel) -> None:
+    report = evaluate(folder, EvaluateOptions(**OPTIONS), lm)
+
+    def refuse(task: str, done: int, total: int | None) -> None:
+        raise AssertionError(f"worked on {task}")
+
+    assert evaluate(folder, EvaluateOptions(**OPTIONS), lm, refuse) == report
+
+
+def test_other_settings_are_refused_by_name(folder: BuildFolder, lm: LanguageModel) -> None:
+    evaluate(folder, EvaluateOptions(**OPTIONS), lm)
+    with pytest.raises(BuildStateError, match="key_mode: 'reference' then, 'consistent' now"):
+        evaluate(folder, EvaluateOptions(**OPTIONS, key_mode="consistent"), lm)
+    with pytest.raises(BuildStateError, match="revision"):
+        evaluate(folder, EvaluateOptions(**OPTIONS), tiny.make("gpt2", seed=1))
+
+
+def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -> None:
+    report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2, "skip_generation": False}), lm)
+    for _, case in read_rows(folder.path("cases.jsonl")):
+        assert len(case["pre"]["generations"]) == len(case["post"]["generations"]) == 10
+        assert case["post"]["generation_entropy"] > 0 and case["post"]["reference_score"] is not None
+    assert {"GE", "RS", "generation_mentions"} <= report["figures"]["post"].keys()
+
+
+def test_an_edit_that_fails_is_counted_and_the_run_goes_on(
+    folder: BuildFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tiny.make("gpt2", seed=3)
+    token = broken.continuation("Lima")[0]
+    broken.model.get_output_embeddings().weight[token] = float("nan")
+    report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "covariance": "none"}), broken)
+    assert report["faults"] == {"the edit is not finite": 5} and report["cases"] == 5
+    assert "ES" not in report["figures"]["post"]
+
+
+def test_violations_stop_the_run_unless_their_rows_are_skipped(folder: BuildFolder, lm: LanguageModel) -> None:
+    rows = [row for _, row in read_rows(folder.path("records.jsonl"))]
+    del rows[1]["requested_rewrite"]["subject"]
+    file = folder.path("other.jsonl")
+    write_jsonl(file, rows)
+    with pytest.raises(SchemaError, match="1 of 6 rows"):
+        evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file}), lm)
+    report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file, "skip_invalid": True, "restart": True}), lm)
+    assert report["cases"] == 5
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="limit"):
+        EvaluateOptions(limit=0)
+    with pytest.raises(ConfigError, match="editor 'magic'"):
+        EvaluateOptions(editor="magic")
+
+
+def test_an_empty_corpus_is_an_error(folder: BuildFolder, lm: LanguageModel, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n\n")
+    with pytest.raises(EditError, match="corpus is empty"):
+        evaluate(folder, EvaluateOptions(**{**OPTIONS, "covariance": str(empty)}), lm)
+
+
+def test_a_plain_counterfact_row_is_scored_too(folder: BuildFolder, lm: LanguageModel) -> None:
+    rows = [row for _, row in read_rows(folder.path("records.jsonl"))]
+    for index, row in enumerate(rows):
+        del row["meta"]
+        row["pararel_idx"] = index
+    file = folder.path("counterfact.json")
+    file.write_text(json.dumps(rows, indent=1))
+    assert evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file}), lm)["cases"] == 5

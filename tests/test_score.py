@@ -1,0 +1,105 @@
+"""Metrics from numbers: against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cfbuild.codec import decode_case, encode_case
+from cfbuild.data import CaseScore, PromptScore, Reference, StageScore
+from cfbuild.report import make_report, signature_string
+from cfbuild.score import ReferenceTexts, aggregate, case_values, ngram_entropy_bits
+
+
+def prompt(new: float, true: float, new_argmax: bool = False, true_argmax: bool = False) -> PromptScore:
+    return PromptScore(new, true, new_argmax, true_argmax)
+
+
+def case(case_id: int, rewrite: PromptScore, paraphrases: list[PromptScore], neighbors: list[PromptScore]) -> CaseScore:
+    groups = {"rewrite": (rewrite,), "paraphrase": tuple(paraphrases), "neighborhood": tuple(neighbors)}
+    before = StageScore({name: tuple(prompt(9.0, 1.0) for _ in scores) for name, scores in groups.items()})
+    return CaseScore(case_id, "P36", "rome", before, StageScore(groups))
+
+
+CASES = [
+    case(1, prompt(1.0, 2.0, True), [prompt(1.0, 2.0), prompt(2.0, 1.0)], [prompt(3.0, 1.0, False, True)] * 4),
+    case(2, prompt(2.0, 1.0), [prompt(1.0, 2.0)] * 2, [prompt(3.0, 1.0)] * 3 + [prompt(1.0, 3.0)]),
+]
+
+
+def test_success_and_margin_are_means_over_prompts_then_cases() -> None:
+    figures = aggregate(CASES, "post")
+    assert figures["ES"].mean == 50 and figures["PS"].mean == 75 and figures["NS"].mean == 87.5
+    margin = 100 * (math.exp(-1) - math.exp(-2))
+    assert figures["EM"].mean == pytest.approx(0)
+    assert figures["PM"].mean == pytest.approx(margin / 2)
+    assert figures["NM"].mean == pytest.approx(100 * (math.exp(-1) - math.exp(-3)) * (1 + 0.5) / 2)
+    assert figures["rewrite_exact"].mean == 50 and figures["neighborhood_exact"].mean == 50
+
+
+def test_intervals_are_of_the_population_deviation_over_cases() -> None:
+    figures = aggregate(CASES, "post")
+    assert figures["ES"].half_width == pytest.approx(1.96 * 50 / math.sqrt(2))
+    assert figures["NS"].half_width == pytest.approx(1.96 * 12.5 / math.sqrt(2))
+    assert figures["S"].mean == pytest.approx(3 / (1 / 50 + 1 / 75 + 1 / 87.5))
+    assert figures["S"].half_width > 0
+
+
+def test_a_score_that_is_zero_makes_s_zero() -> None:
+    figures = aggregate(CASES, "pre")
+    assert figures["ES"].mean == 0 and figures["NS"].mean == 100 and figures["S"].mean == 0
+
+
+def test_equal_likelihoods_are_no_success_for_either_side() -> None:
+    values = case_values([case(1, prompt(1.0, 1.0), [prompt(1.0, 1.0)], [prompt(1.0, 1.0)])], "post")
+    assert values["ES"] == values["PS"] == values["NS"] == [0.0]
+
+
+def test_cases_without_a_group_or_an_edit_do_not_count() -> None:
+    bare = case(3, prompt(1.0, 2.0), [], [])
+    faulty = CaseScore(4, "P36", "rome", CASES[0].pre, None, fault="the edit is not finite")
+    figures = aggregate([*CASES, bare, faulty], "post")
+    assert figures["ES"].cases == 3 and figures["PS"].cases == 2 and figures["S"].cases == 2
+    assert "GE" not in figures
+    report = make_report([*CASES, bare, faulty], {"model": "m"})
+    assert report["faults"] == {"the edit is not finite": 1} and report["cases"] == 4
+    assert report["by_relation"]["P36"]["cases"] == 4
+
+
+def test_ngram_entropy_of_repetition_and_of_distinct_words() -> None:
+    assert ngram_entropy_bits("no no no no no no") == pytest.approx(0)
+    # Four distinct bigrams, three distinct trigrams, each once.
+    assert ngram_entropy_bits("a b c d e") == pytest.approx((2 / 3 * 2 + 4 / 3 * math.log2(3)) / 2)
+    assert ngram_entropy_bits("word") == 0
+    assert ngram_entropy_bits("it's one") == ngram_entropy_bits("its one")
+
+
+def test_reference_score_is_one_for_the_same_text_and_none_without_references() -> None:
+    texts = ReferenceTexts(
+        Reference("P36", target, "Q1", "name", text)
+        for target, text in (("Q90", "Paris lies on the Seine"), ("Q90", "a city of light"), ("Q64", "Berlin is large"))
+    )
+    same = texts.similarity("P36", "Q90", ["Paris lies on the Seine a city of light"])
+    assert same == pytest.approx(1)
+    assert texts.similarity("P36", "Q64", ["Paris lies on the Seine"]) == 0
+    assert texts.similarity("P36", "Q1", ["anything"]) is None
+    assert ReferenceTexts([]).similarity("P36", "Q90", ["anything"]) is None
+
+
+def test_cases_survive_their_rows() -> None:
+    full = CaseScore(
+        7,
+        "P36",
+        "rome",
+        StageScore({"rewrite": (prompt(1.25, 2.5, True),)}, ("a text",), 1.5, None, 1.0),
+        None,
+        {"updates": 3, "loss": 0.5},
+        "a reason",
+    )
+    assert decode_case(encode_case(full)) == full
+
+
+def test_a_signature_names_every_setting_on_one_line() -> None:
+    line = signature_string({"model": "a|b", "editor": {"layer": 4}, "rate": 0.5})
+    assert line.endswith("model:a/b|editor:layer=4|rate:0.5") and line.startswith("cfbuild:")
