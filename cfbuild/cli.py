@@ -266,7 +266,7 @@ def validate_and_score(
 @app.command(epilog="Example: `cfbuild demo --records 60`")
 def demo(
     build: Build = Path("build/demo"),
-    records: Annotated[int, typer.Option(help="How many records to make and score.")] = 36,
+    records: Annotated[int, typer.Option(help="How many records to make and score.")] = 32,
     seed: Seed = 0,
     device: Device = "auto",
     restart: Restart = False,
