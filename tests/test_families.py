@@ -130,6 +130,21 @@ def test_a_text_written_under_an_edit_is_the_edited_models(lm: LanguageModel) ->
         assert generate(lm, ids, ["key"], 32) == overlaid
 
 
+@families
+def test_narrow_products_edit_nearly_alike_and_are_gone_afterwards(lm: LanguageModel) -> None:
+    before, scores = tiny.digest(lm), score(lm, questions(lm))
+    exact, narrow = (
+        Rome(lm, RomeOptions(layer=1, contexts=CONTEXTS, products=products, learning_rate=0.05)).edit(REQUESTS)
+        for products in ("float32", "bfloat16")
+    )
+    for one, other in zip(exact, narrow, strict=True):
+        assert one.delta is not None and other.delta is not None
+        assert torch.equal(one.delta.keys, other.delta.keys)
+        assert not torch.equal(one.delta.values, other.delta.values)
+        assert float(torch.cosine_similarity(one.delta.values[0], other.delta.values[0], dim=0)) > 0.9
+    assert tiny.digest(lm) == before and score(lm, questions(lm)) == scores
+
+
 def random_delta(lm: LanguageModel, seed: int) -> Delta:
     generator = torch.Generator().manual_seed(seed)
     width = lm.model.get_input_embeddings().embedding_dim if lm.model.config.model_type != "opt" else 32

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,8 +34,10 @@ from cfbuild.lm.forward import (
 )
 from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.precision import narrow_products
 
 KEY_MODES = ("reference", "consistent")
+PRODUCTS = ("float32", "bfloat16")
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -49,7 +52,8 @@ class RomeOptions:
     """Hyperparameters; the defaults are the released ones. `contexts` are texts put before the prompt (appendix E.5).
 
     `key_mode`: `reference` averages the key over contexts for u but not for u . k0, as released; `consistent` uses the
-    average in both places (R-ROME, arXiv 2403.07175).
+    average in both places (R-ROME, arXiv 2403.07175). `products` is the number format of the matrix products in the
+    value optimisation; keys, values and everything else are float32 either way.
     """
 
     layer: int
@@ -61,8 +65,11 @@ class RomeOptions:
     weight_decay: float = 0.5
     clamp_norm_factor: float = 4.0
     key_mode: str = "reference"
+    products: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.products not in PRODUCTS:
+            raise ConfigError(f"products in {self.products!r} do not exist; expected one of {', '.join(PRODUCTS)}")
         if self.key_mode not in KEY_MODES:
             raise ConfigError(f"key mode {self.key_mode!r} does not exist; expected one of {', '.join(KEY_MODES)}")
         if self.steps < 1:
@@ -186,7 +193,8 @@ class Rome:
 
     def _edit_batch(self, plans: Sequence[_Plan]) -> list[Edit]:
         scene = _stage(self.lm, self.options.layer, tuple(plans))
-        deltas, statistics = self._optimise(scene)
+        with narrow_products(self.lm, self.options.layer) if self.options.products == "bfloat16" else nullcontext():
+            deltas, statistics = self._optimise(scene)
         keys, outputs = scene.keys.float(), scene.outputs.float()
         return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
 

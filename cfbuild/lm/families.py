@@ -7,6 +7,7 @@ the ROME paper), and what is applied after the last layer. Everything else is as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cfbuild.errors import ConfigError, ModelError
 
@@ -73,7 +74,7 @@ def family_of(model_type: str) -> Family:
     raise ModelError(f"model type {model_type!r} is not supported; expected one of {known}")
 
 
-def rome_settings(preset: str | None) -> dict[str, float]:
+def rome_settings(preset: str | None) -> dict[str, Any]:
     """ROME hyperparameters of a preset that differ from the released defaults."""
     return {"clamp_norm_factor": PRESETS[preset].rome_clamp_norm_factor} if preset else {}
 
