@@ -1,4 +1,4 @@
-"""Commands that look at a build: `report` and `show`."""
+"""Commands that look at a build or hand it on: `report`, `show` and `export`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,23 @@ def show(
             typer.echo()
         for line in lines:
             typer.echo(line)
+
+
+@app.command("export", epilog="Example: `cfbuild export --format easyedit --out counterfact-edit.json`")
+def export_(
+    build: Build = Path("build"),
+    format_: Annotated[
+        str, typer.Option("--format", help="counterfact (without meta), easyedit, knowedit, zsre (MEND's), or mquake.")
+    ] = "counterfact",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write. [default: export/FORMAT.json in the build]")
+    ] = None,
+) -> None:
+    """Write the records as one JSON array in another project's format."""
+    from cfbuild.pipeline.export import export_records
+
+    path, count = export_records(open_folder(build), format_, out)
+    typer.echo(f"{path}: {count} records in the format {format_}")
 
 
 def _paint(text: str, kind: str) -> str:
