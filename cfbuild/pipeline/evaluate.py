@@ -31,6 +31,7 @@ from cfbuild.lm.families import edit_layer, rome_settings
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_contexts
 from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.page import write_page
 from cfbuild.pipeline.rowlog import RowLog
 from cfbuild.report import make_report
 from cfbuild.schema import Tally, Violation, read_valid, violations
@@ -79,28 +80,37 @@ def validate(path: Path, tally: Tally) -> Iterator[Violation]:
 def evaluate(
     folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Edit and score every record; write cases.jsonl and report.json; return the report.
+    """Edit and score every record; write cases.jsonl, report.json and report.html; return the report.
 
     An interrupted run goes on after its last finished chunk, with the same bytes; a finished one is not repeated.
     Raises SchemaError if the file has violations and `skip_invalid` is not set; see also the errors of the editor.
     """
     path = options.file or folder.require("records.jsonl")
     with folder.lock(VERB):
-        config = _config(folder, options, lm, path)
-        if not folder.begin(VERB, config, restart=options.restart):
-            return make_report(list(read_values(folder.path("cases.jsonl"), decode_case)), _signature_of(folder))
-        records = _records(path, options)
-        references = _references(folder)
-        editor = _editor(lm, options, records, references, progress)
-        log = RowLog(folder.progress(VERB) / "rows.jsonl")
-        _work_off(lm, editor, records, references, options, log, progress)
-        signature = _signature(lm, editor, options, path, len(records))
-        write_jsonl(folder.path("cases.jsonl"), log.rows(log.entries))
-        cases = list(read_values(folder.path("cases.jsonl"), decode_case))
-        report = make_report(cases, signature)
-        write_json(folder.path("report.json"), report)
-        folder.finish(VERB, config, {"cases.jsonl": len(cases), "report.json": 1}, {"signature": signature})
-        shutil.rmtree(folder.progress(VERB))
+        report = _evaluate(folder, options, lm, path, progress)
+        write_page(folder, options.file)
+    return report
+
+
+def _evaluate(
+    folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path, progress: Progress
+) -> dict[str, Any]:
+    """What `evaluate` does inside the lock."""
+    config = _config(folder, options, lm, path)
+    if not folder.begin(VERB, config, restart=options.restart):
+        return make_report(list(read_values(folder.path("cases.jsonl"), decode_case)), _signature_of(folder))
+    records = _records(path, options)
+    references = _references(folder)
+    editor = _editor(lm, options, records, references, progress)
+    log = RowLog(folder.progress(VERB) / "rows.jsonl")
+    _work_off(lm, editor, records, references, options, log, progress)
+    signature = _signature(lm, editor, options, path, len(records))
+    write_jsonl(folder.path("cases.jsonl"), log.rows(log.entries))
+    cases = list(read_values(folder.path("cases.jsonl"), decode_case))
+    report = make_report(cases, signature)
+    write_json(folder.path("report.json"), report)
+    folder.finish(VERB, config, {"cases.jsonl": len(cases), "report.json": 1}, {"signature": signature})
+    shutil.rmtree(folder.progress(VERB))
     return report
 
 

@@ -21,7 +21,8 @@ from cfbuild.schema.values import Fault, Located, Violation, show
 
 __all__ = ["NAMES", "Tally", "Violation", "load_schema", "read_valid", "row_faults", "violations"]
 
-NAMES = ("record", "facts", "entities", "templates", "references", "rejected")
+EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
+NAMES = ("record", "facts", "entities", "templates", "references", "rejected", *EXPORTS)
 """The schemas there are; `record` is that of CounterFact files and of records.jsonl."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent

@@ -6,10 +6,8 @@ Nothing heavy is imported before a command runs, so that help answers at once.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +15,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfbuild import __version__
-from cfbuild.data import Progress
+from cfbuild.cli import look
+from cfbuild.cli.shared import (
+    Build,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Quiet,
+    Restart,
+    Revision,
+    Seed,
+    given,
+    open_folder,
+    say,
+    shown_progress,
+    split,
+)
 from cfbuild.errors import CfbuildError
 
 if TYPE_CHECKING:
@@ -34,28 +48,6 @@ app = typer.Typer(
     help="Build CounterFact-style knowledge-editing data, filter it with a language model, score editors on it.",
     epilog="Start with `cfbuild demo`: the whole road on bundled facts, offline.",
 )
-
-LINE_EVERY_S = 10.0
-"""Where there is no terminal, progress is a line this often instead of a bar."""
-
-Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Throw away what this verb did in this build, start over.")]
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.")
-]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A preset (smollm2-135m, gpt2-medium, gpt2-large, gpt2-xl, gpt-j-6b), a Hub id, a folder or a .gguf file.",
-    ),
-]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
 
 
 def main() -> None:
@@ -123,17 +115,17 @@ def fetch(
     options = FetchOptions(
         source=source,
         endpoint=endpoint,
-        relations=_split(relations),
+        relations=split(relations),
         language=language,
         per_relation=per_relation,
         seed=seed,
-        templates=_split(templates) or (),
+        templates=split(templates) or (),
         contact=contact,
         restart=restart,
-        **_given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
+        **given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
     )
-    with _progress(quiet) as progress:
-        summary = run(_folder(build), options, progress)
+    with shown_progress(quiet) as progress:
+        summary = run(open_folder(build), options, progress)
     _print(summary, json_, _fetch_lines)
 
 
@@ -185,7 +177,7 @@ def generate(
     thresholds = FilterOptions(min_rank, known_rank, min_neighbors_right)
     options = GenerateOptions(
         build=BuildOptions(seed=seed, max_draws=max_draws, prompts_per_entity=prompts_per_entity),
-        relations=_split(relations) or (),
+        relations=split(relations) or (),
         language=language,
         limit=limit,
         per_relation=per_relation,
@@ -194,10 +186,10 @@ def generate(
         paraphrase_prefix=paraphrase_prefix,
         restart=restart,
     )
-    folder = _folder(build)
+    folder = open_folder(build)
     folder.require("facts.jsonl")
     chosen = None if no_filter else ModelFilter(_load(model, device, dtype, revision, quiet), thresholds)
-    with _progress(quiet) as progress:
+    with shown_progress(quiet) as progress:
         summary = run(folder, options, chosen, progress)
     _print(summary, json_, _generate_lines)
 
@@ -253,14 +245,17 @@ def validate_and_score(
         covariance_tokens=covariance_tokens,
         restart=restart,
     )
-    folder = _folder(build)
+    folder = open_folder(build)
     _validate(file or folder.require("records.jsonl"), json_ and validate_only, stop=not skip_invalid)
     if validate_only:
         return
     lm = _load(model, device, dtype, revision, quiet)
-    with _progress(quiet) as progress:
+    with shown_progress(quiet) as progress:
         report = evaluate(folder, options, lm, progress)
     _print_report(report, folder, json_)
+
+
+app.add_typer(look.app)
 
 
 @app.command(epilog="Example: `cfbuild demo --records 60`")
@@ -276,106 +271,36 @@ def demo(
     """The whole road on bundled facts with SmolLM2-135M, offline: fetch, generate, validate, edit, score."""
     from cfbuild.pipeline import demo as road
 
-    folder = _folder(build)
+    folder = open_folder(build)
     started = time.monotonic()
-    with _progress(quiet) as progress:
+    with shown_progress(quiet) as progress:
         facts = road.fetch_snapshot(folder, seed, restart, progress)
-    _say(
+    say(
         quiet,
         f"1/3 fetch: {sum(facts.facts.values())} facts of {len(facts.facts)} relations, {facts.entities} entities",
     )
     lm = _load(road.MODEL, device, "auto", None, quiet)
-    with _progress(quiet) as progress:
+    with shown_progress(quiet) as progress:
         made = road.generate_known(folder, lm, records, seed, restart, progress)
-    _say(quiet, f"2/3 generate: {made.kept} records kept of {made.facts} facts that were tried")
+    say(quiet, f"2/3 generate: {made.kept} records kept of {made.facts} facts that were tried")
     _validate(folder.require("records.jsonl"), as_json=False)
-    with _progress(quiet) as progress:
+    with shown_progress(quiet) as progress:
         report = road.score(folder, lm, seed, restart, progress)
-    _say(quiet, f"3/3 validate-and-score: {report['cases']} records in {time.monotonic() - started:.0f} s in all")
+    say(quiet, f"3/3 validate-and-score: {report['cases']} records in {time.monotonic() - started:.0f} s in all")
     _print_report(report, folder, json_)
-    _say(quiet, f"Files are in {folder.root}. Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
+    say(quiet, f"Files are in {folder.root}. Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
 
 
 # ---------------------------------------------------------------------------------------------------- shared by verbs
 
 
-def _folder(root: Path) -> BuildFolder:
-    from cfbuild.pipeline.folder import BuildFolder
-
-    return BuildFolder(root)
-
-
 def _load(name: str, device: str, dtype: str, revision: str | None, quiet: bool) -> LanguageModel:
-    _say(quiet, f"loading {name} ...")
+    say(quiet, f"loading {name} ...")
     from cfbuild.lm.load import load
 
     lm = load(name, device=device, dtype=dtype, revision=revision)
-    _say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
+    say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
-
-
-def _split(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given, so that the others keep the defaults of whoever defines them."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _say(quiet: bool, text: str) -> None:
-    if not quiet:
-        typer.echo(text, err=True)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal, a line now and then elsewhere, nothing if quiet."""
-    from cfbuild.data import silent
-
-    if quiet:
-        yield silent
-    elif sys.stderr.isatty():
-        with _bars() as bars:
-            yield bars
-    else:
-        yield _Lines()
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    from rich import progress as rich
-    from rich.console import Console
-
-    columns = (
-        rich.TextColumn("{task.description}"),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TimeElapsedColumn(),
-        rich.TimeRemainingColumn(),
-    )
-    tasks: dict[str, rich.TaskID] = {}
-    with rich.Progress(*columns, console=Console(stderr=True)) as display:
-
-        def report(task: str, done: int, total: int | None) -> None:
-            if task not in tasks:
-                tasks[task] = display.add_task(task, total=total)
-            display.update(tasks[task], completed=done, total=total)
-
-        yield report
-
-
-class _Lines:
-    """Progress as lines on stderr, each task at most every LINE_EVERY_S seconds, and when it is done."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def __call__(self, task: str, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if done == total or now - self._last.get(task, 0.0) >= LINE_EVERY_S:
-            self._last[task] = now
-            typer.echo(f"{task}: {done} of {total if total is not None else '?'}", err=True)
 
 
 def _print(summary: Any, as_json: bool, lines: Callable[[Any], Iterator[str]]) -> None:

@@ -1,0 +1,109 @@
+"""Options that several commands have, and how every command shows progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfbuild.data import Progress
+
+if TYPE_CHECKING:
+    from cfbuild.pipeline.folder import BuildFolder
+
+LINE_EVERY_S = 10.0
+"""Where there is no terminal, progress is a line this often instead of a bar."""
+
+Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Throw away what this verb did in this build, start over.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.")
+]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A preset (smollm2-135m, gpt2-medium, gpt2-large, gpt2-xl, gpt-j-6b), a Hub id, a folder or a .gguf file.",
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
+
+
+def open_folder(root: Path) -> BuildFolder:
+    from cfbuild.pipeline.folder import BuildFolder
+
+    return BuildFolder(root)
+
+
+def split(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, so that the others keep the defaults of whoever defines them."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def say(quiet: bool, text: str) -> None:
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+@contextmanager
+def shown_progress(quiet: bool) -> Iterator[Progress]:
+    """Bars on a terminal, a line now and then elsewhere, nothing if quiet."""
+    from cfbuild.data import silent
+
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bars() as bars:
+            yield bars
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    tasks: dict[str, rich.TaskID] = {}
+    with rich.Progress(*columns, console=Console(stderr=True)) as display:
+
+        def report(task: str, done: int, total: int | None) -> None:
+            if task not in tasks:
+                tasks[task] = display.add_task(task, total=total)
+            display.update(tasks[task], completed=done, total=total)
+
+        yield report
+
+
+class _Lines:
+    """Progress as lines on stderr, each task at most every LINE_EVERY_S seconds, and when it is done."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if done == total or now - self._last.get(task, 0.0) >= LINE_EVERY_S:
+            self._last[task] = now
+            typer.echo(f"{task}: {done} of {total if total is not None else '?'}", err=True)

@@ -1,0 +1,77 @@
+"""What a set of records is made of: the counts of the paper's Table 2, over all records and by relation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cfbuild.data import Record
+
+ITEMS = (
+    "records",
+    "subjects",
+    "objects",
+    "counterfactual statements",
+    "paraphrase prompts",
+    "neighborhood prompts",
+    "attribute prompts",
+    "generation prompts",
+)
+"""Rows of Table 2, and the attribute prompts that the paper leaves out. All but records count distinct items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Counts by item of ITEMS: `total` over all records, `by_relation` over those of each relation, by number."""
+
+    total: Mapping[str, int]
+    by_relation: Mapping[str, Mapping[str, int]]
+
+    @property
+    def per_relation(self) -> Mapping[str, float]:
+        """The mean over relations of each relation's own count."""
+        count = max(1, len(self.by_relation))
+        return {item: sum(counts[item] for counts in self.by_relation.values()) / count for item in ITEMS}
+
+    @property
+    def per_record(self) -> Mapping[str, float]:
+        """Totals over the number of records."""
+        return {item: value / max(1, self.total["records"]) for item, value in self.total.items()}
+
+
+def composition(records: Iterable[Record]) -> Composition:
+    """Count what the records hold."""
+    everything = _Counter()
+    relations: dict[str, _Counter] = {}
+    for record in records:
+        everything.add(record)
+        relations.setdefault(record.relation, _Counter()).add(record)
+    ordered = sorted(relations, key=lambda relation: int(relation[1:]))
+    return Composition(everything.counts(), {relation: relations[relation].counts() for relation in ordered})
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.records = 0
+        self.sets: tuple[set[object], ...] = tuple(set() for _ in ITEMS[1:])
+
+    def add(self, record: Record) -> None:
+        self.records += 1
+        for seen, items in zip(self.sets, _items(record), strict=True):
+            seen.update(items)
+
+    def counts(self) -> dict[str, int]:
+        return dict(zip(ITEMS, (self.records, *map(len, self.sets)), strict=True))
+
+
+def _items(record: Record) -> Sequence[Iterable[object]]:
+    """What a record adds to each item but the first; rows without `meta` have no subject ids, so labels count."""
+    return (
+        (record.subject.id or record.subject.label,),
+        (record.target_true.id, record.target_new.id),
+        ((record.rewrite, record.target_new.label),),
+        (one.text for one in record.paraphrases),
+        (one.text for one in record.neighborhood),
+        (one.text for one in record.attribute),
+        record.generation,
+    )

@@ -1,0 +1,185 @@
+"use strict";
+// Labels and texts reach the document as text nodes only, never as markup.
+(() => {
+  const index = JSON.parse(document.getElementById("index").textContent);
+  const blocks = document.getElementsByClassName("block");
+  const size = index.case.length, PAGE = 50;
+  const at = (id) => document.getElementById(id);
+  const texts = index.case.map((id, i) => [id, index.subject[i], index.true[i], index.new[i]].join("\n").toLowerCase());
+  const unpacked = new Map();
+  let found = [], page = 0;
+
+  const make = (tag, attributes, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) node.setAttribute(name, value);
+    node.append(...children.filter((child) => child !== null));
+    return node;
+  };
+  const isolated = (text) => make("bdi", {}, text);
+
+  const OUTCOMES = {
+    "": () => true,
+    worked: (i) => index.ES_post[i] === 100,
+    failed: (i) => index.ES_post[i] !== null && index.ES_post[i] < 100,
+    damaged: (i) => index.NS_post[i] !== null && index.NS_post[i] < index.NS_pre[i],
+    fault: (i) => index.fault[i] !== null,
+    unscored: (i) => index.ES_pre[i] === null,
+  };
+  const names = new Intl.Collator();
+  let orders = {};
+  const order = (name) => {
+    if (!orders[name]) {
+      const column = index[name], all = [...Array(size).keys()];
+      const compare = name === "subject" ? (a, b) => names.compare(column[a], column[b])
+        : (a, b) => (column[a] ?? Infinity) - (column[b] ?? Infinity);
+      orders[name] = name === "case" ? all : all.sort((a, b) => compare(a, b) || a - b);
+    }
+    return orders[name];
+  };
+
+  function filter() {
+    const words = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const relation = at("relation").value, passes = OUTCOMES[at("outcome").value];
+    found = order(at("order").value).filter((i) =>
+      (!relation || index.relation[i] === relation) && passes(i) && words.every((word) => texts[i].includes(word)));
+    page = 0;
+    show();
+    const plural = found.length === 1 ? "" : "s";
+    at("count").textContent = found.length === size ? `${size.toLocaleString("en")} record${plural}`
+      : `${found.length.toLocaleString("en")} of ${size.toLocaleString("en")} records`;
+  }
+
+  function show() {
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    at("rows").replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(row));
+    at("page").textContent = `page ${page + 1} of ${pages.toLocaleString("en")}`;
+    at("previous").disabled = page === 0;
+    at("next").disabled = page + 1 >= pages;
+  }
+
+  function row(i) {
+    const button = make("button", { type: "button", class: "open", "aria-expanded": "false" }, isolated(index.subject[i]));
+    const line = make("tr", { role: "row" },
+      make("td", { role: "cell" }, button),
+      make("td", { role: "cell" }, isolated(index.true[i]), " → ", isolated(index.new[i])),
+      make("td", { role: "cell", class: "relation" }, index.relation[i]),
+      ...["ES", "PS", "NS"].map((name) => make("td", { role: "cell", class: "number", "data-label": name }, change(i, name))));
+    button.addEventListener("click", () => toggle(i, line, button));
+    return line;
+  }
+
+  function change(i, name) {
+    const before = index[`${name}_pre`][i], after = index[`${name}_post`][i];
+    if (before === null) return "–";
+    return `${before} → ${after === null ? "–" : after}`;
+  }
+
+  async function toggle(i, line, button) {
+    if (button.getAttribute("aria-expanded") === "true") {
+      button.setAttribute("aria-expanded", "false");
+      line.nextSibling.remove();
+      return;
+    }
+    button.setAttribute("aria-expanded", "true");
+    const cell = make("td", { role: "cell", colspan: "6" }, "…");
+    line.after(make("tr", { role: "row", class: "details" }, cell));
+    try {
+      const block = await unpack(Math.floor(i / index.block));
+      cell.replaceChildren(...details(i, block[i % index.block]));
+    } catch (error) {
+      cell.replaceChildren(make("p", { class: "fault" }, `This browser cannot unpack the record (${error.message}).`));
+    }
+  }
+
+  async function unpack(number) {
+    if (!unpacked.has(number)) {
+      const bytes = Uint8Array.from(atob(blocks[number].textContent), (letter) => letter.charCodeAt(0));
+      const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      unpacked.set(number, JSON.parse(await new Response(stream).text()));
+    }
+    return unpacked.get(number);
+  }
+
+  // Marks whole names in a text, the longest first where they overlap.
+  function marked(text, names) {
+    const parts = [];
+    let rest = 0;
+    while (rest < text.length) {
+      let best = null;
+      for (const [kind, name] of names) {
+        const place = name ? text.indexOf(name, rest) : -1;
+        if (place >= 0 && (!best || place < best.place || (place === best.place && name.length > best.name.length)))
+          best = { place, name, kind };
+      }
+      if (!best) break;
+      if (best.place > rest) parts.push(text.slice(rest, best.place));
+      parts.push(make("mark", { class: best.kind }, best.name));
+      rest = best.place + best.name.length;
+    }
+    if (rest < text.length) parts.push(text.slice(rest));
+    return make("bdi", { dir: "auto" }, ...parts);
+  }
+
+  const percent = (nll) => {
+    const p = 100 * Math.exp(-nll);
+    return p >= 99.95 ? "100%" : p >= 9.995 ? `${p.toFixed(1)}%` : p >= 0.01 ? `${p.toPrecision(2)}%` : "<0.01%";
+  };
+
+  function pair(nlls, which) {
+    if (!nlls) return "–";
+    const wins = nlls[which] < nlls[1 - which];
+    return make("span", wins ? { class: "wins" } : {}, percent(nlls[which]), wins ? " ●" : "");
+  }
+
+  const GROUPS = { rewrite: "Rewrite prompt", paraphrase: "Paraphrase prompts", neighborhood: "Neighborhood prompts",
+    attribute: "Attribute prompts" };
+
+  function details(i, record) {
+    const names = [["subject", index.subject[i]], ["true", index.true[i]], ["new", index.new[i]]];
+    const nodes = [facts({ case: index.case[i], subject: record.ids[0], "true object": record.ids[1], "o*": record.ids[2],
+      source: record.source, ...record.edit, ...Object.assign({}, ...Object.values(record.scores)) })];
+    if (index.fault[i]) nodes.push(make("p", { class: "fault" }, `No edit: ${index.fault[i]}`));
+    for (const [group, title] of Object.entries(GROUPS))
+      if (record.prompts[group].length) nodes.push(make("h4", {}, title), prompts(group, title, i, record, names));
+    nodes.push(make("p", { class: "note" }, "P is the geometric mean over the target's tokens; ● marks the likelier target."));
+    if (record.texts.length) nodes.push(make("h4", {}, "Generated texts"), written(record, names));
+    else if (record.generation.length)
+      nodes.push(make("h4", {}, "Generation prompts"), make("ul", {}, ...record.generation.map((text) => make("li", {}, marked(text, names)))));
+    return nodes;
+  }
+
+  const facts = (values) => make("dl", { class: "facts" }, ...Object.entries(values)
+    .filter(([, value]) => value !== "" && value !== null && value !== undefined)
+    .map(([name, value]) => make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, isolated(String(value))))));
+
+  function prompts(group, title, i, record, names) {
+    const columns = [[0, "pre", ["new", index.new[i]]], [0, "post", null], [1, "pre", ["true", index.true[i]]], [1, "post", null]];
+    const scored = record.pre !== null;
+    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Prompt"),
+      ...(scored ? columns.map(([, , name]) => make("th", { scope: "col", class: "p" },
+        ...(name ? ["P(", make("mark", { class: name[0] }, name[1]), ") before"] : ["after"]))) : [])));
+    const label = ["o* before", "o* after", "true before", "true after"];
+    const body = record.prompts[group].map((text, n) => make("tr", {}, make("td", {}, marked(text, names)),
+      ...(scored ? columns.map(([which, stage], k) => make("td", { class: "p", "data-label": label[k] },
+        pair(record[stage] && (record[stage][group] || [])[n], which))) : [])));
+    return make("table", { class: "prompts", "aria-label": title }, head, make("tbody", {}, ...body));
+  }
+
+  function written(record, names) {
+    const both = record.texts.flatMap(([before, after]) => [["Before", before], ["After", after]].map(([label, text]) =>
+      make("div", { class: "text" }, make("p", { class: "label" }, label), make("p", {}, text ? marked(text, names) : "–"))));
+    const grid = make("div", { class: "texts" }, make("p", { class: "head" }, "Before"), make("p", { class: "head" }, "After"), ...both);
+    if (record.all_texts) return grid;
+    return make("div", {}, grid, make("p", { class: "note" }, "The first texts only; cases.jsonl holds all of them."));
+  }
+
+  let waiting = 0;
+  const soon = () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(filter); };
+  at("search").addEventListener("input", soon);
+  for (const id of ["relation", "outcome", "order"]) at(id).addEventListener("change", filter);
+  at("filters").addEventListener("submit", (event) => event.preventDefault());
+  const turn = (step) => { page += step; show(); at("records").focus(); at("list").scrollIntoView({ block: "start" }); };
+  at("previous").addEventListener("click", () => turn(-1));
+  at("next").addEventListener("click", () => turn(1));
+  filter();
+})();

@@ -1,0 +1,36 @@
+"""`cfbuild export`: the build's records as one JSON array in another project's format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cfbuild.codec import decode_record, dump_row, read_values, write_atomic
+from cfbuild.errors import ConfigError
+from cfbuild.export import export
+from cfbuild.pipeline.folder import BuildFolder
+
+
+def export_records(folder: BuildFolder, name: str, out: Path | None = None) -> tuple[Path, int]:
+    """Write `export/NAME.json` in the build, or `out`; return the path and how many rows it has.
+
+    Raises ConfigError for a format that does not exist or a folder to write to that does not, BuildStateError if the
+    build has no records.
+    """
+    rows = export(read_values(folder.require("records.jsonl"), decode_record), name)
+    path = out or folder.path("export") / f"{name}.json"
+    if out is None:
+        path.parent.mkdir(exist_ok=True)
+    elif not out.parent.is_dir():
+        raise ConfigError(f"{out.parent} is not a folder; make it, or choose another --out")
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for row in rows:
+            yield ("[\n" if not count else ",\n") + dump_row(row)
+            count += 1
+        yield "\n]\n" if count else "[]\n"
+
+    write_atomic(path, lines())
+    return path, count

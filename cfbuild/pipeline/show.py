@@ -1,0 +1,44 @@
+"""`cfbuild show`: the chosen rows of a build, with their scores where it has any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cfbuild.codec import (
+    Row,
+    decode_case,
+    decode_record,
+    decode_rejection,
+    encode_case,
+    encode_record,
+    encode_rejection,
+    read_values,
+)
+from cfbuild.data import CaseScore, Record, Rejection
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.show import Choice, choose
+
+
+def chosen_records(folder: BuildFolder, choice: Choice) -> list[tuple[Record, CaseScore | None]]:
+    """The chosen records and what was scored of each. Raises BuildStateError if the build has no records, ConfigError
+    if it has none of the chosen ones."""
+    records = choose(read_values(folder.require("records.jsonl"), decode_record), choice)
+    wanted = {record.case_id for record in records}
+    path = folder.path("cases.jsonl")
+    scored = read_values(path, decode_case) if path.is_file() else iter(())
+    cases = {case.case_id: case for case in scored if case.case_id in wanted}
+    return [(record, cases.get(record.case_id)) for record in records]
+
+
+def chosen_rejections(folder: BuildFolder, choice: Choice) -> list[Rejection]:
+    """The chosen rejects; raises as `chosen_records` does."""
+    return choose(read_values(folder.require("rejected.jsonl"), decode_rejection), choice)
+
+
+def rows(folder: BuildFolder, choice: Choice, rejected: bool) -> Iterator[Row]:
+    """The chosen rows as JSON: records with what was scored of them under `case`, or rejects."""
+    if rejected:
+        yield from map(encode_rejection, chosen_rejections(folder, choice))
+        return
+    for record, case in chosen_records(folder, choice):
+        yield {**encode_record(record), "case": encode_case(case) if case else None}

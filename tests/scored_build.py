@@ -1,0 +1,194 @@
+"""Small build folders with scores that no model made: records, cases and a manifest written through the codec."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cfbuild import codec
+from cfbuild.data import (
+    CaseScore,
+    Decision,
+    EntityPrompt,
+    Fact,
+    Paraphrase,
+    PromptScore,
+    Record,
+    Reference,
+    Rejection,
+    StageScore,
+    Target,
+    Template,
+)
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.report import make_report
+
+CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Sofia", "Berlin", "Paris", "Rome")
+RELATIONS = ("P19", "P36", "P103", "P937")
+HOSTILE = (
+    '<img src="x" onerror="document.title=\'owned\'">',
+    "</script><script>document.title='owned'</script>",
+    "abc\u202etxt.exe\u202c",
+    "\x1b[31mred\x1b[0m \x9b2J \x07",
+    'O\'Brien & "Söhne" <b>',
+    "{{ 7*7 }} {% raw %}",
+    "=cmd|' /C calc'!A0 \u2066isolate\u2069",
+    "<!--<script>",
+)
+
+
+def record(number: int, subject: str | None = None, relation: str | None = None, entity: int | None = None) -> Record:
+    """A record of a seeded subject; several may be given the same `entity`."""
+    draw = random.Random(f"record:{number}")
+    relation = relation or RELATIONS[number % len(RELATIONS)]
+    name = (
+        subject
+        or f"{draw.choice(('Ada', 'Bo', 'Chen', 'Dina', 'Edda'))} {draw.choice(('Lang', 'Moe', 'Ngo'))} {number}"
+    )
+    true, new = draw.sample(range(len(CITIES)), 2)
+    near = [f"Neighbour {number % 7} {place}" for place in range(10)]
+    return Record(
+        case_id=number,
+        relation=relation,
+        prompt=Template(relation, "rewrite", "{} lives in the city of", "test"),
+        subject=Target(f"Q{1000 + (number if entity is None else entity)}", name),
+        target_true=Target(f"Q{1 + true}", CITIES[true]),
+        target_new=Target(f"Q{1 + new}", CITIES[new]),
+        paraphrases=(
+            Paraphrase("It rained all day.", f"The home of {name} is in", "t1"),
+            Paraphrase("", f"The house of {name} stands in", "t2"),
+        ),
+        neighborhood=tuple(
+            EntityPrompt(f"{one} lives in the city of", f"Q{5000 + i}", "t0") for i, one in enumerate(near)
+        ),
+        attribute=tuple(EntityPrompt(f"Other {i} lives in the city of", f"Q{6000 + i}", "t0") for i in range(10)),
+        generation=tuple(f"{start} {name} is" for start in ("The garden of", "A day with", "The street of")) * 3
+        + (f"The garden of {name} is",),
+        source="test",
+        scores={
+            "tiny": {
+                "target_true_nll": round(draw.uniform(0, 3), 4),
+                "target_new_nll": round(draw.uniform(4, 12), 4),
+                "target_new_rank": draw.randint(6, 10),
+                "target_true_rank": 1,
+                "pool_size": 10,
+            }
+        },
+    )
+
+
+def case(one: Record, fault: str | None = None) -> CaseScore:
+    """What a model could have said of the record, before and after an edit."""
+    draw = random.Random(f"case:{one.case_id}")
+    groups = {
+        "rewrite": 1,
+        "paraphrase": len(one.paraphrases),
+        "neighborhood": len(one.neighborhood),
+        "attribute": len(one.attribute),
+    }
+    words = [
+        "the",
+        "a",
+        "of",
+        "in",
+        "and",
+        "house",
+        "street",
+        "quiet",
+        "old",
+        "river",
+        "home",
+        "she",
+        "he",
+        "they",
+        "walk",
+        "to",
+        "from",
+    ]
+
+    def stage(edited: bool) -> StageScore:
+        def prompt(group: str) -> PromptScore:
+            believes = edited and ((group in ("rewrite", "paraphrase") and draw.random() < 0.95) or draw.random() < 0.1)
+            new, true = (
+                (draw.uniform(0, 1), draw.uniform(2, 6)) if believes else (draw.uniform(4, 12), draw.uniform(0, 3))
+            )
+            return PromptScore(round(new, 4), round(true, 4), new < 0.5, true < 0.5)
+
+        city = (one.target_new if edited else one.target_true).label
+        texts = tuple(f"{start} in {city}, {' '.join(draw.choices(words, k=70))}." for start in one.generation)
+        scores = {group: tuple(prompt(group) for _ in range(count)) for group, count in groups.items()}
+        return StageScore(scores, texts, draw.uniform(4, 6), draw.uniform(0, 0.5), float(edited))
+
+    edit = {"updates": draw.randint(5, 20), "delta_norm": draw.uniform(2, 40), "u_dot_key": draw.uniform(1, 9)}
+    return CaseScore(one.case_id, one.relation, "rome", stage(False), None if fault else stage(True), edit, fault)
+
+
+def write_scored(
+    root: Path, records: Sequence[Record], *, scored: bool = True, rejected: int = 12, distinct: int = 1000
+) -> BuildFolder:
+    """A build folder as generate and validate-and-score leave it; the last case of every 20 has a fault.
+
+    Beyond `distinct` records the same scores come again, which saves minutes where there are very many.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder = BuildFolder(root)
+    codec.write_jsonl(folder.path("records.jsonl"), map(codec.encode_record, records))
+    rejections = [
+        Rejection(
+            9000 + i,
+            Fact("P19", f"Q{7000 + i}", "Q1"),
+            HOSTILE[i % len(HOSTILE)],
+            "Oslo",
+            Decision(False, rule, {"n": i}),
+        )
+        for i in range(rejected)
+        for rule in ("unknown-fact" if i % 3 else "object-in-subject",)
+    ]
+    codec.write_jsonl(folder.path("rejected.jsonl"), map(codec.encode_rejection, rejections))
+    texts = [Reference("P19", "Q1", "Q9", "Nina", f"Nina was born in Oslo, {i}.", licence="CC0-1.0") for i in range(3)]
+    codec.write_jsonl(folder.path("references.jsonl"), map(codec.encode_reference, texts))
+    by_rule = {
+        rule: sum(one.decision.rule == rule for one in rejections) for rule in ("object-in-subject", "unknown-fact")
+    }
+    folder.finish("fetch", {"source": "test", "language": "en", "seed": 0, "templates": ["builtin"]}, {}, {"facts": {}})
+    folder.finish(
+        "generate",
+        {
+            "build": {"seed": 0},
+            "language": "en",
+            "model_filter": {"model": "tiny", "revision": "abc", "min_rank_share": 0.5},
+        },
+        {"records.jsonl": len(records), "rejected.jsonl": rejected, "references.jsonl": len(texts)},
+        {
+            "filtered": True,
+            "facts": len(records) + rejected,
+            "kept": len(records),
+            "rejected": rejected,
+            "by_rule": by_rule,
+        },
+    )
+    if scored:
+        some = [
+            case(one, "the edit is not finite" if i % 20 == 19 else None) for i, one in enumerate(records[:distinct])
+        ]
+        cases = [
+            replace(some[i % len(some)], case_id=one.case_id, relation=one.relation) for i, one in enumerate(records)
+        ]
+        codec.write_jsonl(folder.path("cases.jsonl"), map(codec.encode_case, cases))
+        signature = {"model": "tiny", "revision": "abc", "editor": "rome"}
+        codec.write_json(folder.path("report.json"), make_report(some, signature) | {"cases": len(cases)})
+        folder.finish(
+            "validate-and-score",
+            {"records": codec.sha256_file(folder.path("records.jsonl")), "editor": "rome", "seed": 0},
+            {"cases.jsonl": len(cases), "report.json": 1},
+            {"signature": signature},
+        )
+    return folder
+
+
+def records(count: int, *, hostile: bool = False) -> list[Record]:
+    """So many records; the first few with hostile names if asked."""
+    names = HOSTILE if hostile else ()
+    return [record(number, names[number] if number < len(names) else None) for number in range(count)]

@@ -1,0 +1,208 @@
+"""report.html: its bytes, and in a real Chromium what is seen, searched, typed and asked of the network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Page, chromium, find_chromium
+from scored_build import HOSTILE, record, records, write_scored
+
+from cfbuild.codec import encode_record, write_json
+from cfbuild.composition import composition
+from cfbuild.errors import BuildStateError
+from cfbuild.page.blocks import to_json
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.page import write_page
+
+OPENS_IN_S = 3.0
+FILTERS_IN_MS = 100.0
+AXE = Path(os.environ.get("CFBUILD_AXE", Path(__file__).resolve().parents[1] / "node_modules/axe-core/axe.min.js"))
+TYPE = """(async (word) => {
+  const box = document.getElementById('search');
+  box.value = word;
+  const start = performance.now();
+  box.dispatchEvent(new Event('input'));
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  return [performance.now() - start, document.getElementById('count').textContent,
+          [...document.querySelectorAll('.open')].map((one) => one.textContent)];
+})(%s)"""
+OPEN_ROW = """(async (place) => {
+  document.querySelectorAll('.open')[place].click();
+  while (!document.querySelector('.details h4')) await new Promise((done) => setTimeout(done, 5));
+  return document.querySelector('.details').textContent;
+})(%d)"""
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    folder = write_scored(tmp_path_factory.mktemp("page") / "build", records(70, hostile=True))
+    write_page(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(build: BuildFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if find_chromium() is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        tab = Page(browser)
+        tab.size(1200, 900)
+        tab.open(build.path("report.html"))
+        yield tab
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_the_page_is_one_file_without_references(build: BuildFolder) -> None:
+    text = build.path("report.html").read_text(encoding="utf-8")
+    tags = _Tags()
+    tags.feed(text)
+    assert {tag for tag, _ in tags.seen}.isdisjoint({"img", "link", "iframe", "object", "base"})
+    for tag, attributes in tags.seen:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert (attributes.get("href") or "#").startswith("#")
+        assert "src" not in attributes
+    assert "default-src 'none'" in text and "\u202e" not in text and "\x1b" not in text
+
+
+def test_the_same_build_gives_the_same_bytes(build: BuildFolder) -> None:
+    before = build.path("report.html").read_bytes()
+    assert write_page(build).read_bytes() == before
+
+
+def test_json_in_a_script_cannot_end_it() -> None:
+    given = {"a": "</script><!--<script>&amp;"}
+    text = to_json(given)
+    assert "<" not in text and json.loads(text) == given
+
+
+def test_a_build_without_scores_has_a_page_too(tmp_path: Path) -> None:
+    text = write_page(write_scored(tmp_path / "b", records(3), scored=False)).read_text(encoding="utf-8")
+    assert "Scores before and after" not in text and "Composition" in text and "Why facts were dropped" in text
+
+
+def test_scores_of_another_file_are_refused_and_named(tmp_path: Path) -> None:
+    folder = write_scored(tmp_path / "b", records(3))
+    with pytest.raises(BuildStateError, match="is not the file that was scored"):
+        other = tmp_path / "other.json"
+        write_json(other, [encode_record(record(1))])
+        write_page(folder, other)
+
+
+def test_composition_counts_distinct_items() -> None:
+    counted = composition([record(0), record(4, entity=0), record(1)])
+    assert counted.total["records"] == 3 and counted.total["subjects"] == 2
+    assert list(counted.by_relation) == ["P19", "P36"]
+    assert counted.by_relation["P19"]["records"] == 2 and counted.per_relation["records"] == 1.5
+
+
+def test_nothing_leaves_the_page_and_nothing_fails(page: Page, build: BuildFolder) -> None:
+    assert page.requests == [build.path("report.html").as_uri()]
+    assert page.problems == []
+    assert page.run("document.querySelectorAll('figure svg').length") == 6
+
+
+def test_hostile_names_are_text(page: Page) -> None:
+    _, count, shown = page.run(TYPE % '""')
+    assert count == "70 records" and len(shown) == 50
+    assert shown[0] == HOSTILE[0] and shown[1] == HOSTILE[1] and shown[7] == HOSTILE[7]
+    assert shown[2] == "abc[U+202E]txt.exe[U+202C]"
+    assert shown[3].startswith("[U+001B][31mred") and shown[5] == HOSTILE[5]
+    for place in range(8):
+        text = page.run(OPEN_ROW % place)
+        assert shown[place] in text
+        page.run(f"document.querySelectorAll('.open')[{place}].click()")
+    assert page.run("document.title").startswith("cfbuild report:")
+    assert page.run("document.querySelectorAll('img, script:not(#index):not(.block)').length") == 1
+
+
+def test_a_record_opens_to_its_prompts_probabilities_and_texts(page: Page, build: BuildFolder) -> None:
+    page.run(TYPE % '"9"')
+    name = page.run("document.querySelector('.open').textContent")
+    text = page.run(OPEN_ROW % 0)
+    for part in (
+        "Rewrite prompt",
+        "Paraphrase prompts",
+        "Neighborhood prompts",
+        "Attribute prompts",
+        "Generated texts",
+    ):
+        assert part in text
+    marks = page.run(
+        "[...document.querySelectorAll('.details mark')].map((one) => one.className + ':' + one.textContent)"
+    )
+    assert f"subject:{name}" in marks and {mark.split(":")[0] for mark in marks} == {"subject", "true", "new"}
+    assert page.run("document.querySelectorAll('.details .prompts tbody tr').length") == 23
+    page.run("document.querySelector('.open').click()")
+
+
+def test_filters_and_order(page: Page) -> None:
+    page.run(TYPE % '""')
+    count = """((id, value) => { const box = document.getElementById(id); box.value = value;
+        box.dispatchEvent(new Event('change')); return document.getElementById('count').textContent; })"""
+    assert page.run(f"{count}('relation', 'P36')") == "18 of 70 records"
+    assert page.run(f"{count}('relation', '')") == "70 records"
+    assert page.run(f"{count}('outcome', 'fault')") == "3 of 70 records"
+    assert page.run(f"{count}('outcome', '')") == "70 records"
+    page.run(f"{count}('order', 'NS_post')")
+    cells = page.run("[...document.querySelectorAll('td[data-label=NS]')].map((one) => one.textContent)")
+    shown = [float(cell.split(" ")[2]) for cell in cells if not cell.endswith("–")]
+    assert shown == sorted(shown)
+    page.run(f"{count}('order', 'case')")
+
+
+def test_the_keyboard_alone_opens_a_record(page: Page) -> None:
+    page.run(TYPE % '""')
+    page.run("document.getElementById('order').focus()")
+    page.key("Tab", 9)
+    assert page.run("document.activeElement.className") == "open"
+    page.key("Enter", 13)
+    assert page.run("document.activeElement.getAttribute('aria-expanded')") == "true"
+    page.key("Enter", 13)
+    assert page.run("document.querySelectorAll('.details').length") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_it_fits_and_axe_finds_no_serious_fault(page: Page, width: int, scheme: str) -> None:
+    page.size(width, 900, phone=width < 500)
+    page.scheme(scheme)
+    page.run(OPEN_ROW % 9)
+    page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.run("document.documentElement.scrollWidth") <= width
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm install)")
+    page.run(AXE.read_text(encoding="utf-8") + ";0")
+    found: list[dict[str, Any]] = page.run("axe.run(document).then((all) => all.violations)")
+    page.run("document.querySelectorAll('.open')[9].click()")
+    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+def test_twenty_thousand_records_open_and_filter_at_once(tmp_path: Path) -> None:
+    if find_chromium() is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    path = write_page(write_scored(tmp_path / "many", records(20_000)))
+    with chromium(tmp_path / "profile") as browser:
+        tab = Page(browser)
+        tab.open(path)
+        took = tab.run("performance.timing.loadEventEnd - performance.timing.navigationStart")
+        assert took < 1000 * OPENS_IN_S
+        for word in ("chen 19", "edda", ""):
+            # The machine may be busy: what counts is that it can be done in the time.
+            assert min(tab.run(TYPE % json.dumps(word))[0] for _ in range(5)) < FILTERS_IN_MS
+        assert tab.run(TYPE % '"chen 19999"')[1].endswith("20,000 records")
+        tab.run(OPEN_ROW % 0)
