@@ -15,6 +15,7 @@ from typing import TypeGuard, TypeVar
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.graph import FactGraph, find_name
+from cfbuild.wording import clashing_article
 
 Refusal = Callable[[Fact, Target], "str | None"]
 """Asked of each o* as it is drawn: the name of the rule that refuses it, or None."""
@@ -103,6 +104,11 @@ class Builder:
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
         """The relation's templates of one kind, each text once, in the order of their texts."""
         return self._templates.get((relation, kind), [])
+
+    def _fitting(self, fact: Fact) -> Sequence[Template]:
+        """The rewrite templates that do not end in the article that o_c cannot follow."""
+        label = self.graph.label(fact.object) or ""
+        return [one for one in self.templates(fact.relation) if clashing_article(one.text, label) is None]
 
     def pool(self, relation: str) -> tuple[Target, ...]:
         """Every object of `relation` with a usable label, each label once (the most frequent object's), by count.
@@ -194,7 +200,7 @@ class Builder:
         return self._names[item]
 
     def _rewrite_and_paraphrases(self, fact: Fact) -> list[Template]:
-        templates, needed = self.templates(fact.relation), 1 + self.options.paraphrases
+        templates, needed = self._fitting(fact), 1 + self.options.paraphrases
         if len(templates) < needed:
             raise TemplateError(
                 f"{fact.relation} has {len(templates)} rewrite templates; expected at least {needed}: "
@@ -213,13 +219,13 @@ class Builder:
         return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
-        """Every generation template equally often, in seeded order; CounterFact repeats its three in the same way.
+        """Generation templates in seeded order, each once: where there are too few, there are fewer prompts.
 
         A relation without generation templates (ParaRel has none) falls back to its rewrite templates.
         """
         templates = self.templates(fact.relation, "generation") or self.templates(fact.relation)
         order = self._random(fact, "generation").sample(templates, len(templates))
-        return tuple(order[i % len(order)].fill(subject.label) for i in range(self.options.generation))
+        return tuple(one.fill(subject.label) for one in order[: self.options.generation])
 
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: Refusal
@@ -298,7 +304,7 @@ class Builder:
         self, fact: Fact, part: str, entities: Sequence[Target], wanted: int
     ) -> tuple[EntityPrompt, ...]:
         """One prompt an entity, then further rounds under other templates up to the cap, until there are `wanted`."""
-        random, templates = self._random(fact, f"{part}-templates"), self.templates(fact.relation)
+        random, templates = self._random(fact, f"{part}-templates"), self._fitting(fact)
         rounds = min(self.options.prompts_per_entity, len(templates))
         orders = [random.sample(templates, rounds) for _ in entities]
         prompts: dict[str, EntityPrompt] = {}

@@ -48,8 +48,7 @@ def test_every_record_keeps_what_a_record_promises(seed: int, per_entity: int, m
         for prompts in (record.neighborhood, record.attribute):
             assert len({prompt.text for prompt in prompts}) == len(prompts) <= 10
             assert max(Counter(prompt.entity for prompt in prompts).values(), default=0) <= per_entity
-        assert len(record.generation) == 10
-        assert max(counts := Counter(record.generation).values()) - min(counts) <= 1
+        assert len(record.generation) == len(set(record.generation)) == 4
         assert len({record.rewrite, *(one.clean for one in record.paraphrases)}) == 3
         names = [*graph.names(record.target_true.id), *graph.names(record.target_new.id)]
         assert all(one.prefix in PREFIXES and find_name(one.prefix, names) is None for one in record.paraphrases)
@@ -154,7 +153,7 @@ def test_generation_prompts_use_generation_templates_where_there_are_any() -> No
     own = [Template("P551", "generation", f"{{}} {text}", "test") for text in ("goes", "sees", "says")]
     builder = Builder(graph, [*templates("P551"), *own], BuildOptions())
     draft = builder.draft(0, graph.facts_of("P551")[0])
-    assert sorted(Counter(text.split()[-1] for text in draft.generation).values()) == [3, 3, 4]
+    assert sorted(text.split()[-1] for text in draft.generation) == ["goes", "says", "sees"]
     assert {text.split()[-1] for text in draft.generation} == {"goes", "sees", "says"}
 
 

@@ -1,0 +1,60 @@
+"""What rules may look at, and the shapes that rules have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cfbuild.data import Fact, Measured, Target
+from cfbuild.filter.kinds import kinds_of
+from cfbuild.graph import FactGraph
+
+
+@dataclass(frozen=True)
+class RuleContext:
+    """What rules may look at: the facts, the rewrite templates' texts by relation, and the options.
+
+    `min_templates` is one for the rewrite and one for each paraphrase. `allow_several` lets a subject with several
+    true objects through with one of them, drawn with `seed`; `allow_symmetric` lets relations through that hold both
+    ways. `min_sitelinks` and `max_sitelinks` bound how well known a subject is (None: not asked).
+    """
+
+    graph: FactGraph
+    rewrite_templates: Mapping[str, tuple[str, ...]]
+    min_templates: int = 3
+    min_neighbors: int = 0
+    allow_several: bool = False
+    allow_symmetric: bool = False
+    min_sitelinks: int | None = None
+    max_sitelinks: int | None = None
+    seed: int = 0
+    _items_by_label: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
+    _kinds: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    def items_named(self, label: str) -> int:
+        """How many items carry this label, letter case ignored."""
+        if not self._items_by_label:
+            labels = (self.graph.label(item) for item in self.graph.entities)
+            self._items_by_label.update(one.casefold() for one in labels if one)
+        return self._items_by_label[label.casefold()]
+
+    def kinds(self, item: str) -> frozenset[str]:
+        """What `item` is an instance of, coarsely; empty where the facts do not tell."""
+        if item not in self._kinds:
+            self._kinds[item] = kinds_of(item, self.graph)
+        return self._kinds[item]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What building a fact came to: how many o* are left, how many each target rule refused, how many neighbors."""
+
+    draws: int
+    neighbors: int
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+FactRule = Callable[[Fact, RuleContext], "Measured | None"]
+TargetRule = Callable[[Fact, Target, RuleContext], "Measured | None"]
+DraftRule = Callable[[Fact, Outcome, RuleContext], "Measured | None"]
