@@ -15,7 +15,7 @@ from typing import TypeGuard, TypeVar
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.graph import FactGraph, find_name
-from cfbuild.wording import clashing_article
+from cfbuild.wording import clashing_article, noise
 
 Refusal = Callable[[Fact, Target], "str | None"]
 """Asked of each o* as it is drawn: the name of the rule that refuses it, or None."""
@@ -81,7 +81,8 @@ def is_usable(label: str | None) -> TypeGuard[str]:
 class Builder:
     """Makes drafts and records of the facts of one graph.
 
-    `prefixes` are the distractor sentences put before paraphrases; without any, paraphrases are printed clean.
+    `prefixes` are the distractor sentences put before paraphrases; without any, paraphrases are printed clean. `suits`
+    says of a relation and an item whether prompts about the item make sense; neighbors are chosen among those only.
     """
 
     def __init__(
@@ -90,9 +91,11 @@ class Builder:
         templates: Iterable[Template],
         options: BuildOptions,
         prefixes: Sequence[str] = (),
+        suits: Callable[[str, str], bool] = lambda relation, item: True,
     ) -> None:
         self.graph = graph
         self.options = options
+        self._suits = suits
         self._prefixes = tuple(prefixes)
         self._templates: dict[tuple[str, str], list[Template]] = {}
         for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
@@ -286,17 +289,17 @@ class Builder:
         return list(chosen.values())
 
     def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
-        """Entities with (entity, relation, value), best first: a single value and a name that does not give it away,
-        a single value, several values."""
+        """Entities with (entity, relation, value) whose name does not give the value away; those with several values
+        last."""
         key = (relation, value)
         if key not in self._tiers:
-            names, tiers = self.graph.names(value), ([], [], [])  # type: ignore[var-annotated]
+            names, tiers = self.graph.names(value), ([], [])  # type: ignore[var-annotated]
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
-                if is_usable(label):
-                    single = len(self.graph.values(item, relation)) == 1
-                    tier = 2 if not single else 1 if find_name(label, names) else 0
-                    tiers[tier].append(Target(item, label))
+                if is_usable(label) and noise(label) is None and self._suits(relation, item):
+                    several = len(self.graph.values(item, relation)) > 1
+                    if find_name(label, names) is None:
+                        tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]
 

@@ -304,6 +304,49 @@ def demo(
     _say(quiet, f"Files are in {folder.root}. Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
 
 
+@app.command(
+    epilog="Examples: `cfbuild audit counterfact.json` and "
+    "`cfbuild audit build/records.jsonl --build build --fix clean.jsonl`"
+)
+def audit(
+    file: Annotated[Path, typer.Argument(help="A file of CounterFact's format, cfbuild's, or EasyEdit's.")],
+    build: Annotated[
+        Path | None, typer.Option("--build", "-b", help="A build folder whose facts to hold the file against.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a cleaned file here, and what was changed beside it (.changes.jsonl).")
+    ] = None,
+    max_per_entity: Annotated[
+        int, typer.Option(help="How often one entity may be asked about among a record's prompts of a kind.")
+    ] = 1,
+    allow_symmetric: Annotated[
+        bool, typer.Option("--allow-symmetric", help="Relations that hold both ways are no fault.")
+    ] = False,
+    allow_several: Annotated[
+        bool, typer.Option("--allow-several", help="Subjects with several true objects are no fault.")
+    ] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the known faults of counterfactual records in anyone's file, by rule, with examples; or clean the file.
+
+    Exits with 1 if there are faults and no cleaned file was asked for.
+    """
+    from cfbuild.pipeline.audit import AuditOptions
+    from cfbuild.pipeline.audit import audit as run
+
+    folder = None if build is None else _folder(build)
+    options = AuditOptions(file, folder, fix, max_per_entity, allow_symmetric, allow_several)
+    with _progress(quiet) as progress:
+        summary = run(options, progress)
+    if json_:
+        _print(summary, True, lambda one: iter(()))
+    else:
+        _print_audit(summary, file, fix)
+    if summary.faulty and fix is None:
+        raise typer.Exit(1)
+
+
 # ---------------------------------------------------------------------------------------------------- shared by verbs
 
 
@@ -424,6 +467,36 @@ def _validate(path: Path, as_json: bool, stop: bool = True) -> None:
         typer.echo(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
+
+
+def _print_audit(summary: Any, file: Path, fix: Path | None) -> None:
+    """A table of faults by rule, each with an example; then totals."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if summary.rules:
+        table = Table(title=Text(f"faults in {file}"))
+        for name in ("faults", "rows"):
+            table.add_column(name, justify="right")
+        for name in ("rule", "for example"):
+            table.add_column(name)
+        for rule, entry in summary.rules.items():
+            one = entry.examples[0]
+            where = f"line {one.line}" if one.case_id is None else f"case {one.case_id}"
+            example = Text(f"{where} {one.path}: {one.got}; expected {one.expected}")
+            table.add_row(str(entry.faults), str(entry.rows), rule, example)
+        console.print(table)
+    lines = [f"{summary.rows - summary.faulty} of {summary.rows} rows have no fault"]
+    if summary.known is not None:
+        lines.append(f"{summary.known} rows are about facts of the build and were held against them")
+    if fix is not None:
+        lines.append(
+            f"{summary.written} rows written to {fix}, {summary.dropped} dropped; {fix}.changes.jsonl says why"
+        )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _print_report(report: Mapping[str, Any], folder: BuildFolder, as_json: bool) -> None:

@@ -79,14 +79,14 @@ def test_a_neighbor_is_not_named_like_the_subject_nor_like_another() -> None:
     assert len(draft.neighborhood) == 1 and "ob" in draft.neighborhood[0].text
 
 
-def test_neighbors_with_one_value_and_a_silent_name_come_first() -> None:
+def test_neighbors_with_one_value_come_first_and_none_is_named_after_it() -> None:
     labels = {100: "Ann", 101: "Bob", 102: "Oslo Cid", 103: "Eve", 200: "Dan", 1: "Oslo", 2: "Lima", 3: "Rome"}
     graph = graph_of(labels, [(100, 1), (101, 1), (101, 3), (102, 1), (103, 1), (200, 2)])
     chosen = [draft_of(graph, 100, 1, neighborhood=n)[1].neighborhood for n in (1, 2, 3)]
     assert [[prompt.entity for prompt in prompts] for prompts in chosen] == [
         ["Q103"],
-        ["Q103", "Q102"],
-        ["Q103", "Q102", "Q101"],
+        ["Q103", "Q101"],
+        ["Q103", "Q101"],
     ]
 
 

@@ -140,6 +140,16 @@ TARGET_CASES = [
         with_kinds(classed(1, "Fin", 53), classed(2, "Peru", 52)),
     ),
     (
+        "target-in-true",
+        context([item(1, "poet"), item(2, "poem")]),
+        context([item(1, "bishop"), item(2, "archbishop")]),
+    ),
+    (
+        "target-in-true",
+        context([item(1, "Niger"), item(2, "Nigeria")]),
+        context([item(1, "bass guitar"), item(2, "guitar")]),
+    ),
+    (
         "target-article",
         context([item(1, "poet"), item(2, "writer")], rewrite_templates=PROFESSION),
         context([item(1, "poet"), item(2, "actor")], rewrite_templates=PROFESSION),
@@ -180,6 +190,14 @@ def test_symmetric_relations_are_dropped_unless_asked_for() -> None:
     assert judge_fact(BORDER, replace(both, allow_symmetric=True)).kept
 
 
+def test_prompts_that_speak_of_a_person_are_about_persons() -> None:
+    born = Fact("P19", "Q100", "Q1")
+    for classes, rule in (((), "kept"), ((5, 7), "kept"), ((7,), "subject-kind")):
+        world = context([classed(100, "Ann Lee", *classes)], [], [born], rewrite_templates={"P19": TEXTS})
+        assert judge_fact(born, world).rule == rule
+    assert judge_fact(FACT, context([classed(100, "Ann Lee", 7)])).kept, "P551 speaks of no person"
+
+
 @pytest.mark.parametrize(
     ("keep", "drop"),
     [
@@ -208,7 +226,7 @@ def test_draft_rules_keep_and_drop() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation"} == set(FACT_RULES)
+    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation", "subject-kind"} == set(FACT_RULES)
     assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
     assert set(TEMPLATE_RULES) == {"template-grammar"}
     assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}

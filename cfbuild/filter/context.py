@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cfbuild.data import Fact, Measured, Target
-from cfbuild.filter.kinds import kinds_of
+from cfbuild.filter.kinds import HUMAN, INSTANCE_OF, kinds_of
 from cfbuild.graph import FactGraph
+
+PERSONAL = frozenset({"P19", "P20", "P27", "P39", "P101", "P103", "P106", "P108", "P413", "P937", "P1303", "P1412"})
+"""Relations whose templates speak of a person: born, died, citizen, office, field, language, job, team, instrument."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class RuleContext:
     max_sitelinks: int | None = None
     seed: int = 0
     _items_by_label: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
+    _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, repr=False, compare=False)
     _kinds: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def items_named(self, label: str) -> int:
@@ -38,6 +42,21 @@ class RuleContext:
             labels = (self.graph.label(item) for item in self.graph.entities)
             self._items_by_label.update(one.casefold() for one in labels if one)
         return self._items_by_label[label.casefold()]
+
+    def suits(self, relation: str, item: str) -> bool:
+        """Whether prompts of `relation` make sense about `item`: not if they speak of a person, and it is told to be
+        something else."""
+        classes = self.graph.attributes(item, INSTANCE_OF) if relation in PERSONAL else ()
+        return not classes or HUMAN in classes
+
+    def facts_with(self, relation: str, value: str) -> tuple[Fact, ...]:
+        """The best fact of each subject that has `value`, ended and deprecated ones among them."""
+        if relation not in self._by_object:
+            found: dict[str, list[Fact]] = {}
+            for fact in self.graph.facts_of(relation):
+                found.setdefault(fact.object, []).append(fact)
+            self._by_object[relation] = found
+        return tuple(self._by_object[relation].get(value, ()))
 
     def kinds(self, item: str) -> frozenset[str]:
         """What `item` is an instance of, coarsely; empty where the facts do not tell."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from cfbuild.graph import FactGraph
 
 INSTANCE_OF = "P31"
+HUMAN = "Q5"
 
 PLACES: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)

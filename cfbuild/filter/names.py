@@ -7,6 +7,9 @@ from cfbuild.filter.context import RuleContext
 from cfbuild.graph import FactGraph, find_name
 from cfbuild.wording import ARTICLE, article, clashing_article, noise
 
+COMPOUND = 4
+"""Letters of a name that make it more than a chance ending of another."""
+
 
 def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
     """The subject or the object has no name in the build's language."""
@@ -72,6 +75,16 @@ def target_same_name(fact: Fact, target: Target, context: RuleContext) -> Measur
 def target_in_subject(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """The subject's label holds a name of o*, or the reverse: the prompt itself would suggest o*."""
     return one_in_other(fact.subject, target.id, context.graph)
+
+
+def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
+    """One object's label ends in the other's or holds it as a word: archbishop and bishop, bass guitar and guitar."""
+    true = context.graph.label(fact.object) or ""
+    for longer, shorter in ((true, target.label), (target.label, true)):
+        inside = find_name(longer, (shorter,)) is not None
+        if inside or (len(shorter) >= COMPOUND and longer.casefold().endswith(shorter.casefold())):
+            return {"in": longer, "name": shorter}
+    return None
 
 
 def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured | None:

@@ -6,6 +6,7 @@ from random import Random
 
 from cfbuild.data import SYMMETRIC, Fact, Measured, Target
 from cfbuild.filter.context import RuleContext
+from cfbuild.filter.kinds import INSTANCE_OF
 from cfbuild.filter.names import shared_name
 
 
@@ -54,6 +55,13 @@ def unpopular(fact: Fact, context: RuleContext) -> Measured | None:
     if sitelinks is not None and (low is None or sitelinks >= low) and (high is None or sitelinks <= high):
         return None
     return {"sitelinks": sitelinks, "min": low, "max": high}
+
+
+def unsuited(fact: Fact, context: RuleContext) -> Measured | None:
+    """The subject is no person, and the relation's templates speak of one."""
+    if context.suits(fact.relation, fact.subject):
+        return None
+    return {"classes": ", ".join(context.graph.attributes(fact.subject, INSTANCE_OF))}
 
 
 def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:

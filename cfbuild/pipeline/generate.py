@@ -157,7 +157,7 @@ class _Bench:
         )
         self.relations = _relations(self.graph, options.relations)
         sound = (one for one in codec.read_values(templates, codec.decode_template) if judge_template(one).kept)
-        self.builder = Builder(self.graph, sound, options.build, _prefixes(options))
+        self.builder = Builder(self.graph, sound, options.build, _prefixes(options), self._suits)
         self.context = RuleContext(
             self.graph,
             {relation: tuple(one.text for one in self.builder.templates(relation)) for relation in self.relations},
@@ -196,6 +196,9 @@ class _Bench:
         """The row of a reject."""
         names = self.graph.label(fact.subject), self.graph.label(fact.object)
         return codec.encode_rejection(Rejection(case_id, fact, *names, decision))
+
+    def _suits(self, relation: str, item: str) -> bool:
+        return self.context.suits(relation, item)
 
     def _refusal(self, fact: Fact, target: Target) -> str | None:
         decision = judge_target(fact, target, self.context)
