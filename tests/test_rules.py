@@ -190,6 +190,14 @@ def test_symmetric_relations_are_dropped_unless_asked_for() -> None:
     assert judge_fact(BORDER, replace(both, allow_symmetric=True)).kept
 
 
+def test_a_city_is_no_country_where_nearly_all_objects_are_countries() -> None:
+    entities = [*CLASSES, classed(1, "Oslo", 50), classed(2, "Peru", 52), item(100, "Ann Lee")]
+    several = [(number, 2) for number in range(200, 230)]
+    assert judge_fact(FACT, context([*entities], [(100, 1), *several])).rule == "object-kind"
+    assert judge_fact(FACT, context([*entities], [(100, 1), *several[:9]])).kept
+    assert judge_fact(FACT, context([*entities, item(1, "Oslo")], [(100, 1), *several])).kept
+
+
 def test_prompts_that_speak_of_a_person_are_about_persons() -> None:
     born = Fact("P19", "Q100", "Q1")
     for classes, rule in (((), "kept"), ((5, 7), "kept"), ((7,), "subject-kind")):
@@ -226,7 +234,9 @@ def test_draft_rules_keep_and_drop() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation", "subject-kind"} == set(FACT_RULES)
+    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation", "subject-kind", "object-kind"} == set(
+        FACT_RULES
+    )
     assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
     assert set(TEMPLATE_RULES) == {"template-grammar"}
     assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}

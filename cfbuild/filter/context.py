@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cfbuild.data import Fact, Measured, Target
-from cfbuild.filter.kinds import HUMAN, INSTANCE_OF, kinds_of
+from cfbuild.filter.kinds import HUMAN, INSTANCE_OF, PLACES, kinds_of
 from cfbuild.graph import FactGraph
 
 PERSONAL = frozenset({"P19", "P20", "P27", "P39", "P101", "P103", "P106", "P108", "P413", "P937", "P1303", "P1412"})
 """Relations whose templates speak of a person: born, died, citizen, office, field, language, job, team, instrument."""
+
+USUAL_SHARE = 0.9
+"""Share of a relation's facts that makes a kind of place the usual one; less is a relation that mixes kinds."""
+USUAL_FACTS = 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class RuleContext:
     seed: int = 0
     _items_by_label: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
     _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, repr=False, compare=False)
+    _usual: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
     _kinds: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def items_named(self, label: str) -> int:
@@ -57,6 +62,19 @@ class RuleContext:
                 found.setdefault(fact.object, []).append(fact)
             self._by_object[relation] = found
         return tuple(self._by_object[relation].get(value, ()))
+
+    def usual_place(self, relation: str) -> str | None:
+        """The kind of place that nearly all facts of `relation` have as their object, or None."""
+        if relation not in self._usual:
+            counts: Counter[str] = Counter()
+            told = 0
+            for item, number in self.graph.object_counts(relation).items():
+                places = self.kinds(item) & PLACES.keys()
+                told += number if places else 0
+                counts.update(dict.fromkeys(places, number))
+            kind, most = max(counts.items(), key=lambda one: (one[1], one[0]), default=("", 0))
+            self._usual[relation] = kind if told >= USUAL_FACTS and most >= USUAL_SHARE * told else None
+        return self._usual[relation]
 
     def kinds(self, item: str) -> frozenset[str]:
         """What `item` is an instance of, coarsely; empty where the facts do not tell."""

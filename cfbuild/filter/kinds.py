@@ -48,7 +48,8 @@ OTHERS: Mapping[str, re.Pattern[str]] = {
         "religion": "religio(?:n|us group)|.*religious movement|faith|denomination|Relajación|belief system",
         "occupation": "profession|occupation|specialty|job|craft",
         "office": "position|office|title|function|religious occupation|rank|ecclesiastical occupation",
-        "genre": "genre|musical form|film genre|television genre|music style",
+        "music": "music(?:al)? (?:genre|form|style)",
+        "genre of stories": "^genre$|(?:television|radio|film|comedic|fantastique|theatrical|literary) genre",
         "discipline": "discipline|branch of .*|area of .*|science|academic major|field of .*|specialty",
         "company": (
             "business|enterprise|company|manufacturer|marque|brand|label|conglomerate|corporation|publisher|"

@@ -101,6 +101,7 @@ FACT_RULES: dict[str, FactRule] = {
     "ambiguous-subject": names.ambiguous_subject,
     "ambiguous-object": names.ambiguous_object,
     "subject-kind": truth.unsuited,
+    "object-kind": truth.object_kind,
     "same-name": names.same_name,
     "object-in-subject": names.object_in_subject,
     "popularity": truth.unpopular,

@@ -6,7 +6,7 @@ from random import Random
 
 from cfbuild.data import SYMMETRIC, Fact, Measured, Target
 from cfbuild.filter.context import RuleContext
-from cfbuild.filter.kinds import INSTANCE_OF
+from cfbuild.filter.kinds import INSTANCE_OF, PLACES
 from cfbuild.filter.names import shared_name
 
 
@@ -62,6 +62,14 @@ def unsuited(fact: Fact, context: RuleContext) -> Measured | None:
     if context.suits(fact.relation, fact.subject):
         return None
     return {"classes": ", ".join(context.graph.attributes(fact.subject, INSTANCE_OF))}
+
+
+def object_kind(fact: Fact, context: RuleContext) -> Measured | None:
+    """The object is a place of another kind than nearly all of the relation's: a city as country of citizenship."""
+    usual, kinds = context.usual_place(fact.relation), context.kinds(fact.object)
+    if usual is None or usual in kinds or kinds.isdisjoint(PLACES):
+        return None
+    return {"kind": _kind_names(kinds), "usual": usual}
 
 
 def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
