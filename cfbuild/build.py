@@ -15,6 +15,7 @@ from typing import TypeGuard, TypeVar
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.graph import FactGraph, find_name
+from cfbuild.wording import clashing_article, noise
 
 Refusal = Callable[[Fact, Target], "str | None"]
 """Asked of each o* as it is drawn: the name of the rule that refuses it, or None."""
@@ -80,7 +81,8 @@ def is_usable(label: str | None) -> TypeGuard[str]:
 class Builder:
     """Makes drafts and records of the facts of one graph.
 
-    `prefixes` are the distractor sentences put before paraphrases; without any, paraphrases are printed clean.
+    `prefixes` are the distractor sentences put before paraphrases; without any, paraphrases are printed clean. `suits`
+    says of a relation and an item whether prompts about the item make sense; neighbors are chosen among those only.
     """
 
     def __init__(
@@ -89,9 +91,11 @@ class Builder:
         templates: Iterable[Template],
         options: BuildOptions,
         prefixes: Sequence[str] = (),
+        suits: Callable[[str, str], bool] = lambda relation, item: True,
     ) -> None:
         self.graph = graph
         self.options = options
+        self._suits = suits
         self._prefixes = tuple(prefixes)
         self._templates: dict[tuple[str, str], list[Template]] = {}
         for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
@@ -103,6 +107,11 @@ class Builder:
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
         """The relation's templates of one kind, each text once, in the order of their texts."""
         return self._templates.get((relation, kind), [])
+
+    def _fitting(self, fact: Fact) -> Sequence[Template]:
+        """The rewrite templates that do not end in the article that o_c cannot follow."""
+        label = self.graph.label(fact.object) or ""
+        return [one for one in self.templates(fact.relation) if clashing_article(one.text, label) is None]
 
     def pool(self, relation: str) -> tuple[Target, ...]:
         """Every object of `relation` with a usable label, each label once (the most frequent object's), by count.
@@ -194,7 +203,7 @@ class Builder:
         return self._names[item]
 
     def _rewrite_and_paraphrases(self, fact: Fact) -> list[Template]:
-        templates, needed = self.templates(fact.relation), 1 + self.options.paraphrases
+        templates, needed = self._fitting(fact), 1 + self.options.paraphrases
         if len(templates) < needed:
             raise TemplateError(
                 f"{fact.relation} has {len(templates)} rewrite templates; expected at least {needed}: "
@@ -213,13 +222,13 @@ class Builder:
         return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
-        """Every generation template equally often, in seeded order; CounterFact repeats its three in the same way.
+        """Generation templates in seeded order, each once: where there are too few, there are fewer prompts.
 
         A relation without generation templates (ParaRel has none) falls back to its rewrite templates.
         """
         templates = self.templates(fact.relation, "generation") or self.templates(fact.relation)
         order = self._random(fact, "generation").sample(templates, len(templates))
-        return tuple(order[i % len(order)].fill(subject.label) for i in range(self.options.generation))
+        return tuple(one.fill(subject.label) for one in order[: self.options.generation])
 
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: Refusal
@@ -280,17 +289,17 @@ class Builder:
         return list(chosen.values())
 
     def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
-        """Entities with (entity, relation, value), best first: a single value and a name that does not give it away,
-        a single value, several values."""
+        """Entities with (entity, relation, value) whose name does not give the value away; those with several values
+        last."""
         key = (relation, value)
         if key not in self._tiers:
-            names, tiers = self.graph.names(value), ([], [], [])  # type: ignore[var-annotated]
+            names, tiers = self.graph.names(value), ([], [])  # type: ignore[var-annotated]
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
-                if is_usable(label):
-                    single = len(self.graph.values(item, relation)) == 1
-                    tier = 2 if not single else 1 if find_name(label, names) else 0
-                    tiers[tier].append(Target(item, label))
+                if is_usable(label) and noise(label) is None and self._suits(relation, item):
+                    several = len(self.graph.values(item, relation)) > 1
+                    if find_name(label, names) is None:
+                        tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]
 
@@ -298,7 +307,7 @@ class Builder:
         self, fact: Fact, part: str, entities: Sequence[Target], wanted: int
     ) -> tuple[EntityPrompt, ...]:
         """One prompt an entity, then further rounds under other templates up to the cap, until there are `wanted`."""
-        random, templates = self._random(fact, f"{part}-templates"), self.templates(fact.relation)
+        random, templates = self._random(fact, f"{part}-templates"), self._fitting(fact)
         rounds = min(self.options.prompts_per_entity, len(templates))
         orders = [random.sample(templates, rounds) for _ in entities]
         prompts: dict[str, EntityPrompt] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from cfbuild import codec
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.graph import FactGraph
-from cfbuild.templates import pararel
+from cfbuild.templates import builtin, pararel
 
 TRIPLE = re.compile(r'<[^>]*/(Q\d+)> <([^>]*)> (?:<[^>]*/(Q\d+)>|"((?:[^"\\]|\\.)*)"@([\w-]+)) \.\n')
 
@@ -62,9 +62,10 @@ def write_world(root: Path, people: int = 120) -> Path:
     return write_build(root, facts, entities, [*templates("P551"), *templates("P937")])
 
 
-def write_excerpt(root: Path, triples: Path, patterns: Path) -> Path:
-    """The excerpt's facts, labels and aliases, and ParaRel's templates, as fetch would write them."""
+def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Path:
+    """The excerpt's facts, names and classes, and ParaRel's templates or else ours, as fetch would write them."""
     facts: list[Fact] = []
+    classes: dict[str, dict[str, list[str]]] = {}
     labels: dict[str, dict[str, str]] = {}
     aliases: dict[str, dict[str, list[str]]] = {}
     with gzip.open(triples, "rt", encoding="utf-8") as stream:
@@ -74,7 +75,9 @@ def write_excerpt(root: Path, triples: Path, patterns: Path) -> Path:
             subject, predicate, value, text, language = match.groups()
             if value is not None:
                 relation = predicate.rsplit("/", 1)[1]
-                if relation not in ("P31", "P21"):
+                if relation in ("P31", "P21"):
+                    classes.setdefault(subject, {}).setdefault(relation, []).append(value)
+                else:
                     facts.append(Fact(relation, subject, value, source="excerpt"))
             elif predicate.endswith("#label"):
                 labels.setdefault(subject, {})[language] = json.loads(f'"{text}"')
@@ -82,9 +85,18 @@ def write_excerpt(root: Path, triples: Path, patterns: Path) -> Path:
                 aliases.setdefault(subject, {}).setdefault(language, []).append(json.loads(f'"{text}"'))
     ids = {*labels, *aliases, *(fact.subject for fact in facts), *(fact.object for fact in facts)}
     entities = [
-        Entity(one, labels.get(one, {}), {code: tuple(names) for code, names in aliases.get(one, {}).items()})
+        Entity(
+            one,
+            labels.get(one, {}),
+            {code: tuple(names) for code, names in aliases.get(one, {}).items()},
+            {relation: tuple(sorted(ids)) for relation, ids in classes.get(one, {}).items()},
+        )
         for one in sorted(ids)
     ]
+    if patterns is None:
+        return write_build(
+            root, facts, entities, (one for relation in builtin.relations() for one in builtin.templates(relation))
+        )
     prompts = []
     for file in sorted(patterns.glob("*.jsonl")):
         kept, _ = pararel.templates(file.stem, (row["pattern"] for _, row in codec.read_rows(file)))

@@ -6,16 +6,18 @@ from dataclasses import replace
 import pytest
 from small_world import item
 
-from cfbuild.data import Entity, Fact, Target
+from cfbuild.data import Entity, Fact, Target, Template
 from cfbuild.filter.rules import (
     DRAFT_RULES,
     FACT_RULES,
     TARGET_RULES,
+    TEMPLATE_RULES,
     Outcome,
     RuleContext,
     judge_draft,
     judge_fact,
     judge_target,
+    judge_template,
 )
 from cfbuild.graph import FactGraph
 
@@ -24,47 +26,202 @@ CLEAN = (item(1, "Oslo", "Kristiania"), item(2, "Lima"), item(100, "Ann Lee"), i
 PAIRS = ((100, 1), (101, 2))
 
 
-def context(entities: Iterable[Entity] = CLEAN, pairs: Iterable[tuple[int, int]] = PAIRS) -> RuleContext:
-    by_id = {entity.id: entity for entity in (*CLEAN, *entities)}
-    facts = (Fact("P551", f"Q{s}", f"Q{o}") for s, o in pairs)
-    return RuleContext(FactGraph(facts, by_id.values()), {"P551": 3})
+TEXTS = ("{} lives in", "The home of {} is in", "{}, who resides in")
 
+
+def context(
+    entities: Iterable[Entity] = CLEAN,
+    pairs: Iterable[tuple[int, int]] = PAIRS,
+    facts: Iterable[Fact] = (),
+    **options: object,
+) -> RuleContext:
+    """The clean world with some entities, pairs or whole facts put in the place of its own."""
+    by_id = {entity.id: entity for entity in (*CLEAN, *entities)}
+    plain = (Fact("P551", f"Q{s}", f"Q{o}") for s, o in pairs)
+    return replace(RuleContext(FactGraph((*plain, *facts), by_id.values()), {"P551": TEXTS}), **options)  # type: ignore[arg-type]
+
+
+def stated(rank: str, value: int = 1, subject: int = 100, **dates: str) -> Fact:
+    return Fact("P551", f"Q{subject}", f"Q{value}", rank=rank, **dates)
+
+
+def linked(sitelinks: int | None) -> Entity:
+    return Entity("Q100", {"en": "Ann Lee"}, sitelinks=sitelinks)
+
+
+def classed(number: int, label: str, *classes: int) -> Entity:
+    return Entity(f"Q{number}", {"en": label}, attributes={"P31": tuple(f"Q{one}" for one in classes)})
+
+
+CLASSES = (item(50, "city of Norway"), item(51, "big city"), item(52, "sovereign state"), item(53, "brook trout"))
+
+
+def with_kinds(true: Entity, new: Entity) -> RuleContext:
+    return context([*CLASSES, true, new])
+
+
+def inside(*facts: tuple[str, int, int]) -> RuleContext:
+    return context(facts=[Fact(relation, f"Q{s}", f"Q{o}") for relation, s, o in facts])
+
+
+BORDER = Fact("P47", "Q100", "Q1")
+PREFERRED = [stated("preferred", 2)]
+PROFESSION = {"P551": ("{} is a", "{} works as", "{} earns money as")}
+JOBS = (item(1, "poet"), item(2, "actor"))
 
 FACT_CASES = [
     ("missing-label", context(), context([item(100, None)])),
     ("missing-label", context(), context([item(1, "  ")])),
     ("qid-label", context([item(1, "Q1 Tower")]), context([item(1, "Q1")])),
-    ("too-few-templates", context(), replace(context(), rewrite_templates={"P551": 2})),
-    ("too-few-templates", context(), replace(context(), rewrite_templates={})),
+    ("label-noise", context([item(100, "Girl (Why You Wanna)")]), context([item(100, "Girl (film)")])),
+    ("label-noise", context([item(1, "iron(II) oxide")]), context([item(1, "Oslo (Norway)")])),
+    ("label-noise", context([item(1, "AT&T")]), context([item(1, "<i>Oslo</i>")])),
+    ("label-noise", context([item(1, "Ōsaka – Kōbe")]), context([item(1, "Os\u00adlo")])),
+    ("label-noise", context([item(1, "Os lo")]), context([item(1, "Os\tlo")])),
+    ("deprecated-fact", context(pairs=[], facts=[stated("normal")]), context(pairs=[], facts=[stated("deprecated")])),
+    (
+        "ended-fact",
+        context(facts=[stated("normal", start="1990")]),
+        context(pairs=[], facts=[stated("normal", end="1991")]),
+    ),
+    (
+        "outranked-fact",
+        context(pairs=[], facts=[stated("preferred"), stated("normal", 2)]),
+        context(pairs=[], facts=[stated("normal"), *PREFERRED]),
+    ),
+    ("too-few-templates", context(), context(rewrite_templates={"P551": TEXTS[:2]})),
+    ("too-few-templates", context(), context(rewrite_templates={})),
+    (
+        "too-few-templates",
+        context([*JOBS, item(1, "poet")], rewrite_templates=PROFESSION),
+        context([item(1, "actor"), item(2, "poet")], rewrite_templates=PROFESSION),
+    ),
     ("several-objects", context(), context(pairs=[(100, 1), (100, 2)])),
+    (
+        "several-objects",
+        context(pairs=[], facts=[stated("normal"), stated("normal", 2, end="1999"), stated("deprecated", 3)]),
+        context(pairs=[], facts=[stated("normal"), stated("normal", 2, start="1999")]),
+    ),
     ("ambiguous-subject", context(), context([item(101, "ann lee")])),
+    ("ambiguous-object", context([item(3, "Oslo")]), context([item(2, "oslo")])),
     ("same-name", context([item(100, "Ann Oslo")]), context([item(100, "Ann", "kristiania")])),
     ("object-in-subject", context([item(100, "Osloer")]), context([item(100, "Oslo Bank")])),
     ("object-in-subject", context([item(100, "New Kristianiagate")]), context([item(100, "Kristiania Bank")])),
     ("object-in-subject", context([item(1, "Annville")]), context([item(1, "Ann Lee City")])),
+    ("popularity", context([linked(3)], min_sitelinks=3), context([linked(2)], min_sitelinks=3)),
+    ("popularity", context([linked(3)], max_sitelinks=3), context([linked(4)], max_sitelinks=3)),
+    ("popularity", context([linked(None)]), context([linked(None)], min_sitelinks=0)),
 ]
 
 TARGET_CASES = [
+    ("target-true", context(), context(pairs=[(100, 1), (100, 2)])),
+    ("target-true", context(), context(pairs=[(100, 1)], facts=[stated("normal", 2, end="1901")])),
+    ("target-true", context(pairs=[(100, 1)], facts=[stated("deprecated", 2)]), context([item(2, "Lima", "oslo")])),
     ("target-same-name", context(), context([item(100, "Ann", "LIMA")])),
     ("target-in-subject", context([item(100, "Limassol")]), context([item(100, "Lima Bean")])),
     ("target-in-subject", context([item(2, "Leeds")]), context([item(2, "Fort Ann Lee")])),
+    ("target-contains", inside(("P131", 1, 3)), inside(("P131", 1, 3), ("P17", 3, 2))),
+    ("target-contains", inside(("P47", 1, 2)), inside(("P361", 2, 1))),
+    ("target-contains", inside(("P131", 2, 100)), inside(("P30", 100, 2))),
+    ("target-contains", inside(("P279", 1, 1)), inside(("P279", 1, 3), ("P279", 3, 1), ("P279", 3, 2))),
+    (
+        "target-kind",
+        with_kinds(classed(1, "Oslo", 50), classed(2, "Lima", 51)),
+        with_kinds(classed(1, "Oslo", 50), classed(2, "Peru", 52)),
+    ),
+    (
+        "target-kind",
+        with_kinds(classed(1, "Oslo", 50), classed(2, "Lima")),
+        with_kinds(classed(1, "Oslo", 50), classed(2, "Fin", 53)),
+    ),
+    (
+        "target-kind",
+        with_kinds(classed(1, "Gill", 53), classed(2, "Fin", 53)),
+        with_kinds(classed(1, "Fin", 53), classed(2, "Peru", 52)),
+    ),
+    (
+        "target-in-true",
+        context([item(1, "poet"), item(2, "poem")]),
+        context([item(1, "bishop"), item(2, "archbishop")]),
+    ),
+    (
+        "target-in-true",
+        context([item(1, "Niger"), item(2, "Nigeria")]),
+        context([item(1, "bass guitar"), item(2, "guitar")]),
+    ),
+    (
+        "target-article",
+        context([item(1, "poet"), item(2, "writer")], rewrite_templates=PROFESSION),
+        context([item(1, "poet"), item(2, "actor")], rewrite_templates=PROFESSION),
+    ),
 ]
+
+
+def stored(context: RuleContext) -> Fact:
+    """FACT with the rank and dates that the context's facts give it."""
+    return next(one for one in context.graph.facts_of("P551") if (one.subject, one.object) == ("Q100", "Q1"))
 
 
 @pytest.mark.parametrize(("rule", "keep", "drop"), FACT_CASES)
 def test_fact_rule_keeps_and_drops(rule: str, keep: RuleContext, drop: RuleContext) -> None:
-    assert FACT_RULES[rule](FACT, keep) is None
-    assert FACT_RULES[rule](FACT, drop)
-    decision = judge_fact(FACT, drop)
+    kept, dropped = stored(keep), stored(drop)
+    assert FACT_RULES[rule](kept, keep) is None
+    assert FACT_RULES[rule](dropped, drop)
+    decision = judge_fact(dropped, drop)
     assert (decision.kept, decision.rule) == (False, rule) and decision.measured
 
 
 @pytest.mark.parametrize(("rule", "keep", "drop"), TARGET_CASES)
 def test_target_rule_keeps_and_drops(rule: str, keep: RuleContext, drop: RuleContext) -> None:
-    target = Target("Q2", "Lima")
-    assert TARGET_RULES[rule](FACT, target, keep) is None
+    target = Target("Q2", drop.graph.label("Q2") or "")
+    assert TARGET_RULES[rule](FACT, Target("Q2", keep.graph.label("Q2") or ""), keep) is None
     decision = judge_target(FACT, target, drop)
     assert (decision.kept, decision.rule) == (False, rule) and decision.measured
+
+
+def test_a_noisy_target_is_refused() -> None:
+    assert judge_target(FACT, Target("Q2", "Lima"), context()).kept
+    assert judge_target(FACT, Target("Q2", "Lima (city)"), context([item(2, "Lima (city)")])).rule == "target-noise"
+
+
+def test_symmetric_relations_are_dropped_unless_asked_for() -> None:
+    both = context(facts=[BORDER], rewrite_templates={"P47": TEXTS})
+    assert judge_fact(BORDER, both).rule == "symmetric-relation"
+    assert judge_fact(BORDER, replace(both, allow_symmetric=True)).kept
+
+
+def test_a_city_is_no_country_where_nearly_all_objects_are_countries() -> None:
+    entities = [*CLASSES, classed(1, "Oslo", 50), classed(2, "Peru", 52), item(100, "Ann Lee")]
+    several = [(number, 2) for number in range(200, 230)]
+    assert judge_fact(FACT, context([*entities], [(100, 1), *several])).rule == "object-kind"
+    assert judge_fact(FACT, context([*entities], [(100, 1), *several[:9]])).kept
+    assert judge_fact(FACT, context([*entities, item(1, "Oslo")], [(100, 1), *several])).kept
+
+
+def test_prompts_that_speak_of_a_person_are_about_persons() -> None:
+    born = Fact("P19", "Q100", "Q1")
+    for classes, rule in (((), "kept"), ((5, 7), "kept"), ((7,), "subject-kind")):
+        world = context([classed(100, "Ann Lee", *classes)], [], [born], rewrite_templates={"P19": TEXTS})
+        assert judge_fact(born, world).rule == rule
+    assert judge_fact(FACT, context([classed(100, "Ann Lee", 7)])).kept, "P551 speaks of no person"
+
+
+@pytest.mark.parametrize(
+    ("keep", "drop"),
+    [
+        ("{} works as a", "{} is the a"),
+        ("{}'s home is in", "{} 's home is in"),
+        ("The home of {} is", "The home of {} is is"),
+        ("{} (born there) lives in", "{} (born there lives in"),
+        ("Home of {}:", "The home is {}"),
+        ("{}, a native of", "{} , a native of"),
+        ("{} lives in", "{} lives in."),
+    ],
+)
+def test_template_rules_keep_and_drop(keep: str, drop: str) -> None:
+    assert judge_template(Template("P551", "rewrite", keep, "test")).kept
+    assert judge_template(Template("P551", "rewrite", drop, "test")).rule == "template-grammar"
+    assert judge_template(Template("P551", "generation", drop, "test")).kept
 
 
 def test_draft_rules_keep_and_drop() -> None:
@@ -77,8 +234,11 @@ def test_draft_rules_keep_and_drop() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for rule, _, _ in FACT_CASES} == set(FACT_RULES)
-    assert {rule for rule, _, _ in TARGET_CASES} == set(TARGET_RULES)
+    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation", "subject-kind", "object-kind"} == set(
+        FACT_RULES
+    )
+    assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
+    assert set(TEMPLATE_RULES) == {"template-grammar"}
     assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}
 
 

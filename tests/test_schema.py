@@ -85,7 +85,7 @@ BROKEN: list[tuple[Callable[[Row], Any], tuple[str, str]]] = [
     (put("requested_rewrite", "prompt", "It lives in"), ("/requested_rewrite/prompt", "slot")),
     (put("requested_rewrite", "prompt", "{} and {} live in"), ("/requested_rewrite/prompt", "slot")),
     (put("paraphrase_prompts", 1, "Nobody lives in"), ("/paraphrase_prompts/1", "lacks-subject")),
-    (put("generation_prompts", 9, "Nobody lives in"), ("/generation_prompts/9", "lacks-subject")),
+    (put("generation_prompts", 3, "Nobody lives in"), ("/generation_prompts/3", "lacks-subject")),
     (double("paraphrase_prompts"), ("/paraphrase_prompts/1", "duplicate-prompt")),
     (double("attribute_prompts"), ("/attribute_prompts/1", "duplicate-prompt")),
     (

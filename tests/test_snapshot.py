@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from cfbuild.data import Target
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.filter.rules import RuleContext, judge_target
 from cfbuild.graph import FactGraph, find_name
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.snapshot import FACT_COLUMNS, Snapshot, aliases, labels, load, read_rows, rows
+from cfbuild.sources.snapshot import FACT_COLUMNS, Snapshot, aliases, classes, labels, load, read_rows, rows
 from cfbuild.sources.source import Wanted
 from cfbuild.templates import builtin
 
@@ -75,8 +77,16 @@ def test_aliases_belong_to_objects() -> None:
     assert "New York" in aliases()["Q60"]
 
 
+def test_classes_keep_kinds_apart(graph: FactGraph) -> None:
+    context = RuleContext(graph, {})
+    fact = next(fact for fact in graph.facts_of("P131") if fact.object == "Q22")
+    assert judge_target(fact, Target("Q99", "California"), context).kept
+    assert judge_target(fact, Target("Q11299", "Manhattan"), context).rule == "target-kind"
+    assert all(graph.label(kind) == label for kind, label in classes().values())
+
+
 def test_files_end_in_one_newline() -> None:
-    for name in ("snapshot.tsv", "aliases.tsv"):
+    for name in ("snapshot.tsv", "aliases.tsv", "classes.tsv"):
         text = resources.files("cfbuild.sources").joinpath("data", name).read_text(encoding="utf-8")
         assert text.endswith("\n") and not text.endswith("\n\n") and "\r" not in text
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfbuild import __version__
-from cfbuild.cli import look
+from cfbuild.cli import audit, look
 from cfbuild.cli.shared import (
     Build,
     Device,
@@ -157,6 +157,11 @@ def generate(
     allow_several: Annotated[
         bool, typer.Option("--allow-several", help="Keep facts whose subject has other objects too.")
     ] = False,
+    allow_symmetric: Annotated[
+        bool, typer.Option("--allow-symmetric", help="Keep relations that hold both ways, such as P47.")
+    ] = False,
+    min_sitelinks: Annotated[int | None, typer.Option(help="Fewest wikis that have a page about the subject.")] = None,
+    max_sitelinks: Annotated[int | None, typer.Option(help="Most wikis that have a page about the subject.")] = None,
     paraphrase_prefix: Annotated[
         str, typer.Option(help="What stands before a paraphrase: sentence (a distractor) or none.")
     ] = "sentence",
@@ -183,6 +188,9 @@ def generate(
         per_relation=per_relation,
         min_neighbors=min_neighbors,
         allow_several=allow_several,
+        allow_symmetric=allow_symmetric,
+        min_sitelinks=min_sitelinks,
+        max_sitelinks=max_sitelinks,
         paraphrase_prefix=paraphrase_prefix,
         restart=restart,
     )
@@ -256,6 +264,7 @@ def validate_and_score(
 
 
 app.add_typer(look.app)
+app.add_typer(audit.app)
 
 
 @app.command(epilog="Example: `cfbuild demo --records 60`")

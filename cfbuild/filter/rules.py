@@ -1,60 +1,25 @@
 """Rules that need no model: one small function each, in tables from the rule's name to the function.
 
 Fact rules judge a fact before anything is built; target rules judge one o* that was drawn for it; draft rules judge
-what building came to. The first rule that says no names the reject, so the order of a table is part of its meaning.
-A new rule is a function and a line in a table.
+what building came to; template rules judge a template before it is used. The first rule that says no names the reject,
+so the order of a table is part of its meaning. A new rule is a function and a line in a table. Rules about names are
+in `names.py`, rules about what is true in `truth.py`, and those for finished files in `audit.py`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from random import Random
+from collections.abc import Callable
 
-from cfbuild.data import ITEM_ID, Decision, Fact, Measured, Target
-from cfbuild.graph import FactGraph, find_name
+from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
+from cfbuild.filter import names, truth
+from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
+from cfbuild.wording import clashing_article, ungrammatical
+
+__all__ = ["DRAFT_RULES", "FACT_RULES", "KEPT", "TARGET_RULES", "TEMPLATE_RULES", "Outcome", "RuleContext"]
+
+TemplateRule = Callable[[Template], "Measured | None"]
 
 KEPT = Decision(True, "kept")
-
-
-@dataclass(frozen=True)
-class RuleContext:
-    """What rules may look at: the facts, how many rewrite templates each relation has, and the options.
-
-    `min_templates` is one for the rewrite and one for each paraphrase. `allow_several` lets a subject with several
-    true objects through with one of them, drawn with `seed`.
-    """
-
-    graph: FactGraph
-    rewrite_templates: Mapping[str, int]
-    min_templates: int = 3
-    min_neighbors: int = 0
-    allow_several: bool = False
-    seed: int = 0
-    _subjects_by_label: dict[str, Counter[str]] = field(default_factory=dict, repr=False, compare=False)
-
-    def subjects_named(self, relation: str, label: str) -> int:
-        """How many subjects of `relation` carry this label, letter case ignored."""
-        if relation not in self._subjects_by_label:
-            subjects = {fact.subject for fact in self.graph.facts_of(relation)}
-            labels = (self.graph.label(subject) for subject in subjects)
-            self._subjects_by_label[relation] = Counter(one.casefold() for one in labels if one)
-        return self._subjects_by_label[relation][label.casefold()]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What building a fact came to: how many o* are left, how many each target rule refused, how many neighbors."""
-
-    draws: int
-    neighbors: int
-    refused: Mapping[str, int] = field(default_factory=dict)
-
-
-FactRule = Callable[[Fact, RuleContext], "Measured | None"]
-TargetRule = Callable[[Fact, Target, RuleContext], "Measured | None"]
-DraftRule = Callable[[Fact, Outcome, RuleContext], "Measured | None"]
 
 
 def judge_fact(fact: Fact, context: RuleContext) -> Decision:
@@ -84,66 +49,21 @@ def judge_draft(fact: Fact, outcome: Outcome, context: RuleContext) -> Decision:
     return KEPT
 
 
-def _missing_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject or the object has no name in the build's language."""
-    for part, item in (("subject", fact.subject), ("object", fact.object)):
-        label = context.graph.label(item)
-        if label is None or not label.strip():
-            return {"part": part, "item": item, "language": context.graph.language}
-    return None
-
-
-def _qid_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """A label that is an item id: nobody gave the item a name."""
-    for part, item in (("subject", fact.subject), ("object", fact.object)):
-        label = context.graph.label(item) or ""
-        if ITEM_ID.match(label):
-            return {"part": part, "item": item, "label": label}
-    return None
+def judge_template(template: Template) -> Decision:
+    """Kept, or the first template rule that drops the template and what it measured."""
+    for name, rule in TEMPLATE_RULES.items():
+        measured = rule(template)
+        if measured is not None:
+            return Decision(False, name, measured)
+    return KEPT
 
 
 def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
-    """The relation cannot give a rewrite and its paraphrases different wordings."""
-    count = context.rewrite_templates.get(fact.relation, 0)
+    """The relation cannot give a rewrite and its paraphrases different wordings that fit the object's article."""
+    label = context.graph.label(fact.object) or ""
+    texts = context.rewrite_templates.get(fact.relation, ())
+    count = sum(clashing_article(text, label) is None for text in texts)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None
-
-
-def _several_objects(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject has several true objects: any prompt has several right answers, of which o_c is but one."""
-    values = context.graph.values(fact.subject, fact.relation)
-    if len(values) == 1:
-        return None
-    if not context.allow_several:
-        return {"objects": len(values)}
-    chosen = Random(f"{context.seed}:{fact.relation}:{fact.subject}:value").choice(values)
-    return None if chosen == fact.object else {"objects": len(values), "chosen": chosen}
-
-
-def _ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
-    """Several subjects of the relation carry the subject's label: their prompts would be the same text."""
-    label = context.graph.label(fact.subject) or ""
-    count = context.subjects_named(fact.relation, label)
-    return {"label": label, "subjects": count} if count > 1 else None
-
-
-def _same_name(fact: Fact, context: RuleContext) -> Measured | None:
-    """Subject and object share a name."""
-    return _shared_name(fact.subject, fact.object, context.graph)
-
-
-def _object_in_subject(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject's label holds a name of the object ("Honda Civic", made by Honda), or the reverse."""
-    return _one_in_other(fact.subject, fact.object, context.graph)
-
-
-def _target_same_name(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Subject and o* share a name."""
-    return _shared_name(fact.subject, target.id, context.graph)
-
-
-def _target_in_subject(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """The subject's label holds a name of o*, or the reverse: the prompt itself would suggest o*."""
-    return _one_in_other(fact.subject, target.id, context.graph)
 
 
 def _no_counterfactual(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
@@ -160,37 +80,49 @@ def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Me
     return {"neighbors": outcome.neighbors, "needed": context.min_neighbors}
 
 
-def _shared_name(one: str, other: str, graph: FactGraph) -> Measured | None:
-    names = {name.casefold() for name in graph.names(other)}
-    shared = next((name for name in graph.names(one) if name.casefold() in names), None)
-    return None if shared is None else {"name": shared, "item": other}
-
-
-def _one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:
-    for part, holder, held in (("subject", subject, item), ("object", item, subject)):
-        label = graph.label(holder) or ""
-        name = find_name(label, graph.names(held))
-        if name is not None:
-            return {"in": part, "label": label, "name": name}
-    return None
+def _ungrammatical(template: Template) -> Measured | None:
+    """A template with a space before a comma, two articles in a row, or nothing between subject and object."""
+    if template.kind != "rewrite":
+        return None
+    found = ungrammatical(template.text, SLOT)
+    return None if found is None else {"template": template.text, "broken": found}
 
 
 FACT_RULES: dict[str, FactRule] = {
-    "missing-label": _missing_label,
-    "qid-label": _qid_label,
+    "missing-label": names.missing_label,
+    "qid-label": names.qid_label,
+    "label-noise": names.label_noise,
+    "deprecated-fact": truth.deprecated,
+    "ended-fact": truth.ended,
+    "outranked-fact": truth.outranked,
+    "symmetric-relation": truth.symmetric,
     "too-few-templates": _too_few_templates,
-    "several-objects": _several_objects,
-    "ambiguous-subject": _ambiguous_subject,
-    "same-name": _same_name,
-    "object-in-subject": _object_in_subject,
+    "several-objects": truth.several_objects,
+    "ambiguous-subject": names.ambiguous_subject,
+    "ambiguous-object": names.ambiguous_object,
+    "subject-kind": truth.unsuited,
+    "object-kind": truth.object_kind,
+    "same-name": names.same_name,
+    "object-in-subject": names.object_in_subject,
+    "popularity": truth.unpopular,
 }
 
 TARGET_RULES: dict[str, TargetRule] = {
-    "target-same-name": _target_same_name,
-    "target-in-subject": _target_in_subject,
+    "target-true": truth.target_true,
+    "target-same-name": names.target_same_name,
+    "target-in-subject": names.target_in_subject,
+    "target-in-true": names.target_in_true,
+    "target-noise": names.target_noise,
+    "target-contains": truth.target_contains,
+    "target-kind": truth.target_kind,
+    "target-article": names.target_article,
 }
 
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,
     "too-few-neighbors": _too_few_neighbors,
+}
+
+TEMPLATE_RULES: dict[str, TemplateRule] = {
+    "template-grammar": _ungrammatical,
 }

@@ -16,7 +16,7 @@ from cfbuild import __version__, codec
 from cfbuild.build import Builder, BuildOptions, Draft, cases
 from cfbuild.data import Candidate, Decision, Fact, Progress, Rejection, Target, Verdict, silent
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target
+from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.graph import FactGraph
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.rowlog import Entry, RowLog
@@ -63,11 +63,20 @@ class GenerateOptions:
     per_relation: int | None = None
     min_neighbors: int = 0
     allow_several: bool = False
+    allow_symmetric: bool = False
+    min_sitelinks: int | None = None
+    max_sitelinks: int | None = None
     paraphrase_prefix: str = "sentence"
     restart: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("per_relation", 1), ("min_neighbors", 0)):
+        for name, least in (
+            ("limit", 1),
+            ("per_relation", 1),
+            ("min_neighbors", 0),
+            ("min_sitelinks", 0),
+            ("max_sitelinks", 0),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; expected at least {least}")
@@ -147,15 +156,17 @@ class _Bench:
             options.language,
         )
         self.relations = _relations(self.graph, options.relations)
-        self.builder = Builder(
-            self.graph, codec.read_values(templates, codec.decode_template), options.build, _prefixes(options)
-        )
+        sound = (one for one in codec.read_values(templates, codec.decode_template) if judge_template(one).kept)
+        self.builder = Builder(self.graph, sound, options.build, _prefixes(options), self._suits)
         self.context = RuleContext(
             self.graph,
-            {relation: len(self.builder.templates(relation)) for relation in self.relations},
+            {relation: tuple(one.text for one in self.builder.templates(relation)) for relation in self.relations},
             min_templates=1 + options.build.paraphrases,
             min_neighbors=options.min_neighbors,
             allow_several=options.allow_several,
+            allow_symmetric=options.allow_symmetric,
+            min_sitelinks=options.min_sitelinks,
+            max_sitelinks=options.max_sitelinks,
             seed=options.build.seed,
         )
         self.turns = _turns(self.graph, self.relations, options)
@@ -185,6 +196,9 @@ class _Bench:
         """The row of a reject."""
         names = self.graph.label(fact.subject), self.graph.label(fact.object)
         return codec.encode_rejection(Rejection(case_id, fact, *names, decision))
+
+    def _suits(self, relation: str, item: str) -> bool:
+        return self.context.suits(relation, item)
 
     def _refusal(self, fact: Fact, target: Target) -> str | None:
         decision = judge_target(fact, target, self.context)

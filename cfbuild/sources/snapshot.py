@@ -1,8 +1,9 @@
 """The bundled snapshot: well-known facts in English that need no network, for the demo and for tests.
 
-Two tables of tab-separated text, made to be read in a diff. `snapshot.tsv` holds one fact a line (relation, subject's
+Three tables of tab-separated text, made to be read in a diff. `snapshot.tsv` holds one fact a line (relation, subject's
 id and label, object's id and label), by relation, object and subject number, so that the subjects of one object stand
 together. `aliases.tsv` holds other names of objects, which rules look for in subjects ("NYC" in a station's name).
+`classes.tsv` says what the objects are of relations that mix kinds: a borough is no false object for a country.
 
 The facts were chosen by hand: single-valued, current, the object's name not part of the subject's, and enough subjects
 for each object that a full neighborhood can be drawn. Ids, labels and facts are Wikidata's (CC0).
@@ -25,6 +26,9 @@ ORIGIN = "snapshot"
 FACTS = "snapshot.tsv"
 ALIASES = "aliases.tsv"
 FACT_COLUMNS = ("relation", "subject_id", "subject", "object_id", "object")
+CLASSES = "classes.tsv"
+CLASS_COLUMNS = ("id", "label", "class_id", "class")
+INSTANCE_OF = "P31"
 ALIAS_COLUMNS = ("id", "label", "alias")
 
 
@@ -71,13 +75,14 @@ class Snapshot:
 
         An id that the snapshot does not name gets an Entity without labels, as an item without a label does.
         """
-        names = labels()
-        others = aliases()
+        names = {**labels(), **dict(classes().values())}
+        others, kinds = aliases(), classes()
         for item in sorted(names, key=_number) if ids is None else ids:
             yield Entity(
                 item,
                 labels={LANGUAGE: names[item]} if item in names else {},
                 aliases={LANGUAGE: others[item]} if item in others else {},
+                attributes={INSTANCE_OF: (kinds[item][0],)} if item in kinds else {},
             )
 
 
@@ -106,6 +111,17 @@ def aliases() -> dict[str, tuple[str, ...]]:
         if labels().get(item_id(item)) != label:
             raise DataError(f"{ALIASES}:{number}: no fact names {item} ({label!r})")
         found[item] = (*found.get(item, ()), alias)
+    return found
+
+
+@cache
+def classes() -> dict[str, tuple[str, str]]:
+    """Id and label of what some objects are an instance of. Raises DataError for an item that no fact names so."""
+    found: dict[str, tuple[str, str]] = {}
+    for number, (item, label, kind, kind_label) in _cells(_lines(CLASSES), CLASSES, CLASS_COLUMNS):
+        if labels().get(item_id(item)) != label:
+            raise DataError(f"{CLASSES}:{number}: no fact names {item} ({label!r})")
+        found[item] = (item_id(kind), kind_label)
     return found
 
 

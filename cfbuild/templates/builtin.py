@@ -20,9 +20,6 @@ ORIGIN = "cfbuild"
 SUFFIX = ".txt"
 SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"[rewrite]": "rewrite", "[generation]": "generation"})
 
-SYMMETRIC = frozenset({"P47", "P190", "P530"})
-"""Relations that hold in both directions: an edit of (s, r, o) contradicts (o, r, s), which no prompt tests."""
-
 UNSUITED: Mapping[str, str] = MappingProxyType(
     {
         "P21": "sex or gender is an attribute that rules read, not a fact to edit",

@@ -1,0 +1,112 @@
+"""What can be said of English wording without a model: articles, noise in names, whole sentences.
+
+Every question is answered carefully: where the letters alone do not tell, the answer is that nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+ARTICLE = re.compile(r"\b(an?)\Z", re.IGNORECASE)
+WORD = re.compile(r"[^\W_]+")
+SENTENCE_END = re.compile(r"[.!?][\"'”’)]?(?=\s)")
+
+SILENT_H = ("hour", "honest", "honor", "honour", "heir")
+SOUNDED_LIKE_YOU = re.compile(r"(uni(?!n|m)|us(?:e|u|a)|ut[aeio]|eu|ewe|ub?iq|ura|uro|uk|one\b|once\b)", re.IGNORECASE)
+UNSURE = ("historic", "histori", "herb", "hotel", "u", "y")
+"""Beginnings before which usage differs or the sound cannot be told."""
+SPELLED_WITH_VOWEL = frozenset("AEFHILMNORSX")
+"""Letters whose names begin with a vowel: an FBI agent, a BBC programme."""
+
+MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
+DISAMBIGUATION = re.compile(r"\S \((?:[a-z0-9][^()]*|[^()\s]+)\)\Z")
+"""A bracket at the end that is one word or begins with a small letter: titles as "Girl (Why You Wanna)" are left."""
+ALLOWED_CONTROLS = frozenset("\u200c\u200d")
+"""Joiners that Persian and Indian scripts need."""
+
+BROKEN_SPACE = re.compile(r"\s\s|\s[,.;:!?](?=\s|\Z)|\s['’]s\b|\(\s|\s\)")
+REPEATED = re.compile(r"\b(a|an|the|of|in|is|was|by|to|and)\s+\1\b", re.IGNORECASE)
+TWO_ARTICLES = re.compile(r"\b(?:a|an|the) (?:a|an|the)\b", re.IGNORECASE)
+
+
+def article(name: str) -> str | None:
+    """The indefinite article that `name` needs, or None where its letters do not tell."""
+    match = WORD.search(name)
+    if match is None:
+        return None
+    word = match[0]
+    if len(word) > 1 and word.isupper():
+        # Acronyms are read as words (a NASA probe) or letter by letter (an NBA team): only agreement of both tells.
+        spelled, spoken = word[0] in SPELLED_WITH_VOWEL, word[0] in "AEIO"
+        return None if spelled != spoken else ("an" if spoken else "a")
+    folded = word.casefold()
+    if folded.startswith(SILENT_H):
+        return "an"
+    if SOUNDED_LIKE_YOU.match(folded):
+        return "a"
+    first = unicodedata.normalize("NFD", folded)[0]
+    if folded.startswith(UNSURE) or not first.isascii() or not first.isalpha():
+        return None
+    return "an" if first in "aeio" else "a"
+
+
+def clashing_article(prompt: str, name: str) -> str | None:
+    """The article that `prompt` ends in, if `name` needs the other one; otherwise None."""
+    match = ARTICLE.search(prompt)
+    needed = article(name) if match else None
+    return match[1] if match and needed is not None and match[1].lower() != needed else None
+
+
+def noise(label: str) -> str | None:
+    """What does not belong into a name: a control character, markup, or a disambiguation suffix; None if nothing."""
+    if label.isascii() and label.isalpha():
+        return None
+    for character in "" if label.isascii() and label.isprintable() else label:
+        category = unicodedata.category(character)
+        if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in ALLOWED_CONTROLS:
+            return f"U+{ord(character):04X}"
+    match = MARKUP.search(label) or DISAMBIGUATION.search(label)
+    if match:
+        return match[0].strip()
+    return "white space at an end, or twice" if label != " ".join(label.split()) else None
+
+
+def ungrammatical(prompt: str, slot: str) -> str | None:
+    """What is broken in a prompt that an object's name follows, `slot` being what stands for the subject; or None."""
+    broken = BROKEN_SPACE.search(prompt) or TWO_ARTICLES.search(prompt.replace(slot, "Ann"))
+    broken = broken or REPEATED.search(prompt.replace(slot, "Ann")) or re.search(r"\[[XY]\]", prompt)
+    if broken:
+        return broken[0]
+    if prompt.endswith(slot):
+        return "nothing between the subject and the object"
+    for opening, closing in ("()", "[]", "“”"):
+        if prompt.replace(slot, "").count(opening) != prompt.replace(slot, "").count(closing):
+            return f"{opening} or {closing} alone"
+    return prompt[-1] if prompt[-1:] in "-.;!/" else None
+
+
+def split_prefix(prompt: str, subject: str) -> tuple[str, str]:
+    """The sentences in front of a prompt and the prompt itself, which names `subject`; no prefix if it does not."""
+    place = prompt.rfind(subject)
+    if place < 0 or not subject:
+        return "", prompt
+    ends = [match.end() for match in SENTENCE_END.finditer(prompt, 0, place)]
+    if not ends:
+        return "", prompt
+    return prompt[: ends[-1]].strip(), prompt[ends[-1] :].strip()
+
+
+def fragment(prefix: str) -> str | None:
+    """Why a prefix is no whole sentence, or None: it may still be none, but nothing in its form says so."""
+    words = WORD.findall(prefix)
+    first = next((character for character in prefix if character.isalnum()), "")
+    if first.islower():
+        return "begins with a small letter"
+    if not re.search(r"[.!?][\"'”’)]?\Z", prefix):
+        return "does not end as a sentence"
+    if len(words) < 2:
+        return "is a single word"
+    if not any(word[0].islower() for word in words if word[0].isalpha()):
+        return "holds names or a title only"
+    return None

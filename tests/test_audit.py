@@ -1,0 +1,188 @@
+"""The audit: every planted fault is found, nothing is found in clean records, and a fixed file is clean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import AGAINST_FACTS, FAULTS, _second_edit, clean_rows, clean_world, plain, planted
+from small_world import write_build, write_excerpt
+from typer.testing import CliRunner
+
+from cfbuild import codec
+from cfbuild.cli import app
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.schema import violations
+
+CLEAN = 1000
+Row = dict[str, Any]
+Plant = Callable[[Row], None]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    graph, prompts = clean_world()
+    return BuildFolder(write_build(tmp_path_factory.mktemp("world"), graph.facts, graph.entities.values(), prompts))
+
+
+@pytest.fixture(scope="module")
+def clean() -> list[Row]:
+    rows = clean_rows(*clean_world(), CLEAN)
+    assert len(rows) == CLEAN
+    return rows
+
+
+def audited(path: Path, rows: list[Row], build: BuildFolder | None = None, **options: Any) -> AuditSummary:
+    codec.write_jsonl(path / "rows.jsonl", rows)
+    return audit(AuditOptions(path / "rows.jsonl", build, **options))
+
+
+@pytest.mark.parametrize("form", ["ours", "plain"])
+@pytest.mark.parametrize("known", [False, True])
+def test_no_false_alarm_over_clean_records(
+    tmp_path: Path, clean: list[Row], folder: BuildFolder, form: str, known: bool
+) -> None:
+    rows = clean if form == "ours" else [plain(row) for row in clean]
+    summary = audited(tmp_path, rows, folder if known else None)
+    assert (summary.rows, summary.faulty, summary.rules) == (CLEAN, 0, {})
+    assert summary.known == (CLEAN if known else None)
+
+
+@pytest.mark.parametrize(("rule", "plant"), FAULTS, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(FAULTS)])
+@pytest.mark.parametrize("form", ["ours", "plain"])
+def test_every_fault_that_the_row_tells_is_found(
+    tmp_path: Path, clean: list[Row], form: str, rule: str, plant: Plant
+) -> None:
+    rows = [planted(row if form == "ours" else plain(row), plant) for row in clean[:100]]
+    summary = audited(tmp_path, rows)
+    assert summary.rules[rule].rows == len(rows)
+
+
+@pytest.mark.parametrize(("rule", "plant"), AGAINST_FACTS)
+def test_every_fault_that_facts_tell_is_found(
+    tmp_path: Path, clean: list[Row], folder: BuildFolder, rule: str, plant: Plant
+) -> None:
+    rows = [planted(row, plant) for row in clean[:100]]
+    assert audited(tmp_path, rows, folder).rules[rule].rows == len(rows)
+
+
+def test_a_container_of_the_true_object_is_no_false_one(tmp_path: Path, clean: list[Row], folder: BuildFolder) -> None:
+    rows = [row for row in clean if row["requested_rewrite"]["target_true"]["id"] == "Q11"][:50]
+    norway = {"str": "Norway", "id": "Q90"}
+    wide = [planted(row, lambda one: one["requested_rewrite"].update(target_new=dict(norway))) for row in rows]
+    assert audited(tmp_path, wide, folder).rules["target-contains"].rows == len(rows)
+
+
+def test_conflicting_edits_and_repeated_case_ids(tmp_path: Path, clean: list[Row]) -> None:
+    rows = clean[:100]
+    summary = audited(tmp_path, [*rows, *(planted(row, _second_edit) for row in rows)])
+    assert {rule: entry.rows for rule, entry in summary.rules.items()} == {"conflicting-edits": 100}
+    again = audited(tmp_path, [*rows, rows[0]])
+    assert {rule: entry.rows for rule, entry in again.rules.items()} == {"conflicting-edits": 1, "duplicate-case-id": 1}
+
+
+@pytest.mark.parametrize("form", ["ours", "plain"])
+@pytest.mark.parametrize("array", [False, True])
+def test_a_fixed_file_is_clean_and_says_what_changed(tmp_path: Path, clean: list[Row], form: str, array: bool) -> None:
+    whole = [row if form == "ours" else plain(row) for row in clean[: len(FAULTS)]]
+    rows = [planted(row, plant) for row, (_, plant) in zip(whole, FAULTS, strict=True)]
+    source, target = tmp_path / "in.json", tmp_path / "out.json"
+    if array:
+        source.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        codec.write_jsonl(source, rows)
+    summary = audit(AuditOptions(source, fix=target))
+    assert summary.written is not None and 0 < summary.written < len(rows)
+    assert summary.written + (summary.dropped or 0) == len(rows)
+    assert (target.read_text(encoding="utf-8")[0] == "[") is array
+    again = audit(AuditOptions(target))
+    assert (again.rows, again.rules) == (summary.written, {})
+    assert list(violations(target)) == []
+    notes = list(codec.read_rows(tmp_path / "out.json.changes.jsonl"))
+    assert {note["change"] for _, note in notes} == {"drop-row", "remove-prompt", "remove-prefix", "remove-repeats"}
+    assert {note["line"] for _, note in notes} >= set() and len({note["case_id"] for _, note in notes}) == len(rows)
+
+
+EDIT = {
+    "case_id": 7,
+    "prompt": "The mother tongue of Danielle Darrieux is",
+    "subject": "Danielle Darrieux",
+    "target_new": "English",
+    "ground_truth": ["French", "français"],
+    "rephrase_prompt": "It rained for hours. Danielle Darrieux, a native",
+    "locality_prompt": "Michel Rocard is a native speaker of",
+    "locality_ground_truth": "French",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, None),
+        (
+            {"rephrase_prompt": ["Danielle Darrieux speaks", "She spoke the language of Danielle Darrieux, which is"]},
+            None,
+        ),
+        ({"rephrase_prompt": "No one was injured.  v"}, "lacks-subject"),
+        ({"rephrase_prompt": "and Riley. Danielle Darrieux, a native"}, "prefix-fragment"),
+        ({"prompt": "The mother tongue is"}, "lacks-subject"),
+        ({"target_new": "french"}, "same-targets"),
+        ({"ground_truth": "Q150"}, "qid-label"),
+        ({"prompt": "Danielle Darrieux is an", "target_new": "singer", "ground_truth": "actor"}, "article"),
+    ],
+)
+def test_easyedit_rows(tmp_path: Path, change: Row, rule: str | None) -> None:
+    summary = audited(tmp_path, [{**EDIT, **change}])
+    assert list(summary.rules) == ([] if rule is None else [rule])
+
+
+def test_rows_of_no_known_format_and_empty_files(tmp_path: Path) -> None:
+    assert list(audited(tmp_path, [{"text": "hello"}]).rules) == ["row-format"]
+    with pytest.raises(DataError, match="holds no rows"):
+        audited(tmp_path, [])
+    with pytest.raises(ConfigError, match="another name"):
+        AuditOptions(tmp_path / "a", fix=tmp_path / "a")
+    with pytest.raises(ConfigError, match="at least 1"):
+        AuditOptions(tmp_path / "a", max_per_entity=0)
+
+
+def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(tmp_path: Path, clean: list[Row]) -> None:
+    codec.write_jsonl(tmp_path / "good.jsonl", clean[:5])
+    codec.write_jsonl(tmp_path / "bad.jsonl", [planted(row, FAULTS[0][1]) for row in clean[:5]])
+    run = CliRunner().invoke
+    good = run(app, ["audit", str(tmp_path / "good.jsonl"), "-q"])
+    assert (good.exit_code, good.stdout.strip()) == (0, "5 of 5 rows have no fault")
+    bad = run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q"])
+    assert bad.exit_code == 1 and "lacks-subject" in bad.stdout
+    told = json.loads(run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--json"]).stdout)
+    assert told["rules"]["lacks-subject"]["rows"] == 5
+    fixed = run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--fix", str(tmp_path / "fixed.jsonl")])
+    assert fixed.exit_code == 0 and len(list(codec.read_rows(tmp_path / "fixed.jsonl"))) == 5
+
+
+@pytest.mark.shared
+def test_what_is_wrong_with_three_rows_of_counterfact_and_nothing_else(counterfact_sample: Path) -> None:
+    summary = audit(AuditOptions(counterfact_sample))
+    found = {rule: entry.faults for rule, entry in summary.rules.items()}
+    assert found == {"repeated-entity": 9, "prefix-fragment": 2, "repeated-generation": 2, "lacks-subject": 1}
+    lacking = summary.rules["lacks-subject"].examples[0]
+    assert (lacking.case_id, lacking.path) == (4402, "/paraphrase_prompts/0")
+    assert [one.case_id for one in summary.rules["prefix-fragment"].examples] == [3, 3]
+    assert summary.rules["repeated-generation"].examples[0].got == "3 distinct of 10"
+    assert summary.rules["repeated-entity"].examples[1].got == '"François Bayrou" for time 3'
+
+
+@pytest.mark.shared
+def test_a_build_of_the_excerpt_has_no_fault(tmp_path: Path, excerpt: Path) -> None:
+    folder = BuildFolder(write_excerpt(tmp_path, excerpt))
+    made = generate(folder, GenerateOptions())
+    summary = audit(AuditOptions(folder.path("records.jsonl"), folder))
+    assert summary.rules == {} and summary.rows == summary.known == made.kept >= 10_000
+    assert sum(one["kept"] > 0 for one in made.by_relation.values()) >= 30
+    assert audit(AuditOptions(folder.path("records.jsonl"))).rules == {}
