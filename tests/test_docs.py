@@ -50,6 +50,13 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         CliRunner().invoke(app, words[1:], catch_exceptions=False)
 
 
+def test_the_formats_page_is_made_from_the_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import make_formats
+
+    assert make_formats.PAGE.read_text(encoding="utf-8") == make_formats.page(), "run python scripts/make_formats.py"
+
+
 def test_links_lead_to_files() -> None:
     for path in (*DOCS.glob("*.md"), ROOT / "README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
