@@ -84,7 +84,7 @@ def zsre(record: Record) -> Row:
 
 
 def mquake(record: Record) -> Row:
-    """A row in the manner of MQuAKE-CF (Zhong et al. 2023), one hop: records do not say what follows from an edit."""
+    """A row in the manner of MQuAKE-CF (Zhong et al. 2023) with one hop, as a record has no other."""
     subject, relation = record.subject, record.relation
     true, new = record.target_true, record.target_new
     clozes = [record.rewrite, *(one.clean for one in record.paraphrases)]

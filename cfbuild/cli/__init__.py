@@ -16,6 +16,7 @@ import typer
 
 from cfbuild import __version__
 from cfbuild.cli import audit, look
+from cfbuild.cli import publish as publishing
 from cfbuild.cli.shared import (
     Build,
     Device,
@@ -263,6 +264,7 @@ def validate_and_score(
     _print_report(report, folder, json_)
 
 
+app.add_typer(publishing.app)
 app.add_typer(look.app)
 app.add_typer(audit.app)
 
@@ -277,7 +279,7 @@ def demo(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The whole road on bundled facts with SmolLM2-135M, offline: fetch, generate, validate, edit, score."""
+    """The whole road on bundled facts with SmolLM2-135M, offline: fetch, generate, edit, score, publish (dry run)."""
     from cfbuild.pipeline import demo as road
 
     folder = open_folder(build)
@@ -286,18 +288,22 @@ def demo(
         facts = road.fetch_snapshot(folder, seed, restart, progress)
     say(
         quiet,
-        f"1/3 fetch: {sum(facts.facts.values())} facts of {len(facts.facts)} relations, {facts.entities} entities",
+        f"1/4 fetch: {sum(facts.facts.values())} facts of {len(facts.facts)} relations, {facts.entities} entities",
     )
     lm = _load(road.MODEL, device, "auto", None, quiet)
     with shown_progress(quiet) as progress:
         made = road.generate_known(folder, lm, records, seed, restart, progress)
-    say(quiet, f"2/3 generate: {made.kept} records kept of {made.facts} facts that were tried")
+    say(quiet, f"2/4 generate: {made.kept} records kept of {made.facts} facts that were tried")
     _validate(folder.require("records.jsonl"), as_json=False)
     with shown_progress(quiet) as progress:
         report = road.score(folder, lm, seed, restart, progress)
-    say(quiet, f"3/3 validate-and-score: {report['cases']} records in {time.monotonic() - started:.0f} s in all")
+    say(quiet, f"3/4 validate-and-score: {report['cases']} records in {time.monotonic() - started:.0f} s in all")
     _print_report(report, folder, json_)
-    say(quiet, f"Files are in {folder.root}. Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
+    staged = road.publish_dry(folder, seed)
+    size = sum(one.size for one in staged.files)
+    say(quiet, f"4/4 publish --dry-run: {len(staged.files)} files, {size:,} bytes, in {folder.path('publish')}")
+    say(quiet, "Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
+    say(quiet, f"Look at {folder.path('report.html')} in a browser, or: cfbuild show --build {folder.root} --sample 3")
 
 
 # ---------------------------------------------------------------------------------------------------- shared by verbs

@@ -13,11 +13,14 @@ from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
+from cfbuild.pipeline.publish import Staged, stage
 
 MODEL = DEFAULT_PRESET
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)
 """The demo edits what the model knows: o_c is its first choice, and it gets most neighbours right."""
 MIN_NEIGHBORS = 10
+REPOSITORY = "you/counterfact-demo"
+"""The name in the dry run of publishing; nothing is sent."""
 
 
 def fetch_snapshot(folder: BuildFolder, seed: int, restart: bool, progress: Progress) -> FetchSummary:
@@ -38,3 +41,8 @@ def generate_known(
 def score(folder: BuildFolder, lm: LanguageModel, seed: int, restart: bool, progress: Progress) -> dict[str, Any]:
     """ROME on every record, with generated texts."""
     return evaluate(folder, EvaluateOptions(seed=seed, restart=restart), lm, progress)
+
+
+def publish_dry(folder: BuildFolder, seed: int) -> Staged:
+    """What publishing would put on the Hub; asks nothing of the network."""
+    return stage(folder, REPOSITORY, seed)

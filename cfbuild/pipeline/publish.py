@@ -1,0 +1,102 @@
+"""`cfbuild publish`: a build laid out as a dataset in `publish/`, shown (dry run) or committed to the Hub."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.codec import Row, decode_record, parse_json, read_rows, write_atomic
+from cfbuild.composition import composition
+from cfbuild.pipeline.folder import MANIFEST, BuildFolder
+from cfbuild.publish.card import CardInput, make_card, make_citation
+from cfbuild.publish.hub import Destination, Hub, Published
+from cfbuild.publish.split import split_by_subject
+from cfbuild.publish.stage import FULL, StagedFile, Table, score_row, staged_files, write_tables
+
+VERB = "publish"
+STAGED = "publish"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What would be on the Hub: its files, and the card's text."""
+
+    files: tuple[StagedFile, ...]
+    card: str
+
+
+def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
+    """Lay the build out in `publish/`, as it will be on the Hub. Asks nothing of the network.
+
+    Raises BuildStateError if there are no records, ConfigError for a name that is not OWNER/NAME.
+    """
+    Destination(repository)
+    root = folder.path(STAGED)
+    with folder.lock(VERB):
+        rows = [row for _, row in read_rows(folder.require("records.jsonl"))]
+        records = [decode_record(row) for row in rows]
+        splits = split_by_subject(records, seed)
+        tables = _tables(folder, rows, splits)
+        write_tables(root, tables)
+        licences = {
+            row["licence"].lower() for table in tables if table.name == "references" for row in table.rows[FULL]
+        }
+        given = CardInput(
+            repository=repository,
+            manifest=folder.manifest(),
+            tables=tables,
+            composition=composition(records),
+            report=_report(folder),
+            languages=sorted({record.language for record in records}),
+            licences=sorted(licences),
+        )
+        card = make_card(given)
+        write_atomic(root / "README.md", [card])
+        write_atomic(root / "CITATION.cff", [make_citation(repository)])
+        if folder.path(MANIFEST).is_file():
+            shutil.copyfile(folder.path(MANIFEST), root / MANIFEST)
+        return Staged(tuple(staged_files(root)), card)
+
+
+def publish(folder: BuildFolder, where: Destination, seed: int = 0) -> Published:
+    """Lay the build out and commit it to the Hub; publishing the same build twice commits nothing.
+
+    Raises PublishError if there is no token, or the Hub does not take it.
+    """
+    hub = Hub(where)
+    staged = stage(folder, where.repository, seed)
+    records = sum(1 for _ in read_rows(folder.path("records.jsonl")))
+    return hub.publish(staged.files, f"Publish {records:,} records built by cfbuild")
+
+
+def _tables(folder: BuildFolder, rows: list[Row], splits: dict[int, str]) -> list[Table]:
+    scores = [score_row(row) for row in _rows(folder.path("cases.jsonl"))]
+    tables = [
+        Table("records", _split(rows, splits)),
+        Table("scores", _split(scores, splits)),
+        Table("rejected", {FULL: list(_rows(folder.path("rejected.jsonl")))}),
+        Table("references", {FULL: list(_rows(folder.path("references.jsonl")))}),
+    ]
+    return [table for table in tables if table.splits]
+
+
+def _split(rows: list[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
+    """Rows by split; scores of records that are not the build's are left out, as they would be in no split."""
+    return {name: [row for row in rows if splits.get(row["case_id"]) == name] for name in SPLITS}
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    if path.is_file():
+        yield from (row for _, row in read_rows(path))
+
+
+def _report(folder: BuildFolder) -> dict[str, Any] | None:
+    path = folder.path("report.json")
+    if not path.is_file():
+        return None
+    report: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), str(path))
+    return report

@@ -1,0 +1,262 @@
+"""The dataset card, made from the manifest: YAML for the Hub, tables and the way to rebuild it for people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cfbuild import __version__
+from cfbuild.composition import ITEMS, Composition
+from cfbuild.display import visible
+from cfbuild.publish.stage import FULL, Table
+from cfbuild.report import BESIDE, HEADLINE
+
+RECORDS_LICENCE = "cc0-1.0"
+"""Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+PAPER = """@inproceedings{meng2022locating,
+  title = {Locating and Editing Factual Associations in {GPT}},
+  author = {Meng, Kevin and Bau, David and Andonian, Alex and Belinkov, Yonatan},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2022}
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class CardInput:
+    """What a card says; `report` is report.json's content, None where nothing was scored."""
+
+    repository: str
+    manifest: Mapping[str, Any]
+    tables: Sequence[Table]
+    composition: Composition
+    report: Mapping[str, Any] | None
+    languages: Sequence[str]
+    licences: Sequence[str]
+
+
+def make_card(given: CardInput) -> str:
+    """README.md. Raises ValueError if huggingface_hub refuses its metadata."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    data = DatasetCardData(
+        language=list(given.languages),
+        license=[RECORDS_LICENCE, *(one for one in given.licences if one != RECORDS_LICENCE)],
+        pretty_name=given.repository.split("/")[-1],
+        annotations_creators=["machine-generated"],
+        language_creators=["machine-generated"],
+        multilinguality=["monolingual" if len(given.languages) == 1 else "multilingual"],
+        size_categories=[_size(given.composition.total["records"])],
+        source_datasets=["original"],
+        task_categories=["text-generation"],
+        tags=["knowledge-editing", "model-editing", "counterfact", "wikidata", "cfbuild"],
+        configs=[_config(table, place == 0) for place, table in enumerate(given.tables) if table.splits],
+    )
+    body = "\n\n".join(part for part in _parts(given) if part)
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def make_citation(repository: str) -> str:
+    """CITATION.cff of the dataset."""
+    lines = (
+        "cff-version: 1.2.0",
+        'message: "If you use this dataset, please cite it, and the paper that defined its format."',
+        f'title: "{repository}: counterfactual records for knowledge editing"',
+        "type: dataset",
+        "authors:",
+        f'  - name: "{repository.split("/", maxsplit=1)[0]}"',
+        "license: CC0-1.0",
+        "references:",
+        "  - type: software",
+        '    title: "cfbuild"',
+        "    authors:",
+        '      - name: "The cfbuild engineers"',
+        f"    version: {__version__}",
+        "  - type: conference-paper",
+        '    title: "Locating and Editing Factual Associations in GPT"',
+        "    authors:",
+        *(
+            f"      - family-names: {last}\n        given-names: {first}"
+            for first, last in (("Kevin", "Meng"), ("David", "Bau"), ("Alex", "Andonian"), ("Yonatan", "Belinkov"))
+        ),
+        "    year: 2022",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _size(count: int) -> str:
+    return next((name for limit, name in SIZES if count < limit), "n>1M")
+
+
+def _config(table: Table, default: bool) -> dict[str, Any]:
+    files = [{"split": split, "path": f"data/{table.name}/{split}-*.parquet"} for split in table.splits]
+    return {"config_name": table.name, "data_files": files} | ({"default": True} if default else {})
+
+
+def _parts(given: CardInput) -> Iterator[str]:
+    verbs = given.manifest["verbs"]
+    yield f"# {_text(given.repository.split('/')[-1])}"
+    yield (
+        "Counterfactual records for knowledge editing in the format of CounterFact (Meng et al. 2022), built by "
+        f"cfbuild {_text(given.manifest.get('cfbuild', __version__))}. A record asks a language model to believe a "
+        "**false** fact and holds the prompts that test whether it does, and whether it still knows everything else."
+    )
+    yield _loading(given)
+    yield _filter(verbs.get("generate", {}))
+    yield _composition(given.composition)
+    yield _relations(given.composition, given.report)
+    yield _scores(given.report)
+    yield _dropped(verbs.get("generate", {}))
+    yield _rebuild(verbs)
+    yield _licences(given)
+    yield f"## Citation\n\nCite this dataset by its `CITATION.cff`, and the paper:\n\n```bibtex\n{PAPER}\n```"
+
+
+def _loading(given: CardInput) -> str:
+    rows = [
+        (f"`{table.name}`", split, f"{len(table.rows[split]):,}") for table in given.tables for split in table.splits
+    ]
+    code = (
+        f'```python\nfrom datasets import load_dataset\n\nrecords = load_dataset("{given.repository}", "records")\n```'
+    )
+    about = (
+        "Splits are by subject: no subject is in two of them. `records` has CounterFact's columns and `meta`; "
+        f"`scores` has a row a record and editor. Others have the one split `{FULL}`. "
+        "Floats of `meta.scores`, `edit` and `measured` are read to 15 digits; round them to 6 decimals."
+    )
+    return f"## Use\n\n{code}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}"
+
+
+def _filter(generated: Mapping[str, Any]) -> str:
+    config = generated.get("config", {})
+    judge = config.get("model_filter")
+    if not judge:
+        return "## Filter\n\nNo model was asked: the false objects are the first that were drawn."
+    rows = [(name, f"`{_text(value)}`") for name, value in judge.items() if value is not None]
+    table = _table(("setting", "value"), rows)
+    return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
+
+
+def _composition(counted: Composition) -> str:
+    rows = [
+        (item, f"{counted.total[item]:,}", f"{counted.per_relation[item]:,.1f}", f"{counted.per_record[item]:,.1f}")
+        for item in ITEMS
+    ]
+    table = _table(("item", "total", "per relation", "per record"), rows)
+    return f"## Composition\n\nDistinct items, in the manner of the paper's Table 2.\n\n{table}"
+
+
+def _relations(counted: Composition, report: Mapping[str, Any] | None) -> str:
+    rows = []
+    for relation, counts in counted.by_relation.items():
+        score = report["by_relation"].get(relation, {}) if report else {}
+        cells = [f"{score[stage]['S']:.1f}" if "S" in score.get(stage, {}) else "" for stage in ("pre", "post")]
+        rows.append((relation, *(f"{counts[item]:,}" for item in ITEMS), *(cells if report else ())))
+    head = ("relation", *ITEMS, *(("S before", "S after") if report else ()))
+    return f"### By relation\n\n{_table(head, rows)}"
+
+
+def _scores(report: Mapping[str, Any] | None) -> str:
+    if report is None:
+        return ""
+    rows = []
+    for name in (*HEADLINE, *BESIDE):
+        cells = [_figure(report["figures"][stage].get(name)) for stage in ("pre", "post")]
+        if any(cells):
+            rows.append((name, *cells))
+    faults = "".join(f"\n\n{count:,} records have no edit: {_text(why)}." for why, count in report["faults"].items())
+    table = _table(("metric", "before", "after"), rows)
+    signature = visible(report["signature"]).replace("`", "'")
+    return (
+        f"## Scores\n\nOver {report['cases']:,} records, mean ± half width of the 95% interval.\n\n{table}{faults}\n\n"
+        f"Signature:\n\n```text\n{signature}\n```"
+    )
+
+
+def _figure(figure: Mapping[str, float] | None) -> str:
+    return f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}" if figure else ""
+
+
+def _dropped(generated: Mapping[str, Any]) -> str:
+    rules = generated.get("by_rule")
+    if rules is None:
+        return ""
+    rows = [(_text(rule), f"{count:,}") for rule, count in sorted(rules.items(), key=lambda item: (-item[1], item[0]))]
+    total = f"Of {generated['facts']:,} facts {generated['kept']:,} became records; these rules dropped the others."
+    return f"## Dropped by rule\n\n{total}\n\n{_table(('rule', 'facts'), rows)}"
+
+
+def _rebuild(verbs: Mapping[str, Any]) -> str:
+    fetched, made, scored = (
+        verbs.get(verb, {}).get("config", {}) for verb in ("fetch", "generate", "validate-and-score")
+    )
+    judge = made.get("model_filter") or {}
+    commands = [
+        _command(
+            "fetch",
+            source=fetched.get("source"),
+            endpoint=fetched.get("endpoint"),
+            language=fetched.get("language"),
+            relations=",".join(fetched.get("relations") or ()) or None,
+            per_relation=fetched.get("per_relation"),
+            templates=",".join(fetched.get("templates") or ()) or None,
+            seed=fetched.get("seed"),
+        ),
+        _command(
+            "generate",
+            model=judge.get("model"),
+            no_filter=not judge,
+            language=made.get("language"),
+            min_rank=judge.get("min_rank_share"),
+            known_rank=judge.get("max_true_rank"),
+            min_neighbors_right=judge.get("min_neighbors_right"),
+            limit=made.get("limit"),
+            per_relation=made.get("per_relation"),
+            min_neighbors=made.get("min_neighbors"),
+            seed=made.get("build", {}).get("seed"),
+        ),
+    ]
+    if scored:
+        names = ("model", "editor", "layer", "key_mode", "covariance", "steps", "limit", "seed")
+        commands.append(_command("validate-and-score", **{name: scored.get(name) for name in names}))
+    shown = "\n".join(commands)
+    return (
+        f"## Rebuild\n\nWith cfbuild {__version__}; `manifest.json` has every setting and the digest of every file.\n\n"
+        f"```sh\n{shown}\n```"
+    )
+
+
+def _command(verb: str, **options: Any) -> str:
+    words = ["cfbuild", verb]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words += [flag, visible(str(value))]
+    return shlex.join(words)
+
+
+def _licences(given: CardInput) -> str:
+    text = "## Licence\n\nRecords, rejects and scores are CC0-1.0: their facts are Wikidata's."
+    if "pararel" in given.manifest["verbs"].get("fetch", {}).get("config", {}).get("templates", ()):
+        text += " Templates are in part ParaRel's, under the MIT licence."
+    if not given.licences:
+        return text
+    names = ", ".join(map(_text, given.licences))
+    return f"{text} Reference texts are a configuration of their own, because each row names its licence: {names}."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _text(value: object) -> str:
+    """A value that stays in its cell and brings no markup."""
+    text = visible(str(value)).replace("\n", " ")
+    for mark, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "'")):
+        text = text.replace(mark, name)
+    return text

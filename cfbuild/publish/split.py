@@ -1,0 +1,26 @@
+"""Train, validation and test by subject: a subject's records are all in one of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from cfbuild.data import Record
+
+SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
+"""Share of the subjects in each split but `train`, which has the others; every split has one if there are three."""
+
+
+def split_by_subject(records: Iterable[Record], seed: int) -> dict[int, str]:
+    """The split of each case id. Depends on the seed and the subjects only, never on their order."""
+    subjects: dict[str, list[int]] = {}
+    for record in records:
+        subjects.setdefault(record.subject.id or record.subject.label, []).append(record.case_id)
+    ordered = sorted(subjects, key=lambda subject: hashlib.sha256(f"{seed}:split:{subject}".encode()).digest())
+    splits: dict[int, str] = {}
+    start = 0
+    for name, share in SHARES.items():
+        count = max(1, round(share * len(ordered))) if len(ordered) > len(SHARES) else 0
+        splits |= {case_id: name for subject in ordered[start : start + count] for case_id in subjects[subject]}
+        start += count
+    return splits | {case_id: "train" for subject in ordered[start:] for case_id in subjects[subject]}

@@ -1,0 +1,167 @@
+"""The dataset's files, laid out in a folder as they will be on the Hub. The same build gives the same bytes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.codec import Row, sha256_file
+
+ROWS_A_SHARD = 20_000
+"""Some 100 MB of records or 300 MB of scores: what the Hub's viewer and a download take in one piece."""
+FULL = "full"
+"""The split of configurations that have no train and test."""
+GROUPS = ("rewrite", "paraphrase", "neighborhood", "attribute")
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file to publish: its path in the repository, where it lies, its bytes' number and digest."""
+
+    path: str
+    source: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A configuration: its rows by split, in the order of the splits."""
+
+    name: str
+    rows: Mapping[str, Sequence[Row]]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have rows."""
+        return tuple(split for split, rows in self.rows.items() if rows)
+
+
+def write_tables(root: Path, tables: Iterable[Table]) -> None:
+    """Write `data/CONFIG/SPLIT-00000-of-00001.parquet` for every split that has rows, emptying `root` first."""
+    import datasets
+
+    shutil.rmtree(root, ignore_errors=True)
+    quiet = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        for table in tables:
+            features = FEATURES[table.name]()
+            folder = root / "data" / table.name
+            folder.mkdir(parents=True)
+            for split in table.splits:
+                rows = list(table.rows[split])
+                count = -(-len(rows) // ROWS_A_SHARD)
+                for place in range(count):
+                    some = rows[place * ROWS_A_SHARD : (place + 1) * ROWS_A_SHARD]
+                    shard = datasets.Dataset.from_list(some, features=features)
+                    shard.to_parquet(folder / f"{split}-{place:05d}-of-{count:05d}.parquet")
+    finally:
+        if quiet:
+            datasets.enable_progress_bars()
+
+
+def staged_files(root: Path) -> list[StagedFile]:
+    """Every file under `root`, by path."""
+    return [
+        StagedFile(path.relative_to(root).as_posix(), path, path.stat().st_size, sha256_file(path))
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    ]
+
+
+def score_row(row: Row) -> Row:
+    """A case's row with every group of prompts in it, so that all rows have the same columns."""
+    stages = {
+        stage: row[stage] and {**{f"{group}_prompts": [] for group in GROUPS}, **row[stage]}
+        for stage in ("pre", "post")
+    }
+    return {**row, **stages}
+
+
+# ------------------------------------------------------------------------------------------------------ column types
+
+
+def _records() -> Any:
+    from datasets import Features, Json, List, Value
+
+    text = Value("string")
+    target = {"str": text, "id": text}
+    prompt = {"entity": text, "template": text}
+    return Features(
+        {
+            "case_id": Value("int64"),
+            "pararel_idx": Value("int64"),
+            "requested_rewrite": {
+                "prompt": text,
+                "relation_id": text,
+                "target_new": target,
+                "target_true": target,
+                "subject": text,
+            },
+            **{f"{kind}_prompts": List(text) for kind in ("paraphrase", "neighborhood", "attribute", "generation")},
+            "meta": {
+                **dict.fromkeys(("subject_id", "language", "source", "template_origin"), text),
+                "paraphrases": List({"prefix": text, "clean": text, "template": text}),
+                "neighborhood": List(prompt),
+                "attribute": List(prompt),
+                # Keys are the names of models: no column can be made of them. The library reads floats of such columns
+                # to 15 digits, of which the build's own rounding to 6 decimals needs fewer.
+                "scores": Json(),
+            },
+        }
+    )
+
+
+def _references() -> Any:
+    from datasets import Features, Value
+
+    names = ("relation_id", "object_id", "entity_id", "name", "text", "title", "revision", "url", "licence")
+    return Features({name: Value("int64" if name == "revision" else "string") for name in names})
+
+
+def _rejected() -> Any:
+    from datasets import Features, Json, Value
+
+    names = ("case_id", "relation_id", "subject_id", "object_id", "subject", "object", "rule")
+    columns = {name: Value("int64" if name == "case_id" else "string") for name in names}
+    return Features({**columns, "measured": Json()})
+
+
+def _scores() -> Any:
+    from datasets import Features, Json, List, Value
+
+    number, truth = Value("float64"), Value("bool")
+    prompt = {
+        "target_new_nll": number,
+        "target_true_nll": number,
+        "target_new_argmax": truth,
+        "target_true_argmax": truth,
+    }
+    stage = {
+        **{f"{group}_prompts": List(prompt) for group in GROUPS},
+        "generations": List(Value("string")),
+        **dict.fromkeys(("generation_entropy", "reference_score", "mentions_target_new"), number),
+    }
+    text = Value("string")
+    return Features(
+        {
+            "case_id": Value("int64"),
+            **dict.fromkeys(("relation_id", "editor", "fault"), text),
+            "edit": Json(),
+            "pre": stage,
+            "post": stage,
+        }
+    )
+
+
+FEATURES: Mapping[str, Callable[[], Any]] = {
+    "records": _records,
+    "scores": _scores,
+    "rejected": _rejected,
+    "references": _references,
+}
+"""The configurations there can be, the default first, with the types of their columns."""

@@ -1,0 +1,309 @@
+"""Publishing to a hub on the loopback through the real clients, with every fault that a network has."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hub as loopback
+import pytest
+import yaml
+from hub import CUT, LOST, TOKEN, Hub, loopback_hub
+from scored_build import record, records, write_scored
+from typer.testing import CliRunner
+
+from cfbuild.cli import app
+from cfbuild.codec import read_rows
+from cfbuild.errors import ConfigError, PublishError
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.publish import publish, stage
+from cfbuild.publish.hub import Destination
+from cfbuild.publish.split import split_by_subject
+from cfbuild.publish.stage import score_row
+
+NAME = "someone/counterfact-test"
+LOAD = """
+import json, sys
+from datasets import load_dataset
+found = {}
+for config in ("records", "scores", "rejected", "references"):
+    found[config] = {split: list(rows) for split, rows in load_dataset(sys.argv[1], config).items()}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    some = [record(number, entity=number // 2) for number in range(30)]
+    return write_scored(tmp_path_factory.mktemp("publish") / "build", some)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with loopback_hub() as served:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", served.url)
+        yield served
+        huggingface_hub.close_session()
+
+
+def rounded(value: Any) -> Any:
+    """Floats to the 6 decimals that a build has: `datasets` reads those of JSON columns to 15 digits."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def digests(hub: Hub) -> dict[str, int]:
+    return {path: hash(content) for path, content in hub.files(NAME).items() if path != ".gitattributes"}
+
+
+def staged_digests(build: BuildFolder) -> dict[str, int]:
+    return {one.path: hash(one.source.read_bytes()) for one in stage(build, NAME).files}
+
+
+# -------------------------------------------------------------------------------------------------- what is published
+
+
+def test_splits_share_no_subject_and_do_not_depend_on_order() -> None:
+    some = [record(number, entity=number // 3) for number in range(90)]
+    splits = split_by_subject(some, seed=0)
+    names: dict[str, set[str]] = {}
+    for one in some:
+        names.setdefault(one.subject.id, set()).add(splits[one.case_id])
+    assert all(len(found) == 1 for found in names.values())
+    assert Counter(splits.values()) == {"train": 72, "validation": 9, "test": 9}
+    assert split_by_subject(list(reversed(some)), seed=0) == splits != split_by_subject(some, seed=1)
+    assert set(split_by_subject(some[:3], seed=0).values()) == {"train"}
+
+
+def test_the_same_build_is_staged_as_the_same_bytes(build: BuildFolder) -> None:
+    assert staged_digests(build) == staged_digests(build)
+
+
+def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard(stage(build, NAME).card)
+    assert card.data.license == ["cc0-1.0"] and card.data.language == ["en"]
+    assert [one["config_name"] for one in card.data.configs] == ["records", "scores", "rejected", "references"]
+    for part in ("| model | `tiny` |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
+        assert part in card.text
+    citation = yaml.safe_load((build.path("publish") / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["type"] == "dataset" and citation["title"].startswith(NAME)
+
+
+def test_the_card_validates(build: BuildFolder, hub: Hub) -> None:
+    from huggingface_hub import DatasetCard
+
+    DatasetCard(stage(build, NAME).card).validate(repo_type="dataset")
+    assert hub.log == ["validate"]
+
+
+def test_a_dry_run_shows_every_file_and_asks_nothing(build: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *given: pytest.fail("the network was asked"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    words = ["publish", NAME, "--build", str(build.root), "--dry-run"]
+    shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+    for one in stage(build, NAME).files:
+        assert one.path in shown and one.sha256 in shown
+    assert "pretty_name: counterfact-test" in shown
+    as_json = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)
+    assert "data/records/train-00000-of-00001.parquet" in {one["path"] for one in as_json["files"]}
+
+
+def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_path: Path) -> None:
+    with loopback_hub() as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_DEBUG": "1",
+        }
+        command = [sys.executable, "-m", "cfbuild", "publish", NAME, "--build", str(build.root), "--private"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "published" in done.stdout and TOKEN not in done.stdout + done.stderr
+        again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "nothing to do" in again.stdout and len(hub.repositories[NAME].commits) == 2
+        assert hub.repositories[NAME].private and hub.log.count("commit") == 1
+        loaded = subprocess.run(
+            [sys.executable, "-c", LOAD, NAME], env=environment, capture_output=True, text=True, check=True
+        )
+        found = json.loads(loaded.stdout)
+    rows = {name: [row for _, row in read_rows(build.path(f"{name}.jsonl"))] for name in ("records", "cases")}
+    for config, expected in (("records", rows["records"]), ("scores", [score_row(row) for row in rows["cases"]])):
+        assert set(found[config]) == {"train", "validation", "test"}
+        got = sorted((row for split in found[config].values() for row in split), key=lambda row: row["case_id"])
+        assert rounded(got) == rounded(expected)
+    for config in ("rejected", "references"):
+        assert rounded(found[config]) == rounded({"full": [row for _, row in read_rows(build.path(f"{config}.jsonl"))]})
+    subjects = [{row["meta"]["subject_id"] for row in split} for split in found["records"].values()]
+    assert sum(map(len, subjects)) == len(set.union(*subjects)) == 15
+    assert not [path for path in build.root.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+
+
+# ------------------------------------------------------------------------------------------------------- and how
+
+
+def test_one_commit_then_none(build: BuildFolder, hub: Hub) -> None:
+    first = publish(build, Destination(NAME))
+    assert first.changed and digests(hub) == staged_digests(build)
+    count = len(hub.log)
+    second = publish(build, Destination(NAME))
+    assert not second.changed and second.commit == first.commit
+    assert len(hub.repositories[NAME].commits) == 2 and set(hub.log[count:]) == {"info", "tree"}
+    assert hub.tokens == {f"Bearer {TOKEN}", None}  # None: the storage that files are put into gets no token
+
+
+def test_main_moved_before_and_a_shard_of_old_is_removed(build: BuildFolder, hub: Hub) -> None:
+    publish(build, Destination(NAME))
+    hub.push(NAME, "notes.txt", b"mine")
+    hub.push(NAME, "data/records/train-00001-of-00002.parquet", b"old")
+    publish(build, Destination(NAME))
+    files = hub.files(NAME)
+    assert files.pop("notes.txt") == b"mine" and "data/records/train-00001-of-00002.parquet" not in files
+    assert digests(hub).keys() - {"notes.txt"} == staged_digests(build).keys()
+
+
+def test_main_moves_during_the_commit(build: BuildFolder, hub: Hub) -> None:
+    moves = iter(["notes.txt"])
+
+    def move() -> None:
+        for path in moves:
+            hub.push(NAME, path, b"mine")
+
+    hub.before_commit = move
+    assert publish(build, Destination(NAME)).changed
+    assert hub.log.count("commit") == 2 and hub.files(NAME)["notes.txt"] == b"mine"
+    assert staged_digests(build).items() <= digests(hub).items()
+
+
+def test_somebody_elses_data_is_not_overwritten_unseen(build: BuildFolder, hub: Hub) -> None:
+    publish(build, Destination(NAME))
+    build.path("publish").joinpath("README.md").unlink()
+    other = write_scored(build.root.parent / "other", records(9))
+    hub.before_commit = lambda: hub.push(NAME, "README.md", b"theirs") and None
+    with pytest.raises(PublishError, match=r"somebody else changed README\.md"):
+        publish(other, Destination(NAME))
+    hub.before_commit = lambda: None
+    assert hub.files(NAME)["README.md"] == b"theirs" and publish(other, Destination(NAME)).changed
+
+
+@pytest.mark.parametrize("fault", [409, 412, 429, 500, CUT, LOST])
+def test_a_commit_that_fails_once(build: BuildFolder, hub: Hub, fault: int) -> None:
+    faults = iter([fault])
+    hub.plan = lambda number, route: next(faults, None) if route == "commit" else None
+    assert publish(build, Destination(NAME)).changed
+    assert digests(hub) == staged_digests(build) and len(hub.repositories[NAME].commits) == 2
+    assert hub.log.count("commit") == (1 if fault == LOST else 2)
+
+
+@pytest.mark.parametrize("fault", [CUT, LOST])
+def test_cut_off_at_each_request_in_turn_and_run_again(build: BuildFolder, hub: Hub, fault: int) -> None:
+    """From the n-th request on there is no connection: main is as before or complete, and a second run completes it."""
+    whole = staged_digests(build)
+    for number in range(200):
+        hub.repositories.clear()
+        hub.objects.clear()
+        hub.log.clear()
+        hub.plan = lambda now, route, first=number: None if now < first else fault if now == first else CUT
+        try:
+            publish(build, Destination(NAME, tag="v1"))
+        except PublishError as error:
+            assert TOKEN not in str(error) and (error.__context__ is None or error.__suppress_context__)
+        reached = len(hub.log) > number
+        if NAME in hub.repositories:
+            assert digests(hub) in ({}, whole)
+        hub.plan = lambda now, route: None
+        assert publish(build, Destination(NAME, tag="v1")).commit == hub.repositories[NAME].tags["v1"]
+        assert digests(hub) == whole and len(hub.repositories[NAME].commits) == 2
+        if not reached:
+            assert number > 20
+            return
+    pytest.fail("publishing never came to its end")
+
+
+def test_a_hub_that_always_refuses(build: BuildFolder, hub: Hub) -> None:
+    hub.plan = lambda number, route: 503 if route == "commit" else None
+    with pytest.raises(PublishError, match=r"failed 5 times.*run the same command again"):
+        publish(build, Destination(NAME))
+    hub.plan = lambda number, route: 403 if route == "commit" else None
+    with pytest.raises(PublishError, match="did not take"):
+        publish(build, Destination(NAME))
+    assert digests(hub) == {}
+
+
+def test_branch_tag_and_pull_request(build: BuildFolder, hub: Hub) -> None:
+    publish(build, Destination(NAME))
+    old = hub.repositories[NAME].branches["main"]
+    other = write_scored(build.root.parent / "more", records(12))
+    there = publish(other, Destination(NAME, revision="next", tag="v2"))
+    repository = hub.repositories[NAME]
+    assert repository.branches == {"main": old, "next": there.commit} and repository.tags == {"v2": there.commit}
+    with pytest.raises(PublishError, match="has a tag v2 already"):
+        publish(build, Destination(NAME, tag="v2"))
+    asked = publish(other, Destination(NAME, create_pr=True))
+    assert asked.url.endswith("/discussions/1") and repository.branches["main"] == old
+    assert publish(other, Destination(NAME, create_pr=True)).commit == asked.commit and len(repository.requests) == 1
+
+
+def test_a_pull_request_whose_answer_was_lost_is_found(build: BuildFolder, hub: Hub) -> None:
+    faults = iter([LOST])
+    hub.plan = lambda number, route: next(faults, None) if route == "commit" else None
+    asked = publish(build, Destination(NAME, create_pr=True))
+    assert asked.changed and asked.url.endswith("/discussions/1") and len(hub.repositories[NAME].requests) == 1
+
+
+def test_private_is_not_pretended(build: BuildFolder, hub: Hub) -> None:
+    publish(build, Destination(NAME))
+    with pytest.raises(PublishError, match="exists and is public"):
+        publish(build, Destination(NAME, private=True))
+
+
+def test_without_a_token_it_says_how_to_give_one(build: BuildFolder, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(PublishError, match="HF_TOKEN"):
+        publish(build, Destination(NAME))
+    assert hub.log == []
+
+
+def test_a_wrong_token_is_not_told(
+    build: BuildFolder, hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrongOne")
+    with caplog.at_level(logging.DEBUG), pytest.raises(PublishError) as caught:
+        publish(build, Destination(NAME))
+    assert "hf_wrongOne" not in caplog.text + str(caught.value) and caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["counterfact", "a/b/c", "../x", "a b/c", "a/b\n", ""])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(ConfigError, match="OWNER/NAME"):
+        Destination(name)
+
+
+def test_options_that_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="--create-pr"):
+        Destination(NAME, create_pr=True, tag="v1")
+
+
+def test_the_loopback_hub_has_no_other_routes() -> None:
+    assert {name for _, _, name in loopback.ROUTES} >= {"create", "preupload", "batch", "upload", "commit", "tag"}
