@@ -73,7 +73,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     )
     assert summary.templates_left_out == {"the object does not come last": 1}
     assert summary.refusals[0].pattern == "[Y] is the capital of [X]."
-    assert told[0] == ("facts of P30", 0, 2) and ("entities", 41, 41) in told and summary.sent == 6
+    assert told[0] == ("relations", 0, 2) and ("entities", 41, 41) in told and summary.sent == 6
     entry = folder.manifest()["verbs"]["fetch"]
     assert entry["files"]["facts.jsonl"]["rows"] == 30 and entry["answers"]["count"] == 6
     assert entry["retrieved"]["first"] <= entry["retrieved"]["last"]
