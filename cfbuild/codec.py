@@ -134,6 +134,7 @@ def encode_entity(entity: Entity) -> Row:
         "aliases": {language: list(names) for language, names in sorted(entity.aliases.items())},
         "attributes": {relation: list(ids) for relation, ids in sorted(entity.attributes.items())},
         "sitelinks": entity.sitelinks,
+        **({} if entity.revision is None else {"revision": entity.revision}),
     }
 
 
@@ -144,6 +145,7 @@ def decode_entity(row: Row) -> Entity:
         aliases={language: tuple(names) for language, names in row["aliases"].items()},
         attributes={relation: tuple(ids) for relation, ids in row["attributes"].items()},
         sitelinks=row["sitelinks"],
+        revision=row.get("revision"),
     )
 
 

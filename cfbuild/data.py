@@ -42,13 +42,17 @@ def property_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """An item: its labels and aliases by language, and the attribute statements that rules need (P31, P21)."""
+    """An item: its labels and aliases by language, and the attribute statements that rules need (P31, P21).
+
+    `sitelinks` is how many wikis have a page about it, `revision` that of the item's page; None where not told.
+    """
 
     id: str
     labels: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sitelinks: int | None = None
+    revision: int | None = None
 
     def __post_init__(self) -> None:
         item_id(self.id)

@@ -90,6 +90,9 @@ def fetch(
     ] = None,
     language: Annotated[str, typer.Option(help="Language of labels and aliases.")] = "en",
     per_relation: Annotated[int | None, typer.Option(help="A seeded sample of so many facts a relation.")] = None,
+    statements: Annotated[
+        bool, typer.Option("--statements", help="Ask for ranks, dates, redirects and revisions too (Wikidata).")
+    ] = False,
     templates: Annotated[str, typer.Option(help="Template sets, comma-separated: builtin, pararel.")] = "builtin",
     pararel: Annotated[
         str | None, typer.Option(help="A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
@@ -122,6 +125,7 @@ def fetch(
         seed=seed,
         templates=split(templates) or (),
         contact=contact,
+        statements=statements,
         restart=restart,
         **given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
     )

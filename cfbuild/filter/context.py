@@ -36,6 +36,9 @@ class RuleContext:
     min_sitelinks: int | None = None
     max_sitelinks: int | None = None
     seed: int = 0
+    remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     _items_by_label: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
     _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, repr=False, compare=False)
     _usual: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)

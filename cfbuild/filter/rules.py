@@ -34,7 +34,12 @@ def judge_fact(fact: Fact, context: RuleContext) -> Decision:
 def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
     """Kept, or the first target rule that refuses `target` as the fact's o* and what it measured."""
     for name, rule in TARGET_RULES.items():
-        measured = rule(fact, target, context)
+        if name not in BY_OBJECT:
+            measured = rule(fact, target, context)
+        elif (key := (name, fact.relation, fact.object, target)) in context.remembered:
+            measured = context.remembered[key]
+        else:
+            measured = context.remembered[key] = rule(fact, target, context)
         if measured is not None:
             return Decision(False, name, measured)
     return KEPT
@@ -117,6 +122,9 @@ TARGET_RULES: dict[str, TargetRule] = {
     "target-kind": truth.target_kind,
     "target-article": names.target_article,
 }
+
+BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-article"})
+"""Target rules that look at o_c and o* only, never at the subject: answered once for all subjects."""
 
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,

@@ -56,7 +56,8 @@ class FetchOptions:
     """What to fetch and from where. `relations` None means all that have templates; `per_relation` None, all facts.
 
     `endpoint` is a preset's name or a URL; None means Wikidata's for the source `wikidata`, and none for `pararel`.
-    `pararel` is a folder or a raw URL. `contact` None means the environment's CFBUILD_CONTACT.
+    `pararel` is a folder or a raw URL. `contact` None means the environment's CFBUILD_CONTACT. `statements` asks
+    Wikidata for ranks, dates, redirects and revisions too.
     """
 
     source: str = "wikidata"
@@ -70,6 +71,7 @@ class FetchOptions:
     contact: str | None = None
     timeout_s: float = http.TIMEOUT_S
     attempts: int = http.ATTEMPTS
+    statements: bool = False
     restart: bool = False
 
 
@@ -201,6 +203,10 @@ def _checked(options: FetchOptions) -> FetchOptions:
         raise ConfigError("expected a timeout above 0 seconds and at least 1 attempt")
     if options.source == "snapshot" and options.endpoint is not None:
         raise ConfigError("the source snapshot asks no endpoint; leave --endpoint out, or choose --source wikidata")
+    if options.statements and options.source != "wikidata":
+        raise ConfigError(
+            f"the source {options.source} has no statements; expected --source wikidata with --statements"
+        )
     wikidata.language_code(options.language)
     for url in _urls(options):
         http.require_contact(http.checked_url(url), _contact(options))
@@ -266,6 +272,7 @@ def _config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]
         "language": wikidata.language_code(options.language),
         "per_relation": options.per_relation,
         "seed": options.seed,
+        "statements": options.statements,
         "templates": list(options.templates),
         "pararel": (files.digest() or http.redact(options.pararel)) if files else None,
     }
@@ -280,6 +287,7 @@ def _source(options: FetchOptions, work: _Work) -> Source:
         seed=options.seed,
         endpoint=options.endpoint,
         location=options.pararel,
+        statements=options.statements,
     )
     return cast("Source", getattr(import_module(module), name)(wanted))
 

@@ -16,7 +16,7 @@ class Wanted:
     """What is wanted of a source: the language of names, how many facts a relation, and where to ask.
 
     `endpoint` and `location` (ParaRel's folder or raw URL) are used by the sources that have use for them; a request
-    goes through `asker` only.
+    goes through `asker` only. `statements` asks for ranks, dates, redirects and revisions too, where a source has them.
     """
 
     asker: Asker
@@ -25,6 +25,7 @@ class Wanted:
     seed: int = 0
     endpoint: str | None = None
     location: str | None = None
+    statements: bool = False
 
 
 @dataclass(slots=True)

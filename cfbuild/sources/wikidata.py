@@ -19,6 +19,7 @@ from cfbuild.sources.journal import Asker
 from cfbuild.sources.sample import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
 from cfbuild.sources.source import Source, Tally, Wanted
 from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
+from cfbuild.sources.statements import PREFIXES, redirects, with_statements
 
 WIKIDATA = "https://query.wikidata.org/sparql"
 QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
@@ -75,6 +76,7 @@ def load(wanted: Wanted) -> Source:
         language=wanted.language,
         per_relation=wanted.per_relation,
         seed=wanted.seed,
+        statements=wanted.statements,
     )
 
 
@@ -138,9 +140,11 @@ class Wikidata:
         seed: int = 0,
         page_rows: int = PAGE_ROWS,
         scan_rows: int = SCAN_ROWS,
+        statements: bool = False,
     ) -> None:
         self.tally = Tally()
-        self.endpoint = Endpoint(url, asker, PROLOGUE)
+        self.statements = statements
+        self.endpoint = Endpoint(url, asker, PROLOGUE + (PREFIXES if statements else ""))
         self.language = language_code(language)
         self.per_relation = per_relation
         self.seed = seed
@@ -148,7 +152,24 @@ class Wikidata:
         self.scan_rows = scan_rows
 
     def facts(self, relation: str) -> Iterator[Fact]:
-        """The truthy facts of `relation` between items, or the seeded sample of them, by subject then object number."""
+        """The truthy facts of `relation` between items, or the seeded sample of them, by subject then object number.
+
+        With `statements`, redirects are resolved, and each subject's other statements of any rank come too.
+        """
+        truthy = self._truthy(relation)
+        if not self.statements:
+            yield from truthy
+            return
+        plain = list(truthy)
+        moved = redirects(self.endpoint, (one for fact in plain for one in (fact.subject, fact.object)))
+        resolved = (
+            replace(one, subject=moved.get(one.subject, one.subject), object=moved.get(one.object, one.object))
+            for one in plain
+        )
+        ordered = sorted(set(resolved), key=lambda one: (_number(one.subject), _number(one.object)))
+        yield from with_statements(self.endpoint, ordered, lambda one: moved.get(one, one))
+
+    def _truthy(self, relation: str) -> Iterator[Fact]:
         whole = Part(property_id(relation))
         total = self.endpoint.count(whole.pattern)
         wanted = self.per_relation
@@ -253,7 +274,7 @@ class Wikidata:
             return None
 
     def _described(self, batch: tuple[str, ...]) -> Iterator[Row]:
-        answer = self._answer(_description(batch, self.language), "?e ?k ?v", len(batch) > 1)
+        answer = self._answer(_description(batch, self.language, self.statements), "?e ?k ?v", len(batch) > 1)
         if answer is not None and answer.total <= self.page_rows:
             yield from answer.rows
             return
@@ -263,7 +284,7 @@ class Wikidata:
             yield from self._described(half)
 
 
-def _description(batch: tuple[str, ...], language: str) -> str:
+def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
     """Names, attributes and sitelinks of the items of `batch`, as rows of entity, kind and value."""
     values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
     languages = f'FILTER(LCASE(LANG(?v)) IN ("{language}", "{MANY_LANGUAGES}"))'
@@ -273,6 +294,8 @@ def _description(batch: tuple[str, ...], language: str) -> str:
         *(f'{values} ?e wdt:{one} ?v . BIND("{one}" AS ?k)' for one in ATTRIBUTES),
         f'{values} ?e wikibase:sitelinks ?v . BIND("sitelinks" AS ?k)',
     ]
+    if revisions:
+        branches.append(f'{values} ?e schema:version ?v . BIND("revision" AS ?k)')
     return " UNION ".join(f"{{ {branch} }}" for branch in branches)
 
 
@@ -297,7 +320,7 @@ class _Described:
         labels = self._get(one, "label", self.language) or self._get(one, "label", MANY_LANGUAGES)
         aliases = {*self._get(one, "alias", self.language), *self._get(one, "alias", MANY_LANGUAGES)}
         attributes = {name: tuple(sorted(self._get(one, name), key=_number)) for name in ATTRIBUTES}
-        sitelinks = [int(text) for text in self._get(one, "sitelinks") if text.isascii() and text.isdigit()]
+        sitelinks = self._numbers(one, "sitelinks")
         return Entity(
             one,
             # Several labels in one language break Wikidata's rule; the smallest is as good as any and always the same.
@@ -305,7 +328,11 @@ class _Described:
             aliases={self.language: tuple(sorted(aliases))} if aliases else {},
             attributes={name: ids for name, ids in attributes.items() if ids},
             sitelinks=max(sitelinks, default=None),
+            revision=max(self._numbers(one, "revision"), default=None),
         )
+
+    def _numbers(self, one: str, kind: str) -> list[int]:
+        return [int(text) for text in self._get(one, kind) if text.isascii() and text.isdigit()]
 
     def _get(self, one: str, kind: str, language: str = "") -> set[str]:
         return self._texts.get((one, kind, language), set())

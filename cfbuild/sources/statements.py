@@ -1,0 +1,166 @@
+"""Statements behind truthy facts: rank and the dates of their qualifiers (P580, P582, P585); and redirected items.
+
+Truthy facts are what is true now. Whether an o* was true once, or is true by a lower rank, only the statement nodes
+tell (`p:`, `ps:`, `pq:`, Wikidata's RDF dump format). All of it is standard SPARQL 1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cfbuild.data import ITEM_ID, Fact, item_id, property_id
+from cfbuild.errors import SourceError
+from cfbuild.sources.http import HeavyAnswerError
+from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
+
+ENTITY = "http://www.wikidata.org/entity/"
+RANKS = {
+    "http://wikiba.se/ontology#PreferredRank": "preferred",
+    "http://wikiba.se/ontology#NormalRank": "normal",
+    "http://wikiba.se/ontology#DeprecatedRank": "deprecated",
+}
+SUBJECTS = 250
+"""Subjects in one question, as many as entities described at once."""
+ROWS = 50_000
+UNKNOWN = "unknown"
+"""A date that is there but not known: a blank node or one of Wikidata's stand-ins for one."""
+
+PREFIXES = (
+    "PREFIX p: <http://www.wikidata.org/prop/> "
+    "PREFIX ps: <http://www.wikidata.org/prop/statement/> "
+    "PREFIX pq: <http://www.wikidata.org/prop/qualifier/> "
+    "PREFIX schema: <http://schema.org/> "
+    "PREFIX owl: <http://www.w3.org/2002/07/owl#> "
+)
+"""For the endpoint's prologue, beside wd:, wdt: and wikibase:."""
+
+
+@dataclass(slots=True)
+class _Statement:
+    """What the rows of one statement node say; several values of a qualifier give several rows."""
+
+    fact: Fact
+    starts: set[str]
+    ends: set[str]
+
+    def dated(self) -> Fact:
+        return replace(self.fact, start=min(self.starts, default=None), end=max(self.ends, default=None))
+
+
+def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Callable[[str], str]) -> Iterator[Fact]:
+    """Each fact's statements, and every other statement of its subject and relation, by subject and object number.
+
+    A fact that has no statement node (a dump of truthy facts) stays as it is. `redirected` says which item an id
+    stands for now. Raises SourceError if an answer could not be had.
+    """
+    by_subject: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_subject.setdefault(fact.subject, []).append(fact)
+    subjects = sorted(by_subject, key=_number)
+    for start in range(0, len(subjects), SUBJECTS):
+        batch = subjects[start : start + SUBJECTS]
+        plain = [fact for subject in batch for fact in by_subject[subject]]
+        stated = _statements(endpoint, plain[0].relation, batch, redirected)
+        told = {(one.subject, one.object) for one in stated}
+        stated.update(one for one in plain if (one.subject, one.object) not in told)
+        yield from sorted(stated, key=_order)
+
+
+def _order(fact: Fact) -> tuple[int, int, str, str, str]:
+    return _number(fact.subject), _number(fact.object), fact.rank or "", fact.start or "", fact.end or ""
+
+
+def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
+    """The item that each redirected one of `ids` stands for (owl:sameAs), redirects to redirects followed."""
+    found: dict[str, str] = {}
+    front = sorted(set(ids), key=_number)
+    while front:
+        new: dict[str, str] = {}
+        for start in range(0, len(front), SUBJECTS):
+            for row in _rows(endpoint, _same_as, "?e ?v", tuple(front[start : start + SUBJECTS])):
+                source, target = _item(row["e"]), _item(row["v"])
+                if source is not None and target is not None and source != target:
+                    new[source] = target
+        found.update(new)
+        front = sorted(set(new.values()) - found.keys(), key=_number)
+    return {one: _last(one, found) for one in found}
+
+
+def _last(one: str, found: dict[str, str]) -> str:
+    seen = {one}
+    while one in found and found[one] not in seen:
+        one = found[one]
+        seen.add(one)
+    return one
+
+
+def _statements(
+    endpoint: Endpoint, relation: str, subjects: Sequence[str], redirected: Callable[[str], str]
+) -> set[Fact]:
+    """Every statement of `subjects` under `relation` whose value is an item."""
+    found: dict[tuple[str, str], _Statement] = {}
+    rows = _rows(endpoint, lambda part: _pattern(relation, part), "?s ?x ?o ?rank ?start ?end ?at", tuple(subjects))
+    for row in rows:
+        subject, value, rank = _item(row["s"]), _item(row["o"]), RANKS.get(row["rank"].value)
+        if subject is None or value is None or rank is None:
+            continue
+        fact = Fact(relation, redirected(subject), redirected(value), rank=rank, source="wikidata")
+        statement = found.setdefault((row["x"].value, fact.object), _Statement(fact, set(), set()))
+        if "start" in row or "at" in row:
+            statement.starts.add(_date(row["start"] if "start" in row else row["at"]))
+        if "end" in row:
+            statement.ends.add(_date(row["end"]))
+    return {statement.dated() for statement in found.values()}
+
+
+def _same_as(ids: tuple[str, ...]) -> str:
+    return f"VALUES ?e {{ {_values(ids)} }} ?e owl:sameAs ?v ."
+
+
+def _pattern(relation: str, subjects: tuple[str, ...]) -> str:
+    name = property_id(relation)
+    return (
+        f"VALUES ?s {{ {_values(subjects)} }} ?s p:{name} ?x . ?x ps:{name} ?o . ?x wikibase:rank ?rank . "
+        "OPTIONAL { ?x pq:P580 ?start } OPTIONAL { ?x pq:P582 ?end } OPTIONAL { ?x pq:P585 ?at }"
+    )
+
+
+def _rows(
+    endpoint: Endpoint, pattern: Callable[[tuple[str, ...]], str], variables: str, batch: tuple[str, ...]
+) -> Iterator[Row]:
+    """The rows of a batch; of its halves where it is too much for one answer."""
+    answer: Counted | None = None
+    try:
+        answer = endpoint.counted(pattern(batch), variables, ROWS + 1)
+    except HeavyAnswerError:
+        if len(batch) == 1:
+            raise
+    if answer is not None and answer.total <= ROWS:
+        yield from answer.rows
+        return
+    if len(batch) == 1:
+        raise SourceError(f"{batch[0]} has more than {ROWS} statements, which cannot be right")
+    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+        yield from _rows(endpoint, pattern, variables, half)
+
+
+def _values(ids: Iterable[str]) -> str:
+    return " ".join("wd:" + item_id(one) for one in ids)
+
+
+def _item(term: Term) -> str | None:
+    local = term.value.removeprefix(ENTITY)
+    return local if term.kind == "uri" and term.value.startswith(ENTITY) and ITEM_ID.match(local) else None
+
+
+def _date(term: Term) -> str:
+    """A date without its time; UNKNOWN for a blank node, and for a literal that is no date."""
+    text = term.value.removeprefix("+")
+    if term.kind not in ("literal", "typed-literal") or not text.lstrip("-")[:4].isdigit():
+        return UNKNOWN
+    return text.split("T")[0]
+
+
+def _number(one: str) -> int:
+    return int(one[1:])
