@@ -37,12 +37,12 @@ class RuleContext:
     max_sitelinks: int | None = None
     seed: int = 0
     remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, init=False, repr=False, compare=False
     )
-    _items_by_label: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
-    _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, repr=False, compare=False)
-    _usual: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
-    _kinds: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+    _items_by_label: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
+    _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _usual: dict[str, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _kinds: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def items_named(self, label: str) -> int:
         """How many items carry this label, letter case ignored."""
