@@ -222,13 +222,16 @@ class Builder:
         return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
-        """Generation templates in seeded order, each once: where there are too few, there are fewer prompts.
+        """Distinct generation prompts: the relation's generation templates in seeded order, then its rewrite templates.
 
-        A relation without generation templates (ParaRel has none) falls back to its rewrite templates.
+        CounterFact fills up to ten by repeating its three; a rewrite template says more than a repetition, and is all
+        there is where a template set has no generation templates (ParaRel's).
         """
-        templates = self.templates(fact.relation, "generation") or self.templates(fact.relation)
-        order = self._random(fact, "generation").sample(templates, len(templates))
-        return tuple(one.fill(subject.label) for one in order[: self.options.generation])
+        random = self._random(fact, "generation")
+        pools = self.templates(fact.relation, "generation"), self.templates(fact.relation)
+        order = [template for pool in pools for template in random.sample(pool, len(pool))]
+        texts = dict.fromkeys(template.fill(subject.label) for template in order)
+        return tuple(texts)[: self.options.generation]
 
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: Refusal
