@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -35,9 +34,9 @@ from cfbuild.lm.forward import (
     replay,
     trace,
 )
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.lm.precision import narrow_products
 
 KEY_MODES = ("reference", "consistent")
 PRODUCTS = ("float32", "bfloat16")
@@ -172,9 +171,11 @@ class Rome:
         """
         plans = [self._plan(index, request) for index, request in enumerate(requests)]
         edits: dict[int, Edit] = {}
-        for part in self._batches(plans):
-            edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
-            done(len(edits))
+        # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
+        with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
+            for part in self._batches(plans):
+                edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
+                done(len(edits))
         return [edits[index] for index in range(len(requests))]
 
     def _plan(self, index: int, request: Request) -> _Plan:
@@ -200,13 +201,10 @@ class Rome:
             yield part
 
     def _edit_batch(self, plans: Sequence[_Plan]) -> list[Edit]:
-        # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
-        narrow = self.options.products == "bfloat16"
-        with narrow_products(self.lm, self.options.layer + 1) if narrow else nullcontext():
-            shape = len(plans), self.lm.value_width(self.options.layer)
-            nothing = torch.zeros(shape, device=self.lm.device, requires_grad=True)
-            scene = _stage(self.lm, self.options.layer, self._replayed_from, tuple(plans), nothing)
-            deltas, statistics = self._optimise(scene, nothing)
+        shape = len(plans), self.lm.value_width(self.options.layer)
+        nothing = torch.zeros(shape, device=self.lm.device, requires_grad=True)
+        scene = _stage(self.lm, self.options.layer, self._replayed_from, tuple(plans), nothing)
+        deltas, statistics = self._optimise(scene, nothing)
         keys, outputs = scene.keys.float(), scene.outputs.float()
         return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
 
