@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,9 +34,10 @@ from cfbuild.lm.forward import (
     replay,
     trace,
 )
-from cfbuild.lm.fused import fused_layers
+from cfbuild.lm.fused import TokenNll, fused_layers
 from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.precision import narrow_is_fast
 
 KEY_MODES = ("reference", "consistent")
 PRODUCTS = ("float32", "bfloat16")
@@ -45,6 +46,7 @@ ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 SHARE_OF_BUDGET = 0.25
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
+FAST_TAKES_EVERY = 4
 SHARE_THAT_STAYS = 0.75
 """Rows of finished records are dropped once at most this share of the batch is still being optimised."""
 
@@ -78,6 +80,12 @@ class RomeOptions:
             raise ConfigError(f"{self.steps} optimisation steps; expected at least 1")
 
 
+def fast(options: RomeOptions, device: torch.device) -> RomeOptions:
+    """The `fast` preset: every fourth context, and products in bfloat16 where the device is fast at them."""
+    products = "bfloat16" if narrow_is_fast(device) else "float32"
+    return replace(options, contexts=options.contexts[::FAST_TAKES_EVERY], products=products)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A text cut at its subject's last token: `past` before it, `rest` from it on, `targets` predicted at its end."""
@@ -101,13 +109,13 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Reads:
-    """Where a batch's losses read: state i is column `columns[i]` of row `rows[i]` and should predict `targets[i]`.
+    """Where a batch's losses read, as tokens counted through the batch.
 
-    `records[i]` is the record it belongs to, `shares[i]` its weight in that record's mean.
+    The first `len(targets)` should each predict its target: `records[i]` is the record it belongs to, `shares[i]` its
+    weight in that record's mean. The others are the records' essence rows.
     """
 
-    rows: Tensor
-    columns: Tensor
+    tokens: Tensor
     targets: Tensor
     records: Tensor
     shares: Tensor
@@ -139,6 +147,11 @@ class _Scene:
     @property
     def rows_per_record(self) -> int:
         return len(self.plans[0].rows)
+
+    @property
+    def first(self) -> Tensor:
+        """The traced states at the tokens that are read."""
+        return self.traced.hidden.flatten(0, 1)[self.reads.tokens]
 
 
 class Rome:
@@ -222,8 +235,8 @@ class Rome:
         # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
             asked = adam.value[active].requires_grad_() if step else nothing
-            hidden = _with_added(self.lm, options.layer, scene, asked) if step else scene.traced.hidden
-            nll, divergence, essence = _losses(self.lm, scene, hidden, before)
+            states = _with_added(self.lm, options.layer, scene, asked) if step else scene.first
+            nll, divergence, essence = _losses(self.lm, scene, states, before)
             before = essence if before is None else before
             decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
             loss = nll + options.kl_factor * divergence + decay
@@ -335,7 +348,7 @@ def _trace_rest(
     with projection_output(lm, layer, look):
         traced = trace(lm, batch, start, past=past.layers if past else None)
     by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
-    return _Scene(plans, past, traced, _reads(lm, plans), by_record["keys"], by_record["outputs"])
+    return _Scene(plans, past, traced, _reads(lm, plans, ids.shape[1]), by_record["keys"], by_record["outputs"])
 
 
 def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
@@ -345,42 +358,44 @@ def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
 
 
 def _with_added(lm: LanguageModel, layer: int, scene: _Scene, delta: Tensor) -> Tensor:
-    """Finished hidden states with `delta` [records, d_model] added to W's output at the subjects' last tokens."""
+    """Finished states at the tokens that are read, with `delta` [records, d_model] added to W's output at the
+    subjects' last tokens."""
     traced = scene.traced
     if traced.start > layer:
-        return replay(lm, traced, _add_first(traced.below, delta))
+        return replay(lm, traced, _add_first(traced.below, delta), scene.reads.tokens)
 
     def add(_: Tensor, outputs: Tensor) -> Tensor:
         return _add_first(outputs.reshape(*traced.below.shape[:2], -1), delta).reshape(outputs.shape)
 
     with projection_output(lm, layer, add):
-        return replay(lm, traced)
+        return replay(lm, traced, at=scene.reads.tokens)
 
 
-def _reads(lm: LanguageModel, plans: Sequence[_Plan]) -> _Reads:
-    """Where the NLL terms are read; the essence row of each record has no targets."""
+def _reads(lm: LanguageModel, plans: Sequence[_Plan], width: int) -> _Reads:
+    """Where the losses of rows padded to `width` are read; the essence row of each record has no targets."""
     scored = len(plans[0].rows) - 1
     rows = [(record, row) for record, plan in enumerate(plans) for row in plan.rows]
     table = [
-        (index, len(row.rest) - len(row.targets) + i, token, record, 1 / (scored * len(row.targets)))
+        (index * width + len(row.rest) - len(row.targets) + i, token, record, 1 / (scored * len(row.targets)))
         for index, (record, row) in enumerate(rows)
         for i, token in enumerate(row.targets)
     ]
-    return _Reads(*(torch.tensor(column, device=lm.device) for column in zip(*table, strict=True)))
+    tokens, *columns = zip(*table, strict=True)
+    essence = (index * width for index, (_, row) in enumerate(rows) if not row.targets)
+    return _Reads(*(torch.tensor(column, device=lm.device) for column in ((*tokens, *essence), *columns)))
 
 
-def _losses(lm: LanguageModel, scene: _Scene, hidden: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _losses(lm: LanguageModel, scene: _Scene, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """NLL [records], KL(now || before) [records] and the essence log-probabilities [records, vocabulary], detached.
 
-    hidden: finished states [rows, width, d_model]. The released code hands its two distributions to the divergence in
-    this order; the other order gives other values.
+    states: finished, at `scene.reads.tokens`. The released code hands its two distributions to the divergence in this
+    order; the other order gives other values.
     """
-    reads, per_record = scene.reads, scene.rows_per_record
-    log_p = lm.logits(hidden[reads.rows, reads.columns]).log_softmax(dim=-1)  # [states, vocabulary]
-    nll = torch.zeros(len(scene.plans), device=log_p.device).index_add(
-        0, reads.records, -log_p.gather(1, reads.targets[:, None])[:, 0] * reads.shares
-    )
-    essence = lm.logits(hidden[per_record - 1 :: per_record, 0]).log_softmax(dim=-1)  # [records, vocabulary]
+    reads = scene.reads
+    count = len(reads.targets)
+    token_nll = TokenNll.apply(lm.logits(states[:count]), reads.targets)  # type: ignore[no-untyped-call]
+    nll = torch.zeros(len(scene.plans), device=states.device).index_add(0, reads.records, token_nll * reads.shares)
+    essence = lm.logits(states[count:]).log_softmax(dim=-1)  # [records, vocabulary]
     reference = essence.detach() if before is None else before
     divergence = (essence.exp() * (essence - reference)).sum(dim=-1)
     return nll, divergence, essence.detach()

@@ -141,16 +141,27 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | Non
     return Trace(hidden, inputs[0], start, tuple(calls))
 
 
-def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
+def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None, at: Tensor | None = None) -> Tensor:
     """Run the layers from `traced.start` on again, hooks that are set now included; finished hidden states.
 
-    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers.
+    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers. `at` [n] are the
+    tokens wanted, counted through the batch: the states are then [n, d_model], else [batch, width, d_model].
     """
     hidden = traced.below if below is None else below
-    for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
-        output = layer(hidden, *args, **kwargs)
-        hidden = output[0] if isinstance(output, tuple) else output
-    return lm.finish(hidden)
+    layers = list(lm.layers)[traced.start :]
+    for layer, (args, kwargs) in zip(layers[:-1], traced.calls[:-1], strict=True):
+        hidden = _only(layer(hidden, *args, **kwargs))
+    (args, kwargs), last = traced.calls[-1], layers[-1]
+    if at is not None and hasattr(last.forward, "at"):
+        return lm.finish(last.forward.at(at, hidden, *args, **kwargs))
+    hidden = _only(last(hidden, *args, **kwargs))
+    return lm.finish(hidden if at is None else hidden.flatten(0, 1)[at])
+
+
+def _only(output: Any) -> Tensor:
+    """A layer's hidden states, which some families return in a tuple."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
 
 
 def remember(lm: LanguageModel, batch: Batch) -> FrozenPast:

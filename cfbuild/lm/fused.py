@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
     try:
         for index, layer in enumerate(chosen):
             maps = _Layer.of(layer, torch.bfloat16 if index >= narrow else torch.float32)
-            layer.__dict__["forward"] = partial(_forward, layer, layer.forward, maps)
+            layer.__dict__["forward"] = _FusedLayer(layer, maps)
         with narrow_products(lm, depth if chosen else narrow, head=narrow < depth):
             yield
     finally:
@@ -134,41 +133,45 @@ class _Layer:
         )
 
 
-def _forward(
-    module: nn.Module,
-    plain: Any,
-    layer: _Layer,
-    hidden_states: Tensor,
-    attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None,
-    past_key_values: Any = None,
-    use_cache: bool | None = False,
-    position_embeddings: tuple[Tensor, Tensor] | None = None,
-    **others: Any,
-) -> Tensor:
-    """The layer's own signature; hidden_states: [R, width, d_model]."""
-    if layer.projection._forward_hooks or layer.projection._forward_pre_hooks:
-        output: Tensor = plain(
-            hidden_states,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-            position_embeddings=position_embeddings,
-            **others,
+class _FusedLayer:
+    """What stands in for a layer's `forward`, with the layer's own signature."""
+
+    def __init__(self, module: Any, maps: _Layer) -> None:
+        self._plain, self._maps, self._index = module.forward, maps, module.self_attn.layer_idx
+
+    def __call__(self, hidden_states: Tensor, **given: Any) -> Tensor:
+        """[R, width, d_model] -> [R, width, d_model]."""
+        return self.at(None, hidden_states, **given)
+
+    def at(self, tokens: Tensor | None, hidden_states: Tensor, **given: Any) -> Tensor:
+        """The layer's output at some of the T tokens, [n, d_model]; whatever only others need is not computed."""
+        if self._maps.projection._forward_hooks or self._maps.projection._forward_pre_hooks:
+            output: Tensor = self._plain(hidden_states, **given)
+            return output if tokens is None else output.flatten(0, 1)[tokens]
+        flat = hidden_states.reshape(-1, hidden_states.shape[-1])  # [T, d_model]
+        mixed = self._attend(flat, hidden_states.shape[1], **given)
+        if tokens is not None:
+            mixed, flat = mixed[tokens], flat[tokens]
+        attended = _MapAndResidual.apply(mixed, flat, self._maps.attention_out)  # type: ignore[no-untyped-call]
+        finished: Tensor = _GatedMlp.apply(attended, self._maps)  # type: ignore[no-untyped-call]
+        return finished.view(hidden_states.shape) if tokens is None else finished
+
+    def _attend(
+        self,
+        flat: Tensor,
+        width: int,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **_: Any,
+    ) -> Tensor:
+        maps = self._maps
+        projected = _NormAndMaps.apply(flat, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
+        rows = projected.view(len(flat) // width, width, -1, maps.head_width)  # [R, width, H + 2 K, d]
+        mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+            rows, maps, position_embeddings, attention_mask, past_key_values, self._index
         )
-        return output
-    assert position_embeddings is not None
-    flat = hidden_states.reshape(-1, hidden_states.shape[-1])  # [T, d_model]
-    projected = _NormAndMaps.apply(flat, layer.attention_norm, layer.attention_in)  # type: ignore[no-untyped-call]
-    rows = projected.view(*hidden_states.shape[:2], -1, layer.head_width)  # [R, width, H + 2 K, d]
-    index = module.self_attn.layer_idx  # type: ignore[union-attr]
-    mixed = _Attention.apply(  # type: ignore[no-untyped-call]
-        rows, layer, position_embeddings, attention_mask, past_key_values, index
-    )
-    attended = _MapAndResidual.apply(mixed, flat, layer.attention_out)  # type: ignore[no-untyped-call]
-    finished: Tensor = _GatedMlp.apply(attended, layer)  # type: ignore[no-untyped-call]
-    return finished.view(hidden_states.shape)
+        return mixed
 
 
 class _NormAndMaps(torch.autograd.Function):
@@ -278,6 +281,24 @@ class _Attention(torch.autograd.Function):
         total[:, :, : heads + shared] = _rotate_back(turned, cosine, sine)
         total[:, :, heads + shared :] = _fold(torch.bmm(weights[:, :, here].transpose(1, 2), by_head), shared)
         return total, None, None, None, None, None
+
+
+class TokenNll(torch.autograd.Function):
+    """-log p in nats of one token a row: logits [n, vocabulary], ids [n] -> [n]. The logits are used up."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor) -> Tensor:
+        norm = logits.logsumexp(dim=-1)
+        ctx.save_for_backward(logits, norm, ids)
+        return norm - logits.gather(1, ids[:, None])[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        logits, norm, ids = ctx.saved_tensors
+        # Nothing else reads them: what made the logits needs its inputs for its gradient, not its output.
+        p = logits.detach().sub_(norm[:, None]).exp_()
+        p[torch.arange(len(p), device=p.device), ids] -= 1
+        return p.mul_(gradient[:, None]), None
 
 
 def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

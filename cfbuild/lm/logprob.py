@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import Batch, Trace, additive_mask, replay, run, trace
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 
 Result = TypeVar("Result")
@@ -88,7 +89,8 @@ def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
 
 def score(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
     """The likelihood of each continuation of each question, in the order given."""
-    return _in_batches(lm, questions, lambda part: _score_batch(lm, part))
+    with fused_layers(lm):
+        return _in_batches(lm, questions, lambda part: _score_batch(lm, part))
 
 
 def score_before_and_after(
@@ -106,7 +108,8 @@ def score_before_and_after(
             after = _read(lm, _replay_edited(lm, traced, [delta for _, delta in part]), some, tries)
         return list(zip(before, after, strict=True))
 
-    return _in_batches(lm, pairs, score_pairs, width=lambda pair: _width(pair[0]))
+    with fused_layers(lm):
+        return _in_batches(lm, pairs, score_pairs, width=lambda pair: _width(pair[0]))
 
 
 def _replay_edited(lm: LanguageModel, traced: Trace, deltas: Sequence[Delta]) -> Tensor:

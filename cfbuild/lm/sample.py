@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import Batch, FrozenPast, additive_mask, left_padded, run
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.logprob import halving
 from cfbuild.lm.model import Ids, LanguageModel
 
@@ -102,7 +103,7 @@ def _draw(
     batch, real = left_padded(prompts, lm)
     past = _GrowingPast(real.shape[1] + max(wanted), len(lm.layers))
     sampled: list[Tensor] = []
-    with overlay(lm, deltas) if deltas is not None else nullcontext():
+    with fused_layers(lm), overlay(lm, deltas) if deltas is not None else nullcontext():
         for step in range(max(wanted)):
             if step:
                 batch = _next(lm, sampled[-1], real)
