@@ -28,11 +28,13 @@ from cfbuild.cli.shared import (
     Revision,
     Seed,
     given,
+    named_values,
     open_folder,
     say,
     shown_progress,
     split,
 )
+from cfbuild.edit import EDITORS
 from cfbuild.errors import CfbuildError
 
 if TYPE_CHECKING:
@@ -93,7 +95,9 @@ def fetch(
     statements: Annotated[
         bool, typer.Option("--statements", help="Ask for ranks, dates, redirects and revisions too (Wikidata).")
     ] = False,
-    templates: Annotated[str, typer.Option(help="Template sets, comma-separated: builtin, pararel.")] = "builtin",
+    templates: Annotated[
+        str, typer.Option(help="Template sets, comma-separated: builtin, pararel, folders with files of your own.")
+    ] = "builtin",
     pararel: Annotated[
         str | None, typer.Option(help="A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
     ] = None,
@@ -220,14 +224,26 @@ def validate_and_score(
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Score the valid rows all the same.")] = False,
     model: Model = "smollm2-135m",
-    editor: Annotated[str, typer.Option(help="The editor to score: rome.")] = "rome",
+    editor: Annotated[
+        str, typer.Option(help=f"The editor to score: {', '.join(EDITORS)}; or module:function of your own.")
+    ] = "rome",
     layer: Annotated[int | None, typer.Option(help="Layer to edit. [default: the preset's]")] = None,
-    key_mode: Annotated[str, typer.Option(help="reference (as released) or consistent (R-ROME).")] = "reference",
+    key_mode: Annotated[
+        str | None, typer.Option(help="rome: reference (as released) or consistent (R-ROME). [default: reference]")
+    ] = None,
     covariance: Annotated[
         str, typer.Option(help="Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.")
     ] = "build",
     covariance_tokens: Annotated[int, typer.Option(help="Tokens of the corpus to use.")] = 100_000,
-    steps: Annotated[int, typer.Option(help="Most optimisation steps of an edit.")] = 20,
+    steps: Annotated[
+        int | None, typer.Option(help="Most optimisation steps of an edit. [default: the editor's]")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting of the editor; may be given several times."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Score only the first so many records.")] = None,
     skip_generation: Annotated[bool, typer.Option("--skip-generation", help="No texts, so no GE and RS.")] = False,
     seed: Seed = 0,
@@ -254,6 +270,7 @@ def validate_and_score(
         layer=layer,
         key_mode=key_mode,
         steps=steps,
+        settings=named_values(settings or ()),
         covariance=covariance,
         covariance_tokens=covariance_tokens,
         restart=restart,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfbuild.data import Progress
+from cfbuild.errors import ConfigError
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.folder import BuildFolder
@@ -52,6 +54,23 @@ def split(text: str | None) -> tuple[str, ...] | None:
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given, so that the others keep the defaults of whoever defines them."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def named_values(texts: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE as a dictionary; a value that is JSON (a number, true, null) is taken as that, others are text.
+
+    Raises ConfigError for a text without a name.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"--set {text}: expected NAME=VALUE")
+        try:
+            values[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            values[name.replace("-", "_")] = value
+    return values
 
 
 def say(quiet: bool, text: str) -> None:
