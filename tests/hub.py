@@ -85,7 +85,7 @@ class RefusedError(Exception):
         self.status, self.code, self.message = status, code, message
 
 
-REPO = r"/api/datasets/(?P<repo>[^/]+/[^/]+)"
+REPO = r"/api/(?:datasets|models)/(?P<repo>[^/]+/[^/]+)"
 ROUTES: list[tuple[str, str, str]] = [
     ("POST", "/api/repos/create", "create"),
     ("POST", "/api/validate-yaml", "validate"),
@@ -104,8 +104,8 @@ ROUTES: list[tuple[str, str, str]] = [
     ("POST", REPO + "/paths-info/(?P<revision>[^/]+)", "paths"),
     ("GET", REPO + "/revision/(?P<revision>[^/]+)", "info"),
     ("GET", REPO, "info"),
-    ("HEAD", r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
-    ("GET", r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    ("HEAD", r"(?:/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    ("GET", r"(?:/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
 ]
 
 

@@ -57,8 +57,9 @@ class FetchOptions:
     """What to fetch and from where. `relations` None means all that have templates; `per_relation` None, all facts.
 
     `endpoint` is a preset's name or a URL; None means Wikidata's for the source `wikidata`, and none for `pararel`.
-    `templates` are names of sets, or folders with files of one's own. `pararel` is a folder or a raw URL. `contact` None means the environment's CFBUILD_CONTACT. `statements` asks
-    Wikidata for ranks, dates, redirects and revisions too.
+    `templates` are names of sets, or folders with files of one's own. `pararel` is a folder or a raw URL. `contact`
+    None means the environment's CFBUILD_CONTACT. `statements` asks Wikidata for ranks, dates, redirects and revisions
+    too.
     """
 
     source: str = "wikidata"
@@ -321,7 +322,10 @@ def _templates(options: FetchOptions, work: _Work) -> tuple[list[Template], tupl
             for template in kept:
                 found.setdefault((template.relation, template.kind, template.text), template)
         if not any(key[0] == relation for key in found):
-            _log.warning("%s has no template; its facts can be rewritten only with templates of your own (--templates FOLDER)", relation)
+            _log.warning(
+                "%s has no template; its facts can be rewritten only with templates of your own (--templates FOLDER)",
+                relation,
+            )
     return sorted(found.values(), key=_template_order), tuple(refused)
 
 
