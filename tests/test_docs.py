@@ -62,7 +62,13 @@ def test_every_command_is_documented(command: str) -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert f"| `cfbuild {command}` |" in text
     shown = CliRunner().invoke(app, [command, "--help"], catch_exceptions=False).stdout
-    assert "Example" in shown
+    assert "Examples:" in shown
+    examples = re.findall(r"`cfbuild (.*?)`", COMMANDS[command].epilog)
+    assert examples
+    for example in examples:
+        name, *words = example.split()
+        assert name == command
+        COMMANDS[name].make_context(name, words)
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:

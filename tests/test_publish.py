@@ -14,6 +14,7 @@ from typing import Any
 
 import hub as loopback
 import pytest
+import tiny
 import yaml
 from hub import CUT, LOST, STORAGE_TOKEN, TOKEN, Hub, loopback_hub
 from scored_build import record, records, write_scored
@@ -119,6 +120,42 @@ def test_the_card_validates(build: BuildFolder, hub: Hub) -> None:
 
     DatasetCard(stage(build, NAME).card).validate(repo_type="dataset")
     assert hub.log == ["validate"]
+
+
+def test_nothing_published_says_where_things_lay_or_holds_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build made from paths wherever paths can be given: models, templates, patterns, a corpus, another file."""
+    home = tmp_path / "home of ann"
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("CFBUILD_CACHE", str(home / "cache"))
+    for name in ("templates", "pararel"):
+        (home / name).mkdir(parents=True)
+    (home / "templates" / "P103.txt").write_text("[rewrite]\n{} says it in\n")
+    (home / "pararel" / "P103.jsonl").write_text('{"pattern": "[X] thinks in [Y]"}\n')
+    (home / "corpus.txt").write_text("The mother tongue of Danielle Darrieux is French.\n\n" * 40)
+    lm, model = tiny.make("gpt2"), home / "my model"
+    lm.model.save_pretrained(model)
+    lm.tokenizer.save_pretrained(model)
+    sets = f"builtin,pararel,{home / 'templates'}"
+    fetch = ["--source", "snapshot", "--relations", "P103", "--templates", sets, "--pararel", str(home / "pararel")]
+    few = ["--layer", "1", "--steps", "2", "--skip-generation"]
+    for verb, *words in (
+        ["fetch", *fetch, "--contact", "ann@example.org"],
+        ["generate", "--model", str(model), "--limit", "4", "--paraphrase-prefix", "none"],
+        ["validate-and-score", "--model", str(model), *few, "--covariance", str(home / "corpus.txt")],
+    ):
+        words = [verb, "--build", str(home / "build"), "--quiet", *words]
+        assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    folder = BuildFolder(home / "build")
+    published = b"".join(one.source.read_bytes() for one in stage(folder, NAME).files)
+    manifest = folder.path("publish/manifest.json").read_text(encoding="utf-8")
+    for name in ("my model", "templates@", "corpus.txt@"):
+        assert name in manifest
+    for secret in (str(tmp_path), "home of ann", str(Path.home()), TOKEN, "ann@example.org"):
+        assert secret.encode() not in published, secret
+    for path in (folder.path("report.html"), folder.path("report.json"), folder.path("cases.jsonl")):
+        assert str(tmp_path).encode() not in path.read_bytes()
 
 
 def test_a_dry_run_shows_every_file_and_asks_nothing(build: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
