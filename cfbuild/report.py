@@ -8,7 +8,7 @@ from typing import Any
 
 from cfbuild import __version__
 from cfbuild.data import CaseScore
-from cfbuild.score import Figure, aggregate
+from cfbuild.score import Figure, aggregate, means
 
 STAGES = ("pre", "post")
 HEADLINE = ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS")
@@ -58,4 +58,4 @@ def _plain(figure: Figure) -> dict[str, float | int]:
 
 
 def _means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
-    return {name: round(figure.mean, 4) for name, figure in aggregate(cases, stage).items()}
+    return {name: round(mean, 4) for name, mean in means(cases, stage).items()}

@@ -6,7 +6,6 @@ Per-case numbers are kept, aggregates are computed from them, so any subset or i
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +30,7 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 Z_95 = 1.96
 """Standard deviations of a 95% interval (paper, Table 4)."""
 BOOTSTRAP_DRAWS = 1000
+BOOTSTRAP_SEED = 0
 
 Scored = dict[str, list[PromptScore]]
 """Scores of one record's prompts by group."""
@@ -247,6 +247,15 @@ def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
     return {**figures, "S": harmonic} if harmonic else figures
 
 
+def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
+    """The means of `aggregate`, without its intervals."""
+    values = case_values(cases, stage)
+    rows = _harmonic_rows(values)
+    figures = {name: [value for value in column if value is not None] for name, column in values.items()}
+    plain = {name: float(np.mean(column)) for name, column in figures.items() if column}
+    return {**plain, "S": _harmonic_mean(rows.mean(axis=0))} if len(rows) else plain
+
+
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
     """Each metric of each case, times 100; None where a case has no such prompts."""
     stages = [getattr(case, stage) for case in cases]
@@ -273,17 +282,22 @@ def _figure(values: Sequence[float]) -> Figure:
 
 def _harmonic_figure(values: Mapping[str, Sequence[float | None]]) -> Figure | None:
     """S with a bootstrap interval over cases: a harmonic mean of means has no per-case value to take a deviation of."""
-    rows = [row for row in zip(*(values[name] for name in HARMONIC), strict=True) if None not in row]
-    if not rows:
+    table = _harmonic_rows(values)
+    if not len(table):
         return None
-    table = np.array(rows, dtype=float)  # [cases, 3]
-    draw = random.Random("bootstrap")
+    draw = np.random.RandomState(BOOTSTRAP_SEED)  # the one generator of numpy whose draws never change
     samples = [
-        _harmonic_mean(table[[draw.randrange(len(table)) for _ in table]].mean(axis=0)) for _ in range(BOOTSTRAP_DRAWS)
+        _harmonic_mean(table[draw.randint(len(table), size=len(table))].mean(axis=0)) for _ in range(BOOTSTRAP_DRAWS)
     ]
     low, high = np.percentile(samples, [2.5, 97.5])
     return Figure(_harmonic_mean(table.mean(axis=0)), float(high - low) / 2, len(table))
 
 
-def _harmonic_mean(means: np.ndarray) -> float:
-    return 0.0 if (means <= 0).any() else float(len(means) / (1 / means).sum())
+def _harmonic_rows(values: Mapping[str, Sequence[float | None]]) -> np.ndarray:
+    """What S is made of, for the cases that have all of it: [cases, 3]."""
+    rows = [row for row in zip(*(values[name] for name in HARMONIC), strict=True) if None not in row]
+    return np.array(rows, dtype=float).reshape(-1, len(HARMONIC))
+
+
+def _harmonic_mean(parts: np.ndarray) -> float:
+    return 0.0 if (parts <= 0).any() else float(len(parts) / (1 / parts).sum())

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import xet
 import yaml
 
 TOKEN = "hf_loopbackTokenThatNobodyHas"
+STORAGE_TOKEN = "xet_loopbackTokenOfTheStorage"
 CUT = -1
 """A fault: the connection ends and nothing is done."""
 LOST = -2
@@ -56,6 +59,7 @@ class Hub:
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
+    xorbs: dict[str, bytes] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
     plan: Callable[[int, str], int | None] = lambda number, route: None
@@ -81,7 +85,7 @@ class RefusedError(Exception):
         self.status, self.code, self.message = status, code, message
 
 
-REPO = r"/api/datasets/(?P<repo>[^/]+/[^/]+)"
+REPO = r"/api/(?:datasets|models)/(?P<repo>[^/]+/[^/]+)"
 ROUTES: list[tuple[str, str, str]] = [
     ("POST", "/api/repos/create", "create"),
     ("POST", "/api/validate-yaml", "validate"),
@@ -89,6 +93,9 @@ ROUTES: list[tuple[str, str, str]] = [
     ("POST", r"/datasets/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
     ("PUT", "/objects/(?P<oid>[0-9a-f]{64})", "upload"),
     ("POST", "/verify", "verify"),
+    ("GET", REPO + "/xet-write-token/(?P<revision>[^/]+)", "write_token"),
+    ("POST", "/v1/xorbs/default/(?P<name>[0-9a-f]{64})", "xorb"),
+    ("POST", "/v1/shards", "shard"),
     ("POST", REPO + "/commit/(?P<revision>[^/]+)", "commit"),
     ("POST", REPO + "/tag/(?P<revision>[^/]+)", "tag"),
     ("POST", REPO + "/branch/(?P<revision>[^/]+)", "branch"),
@@ -97,8 +104,8 @@ ROUTES: list[tuple[str, str, str]] = [
     ("POST", REPO + "/paths-info/(?P<revision>[^/]+)", "paths"),
     ("GET", REPO + "/revision/(?P<revision>[^/]+)", "info"),
     ("GET", REPO, "info"),
-    ("HEAD", r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
-    ("GET", r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    ("HEAD", r"(?:/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    ("GET", r"(?:/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
 ]
 
 
@@ -246,6 +253,24 @@ class _Handler(BaseHTTPRequestHandler):
         if json.loads(body)["oid"] not in self.hub.objects:
             raise RefusedError(404, None, "object not found")
         return {}
+
+    def _write_token(self, body: bytes, query: Any, repo: str, revision: str) -> Any:
+        self._repository(repo, write=True)
+        return {"accessToken": STORAGE_TOKEN, "exp": int(time.time()) + 3600, "casUrl": self.hub.url}
+
+    def _of_storage(self) -> None:
+        if self.headers.get("Authorization") != f"Bearer {STORAGE_TOKEN}":
+            raise RefusedError(401, None, "the storage takes its own token only")
+
+    def _xorb(self, body: bytes, query: Any, name: str) -> Any:
+        self._of_storage()
+        self.hub.xorbs[name] = body
+        return {"was_inserted": True}
+
+    def _shard(self, body: bytes, query: Any) -> Any:
+        self._of_storage()
+        self.hub.objects |= dict(xet.files(body, self.hub.xorbs))
+        return {"result": 1}
 
     def _commit(self, body: bytes, query: Any, repo: str, revision: str) -> Any:
         repository = self._repository(repo, write=True)

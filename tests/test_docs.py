@@ -1,53 +1,193 @@
-"""The documentation names every command, and its commands for the demo build run as they stand."""
+"""The documentation names every command, and each of its code blocks runs as it stands, or says why not."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from scored_build import records, write_scored
+import tiny
+from docs_session import commands, words_of
+from hub import TOKEN, Hub, Repository, loopback_hub
+from servers import oxigraph
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
+from cfbuild.lm.families import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+LANGUAGES = {"sh": "sh", "bash": "sh", "console": "sh", "": "sh", "python": "python"}
+MODELS = {
+    PRESETS["gpt2-medium"].hub_id: ("gpt2", {"n_layer": 10, "max_position_embeddings": 512}),
+    PRESETS["gpt2-xl"].hub_id: ("gpt2", {"n_layer": 20, "max_position_embeddings": 512}),
+    "Qwen/Qwen2.5-0.5B": ("qwen2", {"max_position_embeddings": 512}),
+}
+"""Random models, deep enough for the layers that the presets edit, served under the real ones' names."""
 
 
-def _shell(name: str) -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    text: str
+    not_run: str | None
+    """Why it is not run, from a comment on the line before it; None where it is."""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def _blocks(path: Path) -> Iterator[Block]:
+    text = path.read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        marker = re.search(r"<!-- not run: (.*?) -->\n\Z", text[: found.start()], flags=re.DOTALL)
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(path.name, line, found[1], found[2], marker[1] if marker else None)
+
+
+BLOCKS = [block for path in PAGES for block in _blocks(path)]
+RUN = [block for block in BLOCKS if block.not_run is None]
+NOT_RUN = [block for block in BLOCKS if block.not_run is not None]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_is_documented(command: str) -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert f"| `cfbuild {command}` |" in text
     shown = CliRunner().invoke(app, [command, "--help"], catch_exceptions=False).stdout
-    assert "Example" in shown
+    assert "Examples:" in shown
+    examples = re.findall(r"`cfbuild (.*?)`", COMMANDS[command].epilog)
+    assert examples
+    for example in examples:
+        name, *words = example.split()
+        assert name == command
+        COMMANDS[name].make_context(name, words)
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:
-    for path in (*DOCS.glob("*.md"), ROOT / "README.md"):
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
         code = [*re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
         named = {name for block in code for name in re.findall(r"^cfbuild ([a-z][a-z-]+)", block, flags=re.MULTILINE)}
         assert named <= set(COMMANDS), path.name
 
 
-def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_scored(Path("build/demo"), records(12))
-    lines = _shell("tutorial.md")
-    assert len(lines) == 10
-    for line in lines:
-        words = shlex.split(line)
-        assert words[0] == "cfbuild"
-        CliRunner().invoke(app, words[1:], catch_exceptions=False)
+# --------------------------------------------------------------------------------------------------- the code blocks
+
+
+def _triples() -> str:
+    """A small Wikidata with the relations that the pages build from: P19, P36, P103 and P50, in English and French."""
+    item, direct = "http://www.wikidata.org/entity/Q", "http://www.wikidata.org/prop/direct/"
+    label = "http://www.w3.org/2000/01/rdf-schema#label"
+    names: dict[int, tuple[str, str]] = {5: ("human", "être humain"), 515: ("city", "ville")}
+    names |= {34770: ("language", "langue"), 6256: ("country", "pays"), 7725634: ("literary work", "œuvre littéraire")}
+    links: list[tuple[int, str, int]] = []
+
+    def add(start: int, kind: int, pairs: list[tuple[str, str]]) -> list[int]:
+        numbers = list(range(start, start + len(pairs)))
+        names.update(zip(numbers, pairs, strict=True))
+        links.extend((number, "P31", kind) for number in numbers)
+        return numbers
+
+    both = ["Oslo", "Lima", "Quito", "Hanoi", "Accra", "Sofia", "Berlin", "Paris"]
+    cities = add(100, 515, [(name, name) for name in both])
+    tongues = [("French", "français"), ("German", "allemand"), ("Spanish", "espagnol"), ("Danish", "danois")]
+    languages = add(200, 34770, tongues)
+    countries = add(300, 6256, [(name, name) for name in ("Peru", "Ghana", "Cuba")])
+    first = ["Ada", "Bo", "Chen"]
+    last = ["Lang", "Moe"]
+    people = add(1000, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last])
+    words = ["River", "Winter", "Lantern", "Orchard"]
+    books = add(2000, 7725634, [(f"The {a} of the {b}", f"{a} {b}") for a in words for b in words if a != b])
+    links += [(one, "P36", cities[place]) for place, one in enumerate(countries)]
+    links += [(one, "P19", cities[place * place % 4]) for place, one in enumerate(people)]
+    links += [(one, "P103", languages[place * place % 3]) for place, one in enumerate(people)]
+    links += [(one, "P50", people[place * place % 3]) for place, one in enumerate(books)]
+    links += [(one, "P50", people[5]) for one in books[:3]]
+    lines = [f"<{item}{s}> <{direct}{p}> <{item}{o}> ." for s, p, o in links]
+    for number, (english, french) in names.items():
+        lines += [f'<{item}{number}> <{label}> "{english}"@en .', f'<{item}{number}> <{label}> "{french}"@fr .']
+    return "\n".join(lines)
+
+
+def _serve_models(hub: Hub, folder: Path) -> None:
+    for name, (family, shape) in MODELS.items():
+        lm, place = tiny.make(family, **shape), folder / name
+        lm.model.save_pretrained(place)
+        lm.tokenizer.save_pretrained(place)
+        repository = Repository(private=False)
+        files = {path.name: path.read_bytes() for path in place.iterdir()}
+        repository.branches["main"] = repository.commit(files, "")
+        hub.repositories[name] = repository
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What became of each block that is run, in one process for all of them."""
+    folder = tmp_path_factory.mktemp("docs")
+    pages: dict[str, list[tuple[str, str]]] = {}
+    for block in RUN:
+        pages.setdefault(block.page, []).append((LANGUAGES[block.language], block.text))
+    (folder / "pages").mkdir()
+    with loopback_hub() as hub, oxigraph(folder, _triples()) as endpoint:
+        _serve_models(hub, folder / "models")
+        given = {"endpoint": endpoint, "root": str(folder / "pages"), "pages": pages}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]),
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HOME": str(folder / "home"),
+            "HF_XET_XORB_COMPRESSION_POLICY": "none",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "CFBUILD_CACHE": str(folder / "cache"),
+        }
+        script = str(ROOT / "tests" / "docs_session.py")
+        ended = subprocess.run(
+            [sys.executable, script],
+            input=json.dumps(given),
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    found: dict[str, str] = json.loads((folder / "pages" / "results.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in RUN}))
+def test_the_blocks_of_a_page_run(page: str, results: dict[str, str]) -> None:
+    blocks = [block for block in RUN if block.page == page]
+    for number, block in enumerate(blocks):
+        assert results.get(f"{page}:{number}") == "", f"{page}, line {block.line}: {results.get(f'{page}:{number}')}"
+
+
+@pytest.mark.parametrize("block", NOT_RUN, ids=[f"{block.page}:{block.line}" for block in NOT_RUN])
+def test_a_block_that_is_not_run_says_why_and_is_understood(block: Block) -> None:
+    assert len(block.not_run or "") > 20
+    assert LANGUAGES[block.language] == "sh"
+    for command in commands(block.text):
+        program, *words = words_of(command)[1]
+        if program == "cfbuild":
+            COMMANDS[words[0]].make_context(words[0], words[1:])
+        else:
+            assert program == "make" and re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_options_that_prose_names_exist() -> None:
+    known = {option for command in COMMANDS.values() for one in command.params for option in one.opts}
+    for path in PAGES:
+        prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        named = set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", prose))
+        assert named <= known | {"--help"}, path.name
 
 
 def test_the_formats_page_is_made_from_the_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +198,6 @@ def test_the_formats_page_is_made_from_the_schemas(monkeypatch: pytest.MonkeyPat
 
 
 def test_links_lead_to_files() -> None:
-    for path in (*DOCS.glob("*.md"), ROOT / "README.md"):
+    for path in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"

@@ -95,7 +95,7 @@ def test_a_finished_run_is_not_repeated(folder: BuildFolder, lm: LanguageModel) 
 
 def test_other_settings_are_refused_by_name(folder: BuildFolder, lm: LanguageModel) -> None:
     evaluate(folder, EvaluateOptions(**OPTIONS), lm)
-    with pytest.raises(BuildStateError, match="key_mode: 'reference' then, 'consistent' now"):
+    with pytest.raises(BuildStateError, match="key_mode: None then, 'consistent' now"):
         evaluate(folder, EvaluateOptions(**OPTIONS, key_mode="consistent"), lm)
     with pytest.raises(BuildStateError, match="revision"):
         evaluate(folder, EvaluateOptions(**OPTIONS), tiny.make("gpt2", seed=1))

@@ -13,7 +13,7 @@ from servers import Proxy, Scripted, oxigraph, reply
 
 from cfbuild.codec import decode_entity, decode_fact, decode_template, read_values
 from cfbuild.data import Entity, Fact
-from cfbuild.errors import BuildStateError, ConfigError, SourceError
+from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateError
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.folder import BuildFolder
 
@@ -192,7 +192,7 @@ def test_no_password_and_no_path_of_this_machine_is_kept(
     ("setting", "message"),
     [
         ({"source": "dbpedia"}, "no source 'dbpedia'"),
-        ({"templates": ("mine",)}, "no template set 'mine'"),
+        ({"templates": ("mine",)}, "no template set or folder 'mine'"),
         ({"templates": ()}, "no template set is named"),
         ({"per_relation": 0}, "at least 1 fact"),
         ({"relations": ("Q36",)}, "property id"),
@@ -249,3 +249,26 @@ def test_pararels_tuples_are_a_source(folder: BuildFolder, tmp_path: Path) -> No
     summary = fetch(folder, FetchOptions(source="pararel", templates=("pararel",), pararel=str(root.parent)))
     assert summary.facts == {"P36": 1} and summary.entities == 2 and summary.sent == 0
     assert summary.left_out == {"tuple without ids, and no --endpoint to look them up in": 1}
+
+
+def test_a_folder_of_ones_own_templates(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "P36.txt").write_text("[rewrite]\n{} is run from\n[generation]\nIn {} people\n")
+    (own / "notes.txt").write_text("no templates")
+    mine = changed(options, templates=("pararel", str(own)))
+    fetch(folder, mine)
+    found = list(read_values(folder.path("templates.jsonl"), decode_template))
+    assert ("P36", "{} is run from", "own") in [(one.relation, one.text, one.origin) for one in found]
+    assert {one.origin for one in found} == {"own", "pararel"}
+    (named,) = folder.manifest()["verbs"]["fetch"]["config"]["templates"][1:]
+    assert named.startswith("mine@") and str(tmp_path) not in folder.path("manifest.json").read_text()
+    assert set(fetch(folder, changed(mine, relations=None)).facts) == {"P30", "P36"}
+    (own / "P36.txt").write_text("[rewrite]\n{} is run from {}\n")
+    with pytest.raises(BuildStateError, match="templates"):
+        fetch(folder, mine)
+    with pytest.raises(TemplateError, match=r"P36\.txt:2"):
+        fetch(folder, changed(mine, restart=True))
+    (own / "P36.txt").unlink()
+    with pytest.raises(TemplateError, match="holds no file of templates"):
+        fetch(folder, changed(mine, restart=True))

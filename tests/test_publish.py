@@ -14,8 +14,9 @@ from typing import Any
 
 import hub as loopback
 import pytest
+import tiny
 import yaml
-from hub import CUT, LOST, TOKEN, Hub, loopback_hub
+from hub import CUT, LOST, STORAGE_TOKEN, TOKEN, Hub, loopback_hub
 from scored_build import record, records, write_scored
 from typer.testing import CliRunner
 
@@ -25,8 +26,9 @@ from cfbuild.errors import ConfigError, PublishError
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.publish import publish, stage
 from cfbuild.publish.hub import Destination
+from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
-from cfbuild.publish.stage import score_row
+from cfbuild.publish.stage import StagedFile, score_row
 
 NAME = "someone/counterfact-test"
 LOAD = """
@@ -43,6 +45,11 @@ print(json.dumps(found))
 def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     some = [record(number, entity=number // 2) for number in range(30)]
     return write_scored(tmp_path_factory.mktemp("publish") / "build", some)
+
+
+@pytest.fixture(scope="module")
+def staged(build: BuildFolder) -> tuple[StagedFile, ...]:
+    return stage(build, NAME).files
 
 
 @pytest.fixture
@@ -115,6 +122,42 @@ def test_the_card_validates(build: BuildFolder, hub: Hub) -> None:
     assert hub.log == ["validate"]
 
 
+def test_nothing_published_says_where_things_lay_or_holds_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build made from paths wherever paths can be given: models, templates, patterns, a corpus, another file."""
+    home = tmp_path / "home of ann"
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("CFBUILD_CACHE", str(home / "cache"))
+    for name in ("templates", "pararel"):
+        (home / name).mkdir(parents=True)
+    (home / "templates" / "P103.txt").write_text("[rewrite]\n{} says it in\n")
+    (home / "pararel" / "P103.jsonl").write_text('{"pattern": "[X] thinks in [Y]"}\n')
+    (home / "corpus.txt").write_text("The mother tongue of Danielle Darrieux is French.\n\n" * 40)
+    lm, model = tiny.make("gpt2"), home / "my model"
+    lm.model.save_pretrained(model)
+    lm.tokenizer.save_pretrained(model)
+    sets = f"builtin,pararel,{home / 'templates'}"
+    fetch = ["--source", "snapshot", "--relations", "P103", "--templates", sets, "--pararel", str(home / "pararel")]
+    few = ["--layer", "1", "--steps", "2", "--skip-generation"]
+    for verb, *words in (
+        ["fetch", *fetch, "--contact", "ann@example.org"],
+        ["generate", "--model", str(model), "--limit", "4", "--paraphrase-prefix", "none"],
+        ["validate-and-score", "--model", str(model), *few, "--covariance", str(home / "corpus.txt")],
+    ):
+        words = [verb, "--build", str(home / "build"), "--quiet", *words]
+        assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    folder = BuildFolder(home / "build")
+    published = b"".join(one.source.read_bytes() for one in stage(folder, NAME).files)
+    manifest = folder.path("publish/manifest.json").read_text(encoding="utf-8")
+    for name in ("my model", "templates@", "corpus.txt@"):
+        assert name in manifest
+    for secret in (str(tmp_path), "home of ann", str(Path.home()), TOKEN, "ann@example.org"):
+        assert secret.encode() not in published, secret
+    for path in (folder.path("report.html"), folder.path("report.json"), folder.path("cases.jsonl")):
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
 def test_a_dry_run_shows_every_file_and_asks_nothing(build: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *given: pytest.fail("the network was asked"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -127,14 +170,17 @@ def test_a_dry_run_shows_every_file_and_asks_nothing(build: BuildFolder, monkeyp
     assert "data/records/train-00000-of-00001.parquet" in {one["path"] for one in as_json["files"]}
 
 
-def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["xet", "lfs"])
+def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_path: Path, storage: str) -> None:
+    """With hf_xet, which the client takes where it is installed, and without it, as where it cannot be."""
     with loopback_hub() as hub:
         environment = {
             **os.environ,
             "HF_ENDPOINT": hub.url,
             "HF_TOKEN": TOKEN,
             "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_XET": str(int(storage == "lfs")),
+            "HF_XET_XORB_COMPRESSION_POLICY": "none",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_DEBUG": "1",
         }
@@ -144,6 +190,9 @@ def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_
         again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert "nothing to do" in again.stdout and len(hub.repositories[NAME].commits) == 2
         assert hub.repositories[NAME].private and hub.log.count("commit") == 1
+        assert ("xorb" in hub.log, "upload" in hub.log) == (storage == "xet", storage == "lfs")
+        assert STORAGE_TOKEN not in done.stdout + done.stderr
+        assert digests(hub) == staged_digests(build)
         loaded = subprocess.run(
             [sys.executable, "-c", LOAD, NAME], env=environment, capture_output=True, text=True, check=True
         )
@@ -198,7 +247,6 @@ def test_main_moves_during_the_commit(build: BuildFolder, hub: Hub) -> None:
 
 def test_somebody_elses_data_is_not_overwritten_unseen(build: BuildFolder, hub: Hub) -> None:
     publish(build, Destination(NAME))
-    build.path("publish").joinpath("README.md").unlink()
     other = write_scored(build.root.parent / "other", records(9))
     hub.before_commit = lambda: hub.push(NAME, "README.md", b"theirs") and None
     with pytest.raises(PublishError, match=r"somebody else changed README\.md"):
@@ -216,24 +264,60 @@ def test_a_commit_that_fails_once(build: BuildFolder, hub: Hub, fault: int) -> N
     assert hub.log.count("commit") == (1 if fault == LOST else 2)
 
 
+@pytest.fixture
+def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The hub with Xet's client, which is told to give up soon."""
+    import huggingface_hub
+    from huggingface_hub.utils import _xet
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+    for name, value in (
+        ("XORB_COMPRESSION_POLICY", "none"),
+        ("CLIENT_RETRY_MAX_ATTEMPTS", "1"),
+        ("CLIENT_RETRY_BASE_DELAY", "1ms"),
+        ("TELEMETRY_ENABLED", "false"),
+    ):
+        monkeypatch.setenv(f"HF_XET_{name}", value)
+    _xet.abort_xet_session()
+    yield hub
+    _xet.abort_xet_session()
+
+
+@pytest.mark.parametrize(
+    ("route", "fault"), [("write_token", 401), ("write_token", CUT), ("xorb", 500), ("shard", CUT), ("shard", LOST)]
+)
+def test_storage_that_fails_once_or_for_good(staged: tuple[StagedFile, ...], xet: Hub, route: str, fault: int) -> None:
+    xet.plan = lambda number, asked: fault if asked == route else None
+    with pytest.raises(PublishError) as caught:
+        Uploader(Destination(NAME)).publish(staged, "all")
+    assert TOKEN not in str(caught.value) and STORAGE_TOKEN not in str(caught.value)
+    assert digests(xet) == {} and xet.log.count("commit") == 0
+    faults = iter([fault])
+    xet.plan = lambda number, asked: next(faults, None) if asked == route else None
+    assert Uploader(Destination(NAME)).publish(staged, "all").changed
+    assert digests(xet) == {one.path: hash(one.source.read_bytes()) for one in staged}
+    assert len(xet.repositories[NAME].commits) == 2
+
+
 @pytest.mark.parametrize("fault", [CUT, LOST])
-def test_cut_off_at_each_request_in_turn_and_run_again(build: BuildFolder, hub: Hub, fault: int) -> None:
+def test_cut_off_at_each_request_in_turn_and_run_again(staged: tuple[StagedFile, ...], hub: Hub, fault: int) -> None:
     """From the n-th request on there is no connection: main is as before or complete, and a second run completes it."""
-    whole = staged_digests(build)
+    whole = {one.path: hash(one.source.read_bytes()) for one in staged}
     for number in range(200):
         hub.repositories.clear()
         hub.objects.clear()
         hub.log.clear()
         hub.plan = lambda now, route, first=number: None if now < first else fault if now == first else CUT
         try:
-            publish(build, Destination(NAME, tag="v1"))
+            Uploader(Destination(NAME, tag="v1")).publish(staged, "all")
         except PublishError as error:
             assert TOKEN not in str(error) and (error.__context__ is None or error.__suppress_context__)
         reached = len(hub.log) > number
         if NAME in hub.repositories:
             assert digests(hub) in ({}, whole)
         hub.plan = lambda now, route: None
-        assert publish(build, Destination(NAME, tag="v1")).commit == hub.repositories[NAME].tags["v1"]
+        again = Uploader(Destination(NAME, tag="v1")).publish(staged, "all")
+        assert again.commit == hub.repositories[NAME].tags["v1"]
         assert digests(hub) == whole and len(hub.repositories[NAME].commits) == 2
         if not reached:
             assert number > 20

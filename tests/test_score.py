@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
 from cfbuild.codec import decode_case, encode_case
 from cfbuild.data import CaseScore, PromptScore, Reference, StageScore
 from cfbuild.report import make_report, signature_string
-from cfbuild.score import ReferenceTexts, aggregate, case_values, ngram_entropy_bits
+from cfbuild.score import ReferenceTexts, aggregate, case_values, means, ngram_entropy_bits
 
 
 def prompt(new: float, true: float, new_argmax: bool = False, true_argmax: bool = False) -> PromptScore:
@@ -44,6 +45,24 @@ def test_intervals_are_of_the_population_deviation_over_cases() -> None:
     assert figures["NS"].half_width == pytest.approx(1.96 * 12.5 / math.sqrt(2))
     assert figures["S"].mean == pytest.approx(3 / (1 / 50 + 1 / 75 + 1 / 87.5))
     assert figures["S"].half_width > 0
+
+
+def test_the_interval_of_s_is_the_bootstraps_and_comes_out_the_same_twice() -> None:
+    """Resampled by hand over cases of 0 or 100: S of a draw follows from how many of each kind it holds."""
+    wins, fails = prompt(1.0, 2.0), prompt(2.0, 1.0)
+    some = [case(i, wins if i % 4 else fails, [wins], [fails if i % 3 else wins]) for i in range(400)]
+    figures = aggregate(some, "post")
+    draw = random.Random(1)
+    samples = []
+    for _ in range(2000):
+        drawn = [some[draw.randrange(400)] for _ in range(400)]
+        es = sum(one.case_id % 4 != 0 for one in drawn) / 4
+        ns = sum(one.case_id % 3 != 0 for one in drawn) / 4
+        samples.append(3 / (1 / es + 1 / 100 + 1 / ns))
+    samples.sort()
+    assert figures["S"].half_width == pytest.approx((samples[1950] - samples[50]) / 2, rel=0.1)
+    assert aggregate(some, "post") == figures
+    assert means(some, "post") == pytest.approx({name: figure.mean for name, figure in figures.items()})
 
 
 def test_a_score_that_is_zero_makes_s_zero() -> None:

@@ -61,12 +61,13 @@ def tokenizer(adds_bos: bool = False, padding_side: str = "right") -> PreTrained
     )
 
 
-def make(model_type: str, *, adds_bos: bool = False, padding_side: str = "right", seed: int = 0) -> LanguageModel:
-    """A random model of a family, float32, on the CPU."""
+def make(
+    model_type: str, *, adds_bos: bool = False, padding_side: str = "right", seed: int = 0, **shape: Any
+) -> LanguageModel:
+    """A random model of a family, float32, on the CPU; `shape` overrides its configuration."""
     words = tokenizer(adds_bos, padding_side)
-    config = AutoConfig.for_model(
-        model_type, vocab_size=len(words), initializer_range=0.2, max_position_embeddings=128, **CONFIGS[model_type]
-    )
+    settings = {"initializer_range": 0.2, "max_position_embeddings": 128, **CONFIGS[model_type], **shape}
+    config = AutoConfig.for_model(model_type, vocab_size=len(words), **settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -20,24 +20,29 @@ from cfbuild.cli import publish as publishing
 from cfbuild.cli.shared import (
     Build,
     Device,
-    Dtype,
     Json,
-    Model,
+    ModelOptions,
     Quiet,
     Restart,
-    Revision,
+    RunOptions,
     Seed,
+    examples,
     given,
+    named_values,
     open_folder,
     say,
     shown_progress,
     split,
+    with_options,
 )
+from cfbuild.edit import EDITORS
 from cfbuild.errors import CfbuildError
 
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.folder import BuildFolder
+
+ABOUT_EDITOR = "The editor"
 
 app = typer.Typer(
     name="cfbuild",
@@ -78,7 +83,14 @@ def _root(
     pass
 
 
-@app.command(epilog="Example: `cfbuild fetch --relations P36,P103 --per-relation 2000 --contact you@example.org`")
+@app.command(
+    epilog=examples(
+        "cfbuild fetch --contact you@example.org",
+        "cfbuild fetch --relations P36,P103 --per-relation 2000 --contact you@example.org",
+        "cfbuild fetch --source snapshot --build build/small",
+    )
+)
+@with_options
 def fetch(
     build: Build = Path("build"),
     source: Annotated[str, typer.Option(help="wikidata, pararel, or snapshot (bundled facts, offline).")] = "wikidata",
@@ -93,7 +105,9 @@ def fetch(
     statements: Annotated[
         bool, typer.Option("--statements", help="Ask for ranks, dates, redirects and revisions too (Wikidata).")
     ] = False,
-    templates: Annotated[str, typer.Option(help="Template sets, comma-separated: builtin, pararel.")] = "builtin",
+    templates: Annotated[
+        str, typer.Option(help="Template sets, comma-separated: builtin, pararel, folders with files of your own.")
+    ] = "builtin",
     pararel: Annotated[
         str | None, typer.Option(help="A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
     ] = None,
@@ -104,10 +118,8 @@ def fetch(
         float | None, typer.Option("--timeout", help="Seconds to wait for an answer. [default: 75]")
     ] = None,
     attempts: Annotated[int | None, typer.Option(help="Tries before a request has failed. [default: 5]")] = None,
-    seed: Seed = 0,
-    restart: Restart = False,
-    json_: Json = False,
-    quiet: Quiet = False,
+    *,
+    run_options: RunOptions,
 ) -> None:
     """Get facts, labels, aliases and templates into the build folder.
 
@@ -122,22 +134,27 @@ def fetch(
         relations=split(relations),
         language=language,
         per_relation=per_relation,
-        seed=seed,
+        seed=run_options.seed,
         templates=split(templates) or (),
         contact=contact,
         statements=statements,
-        restart=restart,
+        restart=run_options.restart,
         **given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
     )
-    with shown_progress(quiet) as progress:
+    with shown_progress(run_options.quiet) as progress:
         summary = run(open_folder(build), options, progress)
-    _print(summary, json_, _fetch_lines)
+    _print(summary, run_options.json_, _fetch_lines)
 
 
-@app.command(epilog="Example: `cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3`")
+@app.command(
+    epilog=examples(
+        "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
+        "cfbuild generate --no-filter --per-relation 50",
+    )
+)
+@with_options
 def generate(
     build: Build = Path("build"),
-    model: Model = "smollm2-135m",
     no_filter: Annotated[bool, typer.Option("--no-filter", help="Ask no model: keep the first o* drawn.")] = False,
     min_rank: Annotated[
         float, typer.Option(help="o*'s rank in its pool, as a share of the pool, must be at least this.")
@@ -170,13 +187,9 @@ def generate(
     paraphrase_prefix: Annotated[
         str, typer.Option(help="What stands before a paraphrase: sentence (a distractor) or none.")
     ] = "sentence",
-    seed: Seed = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    restart: Restart = False,
-    json_: Json = False,
-    quiet: Quiet = False,
+    *,
+    lm_options: ModelOptions,
+    run_options: RunOptions,
 ) -> None:
     """Make records of the fetched facts; keep those whose false object the model finds unlikely."""
     from cfbuild.build import BuildOptions
@@ -186,7 +199,7 @@ def generate(
 
     thresholds = FilterOptions(min_rank, known_rank, min_neighbors_right)
     options = GenerateOptions(
-        build=BuildOptions(seed=seed, max_draws=max_draws, prompts_per_entity=prompts_per_entity),
+        build=BuildOptions(seed=run_options.seed, max_draws=max_draws, prompts_per_entity=prompts_per_entity),
         relations=split(relations) or (),
         language=language,
         limit=limit,
@@ -197,21 +210,25 @@ def generate(
         min_sitelinks=min_sitelinks,
         max_sitelinks=max_sitelinks,
         paraphrase_prefix=paraphrase_prefix,
-        restart=restart,
+        restart=run_options.restart,
     )
     folder = open_folder(build)
     folder.require("facts.jsonl")
-    chosen = None if no_filter else ModelFilter(_load(model, device, dtype, revision, quiet), thresholds)
-    with shown_progress(quiet) as progress:
+    chosen = None if no_filter else ModelFilter(_load(lm_options, run_options.quiet), thresholds)
+    with shown_progress(run_options.quiet) as progress:
         summary = run(folder, options, chosen, progress)
-    _print(summary, json_, _generate_lines)
+    _print(summary, run_options.json_, _generate_lines)
 
 
 @app.command(
     "validate-and-score",
-    epilog="Examples: `cfbuild validate-and-score --limit 100` and "
-    "`cfbuild validate-and-score --file counterfact.json --validate-only`",
+    epilog=examples(
+        "cfbuild validate-and-score --model gpt2-xl",
+        "cfbuild validate-and-score --limit 100 --editor ft --set learning_rate=1e-4",
+        "cfbuild validate-and-score --file counterfact.json --validate-only",
+    ),
 )
+@with_options
 def validate_and_score(
     build: Build = Path("build"),
     file: Annotated[
@@ -219,24 +236,51 @@ def validate_and_score(
     ] = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Score the valid rows all the same.")] = False,
-    model: Model = "smollm2-135m",
-    editor: Annotated[str, typer.Option(help="The editor to score: rome.")] = "rome",
-    layer: Annotated[int | None, typer.Option(help="Layer to edit. [default: the preset's]")] = None,
-    key_mode: Annotated[str, typer.Option(help="reference (as released) or consistent (R-ROME).")] = "reference",
+    editor: Annotated[
+        str,
+        typer.Option(
+            help=f"The editor to score: {', '.join(EDITORS)}; or module:function of your own.",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = "rome",
+    layer: Annotated[
+        int | None, typer.Option(help="Layer to edit. [default: the preset's]", rich_help_panel=ABOUT_EDITOR)
+    ] = None,
+    key_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="rome: reference (as released) or consistent (R-ROME). [default: reference]",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = None,
     covariance: Annotated[
-        str, typer.Option(help="Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.")
+        str,
+        typer.Option(
+            help="Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
     ] = "build",
-    covariance_tokens: Annotated[int, typer.Option(help="Tokens of the corpus to use.")] = 100_000,
-    steps: Annotated[int, typer.Option(help="Most optimisation steps of an edit.")] = 20,
+    covariance_tokens: Annotated[
+        int, typer.Option(help="Tokens of the corpus to use.", rich_help_panel=ABOUT_EDITOR)
+    ] = 100_000,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Most optimisation steps of an edit. [default: the editor's]", rich_help_panel=ABOUT_EDITOR),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting of the editor; may be given several times.",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Score only the first so many records.")] = None,
     skip_generation: Annotated[bool, typer.Option("--skip-generation", help="No texts, so no GE and RS.")] = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    restart: Restart = False,
-    json_: Json = False,
-    quiet: Quiet = False,
+    *,
+    lm_options: ModelOptions,
+    run_options: RunOptions,
 ) -> None:
     """Check every record; edit the model by each one; print the paper's metrics before and after.
 
@@ -250,22 +294,23 @@ def validate_and_score(
         limit=limit,
         skip_generation=skip_generation,
         skip_invalid=skip_invalid,
-        seed=seed,
+        seed=run_options.seed,
         layer=layer,
         key_mode=key_mode,
         steps=steps,
+        settings=named_values(settings or ()),
         covariance=covariance,
         covariance_tokens=covariance_tokens,
-        restart=restart,
+        restart=run_options.restart,
     )
     folder = open_folder(build)
-    _validate(file or folder.require("records.jsonl"), json_ and validate_only, stop=not skip_invalid)
+    _validate(file or folder.require("records.jsonl"), run_options.json_ and validate_only, stop=not skip_invalid)
     if validate_only:
         return
-    lm = _load(model, device, dtype, revision, quiet)
-    with shown_progress(quiet) as progress:
+    lm = _load(lm_options, run_options.quiet)
+    with shown_progress(run_options.quiet) as progress:
         report = evaluate(folder, options, lm, progress)
-    _print_report(report, folder, json_)
+    _print_report(report, folder, run_options.json_)
 
 
 app.add_typer(publishing.app)
@@ -273,7 +318,7 @@ app.add_typer(look.app)
 app.add_typer(audit.app)
 
 
-@app.command(epilog="Example: `cfbuild demo --records 60`")
+@app.command(epilog=examples("cfbuild demo", "cfbuild demo --records 60 --build build/larger"))
 def demo(
     build: Build = Path("build/demo"),
     records: Annotated[int, typer.Option(help="How many records to make and score.")] = 32,
@@ -294,7 +339,7 @@ def demo(
         quiet,
         f"1/4 fetch: {sum(facts.facts.values())} facts of {len(facts.facts)} relations, {facts.entities} entities",
     )
-    lm = _load(road.MODEL, device, "auto", None, quiet)
+    lm = _load(ModelOptions(road.MODEL, device), quiet)
     with shown_progress(quiet) as progress:
         made = road.generate_known(folder, lm, records, seed, restart, progress)
     say(quiet, f"2/4 generate: {made.kept} records kept of {made.facts} facts that were tried")
@@ -313,11 +358,11 @@ def demo(
 # ---------------------------------------------------------------------------------------------------- shared by verbs
 
 
-def _load(name: str, device: str, dtype: str, revision: str | None, quiet: bool) -> LanguageModel:
-    say(quiet, f"loading {name} ...")
+def _load(options: ModelOptions, quiet: bool) -> LanguageModel:
+    say(quiet, f"loading {options.model} ...")
     from cfbuild.lm.load import load
 
-    lm = load(name, device=device, dtype=dtype, revision=revision)
+    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
 

@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Json, Quiet, open_folder, shown_progress
+from cfbuild.cli.shared import Json, Quiet, examples, open_folder, shown_progress
 
 app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples: `cfbuild audit counterfact.json` and "
-    "`cfbuild audit build/records.jsonl --build build --fix clean.jsonl`"
+    epilog=examples(
+        "cfbuild audit counterfact.json",
+        "cfbuild audit build/records.jsonl --build build --fix clean.jsonl",
+    )
 )
 def audit(
     file: Annotated[Path, typer.Argument(help="A file of CounterFact's format, cfbuild's, or EasyEdit's.")],

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, open_folder
+from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder
 
 app = typer.Typer()
 
@@ -17,7 +17,7 @@ COLOURS = {"subject": "33", "true": "36", "new": "35", "head": "1", "soft": "2"}
 """SGR codes of what `show` paints."""
 
 
-@app.command(epilog="Example: `cfbuild report --build build/demo`")
+@app.command(epilog=examples("cfbuild report --build build/demo"))
 def report(
     build: Build = Path("build"),
     file: Annotated[
@@ -33,7 +33,12 @@ def report(
 
 
 @app.command(
-    epilog="Examples: `cfbuild show --sample 5`, `cfbuild show --case 17`, `cfbuild show --rejected --sample 9`"
+    epilog=examples(
+        "cfbuild show --sample 5",
+        "cfbuild show --case 17",
+        "cfbuild show --relation P36 --json",
+        "cfbuild show --rejected --sample 9",
+    )
 )
 def show(
     build: Build = Path("build"),
@@ -66,7 +71,10 @@ def show(
             typer.echo(line)
 
 
-@app.command("export", epilog="Example: `cfbuild export --format easyedit --out counterfact-edit.json`")
+@app.command(
+    "export",
+    epilog=examples("cfbuild export", "cfbuild export --format easyedit --out counterfact-edit.json"),
+)
 def export_(
     build: Build = Path("build"),
     format_: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, open_folder
+from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.publish import Staged
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog="Examples: `cfbuild publish me/my-counterfact --dry-run` and `cfbuild publish me/my-counterfact`")
+@app.command(
+    epilog=examples(
+        "cfbuild publish you/your-counterfact --dry-run",
+        "cfbuild publish you/your-counterfact --private --tag v1",
+        "cfbuild publish you/your-counterfact --create-pr",
+    )
+)
 def publish(
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset's name on the Hub.")],
     build: Build = Path("build"),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from cfbuild.data import Progress
+from cfbuild.errors import ConfigError
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.folder import BuildFolder
@@ -19,24 +23,91 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10.0
 """Where there is no terminal, progress is a line this often instead of a bar."""
 
+ABOUT_MODEL = "The model"
+ABOUT_RUN = "The run"
+"""Panels of the help, for options that most commands have."""
+
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Throw away what this verb did in this build, start over.")]
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.")
-]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Model = Annotated[
-    str,
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=ABOUT_RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=ABOUT_RUN)]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=ABOUT_RUN)]
+Restart = Annotated[
+    bool,
     typer.Option(
-        "--model",
-        "-m",
-        help="A preset (smollm2-135m, gpt2-medium, gpt2-large, gpt2-xl, gpt-j-6b), a Hub id, a folder or a .gguf file.",
+        "--restart", help="Throw away what this verb did in this build, start over.", rich_help_panel=ABOUT_RUN
     ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.",
+        rich_help_panel=ABOUT_MODEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a command that does long work."""
+
+    seed: Seed = 0
+    restart: Restart = False
+    json_: Json = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Options of a command that loads a model."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A preset (smollm2-135m, gpt2-medium, gpt2-large, gpt2-xl, gpt-j-6b), a Hub id, a folder, or a .gguf "
+            "file.",
+            rich_help_panel=ABOUT_MODEL,
+        ),
+    ] = "smollm2-135m"
+    device: Device = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=ABOUT_MODEL)] = (
+        "auto"
+    )
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit of a model on the Hub.", rich_help_panel=ABOUT_MODEL),
+    ] = None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` for typer: each parameter whose type is a dataclass of options stands for these options."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            own = inspect.signature(groups[name]).parameters.values()
+            types = get_type_hints(groups[name], include_extras=True)
+            parameters += [one.replace(kind=parameter.KEYWORD_ONLY, annotation=types[one.name]) for one in own]
+        else:
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    def spread(**given: Any) -> None:
+        collected = {
+            name: kind(**{one.name: given.pop(one.name) for one in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**given, **collected)
+
+    spread.__name__, spread.__doc__ = command.__name__, command.__doc__
+    spread.__annotations__ = {one.name: one.annotation for one in parameters}
+    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return spread
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    return "\n\n".join(["Examples:", *(f"- `{command}`" for command in commands)])
 
 
 def open_folder(root: Path) -> BuildFolder:
@@ -52,6 +123,23 @@ def split(text: str | None) -> tuple[str, ...] | None:
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given, so that the others keep the defaults of whoever defines them."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def named_values(texts: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE as a dictionary; a value that is JSON (a number, true, null) is taken as that, others are text.
+
+    Raises ConfigError for a text without a name.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"--set {text}: expected NAME=VALUE")
+        try:
+            values[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            values[name.replace("-", "_")] = value
+    return values
 
 
 def say(quiet: bool, text: str) -> None:

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
+from cfbuild.edit.editor import Setting
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import Delta, Edit
+from cfbuild.lm.families import rome_settings
 from cfbuild.lm.forward import (
     Batch,
     FrozenPast,
@@ -273,7 +275,7 @@ class Rome:
             "value_norm": float((outputs[0] + delta).norm()),
             "delta_norm": edit.norm,
         }
-        numbers = torch.cat((edit.values[0], edit.keys[0], torch.tensor(list(statistics.values()), device=keys.device)))
+        numbers = torch.cat((edit.values[0], direction, torch.tensor(list(statistics.values()), device=keys.device)))
         if not bool(torch.isfinite(numbers).all()):
             finite = {name: value for name, value in measured.items() if math.isfinite(float(value or 0))}
             return Edit(None, finite, "the edit is not finite")
@@ -399,3 +401,10 @@ def _losses(lm: LanguageModel, scene: _Scene, states: Tensor, before: Tensor | N
     reference = essence.detach() if before is None else before
     divergence = (essence.exp() * (essence - reference)).sum(dim=-1)
     return nll, divergence, essence.detach()
+
+
+def load(setting: Setting) -> Rome:
+    """`--editor rome`."""
+    usual = rome_settings(setting.lm.preset)
+    options = setting.options(RomeOptions, layer=setting.layer(), contexts=setting.contexts(), **usual)
+    return Rome(setting.lm, options, setting.covariance(options.layer))

@@ -56,6 +56,16 @@ PRESETS = {
     "gpt2-xl": Preset("openai-community/gpt2-xl", 17),
     "gpt-j-6b": Preset("EleutherAI/gpt-j-6b", 5),
 }
+FINETUNE: dict[tuple[str, str], dict[str, Any]] = {
+    ("gpt2-medium", "ft-l"): {"layer": 0, "norm_constraint": 2e-3},
+    ("gpt2-large", "ft-l"): {"layer": 0, "norm_constraint": 1e-3},
+    ("gpt2-xl", "ft"): {"layer": 1},
+    ("gpt2-xl", "ft-l"): {"layer": 0, "norm_constraint": 5e-4},
+    ("gpt-j-6b", "ft"): {"layer": 21},
+    ("gpt-j-6b", "ft-l"): {"layer": 0, "norm_constraint": 5e-5},
+}
+"""Settings of the fine-tuning baselines by preset and editor (released hparams files)."""
+
 DEFAULT_PRESET = "smollm2-135m"
 
 DEPTH_OF_EDIT = 0.2
@@ -82,3 +92,8 @@ def edit_layer(preset: str | None, depth: int, asked: int | None = None) -> int:
     if not 0 <= layer < depth:
         raise ConfigError(f"layer {layer} does not exist; the model has layers 0 to {depth - 1}")
     return layer
+
+
+def finetune_settings(preset: str | None, editor: str) -> dict[str, Any]:
+    """What a preset's settings for a fine-tuning editor say; nothing for other models."""
+    return dict(FINETUNE.get((preset or "", editor), {}))

@@ -189,10 +189,16 @@ def _load_folder(
         model=model.to(device).eval(),
         tokenizer=tokenizer,
         family=family,
-        name=source.preset or location,
+        name=source.preset or _public_name(source.location),
         preset=source.preset,
         revision=revision,
     )
+
+
+def _public_name(location: str) -> str:
+    """What a model is called in files that are published: a Hub id, or the name of the file or folder alone."""
+    path = Path(location).expanduser()
+    return path.resolve().name if path.exists() else location
 
 
 def _choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:

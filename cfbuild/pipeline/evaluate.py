@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,9 @@ from cfbuild.codec import (
 )
 from cfbuild.data import Progress, Record, Reference, Request, silent
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
-from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.edit.editor import Editor, Setting, check_name, open_editor
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.lm.corpus import Corpus, of_texts, open_corpus
-from cfbuild.lm.families import edit_layer, rome_settings
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_contexts
 from cfbuild.pipeline.folder import BuildFolder
@@ -45,10 +44,11 @@ DEFAULT_COVARIANCE_TOKENS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """What `validate-and-score` can be told; None means the preset's or the default.
+    """What `validate-and-score` can be told; None means the preset's or the editor's.
 
-    `file` is any CounterFact-format file, None the build's records. `covariance` is `build`, `none`, an .npz file, a
-    text file or `hub:NAME`. `skip_invalid` scores the valid rows of a file that has others.
+    `settings` are an editor's by name; `layer`, `steps` and `key_mode` are settings too. `file` is any
+    CounterFact-format file, None the build's records. `covariance` is `build`, `none`, an .npz file, a text file or
+    `hub:NAME`. `skip_invalid` scores the valid rows of a file that has others.
     """
 
     file: Path | None = None
@@ -58,15 +58,15 @@ class EvaluateOptions:
     skip_invalid: bool = False
     seed: int = 0
     layer: int | None = None
-    key_mode: str = "reference"
-    steps: int = 20
+    key_mode: str | None = None
+    steps: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     covariance: str = "build"
     covariance_tokens: int = DEFAULT_COVARIANCE_TOKENS
     restart: bool = False
 
     def __post_init__(self) -> None:
-        if self.editor != "rome":
-            raise ConfigError(f"editor {self.editor!r} does not exist; expected rome")
+        check_name(self.editor)
         for name in ("limit", "covariance_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -116,6 +116,7 @@ def _evaluate(
 
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path) -> dict[str, Any]:
     config = {**asdict(options), "file": None, "records": sha256_file(path), "cfbuild": __version__}
+    config["covariance"] = _named(options.covariance)
     del config["restart"]
     references = folder.path("references.jsonl")
     return {
@@ -125,6 +126,12 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, pa
         "revision": lm.revision,
         "dtype": _dtype(lm),
     }
+
+
+def _named(covariance: str) -> str:
+    """What the option says, a file by its name and digest: the manifest is published, this machine's paths are not."""
+    path = Path(covariance).expanduser()
+    return f"{path.name}@{sha256_file(path)[:16]}" if path.is_file() else covariance
 
 
 def _dtype(lm: LanguageModel) -> str:
@@ -155,15 +162,16 @@ def make_editor(
     records: Sequence[Record],
     references: Sequence[Reference],
     progress: Progress,
-) -> Rome:
-    rome = RomeOptions(
-        layer=edit_layer(lm.preset, len(lm.layers), options.layer),
-        contexts=sample_contexts(lm, options.seed),
-        steps=options.steps,
-        key_mode=options.key_mode,
-        **rome_settings(lm.preset),
+) -> Editor:
+    short = {"layer": options.layer, "steps": options.steps, "key_mode": options.key_mode}
+    setting = Setting(
+        editor=options.editor,
+        lm=lm,
+        asked={**{name: value for name, value in short.items() if value is not None}, **options.settings},
+        contexts=lambda: sample_contexts(lm, options.seed),
+        covariance=lambda layer: _covariance(lm, layer, options, records, references, progress),
     )
-    return Rome(lm, rome, _covariance(lm, rome.layer, options, records, references, progress))
+    return open_editor(setting)
 
 
 def _covariance(
@@ -199,7 +207,7 @@ def _build_corpus(records: Sequence[Record], references: Sequence[Reference]) ->
 
 def _work_off(
     lm: LanguageModel,
-    editor: Rome,
+    editor: Editor,
     records: Sequence[Record],
     references: Sequence[Reference],
     options: EvaluateOptions,
@@ -221,14 +229,15 @@ def _count_edits(progress: Progress, before: int, total: int, count: int) -> Non
     progress("edits", before + count, total)
 
 
-def _signature(lm: LanguageModel, editor: Rome, options: EvaluateOptions, path: Path, count: int) -> dict[str, Any]:
-    contexts = editor.options.contexts
+def _signature(lm: LanguageModel, editor: Editor, options: EvaluateOptions, path: Path, count: int) -> dict[str, Any]:
+    settings = dict(editor.signature)
+    if contexts := settings.get("contexts"):
+        settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
     return {
         "model": lm.name,
         "revision": lm.revision,
         "dtype": _dtype(lm),
-        **editor.signature,
-        "contexts": f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}",
+        **settings,
         "records": f"{count}@{sha256_file(path)[:12]}",
         "generation": "none" if options.skip_generation else f"top-k 5, 100 tokens, seed {options.seed}",
     }

@@ -31,6 +31,7 @@ from cfbuild.sources import http, pararel, wikidata
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.snapshot import Snapshot
 from cfbuild.sources.source import Source, Wanted, local_path
+from cfbuild.templates import folder as own
 from cfbuild.templates.pararel import Refusal
 from cfbuild.templates.pararel import templates as pararel_templates
 
@@ -56,8 +57,9 @@ class FetchOptions:
     """What to fetch and from where. `relations` None means all that have templates; `per_relation` None, all facts.
 
     `endpoint` is a preset's name or a URL; None means Wikidata's for the source `wikidata`, and none for `pararel`.
-    `pararel` is a folder or a raw URL. `contact` None means the environment's CFBUILD_CONTACT. `statements` asks
-    Wikidata for ranks, dates, redirects and revisions too.
+    `templates` are names of sets, or folders with files of one's own. `pararel` is a folder or a raw URL. `contact`
+    None means the environment's CFBUILD_CONTACT. `statements` asks Wikidata for ranks, dates, redirects and revisions
+    too.
     """
 
     source: str = "wikidata"
@@ -194,7 +196,8 @@ def _sweep(path: Path) -> None:
 def _checked(options: FetchOptions) -> FetchOptions:
     _known(options.source, SOURCES, "source")
     for name in options.templates:
-        _known(name, TEMPLATE_SETS, "template set")
+        if not Path(name).is_dir():
+            _known(name, TEMPLATE_SETS, "template set or folder")
     if not options.templates:
         raise ConfigError(f"no template set is named; expected some of {', '.join(TEMPLATE_SETS)}")
     if options.per_relation is not None and options.per_relation < 1:
@@ -240,6 +243,7 @@ def _relations(options: FetchOptions) -> tuple[str, ...]:
         asked = set(pararel.Files(options.pararel, None).relations()) if "pararel" in options.templates else set()
         if "builtin" in options.templates:
             asked |= set(_builtin("relations")())
+        asked |= {one for name in options.templates if _is_own(name) for one in own.relations(Path(name))}
         if options.source == "snapshot":
             asked &= set(Snapshot().relations())
     else:
@@ -251,6 +255,15 @@ def _relations(options: FetchOptions) -> tuple[str, ...]:
     if not relations:
         raise ConfigError("no relation is asked for; expected --relations such as P36,P103, or none for all")
     return relations
+
+
+def _is_own(name: str) -> bool:
+    return name not in TEMPLATE_SETS
+
+
+def _template_set(name: str) -> str:
+    """A template set as the manifest names it: a folder without where it lies, but with its digest."""
+    return f"{Path(name).resolve().name}@{own.digest(Path(name))[:16]}" if _is_own(name) else name
 
 
 def _builtin(name: str) -> Callable[..., Any]:
@@ -273,7 +286,7 @@ def _config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]
         "per_relation": options.per_relation,
         "seed": options.seed,
         "statements": options.statements,
-        "templates": list(options.templates),
+        "templates": list(map(_template_set, options.templates)),
         "pararel": (files.digest() or http.redact(options.pararel)) if files else None,
     }
 
@@ -301,13 +314,18 @@ def _templates(options: FetchOptions, work: _Work) -> tuple[list[Template], tupl
         for name in options.templates:
             if name == "builtin":
                 kept = tuple(_builtin("templates")(relation))
+            elif _is_own(name):
+                kept = own.templates(Path(name), relation)
             elif files is not None:
                 kept, refusals = pararel_templates(relation, files.patterns(relation))
                 refused.extend(refusals)
             for template in kept:
                 found.setdefault((template.relation, template.kind, template.text), template)
         if not any(key[0] == relation for key in found):
-            _log.warning("%s has no template; its facts can be rewritten only with templates of your own", relation)
+            _log.warning(
+                "%s has no template; its facts can be rewritten only with templates of your own (--templates FOLDER)",
+                relation,
+            )
     return sorted(found.values(), key=_template_order), tuple(refused)
 
 

@@ -44,7 +44,7 @@ def templates(relation: str) -> tuple[Template, ...]:
     return tuple(read_templates(relation, text.splitlines(), f"{relation}{SUFFIX}"))
 
 
-def read_templates(relation: str, lines: Iterable[str], name: str) -> Iterator[Template]:
+def read_templates(relation: str, lines: Iterable[str], name: str, origin: str = ORIGIN) -> Iterator[Template]:
     """The templates in the lines of one file.
 
     Raises TemplateError naming `name` and the line for a template before any section, an unknown section, a text that
@@ -66,7 +66,7 @@ def read_templates(relation: str, lines: Iterable[str], name: str) -> Iterator[T
             raise TemplateError(f"{name}:{number}: {line!r} repeats line {seen[line]}")
         seen[line] = number
         try:
-            yield Template(relation, kind, line, ORIGIN)
+            yield Template(relation, kind, line, origin)
         except TemplateError as error:
             raise TemplateError(f"{name}:{number}: {error}") from error
 

@@ -1,0 +1,188 @@
+"""The table of editors and the fine-tuning baselines, on tiny random models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from small_world import write_world
+
+from cfbuild.codec import read_rows
+from cfbuild.data import Request
+from cfbuild.edit import EDITORS
+from cfbuild.edit.editor import Setting, open_editor
+from cfbuild.edit.finetune import FineTune, FineTuneOptions
+from cfbuild.errors import ConfigError
+from cfbuild.lm.delta import Delta, applied
+from cfbuild.lm.families import PRESETS
+from cfbuild.lm.logprob import Question, score, score_before_and_after
+from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.sample import generate
+from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions
+from cfbuild.pipeline.generate import generate as make_records
+
+FAMILIES = ("gpt2", "gptj", "opt", "llama")
+REQUESTS = (
+    Request("The mother tongue of {} is", "Danielle Darrieux", "New Zealand English"),
+    Request("{} lies in", "Rome", "Germany"),
+)
+
+
+def setting(lm: LanguageModel, editor: str, **asked: Any) -> Setting:
+    return Setting(editor, lm, {"layer": 1, **asked}, lambda: ("Rome lies in Italy. ",), lambda layer: None)
+
+
+def delta_of(lm: LanguageModel, editor: str, request: Request, **asked: Any) -> Delta:
+    (edit,) = open_editor(setting(lm, editor, **asked)).edit([request])
+    assert edit.delta is not None
+    return edit.delta
+
+
+def trained(lm: LanguageModel, request: Request, steps: int, rate: float, bound: float | None) -> torch.Tensor:
+    """The same by the plain way: the whole model, Adam on its own weight, autograd through everything."""
+    weight = lm.projection(1).weight
+    original = weight.detach().clone()
+    prompt, targets = lm.encode(request.prompt.format(request.subject)), lm.continuation(request.target_new)
+    adam = torch.optim.Adam([weight.requires_grad_()], lr=rate)
+    try:
+        for _ in range(steps):
+            logits = lm.model(torch.tensor([prompt + targets])).logits[0, len(prompt) - 1 : -1]
+            adam.zero_grad()
+            torch.nn.functional.cross_entropy(logits, torch.tensor(targets)).backward()
+            adam.step()
+            if bound is not None:
+                with torch.no_grad():
+                    weight.copy_(torch.clamp(weight, original - bound, original + bound))
+        change = weight.detach() - original
+    finally:
+        weight.requires_grad_(False).copy_(original)
+        weight.grad = None
+    return change.T if lm.family.projection_is_transposed else change
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("bound", [None, 2e-3])
+def test_fine_tuning_is_adam_on_the_weight_and_leaves_the_model(family: str, bound: float | None) -> None:
+    lm = tiny.make(family)
+    before = tiny.digest(lm)
+    options = FineTuneOptions(1, steps=4, learning_rate=1e-3, stop_loss=0, norm_constraint=bound)
+    edits = FineTune(lm, options).edit(REQUESTS)
+    assert tiny.digest(lm) == before and not lm.projection(1).weight.requires_grad
+    for request, edit in zip(REQUESTS, edits, strict=True):
+        assert edit.delta is not None and edit.statistics["updates"] == 4
+        assert edit.statistics["delta_norm"] == pytest.approx(float(edit.delta.matrix().norm()))
+        expected = trained(lm, request, 4, 1e-3, bound)
+        # Where a gradient is nearly zero Adam's step is its sign, which rounding may turn.
+        assert float((edit.delta.matrix() - expected).norm() / expected.norm()) < 1e-2
+        assert bound is None or float(edit.delta.matrix().abs().max()) <= bound * 1.0001
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_changes_overlaid_together_are_each_the_change_in_the_weights(family: str) -> None:
+    lm = tiny.make(family)
+    before = tiny.digest(lm)
+    deltas = [delta_of(lm, "ft", request, learning_rate=0.01) for request in REQUESTS]
+    prompts = ["Berlin lies in", "Rome lies in", "She speaks", "His profession is actor is a"]
+    questions = [Question(lm.encode(text), (lm.continuation("Germany"), lm.continuation("Italy"))) for text in prompts]
+    some = [deltas[place % 2] for place in range(len(prompts))]
+    together = score_before_and_after(lm, questions, some)
+    texts = generate(lm, [lm.encode(text) for text in prompts], list("abcd"), 20, some)
+    for place, delta in enumerate(some):
+        with applied(lm, delta):
+            alone = score(lm, [questions[place]])[0]
+            assert generate(lm, [lm.encode(prompts[place])], ["abcd"[place]], 20) == [texts[place]]
+        before_it, after_it = together[place]
+        assert [one.nll_nats for one in after_it] == pytest.approx([one.nll_nats for one in alone], abs=1e-4)
+        assert before_it != after_it
+    assert tiny.digest(lm) == before
+
+
+def test_fine_tuning_makes_the_target_likely_and_then_stops() -> None:
+    lm = tiny.make("gpt2")
+    editor = FineTune(lm, FineTuneOptions(1, steps=100, learning_rate=0.02, stop_loss=1.5))
+    (edit,) = editor.edit(REQUESTS[:1])
+    assert float(edit.statistics["target_nll_nats"] or 9) < 1.5 and 0 < int(edit.statistics["updates"] or 0) < 100
+    again = editor.edit(list(reversed(REQUESTS)))[1]
+    assert edit.delta is not None and again.delta is not None and torch.equal(edit.delta.values, again.delta.values)
+
+
+def test_an_edit_that_is_not_finite_is_a_fault() -> None:
+    lm = tiny.make("gpt2", seed=3)
+    lm.model.get_output_embeddings().weight[lm.continuation("Germany")[0]] = float("nan")
+    (edit,) = FineTune(lm, FineTuneOptions(1)).edit(REQUESTS[1:])
+    assert edit.delta is None and edit.fault == "the edit is not finite"
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_every_editor_of_the_table_edits_and_names_its_settings(editor: str) -> None:
+    lm = tiny.make("gpt2")
+    opened = open_editor(setting(lm, editor, steps=2))
+    assert opened.signature["editor"] == editor and opened.signature["steps"] == 2
+    counts: list[int] = []
+    edits = opened.edit(REQUESTS, counts.append)
+    assert len(edits) == 2 and counts[-1] == 2
+    assert all(edit.delta is not None and float(edit.statistics["delta_norm"] or 0) > 0 for edit in edits)
+
+
+def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -> None:
+    lm = tiny.make("gpt2")
+    plain = Setting("ft-l", lm, {}, tuple, lambda layer: None)
+    assert open_editor(plain).signature == {
+        "editor": "ft-l",
+        "layer": 1,
+        "steps": 25,
+        "learning_rate": 5e-4,
+        "stop_loss": 1e-2,
+        "norm_constraint": 5e-4,
+    }
+    assert {"gpt2-medium", "gpt2-large", "gpt2-xl", "gpt-j-6b"} < set(PRESETS)
+    large = LanguageModel(lm.model, lm.tokenizer, lm.family, "gpt2-large", "gpt2-large", "x")
+    known = Setting("ft-l", large, {"steps": 3}, tuple, lambda layer: None)
+    signature = open_editor(known).signature
+    assert (signature["layer"], signature["norm_constraint"], signature["steps"]) == (0, 1e-3, 3)
+
+
+@pytest.mark.parametrize(
+    ("editor", "asked", "message"),
+    [
+        ("ft", {"key_mode": "consistent"}, "has no setting 'key_mode'"),
+        ("rome", {"norm_constraint": 1.0}, "has no setting 'norm_constraint'"),
+        ("rome", {"contexts": "x"}, "has no setting 'contexts'"),
+        ("ft", {"learning_rate": "fast"}, "learning_rate of the editor ft is 'fast'; expected float"),
+        ("ft", {"steps": 1.5}, "steps of the editor ft is 1.5; expected int"),
+        ("ft", {"steps": 0}, "expected at least 1"),
+        ("ft", {"learning_rate": -1}, "learning_rate is -1; expected more than 0"),
+        ("ft", {"layer": 9}, "layer 9 does not exist"),
+        ("no_such_module:load", {}, "cannot be imported"),
+        ("cfbuild.edit.finetune:nothing", {}, "cannot be imported"),
+    ],
+)
+def test_settings_that_an_editor_does_not_have_are_refused(editor: str, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_editor(setting(tiny.make("gpt2"), editor, **asked))
+
+
+def test_a_build_is_scored_with_another_editor_and_with_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+    folder = BuildFolder(write_world(tmp_path / "build"))
+    make_records(folder, GenerateOptions(limit=3))
+    own = tmp_path / "own_editor.py"
+    own.write_text("from cfbuild.edit.finetune import load\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for editor in ("ft", "own_editor:load"):
+        options = EvaluateOptions(
+            editor=editor, layer=1, steps=2, settings={"stop_loss": 0.5}, skip_generation=True, restart=True
+        )
+        report = evaluate(folder, options, tiny.make("gpt2"))
+        assert f"editor:{editor}|layer:1|steps:2|learning_rate:0.0005|stop_loss:0.5" in report["signature"]
+        assert "covariance" not in report["settings"] and report["cases"] == 3
+        assert {row["editor"] for _, row in read_rows(folder.path("cases.jsonl"))} == {editor}
+    sys.modules.pop("own_editor")
