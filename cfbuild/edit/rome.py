@@ -43,6 +43,8 @@ ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 SHARE_OF_BUDGET = 0.25
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
+LEAST_COSINE = 1e-6
+"""Below this cosine of u and k0 their product is float32's rounding, and the update would be noise made large."""
 SHARE_THAT_STAYS = 0.75
 """Rows of finished records are dropped once at most this share of the batch is still being optimised."""
 
@@ -247,6 +249,8 @@ class Rome:
             "delta_norm": edit.norm,
         }
         numbers = torch.cat((edit.values[0], edit.keys[0], torch.tensor(list(statistics.values()), device=keys.device)))
+        if abs(float(overlap)) < LEAST_COSINE * float(key.norm()):
+            return Edit(None, {"u_dot_key": float(overlap)}, "u . k0 is too near zero to divide by")
         if not bool(torch.isfinite(numbers).all()):
             finite = {name: value for name, value in measured.items() if math.isfinite(float(value or 0))}
             return Edit(None, finite, "the edit is not finite")

@@ -17,6 +17,7 @@ from cfbuild.filter.rules import RuleContext
 from cfbuild.filter.sheets import Sheet, sheet_of
 from cfbuild.graph import FactGraph
 from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.schema import conforming
 from cfbuild.schema.rows import read_located
 from cfbuild.schema.values import Fault, Located, show
 
@@ -108,7 +109,10 @@ def _rules(options: AuditOptions) -> RuleContext | None:
     if options.build is None:
         return None
     facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
-    graph = FactGraph(codec.read_values(facts, codec.decode_fact), codec.read_values(entities, codec.decode_entity))
+    graph = FactGraph(
+        codec.read_values(facts, conforming("facts", codec.decode_fact)),
+        codec.read_values(entities, conforming("entities", codec.decode_entity)),
+    )
     return RuleContext(graph, {}, allow_symmetric=options.allow_symmetric)
 
 

@@ -22,7 +22,7 @@ from cfbuild.codec import (
     write_json,
     write_jsonl,
 )
-from cfbuild.data import Progress, Record, Reference, Request, silent
+from cfbuild.data import CaseScore, Progress, Record, Reference, Request, silent
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
 from cfbuild.edit.rome import Rome, RomeOptions
 from cfbuild.errors import ConfigError, SchemaError
@@ -34,7 +34,7 @@ from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.page import write_page
 from cfbuild.pipeline.rowlog import RowLog
 from cfbuild.report import make_report
-from cfbuild.schema import Tally, Violation, read_valid, violations
+from cfbuild.schema import Tally, Violation, conforming, read_valid, violations
 from cfbuild.score import ReferenceTexts, score_cases
 
 VERB = "validate-and-score"
@@ -98,7 +98,7 @@ def _evaluate(
     """What `evaluate` does inside the lock."""
     config = _config(folder, options, lm, path)
     if not folder.begin(VERB, config, restart=options.restart):
-        return make_report(list(read_values(folder.path("cases.jsonl"), decode_case)), _signature_of(folder))
+        return make_report(_cases(folder), _signature_of(folder))
     records = _records(path, options)
     references = _references(folder)
     editor = _editor(lm, options, records, references, progress)
@@ -106,7 +106,7 @@ def _evaluate(
     _work_off(lm, editor, records, references, options, log, progress)
     signature = _signature(lm, editor, options, path, len(records))
     write_jsonl(folder.path("cases.jsonl"), log.rows(log.entries))
-    cases = list(read_values(folder.path("cases.jsonl"), decode_case))
+    cases = _cases(folder)
     report = make_report(cases, signature)
     write_json(folder.path("report.json"), report)
     folder.finish(VERB, config, {"cases.jsonl": len(cases), "report.json": 1}, {"signature": signature})
@@ -117,6 +117,7 @@ def _evaluate(
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path) -> dict[str, Any]:
     config = {**asdict(options), "file": None, "records": sha256_file(path), "cfbuild": __version__}
     del config["restart"]
+    config["covariance"] = _covariance_name(options.covariance)
     references = folder.path("references.jsonl")
     return {
         **config,
@@ -125,6 +126,22 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, pa
         "revision": lm.revision,
         "dtype": _dtype(lm),
     }
+
+
+def _cases(folder: BuildFolder) -> list[CaseScore]:
+    return list(read_values(folder.path("cases.jsonl"), conforming("cases", decode_case)))
+
+
+def _covariance_name(spec: str) -> str:
+    """What C is computed of, without a path of this machine, and another name when the file changes."""
+    if spec in ("build", "none"):
+        return spec
+    if not spec.endswith(".npz"):
+        return open_corpus(spec).name
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"covariance {spec}: no such file")
+    return f"npz:{sha256_file(path)[:16]}"
 
 
 def _dtype(lm: LanguageModel) -> str:
@@ -146,7 +163,7 @@ def _records(path: Path, options: EvaluateOptions) -> list[Record]:
 
 def _references(folder: BuildFolder) -> list[Reference]:
     path = folder.path("references.jsonl")
-    return list(read_values(path, decode_reference)) if path.is_file() else []
+    return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
 
 
 def _editor(
