@@ -131,8 +131,10 @@ class Proxy:
 
 
 class Scripted:
-    """Answers each connection with the next of `replies`, the last one forever: raw bytes, seconds to be silent, or what
-    is done with the connection."""
+    """Answers each connection with the next of `replies`, the last one forever.
+
+    A reply is raw bytes, seconds to be silent, or what is done with the connection.
+    """
 
     def __init__(self, *replies: bytes | float | Callable[[socket.socket], object]) -> None:
         self.replies = list(replies)

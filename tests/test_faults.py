@@ -133,17 +133,19 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(start: bytes, piece: bytes) 
     assert len(server.requests) == 1 and ("sent its answer for more than" in str(error) or "400" in str(error))
 
 
-def test_an_endless_body_is_cut_off() -> None:
+@pytest.mark.parametrize("status", [b"200 OK", b"308 Permanent Redirect", b"500 Oops", b"403 Forbidden"])
+def test_an_endless_body_is_cut_off(status: bytes) -> None:
     sent: list[int] = []
 
     def flood(connection: socket.socket) -> None:
-        connection.sendall(HEAD % (b"200 OK", b""))
+        connection.sendall(HEAD % (status, b"Location: ftp://elsewhere/\r\n"))
         while len(sent) < 10_000:
             connection.sendall(b" " * 65536)
             sent.append(65536)
 
     error, _, _ = failure(flood, max_bytes=1_000_000)  # type: ignore[arg-type]
-    assert isinstance(error, HeavyAnswerError) and sum(sent) < 100_000_000
+    assert isinstance(error, HeavyAnswerError) == (status != b"403 Forbidden" and b"308" not in status)
+    assert sum(sent) < 100_000_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd"])
@@ -169,7 +171,6 @@ def test_gzip_in_several_members_is_one_body() -> None:
         "http://[",
         "file:///etc/passwd",
         "http://127.0.0.1:{port}@elsewhere.example/",
-        "http:///x",
     ],
 )
 def test_a_redirect_that_libraries_read_differently_is_refused(target: str) -> None:
@@ -196,7 +197,7 @@ def test_the_lock_names_the_first_run(tmp_path: Path) -> None:
         shown = run("generate", "--build", str(folder.root), "--no-filter", cwd=tmp_path)
     assert shown.returncode == 2
     assert re.search(rf"in use by cfbuild fetch, process {os.getpid()}, since 20\d\d-\d\d-\d\dT", shown.stderr)
-    assert run("generate", "--build", str(folder.root), "--no-filter", cwd=tmp_path).returncode == 0
+    generate(folder, GenerateOptions())
 
 
 @pytest.mark.parametrize("name", [".lock", "manifest.json", "facts.jsonl", "progress", "publish", "progress/generate"])
@@ -299,7 +300,7 @@ def test_no_half_row_is_ever_read_as_one(tmp_path: Path) -> None:
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         torn = RowLog(path)
-        assert len(torn.entries) in (0, 3) and [row for row in torn.rows(torn.entries)] == rows[: len(torn.entries)]
+        assert len(torn.entries) in (0, 3) and list(torn.rows(torn.entries)) == rows[: len(torn.entries)]
         for start in range(len(torn.entries), 6, 3):
             torn.append(rows[start : start + 3])
         assert path.read_bytes() == whole
@@ -336,19 +337,18 @@ def without_override() -> None:
 
 def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path) -> None:
     build = write_world(tmp_path / "build", 60)
-    words = ("generate", "--build", str(build), "--no-filter", "--limit", "3")
-    assert run(*words, cwd=tmp_path).returncode == 0
+    generate(BuildFolder(build), GenerateOptions(limit=3))
     before = contents(build)
-    more = (*words[:-1], "60", "--restart")
-    shown = run(*more, cwd=tmp_path, before=small_files)
+    words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart")
+    shown = run(*words, cwd=tmp_path, before=small_files)
     assert shown.returncode == cli.EXIT_STORAGE and "File too large" in shown.stderr and "Traceback" not in shown.stderr
     after = contents(build)
     assert {name: after[name] for name in before if name != "manifest.json"} == {
         name: body for name, body in before.items() if name != "manifest.json"
     }
-    assert run(*more[:-1], cwd=tmp_path).returncode == 0
+    generate(BuildFolder(build), GenerateOptions(limit=60))
     whole = write_world(tmp_path / "whole", 60)
-    assert run(*more[:2], str(whole), *more[3:], cwd=tmp_path).returncode == 0
+    generate(BuildFolder(whole), GenerateOptions(limit=60))
     assert contents(build) == contents(whole)
 
 
@@ -420,11 +420,11 @@ def test_a_line_of_a_gigabyte_takes_little_memory(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(1 << 30)  # a hole in the file: it takes no room on the disk
     code = (
-        "import resource, sys; from pathlib import Path; from cfbuild.codec import read_rows; "
+        "import re, sys; from pathlib import Path; from cfbuild.codec import read_rows; "
         "from cfbuild.errors import DataError\n"
         "try: list(read_rows(Path(sys.argv[1])))\n"
         "except DataError as error: print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) // 1024)"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code, str(path)],
@@ -509,7 +509,7 @@ def test_the_code_of_a_repository_does_not_run(model_folder: Path, tmp_path: Pat
     (model_folder / "evil.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\nclass Evil: ...\n")
     config["auto_map"] = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil", "AutoTokenizer": "evil.Evil"}
     (model_folder / "config.json").write_text(json.dumps(config))
-    assert load(str(model_folder), device="cpu").family.name
+    assert load(str(model_folder), device="cpu").layers
     config["model_type"] = "evil"
     (model_folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError):
@@ -642,11 +642,8 @@ def test_scores_edits_and_covariance_do_not_change_when_memory_runs_out(monkeypa
     monkeypatch.setattr(type(lm.model.base_model), "forward", tight)
     halved = work()
     assert failed
-    assert [[one.nll_nats for one in row] for row in halved[0]] == pytest.approx(
-        [[one.nll_nats for one in row] for row in whole[0]], abs=1e-5
-    ) or all(
-        abs(a.nll_nats - b.nll_nats) < 1e-5 for x, y in zip(halved[0], whole[0], strict=True) for a, b in zip(x, y)
-    )
+    numbers = [[one.nll_nats for row in scored for one in row] for scored in (halved[0], whole[0])]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
     for one, other in zip(halved[1], whole[1], strict=True):
         assert one.fault == other.fault and torch.allclose(one.delta.matrix(), other.delta.matrix(), atol=1e-4)
     assert torch.allclose(halved[2], whole[2], atol=1e-6)
@@ -842,23 +839,21 @@ def test_a_clock_that_jumps_makes_no_difference(tmp_path: Path) -> None:
         assert journal.get("a") == journal.get("b") == GOOD
 
 
-LOCALES = {
-    "ascii": {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
-    "latin-1": {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
-}
+ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 
 
-@pytest.mark.parametrize("env", LOCALES.values(), ids=LOCALES.keys())
-def test_locale_and_path_make_no_difference(tmp_path: Path, env: dict[str, str]) -> None:
+def test_locale_and_path_make_no_difference(tmp_path: Path) -> None:
     facts, entities = world(30)
     entities = [item(int(one.id[1:]), one.labels["en"] + " Łódź 東京") for one in entities]
     plain = write_build(tmp_path / "plain", facts, entities, templates("P551"))
     odd = tmp_path / "a path with spaces é 東京"
     shutil.copytree(plain, odd)
-    for build, more in ((plain, {}), (odd, env)):
-        shown = run("generate", "-b", str(build), "--no-filter", "--relations", "P551", cwd=tmp_path, env=more)
+    generate(BuildFolder(plain), GenerateOptions(relations=("P551",)))
+    for words in (
+        ("generate", "--no-filter", "--relations", "P551"),
+        ("show", "--sample", "2"),
+        ("validate-and-score", "--validate-only"),
+    ):
+        shown = run(*words, "--build", str(odd), cwd=tmp_path, env=ASCII)
         assert shown.returncode == 0, shown.stderr
-        shown = run("show", "-b", str(build), "--sample", "2", cwd=tmp_path, env=more)
-        assert shown.returncode == 0 and shown.stdout, shown.stderr
-        assert run("validate-and-score", "--validate-only", "-b", str(build), cwd=tmp_path, env=more).returncode == 0
     assert contents(plain) == contents(odd)

@@ -91,7 +91,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     rows = list(read_located(options.file))
     if not rows:
         raise DataError(f"{options.file}: holds no rows; expected a JSON array or JSON lines of records")
-    sheets = [sheet_of(located.row) for located in rows]
+    sheets = [sheet_of(located.row) if _writable(located.row) else None for located in rows]
     context = AuditContext(
         _learned(sheets), options.max_per_entity, options.allow_symmetric, options.allow_several, _rules(options)
     )
@@ -103,6 +103,15 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
         summary.written = _fix(options.file, options.fix, rows, sheets, found)
         summary.dropped = summary.rows - summary.written
     return summary
+
+
+def _writable(row: Any) -> bool:
+    """Whether a row can be written again: half a character cannot, nor can a byte that is not UTF-8."""
+    try:
+        codec.dump_row({"": row}).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _rules(options: AuditOptions) -> RuleContext | None:
@@ -135,7 +144,7 @@ def _find(
         if place % 1000 == 0:
             progress("rows", place, len(rows))
         if sheet is None:
-            known = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
+            known = "CounterFact's keys, or EasyEdit's prompt, subject and target_new, in UTF-8"
             yield [located.fault or Fault("", "row-format", show(located.row), known)]
         else:
             yield [*faults(sheet, context), *_beside_others(sheet, located.line, edits, lines)]

@@ -25,6 +25,7 @@ import requests
 import urllib3
 
 from cfbuild import __version__
+from cfbuild.display import discreet
 from cfbuild.errors import ConfigError, DataError, SourceError
 
 Value = TypeVar("Value")
@@ -95,8 +96,11 @@ def redact(url: str) -> str:
         parts = urlsplit(_without_user(url))
     except ValueError:
         return "(a malformed URL)"
+    if not parts.netloc:  # Whatever this is, what stands before an @ may be a password.
+        return url.rpartition("@")[2].partition("?")[0]
     digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, f"sha256-{digest}" if parts.query else "", ""))
+    query = f"sha256-{digest}" if parts.query else ""
+    return discreet(urlunsplit((parts.scheme, parts.netloc, parts.path, query, "")))
 
 
 def _without_user(url: str) -> str:
@@ -140,6 +144,14 @@ class _FaultError(Exception):
     retry_after_s: float | None = None
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read the whole body of one, however long, and raise over a
+    malformed address, also where redirects are not to be followed."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class Client:
     """Sends requests one after the other. `sleep` and `clock` (seconds since 1970) are there for tests."""
 
@@ -161,7 +173,7 @@ class Client:
         self.waited_s = 0.0
         self._sleep = sleep
         self._clock = clock
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers["User-Agent"] = user_agent(self.contact)
         self._session.headers["Accept-Encoding"] = "gzip"
 
