@@ -194,7 +194,7 @@ def _location(body: bytes, folder: Path) -> None:
 def _address(body: bytes, folder: Path) -> None:
     text = body.decode("utf-8", "replace")
     shown = redact(text)
-    assert not re.search(r"//[^/\s]*s3cret[^/\s]*@", shown), shown
+    assert not re.search(r"://[^/\s@]*s3cret[^/\s@]*@", shown), shown
     url = checked_url(text)
     with contextlib.suppress(ValueError):
         assert (parse_url(url).host or "").strip("[]").lower() == (urlsplit(url).hostname or ""), url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -98,6 +97,7 @@ def _evaluate(
     """What `evaluate` does inside the lock."""
     config = _config(folder, options, lm, path)
     if not folder.begin(VERB, config, restart=options.restart):
+        folder.discard(VERB)  # a run may have been killed between its last two steps
         return make_report(_cases(folder), _signature_of(folder))
     records = _records(path, options)
     references = _references(folder)
@@ -110,7 +110,7 @@ def _evaluate(
     report = make_report(cases, signature)
     write_json(folder.path("report.json"), report)
     folder.finish(VERB, config, {"cases.jsonl": len(cases), "report.json": 1}, {"signature": signature})
-    shutil.rmtree(folder.progress(VERB))
+    folder.discard(VERB)
     return report
 
 

@@ -134,6 +134,10 @@ class BuildFolder:
             write_json(self.progress(verb) / note.name, dict(config))
         return True
 
+    def discard(self, verb: str) -> None:
+        """Remove what `verb` needed to resume, now that it is finished."""
+        shutil.rmtree(self.root / "progress" / verb, ignore_errors=True)
+
     def finish(self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], facts: Mapping[str, Any]) -> None:
         """Enter `verb` into the manifest: its config, its files (name -> rows) with digests, and what it counted."""
         manifest = self.manifest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,6 +117,7 @@ def generate(
     with folder.lock(VERB):
         config = _config(folder, options, model_filter)
         if not folder.begin(VERB, config, restart=options.restart):
+            folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest()["verbs"][VERB])
         bench = _Bench(folder, options)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
@@ -126,7 +126,7 @@ def generate(
         files = _write(folder, bench, log, entries)
         counts = _counts(bench, entries, files, model_filter is not None)
         folder.finish(VERB, config, files, counts)
-        shutil.rmtree(folder.progress(VERB))
+        folder.discard(VERB)
         return _summary(counts)
 
 
