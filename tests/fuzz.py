@@ -295,7 +295,7 @@ def parsers() -> dict[str, Parser]:
         ),
         "audited file": Parser(
             file("a.jsonl", lambda path: audit(AuditOptions(path, fix=path.with_name("fixed.jsonl")))),
-            [jsonl(rows[:2]), jsonl([easy, easy])],
+            [jsonl(rows[:1]), jsonl([easy, easy])],
         ),
         "facts, TSV": Parser(_tsv, [table.encode()]),
         "template": Parser(_template, [b"{} lives in", b"The home of {} is", "{} è nato a".encode()]),

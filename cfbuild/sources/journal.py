@@ -143,7 +143,7 @@ def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
         key, entry = note["key"], _Entry(start + len(line), note["size"], note["sha256"], note["retrieved"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    texts = all(isinstance(text, str) for text in (key, entry.sha256, entry.retrieved))
+    texts = all(isinstance(text, str) and text.isascii() for text in (key, entry.sha256, entry.retrieved))
     whole = line.endswith(b"\n") and texts and isinstance(entry.size, int) and entry.size >= 0
     return (key, entry) if whole else None
 
