@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -17,6 +17,15 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# 100,000 mutated inputs for every parser of a user's or the network's bytes: some ten minutes.
+fuzz: $(INSTALLED)
+	PYTHONPATH=. $(BIN)/python tests/fuzz.py 100000
+
+# Fifty kills of every verb at random moments, and 100,000 facts through a proxy that fails one request in five.
+chaos: $(INSTALLED)
+	PYTHONPATH=. $(BIN)/python tests/chaos.py 50
+	PYTHONPATH=. $(BIN)/python tests/soak.py 100000
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

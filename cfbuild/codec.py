@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from cfbuild.data import (
     CaseScore,
@@ -29,6 +31,13 @@ from cfbuild.errors import CfbuildError, DataError
 Row = dict[str, Any]
 Value = TypeVar("Value")
 
+LONGEST_LINE = 1 << 24
+"""Bytes of one line, or of one JSON document; CounterFact's rows have about 2,000. What is longer is not kept."""
+LONGEST_NUMBER = 300
+"""Characters of a whole number: what a float can hold, and far below what takes Python long to read."""
+BOM = b"\xef\xbb\xbf"
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def dump_row(row: Mapping[str, Any]) -> str:
     """One row as one line of compact JSON, keys in the order given, NaN refused."""
@@ -37,9 +46,10 @@ def dump_row(row: Mapping[str, Any]) -> str:
 
 def write_atomic(path: Path, chunks: Iterable[str]) -> None:
     """Write text beside `path`, flush it to the disk, then put it in place: readers see the old file or the new one."""
+    _sweep(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as stream:
+        with part.open("x", encoding="utf-8", newline="\n") as stream:
             stream.writelines(chunks)
             stream.flush()
             os.fsync(stream.fileno())
@@ -47,6 +57,25 @@ def write_atomic(path: Path, chunks: Iterable[str]) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left of their writing of `path`."""
+    for part in path.parent.glob(".*.part"):
+        name, _, process = part.name[1:].removesuffix(".part").rpartition(".")
+        if name == path.name and process.isdecimal() and not _runs(int(process)):
+            part.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number runs."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return process != os.getpid()
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -68,19 +97,53 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
+def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Yield (number, bytes) of each line, without a byte order mark; None for a line longer than LONGEST_LINE.
+
+    Raises DataError if the file cannot be read.
+    """
     try:
-        stream = path.open(encoding="utf-8")
+        with path.open("rb") as stream:
+            number = 0
+            while line := stream.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                    while (line := stream.readline(1 << 16)) and not line.endswith(b"\n"):
+                        pass
+                    yield number, None
+                else:
+                    yield number, line.removeprefix(BOM) if number == 1 else line
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    with stream:
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        if line is None:
+            raise DataError(f"{where}: is longer than {LONGEST_LINE} bytes; expected one JSON object a line")
         try:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, parse_row(line, f"{path}:{number}")
+            text = line.decode()
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: is not UTF-8 text (byte {error.start} of a block)") from error
+            raise DataError(f"{where}: is not UTF-8 text (byte {error.start} of the line)") from error
+        if text.strip():
+            yield number, parse_row(text, where)
+
+
+def read_json(path: Path) -> Any:
+    """One JSON document. Raises DataError naming the file if it cannot be read, is too long, or is no JSON."""
+    try:
+        with path.open("rb") as stream:
+            body = stream.read(LONGEST_LINE)
+        text = body.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    if len(body) == LONGEST_LINE:
+        raise DataError(f"{path}: is longer than {LONGEST_LINE} bytes")
+    return parse_json(text, str(path))
 
 
 def parse_row(line: str, where: str) -> Row:
@@ -92,15 +155,47 @@ def parse_row(line: str, where: str) -> Row:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parse JSON strictly (no NaN or Infinity). Raises DataError with `where`."""
+    """Parse JSON as DECODER does, without half characters (lone surrogates). Raises DataError with `where`."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = DECODER.decode(text)
+        if SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: holds half a character (a lone surrogate)") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: is not JSON ({error})") from error
+    return value
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(digits)} characters; expected at most {LONGEST_NUMBER}")
+    return int(digits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in row if names.count(name) > 1)!r} comes twice")
+    return row
+
+
+DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
+)
+"""JSON, strictly: finite numbers, and each key of an object once."""
 
 
 def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:

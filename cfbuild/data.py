@@ -14,8 +14,9 @@ from typing import Literal, Protocol
 from cfbuild.errors import DataError, TemplateError
 
 SLOT = "{}"
-ITEM_ID = re.compile(r"Q[1-9]\d*\Z")
-PROPERTY_ID = re.compile(r"P[1-9]\d*\Z")
+ITEM_ID = re.compile(r"Q[1-9][0-9]{0,18}\Z")
+PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
+"""ASCII digits, and fewer than any library refuses to read as a number."""
 
 SYMMETRIC = frozenset({"P26", "P47", "P190", "P451", "P460", "P461", "P530", "P1382", "P1889", "P3373"})
 """Relations that hold in both directions, by Wikidata's symmetric constraint: spouse, border, twin town, and such."""

@@ -18,13 +18,15 @@ BESIDE = ("rewrite_exact", "paraphrase_exact", "neighborhood_exact", "generation
 
 
 def make_report(cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> dict[str, Any]:
-    """report.json: signature, counts, every figure of both stages, the same by relation, faults by reason."""
+    """report.json: signature, counts, every figure of both stages, the same by relation, faults by reason with the ids
+    of their cases."""
     relations = sorted({case.relation for case in cases}, key=lambda relation: int(relation[1:]))
     return {
         "signature": signature_string(signature),
         "settings": dict(signature),
         "cases": len(cases),
         "faults": dict(sorted(Counter(case.fault for case in cases if case.fault is not None).items())),
+        "faulty": _faulty(cases),
         "figures": {stage: _figures(cases, stage) for stage in STAGES},
         "by_relation": {
             relation: {
@@ -35,6 +37,15 @@ def make_report(cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> dic
             if (some := [case for case in cases if case.relation == relation])
         },
     }
+
+
+def _faulty(cases: Sequence[CaseScore]) -> dict[str, list[int]]:
+    """The case ids of records without an edit, by what was wrong."""
+    found: dict[str, list[int]] = {}
+    for case in cases:
+        if case.fault is not None:
+            found.setdefault(case.fault, []).append(case.case_id)
+    return dict(sorted(found.items()))
 
 
 def signature_string(signature: Mapping[str, Any]) -> str:

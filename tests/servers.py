@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -130,9 +131,12 @@ class Proxy:
 
 
 class Scripted:
-    """Answers each connection with the next of `replies` (raw bytes, or seconds to be silent), the last one forever."""
+    """Answers each connection with the next of `replies`, the last one forever.
 
-    def __init__(self, *replies: bytes | float) -> None:
+    A reply is raw bytes, seconds to be silent, or what is done with the connection.
+    """
+
+    def __init__(self, *replies: bytes | float | Callable[[socket.socket], object]) -> None:
         self.replies = list(replies)
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -158,7 +162,10 @@ class Scripted:
             body = stream.read(int(headers.get("content-length", 0)))
         self.requests.append((start, headers, body))
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if isinstance(reply, bytes):
+        if callable(reply):
+            with contextlib.suppress(OSError):
+                reply(connection)
+        elif isinstance(reply, bytes):
             connection.sendall(reply)
         else:
             time.sleep(reply)

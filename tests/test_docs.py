@@ -201,3 +201,14 @@ def test_links_lead_to_files() -> None:
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+    text = (DOCS / "faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    assert {f"| {number} |" for number in range(1, 23)} <= set(re.findall(r"^\| \d+ \|", text, flags=re.MULTILINE))
+    for line in text.splitlines():
+        assert not re.match(r"\| \d+ \|", line) or "::test_" in line
+    for file, test in named:
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^def {test}\(", source, flags=re.MULTILINE), f"{file}::{test}"

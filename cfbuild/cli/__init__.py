@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs, so that help answers at once.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
@@ -28,13 +27,17 @@ from cfbuild.cli.shared import (
     Seed,
     examples,
     given,
+    guard_streams,
     named_values,
     open_folder,
     say,
     shown_progress,
     split,
+    tell,
+    tell_json,
     with_options,
 )
+from cfbuild.display import visible
 from cfbuild.edit import EDITORS
 from cfbuild.errors import CfbuildError
 
@@ -55,16 +58,31 @@ app = typer.Typer(
     epilog="Start with `cfbuild demo`: the whole road on bundled facts, offline.",
 )
 
+EXIT_STORAGE = 5
+"""Exit code where a file cannot be written or read: a full disk, a folder that is read-only."""
+
+NAMED = 10
+"""Faulty records of a kind that the summary names; report.json names them all."""
+
 
 def main() -> None:
     """Run the command line; turn an error that a user can meet into its message and exit code."""
+    guard_streams()
     try:
         app()
     except CfbuildError as error:
-        typer.echo(f"cfbuild: {error}", err=True)
+        tell(f"cfbuild: {error}", err=True)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        tell(
+            f"cfbuild: {where}{error.strerror or error}. What stood there before still does; make room or choose "
+            "another folder, then run the same command again",
+            err=True,
+        )
+        raise SystemExit(EXIT_STORAGE) from None
     except KeyboardInterrupt:
-        typer.echo("cfbuild: interrupted; run the same command again to go on from here", err=True)
+        tell("cfbuild: interrupted; run the same command again to go on from here", err=True)
         raise SystemExit(130) from None
 
 
@@ -369,11 +387,10 @@ def _load(options: ModelOptions, quiet: bool) -> LanguageModel:
 
 def _print(summary: Any, as_json: bool, lines: Callable[[Any], Iterator[str]]) -> None:
     if as_json:
-        row = asdict(summary) if is_dataclass(summary) and not isinstance(summary, type) else summary
-        typer.echo(json.dumps(row, ensure_ascii=False, indent=1, default=str))
+        tell_json(asdict(summary) if is_dataclass(summary) and not isinstance(summary, type) else summary)
     else:
         for line in lines(summary):
-            typer.echo(line)
+            tell(line)
 
 
 def _fetch_lines(summary: Any) -> Iterator[str]:
@@ -400,34 +417,41 @@ def _validate(path: Path, as_json: bool, stop: bool = True) -> None:
     tally, count = Tally(), 0
     for violation in violations(path, tally):
         count += 1
-        typer.echo(json.dumps(asdict(violation), ensure_ascii=False, default=str) if as_json else str(violation))
+        tell_json(asdict(violation), indent=None) if as_json else tell(violation)
     if count and stop:
-        typer.echo(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
+        tell(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
+    tell(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
 
 
 def _print_report(report: Mapping[str, Any], folder: BuildFolder, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False, indent=1))
+        tell_json(report)
         return
     from rich.console import Console
 
     console = Console()
     console.print(_report_table(report))
-    for fault, count in report["faults"].items():
-        console.print(f"{count} records without an edit: {fault}", style="yellow", markup=False)
-    console.print(f"signature: {report['signature']}", style="dim", markup=False, soft_wrap=True)
-    console.print(f"cases: {folder.path('cases.jsonl')}  report: {folder.path('report.json')}", markup=False)
+    for fault, ids in report["faulty"].items():
+        named = ", ".join(map(str, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")
+        console.print(f"{len(ids)} records without an edit: {fault} (cases {named})", style="yellow", markup=False)
+    console.print(visible(f"signature: {report['signature']}"), style="dim", markup=False, soft_wrap=True)
+    places = f"cases: {folder.path('cases.jsonl')}  report: {folder.path('report.json')}"
+    console.print(visible(places), markup=False)
 
 
 def _report_table(report: Mapping[str, Any]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     from cfbuild.report import BESIDE, HEADLINE, STAGES
 
     settings = report["settings"]
-    table = Table(title=f"{settings['model']}, {settings['editor']}, {report['cases']} records (mean ± 95% interval)")
+    table = Table(
+        title=Text(
+            visible(f"{settings['model']}, {settings['editor']}, {report['cases']} records (mean ± 95% interval)")
+        )
+    )
     table.add_column("metric")
     for name in ("before", "after"):
         table.add_column(name, justify="right")

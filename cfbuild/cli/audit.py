@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Json, Quiet, examples, open_folder, shown_progress
+from cfbuild.cli.shared import Json, Quiet, examples, open_folder, shown_progress, tell_json
+from cfbuild.display import visible
 
 app = typer.Typer()
 
@@ -52,7 +52,7 @@ def audit(
     with shown_progress(quiet) as progress:
         summary = run(options, progress)
     if json_:
-        typer.echo(json.dumps(asdict(summary), ensure_ascii=False, indent=1, default=str))
+        tell_json(asdict(summary))
     else:
         _print_audit(summary, file, fix)
     if summary.faulty and fix is None:
@@ -67,7 +67,7 @@ def _print_audit(summary: Any, file: Path, fix: Path | None) -> None:
 
     console = Console()
     if summary.rules:
-        table = Table(title=Text(f"faults in {file}"))
+        table = Table(title=Text(visible(f"faults in {file}")))
         for name in ("faults", "rows"):
             table.add_column(name, justify="right")
         for name in ("rule", "for example"):
@@ -75,7 +75,7 @@ def _print_audit(summary: Any, file: Path, fix: Path | None) -> None:
         for rule, entry in summary.rules.items():
             one = entry.examples[0]
             where = f"line {one.line}" if one.case_id is None else f"case {one.case_id}"
-            example = Text(f"{where} {one.path}: {one.got}; expected {one.expected}")
+            example = Text(visible(f"{where} {one.path}: {one.got}; expected {one.expected}"))
             table.add_row(str(entry.faults), str(entry.rows), rule, example)
         console.print(table)
     lines = [f"{summary.rows - summary.faulty} of {summary.rows} rows have no fault"]
@@ -86,4 +86,4 @@ def _print_audit(summary: Any, file: Path, fix: Path | None) -> None:
             f"{summary.written} rows written to {fix}, {summary.dropped} dropped; {fix}.changes.jsonl says why"
         )
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(visible(line), markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder
+from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder, tell, tell_json
 
 app = typer.Typer()
 
@@ -29,7 +29,7 @@ def report(
 
     folder = open_folder(build)
     with folder.lock("report"):
-        typer.echo(write_page(folder, file))
+        tell(write_page(folder, file))
 
 
 @app.command(
@@ -50,14 +50,13 @@ def show(
     json_: Json = False,
 ) -> None:
     """Look at records: prompts, probabilities before and after the edit, generated texts."""
-    from cfbuild.codec import dump_row
     from cfbuild.pipeline import show as verb
     from cfbuild.show import Choice, record_lines, rejection_lines
 
     folder, choice = open_folder(build), Choice(case, relation, sample, seed)
     if json_:
         for row in verb.rows(folder, choice, rejected):
-            typer.echo(dump_row(row))
+            tell_json(row, indent=None)
         return
     blocks = (
         [rejection_lines(one, _paint) for one in verb.chosen_rejections(folder, choice)]
@@ -88,7 +87,7 @@ def export_(
     from cfbuild.pipeline.export import export_records
 
     path, count = export_records(open_folder(build), format_, out)
-    typer.echo(f"{path}: {count} records in the format {format_}")
+    tell(f"{path}: {count} records in the format {format_}")
 
 
 def _paint(text: str, kind: str) -> str:

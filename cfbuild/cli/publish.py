@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder
+from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder, tell, tell_json
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.publish import Staged
@@ -39,7 +39,6 @@ def publish(
 
     The token is the environment's (`HF_TOKEN`) or the login store's; `HF_ENDPOINT` names another Hub.
     """
-    import json
     from dataclasses import asdict
 
     from cfbuild.pipeline import publish as verb
@@ -51,22 +50,20 @@ def publish(
         return
     published = verb.publish(folder, where, seed)
     if json_:
-        typer.echo(json.dumps(asdict(published)))
+        tell_json(asdict(published), indent=None)
         return
-    typer.echo(f"{'published' if published.changed else 'nothing to do: the Hub already holds this build'}")
-    typer.echo(published.url)
+    tell("published" if published.changed else "nothing to do: the Hub already holds this build")
+    tell(published.url)
 
 
 def show_staged(staged: Staged, as_json: bool, card: bool = True) -> None:
     """Print every file with its size and digest, and the card."""
-    import json
-
     rows = [{"path": one.path, "bytes": one.size, "sha256": one.sha256} for one in staged.files]
     if as_json:
-        typer.echo(json.dumps({"files": rows, "card": staged.card}, ensure_ascii=False, indent=1))
+        tell_json({"files": rows, "card": staged.card})
         return
     width = max(len(one.path) for one in staged.files)
     for one in staged.files:
-        typer.echo(f"{one.path:<{width}}  {one.size:>12,}  {one.sha256}")
+        tell(f"{one.path:<{width}}  {one.size:>12,}  {one.sha256}")
     if card:
-        typer.echo(f"\n{staged.card}")
+        tell(f"\n{staged.card}")

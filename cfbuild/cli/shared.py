@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from cfbuild.data import Progress
+from cfbuild.display import discreet, visible, visible_json
 from cfbuild.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,9 +146,41 @@ def named_values(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def tell(text: object, err: bool = False) -> None:
+    """Print text from anywhere: no control moves the cursor, no secret is shown."""
+    typer.echo(visible(discreet(str(text))), err=err)
+
+
+def tell_json(value: Any, indent: int | None = 1) -> None:
+    """Print a value as JSON on stdout."""
+    typer.echo(visible_json(json.dumps(value, ensure_ascii=False, indent=indent, default=str)))
+
+
 def say(quiet: bool, text: str) -> None:
     if not quiet:
-        typer.echo(text, err=True)
+        tell(text, err=True)
+
+
+class _Discreet(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(discreet(super().format(record)))
+
+
+def guard_streams() -> None:
+    """Let nothing printed raise, move the cursor or show a secret: whatever the locale, in logs, and in tracebacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Discreet("cfbuild: %(message)s"))
+    logger = logging.getLogger("cfbuild")
+    logger.addHandler(handler)
+    logger.propagate = False
+    sys.excepthook = _tell_trace
+
+
+def _tell_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    tell("".join(traceback.format_exception(kind, error, trace)), err=True)
 
 
 @contextmanager
@@ -194,4 +230,4 @@ class _Lines:
         now = time.monotonic()
         if done == total or now - self._last.get(task, 0.0) >= LINE_EVERY_S:
             self._last[task] = now
-            typer.echo(f"{task}: {done} of {total if total is not None else '?'}", err=True)
+            tell(f"{task}: {done} of {total if total is not None else '?'}", err=True)

@@ -6,6 +6,7 @@ an `Editor` (both in `editor.py`), and is imported when it is asked for. `--edit
 
 EDITORS = {
     "rome": "cfbuild.edit.rome:load",
+    "rome-fast": "cfbuild.edit.rome:load_fast",
     "ft": "cfbuild.edit.finetune:load",
     "ft-l": "cfbuild.edit.finetune:load",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from cfbuild.data import Progress, silent
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.forward import Batch, pad, projection_input
 from cfbuild.lm.load import cache_folder
-from cfbuild.lm.logprob import token_budget
+from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
 
 WINDOW = 256
@@ -29,6 +31,8 @@ RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 """Shares of the mean diagonal that are tried in turn until C is positive definite enough to be solved with."""
 CONDITION_LIMIT = 1e7
 """Beyond this ratio of the factor's squared extreme diagonal entries, whitening would amplify rounding noise."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +67,47 @@ def load_covariance(file: Path, width: int) -> Covariance:
 
     `width` is d_in of the layer. Raises ModelError naming the file for anything else.
     """
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            matrix = _read_matrix(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ModelError(f"{file}: is not an .npz file that can be read ({error})") from error
-    if matrix is None:
-        raise ModelError(f"{file}: holds none of the arrays {', '.join(name for name, _ in LAYOUTS)}")
-    if matrix.shape != (width, width):
-        raise ModelError(f"{file}: got a matrix of shape {matrix.shape}, expected {(width, width)} for this layer")
+    matrix, _ = _read(file, width)
     return factorise(torch.from_numpy(matrix), f"file:{sha256_file(file)[:16]}")
 
 
-def _read_matrix(arrays: np.lib.npyio.NpzFile) -> np.ndarray | None:
-    for name, count in LAYOUTS:
-        if name in arrays:
-            return np.asarray(arrays[name], dtype=np.float64) / (float(arrays[count]) if count else 1.0)
-    return None
+def _read(file: Path, width: int) -> tuple[np.ndarray, int]:
+    """The matrix in an .npz file and the number of tokens it is over, 0 where it is not told. Raises ModelError."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            found = [one for one in LAYOUTS if f"{one[0]}.npy" in archive.namelist()]
+            if not found:
+                raise ModelError(f"{file}: holds none of the arrays {', '.join(name for name, _ in LAYOUTS)}")
+            name, divisor = found[0]
+            matrix = _array(archive, name, (width, width)) / (float(_array(archive, divisor)) if divisor else 1.0)
+            told = "count.npy" in archive.namelist()
+            return matrix, int(_array(archive, "count")) if told else 0
+    except UNREADABLE as error:
+        raise ModelError(f"{file}: is not an .npz file that can be read ({error or type(error).__name__})") from error
+    except _ShapeError as error:
+        raise ModelError(f"{file}: got {error} for this layer") from error
+
+
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What zipfile and numpy raise over broken files; NotImplementedError, an unknown packing, is a RuntimeError."""
+
+
+class _ShapeError(Exception):
+    """An array of another shape than expected; its bytes were not read."""
+
+
+def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
+    """A member as float64, read only if its header promises numbers in `shape`: a header may promise anything."""
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        promised, _, dtype = read_header(stream)
+        if dtype.kind not in "fiu":
+            raise ValueError(f"{name} is of type {dtype}, expected numbers")
+        if promised != shape:
+            raise _ShapeError(f"a matrix of shape {promised}, expected {shape}")
+    with archive.open(f"{name}.npy") as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False), dtype=np.float64)
 
 
 def key_covariance(
@@ -92,8 +120,11 @@ def key_covariance(
     name = f"{lm.revision},{lm.dtype},layer={layer},corpus={corpus},tokens={tokens},window={WINDOW}"
     file = cache_folder() / "covariance" / f"{sha256_text(name)[:32]}.npz"
     if file.is_file():
-        with np.load(file, allow_pickle=False) as arrays:
-            return factorise(torch.from_numpy(arrays["C"]), f"{corpus},tokens={int(arrays['count'])}")
+        try:
+            kept, count = _read(file, lm.key_width(layer))
+            return factorise(torch.from_numpy(kept), f"{corpus},tokens={count}")
+        except ModelError as error:
+            _log.warning("a cached covariance is computed again: %s", error)
     matrix, count = second_moment(lm, layer, texts, tokens, progress)
     _save(file, matrix, count)
     return factorise(matrix, f"{corpus},tokens={count}")
@@ -110,7 +141,7 @@ def second_moment(
     count = 0
     progress("covariance", 0, tokens)
     for rows in _rows(lm, texts, tokens):
-        keys = _keys(lm, layer, rows).double()  # [some, d_in]
+        keys = torch.cat(halving(lambda part: [_keys(lm, layer, part)], rows)).double()  # [some, d_in]
         total = keys.T @ keys if total is None else total + keys.T @ keys
         count += len(keys)
         progress("covariance", count, tokens)

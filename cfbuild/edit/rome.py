@@ -49,6 +49,8 @@ ADAM_EPSILON = 1e-8
 SHARE_OF_BUDGET = 0.25
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
 FAST_TAKES_EVERY = 4
+LEAST_COSINE = 1e-6
+"""Below this cosine of u and k0 their product is float32's rounding, and the update would be noise made large."""
 SHARE_THAT_STAYS = 0.75
 """Rows of finished records are dropped once at most this share of the batch is still being optimised."""
 
@@ -276,6 +278,8 @@ class Rome:
             "delta_norm": edit.norm,
         }
         numbers = torch.cat((edit.values[0], direction, torch.tensor(list(statistics.values()), device=keys.device)))
+        if abs(float(overlap)) < LEAST_COSINE * float(key.norm()):
+            return Edit(None, {"u_dot_key": float(overlap)}, "u . k0 is too near zero to divide by")
         if not bool(torch.isfinite(numbers).all()):
             finite = {name: value for name, value in measured.items() if math.isfinite(float(value or 0))}
             return Edit(None, finite, "the edit is not finite")
@@ -408,3 +412,9 @@ def load(setting: Setting) -> Rome:
     usual = rome_settings(setting.lm.preset)
     options = setting.options(RomeOptions, layer=setting.layer(), contexts=setting.contexts(), **usual)
     return Rome(setting.lm, options, setting.covariance(options.layer))
+
+
+def load_fast(setting: Setting) -> Rome:
+    """`--editor rome-fast`: the `fast` preset of the same editor."""
+    exact = load(setting)
+    return Rome(exact.lm, fast(exact.options, exact.lm.device), exact.covariance)

@@ -6,6 +6,7 @@ answer. Thresholds are the user's, and what was measured goes with each record a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -100,11 +101,15 @@ class ModelFilter:
                 "pool_size": len(nlls),
                 "attempts": 0,
             }
+            if not all(map(math.isfinite, nlls.values())):
+                measured |= {"target_true_nll": None, "target_true_rank": None}
             yield _Trial(candidate, nlls, iter(enumerate(candidate.draws, 1)), measured)
 
     def _next_draw(self, trial: _Trial) -> Target | Verdict:
         """The next draw that passes on the rewrite prompt; a rejection if there is none, or the fact is not known."""
         limit = self.options.max_true_rank
+        if trial.measured["target_true_nll"] is None:
+            return _reject("likelihoods-not-finite", trial.measured)
         if limit is not None and _rank(trial.nlls, trial.candidate.target_true) > limit:
             return _reject("unknown-fact", {**trial.measured, "max_true_rank": limit})
         for attempt, target in trial.draws:

@@ -10,6 +10,8 @@ from cfbuild.codec import sha256_file, sha256_text
 from cfbuild.errors import ConfigError, ModelError
 
 HUB_PREFIX = "hub:"
+LONGEST_PARAGRAPH = 1 << 20
+"""Characters after which a paragraph is cut: a file may be one line."""
 TEXT_COLUMN = "text"
 
 
@@ -33,7 +35,10 @@ def open_corpus(spec: str) -> Corpus:
     Raises ConfigError for anything else.
     """
     if spec.startswith(HUB_PREFIX):
-        return Corpus(spec, _dataset_texts(*spec[len(HUB_PREFIX) :].split(":")))
+        parts = spec[len(HUB_PREFIX) :].split(":")
+        if not parts[0] or len(parts) > 3:
+            raise ConfigError(f"corpus {spec!r} is not {HUB_PREFIX}NAME, {HUB_PREFIX}NAME:CONFIG or with :SPLIT")
+        return Corpus(spec, _dataset_texts(*parts))
     path = Path(spec).expanduser()
     if not path.is_file():
         raise ConfigError(
@@ -45,12 +50,12 @@ def open_corpus(spec: str) -> Corpus:
 
 def _paragraphs(path: Path) -> Iterator[str]:
     paragraph: list[str] = []
-    with path.open(encoding="utf-8", errors="strict") as stream:
+    with path.open(encoding="utf-8-sig", errors="strict") as stream:
         try:
-            for line in stream:
+            while line := stream.readline(LONGEST_PARAGRAPH):
                 if line.strip():
                     paragraph.append(line.strip())
-                elif paragraph:
+                if paragraph and (not line.strip() or sum(map(len, paragraph)) >= LONGEST_PARAGRAPH):
                     yield " ".join(paragraph)
                     paragraph = []
         except UnicodeDecodeError as error:
@@ -67,5 +72,5 @@ def _dataset_texts(name: str, config: str | None = None, split: str = "train") -
             yield row[TEXT_COLUMN]
     except KeyError as error:
         raise ModelError(f"dataset {name}: has no column {TEXT_COLUMN!r}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"dataset {name}: cannot be read ({str(error).splitlines()[0]})") from error

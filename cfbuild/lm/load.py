@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,10 +19,13 @@ from typing import Any
 
 import torch
 
-from cfbuild.codec import sha256_file
+from cfbuild.codec import read_json, sha256_file
 from cfbuild.errors import CfbuildError, ConfigError, ModelError
 from cfbuild.lm.families import PRESETS, family_of
 from cfbuild.lm.model import LanguageModel
+
+SHARD = re.compile(r"\w[\w.-]*\.safetensors")
+"""The name of a weights file beside its index."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -68,6 +72,8 @@ def load(
         folder = convert_gguf(source.gguf)
         return _load_folder(str(folder), source, where, dtype, f"gguf:{sha256_file(source.gguf)[:16]}", offline=True)
     local = Path(source.location)
+    if local.is_dir():
+        _check_weights(local)
     identity = f"folder:{_digest_folder(local)}" if local.is_dir() else None
     return _load_folder(source.location, source, where, dtype, identity, offline=offline or local.is_dir())
 
@@ -91,7 +97,10 @@ def find(name: str, revision: str | None = None) -> Source:
     if preset is not None:
         embedded = _embedded_file(preset.embedded_distribution) if preset.embedded_distribution else None
         return Source(preset.hub_id, revision, name, embedded)
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"--model {name}: {error}") from error
     if path.suffix == ".gguf" and path.is_file():
         return Source(str(path), None, None, path)
     if path.is_dir():
@@ -147,16 +156,16 @@ def _write_converted(file: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         quantized = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        # transformers will not save a model that it marked as quantized, so its weights move into a plain one.
+        config = type(quantized.config).from_dict(
+            {key: value for key, value in quantized.config.to_dict().items() if key != "quantization_config"}
+        )
+        with torch.device("meta"):
+            plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(quantized.state_dict(), assign=True)
+        plain.tie_weights()
     except Exception as error:
         raise ModelError(f"{file}: is not a GGUF model that can be read ({_first_line(error)})") from error
-    # transformers will not save a model that it marked as quantized, so its weights move into a plain one.
-    config = type(quantized.config).from_dict(
-        {key: value for key, value in quantized.config.to_dict().items() if key != "quantization_config"}
-    )
-    with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(quantized.state_dict(), assign=True)
-    plain.tie_weights()
     plain.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
@@ -214,6 +223,23 @@ def _choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:
         size = 4 * sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
     free, _ = torch.accelerator.get_memory_info(device) if hasattr(torch.accelerator, "get_memory_info") else (0, 0)
     return torch.float32 if size <= SHARE_OF_DEVICE_FOR_FLOAT32 * free else torch.bfloat16
+
+
+def _check_weights(folder: Path) -> None:
+    """Raise ModelError naming a weights file that is cut short or broken, or an index that leads anywhere else."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file}: is not a safetensors file that can be read ({_first_line(error)})") from error
+    for file in sorted(folder.glob("*.safetensors.index.json")):
+        index = read_json(file)
+        named = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(named, dict) or not all(map(SHARD.fullmatch, map(str, named.values()))):
+            raise ModelError(f"{file}: expected a weight_map that names safetensors files of the same folder")
 
 
 def _digest_folder(folder: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfbuild.errors import ModelError
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import Batch, Trace, additive_mask, replay, run, trace
 from cfbuild.lm.fused import fused_layers
@@ -220,14 +221,27 @@ def token_budget(lm: LanguageModel) -> int:
 
 
 def halving(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
-    """`work(items)`; where memory runs out, the halves after each other. Raises when one item alone does not fit."""
+    """`work(items)`; where memory runs out, the halves after each other. Raises ModelError when one item alone does not
+    fit."""
     try:
         return work(items)
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
             raise
+        if len(items) == 1:
+            raise ModelError(
+                "memory ran out over a single text; try --dtype bfloat16, a smaller model or another --device"
+            ) from error
     middle = len(items) // 2  # outside the handler, so that the failed pass's tensors are gone
     return halving(work, items[:middle]) + halving(work, items[middle:])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own; the CPU's allocator and others only say so."""
+    said = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
 
 
 def _plan(widths: Sequence[int], budget: int) -> Iterator[list[int]]:

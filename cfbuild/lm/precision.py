@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from cfbuild.lm.model import LanguageModel
 
-
 FAST_AT_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 """Capabilities of CPUs, as torch names them, that multiply bfloat16 faster than float32."""
 

@@ -17,6 +17,7 @@ from cfbuild.filter.rules import RuleContext
 from cfbuild.filter.sheets import Sheet, sheet_of
 from cfbuild.graph import FactGraph
 from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.schema import conforming
 from cfbuild.schema.rows import read_located
 from cfbuild.schema.values import Fault, Located, show
 
@@ -90,7 +91,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     rows = list(read_located(options.file))
     if not rows:
         raise DataError(f"{options.file}: holds no rows; expected a JSON array or JSON lines of records")
-    sheets = [sheet_of(located.row) for located in rows]
+    sheets = [sheet_of(located.row) if _writable(located.row) else None for located in rows]
     context = AuditContext(
         _learned(sheets), options.max_per_entity, options.allow_symmetric, options.allow_several, _rules(options)
     )
@@ -104,11 +105,23 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     return summary
 
 
+def _writable(row: Any) -> bool:
+    """Whether a row can be written again: half a character cannot, nor can a byte that is not UTF-8."""
+    try:
+        codec.dump_row({"": row}).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _rules(options: AuditOptions) -> RuleContext | None:
     if options.build is None:
         return None
     facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
-    graph = FactGraph(codec.read_values(facts, codec.decode_fact), codec.read_values(entities, codec.decode_entity))
+    graph = FactGraph(
+        codec.read_values(facts, conforming("facts", codec.decode_fact)),
+        codec.read_values(entities, conforming("entities", codec.decode_entity)),
+    )
     return RuleContext(graph, {}, allow_symmetric=options.allow_symmetric)
 
 
@@ -131,7 +144,7 @@ def _find(
         if place % 1000 == 0:
             progress("rows", place, len(rows))
         if sheet is None:
-            known = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
+            known = "CounterFact's keys, or EasyEdit's prompt, subject and target_new, in UTF-8"
             yield [located.fault or Fault("", "row-format", show(located.row), known)]
         else:
             yield [*faults(sheet, context), *_beside_others(sheet, located.line, edits, lines)]

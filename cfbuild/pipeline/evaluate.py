@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,7 +21,7 @@ from cfbuild.codec import (
     write_json,
     write_jsonl,
 )
-from cfbuild.data import Progress, Record, Reference, Request, silent
+from cfbuild.data import CaseScore, Progress, Record, Reference, Request, silent
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
 from cfbuild.edit.editor import Editor, Setting, check_name, open_editor
 from cfbuild.errors import ConfigError, SchemaError
@@ -33,7 +32,7 @@ from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.page import write_page
 from cfbuild.pipeline.rowlog import RowLog
 from cfbuild.report import make_report
-from cfbuild.schema import Tally, Violation, read_valid, violations
+from cfbuild.schema import Tally, Violation, conforming, read_valid, violations
 from cfbuild.score import ReferenceTexts, score_cases
 
 VERB = "validate-and-score"
@@ -98,7 +97,8 @@ def _evaluate(
     """What `evaluate` does inside the lock."""
     config = _config(folder, options, lm, path)
     if not folder.begin(VERB, config, restart=options.restart):
-        return make_report(list(read_values(folder.path("cases.jsonl"), decode_case)), _signature_of(folder))
+        folder.discard(VERB)  # a run may have been killed between its last two steps
+        return make_report(_cases(folder), _signature_of(folder))
     records = _records(path, options)
     references = _references(folder)
     editor = make_editor(lm, options, records, references, progress)
@@ -106,18 +106,18 @@ def _evaluate(
     _work_off(lm, editor, records, references, options, log, progress)
     signature = _signature(lm, editor, options, path, len(records))
     write_jsonl(folder.path("cases.jsonl"), log.rows(log.entries))
-    cases = list(read_values(folder.path("cases.jsonl"), decode_case))
+    cases = _cases(folder)
     report = make_report(cases, signature)
     write_json(folder.path("report.json"), report)
     folder.finish(VERB, config, {"cases.jsonl": len(cases), "report.json": 1}, {"signature": signature})
-    shutil.rmtree(folder.progress(VERB))
+    folder.discard(VERB)
     return report
 
 
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path) -> dict[str, Any]:
     config = {**asdict(options), "file": None, "records": sha256_file(path), "cfbuild": __version__}
-    config["covariance"] = _named(options.covariance)
     del config["restart"]
+    config["covariance"] = _covariance_name(options.covariance)
     references = folder.path("references.jsonl")
     return {
         **config,
@@ -128,10 +128,20 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, pa
     }
 
 
-def _named(covariance: str) -> str:
-    """What the option says, a file by its name and digest: the manifest is published, this machine's paths are not."""
-    path = Path(covariance).expanduser()
-    return f"{path.name}@{sha256_file(path)[:16]}" if path.is_file() else covariance
+def _cases(folder: BuildFolder) -> list[CaseScore]:
+    return list(read_values(folder.path("cases.jsonl"), conforming("cases", decode_case)))
+
+
+def _covariance_name(spec: str) -> str:
+    """What C is computed of, without a path of this machine, and another name when the file changes."""
+    if spec in ("build", "none"):
+        return spec
+    if not spec.endswith(".npz"):
+        return open_corpus(spec).name
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"covariance {spec}: no such file")
+    return f"npz:{sha256_file(path)[:16]}"
 
 
 def _dtype(lm: LanguageModel) -> str:
@@ -153,7 +163,7 @@ def _records(path: Path, options: EvaluateOptions) -> list[Record]:
 
 def _references(folder: BuildFolder) -> list[Reference]:
     path = folder.path("references.jsonl")
-    return list(read_values(path, decode_reference)) if path.is_file() else []
+    return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
 
 
 def make_editor(

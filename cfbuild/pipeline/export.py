@@ -9,6 +9,7 @@ from cfbuild.codec import decode_record, dump_row, read_values, write_atomic
 from cfbuild.errors import ConfigError
 from cfbuild.export import export
 from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.schema import conforming
 
 
 def export_records(folder: BuildFolder, name: str, out: Path | None = None) -> tuple[Path, int]:
@@ -17,7 +18,8 @@ def export_records(folder: BuildFolder, name: str, out: Path | None = None) -> t
     Raises ConfigError for a format that does not exist or a folder to write to that does not, BuildStateError if the
     build has no records.
     """
-    rows = export(read_values(folder.require("records.jsonl"), decode_record), name)
+    rows = export(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), name)
+    folder.refuse_links()
     path = out or folder.path("export") / f"{name}.json"
     if out is None:
         path.parent.mkdir(exist_ok=True)

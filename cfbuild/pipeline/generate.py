@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_
 from cfbuild.graph import FactGraph
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.rowlog import Entry, RowLog
+from cfbuild.schema import conforming
 from cfbuild.templates.prefixes import distractor_prefixes
 
 VERB = "generate"
@@ -117,6 +117,7 @@ def generate(
     with folder.lock(VERB):
         config = _config(folder, options, model_filter)
         if not folder.begin(VERB, config, restart=options.restart):
+            folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest()["verbs"][VERB])
         bench = _Bench(folder, options)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
@@ -125,7 +126,7 @@ def generate(
         files = _write(folder, bench, log, entries)
         counts = _counts(bench, entries, files, model_filter is not None)
         folder.finish(VERB, config, files, counts)
-        shutil.rmtree(folder.progress(VERB))
+        folder.discard(VERB)
         return _summary(counts)
 
 
@@ -151,12 +152,13 @@ class _Bench:
     def __init__(self, folder: BuildFolder, options: GenerateOptions) -> None:
         facts, entities, templates = (folder.require(name) for name in INPUTS)
         self.graph = FactGraph(
-            codec.read_values(facts, codec.decode_fact),
-            codec.read_values(entities, codec.decode_entity),
+            codec.read_values(facts, conforming("facts", codec.decode_fact)),
+            codec.read_values(entities, conforming("entities", codec.decode_entity)),
             options.language,
         )
         self.relations = _relations(self.graph, options.relations)
-        sound = (one for one in codec.read_values(templates, codec.decode_template) if judge_template(one).kept)
+        prompts = codec.read_values(templates, conforming("templates", codec.decode_template))
+        sound = (one for one in prompts if judge_template(one).kept)
         self.builder = Builder(self.graph, sound, options.build, _prefixes(options), self._suits)
         self.context = RuleContext(
             self.graph,
@@ -261,6 +263,8 @@ def _work_off(
 ) -> None:
     """Work on the facts in their turn, chunk by chunk, until there are no more or enough are kept."""
     places = {case_id: place for place, (case_id, _) in enumerate(bench.turns)}
+    if not all(entry.case_id in places for entry in log.entries):
+        raise DataError(f"{log.path}: holds rows of other facts than this build's; use --restart to start over")
     place = places[log.entries[-1].case_id] + 1 if log.entries else 0
     caps = _Caps(options)
     caps.select(log.entries)
@@ -366,4 +370,6 @@ def _counts(bench: _Bench, entries: Sequence[Entry], files: Mapping[str, int], f
 
 def _summary(entry: Mapping[str, Any]) -> GenerateSummary:
     names = [one.name for one in dataclasses.fields(GenerateSummary)]
+    if not entry.keys() >= set(names):
+        raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
     return GenerateSummary(**{name: entry[name] for name in names})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import decode_case, decode_record, parse_json, read_values, sha256_file, write_atomic
+from cfbuild.codec import decode_case, decode_record, read_json, read_values, sha256_file, write_atomic
 from cfbuild.data import CaseScore, Record
 from cfbuild.errors import BuildStateError
 from cfbuild.page import PageInput, make_page
 from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.schema import read_valid
+from cfbuild.schema import conforming, read_valid
 
 PAGE = "report.html"
 
@@ -30,13 +30,15 @@ def write_page(folder: BuildFolder, file: Path | None = None) -> Path:
         )
     # The build's own rows are taken as they are; another file may be an array, and its invalid rows were skipped.
     records: list[Record] = (
-        [decode_record(row) for row in read_valid(file)] if file else list(read_values(path, decode_record))
+        [decode_record(row) for row in read_valid(file)]
+        if file
+        else list(read_values(path, conforming("record", decode_record)))
     )
     cases: list[CaseScore] = []
     report: dict[str, Any] | None = None
     if scored and folder.path("report.json").is_file():
-        cases = list(read_values(folder.path("cases.jsonl"), decode_case))
-        report = parse_json(folder.path("report.json").read_text(encoding="utf-8"), str(folder.path("report.json")))
+        cases = list(read_values(folder.path("cases.jsonl"), conforming("cases", decode_case)))
+        report = read_json(folder.path("report.json"))
     generated = verbs.get("generate", {}) if file is None else {}
     given = PageInput(records, cases, report, generated.get("by_rule", {}), _origin(verbs) if file is None else {})
     write_atomic(folder.path(PAGE), make_page(given))

@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import Row, decode_record, parse_json, read_rows, write_atomic
+from cfbuild.codec import Row, decode_record, read_json, read_rows, read_values, write_atomic
 from cfbuild.composition import composition
 from cfbuild.pipeline.folder import MANIFEST, BuildFolder
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import FULL, StagedFile, Table, score_row, staged_files, write_tables
+from cfbuild.schema import conforming
 
 VERB = "publish"
 STAGED = "publish"
+SCHEMAS = {
+    "records.jsonl": "record",
+    "cases.jsonl": "cases",
+    "rejected.jsonl": "rejected",
+    "references.jsonl": "references",
+}
 SPLITS = ("train", "validation", "test")
 
 
@@ -32,12 +39,14 @@ class Staged:
 def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
     """Lay the build out in `publish/`, as it will be on the Hub. Asks nothing of the network.
 
-    Raises BuildStateError if there are no records, ConfigError for a name that is not OWNER/NAME.
+    Raises BuildStateError if there are no records or a file is not as the manifest says, ConfigError for a name that is
+    not OWNER/NAME.
     """
     Destination(repository)
     root = folder.path(STAGED)
     with folder.lock(VERB):
-        rows = [row for _, row in read_rows(folder.require("records.jsonl"))]
+        folder.refuse_changed()
+        rows = list(_rows(folder.require("records.jsonl")))
         records = [decode_record(row) for row in rows]
         splits = split_by_subject(records, seed)
         tables = _tables(folder, rows, splits)
@@ -91,12 +100,12 @@ def _split(rows: list[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
 
 def _rows(path: Path) -> Iterator[Row]:
     if path.is_file():
-        yield from (row for _, row in read_rows(path))
+        yield from read_values(path, conforming(SCHEMAS[path.name], dict))
 
 
 def _report(folder: BuildFolder) -> dict[str, Any] | None:
     path = folder.path("report.json")
     if not path.is_file():
         return None
-    report: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), str(path))
+    report: dict[str, Any] = read_json(path)
     return report

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import Row, dump_row, parse_row
+from cfbuild.codec import LONGEST_LINE, Row, dump_row, parse_row
 from cfbuild.errors import DataError
+
+CHUNK_END = b"#"
+"""With this begins the line that ends a chunk: no row does."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +34,18 @@ class Entry:
 
 
 class RowLog:
-    """An append-only file of records and rejects in which a line without rows ends each chunk.
+    """An append-only file of records and rejects in which a line with a digest of all before it ends each chunk.
 
     Opening it cuts off whatever follows the last whole chunk, so a run that was killed while it wrote loses that chunk
-    and nothing else. Rows stay on the disk; `entries` holds what is needed to count and sort them.
+    and nothing else; so are rows that were changed since. Rows stay on the disk; `entries` holds what is needed to
+    count and sort them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: list[Entry] = []
         self._end = 0
+        self._digest = hashlib.sha256()
         path.touch()
         self._restore()
 
@@ -48,10 +57,13 @@ class RowLog:
             entries.append(_entry(row, place))
             lines.append(line)
             place += len(line)
+        chunk = b"".join(lines)
+        self._digest.update(chunk)
+        end = _chunk_end(self._digest.hexdigest())
         with self.path.open("ab") as stream:
-            stream.write(b"".join(lines) + CHUNK_END)
+            stream.write(chunk + end)
         self.entries += entries
-        self._end = place + len(CHUNK_END)
+        self._end = place + len(end)
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
         """The rows of `entries`, in their order."""
@@ -61,31 +73,37 @@ class RowLog:
                 yield parse_row(stream.readline().decode(), f"{self.path}, byte {entry.place}")
 
     def _restore(self) -> None:
-        place, chunk = 0, list[Entry]()
-        with self.path.open("rb") as stream:
-            for line in stream:
-                if line == CHUNK_END:
+        place, chunk, digest = 0, list[Entry](), hashlib.sha256()
+        with self.path.open("r+b") as stream:
+            while line := stream.readline(LONGEST_LINE):
+                place += len(line)
+                if line.startswith(CHUNK_END):
+                    if line != _chunk_end(digest.hexdigest()):
+                        _log.warning("%s: rows were changed since they were written; they are made again", self.path)
+                        break
                     self.entries += chunk
-                    chunk, self._end = [], place + len(line)
+                    chunk, self._end, self._digest = [], place, digest.copy()
                 else:
-                    entry = _read_entry(line, place)
+                    entry = _read_entry(line, place - len(line))
                     if entry is None:
                         break
                     chunk.append(entry)
-                place += len(line)
-        with self.path.open("r+b") as stream:
+                    digest.update(line)
             stream.truncate(self._end)
 
 
-CHUNK_END = b"\n"
+def _chunk_end(digest: str) -> bytes:
+    return CHUNK_END + digest.encode() + b"\n"
 
 
 def _read_entry(line: bytes, place: int) -> Entry | None:
     """The entry of a line, or None if it is torn."""
     try:
-        return _entry(parse_row(line.decode(), ""), place) if line.endswith(b"\n") else None
-    except (DataError, UnicodeDecodeError, KeyError):
+        entry = _entry(parse_row(line.decode(), ""), place)
+    except (DataError, UnicodeDecodeError, KeyError, TypeError):
         return None
+    types = (entry.case_id, int), (entry.relation, str), (entry.rule, str | None)
+    return entry if line.endswith(b"\n") and all(isinstance(*one) for one in types) else None
 
 
 def _entry(row: Row, place: int) -> Entry:

@@ -16,23 +16,24 @@ from cfbuild.codec import (
 )
 from cfbuild.data import CaseScore, Record, Rejection
 from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.schema import conforming
 from cfbuild.show import Choice, choose
 
 
 def chosen_records(folder: BuildFolder, choice: Choice) -> list[tuple[Record, CaseScore | None]]:
     """The chosen records and what was scored of each. Raises BuildStateError if the build has no records, ConfigError
     if it has none of the chosen ones."""
-    records = choose(read_values(folder.require("records.jsonl"), decode_record), choice)
+    records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
     wanted = {record.case_id for record in records}
     path = folder.path("cases.jsonl")
-    scored = read_values(path, decode_case) if path.is_file() else iter(())
+    scored = read_values(path, conforming("cases", decode_case)) if path.is_file() else iter(())
     cases = {case.case_id: case for case in scored if case.case_id in wanted}
     return [(record, cases.get(record.case_id)) for record in records]
 
 
 def chosen_rejections(folder: BuildFolder, choice: Choice) -> list[Rejection]:
     """The chosen rejects; raises as `chosen_records` does."""
-    return choose(read_values(folder.require("rejected.jsonl"), decode_rejection), choice)
+    return choose(read_values(folder.require("rejected.jsonl"), conforming("rejected", decode_rejection)), choice)
 
 
 def rows(folder: BuildFolder, choice: Choice, rejected: bool) -> Iterator[Row]:

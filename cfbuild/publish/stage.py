@@ -44,7 +44,8 @@ def write_tables(root: Path, tables: Iterable[Table]) -> None:
     """Write `data/CONFIG/SPLIT-00000-of-00001.parquet` for every split that has rows, emptying `root` first."""
     import datasets
 
-    shutil.rmtree(root, ignore_errors=True)
+    if root.exists():
+        shutil.rmtree(root)
     quiet = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,17 +12,17 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from cfbuild.codec import dump_row
-from cfbuild.errors import ConfigError
+from cfbuild.codec import Row, Value, dump_row
+from cfbuild.errors import ConfigError, DataError
 from cfbuild.schema.accept import Accept, compile_accept
 from cfbuild.schema.rows import read_located
 from cfbuild.schema.semantics import faults as semantic_faults
 from cfbuild.schema.values import Fault, Located, Violation, show
 
-__all__ = ["NAMES", "Tally", "Violation", "load_schema", "read_valid", "row_faults", "violations"]
+__all__ = ["NAMES", "Tally", "Violation", "conforming", "load_schema", "read_valid", "row_faults", "violations"]
 
 EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
-NAMES = ("record", "facts", "entities", "templates", "references", "rejected", *EXPORTS)
+NAMES = ("record", "facts", "entities", "templates", "references", "rejected", "cases", "manifest", *EXPORTS)
 """The schemas there are; `record` is that of CounterFact files and of records.jsonl."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -82,6 +82,18 @@ def row_faults(row: Any, name: str = "record") -> list[Fault]:
     schema_finds = [] if _accept(name)(row) else _explain(row, name)
     semantics_find = semantic_faults(row) if name == "record" and isinstance(row, dict) else ()
     return [*schema_finds, *semantics_find, *_writable(row)]
+
+
+def conforming(name: str, decode: Callable[[Row], Value]) -> Callable[[Row], Value]:
+    """`decode`, for rows that the schema `name` allows; for any other it raises DataError with the first fault."""
+    accept = _accept(name)
+
+    def checked(row: Row) -> Value:
+        for fault in () if accept(row) else _explain(row, name):
+            raise DataError(f"{fault.path or '/'}: got {fault.got}; expected {fault.expected}")
+        return decode(row)
+
+    return checked
 
 
 def _faults(located: Located) -> list[Fault]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
+from cfbuild.codec import BOM, DECODER, LONGEST_LINE, read_lines
 from cfbuild.errors import DataError
 from cfbuild.schema.values import Fault, Located, show
 
 BLOCK = 1 << 20
 """Characters read from an array at a time."""
-
-LONGEST_ROW = 1 << 26
-"""Characters after which an array's row counts as broken; CounterFact's rows have about 2,000."""
 
 WHITE_SPACE = " \t\r\n"
 
@@ -28,24 +25,28 @@ def read_located(path: Path) -> Iterator[Located]:
     """
     try:
         with path.open("rb") as stream:
-            array = stream.read(BLOCK).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+            array = stream.read(BLOCK).removeprefix(BOM).lstrip()[:1] == b"["
         yield from _array(path) if array else _lines(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a CounterFact file") from error
 
 
 def _lines(path: Path) -> Iterator[Located]:
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if not raw.strip():
-                continue
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield Located(number, _DECODER.decode(text.strip(WHITE_SPACE)))
-            except UnicodeDecodeError as error:
-                yield Located(number, fault=Fault("", "encoding", show(str(error)), "UTF-8 text"))
-            except (ValueError, RecursionError) as error:
-                yield Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
+    for number, raw in read_lines(path):
+        if raw is None:
+            got = f"a line of more than {LONGEST_LINE} bytes"
+            yield Located(number, fault=Fault("", "json", got, "one JSON object a line, or one JSON array"))
+        elif raw.strip():
+            yield _line(number, raw)
+
+
+def _line(number: int, raw: bytes) -> Located:
+    try:
+        return Located(number, DECODER.decode(raw.decode().strip(WHITE_SPACE)))
+    except UnicodeDecodeError as error:
+        return Located(number, fault=Fault("", "encoding", show(str(error)), "UTF-8 text"))
+    except (ValueError, RecursionError) as error:
+        return Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
 
 
 def _array(path: Path) -> Iterator[Located]:
@@ -117,10 +118,10 @@ class _Scanner:
         """Parse one value. Raises ValueError or RecursionError if there is none."""
         while True:
             try:
-                row, end = _DECODER.raw_decode(self._text, self._at)
+                row, end = DECODER.raw_decode(self._text, self._at)
             except JSONDecodeError:
                 # Broken, or cut off by the window's end: only more text can tell.
-                if len(self._text) - self._at > LONGEST_ROW or not self._more():
+                if len(self._text) - self._at > LONGEST_LINE or not self._more():
                     raise
                 continue
             if end == len(self._text) and self._more():
@@ -147,10 +148,3 @@ class _Scanner:
         block = self._stream.read(max(BLOCK, 2 * (len(self._text) - self._at)))
         self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

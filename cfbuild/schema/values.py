@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cfbuild.display import visible
+
 SHOWN = 120
 """Characters of a value that a violation shows."""
 
@@ -51,5 +53,5 @@ class Violation:
 
 def show(value: Any) -> str:
     """A value as JSON that any terminal takes, cut to a readable length."""
-    text = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
+    text = visible(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -12,7 +12,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -21,8 +22,10 @@ from typing import Literal, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
+import urllib3
 
 from cfbuild import __version__
+from cfbuild.display import discreet
 from cfbuild.errors import ConfigError, DataError, SourceError
 
 Value = TypeVar("Value")
@@ -32,11 +35,14 @@ FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
 RETRY_AFTER_CAP_S = 600.0
 """Longer waits than this are not slept through: the run stops, says until when, and resumes when started again."""
+LONGEST_WAIT_S = 1e9
+"""What any longer wait counts as, some thirty years: dates have an end."""
 TIMEOUT_S = 75.0
 """Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
 BODY_PATIENCE = 8
 """A body may take this many timeouts in all: a server that sends a byte a minute is given up."""
 MAX_BYTES = 96 * 2**20
+"""Of one answer, as it is sent and as it is unpacked."""
 ERROR_BYTES = 2048
 REDIRECTS = 3
 CHUNK_BYTES = 1 << 16
@@ -78,8 +84,9 @@ def checked_url(url: str) -> str:
         raise ConfigError(f"{redact(url)!r} is not a URL ({error})") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.fragment:
         raise ConfigError(f"{redact(url)!r} is not usable; expected an http or https URL with a host and no #fragment")
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise ConfigError(f"{redact(url)!r} holds white space or a control character")
+    # Libraries do not agree on which host a URL with a backslash names.
+    if any(character in "\\ " or not character.isprintable() for character in url):
+        raise ConfigError(f"{redact(url)!r} holds white space, a backslash or a control character")
     return url
 
 
@@ -89,8 +96,11 @@ def redact(url: str) -> str:
         parts = urlsplit(_without_user(url))
     except ValueError:
         return "(a malformed URL)"
+    if not parts.netloc:  # Whatever this is, what stands before an @ may be a password.
+        return url.rpartition("@")[2].partition("?")[0]
     digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, f"sha256-{digest}" if parts.query else "", ""))
+    query = f"sha256-{digest}" if parts.query else ""
+    return discreet(urlunsplit((parts.scheme, parts.netloc, parts.path, query, "")))
 
 
 def _without_user(url: str) -> str:
@@ -134,6 +144,14 @@ class _FaultError(Exception):
     retry_after_s: float | None = None
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read the whole body of one, however long, and raise over a
+    malformed address, also where redirects are not to be followed."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class Client:
     """Sends requests one after the other. `sleep` and `clock` (seconds since 1970) are there for tests."""
 
@@ -155,8 +173,9 @@ class Client:
         self.waited_s = 0.0
         self._sleep = sleep
         self._clock = clock
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers["User-Agent"] = user_agent(self.contact)
+        self._session.headers["Accept-Encoding"] = "gzip"
 
     def __enter__(self) -> Client:
         return self
@@ -216,8 +235,8 @@ class Client:
                     if not response.is_redirect:
                         return self._read(request, response)
                     url = _redirected(request, url, response)
-            except requests.RequestException as error:
-                heavy = isinstance(error, (requests.ReadTimeout, requests.exceptions.ChunkedEncodingError))
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                heavy = isinstance(error, (requests.ReadTimeout, urllib3.exceptions.HTTPError))
                 raise _FaultError(_reason(error), heavy=heavy) from None
         raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
 
@@ -246,30 +265,49 @@ class Client:
         return self._body(request, response)
 
     def _body(self, request: Request, response: requests.Response) -> bytes:
-        body = b"".join(self._bounded(request, response.iter_content(CHUNK_BYTES)))
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip"):
+            raise _FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
+        body = b"".join(self._bounded(request, response))
         announced = response.headers.get("Content-Length")
         received = response.raw.tell()
         if announced is not None and announced.strip() != str(received):
             raise _FaultError(f"announced {announced} bytes and sent {received}", heavy=True)
-        return body
+        return self._unpacked(request, body) if encoding == "gzip" else body
 
-    def _bounded(self, request: Request, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def _bounded(self, request: Request, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        deadline = time.monotonic() + BODY_PATIENCE * self.timeout_s
-        for chunk in chunks:
+        for chunk in _arriving(response, BODY_PATIENCE * self.timeout_s):
             size += len(chunk)
             if size > self.max_bytes:
-                raise HeavyAnswerError(
-                    f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
-                )
-            if time.monotonic() > deadline:
-                raise _FaultError(f"sent its answer for more than {BODY_PATIENCE * self.timeout_s:.0f} s", heavy=True)
+                raise self._oversized(request)
             yield chunk
+
+    def _unpacked(self, request: Request, body: bytes) -> bytes:
+        """A gzipped body, unpacked here because a limit has to hold for what it becomes."""
+        unpacked, left = b"", body
+        while left:
+            decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            try:
+                unpacked += decoder.decompress(left, self.max_bytes + 1 - len(unpacked))
+            except zlib.error as error:
+                raise _FaultError(f"sent gzip that cannot be unpacked ({error})", heavy=True) from None
+            if len(unpacked) > self.max_bytes:
+                raise self._oversized(request)
+            if not decoder.eof:
+                raise _FaultError("sent gzip that breaks off", heavy=True)
+            left = decoder.unused_data
+        return unpacked
+
+    def _oversized(self, request: Request) -> HeavyAnswerError:
+        return HeavyAnswerError(
+            f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
+        )
 
     def _refusal(self, request: Request, response: requests.Response) -> Exception:
         status = response.status_code
-        said = _said(response)
-        reason = f"answered {status} {response.reason}{said}"
+        said = _said(response, self.timeout_s)
+        reason = f"answered {status} {_one_line(response.reason)}{said}"
         if status in RETRIED:
             return _FaultError(reason, status in HEAVY, self._retry_after_s(response))
         advice = {
@@ -282,12 +320,13 @@ class Client:
     def _retry_after_s(self, response: requests.Response) -> float | None:
         """Retry-After in seconds from now, whether given as seconds or as an HTTP date; None where it is neither."""
         value = response.headers.get("Retry-After", "").strip()
-        if re.fullmatch(r"\d{1,9}", value):
-            return float(value)
+        if re.fullmatch(r"[0-9]+", value):
+            return min(float(value), LONGEST_WAIT_S)
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - self._clock())
-        except (ValueError, TypeError, OverflowError):
+            wait_s = parsedate_to_datetime(value).timestamp() - self._clock()
+        except (ValueError, TypeError, OverflowError, IndexError):
             return None
+        return min(max(0.0, wait_s), LONGEST_WAIT_S)
 
 
 def _checked(check: Callable[[bytes], Value], body: bytes) -> Value:
@@ -307,7 +346,10 @@ def _failure(request: Request, reason: str, tries: int) -> str:
 
 def _redirected(request: Request, url: str, response: requests.Response) -> str:
     """Where a redirect leads. Raises SourceError if that is another host or scheme, or would change the method."""
-    target = urljoin(url, response.headers["Location"])
+    try:
+        target = checked_url(urljoin(url, response.headers["Location"]))
+    except (ValueError, ConfigError):
+        raise SourceError(f"{redact(request.url)} redirects to something that is no usable address") from None
     if _origin(target) != _origin(url) or (response.status_code == 303 and request.method != "GET"):
         raise SourceError(
             f"{redact(request.url)} redirects to {redact(target)}, which cfbuild does not follow "
@@ -317,22 +359,40 @@ def _redirected(request: Request, url: str, response: requests.Response) -> str:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, parts.hostname, parts.port
-    except ValueError:
-        return "", None, None
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
 
 
-def _said(response: requests.Response) -> str:
+def _arriving(response: requests.Response, patience_s: float) -> Iterator[bytes]:
+    """The body's bytes as they arrive, packed as they are sent.
+
+    Read piece by piece, so that the deadline is looked at however slowly they come; a socket's timeout begins anew with
+    every byte.
+    """
+    deadline = time.monotonic() + patience_s
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+        yield chunk
+        if time.monotonic() > deadline:
+            raise _FaultError(f"sent its answer for more than {patience_s:.0f} s", heavy=True)
+
+
+def _said(response: requests.Response, patience_s: float) -> str:
     """What an error page says, on one line and short."""
+    start = b""
     try:
-        start = next(iter(response.iter_content(ERROR_BYTES)), b"")[:ERROR_BYTES]
-    except requests.RequestException:
-        return ""
-    text = " ".join(start.decode("utf-8", "replace").split())
-    text = "".join(character for character in text if character.isprintable())[:300]
+        for chunk in _arriving(response, patience_s):
+            start += chunk
+            if len(start) >= ERROR_BYTES:
+                break
+    except (_FaultError, urllib3.exceptions.HTTPError):
+        pass
+    text = _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
     return f": {text}" if text and not text.startswith("<") else ""
+
+
+def _one_line(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    return "".join(character for character in words if character.isprintable())[:300]
 
 
 def _reason(error: BaseException) -> str:

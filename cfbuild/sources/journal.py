@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from cfbuild.errors import DataError
-from cfbuild.sources.http import Client, Request
+from cfbuild.sources.http import MAX_BYTES, Client, Request
 
 Value = TypeVar("Value")
 
@@ -67,7 +68,9 @@ class Journal:
             return None
         self._stream.seek(entry.offset)
         try:
-            body = gzip.decompress(self._stream.read(entry.size))
+            packed = io.BytesIO(self._stream.read(entry.size))
+            with gzip.GzipFile(fileobj=packed) as unpacked:
+                body = unpacked.read(MAX_BYTES + 1)
         except (OSError, EOFError, zlib.error):
             body = b""
         if hashlib.sha256(body).hexdigest() != entry.sha256:
@@ -137,11 +140,12 @@ def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
     """The entry that a header line describes, or None if it is not one."""
     try:
         note = json.loads(line)
-        entry = _Entry(start + len(line), note["size"], note["sha256"], note["retrieved"])
-    except (ValueError, KeyError, TypeError):
+        key, entry = note["key"], _Entry(start + len(line), note["size"], note["sha256"], note["retrieved"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    whole = line.endswith(b"\n") and isinstance(entry.size, int) and entry.size >= 0
-    return (note["key"], entry) if whole else None
+    texts = all(isinstance(text, str) and text.isascii() for text in (key, entry.sha256, entry.retrieved))
+    whole = line.endswith(b"\n") and texts and isinstance(entry.size, int) and entry.size >= 0
+    return (key, entry) if whole else None
 
 
 class Asker:

@@ -1,0 +1,259 @@
+"""Every verb is killed (SIGKILL) at random moments and run again: the bytes are those of a run that nobody killed.
+
+`python tests/chaos.py 50` does it fifty times a verb (`make chaos`); `test_chaos.py` a few times. Each run is a fork of
+this process, which has imported everything and runs no thread of torch's.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import datasets
+import huggingface_hub
+import tiny
+import torch
+from hub import TOKEN, loopback_hub
+from scored_build import records, write_scored
+from servers import Proxy, oxigraph
+from small_world import write_world
+
+from cfbuild import codec
+from cfbuild.filter.model import FilterOptions, ModelFilter
+from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline import evaluate as evaluate_verb
+from cfbuild.pipeline import generate as generate_verb
+from cfbuild.pipeline import publish as publish_verb
+from cfbuild.pipeline.audit import AuditOptions, audit
+from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+from cfbuild.pipeline.export import export_records
+from cfbuild.pipeline.fetch import FetchOptions, fetch
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.publish.hub import Destination
+from cfbuild.sources.http import Client
+
+LONGEST_S = 120.0
+"""A run that takes longer hangs."""
+WD, WDT = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
+LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
+RELATIONS = ("P30", "P36", "P131", "P495")
+
+
+@dataclass
+class Scene:
+    """A verb: how its folder is made, what is run in it, and what else has to be the same (the Hub's files)."""
+
+    prepare: Callable[[Path], object]
+    act: Callable[[Path], object]
+    beside: Callable[[], Any] = field(default=lambda: None)
+
+
+@dataclass
+class Toll:
+    """What became of a verb's kills."""
+
+    kills: int = 0
+    too_late: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the lock, which names its process and time."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def forked(act: Callable[[Path], object], folder: Path) -> int:
+    """Start `act` in a process of its own; return its number."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    try:
+        act(folder)
+    except BaseException:  # noqa: BLE001 - told by the parent
+        (folder.parent / "trace.txt").write_text(traceback.format_exc())
+        os._exit(1)
+    os._exit(0)
+
+
+def ended(process: int) -> int:
+    """How a process ended: 0, an exit code, or minus the signal; killed after LONGEST_S."""
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return 124
+
+
+def finish(scene: Scene, folder: Path) -> float:
+    """Run a verb to its end; return the seconds it took. Raises RuntimeError with its trace if it fails."""
+    started = time.monotonic()
+    code = ended(forked(scene.act, folder))
+    if code:
+        trace = folder.parent / "trace.txt"
+        raise RuntimeError(f"exit {code}: {trace.read_text() if trace.exists() else 'no trace'}")
+    return time.monotonic() - started
+
+
+def torment(name: str, scene: Scene, kills: int, root: Path) -> Toll:
+    """Kill a verb `kills` times, each in a fresh folder, and hold what a second run makes against the reference."""
+    toll, draw = Toll(), random.Random(f"chaos:{name}")
+    made = root / "made"
+    scene.prepare(made)
+    whole = root / "whole" / "build"
+    shutil.copytree(made, whole)
+    finish(scene, whole)  # the first run fills caches and pages
+    expected, beside = contents(whole), scene.beside()
+    shutil.rmtree(whole)
+    shutil.copytree(made, whole)
+    duration_s = finish(scene, whole)
+    again = contents(whole)
+    assert again == expected, [path for path in expected if again.get(path) != expected[path]]
+    number = 0
+    while toll.kills < kills and number < 4 * kills:
+        number += 1
+        folder = root / str(number) / "build"
+        shutil.copytree(made, folder)
+        scene.beside()
+        process = forked(scene.act, folder)
+        time.sleep(draw.random() * duration_s)
+        os.kill(process, signal.SIGKILL)
+        killed = ended(process) == -signal.SIGKILL
+        toll.kills += killed
+        toll.too_late += not killed
+        try:
+            finish(scene, folder)
+            found, found_beside = contents(folder), scene.beside()
+        except RuntimeError as error:
+            toll.lost.append(f"kill {number}: {error}")
+            continue
+        differing = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
+        if differing or found_beside != beside:
+            toll.lost.append(f"kill {number}: {', '.join(differing) or 'the Hub'} differ")
+        shutil.rmtree(folder.parent)
+    return toll
+
+
+class Memory(Proxy):
+    """Answers the same question with the same bytes: a server may order rows as it likes, and does."""
+
+    known: ClassVar[dict[bytes, tuple[int, str, bytes]]] = {}
+
+    def forward(self, form: bytes) -> tuple[int, str, bytes]:
+        if form not in self.known:
+            self.known[form] = super().forward(form)
+        return self.known[form]
+
+
+def graph() -> str:
+    """Some 800 facts of four relations, as N-Triples."""
+    lines = [
+        f"<{WD}Q{n}> <{WDT}{relation}> <{WD}Q{1000 + (n * (place + 3)) % 37}> ."
+        for place, relation in enumerate(RELATIONS)
+        for n in range(1, 201)
+    ]
+    lines += [f'<{WD}Q{n}> <{LABEL}> "item {n} é"@en .' for n in (*range(1, 201), *range(1000, 1037))]
+    return "\n".join(lines)
+
+
+def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
+    """Every verb; servers run until `stack` is closed."""
+    url = stack.enter_context(Memory(stack.enter_context(oxigraph(root, graph())))).url
+    hub = stack.enter_context(loopback_hub())
+    for constant, value in (("ENDPOINT", hub.url), ("HF_HUB_DISABLE_XET", True)):
+        stack.enter_context(mock.patch.object(huggingface_hub.constants, constant, value))
+    huggingface_hub.utils.disable_progress_bars()
+    stack.enter_context(mock.patch.dict(os.environ, {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}))
+    # Answers are dated; a run later than another would differ in nothing else.
+    stack.enter_context(mock.patch.object(Client, "now", lambda self: "2026-01-01T00:00:00+00:00"))
+    # Smaller chunks give more moments at which something is half done; bytes depend on none but the second.
+    for module, constant, size in (
+        (generate_verb, "JUDGED_AT_ONCE", 8),
+        (evaluate_verb, "CASES_AT_ONCE", 2),
+    ):
+        stack.enter_context(mock.patch.object(module, constant, size))
+    lm = tiny.make("gpt2")
+
+    def scored(folder: Path) -> None:
+        generate(BuildFolder(write_world(folder, 60)), GenerateOptions(limit=8))
+
+    def score(folder: Path) -> None:
+        os.environ["CFBUILD_CACHE"] = str(folder.parent / "cache")
+        options = EvaluateOptions(covariance_tokens=300, steps=3, skip_generation=True, layer=1)
+        evaluate(BuildFolder(folder), options, lm)
+
+    def audited(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        codec.write_jsonl(folder / "theirs.jsonl", map(codec.encode_record, records(400, hostile=True)))
+
+    def published() -> Any:
+        files = {name: repository.commits[repository.branches["main"]] for name, repository in hub.repositories.items()}
+        hub.repositories.clear()
+        hub.objects.clear()
+        return files
+
+    return {
+        "fetch": Scene(
+            lambda folder: folder.mkdir(parents=True),
+            lambda folder: fetch(BuildFolder(folder), FetchOptions(endpoint=url, relations=RELATIONS, attempts=1)),
+        ),
+        "generate": Scene(lambda folder: write_world(folder, 60), lambda folder: judged(folder, lm)),
+        "validate-and-score": Scene(scored, score),
+        "publish": Scene(
+            lambda folder: write_scored(folder, records(60)),
+            lambda folder: publish_verb.publish(BuildFolder(folder), Destination("me/mine")),
+            published,
+        ),
+        "export": Scene(
+            lambda folder: write_scored(folder, records(1500)),
+            lambda folder: export_records(BuildFolder(folder), "easyedit"),
+        ),
+        "audit --fix": Scene(
+            audited, lambda folder: audit(AuditOptions(folder / "theirs.jsonl", fix=folder / "fixed.jsonl"))
+        ),
+    }
+
+
+def judged(folder: Path, lm: LanguageModel) -> None:
+    generate(BuildFolder(folder), GenerateOptions(limit=40), ModelFilter(lm, FilterOptions(0.2)))
+
+
+def main(kills: int, wanted: list[str]) -> None:
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    lost = []
+    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        for name, scene in scenes(stack, Path(place)).items():
+            if wanted and name not in wanted:
+                continue
+            root = Path(place) / name.split()[0]
+            toll = torment(name, scene, kills, root)
+            lost += toll.lost
+            print(f"{name}: {toll.kills} kills, {len(toll.lost)} losses", flush=True)
+            assert toll.kills == kills or toll.lost, f"{toll.too_late} times it had ended before it was killed"
+            for loss in toll.lost:
+                print(f"  {loss}", flush=True)
+    if lost:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
