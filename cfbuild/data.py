@@ -156,6 +156,21 @@ class Paraphrase:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupPrompt:
+    """A prompt beyond CounterFact's with its own targets: what an edit to o* brings, and what held before.
+
+    `entity` is the item that the prompt names, `relation` what it asks, `template` what it was filled from.
+    """
+
+    text: str
+    target_new: Target
+    target_true: Target
+    entity: str
+    relation: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it."""
 
@@ -172,6 +187,7 @@ class Record:
     language: str = "en"
     source: str = ""
     scores: Mapping[str, Measured] = field(default_factory=dict)
+    groups: Mapping[str, tuple[GroupPrompt, ...]] = field(default_factory=dict)
 
     @property
     def rewrite(self) -> str:

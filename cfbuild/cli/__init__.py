@@ -170,6 +170,13 @@ def generate(
     paraphrase_prefix: Annotated[
         str, typer.Option(help="What stands before a paraphrase: sentence (a distractor) or none.")
     ] = "sentence",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt groups beyond CounterFact's, comma-separated, or none: subject_aliases, inverse, two_hop, "
+            "specificity_plus. [default: all]"
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -198,6 +205,7 @@ def generate(
         max_sitelinks=max_sitelinks,
         paraphrase_prefix=paraphrase_prefix,
         restart=restart,
+        **given(groups=() if groups == "none" else split(groups)),
     )
     folder = open_folder(build)
     folder.require("facts.jsonl")
@@ -379,17 +387,17 @@ def _print_report(report: Mapping[str, Any], folder: BuildFolder, as_json: bool)
 def _report_table(report: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
-    from cfbuild.report import BESIDE, HEADLINE, STAGES
+    from cfbuild.report import BESIDE, BEYOND, HEADLINE, STAGES
 
     settings = report["settings"]
     table = Table(title=f"{settings['model']}, {settings['editor']}, {report['cases']} records (mean ± 95% interval)")
     table.add_column("metric")
     for name in ("before", "after"):
         table.add_column(name, justify="right")
-    for name in (*HEADLINE, *BESIDE):
+    for name in (*HEADLINE, *BESIDE, *BEYOND):
         cells = [_cell(report["figures"][stage].get(name)) for stage in STAGES]
         if any(cells):
-            table.add_row(name, *cells, end_section=name == "RS", style="bold" if name == "S" else None)
+            table.add_row(name, *cells, end_section=name in ("RS", BESIDE[-1]), style="bold" if name == "S" else None)
     return table
 
 

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from cfbuild import __version__, codec
 from cfbuild.build import Builder, BuildOptions, Draft, cases
-from cfbuild.data import Candidate, Decision, Fact, Progress, Rejection, Target, Verdict, silent
+from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, silent
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.graph import FactGraph
+from cfbuild.groups import GROUPS, Known, prompt_groups
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.rowlog import Entry, RowLog
 from cfbuild.templates.prefixes import distractor_prefixes
@@ -53,7 +54,8 @@ class GenerateOptions:
     """What `cfbuild generate` can be told. Raises ConfigError for a number below its minimum.
 
     `limit` stops after so many records, taken from the relations in turn; `per_relation` after so many of a relation.
-    Facts whose turn does not come are not counted. `restart` gives up what was done before.
+    Facts whose turn does not come are not counted. `groups` are the prompt groups beyond CounterFact's to add.
+    `restart` gives up what was done before.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
@@ -67,6 +69,7 @@ class GenerateOptions:
     min_sitelinks: int | None = None
     max_sitelinks: int | None = None
     paraphrase_prefix: str = "sentence"
+    groups: tuple[str, ...] = tuple(GROUPS)
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -80,6 +83,9 @@ class GenerateOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; expected at least {least}")
+        unknown = sorted(set(self.groups) - GROUPS.keys())
+        if unknown:
+            raise ConfigError(f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
         if self.paraphrase_prefix not in ("sentence", "none"):
             raise ConfigError(f"paraphrase prefix {self.paraphrase_prefix!r} is neither `sentence` nor `none`")
         if self.paraphrase_prefix == "sentence" and self.language != "en":
@@ -158,9 +164,13 @@ class _Bench:
         self.relations = _relations(self.graph, options.relations)
         sound = (one for one in codec.read_values(templates, codec.decode_template) if judge_template(one).kept)
         self.builder = Builder(self.graph, sound, options.build, _prefixes(options), self._suits)
+
+        def texts(relation: str) -> tuple[str, ...]:
+            return tuple(one.text for one in self.builder.templates(relation))
+
         self.context = RuleContext(
             self.graph,
-            {relation: tuple(one.text for one in self.builder.templates(relation)) for relation in self.relations},
+            {relation: texts(relation) for relation in self.relations},
             min_templates=1 + options.build.paraphrases,
             min_neighbors=options.min_neighbors,
             allow_several=options.allow_several,
@@ -170,6 +180,18 @@ class _Bench:
             seed=options.build.seed,
         )
         self.turns = _turns(self.graph, self.relations, options)
+        self._groups = options.groups
+        # Facts of a second hop need no rewrite of their own, and how well known o* is was not asked.
+        hops = dataclasses.replace(
+            self.context,
+            rewrite_templates={one: texts(one) for one in self.graph.relations},
+            min_templates=1,
+            min_sitelinks=None,
+            max_sitelinks=None,
+        )
+        self._known = Known(
+            self.graph, self.builder.templates, lambda fact: judge_fact(fact, hops).kept, options.build.seed
+        )
 
     def prepare(self, case_id: int, fact: Fact) -> Draft | Decision:
         """A draft of the fact, or the decision of the rule that rejects it."""
@@ -191,6 +213,11 @@ class _Bench:
             pool=self.builder.pool(draft.fact.relation),
             neighborhood=tuple(prompt.text for prompt in draft.neighborhood),
         )
+
+    def record(self, draft: Draft, target_new: Target) -> Record:
+        """The draft with its o*, and the prompt groups that were asked for."""
+        record = self.builder.record(draft, target_new)
+        return dataclasses.replace(record, groups=prompt_groups(record, self._known, self._groups))
 
     def rejected(self, case_id: int, fact: Fact, decision: Decision) -> codec.Row:
         """The row of a reject."""
@@ -302,7 +329,7 @@ def _judge(
         if verdict.chosen is None:
             yield bench.rejected(case_id, fact, verdict.decision)
             continue
-        record = bench.builder.record(prepared, verdict.chosen)
+        record = bench.record(prepared, verdict.chosen)
         scores = {} if model_filter is None else {str(model_filter.signature["model"]): verdict.scores}
         yield codec.encode_record(dataclasses.replace(record, scores=scores))
 

@@ -11,7 +11,7 @@ from cfbuild import __version__
 from cfbuild.composition import ITEMS, Composition
 from cfbuild.display import visible
 from cfbuild.publish.stage import FULL, Table
-from cfbuild.report import BESIDE, HEADLINE
+from cfbuild.report import BESIDE, BEYOND, HEADLINE
 
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
@@ -162,7 +162,7 @@ def _scores(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return ""
     rows = []
-    for name in (*HEADLINE, *BESIDE):
+    for name in (*HEADLINE, *BESIDE, *BEYOND):
         cells = [_figure(report["figures"][stage].get(name)) for stage in ("pre", "post")]
         if any(cells):
             rows.append((name, *cells))
