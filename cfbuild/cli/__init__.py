@@ -93,6 +93,13 @@ def fetch(
     statements: Annotated[
         bool, typer.Option("--statements", help="Ask for ranks, dates, redirects and revisions too (Wikidata).")
     ] = False,
+    references: Annotated[
+        bool, typer.Option("--references", help="Get lead texts of Wikipedia articles too, for RS and prefixes.")
+    ] = False,
+    references_per_object: Annotated[int, typer.Option(help="How many such texts for each relation and object.")] = 5,
+    wikipedia: Annotated[
+        str | None, typer.Option(help="Address of the MediaWiki API to ask. [default: the language's Wikipedia]")
+    ] = None,
     templates: Annotated[str, typer.Option(help="Template sets, comma-separated: builtin, pararel.")] = "builtin",
     pararel: Annotated[
         str | None, typer.Option(help="A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
@@ -126,6 +133,8 @@ def fetch(
         templates=split(templates) or (),
         contact=contact,
         statements=statements,
+        references=references_per_object if references else None,
+        wikipedia=wikipedia,
         restart=restart,
         **given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
     )
@@ -343,6 +352,8 @@ def _fetch_lines(summary: Any) -> Iterator[str]:
     state = "nothing to do: the build already holds" if summary.unchanged else "fetched"
     yield f"{state} {sum(summary.facts.values())} facts of {len(summary.facts)} relations"
     yield f"{summary.entities} entities, {sum(summary.templates.values())} templates"
+    if summary.references is not None:
+        yield f"{summary.references} reference texts"
     for reason, count in {**summary.left_out, **summary.templates_left_out}.items():
         yield f"left out, {reason}: {count}"
     if summary.sent:

@@ -201,6 +201,9 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
             language=fetched.get("language"),
             relations=",".join(fetched.get("relations") or ()) or None,
             per_relation=fetched.get("per_relation"),
+            statements=fetched.get("statements"),
+            references=fetched.get("references") is not None,
+            references_per_object=fetched.get("references"),
             templates=",".join(fetched.get("templates") or ()) or None,
             seed=fetched.get("seed"),
         ),
@@ -215,6 +218,7 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
             limit=made.get("limit"),
             per_relation=made.get("per_relation"),
             min_neighbors=made.get("min_neighbors"),
+            groups=",".join(made["groups"]) or "none" if "groups" in made else None,
             seed=made.get("build", {}).get("seed"),
         ),
     ]
