@@ -58,7 +58,7 @@ def clean_world() -> tuple[FactGraph, list[Template]]:
 
 
 def clean_rows(graph: FactGraph, prompts: list[Template], count: int) -> list[Row]:
-    builder = Builder(graph, prompts, BuildOptions(), distractor_prefixes())
+    builder = Builder(graph, prompts, BuildOptions(), lambda relation: distractor_prefixes())
     context = RuleContext(graph, {RELATION: TEXTS})
     rows = []
     for case_id, fact in cases(graph):

@@ -26,7 +26,7 @@ Row = dict[str, Any]
 def own_row(case: int = 0) -> Row:
     """A row as cfbuild writes it."""
     graph = FactGraph(*world(60))
-    builder = Builder(graph, templates("P551"), BuildOptions(), ("The door was open.", "Nobody came."))
+    builder = Builder(graph, templates("P551"), BuildOptions(), lambda relation: ("The door was open.", "Nobody came."))
     case_id, fact = list(cases(graph))[case]
     draft = builder.draft(case_id, fact)
     return codec.encode_record(builder.record(draft, draft.draws[0]))

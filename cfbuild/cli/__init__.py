@@ -38,6 +38,7 @@ from cfbuild.errors import CfbuildError
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.folder import BuildFolder
+    from cfbuild.pipeline.prefixes import Sampler
 
 app = typer.Typer(
     name="cfbuild",
@@ -176,9 +177,12 @@ def generate(
     ] = False,
     min_sitelinks: Annotated[int | None, typer.Option(help="Fewest wikis that have a page about the subject.")] = None,
     max_sitelinks: Annotated[int | None, typer.Option(help="Most wikis that have a page about the subject.")] = None,
-    paraphrase_prefix: Annotated[
-        str, typer.Option(help="What stands before a paraphrase: sentence (a distractor) or none.")
-    ] = "sentence",
+    prefixes: Annotated[
+        str,
+        typer.Option(
+            help="Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file."
+        ),
+    ] = "builtin",
     groups: Annotated[
         str | None,
         typer.Option(
@@ -212,15 +216,16 @@ def generate(
         allow_symmetric=allow_symmetric,
         min_sitelinks=min_sitelinks,
         max_sitelinks=max_sitelinks,
-        paraphrase_prefix=paraphrase_prefix,
+        prefixes=prefixes,
         restart=restart,
         **given(groups=() if groups == "none" else split(groups)),
     )
     folder = open_folder(build)
     folder.require("facts.jsonl")
-    chosen = None if no_filter else ModelFilter(_load(model, device, dtype, revision, quiet), thresholds)
+    lm = None if no_filter and prefixes != "model" else _load(model, device, dtype, revision, quiet)
+    chosen = None if no_filter or lm is None else ModelFilter(lm, thresholds)
     with shown_progress(quiet) as progress:
-        summary = run(folder, options, chosen, progress)
+        summary = run(folder, options, chosen, progress, _sampler(lm, seed) if lm and prefixes == "model" else None)
     _print(summary, json_, _generate_lines)
 
 
@@ -337,6 +342,15 @@ def _load(name: str, device: str, dtype: str, revision: str | None, quiet: bool)
     lm = load(name, device=device, dtype=dtype, revision=revision)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
+
+
+def _sampler(lm: LanguageModel, seed: int) -> Sampler:
+    from cfbuild.lm.sample import sample_texts
+    from cfbuild.pipeline.prefixes import Sampler
+
+    size = {"count": 256, "tokens": 80}
+    signature = {"model": lm.name, "revision": lm.revision, "seed": seed, **size}
+    return Sampler(signature, lambda: sample_texts(lm, seed, **size))
 
 
 def _print(summary: Any, as_json: bool, lines: Callable[[Any], Iterator[str]]) -> None:

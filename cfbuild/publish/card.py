@@ -218,6 +218,7 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
             limit=made.get("limit"),
             per_relation=made.get("per_relation"),
             min_neighbors=made.get("min_neighbors"),
+            prefixes=made.get("prefixes", {}).get("source"),
             groups=",".join(made["groups"]) or "none" if "groups" in made else None,
             seed=made.get("build", {}).get("seed"),
         ),
