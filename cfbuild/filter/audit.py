@@ -196,6 +196,32 @@ def _symmetric(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
         yield Fault("/requested_rewrite/relation_id", "symmetric-relation", show(sheet.relation), expected)
 
 
+def _asked(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
+    """Prompts with answers of their own: none comes twice or is the edit's, none gives its answer away."""
+    own = {sheet.template.replace(SLOT, sheet.subject), *(prompt.text for prompt in sheet.group("paraphrase"))}
+    for path, prompts in sheet.asked.items():
+        first: dict[str, str] = {}
+        for prompt in prompts:
+            if first.setdefault(prompt.text, prompt.path) != prompt.path:
+                yield Fault(prompt.path, "duplicate-prompt", show(prompt.text), f"another than {first[prompt.text]}")
+            if path.startswith("/locality") and prompt.text in own:
+                yield Fault(prompt.path, "own-prompt", show(prompt.text), "a prompt that the edit leaves alone")
+            for answer in prompt.answers:
+                yield from _answered(prompt, answer)
+
+
+def _answered(prompt: Prompt, answer: str) -> Iterator[Fault]:
+    """What is wrong with a prompt's own answer."""
+    if ITEM_ID.match(answer):
+        yield Fault(prompt.path, "qid-label", show(answer), "a name")
+    if (found := noise(answer)) is not None:
+        yield Fault(prompt.path, "label-noise", f"{show(answer)} with {show(found)}", "a plain name")
+    if (clash := clashing_article(prompt.text, answer)) is not None:
+        yield Fault(prompt.path, "article", f"{show(clash)} before {show(answer)}", "an article that fits")
+    if find_name(prompt.text, (answer,)) is not None:
+        yield Fault(prompt.path, "answer-in-prompt", f"{show(answer)} in {show(prompt.text)}", "a prompt without it")
+
+
 def _against_facts(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     """Fact and target rules, where the build has the fact."""
     fact = resolve(sheet, context.rules)
@@ -286,6 +312,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "article": _article,
     "template-grammar": _grammar,
     "symmetric-relation": _symmetric,
+    "answer-in-prompt": _asked,
     "against-facts": _against_facts,
     "neighbor-facts": _neighbor_facts,
 }

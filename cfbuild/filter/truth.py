@@ -83,9 +83,10 @@ def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | 
 
 
 def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """o* contains o_c or the subject, or is contained in o_c, as far as the facts tell: it may be true as well."""
+    """o* contains the subject or an object of it, or is in such an object, as far as the facts tell: it may be true."""
     graph = context.graph
-    for inner, outer in ((fact.object, target.id), (target.id, fact.object), (fact.subject, target.id)):
+    pairs = [pair for one in graph.values(fact.subject, fact.relation) for pair in ((one, target.id), (target.id, one))]
+    for inner, outer in (*pairs, (fact.object, target.id), (target.id, fact.object), (fact.subject, target.id)):
         if outer in graph.containers(inner):
             return {"inner": inner, "outer": outer}
     return None

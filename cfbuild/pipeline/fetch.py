@@ -39,6 +39,8 @@ from cfbuild.templates.pararel import templates as pararel_templates
 
 VERB = "fetch"
 JOURNAL = "answers.journal"
+LEVELS = 12
+"""How far containers are followed: a village lies in some six places, a profession in some ten broader classes."""
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 
 SOURCES = {
@@ -371,25 +373,35 @@ def _write_facts(work: _Work, source: Source) -> int:
 
 
 def _write_entities(work: _Work, source: Source) -> int:
-    """entities.jsonl in the working folder: the items of the facts, then the items that their attributes name."""
-    first, second = work.path / "items.jsonl", work.path / "values.jsonl"
-    values: set[str] = set()
-
-    def described() -> Iterator[Entity]:
-        for entity in _described(work, source, "entities", work.items):
-            values.update(one for ids in entity.attributes.values() for one in ids)
-            yield entity
-
-    write_jsonl(first, map(encode_entity, described()))
-    named = (one for one in _described(work, source, "classes", values - work.items) if one.labels)
-    write_jsonl(second, map(encode_entity, named))
-    parts = [read_values(path, decode_entity) for path in (first, second)]
-    count = write_jsonl(
-        work.path / "entities.jsonl", map(encode_entity, heapq.merge(*parts, key=lambda one: _number(one.id)))
-    )
-    first.unlink()
-    second.unlink()
+    """entities.jsonl in the working folder: the items of the facts, then level by level what contains them, then the
+    named ones of their classes."""
+    parts: list[Path] = []
+    seen: set[str] = set()
+    classes: set[str] = set()
+    front = work.items
+    while front and len(parts) < LEVELS:
+        seen |= front
+        outer: set[str] = set()
+        parts.append(work.path / f"level-{len(parts)}.jsonl")
+        described = _described(work, source, "containers" if len(parts) > 1 else "entities", front)
+        write_jsonl(parts[-1], map(encode_entity, _noting(described, outer, classes)))
+        front = outer - seen
+    parts.append(work.path / "classes.jsonl")
+    named = (one for one in _described(work, source, "classes", (classes | front) - seen) if one.labels)
+    write_jsonl(parts[-1], map(encode_entity, named))
+    rows = heapq.merge(*(read_values(path, decode_entity) for path in parts), key=lambda one: _number(one.id))
+    count = write_jsonl(work.path / "entities.jsonl", map(encode_entity, rows))
+    for path in parts:
+        path.unlink()
     return count
+
+
+def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> Iterator[Entity]:
+    """The entities, while what contains them goes into `outer` and what else they name into `others`."""
+    for entity in entities:
+        for relation, ids in entity.attributes.items():
+            (outer if relation in wikidata.CONTAINERS else others).update(ids)
+        yield entity
 
 
 def _write_references(work: _Work, options: FetchOptions, wanted: int, tally: Tally) -> int:
