@@ -14,7 +14,7 @@ from typing import TypeGuard, TypeVar
 
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
 from cfbuild.errors import ConfigError, TemplateError
-from cfbuild.graph import FactGraph, find_name
+from cfbuild.graph import FactGraph, find_name, gives_away
 from cfbuild.wording import clashing_article, noise
 
 Refusal = Callable[[Fact, Target], "str | None"]
@@ -296,12 +296,13 @@ class Builder:
         last."""
         key = (relation, value)
         if key not in self._tiers:
-            names, tiers = self.graph.names(value), ([], [])  # type: ignore[var-annotated]
+            names, own = self.graph.names(value), self.graph.label(value) or ""
+            tiers: tuple[list[Target], list[Target]] = ([], [])
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
                 if is_usable(label) and noise(label) is None and self._suits(relation, item):
                     several = len(self.graph.values(item, relation)) > 1
-                    if find_name(label, names) is None:
+                    if gives_away(label, own, names) is None:
                         tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]

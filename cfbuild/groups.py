@@ -16,7 +16,7 @@ from functools import cached_property
 from random import Random
 
 from cfbuild.data import SYMMETRIC, Fact, GroupPrompt, Record, Target, Template
-from cfbuild.graph import FactGraph, find_name
+from cfbuild.graph import FactGraph, find_name, gives_away
 from cfbuild.wording import clashing_article, noise
 
 INVERSE: Mapping[str, str] = {"P36": "P1376", "P1376": "P36", "P361": "P527", "P527": "P361"}
@@ -68,16 +68,26 @@ def prompt_groups(record: Record, known: Known, wanted: Iterable[str]) -> dict[s
 def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
     """The rewrite prompt with another name of the subject. Right after the edit is o*, before it o_c.
 
-    Names that another item has too, that name a target, or that only spell the label otherwise are left out.
+    Names that another item has too, that name a target, or that only spell the label otherwise or in the plural are
+    left out.
     """
-    objects = [name for one in (record.target_true, record.target_new) for name in known.graph.names(one.id)]
-    others = {_letters(record.subject.label)}
+    said = {f"{_letters(record.subject.label)}{ending}" for ending in ("", "s", "es")}
     aliases = known.graph.names(record.subject.id)[1:]
+    asked = 0
     for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
-        if _is_name(name) and known.bearers[name.casefold()] == 1 and find_name(name, objects) is None:
-            if _letters(name) not in others and len(others) <= MOST_ALIASES:
-                yield _prompt(record.prompt, name, record.target_new, record.target_true, record.subject.id)
-            others.add(_letters(name))
+        if asked < MOST_ALIASES and _letters(name) not in said and _is_alias(name, record, known):
+            asked += 1
+            said.add(_letters(name))
+            yield _prompt(record.prompt, name, record.target_new, record.target_true, record.subject.id)
+
+
+def _is_alias(name: str, record: Record, known: Known) -> bool:
+    """Whether a prompt can say `name` for the subject: a name like its label, its own, that gives no object away."""
+    alike = not (record.subject.label[0].isupper() and name[0].islower())
+    if not alike or not _is_name(name) or known.bearers[name.casefold()] > 1:
+        return False
+    targets = record.target_true, record.target_new
+    return all(gives_away(name, one.label, known.graph.names(one.id)) is None for one in targets)
 
 
 def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
@@ -194,9 +204,8 @@ def _apart(graph: FactGraph, one: str, other: str) -> bool:
 def _is_name(text: str) -> bool:
     """Whether a prompt can say it: two letters at least, nothing that tells namesakes apart, no list, no code."""
     letters = sum(character.isalpha() for character in text)
-    return (
-        letters > 1 and noise(text) is None and not set(",;/()|") & set(text) and not (text.islower() and letters < 4)
-    )
+    plain = noise(text) is None and not set(',;/()|"') & set(text) and not re.search(r"\d{4}", text)
+    return letters > 1 and plain and not (text.islower() and letters < 4)
 
 
 def _letters(name: str) -> str:

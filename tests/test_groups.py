@@ -26,7 +26,22 @@ from cfbuild.schema import load_schema, row_faults, violations
 
 FRANCE, ITALY, PARIS, ROME, EUROPE, SEINE, TIBER, ANN = 1, 2, 3, 4, 5, 6, 7, 8
 NAMES = (
-    item(FRANCE, "France", "French Republic", "FRANCE", "Frânce", "France, Europe", "Paris & Co", "Gaul", "fr", "F"),
+    item(
+        FRANCE,
+        "France",
+        "French Republic",
+        "FRANCE",
+        "Frânce",
+        "France, Europe",
+        "Paris & Co",
+        "Gaul",
+        "fr",
+        "F",
+        "Frances",
+        "l'Hexagone",
+        'La "F" nation',
+        "FR 12345",
+    ),
     item(ITALY, "Italy"),
     item(PARIS, "Paris"),
     item(ROME, "Rome", "Roma"),

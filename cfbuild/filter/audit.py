@@ -15,7 +15,7 @@ from cfbuild.filter.context import RuleContext
 from cfbuild.filter.mentions import Templates, names
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.filter.sheets import Prompt, Sheet
-from cfbuild.graph import find_name
+from cfbuild.graph import find_name, gives_away
 from cfbuild.schema.values import Fault, show
 from cfbuild.wording import clashing_article, fragment, noise, ungrammatical
 
@@ -148,7 +148,7 @@ def _named_in_subject(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     for target, rule in (("target_true", "object-in-subject"), ("target_new", "target-in-subject")):
         label = getattr(sheet, target).label
         for holder, held in ((sheet.subject, label), (label, sheet.subject)):
-            if holder and held and find_name(holder, (held,)) is not None:
+            if holder and held and gives_away(holder, held, (held,)) is not None:
                 yield Fault(_target_path(sheet, target), rule, f"{show(held)} in {show(holder)}", "names apart")
 
 
@@ -156,7 +156,7 @@ def _named_in_entity(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     """A neighbor's name does not give away the object that it should be asked for."""
     for group, target in (("neighborhood", sheet.target_true), ("attribute", sheet.target_new)):
         for prompt, name in _about(sheet, group, context):
-            if name is not None and target.label and find_name(name, (target.label,)) is not None:
+            if name is not None and target.label and gives_away(name, target.label, (target.label,)) is not None:
                 yield Fault(prompt.path, "object-in-neighbor", f"{show(target.label)} in {show(name)}", "names apart")
 
 
