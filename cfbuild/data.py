@@ -20,6 +20,9 @@ PROPERTY_ID = re.compile(r"P[1-9]\d*\Z")
 SYMMETRIC = frozenset({"P26", "P47", "P190", "P451", "P460", "P461", "P530", "P1382", "P1889", "P3373"})
 """Relations that hold in both directions, by Wikidata's symmetric constraint: spouse, border, twin town, and such."""
 
+OPEN = frozenset({"P527"})
+"""Relations whose subjects have many objects by nature, of which the facts name few: has part."""
+
 Measured = Mapping[str, "int | float | str | bool | None"]
 """What a rule measured, kept beside its decision."""
 

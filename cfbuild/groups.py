@@ -83,7 +83,9 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
 
 def _is_alias(name: str, record: Record, known: Known) -> bool:
     """Whether a prompt can say `name` for the subject: a name like its label, its own, that gives no object away."""
-    alike = not (record.subject.label[0].isupper() and name[0].islower())
+    label = record.subject.label
+    codes = re.search(r"\d", name) and not re.search(r"\d", label)
+    alike = not codes and not (label[0].isupper() and name[0].islower())
     if not alike or not _is_name(name) or known.bearers[name.casefold()] > 1:
         return False
     targets = record.target_true, record.target_new
@@ -204,7 +206,7 @@ def _apart(graph: FactGraph, one: str, other: str) -> bool:
 def _is_name(text: str) -> bool:
     """Whether a prompt can say it: two letters at least, nothing that tells namesakes apart, no list, no code."""
     letters = sum(character.isalpha() for character in text)
-    plain = noise(text) is None and not set(',;/()|"') & set(text) and not re.search(r"\d{4}", text)
+    plain = noise(text) is None and not set(',;/()|"') & set(text)
     return letters > 1 and plain and not (text.islower() and letters < 4)
 
 

@@ -31,6 +31,8 @@ TWINS, LONGER = (94, 95), 96
 OSLO, LIMA = 11, 12
 BORN = "P19"
 """A relation whose prompts speak of persons."""
+PART = "P527"
+"""A relation of which never all objects are told."""
 KNOWN = 20
 """Sitelinks of everybody in the clean world."""
 FAULTY = {
@@ -46,6 +48,7 @@ FAULTY = {
     "target-in-true": 5011,
     "missing-label": 5012,
     "popularity": 5013,
+    "open-relation": 5014,
 }
 """Subjects of which something is wrong, by the rule that says so."""
 
@@ -62,7 +65,8 @@ def faulty_facts() -> Iterator[Fact]:
     yield Fact(RELATION, "Q5020", f"Q{TWINS[1]}")
     yield Fact(RELATION, ids["object-kind"], f"Q{STOLEN}")
     yield Fact(BORN, ids["subject-kind"], first)
-    told = {"deprecated-fact", "outranked-fact", "ambiguous-object", "object-kind", "subject-kind"}
+    yield Fact(PART, ids["open-relation"], first)
+    told = {"deprecated-fact", "outranked-fact", "ambiguous-object", "object-kind", "subject-kind", "open-relation"}
     yield from (Fact(RELATION, one, first) for rule, one in ids.items() if rule not in told)
 
 
@@ -315,8 +319,7 @@ def _about_faulty(rule: str, new: tuple[str, int] = ("Cairo", 13)) -> Callable[[
         row["meta"]["subject_id"] = f"Q{FAULTY[rule]}"
         request = row["requested_rewrite"]
         request["target_true"], request["target_new"] = ({"str": name, "id": f"Q{one}"} for name, one in (true, new))
-        if rule == "subject-kind":
-            request["relation_id"] = BORN
+        request["relation_id"] = {"subject-kind": BORN, "open-relation": PART}.get(rule, RELATION)
 
     return plant
 

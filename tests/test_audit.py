@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,8 @@ def test_a_build_of_the_excerpt_has_no_fault(tmp_path: Path, excerpt: Path) -> N
     assert summary.rules == {} and summary.rows == summary.known == made.kept >= 10_000
     assert sum(one["kept"] > 0 for one in made.by_relation.values()) >= 30
     assert audit(AuditOptions(folder.path("records.jsonl"))).rules == {}
+    page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    told = {
+        rule: int(count.replace(",", "")) for rule, count in re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)
+    }
+    assert told == made.by_rule and f"gives {made.kept:,} records" in page

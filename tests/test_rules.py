@@ -195,6 +195,13 @@ def test_symmetric_relations_are_dropped_unless_asked_for() -> None:
     assert judge_fact(BORDER, replace(both, allow_symmetric=True)).kept
 
 
+def test_relations_with_untold_objects_are_dropped_unless_several_are_allowed() -> None:
+    part = Fact("P527", "Q100", "Q1")
+    world = context(facts=[part], rewrite_templates={"P527": TEXTS})
+    assert judge_fact(part, world).rule == "open-relation"
+    assert judge_fact(part, replace(world, allow_several=True)).kept
+
+
 def test_a_city_is_no_country_where_nearly_all_objects_are_countries() -> None:
     entities = [*CLASSES, classed(1, "Oslo", 50), classed(2, "Peru", 52), item(100, "Ann Lee")]
     several = [(number, 2) for number in range(200, 230)]
@@ -239,9 +246,8 @@ def test_draft_rules_keep_and_drop() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation", "subject-kind", "object-kind"} == set(
-        FACT_RULES
-    )
+    own = {"symmetric-relation", "open-relation", "subject-kind", "object-kind"}
+    assert {rule for rule, _, _ in FACT_CASES} | own == set(FACT_RULES)
     assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
     assert set(TEMPLATE_RULES) == {"template-grammar"}
     assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}

@@ -21,6 +21,8 @@ from cfbuild.wording import clashing_article, fragment, noise, ungrammatical
 
 ABOUT_OTHERS = ("neighborhood", "attribute")
 TARGETS = ("target_true", "target_new")
+SEVERAL = frozenset({"several-objects", "open-relation"})
+"""Fact rules that are off where several true objects are allowed."""
 NEEDLESS = frozenset({"too-few-templates"})
 """Fact rules that say nothing of a finished record."""
 
@@ -229,7 +231,7 @@ def _against_facts(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
         return
     for name, rule in FACT_RULES.items():
         measured = None if name in NEEDLESS else rule(fact, context.rules)
-        if measured is not None and not (name == "several-objects" and context.allow_several):
+        if measured is not None and not (name in SEVERAL and context.allow_several):
             yield Fault("/requested_rewrite", name, _shown(measured), "a fact that the rule keeps")
     if sheet.target_new.id:
         for name, target_rule in TARGET_RULES.items():
