@@ -1,16 +1,17 @@
 """ROME (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
 
-One pass over the tokens before each subject's last token gives their keys and values; one pass over the few tokens
-from there on gives the key, the value v0 and the input of the edited layer. An optimisation step runs the layers from
-there on, over those few tokens only. Records share passes, never numbers: each has its own Adam state, clamp and stop.
+One pass over the tokens before each subject's last token gives their keys and values. The first optimisation step is
+one pass over the few tokens from there on; it gives the key and the value v0 as well. Every other step runs only the
+layers above the edited one, over those few tokens. Records share passes, never numbers: each has its own Adam state,
+clamp and stop.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from cfbuild.lm.forward import (
     FrozenPast,
     Trace,
     additive_mask,
+    adds_value,
     left_padded,
     pad,
     projection_output,
@@ -32,9 +34,9 @@ from cfbuild.lm.forward import (
     replay,
     trace,
 )
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.lm.precision import narrow_products
 
 KEY_MODES = ("reference", "consistent")
 PRODUCTS = ("float32", "bfloat16")
@@ -129,7 +131,7 @@ class _Scene:
 
     plans: tuple[_Plan, ...]
     past: _Past | None
-    traced: Trace
+    traced: Trace  # with nothing added
     reads: _Reads
     keys: Tensor  # [records, rows_per_record, d_in]: W's input at the subject's last token
     outputs: Tensor  # [records, rows_per_record, d_model]: W's output there
@@ -157,6 +159,11 @@ class Rome:
             "covariance": self.covariance.signature if self.covariance else "none",
         }
 
+    @cached_property
+    def _replayed_from(self) -> int:
+        """The first layer a step runs: the one above the edited one, if adding to its input is adding to W's output."""
+        return self.options.layer + adds_value(self.lm, self.options.layer)
+
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None) -> list[Edit]:
         """One edit a request, in order; `done` is told how many there are as they come.
 
@@ -164,9 +171,11 @@ class Rome:
         """
         plans = [self._plan(index, request) for index, request in enumerate(requests)]
         edits: dict[int, Edit] = {}
-        for part in self._batches(plans):
-            edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
-            done(len(edits))
+        # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
+        with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
+            for part in self._batches(plans):
+                edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
+                done(len(edits))
         return [edits[index] for index in range(len(requests))]
 
     def _plan(self, index: int, request: Request) -> _Plan:
@@ -192,14 +201,18 @@ class Rome:
             yield part
 
     def _edit_batch(self, plans: Sequence[_Plan]) -> list[Edit]:
-        scene = _stage(self.lm, self.options.layer, tuple(plans))
-        with narrow_products(self.lm, self.options.layer) if self.options.products == "bfloat16" else nullcontext():
-            deltas, statistics = self._optimise(scene)
+        shape = len(plans), self.lm.value_width(self.options.layer)
+        nothing = torch.zeros(shape, device=self.lm.device, requires_grad=True)
+        scene = _stage(self.lm, self.options.layer, self._replayed_from, tuple(plans), nothing)
+        deltas, statistics = self._optimise(scene, nothing)
         keys, outputs = scene.keys.float(), scene.outputs.float()
         return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
 
-    def _optimise(self, scene: _Scene) -> tuple[Tensor, list[dict[str, float]]]:
-        """The value optimisation: d of every record [records, d_model], and how it ended."""
+    def _optimise(self, scene: _Scene, nothing: Tensor) -> tuple[Tensor, list[dict[str, float]]]:
+        """The value optimisation: d of every record [records, d_model], and how it ended.
+
+        `nothing` is the d of zeros that the scene was traced with: the first step needs no pass of its own.
+        """
         options, origin = self.options, scene.outputs[:, 0].float()
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
         adam = _Adam(torch.zeros_like(origin), options.learning_rate)
@@ -208,8 +221,9 @@ class Rome:
         before: Tensor | None = None
         # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
-            asked = adam.value[active].requires_grad_()
-            nll, divergence, essence = _losses(self.lm, scene, asked, before)
+            asked = adam.value[active].requires_grad_() if step else nothing
+            hidden = _with_added(self.lm, options.layer, scene, asked) if step else scene.traced.hidden
+            nll, divergence, essence = _losses(self.lm, scene, hidden, before)
             before = essence if before is None else before
             decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
             loss = nll + options.kl_factor * divergence + decay
@@ -274,10 +288,10 @@ class _Adam:
         self.value[rows] = moved / excess.clamp_min(1)[:, None]
 
 
-def _stage(lm: LanguageModel, layer: int, plans: tuple[_Plan, ...]) -> _Scene:
+def _stage(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], nothing: Tensor) -> _Scene:
     """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
     rows = [row for plan in plans for row in plan.rows]
-    return _trace_rest(lm, layer, plans, _remember_past(lm, [row.past for row in rows]))
+    return _trace_rest(lm, layer, start, plans, _remember_past(lm, [row.past for row in rows]), nothing)
 
 
 def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
@@ -285,7 +299,9 @@ def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
     records = kept.nonzero().flatten().tolist()
     rows = kept.repeat_interleave(scene.rows_per_record)
     past = scene.past.select(rows) if scene.past else None
-    return _trace_rest(lm, layer, tuple(scene.plans[i] for i in records), past)
+    with torch.no_grad():
+        nothing = torch.zeros(len(records), lm.value_width(layer), device=lm.device)
+        return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past, nothing)
 
 
 def _remember_past(lm: LanguageModel, texts: Sequence[Ids]) -> _Past | None:
@@ -296,7 +312,10 @@ def _remember_past(lm: LanguageModel, texts: Sequence[Ids]) -> _Past | None:
         return _Past(remember(lm, batch), real, real.sum(dim=1))
 
 
-def _trace_rest(lm: LanguageModel, layer: int, plans: tuple[_Plan, ...], past: _Past | None) -> _Scene:
+def _trace_rest(
+    lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], past: _Past | None, nothing: Tensor
+) -> _Scene:
+    """Trace records with `nothing` added: zeros [records, d_model], so that gradients in it can be had."""
     rows = [row for plan in plans for row in plan.rows]
     ids, _ = pad([row.rest for row in rows], lm)
     steps = torch.arange(ids.shape[1], device=lm.device)
@@ -308,14 +327,34 @@ def _trace_rest(lm: LanguageModel, layer: int, plans: tuple[_Plan, ...], past: _
     seen: dict[str, Tensor] = {}
 
     def look(inputs: Tensor, outputs: Tensor) -> Tensor:
+        by_row = outputs.reshape(*ids.shape, -1)
         seen["keys"] = inputs.reshape(*ids.shape, -1)[:, 0]
-        seen["outputs"] = outputs.reshape(*ids.shape, -1)[:, 0]
-        return outputs
+        seen["outputs"] = by_row[:, 0]
+        return _add_first(by_row, nothing).reshape(outputs.shape)
 
-    with torch.no_grad(), projection_output(lm, layer, look):
-        traced = trace(lm, batch, layer, past=past.layers if past else None)
+    with projection_output(lm, layer, look):
+        traced = trace(lm, batch, start, past=past.layers if past else None)
     by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
     return _Scene(plans, past, traced, _reads(lm, plans), by_record["keys"], by_record["outputs"])
+
+
+def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
+    """Add `delta` [records, d_model] to the first column of every row of its record; hidden: [rows, width, d_model]."""
+    shift = delta.repeat_interleave(len(hidden) // len(delta), dim=0)[:, None].to(hidden.dtype)
+    return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1)
+
+
+def _with_added(lm: LanguageModel, layer: int, scene: _Scene, delta: Tensor) -> Tensor:
+    """Finished hidden states with `delta` [records, d_model] added to W's output at the subjects' last tokens."""
+    traced = scene.traced
+    if traced.start > layer:
+        return replay(lm, traced, _add_first(traced.below, delta))
+
+    def add(_: Tensor, outputs: Tensor) -> Tensor:
+        return _add_first(outputs.reshape(*traced.below.shape[:2], -1), delta).reshape(outputs.shape)
+
+    with projection_output(lm, layer, add):
+        return replay(lm, traced)
 
 
 def _reads(lm: LanguageModel, plans: Sequence[_Plan]) -> _Reads:
@@ -330,25 +369,15 @@ def _reads(lm: LanguageModel, plans: Sequence[_Plan]) -> _Reads:
     return _Reads(*(torch.tensor(column, device=lm.device) for column in zip(*table, strict=True)))
 
 
-def _losses(lm: LanguageModel, scene: _Scene, delta: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _losses(lm: LanguageModel, scene: _Scene, hidden: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """NLL [records], KL(now || before) [records] and the essence log-probabilities [records, vocabulary], detached.
 
-    delta: [records, d_model], added to W's output at the subject's last token of each of the record's rows. The
-    released code hands its two distributions to the divergence in this order; the other order gives other values.
+    hidden: finished states [rows, width, d_model]. The released code hands its two distributions to the divergence in
+    this order; the other order gives other values.
     """
     reads, per_record = scene.reads, scene.rows_per_record
-    shift = delta.repeat_interleave(per_record, dim=0)  # [rows, d_model]
-    width = scene.traced.below.shape[1]
-
-    def add(_: Tensor, outputs: Tensor) -> Tensor:
-        by_row = outputs.reshape(len(shift), width, -1)
-        first = by_row[:, :1] + shift[:, None].to(outputs.dtype)
-        return torch.cat((first, by_row[:, 1:]), dim=1).reshape(outputs.shape)
-
-    with projection_output(lm, scene.traced.start, add):
-        hidden = replay(lm, scene.traced)
     log_p = lm.logits(hidden[reads.rows, reads.columns]).log_softmax(dim=-1)  # [states, vocabulary]
-    nll = torch.zeros(len(delta), device=log_p.device).index_add(
+    nll = torch.zeros(len(scene.plans), device=log_p.device).index_add(
         0, reads.records, -log_p.gather(1, reads.targets[:, None])[:, 0] * reads.shares
     )
     essence = lm.logits(hidden[per_record - 1 :: per_record, 0]).log_softmax(dim=-1)  # [records, vocabulary]

@@ -18,6 +18,7 @@ class Family:
 
     `base` starts at the causal model, `layers` and `after_layers` at the base, `value_projection` at a layer.
     `projection_is_transposed` is true where the weight is stored [d_in, d_out] (Conv1D) instead of [d_out, d_in].
+    `is_llama_like` is true where a layer is RMSNorm, rotary grouped attention, RMSNorm and a SiLU-gated MLP, no more.
     """
 
     model_types: tuple[str, ...]
@@ -26,6 +27,7 @@ class Family:
     value_projection: str
     after_layers: tuple[str, ...]
     projection_is_transposed: bool = False
+    is_llama_like: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,8 @@ FAMILIES = (
     Family(("gptj",), "transformer", "h", "mlp.fc_out", ("ln_f",)),
     Family(("gpt_neox",), "gpt_neox", "layers", "mlp.dense_4h_to_h", ("final_layer_norm",)),
     Family(("opt",), "model.decoder", "layers", "fc2", ("final_layer_norm", "project_out")),
-    Family(
-        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
-        "model",
-        "layers",
-        "mlp.down_proj",
-        ("norm",),
-    ),
+    Family(("llama", "mistral", "qwen2"), "model", "layers", "mlp.down_proj", ("norm",), is_llama_like=True),
+    Family(("qwen3", "gemma", "gemma2", "gemma3_text"), "model", "layers", "mlp.down_proj", ("norm",)),
 )
 
 PRESETS = {

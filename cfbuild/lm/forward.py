@@ -131,7 +131,7 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | Non
         kwargs = dict(kwargs)
         hidden = args[0] if args else kwargs.pop("hidden_states")
         if not inputs:
-            inputs.append(hidden)
+            inputs.append(hidden.detach())
         calls.append((args[1:], kwargs))
 
     with ExitStack() as hooks:
@@ -141,9 +141,12 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | Non
     return Trace(hidden, inputs[0], start, tuple(calls))
 
 
-def replay(lm: LanguageModel, traced: Trace) -> Tensor:
-    """Run the layers from `traced.start` on again, hooks that are set now included; finished hidden states."""
-    hidden = traced.below
+def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
+    """Run the layers from `traced.start` on again, hooks that are set now included; finished hidden states.
+
+    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers.
+    """
+    hidden = traced.below if below is None else below
     for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
         output = layer(hidden, *args, **kwargs)
         hidden = output[0] if isinstance(output, tuple) else output
@@ -177,6 +180,22 @@ def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
     finally:
         handle.remove()
     raise ModelError(f"layer {layer} of {lm.name} never called its value projection")
+
+
+@torch.no_grad()
+def adds_value(lm: LanguageModel, layer: int) -> bool:
+    """Whether a change of W's output reaches the input of the next layer as it is.
+
+    Not so for the last layer, nor in families that normalise W's output or the sum. Found by trying it.
+    """
+    if layer + 1 == len(lm.layers):
+        return False
+    ids = torch.arange(2, device=lm.device)[None]
+    traced = trace(lm, Batch(ids, ids, None), layer + 1)
+    probe = torch.linspace(-1, 1, lm.value_width(layer), device=lm.device, dtype=lm.dtype)
+    with projection_output(lm, layer, lambda _inputs, outputs: outputs + probe):
+        moved = trace(lm, Batch(ids, ids, None), layer + 1).below - traced.below
+    return torch.allclose(moved, probe.expand_as(moved), rtol=0, atol=1e-3)
 
 
 @contextmanager

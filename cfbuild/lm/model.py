@@ -64,9 +64,17 @@ class LanguageModel:
 
     def key_width(self, layer: int) -> int:
         """d_in of W: the length of a key."""
+        return self._projection_shape(layer)[1]
+
+    def value_width(self, layer: int) -> int:
+        """d_out of W: the length of a value."""
+        return self._projection_shape(layer)[0]
+
+    def _projection_shape(self, layer: int) -> tuple[int, int]:
         weight = self.projection(layer).weight
         assert isinstance(weight, Tensor)
-        return weight.shape[0 if self.family.projection_is_transposed else 1]
+        rows, columns = weight.shape
+        return (columns, rows) if self.family.projection_is_transposed else (rows, columns)
 
     def finish(self, hidden: Tensor) -> Tensor:
         """Apply what follows the last layer. hidden: [..., d_model] -> [..., d_model]."""

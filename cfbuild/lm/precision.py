@@ -36,12 +36,14 @@ def _multiply(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
 
 
 @contextmanager
-def narrow_products(lm: LanguageModel, first_layer: int = 0, dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
-    """While open, the linear maps of the layers from `first_layer` on, and of the output head, multiply in `dtype`.
+def narrow_products(
+    lm: LanguageModel, first_layer: int = 0, dtype: torch.dtype = torch.bfloat16, *, head: bool = True
+) -> Iterator[None]:
+    """While open, the linear maps of the layers from `first_layer` on and of the output head multiply in `dtype`.
 
     A model that is in `dtype` or narrower already is left as it is.
     """
-    modules = [] if lm.dtype.itemsize <= dtype.itemsize else list(_linear_maps(lm, first_layer))
+    modules = [] if lm.dtype.itemsize <= dtype.itemsize else list(_linear_maps(lm, first_layer, head))
     try:
         for module, transposed in modules:
             weight = module.weight.T if transposed else module.weight
@@ -53,10 +55,10 @@ def narrow_products(lm: LanguageModel, first_layer: int = 0, dtype: torch.dtype 
             module.__dict__.pop("forward", None)
 
 
-def _linear_maps(lm: LanguageModel, first_layer: int) -> Iterator[tuple[Any, bool]]:
+def _linear_maps(lm: LanguageModel, first_layer: int, head: bool) -> Iterator[tuple[Any, bool]]:
     """Every linear map that is used from a layer on, and whether its weight is stored [d_in, d_out]."""
-    head = lm.model.get_output_embeddings()
-    for root in (*list(lm.layers)[first_layer:], head):
+    last = [lm.model.get_output_embeddings()] if head else []
+    for root in (*list(lm.layers)[first_layer:], *last):
         for module in root.modules():
             if isinstance(module, nn.Linear):
                 yield module, False

@@ -101,7 +101,7 @@ def _evaluate(
         return make_report(list(read_values(folder.path("cases.jsonl"), decode_case)), _signature_of(folder))
     records = _records(path, options)
     references = _references(folder)
-    editor = _editor(lm, options, records, references, progress)
+    editor = make_editor(lm, options, records, references, progress)
     log = RowLog(folder.progress(VERB) / "rows.jsonl")
     _work_off(lm, editor, records, references, options, log, progress)
     signature = _signature(lm, editor, options, path, len(records))
@@ -149,7 +149,7 @@ def _references(folder: BuildFolder) -> list[Reference]:
     return list(read_values(path, decode_reference)) if path.is_file() else []
 
 
-def _editor(
+def make_editor(
     lm: LanguageModel,
     options: EvaluateOptions,
     records: Sequence[Record],

@@ -1,0 +1,324 @@
+"""Layers of the Llama kind as three functions with gradients written by hand: the same sums in fewer passes.
+
+A layer is: RMSNorm, queries, keys and values, rotary positions, grouped attention, output and residual; RMSNorm, gated
+MLP and residual. Run as modules it is some sixty operations, each of which reads and writes every activation, and as
+many again backwards. Weights are frozen, so only the gradient in the input is there at all. Activations and sums are
+float32; products may be bfloat16. Shapes: T tokens of R rows, H query heads, K heads of keys and values, d a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.precision import narrow_products
+
+
+@contextmanager
+def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[None]:
+    """While open, layers run fused where the model's family allows; others run as they are.
+
+    Layers from `narrow_from` on, fused or not, and the output head multiply in bfloat16. A layer with a hook on its
+    value projection runs as it is while the hook is there, so overlays and edits work as ever.
+    """
+    depth = len(lm.layers)
+    narrow = depth if narrow_from is None or lm.dtype != torch.float32 else narrow_from
+    chosen = list(lm.layers) if lm.family.is_llama_like and lm.dtype == torch.float32 else []
+    try:
+        for index, layer in enumerate(chosen):
+            maps = _Layer.of(layer, torch.bfloat16 if index >= narrow else torch.float32)
+            layer.__dict__["forward"] = partial(_forward, layer, layer.forward, maps)
+        with narrow_products(lm, depth if chosen else narrow, head=narrow < depth):
+            yield
+    finally:
+        for layer in chosen:
+            layer.__dict__.pop("forward", None)
+
+
+class _Maps:
+    """Linear maps of one input, their outputs side by side. In bfloat16 they are one copied weight, else not copied."""
+
+    def __init__(self, modules: Sequence[Any], dtype: torch.dtype) -> None:
+        weights = [module.weight.detach() for module in modules]
+        self.sizes = [len(weight) for weight in weights]
+        self.dtype = dtype
+        self.weights: list[Tensor] = weights if dtype == weights[0].dtype else [torch.cat(weights).to(dtype)]
+        self.bias = torch.cat([module.bias.detach() for module in modules]) if modules[0].bias is not None else None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """[T, d_in] -> [T, sum of d_out], in the maps' own number format."""
+        inputs = inputs.to(self.dtype)
+        if len(self.weights) == 1:
+            outputs = inputs @ self.weights[0].T
+        else:
+            outputs = inputs.new_empty(len(inputs), sum(self.sizes))
+            for weight, part in zip(self.weights, torch.split(outputs, self.sizes, dim=1), strict=True):
+                torch.mm(inputs, weight.T, out=part)
+        return outputs if self.bias is None else outputs.add_(self.bias)
+
+    def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
+        """`residual` plus the one map's output, [T, d_out]."""
+        if self.dtype == residual.dtype and self.bias is None:
+            return torch.addmm(residual, inputs, self.weights[0].T)
+        return residual + self(inputs)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """The gradient in the input, in the maps' own number format: [T, sum of d_out] -> [T, d_in]."""
+        gradient = gradient.to(self.dtype)
+        if len(self.weights) == 1:
+            return gradient @ self.weights[0]
+        parts = torch.split(gradient, self.sizes, dim=1)
+        total = parts[0] @ self.weights[0]
+        for part, weight in zip(parts[1:], self.weights[1:], strict=True):
+            total.addmm_(part, weight)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    """RMSNorm: x / sqrt(mean(x^2) + eps) * gain."""
+
+    gain: Tensor
+    eps: float
+
+    def scale(self, inputs: Tensor) -> Tensor:
+        """1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
+        mean_square: Tensor = torch.linalg.vecdot(inputs, inputs) / inputs.shape[-1]
+        return mean_square.add_(self.eps).rsqrt_()[:, None]
+
+    def apply(self, inputs: Tensor, scale: Tensor) -> Tensor:
+        return (inputs * scale).mul_(self.gain)
+
+    def back(self, inputs: Tensor, scale: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient in the input; `gradient` is overwritten."""
+        gradient.mul_(self.gain)
+        overlap = torch.linalg.vecdot(gradient, inputs)[:, None].mul_(scale**2 / inputs.shape[-1])
+        return gradient.addcmul_(inputs, overlap, value=-1).mul_(scale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer's weights by role."""
+
+    attention_norm: _Norm
+    attention_in: _Maps
+    attention_out: _Maps
+    mlp_norm: _Norm
+    mlp_in: _Maps
+    mlp_out: _Maps
+    head_width: int
+    scaling: float
+    projection: Any
+
+    @staticmethod
+    def of(layer: Any, dtype: torch.dtype) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        first, second = layer.input_layernorm, layer.post_attention_layernorm
+        return _Layer(
+            _Norm(first.weight.detach(), first.variance_epsilon),
+            _Maps((attention.q_proj, attention.k_proj, attention.v_proj), dtype),
+            _Maps((attention.o_proj,), dtype),
+            _Norm(second.weight.detach(), second.variance_epsilon),
+            _Maps((mlp.gate_proj, mlp.up_proj), dtype),
+            _Maps((mlp.down_proj,), dtype),
+            attention.head_dim,
+            attention.scaling,
+            mlp.down_proj,
+        )
+
+
+def _forward(
+    module: nn.Module,
+    plain: Any,
+    layer: _Layer,
+    hidden_states: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past_key_values: Any = None,
+    use_cache: bool | None = False,
+    position_embeddings: tuple[Tensor, Tensor] | None = None,
+    **others: Any,
+) -> Tensor:
+    """The layer's own signature; hidden_states: [R, width, d_model]."""
+    if layer.projection._forward_hooks or layer.projection._forward_pre_hooks:
+        output: Tensor = plain(
+            hidden_states,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **others,
+        )
+        return output
+    assert position_embeddings is not None
+    flat = hidden_states.reshape(-1, hidden_states.shape[-1])  # [T, d_model]
+    projected = _NormAndMaps.apply(flat, layer.attention_norm, layer.attention_in)  # type: ignore[no-untyped-call]
+    rows = projected.view(*hidden_states.shape[:2], -1, layer.head_width)  # [R, width, H + 2 K, d]
+    index = module.self_attn.layer_idx  # type: ignore[union-attr]
+    mixed = _Attention.apply(  # type: ignore[no-untyped-call]
+        rows, layer, position_embeddings, attention_mask, past_key_values, index
+    )
+    attended = _MapAndResidual.apply(mixed, flat, layer.attention_out)  # type: ignore[no-untyped-call]
+    finished: Tensor = _GatedMlp.apply(attended, layer)  # type: ignore[no-untyped-call]
+    return finished.view(hidden_states.shape)
+
+
+class _NormAndMaps(torch.autograd.Function):
+    """RMSNorm and the linear maps after it: [T, d_model] -> [T, sum of d_out]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, norm: _Norm, maps: _Maps) -> Tensor:
+        scale = norm.scale(inputs)
+        ctx.save_for_backward(inputs, scale)
+        ctx.norm, ctx.maps = norm, maps
+        return maps(norm.apply(inputs, scale)).to(inputs.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        inputs, scale = ctx.saved_tensors
+        return ctx.norm.back(inputs, scale, ctx.maps.back(gradient).to(inputs.dtype)), None, None
+
+
+class _MapAndResidual(torch.autograd.Function):
+    """residual + inputs W^T: [T, d_in], [T, d_model] -> [T, d_model]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, residual: Tensor, maps: _Maps) -> Tensor:
+        ctx.maps = maps
+        return maps.add_to(inputs, residual)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        return ctx.maps.back(gradient).to(gradient.dtype), gradient, None
+
+
+class _GatedMlp(torch.autograd.Function):
+    """x + down(silu(gate(norm(x))) * up(norm(x))): [T, d_model] -> [T, d_model]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, layer: _Layer) -> Tensor:
+        scale = layer.mlp_norm.scale(inputs)
+        # What is between the maps stays in their number format: rounded once already, and half the bytes.
+        inner = layer.mlp_in(layer.mlp_norm.apply(inputs, scale))  # [T, 2 d_mlp]
+        gate, up = inner.chunk(2, dim=1)
+        ctx.save_for_backward(inputs, scale, inner)
+        ctx.layer = layer
+        return layer.mlp_out.add_to(nn.functional.silu(gate).mul_(up), inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        inputs, scale, inner = ctx.saved_tensors
+        layer: _Layer = ctx.layer
+        gate, up = inner.chunk(2, dim=1)
+        product = layer.mlp_out.back(gradient)  # [T, d_mlp]
+        inner_gradient = torch.empty_like(inner)
+        gate_gradient, up_gradient = inner_gradient.chunk(2, dim=1)
+        torch.mul(product, nn.functional.silu(gate), out=up_gradient)
+        torch.ops.aten.silu_backward.grad_input(product.mul_(up), gate, grad_input=gate_gradient)
+        normed_gradient = layer.mlp_in.back(inner_gradient).to(inputs.dtype)
+        return layer.mlp_norm.back(inputs, scale, normed_gradient).add_(gradient), None
+
+
+class _Attention(torch.autograd.Function):
+    """Rotary positions and grouped attention: [R, width, H + 2 K, d] -> [T, H d].
+
+    Queries of the heads that share keys are rows of one product, so no key or value is repeated.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        layer: _Layer,
+        positions: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        past: Any,
+        index: int,
+    ) -> Tensor:
+        width = projected.shape[1]
+        shared = layer.attention_in.sizes[1] // layer.head_width  # K
+        heads = projected.shape[2] - 2 * shared
+        cosine, sine = (one[:, :, None] for one in positions)  # [R or 1, width, 1, d]
+        turned = _rotate(projected[:, :, : heads + shared], cosine, sine)
+        queries = _by_head(turned[:, :, :heads], shared)  # [R K, H / K * width, d]
+        keys = turned[:, :, heads:].transpose(1, 2)  # [R, K, width, d]
+        values = projected[:, :, heads + shared :].transpose(1, 2)
+        if past is not None:
+            keys, values = past.update(keys, values, index)
+        keys, values = keys.flatten(0, 1), values.flatten(0, 1)  # [R K, seen, d]
+        weights = torch.bmm(queries, keys.transpose(1, 2)).mul_(layer.scaling)  # [R K, H / K * width, seen]
+        by_row = weights.view(len(projected), heads, width, -1)
+        by_row.add_(_causal(width, keys.shape[1], by_row) if mask is None else mask)
+        weights = weights.softmax(dim=-1)
+        ctx.save_for_backward(queries, keys, values, weights, cosine, sine)
+        ctx.shape, ctx.scaling = (width, heads, shared), layer.scaling
+        return _by_token(torch.bmm(weights, values), width, shared)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, weights, cosine, sine = ctx.saved_tensors
+        width, heads, shared = ctx.shape
+        by_head = _by_head(gradient.view(-1, width, heads, queries.shape[-1]), shared)
+        reached = torch.bmm(by_head, values.transpose(1, 2))
+        logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype).mul_(ctx.scaling)
+        count = len(queries) // shared
+        total = gradient.new_empty(count, width, heads + 2 * shared, queries.shape[-1])
+        turned = torch.empty_like(total[:, :, : heads + shared])
+        turned[:, :, :heads] = _by_token(torch.bmm(logits, keys), width, shared).view(count, width, heads, -1)
+        here = slice(-width, None)  # earlier keys and values are frozen
+        turned[:, :, heads:] = _fold(torch.bmm(logits[:, :, here].transpose(1, 2), queries), shared)
+        total[:, :, : heads + shared] = _rotate_back(turned, cosine, sine)
+        total[:, :, heads + shared :] = _fold(torch.bmm(weights[:, :, here].transpose(1, 2), by_head), shared)
+        return total, None, None, None, None, None
+
+
+def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary positions: pairs (i, i + d / 2) are turned. heads: [R, width, some, d]."""
+    half = heads.shape[-1] // 2
+    turned = heads * cosine
+    turned[..., :half].addcmul_(heads[..., half:], sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(heads[..., :half], sine[..., half:])
+    return turned
+
+
+def _rotate_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """The gradient before `_rotate` from that after it."""
+    half = gradient.shape[-1] // 2
+    turned = gradient * cosine
+    turned[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
+    turned[..., half:].addcmul_(gradient[..., :half], sine[..., :half], value=-1)
+    return turned
+
+
+def _by_head(tokens: Tensor, shared: int) -> Tensor:
+    """[R, width, H, d] -> [R K, H / K * width, d]."""
+    rows, width, heads, size = tokens.shape
+    grouped = tokens.reshape(rows, width, shared, heads // shared, size).permute(0, 2, 3, 1, 4)
+    return grouped.reshape(rows * shared, -1, size)
+
+
+def _by_token(grouped: Tensor, width: int, shared: int) -> Tensor:
+    """[R K, H / K * width, d] -> [T, H d]."""
+    count, _, size = grouped.shape
+    rows = grouped.view(count // shared, shared, -1, width, size).permute(0, 3, 1, 2, 4)
+    return rows.reshape(count // shared * width, -1)
+
+
+def _fold(grouped: Tensor, shared: int) -> Tensor:
+    """[R K, width, d] -> [R, width, K, d]."""
+    return grouped.view(-1, shared, *grouped.shape[1:]).transpose(1, 2)
+
+
+def _causal(width: int, seen: int, like: Tensor) -> Tensor:
+    """What keeps a token from later ones: [width, seen], added to attention's logits."""
+    return torch.full((width, seen), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device).triu(
+        seen - width + 1
+    )

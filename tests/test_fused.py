@@ -1,0 +1,96 @@
+"""Fused layers say what the model's own layers say, forwards and backwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from cfbuild.lm.forward import Batch, additive_mask, left_padded, projection_output, remember, replay, trace
+from cfbuild.lm.fused import fused_layers
+from cfbuild.lm.model import LanguageModel
+
+FUSED = ("llama", "mistral", "qwen2")
+
+
+@pytest.fixture(params=FUSED)
+def lm(request: pytest.FixtureRequest) -> LanguageModel:
+    return tiny.make(request.param)
+
+
+def _batches(lm: LanguageModel) -> dict[str, tuple[Batch, Any]]:
+    """Causal; padded on the left; and a few tokens over a past of unequal length."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 200, (4, 9), generator=draw)
+    texts = [tuple(row[: 9 - index].tolist()) for index, row in enumerate(ids)]
+    padded, real = left_padded(texts, lm)
+    width = 3
+    causal = torch.ones(width, width, dtype=torch.bool).tril().expand(4, -1, -1)
+    visible = torch.cat((real[:, None, :].expand(-1, width, -1), causal), dim=2)
+    rest = Batch(
+        torch.randint(3, 200, (4, width), generator=draw),
+        real.sum(dim=1)[:, None] + torch.arange(width),
+        additive_mask(visible, lm.dtype),
+    )
+    with torch.no_grad():
+        past = remember(lm, padded)
+    return {
+        "causal": (Batch(ids, torch.arange(9).expand(4, -1), None), None),
+        "left": (padded, None),
+        "past": (rest, past),
+    }
+
+
+def _states_and_gradient(lm: LanguageModel, batch: Batch, past: Any, real: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        traced = trace(lm, batch, 1, past=past)
+    below = traced.below.clone().requires_grad_()
+    hidden = replay(lm, traced, below)
+    weights = torch.sin(torch.arange(hidden.numel(), dtype=hidden.dtype)).view_as(hidden) * real[..., None]
+    (gradient,) = torch.autograd.grad((hidden * weights).sum(), below)
+    return hidden.detach()[real], gradient[real]
+
+
+@pytest.mark.parametrize("kind", ["causal", "left", "past"])
+def test_states_and_gradients_are_those_of_the_modules(lm: LanguageModel, kind: str) -> None:
+    batch, past = _batches(lm)[kind]
+    real = batch.ids != 0
+    expected = _states_and_gradient(lm, batch, past, real)
+    with fused_layers(lm):
+        got = _states_and_gradient(lm, batch, past, real)
+    for one, other in zip(expected, got, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+    with fused_layers(lm, 0):
+        rough = _states_and_gradient(lm, batch, past, real)
+    for one, other in zip(expected, rough, strict=True):
+        error = float((other - one).norm() / one.norm())
+        assert 0 < error < 0.06  # bfloat16 has 8 bits, and each of these layers is as small as its rounding is large
+
+
+def test_a_hook_on_the_value_projection_is_heard(lm: LanguageModel) -> None:
+    batch, _ = _batches(lm)["causal"]
+    heard: list[Tensor] = []
+
+    def note(_: Tensor, outputs: Tensor) -> Tensor:
+        heard.append(outputs)
+        return outputs
+
+    with torch.no_grad(), fused_layers(lm), projection_output(lm, 1, note):
+        trace(lm, batch, 1)
+    assert len(heard) == 1
+
+
+def test_layers_are_their_own_again_whatever_happens(lm: LanguageModel) -> None:
+    with pytest.raises(ValueError), fused_layers(lm, 1):
+        assert all("forward" in layer.__dict__ for layer in lm.layers)
+        raise ValueError
+    assert not any("forward" in module.__dict__ for module in lm.model.modules())
+
+
+def test_other_families_are_left_alone() -> None:
+    lm = tiny.make("gpt2")
+    with fused_layers(lm):
+        assert not any("forward" in layer.__dict__ for layer in lm.layers)
