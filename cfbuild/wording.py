@@ -27,8 +27,8 @@ FULL_STOP = re.compile(r"(?<![.\w])[^\W\d_]{3,}[aeiou]\.\Z")
 ALLOWED_CONTROLS = frozenset("\u200c\u200d")
 """Joiners that Persian and Indian scripts need."""
 
-DERIVED = re.compile(r"(?:an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
-"""Endings of words made from a name: Devonian, Abrahamic, Venezuelan, Marxism, Japanese, Iraqi."""
+DERIVED = re.compile(r"(?:s|es|an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
+"""Endings of words made from a name: Satires, Devonian, Abrahamic, Venezuelan, Marxism, Japanese, Iraqi."""
 STEM = 4
 """Letters that a name must have, so that what begins with it is made from it."""
 BROKEN_SPACE = re.compile(r"\s\s|\s[,.;:!?](?=\s|\Z)|\s['’]s\b|\(\s|\s\)")

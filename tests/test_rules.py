@@ -111,6 +111,7 @@ FACT_CASES = [
     ("object-in-subject", context([item(100, "Oslovik")]), context([item(1, "Devon"), item(100, "Devonian")])),
     ("object-in-subject", context([item(1, "Ital")]), context([item(1, "Italy"), item(100, "The Italian Job")])),
     ("object-in-subject", context([item(1, "Rom")]), context([item(1, "Abraham"), item(100, "Abrahamic religion")])),
+    ("object-in-subject", context([item(100, "Satyrs")]), context([item(1, "satire"), item(100, "Satires")])),
     ("object-in-subject", context([item(100, "party")]), context([item(1, "art"), item(100, "art school")])),
     ("label-noise", context([item(100, "Ada Lee Jr."), item(1, "Corp.")]), context([item(100, "Ali al-Mahdi.")])),
     ("popularity", context([linked(3)], min_sitelinks=3), context([linked(2)], min_sitelinks=3)),
