@@ -14,7 +14,7 @@ from typing import TypeGuard, TypeVar
 
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
 from cfbuild.errors import ConfigError, TemplateError
-from cfbuild.graph import FactGraph, find_name
+from cfbuild.graph import FactGraph, find_name, gives_away
 from cfbuild.wording import clashing_article, noise
 
 Refusal = Callable[[Fact, Target], "str | None"]
@@ -81,7 +81,7 @@ def is_usable(label: str | None) -> TypeGuard[str]:
 class Builder:
     """Makes drafts and records of the facts of one graph.
 
-    `prefixes` are the distractor sentences put before paraphrases; without any, paraphrases are printed clean. `suits`
+    `prefixes` gives the distractor sentences for a relation's paraphrases; without any, they are printed clean. `suits`
     says of a relation and an item whether prompts about the item make sense; neighbors are chosen among those only.
     """
 
@@ -90,13 +90,13 @@ class Builder:
         graph: FactGraph,
         templates: Iterable[Template],
         options: BuildOptions,
-        prefixes: Sequence[str] = (),
+        prefixes: Callable[[str], Sequence[str]] = lambda relation: (),
         suits: Callable[[str, str], bool] = lambda relation, item: True,
     ) -> None:
         self.graph = graph
         self.options = options
         self._suits = suits
-        self._prefixes = tuple(prefixes)
+        self._prefixes = prefixes
         self._templates: dict[tuple[str, str], list[Template]] = {}
         for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
             self._templates.setdefault(template[0][:2], []).append(template[1])
@@ -217,7 +217,7 @@ class Builder:
         """A distractor is a sentence that names neither the subject nor any object that the record may end up with."""
         items = (fact.subject, fact.object, *(target.id for target in draws))
         names = [name for item in items for name in self.graph.names(item)]
-        prefixes = _shuffled(self._random(fact, "prefix"), self._prefixes)
+        prefixes = _shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
         silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
         return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
 
@@ -296,12 +296,13 @@ class Builder:
         last."""
         key = (relation, value)
         if key not in self._tiers:
-            names, tiers = self.graph.names(value), ([], [])  # type: ignore[var-annotated]
+            names, own = self.graph.names(value), self.graph.label(value) or ""
+            tiers: tuple[list[Target], list[Target]] = ([], [])
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
                 if is_usable(label) and noise(label) is None and self._suits(relation, item):
                     several = len(self.graph.values(item, relation)) > 1
-                    if find_name(label, names) is None:
+                    if gives_away(label, own, names) is None:
                         tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]

@@ -17,6 +17,7 @@ from cfbuild.data import (
     Entity,
     EntityPrompt,
     Fact,
+    GroupPrompt,
     Paraphrase,
     PromptScore,
     Record,
@@ -336,7 +337,42 @@ def encode_record(record: Record) -> Row:
             "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
             "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
+            **({"groups": _encode_groups(record.groups)} if record.groups else {}),
         },
+    }
+
+
+def _encode_groups(groups: Mapping[str, Iterable[GroupPrompt]]) -> Row:
+    return {
+        name: [
+            {
+                "prompt": one.text,
+                "target_new": {"str": one.target_new.label, "id": one.target_new.id},
+                "target_true": {"str": one.target_true.label, "id": one.target_true.id},
+                "entity": one.entity,
+                "relation_id": one.relation,
+                "template": one.template,
+            }
+            for one in prompts
+        ]
+        for name, prompts in groups.items()
+    }
+
+
+def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
+    return {
+        name: tuple(
+            GroupPrompt(
+                one["prompt"],
+                _target(one["target_new"]),
+                _target(one["target_true"]),
+                one["entity"],
+                one["relation_id"],
+                one["template"],
+            )
+            for one in prompts
+        )
+        for name, prompts in row.items()
     }
 
 
@@ -387,6 +423,7 @@ def decode_record(row: Row) -> Record:
         language=meta.get("language", "en"),
         source=meta.get("source", ""),
         scores=meta.get("scores", {}),
+        groups=_decode_groups(meta.get("groups", {})),
     )
 
 

@@ -21,6 +21,9 @@ PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
 SYMMETRIC = frozenset({"P26", "P47", "P190", "P451", "P460", "P461", "P530", "P1382", "P1889", "P3373"})
 """Relations that hold in both directions, by Wikidata's symmetric constraint: spouse, border, twin town, and such."""
 
+OPEN = frozenset({"P527"})
+"""Relations whose subjects have many objects by nature, of which the facts name few: has part."""
+
 Measured = Mapping[str, "int | float | str | bool | None"]
 """What a rule measured, kept beside its decision."""
 
@@ -157,6 +160,21 @@ class Paraphrase:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupPrompt:
+    """A prompt beyond CounterFact's with its own targets: what an edit to o* brings, and what held before.
+
+    `entity` is the item that the prompt names, `relation` what it asks, `template` what it was filled from.
+    """
+
+    text: str
+    target_new: Target
+    target_true: Target
+    entity: str
+    relation: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it."""
 
@@ -173,6 +191,7 @@ class Record:
     language: str = "en"
     source: str = ""
     scores: Mapping[str, Measured] = field(default_factory=dict)
+    groups: Mapping[str, tuple[GroupPrompt, ...]] = field(default_factory=dict)
 
     @property
     def rewrite(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from cfbuild.data import Entity, Fact
+from cfbuild.wording import derived
 
 SHORT_NAME = 3
 """Names up to this many characters are matched with their letter case: the longest country and language codes."""
@@ -135,6 +136,15 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
         if _holds_word(text, name) if short else _holds_word(folded, name.casefold()):
             return name
     return None
+
+
+def gives_away(text: str, label: str, names: Iterable[str]) -> str | None:
+    """What in `text` gives away the thing called `label`, one of whose `names` that is, or None.
+
+    That is a name (`find_name`), the label itself however short ("art school" and art), or a word made from it.
+    """
+    whole = label if label and _holds_word(text.casefold(), label.casefold()) else None
+    return find_name(text, names) or whole or derived(text, label)
 
 
 def _holds_word(text: str, word: str) -> bool:

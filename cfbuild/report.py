@@ -8,6 +8,7 @@ from typing import Any
 
 from cfbuild import __version__
 from cfbuild.data import CaseScore
+from cfbuild.groups import GROUPS
 from cfbuild.score import Figure, aggregate, means
 
 STAGES = ("pre", "post")
@@ -15,6 +16,8 @@ HEADLINE = ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS")
 """Columns of the table, as in the paper's Table 4."""
 BESIDE = ("rewrite_exact", "paraphrase_exact", "neighborhood_exact", "generation_mentions")
 """Rates that are easily confused with the metrics, under their own names."""
+BEYOND = tuple(GROUPS)
+"""Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
 
 
 def make_report(cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> dict[str, Any]:

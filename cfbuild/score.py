@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from cfbuild.data import CaseScore, PromptScore, Record, Reference, StageScore
+from cfbuild.data import CaseScore, PromptScore, Record, Reference, StageScore, Target
 from cfbuild.graph import find_name
+from cfbuild.groups import GROUPS
 from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.logprob import Likelihood, Question, score, score_before_and_after
 from cfbuild.lm.model import LanguageModel
@@ -53,16 +54,21 @@ def _new_margin(score: PromptScore) -> float:
     return math.exp(-score.target_new_nll) - math.exp(-score.target_true_nll)
 
 
+def _true_wins(score: PromptScore) -> float:
+    return float(score.target_true_nll < score.target_new_nll)
+
+
 METRICS = (
     Metric("ES", "rewrite", _new_wins),
     Metric("EM", "rewrite", _new_margin),
     Metric("PS", "paraphrase", _new_wins),
     Metric("PM", "paraphrase", _new_margin),
-    Metric("NS", "neighborhood", lambda score: float(score.target_true_nll < score.target_new_nll)),
+    Metric("NS", "neighborhood", _true_wins),
     Metric("NM", "neighborhood", lambda score: -_new_margin(score)),
     Metric("rewrite_exact", "rewrite", lambda score: float(score.target_new_argmax)),
     Metric("paraphrase_exact", "paraphrase", lambda score: float(score.target_new_argmax)),
     Metric("neighborhood_exact", "neighborhood", lambda score: float(score.target_true_argmax)),
+    *(Metric(name, name, _true_wins if group.stays_true else _new_wins) for name, group in GROUPS.items()),
 )
 TEXT_METRICS = {
     "GE": "generation_entropy",
@@ -156,13 +162,18 @@ def _fault(prompts: Scored, when: str) -> str | None:
     return None if all(map(math.isfinite, numbers)) else f"likelihoods {when} the edit are not finite"
 
 
-def prompts_of(record: Record) -> list[tuple[str, str]]:
-    """(group, text) of every prompt that is scored with both targets, in the record's order."""
-    return [
+def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
+    """(group, text, new target, true target) of every prompt that is scored, in the record's order."""
+    own = [
         ("rewrite", record.rewrite),
         *(("paraphrase", paraphrase.text) for paraphrase in record.paraphrases),
         *(("neighborhood", prompt.text) for prompt in record.neighborhood),
         *(("attribute", prompt.text) for prompt in record.attribute),
+    ]
+    beyond = [(group, one) for group, prompts in record.groups.items() for one in prompts]
+    return [
+        *((group, text, record.target_new, record.target_true) for group, text in own),
+        *((group, one.text, one.target_new, one.target_true) for group, one in beyond),
     ]
 
 
@@ -175,9 +186,8 @@ def _score_prompts(
     edited: list[tuple[int, str, Question, Delta]] = []
     plain: list[tuple[int, str, Question]] = []
     for index, (record, edit) in enumerate(zip(records, edits, strict=True)):
-        targets = lm.continuation(record.target_new.label), lm.continuation(record.target_true.label)
-        for group, text in prompts_of(record):
-            question = Question(lm.encode(text), targets)
+        for group, text, new, true in prompts_of(record):
+            question = Question(lm.encode(text), (lm.continuation(new.label), lm.continuation(true.label)))
             if edit.delta is None:
                 plain.append((index, group, question))
             else:

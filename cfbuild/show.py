@@ -91,11 +91,13 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain) -
 def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str]:
     columns = _probabilities(case) if case else iter(())
     last = None
-    for group, text in prompts_of(record):
+    for group, text, new, true in prompts_of(record):
         if group != last:
             yield paint(f"  {group}", "soft")
             last = group
-        yield f"    {next(columns, '')}{_marked(text, record, paint)}"
+        own = () if (new, true) == (record.target_new, record.target_true) else (new, true)
+        asked = paint(f"  ({visible(new.label)}, before: {visible(true.label)})", "soft") if own else ""
+        yield f"    {next(columns, '')}{_marked(text, record, paint)}{asked}"
 
 
 def _probabilities(case: CaseScore) -> Iterator[str]:

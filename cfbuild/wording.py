@@ -22,9 +22,15 @@ SPELLED_WITH_VOWEL = frozenset("AEFHILMNORSX")
 MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
 DISAMBIGUATION = re.compile(r"\S \((?:[a-z0-9][^()]*|[^()\s]+)\)\Z")
 """A bracket at the end that is one word or begins with a small letter: titles as "Girl (Why You Wanna)" are left."""
+FULL_STOP = re.compile(r"(?<![.\w])[^\W\d_]{3,}[aeiou]\.\Z")
+"""A full stop that ends no abbreviation: those of four letters and more do not end in a vowel."""
 ALLOWED_CONTROLS = frozenset("\u200c\u200d")
 """Joiners that Persian and Indian scripts need."""
 
+DERIVED = re.compile(r"(?:s|es|an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
+"""Endings of words made from a name: Satires, Devonian, Abrahamic, Venezuelan, Marxism, Japanese, Iraqi."""
+STEM = 4
+"""Letters that a name must have, so that what begins with it is made from it."""
 BROKEN_SPACE = re.compile(r"\s\s|\s[,.;:!?](?=\s|\Z)|\s['’]s\b|\(\s|\s\)")
 REPEATED = re.compile(r"\b(a|an|the|of|in|is|was|by|to|and)\s+\1\b", re.IGNORECASE)
 TWO_ARTICLES = re.compile(r"\b(?:a|an|the) (?:a|an|the)\b", re.IGNORECASE)
@@ -58,6 +64,19 @@ def clashing_article(prompt: str, name: str) -> str | None:
     return match[1] if match and needed is not None and match[1].lower() != needed else None
 
 
+def derived(text: str, name: str) -> str | None:
+    """A word of `text` that is made from `name`, a single word, or None: Devonian from Devon, German from Germany."""
+    folded = name.casefold()
+    stems = {stem for stem in (folded, folded.rstrip("aeoy")) if len(stem) >= STEM and stem.isalpha()}
+    for word in WORD.findall(text):
+        made = word.casefold()
+        if made != folded and any(
+            made == stem or (made.startswith(stem) and DERIVED.fullmatch(made[len(stem) :])) for stem in stems
+        ):
+            return str(word)
+    return None
+
+
 def noise(label: str) -> str | None:
     """What does not belong into a name: a control character, markup, or a disambiguation suffix; None if nothing."""
     if label.isascii() and label.isalpha():
@@ -66,7 +85,7 @@ def noise(label: str) -> str | None:
         category = unicodedata.category(character)
         if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in ALLOWED_CONTROLS:
             return f"U+{ord(character):04X}"
-    match = MARKUP.search(label) or DISAMBIGUATION.search(label)
+    match = MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
     if match:
         return match[0].strip()
     return "white space at an end, or twice" if label != " ".join(label.split()) else None

@@ -26,6 +26,66 @@ RELATION = "P551"
 CITY, STATE, PERSON = 515, 7275, 5
 WIDE, NOISY, FORMER, STOLEN = 90, 91, 92, 93
 """A country around the first city, a noisily named city, a city where somebody lived, and another country."""
+TWINS, LONGER = (94, 95), 96
+"""Two cities of one name, and one whose name ends in the first city's."""
+OSLO, LIMA = 11, 12
+BORN = "P19"
+"""A relation whose prompts speak of persons."""
+PART = "P527"
+"""A relation of which never all objects are told."""
+KNOWN = 20
+"""Sitelinks of everybody in the clean world."""
+FAULTY = {
+    "deprecated-fact": 5001,
+    "outranked-fact": 5002,
+    "several-objects": 5003,
+    "ambiguous-subject": 5004,
+    "ambiguous-object": 5006,
+    "object-kind": 5007,
+    "subject-kind": 5008,
+    "same-name": 5009,
+    "target-same-name": 5010,
+    "target-in-true": 5011,
+    "missing-label": 5012,
+    "popularity": 5013,
+    "open-relation": 5014,
+}
+"""Subjects of which something is wrong, by the rule that says so."""
+
+
+def faulty_facts() -> Iterator[Fact]:
+    """What is told of the faulty subjects: mostly that they live in the first city."""
+    ids = {rule: f"Q{number}" for rule, number in FAULTY.items()}
+    first, second = f"Q{OSLO}", f"Q{LIMA}"
+    yield Fact(RELATION, ids["deprecated-fact"], first, rank="deprecated")
+    yield Fact(RELATION, ids["outranked-fact"], first, rank="normal")
+    yield Fact(RELATION, ids["outranked-fact"], second, rank="preferred")
+    yield Fact(RELATION, ids["several-objects"], second)
+    yield Fact(RELATION, ids["ambiguous-object"], f"Q{TWINS[0]}")
+    yield Fact(RELATION, "Q5020", f"Q{TWINS[1]}")
+    yield Fact(RELATION, ids["object-kind"], f"Q{STOLEN}")
+    yield Fact(BORN, ids["subject-kind"], first)
+    yield Fact(PART, ids["open-relation"], first)
+    told = {"deprecated-fact", "outranked-fact", "ambiguous-object", "object-kind", "subject-kind", "open-relation"}
+    yield from (Fact(RELATION, one, first) for rule, one in ids.items() if rule not in told)
+
+
+def faulty_entities() -> Iterator[Entity]:
+    person, city = {"P31": (f"Q{PERSON}",)}, {"P31": (f"Q{CITY}",)}
+    aliases = {"same-name": "Oslo City", "target-same-name": "Lima City"}
+    for rule, number in FAULTY.items():
+        classes = city if rule == "subject-kind" else person
+        names = {"en": (aliases[rule],)} if rule in aliases else {}
+        labels = {} if rule == "missing-label" else {"en": _faulty_name(rule)}
+        yield Entity(f"Q{number}", labels, names, classes, 1 if rule == "popularity" else KNOWN)
+    yield Entity("Q5005", {"en": _faulty_name("ambiguous-subject").upper()}, {}, person, KNOWN)
+    yield Entity("Q5020", {"en": "Zed Other"}, {}, person, KNOWN)
+    yield from (Entity(f"Q{one}", {"en": "Springfield"}, {}, city) for one in TWINS)
+    yield Entity(f"Q{LONGER}", {"en": "New Oslo"}, {}, city)
+
+
+def _faulty_name(rule: str) -> str:
+    return "Zed " + rule.replace("-", " ").title().replace(" ", "")
 
 
 def people() -> Iterator[str]:
@@ -50,15 +110,17 @@ def clean_world() -> tuple[FactGraph, list[Template]]:
     facts = [Fact("P17", "Q11", f"Q{WIDE}"), Fact("P17", "Q12", f"Q{STOLEN}")]
     for number, name in enumerate(people()):
         subject = f"Q{1000 + number}"
-        entities.append(Entity(subject, {"en": name}, {}, {"P31": (f"Q{PERSON}",)}))
+        entities.append(Entity(subject, {"en": name}, {}, {"P31": (f"Q{PERSON}",)}, KNOWN))
         facts.append(Fact(RELATION, subject, f"Q{11 + number % len(CITIES)}"))
         facts.append(Fact(RELATION, subject, f"Q{FORMER}", rank="normal", end="1999"))
+    entities += faulty_entities()
+    facts += faulty_facts()
     prompts = [Template(RELATION, "rewrite", text, "test") for text in TEXTS]
     return FactGraph(facts, entities), prompts + [Template(RELATION, "generation", text, "test") for text in STARTS]
 
 
 def clean_rows(graph: FactGraph, prompts: list[Template], count: int) -> list[Row]:
-    builder = Builder(graph, prompts, BuildOptions(), distractor_prefixes())
+    builder = Builder(graph, prompts, BuildOptions(), lambda relation: distractor_prefixes())
     context = RuleContext(graph, {RELATION: TEXTS})
     rows = []
     for case_id, fact in cases(graph):
@@ -177,6 +239,33 @@ def _neighbor_named(row: Row) -> None:
         row["meta"]["neighborhood"][0] = {"entity": "Q999999", "template": ""}
 
 
+def _grouped(change: Callable[[list[Row]], None]) -> Callable[[Row], None]:
+    """Break the prompts of a group beyond CounterFact's."""
+
+    def plant(row: Row) -> None:
+        request = row["requested_rewrite"]
+        answers = {key: dict(request[key]) for key in ("target_new", "target_true")}
+        texts = [f"{name} has a house in" for name in ("Zed One", "Zed Two")]
+        about = {"entity": "Q5020", "relation_id": RELATION, "template": "t"}
+        prompts = [{"prompt": text, **answers, **about} for text in texts]
+        change(prompts)
+        row["meta"]["groups"] = {"subject_aliases": prompts}
+
+    return plant
+
+
+def _twice(prompts: list[Row]) -> None:
+    prompts[1] = prompts[0]
+
+
+def _given_away(prompts: list[Row]) -> None:
+    prompts[0]["prompt"] = f"The man from {prompts[0]['target_true']['str']} lives in"
+
+
+def _noisy_answer(prompts: list[Row]) -> None:
+    prompts[1]["target_new"]["str"] = "Lima (city)"
+
+
 def _second_edit(row: Row) -> None:
     """Taken by the caller: the row is put beside its clean self."""
     row["requested_rewrite"]["target_new"] = {"str": "Perth", "id": "Q8"}
@@ -209,10 +298,30 @@ FAULTS: list[tuple[str, Callable[[Row], None]]] = [
     ("symmetric-relation", _rewrite("relation_id", "P47")),
 ]
 """What can be told from the row alone."""
+IN_GROUPS: list[tuple[str, Callable[[Row], None]]] = [
+    ("duplicate-prompt", _grouped(_twice)),
+    ("answer-in-prompt", _grouped(_given_away)),
+    ("label-noise", _grouped(_noisy_answer)),
+]
+"""The same, where a row has groups beyond CounterFact's."""
 
 
 def _same(row: Row) -> None:
     row["requested_rewrite"]["target_new"] = dict(row["requested_rewrite"]["target_true"])
+
+
+def _about_faulty(rule: str, new: tuple[str, int] = ("Cairo", 13)) -> Callable[[Row], None]:
+    """Make the row's every text one about the subject of which `rule` says that something is wrong."""
+    true = {"ambiguous-object": ("Springfield", TWINS[0]), "object-kind": ("Chad", STOLEN)}.get(rule, ("Oslo", OSLO))
+
+    def plant(row: Row) -> None:
+        _subject(_faulty_name(rule))(row)
+        row["meta"]["subject_id"] = f"Q{FAULTY[rule]}"
+        request = row["requested_rewrite"]
+        request["target_true"], request["target_new"] = ({"str": name, "id": f"Q{one}"} for name, one in (true, new))
+        request["relation_id"] = {"subject-kind": BORN, "open-relation": PART}.get(rule, RELATION)
+
+    return plant
 
 
 def _neighbor_of_other(row: Row) -> None:
@@ -232,6 +341,9 @@ AGAINST_FACTS: list[tuple[str, Callable[[Row], None]]] = [
     ("neighbor-has-target", _neighbor_of_other),
     ("neighbor-lacks-object", _neighbor_of_other),
     ("neighbor-lacks-object", _attribute_of_other),
+    *((rule, _about_faulty(rule)) for rule in FAULTY if not rule.startswith("target-")),
+    ("target-same-name", _about_faulty("target-same-name", ("Lima", LIMA))),
+    ("target-in-true", _about_faulty("target-in-true", ("New Oslo", LONGER))),
 ]
 """What takes the build's facts to tell."""
 

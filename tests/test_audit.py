@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import AGAINST_FACTS, FAULTS, _second_edit, clean_rows, clean_world, plain, planted
+from planted import AGAINST_FACTS, FAULTS, IN_GROUPS, KNOWN, _second_edit, clean_rows, clean_world, plain, planted
 from small_world import write_build, write_excerpt
 from typer.testing import CliRunner
 
 from cfbuild import codec
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.export import export
+from cfbuild.filter.audit import AUDIT_RULES
+from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
@@ -49,7 +54,8 @@ def test_no_false_alarm_over_clean_records(
     tmp_path: Path, clean: list[Row], folder: BuildFolder, form: str, known: bool
 ) -> None:
     rows = clean if form == "ours" else [plain(row) for row in clean]
-    summary = audited(tmp_path, rows, folder if known else None)
+    limits = {"min_sitelinks": KNOWN} if known else {}
+    summary = audited(tmp_path, rows, folder if known else None, **limits)
     assert (summary.rows, summary.faulty, summary.rules) == (CLEAN, 0, {})
     assert summary.known == (CLEAN if known else None)
 
@@ -64,12 +70,80 @@ def test_every_fault_that_the_row_tells_is_found(
     assert summary.rules[rule].rows == len(rows)
 
 
+@pytest.mark.parametrize(("rule", "plant"), IN_GROUPS)
+def test_every_fault_of_the_groups_is_found_and_mended(
+    tmp_path: Path, clean: list[Row], rule: str, plant: Plant
+) -> None:
+    rows = [planted(row, plant) for row in clean[:100]]
+    summary = audited(tmp_path, rows)
+    assert {name: one.rows for name, one in summary.rules.items()} == {rule: len(rows)}
+    fixed = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
+    assert fixed.written == len(rows) and list(violations(tmp_path / "fixed.jsonl")) == []
+    assert audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
+
+
 @pytest.mark.parametrize(("rule", "plant"), AGAINST_FACTS)
 def test_every_fault_that_facts_tell_is_found(
     tmp_path: Path, clean: list[Row], folder: BuildFolder, rule: str, plant: Plant
 ) -> None:
     rows = [planted(row, plant) for row in clean[:100]]
-    assert audited(tmp_path, rows, folder).rules[rule].rows == len(rows)
+    limits = {"min_sitelinks": KNOWN} if rule == "popularity" else {}
+    assert audited(tmp_path, rows, folder, **limits).rules[rule].rows == len(rows)
+
+
+def test_every_rule_has_a_planted_fault() -> None:
+    found = {rule for rule, _ in (*FAULTS, *IN_GROUPS, *AGAINST_FACTS)} | {"target-contains"}
+    # `article` and the record's own prompts say what `target-article` and `too-few-templates` say of templates.
+    assert {*FACT_RULES, *TARGET_RULES} - {"target-article", "too-few-templates"} <= found
+    assert set(AUDIT_RULES) - {"against-facts", "neighbor-facts", "named-in-subject"} <= found
+
+
+KNOWEDIT = {
+    "subject": "Danielle Darrieux",
+    "prompt": "The mother tongue of Danielle Darrieux is",
+    "target_new": [["English"]],
+    "ground_truth": [["French"]],
+    "rephrase": "Danielle Darrieux, a native",
+    "portability": {
+        "Reasoning": [{"prompt": "The first language of Danielle Darrieux comes from", "ground_truth": "x"}]
+    },
+    "locality": {
+        "Relation_Specificity": [
+            {"prompt": "The place of birth of Danielle Darrieux is", "ground_truth": [["Bordeaux", "Bourdeaux"]]},
+            {"prompt": "The gender of Danielle Darrieux is", "ground_truth": [["female"]]},
+        ],
+        "Forgetfulness": [{"prompt": "Danielle Darrieux worked as an", "ground_truth": [["actress"]]}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "rule"),
+    [
+        ("Relation_Specificity", {}, None),
+        ("Relation_Specificity", {"prompt": "The gender of Danielle Darrieux is"}, "duplicate-prompt"),
+        ("Forgetfulness", {"prompt": KNOWEDIT["prompt"]}, "own-prompt"),
+        ("Forgetfulness", {"prompt": "The actress Danielle Darrieux works as an"}, "answer-in-prompt"),
+        ("Forgetfulness", {"prompt": "Danielle Darrieux worked as a"}, "article"),
+        ("Relation_Specificity", {"ground_truth": [["Q1479"]]}, "qid-label"),
+        ("Relation_Specificity", {"ground_truth": "Bordeaux (city)"}, "label-noise"),
+    ],
+)
+def test_knowedits_locality(tmp_path: Path, kind: str, change: Row, rule: str | None) -> None:
+    row = copy.deepcopy(KNOWEDIT)
+    row["locality"][kind][0].update(change)
+    summary = audited(tmp_path, [row])
+    assert list(summary.rules) == ([] if rule is None else [rule])
+    fixed = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
+    assert (fixed.written, fixed.dropped) == (1, 0)
+    (left,) = (one for _, one in codec.read_rows(tmp_path / "fixed.jsonl"))
+    count = sum(map(len, left["locality"].values()))
+    assert count == (3 if rule is None else 2) and audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
+
+
+def test_our_own_knowedit_export_is_clean(tmp_path: Path, clean: list[Row]) -> None:
+    rows = list(export(map(codec.decode_record, clean[:50]), "knowedit"))
+    assert audited(tmp_path, rows).rules == {}
 
 
 def test_a_container_of_the_true_object_is_no_false_one(tmp_path: Path, clean: list[Row], folder: BuildFolder) -> None:
@@ -186,3 +260,8 @@ def test_a_build_of_the_excerpt_has_no_fault(tmp_path: Path, excerpt: Path) -> N
     assert summary.rules == {} and summary.rows == summary.known == made.kept >= 10_000
     assert sum(one["kept"] > 0 for one in made.by_relation.values()) >= 30
     assert audit(AuditOptions(folder.path("records.jsonl"))).rules == {}
+    page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    told = {
+        rule: int(count.replace(",", "")) for rule, count in re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)
+    }
+    assert told == made.by_rule and f"gives {made.kept:,} records" in page

@@ -17,13 +17,13 @@ PREFIXES = ("The door was open.", "It rained all day in Oslo.", "Nobody came.")
 
 def build_all(options: BuildOptions, graph: FactGraph | None = None) -> list[tuple[Draft, Record]]:
     graph = graph or FactGraph(*world())
-    builder = Builder(graph, [*templates("P551"), *templates("P937")], options, PREFIXES)
+    builder = Builder(graph, [*templates("P551"), *templates("P937")], options, lambda relation: PREFIXES)
     drafts = [builder.draft(case_id, fact) for case_id, fact in cases(graph)]
     return [(draft, builder.record(draft, draft.draws[0])) for draft in drafts]
 
 
 def draft_of(graph: FactGraph, subject: int, value: int, **options: int) -> tuple[Builder, Draft]:
-    builder = Builder(graph, templates("P551"), BuildOptions(**options), ())
+    builder = Builder(graph, templates("P551"), BuildOptions(**options))
     return builder, builder.draft(0, Fact("P551", f"Q{subject}", f"Q{value}"))
 
 
@@ -137,7 +137,7 @@ def test_a_refused_object_is_counted_and_the_next_is_drawn() -> None:
 
 def test_a_draft_does_not_depend_on_what_else_is_built() -> None:
     graph = FactGraph(*world())
-    alone = Builder(graph, templates("P937")[::-1], BuildOptions(), PREFIXES)
+    alone = Builder(graph, templates("P937")[::-1], BuildOptions(), lambda relation: PREFIXES)
     for draft, record in build_all(BuildOptions())[-5:]:
         again = alone.draft(draft.case_id, draft.fact)
         assert again == draft and alone.record(again, again.draws[0]) == record
@@ -168,7 +168,9 @@ def test_references_say_each_fact_once() -> None:
 
 def test_prefixes_run_out_rather_than_name_an_object() -> None:
     graph = graph_of({100: "Ann", 200: "Dan", 1: "Oslo", 2: "Lima"}, [(100, 1), (200, 2)])
-    builder = Builder(graph, templates("P551"), BuildOptions(), ("We saw OSLO.", "We saw Lima.", "We saw Ann."))
+    builder = Builder(
+        graph, templates("P551"), BuildOptions(), lambda _: ("We saw OSLO.", "We saw Lima.", "We saw Ann.")
+    )
     assert [one.prefix for one in builder.draft(0, Fact("P551", "Q100", "Q1")).paraphrases] == ["", ""]
 
 

@@ -12,8 +12,10 @@ import pytest
 from servers import Proxy, Scripted, oxigraph, reply
 
 from cfbuild.codec import decode_entity, decode_fact, decode_template, read_values
-from cfbuild.data import Entity, Fact
+from cfbuild.data import Entity, Fact, Target
 from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateError
+from cfbuild.filter.rules import TARGET_RULES, RuleContext
+from cfbuild.graph import FactGraph
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.folder import BuildFolder
 
@@ -88,6 +90,31 @@ def test_a_second_run_asks_nothing_and_a_deleted_file_comes_back(folder: BuildFo
     restored = fetch(folder, options)
     assert not restored.unchanged and restored.sent == 0
     assert before == {path.name: path.read_bytes() for path in folder.root.glob("*.json*")}
+
+
+def test_what_contains_the_items_is_followed_level_by_level(
+    folder: BuildFolder, options: FetchOptions, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A street (1) in a quarter (2) in a city (3) in a country (4), the city's class below a class; and a circle."""
+    facts = [
+        ("P36", 1, 2),
+        ("P131", 2, 3),
+        ("P131", 3, 4),
+        ("P17", 4, 4),
+        ("P31", 3, 5),
+        ("P279", 5, 6),
+        ("P361", 4, 7),
+    ]
+    triples = [f"<{WD}Q{s}> <{WDT}{relation}> <{WD}Q{o}> ." for relation, s, o in [*facts, ("P361", 7, 3)]]
+    triples += [f'<{WD}Q{n}> <{LABEL}> "item {n}"@en .' for n in (1, 2, 3, 4, 5)]
+    with oxigraph(tmp_path_factory.mktemp("containers"), "\n".join(triples)) as url:
+        fetch(folder, changed(options, endpoint=url, relations=("P36",)))
+    entities = list(read_values(folder.path("entities.jsonl"), decode_entity))
+    assert [one.id for one in entities] == ["Q1", "Q2", "Q3", "Q4", "Q5", "Q7"], "Q6 has no name and contains nothing"
+    graph = FactGraph(read_values(folder.path("facts.jsonl"), decode_fact), entities)
+    assert graph.containers("Q2") == {"Q3", "Q4", "Q7"}
+    refused = TARGET_RULES["target-contains"](graph.facts[0], Target("Q4", "item 4"), RuleContext(graph, {}))
+    assert refused == {"inner": "Q2", "outer": "Q4"}
 
 
 def test_restart_asks_again(folder: BuildFolder, options: FetchOptions) -> None:

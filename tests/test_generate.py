@@ -208,7 +208,7 @@ def test_references_that_fetch_wrote_stay(tmp_path: Path) -> None:
 def test_paraphrase_prefixes_can_be_left_out(tmp_path: Path) -> None:
     with_prefix, without = build(tmp_path / "with"), build(tmp_path / "without")
     generate(with_prefix, GenerateOptions())
-    generate(without, GenerateOptions(paraphrase_prefix="none"))
+    generate(without, GenerateOptions(prefixes="none"))
     for one, other in zip(read(with_prefix, "records.jsonl"), read(without, "records.jsonl"), strict=True):
         details = one["meta"]["paraphrases"]
         assert [f"{part['prefix']} {part['clean']}" for part in details] == one["paraphrase_prompts"]
@@ -217,7 +217,7 @@ def test_paraphrase_prefixes_can_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"limit": 0}, {"per_relation": 0}, {"min_neighbors": -1}, {"paraphrase_prefix": "noise"}, {"language": "fr"}],
+    [{"limit": 0}, {"per_relation": 0}, {"min_neighbors": -1}],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

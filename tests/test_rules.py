@@ -108,6 +108,12 @@ FACT_CASES = [
     ("object-in-subject", context([item(100, "Osloer")]), context([item(100, "Oslo Bank")])),
     ("object-in-subject", context([item(100, "New Kristianiagate")]), context([item(100, "Kristiania Bank")])),
     ("object-in-subject", context([item(1, "Annville")]), context([item(1, "Ann Lee City")])),
+    ("object-in-subject", context([item(100, "Oslovik")]), context([item(1, "Devon"), item(100, "Devonian")])),
+    ("object-in-subject", context([item(1, "Ital")]), context([item(1, "Italy"), item(100, "The Italian Job")])),
+    ("object-in-subject", context([item(1, "Rom")]), context([item(1, "Abraham"), item(100, "Abrahamic religion")])),
+    ("object-in-subject", context([item(100, "Satyrs")]), context([item(1, "satire"), item(100, "Satires")])),
+    ("object-in-subject", context([item(100, "party")]), context([item(1, "art"), item(100, "art school")])),
+    ("label-noise", context([item(100, "Ada Lee Jr."), item(1, "Corp.")]), context([item(100, "Ali al-Mahdi.")])),
     ("popularity", context([linked(3)], min_sitelinks=3), context([linked(2)], min_sitelinks=3)),
     ("popularity", context([linked(3)], max_sitelinks=3), context([linked(4)], max_sitelinks=3)),
     ("popularity", context([linked(None)]), context([linked(None)], min_sitelinks=0)),
@@ -190,6 +196,13 @@ def test_symmetric_relations_are_dropped_unless_asked_for() -> None:
     assert judge_fact(BORDER, replace(both, allow_symmetric=True)).kept
 
 
+def test_relations_with_untold_objects_are_dropped_unless_several_are_allowed() -> None:
+    part = Fact("P527", "Q100", "Q1")
+    world = context(facts=[part], rewrite_templates={"P527": TEXTS})
+    assert judge_fact(part, world).rule == "open-relation"
+    assert judge_fact(part, replace(world, allow_several=True)).kept
+
+
 def test_a_city_is_no_country_where_nearly_all_objects_are_countries() -> None:
     entities = [*CLASSES, classed(1, "Oslo", 50), classed(2, "Peru", 52), item(100, "Ann Lee")]
     several = [(number, 2) for number in range(200, 230)]
@@ -234,9 +247,8 @@ def test_draft_rules_keep_and_drop() -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for rule, _, _ in FACT_CASES} | {"symmetric-relation", "subject-kind", "object-kind"} == set(
-        FACT_RULES
-    )
+    own = {"symmetric-relation", "open-relation", "subject-kind", "object-kind"}
+    assert {rule for rule, _, _ in FACT_CASES} | own == set(FACT_RULES)
     assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
     assert set(TEMPLATE_RULES) == {"template-grammar"}
     assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}

@@ -327,9 +327,9 @@ class Excerpt:
                 self._name(subject, predicate, json.loads(literal))
 
     def _fact(self, subject: str, relation: str, value: str) -> None:
-        if relation in ("P31", "P21"):
+        if relation in ("P31", "P21", "P131", "P17", "P361", "P279"):
             self.attributes[subject][relation].add(value)
-        else:
+        if relation not in ("P31", "P21"):
             self.facts.add((relation, subject, value))
 
     def _name(self, subject: str, predicate: str, text: str) -> None:

@@ -44,6 +44,7 @@ from cfbuild.errors import CfbuildError
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.folder import BuildFolder
+    from cfbuild.pipeline.prefixes import Sampler
 
 ABOUT_EDITOR = "The editor"
 
@@ -123,6 +124,13 @@ def fetch(
     statements: Annotated[
         bool, typer.Option("--statements", help="Ask for ranks, dates, redirects and revisions too (Wikidata).")
     ] = False,
+    references: Annotated[
+        bool, typer.Option("--references", help="Get lead texts of Wikipedia articles too, for RS and prefixes.")
+    ] = False,
+    references_per_object: Annotated[int, typer.Option(help="How many such texts for each relation and object.")] = 5,
+    wikipedia: Annotated[
+        str | None, typer.Option(help="Address of the MediaWiki API to ask. [default: the language's Wikipedia]")
+    ] = None,
     templates: Annotated[
         str, typer.Option(help="Template sets, comma-separated: builtin, pararel, folders with files of your own.")
     ] = "builtin",
@@ -156,6 +164,8 @@ def fetch(
         templates=split(templates) or (),
         contact=contact,
         statements=statements,
+        references=references_per_object if references else None,
+        wikipedia=wikipedia,
         restart=run_options.restart,
         **given(pararel=pararel, timeout_s=timeout_s, attempts=attempts),
     )
@@ -202,9 +212,19 @@ def generate(
     ] = False,
     min_sitelinks: Annotated[int | None, typer.Option(help="Fewest wikis that have a page about the subject.")] = None,
     max_sitelinks: Annotated[int | None, typer.Option(help="Most wikis that have a page about the subject.")] = None,
-    paraphrase_prefix: Annotated[
-        str, typer.Option(help="What stands before a paraphrase: sentence (a distractor) or none.")
-    ] = "sentence",
+    prefixes: Annotated[
+        str,
+        typer.Option(
+            help="Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file."
+        ),
+    ] = "builtin",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt groups beyond CounterFact's, comma-separated, or none: subject_aliases, inverse, two_hop, "
+            "specificity_plus. [default: all]"
+        ),
+    ] = None,
     *,
     lm_options: ModelOptions,
     run_options: RunOptions,
@@ -227,14 +247,17 @@ def generate(
         allow_symmetric=allow_symmetric,
         min_sitelinks=min_sitelinks,
         max_sitelinks=max_sitelinks,
-        paraphrase_prefix=paraphrase_prefix,
+        prefixes=prefixes,
         restart=run_options.restart,
+        **given(groups=() if groups == "none" else split(groups)),
     )
     folder = open_folder(build)
     folder.require("facts.jsonl")
-    chosen = None if no_filter else ModelFilter(_load(lm_options, run_options.quiet), thresholds)
+    lm = None if no_filter and prefixes != "model" else _load(lm_options, run_options.quiet)
+    chosen = None if no_filter or lm is None else ModelFilter(lm, thresholds)
+    sampler = _sampler(lm, run_options.seed) if lm and prefixes == "model" else None
     with shown_progress(run_options.quiet) as progress:
-        summary = run(folder, options, chosen, progress)
+        summary = run(folder, options, chosen, progress, sampler)
     _print(summary, run_options.json_, _generate_lines)
 
 
@@ -385,6 +408,15 @@ def _load(options: ModelOptions, quiet: bool) -> LanguageModel:
     return lm
 
 
+def _sampler(lm: LanguageModel, seed: int) -> Sampler:
+    from cfbuild.lm.sample import sample_texts
+    from cfbuild.pipeline.prefixes import Sampler
+
+    size = {"count": 256, "tokens": 80}
+    signature = {"model": lm.name, "revision": lm.revision, "seed": seed, **size}
+    return Sampler(signature, lambda: sample_texts(lm, seed, **size))
+
+
 def _print(summary: Any, as_json: bool, lines: Callable[[Any], Iterator[str]]) -> None:
     if as_json:
         tell_json(asdict(summary) if is_dataclass(summary) and not isinstance(summary, type) else summary)
@@ -397,6 +429,8 @@ def _fetch_lines(summary: Any) -> Iterator[str]:
     state = "nothing to do: the build already holds" if summary.unchanged else "fetched"
     yield f"{state} {sum(summary.facts.values())} facts of {len(summary.facts)} relations"
     yield f"{summary.entities} entities, {sum(summary.templates.values())} templates"
+    if summary.references is not None:
+        yield f"{summary.references} reference texts"
     for reason, count in {**summary.left_out, **summary.templates_left_out}.items():
         yield f"left out, {reason}: {count}"
     if summary.sent:
@@ -444,7 +478,7 @@ def _report_table(report: Mapping[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.report import BESIDE, HEADLINE, STAGES
+    from cfbuild.report import BESIDE, BEYOND, HEADLINE, STAGES
 
     settings = report["settings"]
     table = Table(
@@ -455,10 +489,10 @@ def _report_table(report: Mapping[str, Any]) -> Any:
     table.add_column("metric")
     for name in ("before", "after"):
         table.add_column(name, justify="right")
-    for name in (*HEADLINE, *BESIDE):
+    for name in (*HEADLINE, *BESIDE, *BEYOND):
         cells = [_cell(report["figures"][stage].get(name)) for stage in STAGES]
         if any(cells):
-            table.add_row(name, *cells, end_section=name == "RS", style="bold" if name == "S" else None)
+            table.add_row(name, *cells, end_section=name in ("RS", BESIDE[-1]), style="bold" if name == "S" else None)
     return table
 
 

@@ -37,6 +37,8 @@ def audit(
     allow_several: Annotated[
         bool, typer.Option("--allow-several", help="Subjects with several true objects are no fault.")
     ] = False,
+    min_sitelinks: Annotated[int | None, typer.Option(help="Fewest wikis with a page about the subject.")] = None,
+    max_sitelinks: Annotated[int | None, typer.Option(help="Most wikis with a page about the subject.")] = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -48,7 +50,9 @@ def audit(
     from cfbuild.pipeline.audit import audit as run
 
     folder = None if build is None else open_folder(build)
-    options = AuditOptions(file, folder, fix, max_per_entity, allow_symmetric, allow_several)
+    options = AuditOptions(
+        file, folder, fix, max_per_entity, allow_symmetric, allow_several, min_sitelinks, max_sitelinks
+    )
     with shown_progress(quiet) as progress:
         summary = run(options, progress)
     if json_:

@@ -15,12 +15,14 @@ from cfbuild.filter.context import RuleContext
 from cfbuild.filter.mentions import Templates, names
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.filter.sheets import Prompt, Sheet
-from cfbuild.graph import find_name
+from cfbuild.graph import find_name, gives_away
 from cfbuild.schema.values import Fault, show
 from cfbuild.wording import clashing_article, fragment, noise, ungrammatical
 
 ABOUT_OTHERS = ("neighborhood", "attribute")
 TARGETS = ("target_true", "target_new")
+SEVERAL = frozenset({"several-objects", "open-relation"})
+"""Fact rules that are off where several true objects are allowed."""
 NEEDLESS = frozenset({"too-few-templates"})
 """Fact rules that say nothing of a finished record."""
 
@@ -148,7 +150,7 @@ def _named_in_subject(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     for target, rule in (("target_true", "object-in-subject"), ("target_new", "target-in-subject")):
         label = getattr(sheet, target).label
         for holder, held in ((sheet.subject, label), (label, sheet.subject)):
-            if holder and held and find_name(holder, (held,)) is not None:
+            if holder and held and gives_away(holder, held, (held,)) is not None:
                 yield Fault(_target_path(sheet, target), rule, f"{show(held)} in {show(holder)}", "names apart")
 
 
@@ -156,7 +158,7 @@ def _named_in_entity(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     """A neighbor's name does not give away the object that it should be asked for."""
     for group, target in (("neighborhood", sheet.target_true), ("attribute", sheet.target_new)):
         for prompt, name in _about(sheet, group, context):
-            if name is not None and target.label and find_name(name, (target.label,)) is not None:
+            if name is not None and target.label and gives_away(name, target.label, (target.label,)) is not None:
                 yield Fault(prompt.path, "object-in-neighbor", f"{show(target.label)} in {show(name)}", "names apart")
 
 
@@ -196,6 +198,32 @@ def _symmetric(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
         yield Fault("/requested_rewrite/relation_id", "symmetric-relation", show(sheet.relation), expected)
 
 
+def _asked(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
+    """Prompts with answers of their own: none comes twice or is the edit's, none gives its answer away."""
+    own = {sheet.template.replace(SLOT, sheet.subject), *(prompt.text for prompt in sheet.group("paraphrase"))}
+    for path, prompts in sheet.asked.items():
+        first: dict[str, str] = {}
+        for prompt in prompts:
+            if first.setdefault(prompt.text, prompt.path) != prompt.path:
+                yield Fault(prompt.path, "duplicate-prompt", show(prompt.text), f"another than {first[prompt.text]}")
+            if path.startswith("/locality") and prompt.text in own:
+                yield Fault(prompt.path, "own-prompt", show(prompt.text), "a prompt that the edit leaves alone")
+            for answer in prompt.answers:
+                yield from _answered(prompt, answer)
+
+
+def _answered(prompt: Prompt, answer: str) -> Iterator[Fault]:
+    """What is wrong with a prompt's own answer."""
+    if ITEM_ID.match(answer):
+        yield Fault(prompt.path, "qid-label", show(answer), "a name")
+    if (found := noise(answer)) is not None:
+        yield Fault(prompt.path, "label-noise", f"{show(answer)} with {show(found)}", "a plain name")
+    if (clash := clashing_article(prompt.text, answer)) is not None:
+        yield Fault(prompt.path, "article", f"{show(clash)} before {show(answer)}", "an article that fits")
+    if find_name(prompt.text, (answer,)) is not None:
+        yield Fault(prompt.path, "answer-in-prompt", f"{show(answer)} in {show(prompt.text)}", "a prompt without it")
+
+
 def _against_facts(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     """Fact and target rules, where the build has the fact."""
     fact = resolve(sheet, context.rules)
@@ -203,7 +231,7 @@ def _against_facts(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
         return
     for name, rule in FACT_RULES.items():
         measured = None if name in NEEDLESS else rule(fact, context.rules)
-        if measured is not None and not (name == "several-objects" and context.allow_several):
+        if measured is not None and not (name in SEVERAL and context.allow_several):
             yield Fault("/requested_rewrite", name, _shown(measured), "a fact that the rule keeps")
     if sheet.target_new.id:
         for name, target_rule in TARGET_RULES.items():
@@ -286,6 +314,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "article": _article,
     "template-grammar": _grammar,
     "symmetric-relation": _symmetric,
+    "answer-in-prompt": _asked,
     "against-facts": _against_facts,
     "neighbor-facts": _neighbor_facts,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cfbuild.data import ITEM_ID, Fact, Measured, Target
 from cfbuild.filter.context import RuleContext
-from cfbuild.graph import FactGraph, find_name
+from cfbuild.graph import FactGraph, find_name, gives_away
 from cfbuild.wording import ARTICLE, article, clashing_article, noise
 
 COMPOUND = 4
@@ -110,10 +110,10 @@ def shared_name(one: str, other: str, graph: FactGraph) -> Measured | None:
 
 
 def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:
-    """A name of one item that the label of the other holds as whole words."""
+    """What in the label of one item gives the other away: a name as whole words, or a word made from its label."""
     for part, holder, held in (("subject", subject, item), ("object", item, subject)):
         label = graph.label(holder) or ""
-        name = find_name(label, graph.names(held))
+        name = gives_away(label, graph.label(held) or "", graph.names(held))
         if name is not None:
             return {"in": part, "label": label, "name": name}
     return None

@@ -101,6 +101,7 @@ FACT_RULES: dict[str, FactRule] = {
     "ended-fact": truth.ended,
     "outranked-fact": truth.outranked,
     "symmetric-relation": truth.symmetric,
+    "open-relation": truth.open_relation,
     "too-few-templates": _too_few_templates,
     "several-objects": truth.several_objects,
     "ambiguous-subject": names.ambiguous_subject,

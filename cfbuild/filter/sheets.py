@@ -2,33 +2,42 @@
 
 Known are CounterFact's rows (with or without cfbuild's `meta`) and EasyEdit's: `prompt` with the subject in place,
 `subject`, `target_new`, `ground_truth`, one `rephrase_prompt`, one `locality_prompt` (zjunlp/EasyEdit), and KnowEdit's
-`rephrase` and `locality`, which may hold lists.
+`rephrase`, `locality` and `portability`, the latter two being lists of prompts with their own answers, by kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cfbuild.data import SLOT, Target
 from cfbuild.wording import split_prefix
 
+SAID = frozenset({"specificity_plus"})
+"""Groups whose prompts name an object on purpose."""
 GROUPS = ("paraphrase", "neighborhood", "attribute", "generation")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt with its place in the row (a JSON pointer); `entity` is the id of what it is about, where known."""
+    """A prompt with its place in the row (a JSON pointer); `entity` is the id of what it is about, where known.
+
+    `answers` are what may follow it, where that is not the row's own targets.
+    """
 
     path: str
     text: str
     entity: str = ""
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The parts of a row. `template` is the rewrite prompt with a slot, and `rewrite_path` where it stands."""
+    """The parts of a row. `template` is the rewrite prompt with a slot, and `rewrite_path` where it stands.
+
+    `asked` are the lists of prompts that have answers of their own, by their place in the row.
+    """
 
     subject: str
     template: str
@@ -40,6 +49,7 @@ class Sheet:
     rewrite_path: str = "/prompt"
     prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     prefixes: tuple[tuple[str, str], ...] = ()
+    asked: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
 
     def group(self, name: str) -> tuple[Prompt, ...]:
         """The prompts of a group, none where the format has no such group."""
@@ -84,6 +94,7 @@ def _counterfact(row: Mapping[str, Any]) -> Sheet:
         rewrite_path="/requested_rewrite/prompt",
         prompts=prompts,
         prefixes=tuple((one["prefix"], one["clean"]) for one in meta.get("paraphrases") or ()),
+        asked=dict(_asked("/meta/groups", meta.get("groups"), ("target_new", "target_true"), but=SAID)),
     )
 
 
@@ -101,7 +112,28 @@ def _easyedit(row: Mapping[str, Any]) -> Sheet:
         relation=row.get("relation_id") or "",
         case_id=row.get("case_id"),
         prompts=prompts,
+        asked=dict(
+            one for key in ("locality", "portability") for one in _asked(f"/{key}", row.get(key), ("ground_truth",))
+        ),
     )
+
+
+def _asked(
+    path: str, kinds: Any, answers: tuple[str, ...], but: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
+    """The prompts of each kind with their answers; a kind is a list of them, or one."""
+    for kind, rows in kinds.items() if isinstance(kinds, Mapping) else ():
+        some = rows if isinstance(rows, list) else [rows]
+        prompts = tuple(
+            Prompt(f"{path}/{kind}/{place}", _text(one["prompt"]), answers=_labels(one, answers))
+            for place, one in enumerate(some)
+        )
+        if prompts and kind not in but:
+            yield f"{path}/{kind}", prompts
+
+
+def _labels(row: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, ...]:
+    return tuple(label for key in keys if (label := _target(row.get(key) or "").label))
 
 
 def _prompts(path: str, row: Mapping[str, Any]) -> Iterator[Prompt]:

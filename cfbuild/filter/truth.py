@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from cfbuild.data import SYMMETRIC, Fact, Measured, Target
+from cfbuild.data import OPEN, SYMMETRIC, Fact, Measured, Target
 from cfbuild.filter.context import RuleContext
 from cfbuild.filter.kinds import INSTANCE_OF, PLACES
 from cfbuild.filter.names import shared_name
@@ -13,6 +13,12 @@ from cfbuild.filter.names import shared_name
 def symmetric(fact: Fact, context: RuleContext) -> Measured | None:
     """The relation holds both ways: an edit of (s, r, o) contradicts (o, r, s), which no prompt tests."""
     return {"relation": fact.relation} if fact.relation in SYMMETRIC and not context.allow_symmetric else None
+
+
+def open_relation(fact: Fact, context: RuleContext) -> Measured | None:
+    """The subject surely has objects that nobody wrote down: of arginine's parts nitrogen is told, oxygen is not, so
+    that nothing tells whether an o* is false."""
+    return {"relation": fact.relation} if fact.relation in OPEN and not context.allow_several else None
 
 
 def deprecated(fact: Fact, context: RuleContext) -> Measured | None:
@@ -83,9 +89,10 @@ def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | 
 
 
 def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """o* contains o_c or the subject, or is contained in o_c, as far as the facts tell: it may be true as well."""
+    """o* contains the subject or an object of it, or is in such an object, as far as the facts tell: it may be true."""
     graph = context.graph
-    for inner, outer in ((fact.object, target.id), (target.id, fact.object), (fact.subject, target.id)):
+    pairs = [pair for one in graph.values(fact.subject, fact.relation) for pair in ((one, target.id), (target.id, one))]
+    for inner, outer in (*pairs, (fact.object, target.id), (target.id, fact.object), (fact.subject, target.id)):
         if outer in graph.containers(inner):
             return {"inner": inner, "outer": outer}
     return None

@@ -88,6 +88,13 @@ def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
     return tuple(contexts)
 
 
+def sample_texts(lm: LanguageModel, seed: int, count: int, tokens: int) -> list[str]:
+    """`count` texts of `tokens` tokens each, written from nothing."""
+    start = lm.leading_ids or (lm.tokenizer.eos_token_id,)
+    keys = [f"{seed}:text:{index}" for index in range(count)]
+    return generate(lm, [start] * count, keys, len(start) + tokens)
+
+
 def _decode(lm: LanguageModel, ids: Ids) -> str:
     text: str = lm.tokenizer.decode(ids, skip_special_tokens=True)
     return text

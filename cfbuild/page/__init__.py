@@ -21,9 +21,10 @@ from cfbuild import __version__
 from cfbuild.composition import ITEMS, composition
 from cfbuild.data import CaseScore, Record
 from cfbuild.display import visible
+from cfbuild.groups import GROUPS
 from cfbuild.page.blocks import blocks, columns, to_json
 from cfbuild.page.plots import plots
-from cfbuild.report import BESIDE, HEADLINE
+from cfbuild.report import BESIDE, BEYOND, HEADLINE
 
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",
@@ -39,6 +40,7 @@ MEANING = {
     "paraphrase_exact": "the same after paraphrases",
     "neighborhood_exact": "greedy decoding says the true object about neighbours",
     "generation_mentions": "generated texts that name o*",
+    **{name: group.meaning for name, group in GROUPS.items()},
 }
 """What each figure of report.json is, in a line."""
 
@@ -94,10 +96,10 @@ def _headline(report: Mapping[str, Any] | None) -> list[tuple[str, str, list[str
     if report is None:
         return []
     rows = []
-    for name in (*HEADLINE, *BESIDE):
+    for name in (*HEADLINE, *BESIDE, *BEYOND):
         cells = [_cell(report["figures"][stage].get(name)) for stage in ("pre", "post")]
         if any(cells):
-            rows.append((name, MEANING[name], cells, name in BESIDE))
+            rows.append((name, MEANING[name], cells, name not in HEADLINE))
     return rows
 
 

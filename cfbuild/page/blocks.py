@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cfbuild.data import CaseScore, Record, StageScore
+from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
 from cfbuild.display import visible
+from cfbuild.groups import GROUPS
 from cfbuild.score import case_values
 
 RECORDS_A_BLOCK = 40
@@ -38,6 +39,7 @@ def columns(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> dict[s
         "new": [visible(record.target_new.label) for record in records],
         "fault": [_fault(cases.get(record.case_id)) for record in records],
         "block": RECORDS_A_BLOCK,
+        "groups": {name: name.replace("_", " ").capitalize() for name in GROUPS},
     }
     for stage in ("pre", "post"):
         values = case_values(scored, stage)
@@ -72,6 +74,7 @@ def _details(record: Record, case: CaseScore | None, texts: int | None) -> dict[
         "paraphrase": [one.text for one in record.paraphrases],
         "neighborhood": [one.text for one in record.neighborhood],
         "attribute": [one.text for one in record.attribute],
+        **{group: [_question(one, record) for one in prompts] for group, prompts in record.groups.items()},
     }
     return {
         "ids": [record.subject.id, record.target_true.id, record.target_new.id],
@@ -88,6 +91,13 @@ def _details(record: Record, case: CaseScore | None, texts: int | None) -> dict[
             for model, measured in record.scores.items()
         },
     }
+
+
+def _question(prompt: GroupPrompt, record: Record) -> str:
+    """A prompt, with its targets where they are not the record's."""
+    if (prompt.target_new, prompt.target_true) == (record.target_new, record.target_true):
+        return prompt.text
+    return f"{prompt.text} ({prompt.target_new.label}, before: {prompt.target_true.label})"
 
 
 def _probabilities(stage: StageScore) -> dict[str, list[list[float]]]:

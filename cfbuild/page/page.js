@@ -132,7 +132,7 @@
   }
 
   const GROUPS = { rewrite: "Rewrite prompt", paraphrase: "Paraphrase prompts", neighborhood: "Neighborhood prompts",
-    attribute: "Attribute prompts" };
+    attribute: "Attribute prompts", ...index.groups };
 
   function details(i, record) {
     const names = [["subject", index.subject[i]], ["true", index.true[i]], ["new", index.new[i]]];
@@ -140,7 +140,7 @@
       source: record.source, ...record.edit, ...Object.assign({}, ...Object.values(record.scores)) })];
     if (index.fault[i]) nodes.push(make("p", { class: "fault" }, `No edit: ${index.fault[i]}`));
     for (const [group, title] of Object.entries(GROUPS))
-      if (record.prompts[group].length) nodes.push(make("h4", {}, title), prompts(group, title, i, record, names));
+      if (record.prompts[group]?.length) nodes.push(make("h4", {}, title), prompts(group, title, i, record, names));
     nodes.push(make("p", { class: "note" }, "P is the geometric mean over the target's tokens; ● marks the likelier target."));
     if (record.texts.length) nodes.push(make("h4", {}, "Generated texts"), written(record, names));
     else if (record.generation.length)

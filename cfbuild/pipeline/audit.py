@@ -43,10 +43,14 @@ class AuditOptions:
     max_per_entity: int = 1
     allow_symmetric: bool = False
     allow_several: bool = False
+    min_sitelinks: int | None = None
+    max_sitelinks: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_per_entity < 1:
             raise ConfigError(f"max per entity is {self.max_per_entity}; expected at least 1")
+        if self.build is None and (self.min_sitelinks, self.max_sitelinks) != (None, None):
+            raise ConfigError("how many sitelinks a subject has, only a build's facts tell; give --build")
         if self.fix is not None and self.fix.resolve() == self.file.resolve():
             raise ConfigError(f"{self.fix} is the audited file itself; give --fix another name")
 
@@ -122,7 +126,13 @@ def _rules(options: AuditOptions) -> RuleContext | None:
         codec.read_values(facts, conforming("facts", codec.decode_fact)),
         codec.read_values(entities, conforming("entities", codec.decode_entity)),
     )
-    return RuleContext(graph, {}, allow_symmetric=options.allow_symmetric)
+    return RuleContext(
+        graph,
+        {},
+        allow_symmetric=options.allow_symmetric,
+        min_sitelinks=options.min_sitelinks,
+        max_sitelinks=options.max_sitelinks,
+    )
 
 
 def _learned(sheets: Sequence[Sheet | None]) -> Templates:
@@ -215,7 +225,7 @@ def _mend(located: Located, sheet: Sheet, row_faults: Sequence[Fault]) -> tuple[
         if fault.rule == "repeated-generation":
             row["generation_prompts"] = list(dict.fromkeys(row["generation_prompts"]))
             notes.append(_note("remove-repeats", fault))
-        elif place is None or group not in row:
+        elif place is None or _list(row, group) is None:
             return None, [_note("drop-row", fault)]
         elif fault.rule in CLEANED and place not in removed.get(group, ()):
             row[group][place] = _strip_prefix(row, sheet, place)
@@ -241,8 +251,18 @@ def _strip_prefix(row: Mapping[str, Any], sheet: Sheet, place: int) -> str:
 def _remove(row: Mapping[str, Any], group: str, places: set[int]) -> None:
     meta = row.get("meta") or {}
     beside = [meta[name] for name in LISTED if group == f"{name.removesuffix('s')}_prompts" and name in meta]
-    for one in (row[group], *beside):
+    for one in (_list(row, group) or [], *beside):
         one[:] = [value for place, value in enumerate(one) if place not in places]
+    holder, _, name = group.rpartition("/")
+    if holder == "meta/groups" and not meta["groups"][name]:
+        del meta["groups"][name]
+
+
+def _list(row: Any, group: str) -> list[Any] | None:
+    """The list at a place in the row, such as `locality/Forgetfulness`; None for anything else."""
+    for key in group.split("/"):
+        row = row.get(key) if isinstance(row, dict) else None
+    return row if isinstance(row, list) else None
 
 
 def _place(path: str) -> tuple[str, int | None]:

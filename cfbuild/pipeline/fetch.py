@@ -18,8 +18,10 @@ from typing import Any, cast
 
 from cfbuild.codec import (
     decode_entity,
+    decode_fact,
     encode_entity,
     encode_fact,
+    encode_reference,
     encode_template,
     read_values,
     write_jsonl,
@@ -27,17 +29,19 @@ from cfbuild.codec import (
 from cfbuild.data import Entity, Progress, Template, property_id, silent
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.sources import http, pararel, wikidata
+from cfbuild.sources import http, pararel, wikidata, wikipedia
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.snapshot import Snapshot
-from cfbuild.sources.source import Source, Wanted, local_path
+from cfbuild.sources.source import Source, Tally, Wanted, local_path
+from cfbuild.sources.sparql import Endpoint
 from cfbuild.templates import folder as own
 from cfbuild.templates.pararel import Refusal
 from cfbuild.templates.pararel import templates as pararel_templates
 
 VERB = "fetch"
-FILES = ("facts.jsonl", "entities.jsonl", "templates.jsonl")
 JOURNAL = "answers.journal"
+LEVELS = 12
+"""How far containers are followed: a village lies in some six places, a profession in some ten broader classes."""
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 
 SOURCES = {
@@ -59,7 +63,8 @@ class FetchOptions:
     `endpoint` is a preset's name or a URL; None means Wikidata's for the source `wikidata`, and none for `pararel`.
     `templates` are names of sets, or folders with files of one's own. `pararel` is a folder or a raw URL. `contact`
     None means the environment's CFBUILD_CONTACT. `statements` asks Wikidata for ranks, dates, redirects and revisions
-    too.
+    too. `references` is how many lead texts to get from Wikipedia for each relation and object (None: none),
+    `wikipedia` the address of its API, None that of the language's.
     """
 
     source: str = "wikidata"
@@ -74,6 +79,8 @@ class FetchOptions:
     timeout_s: float = http.TIMEOUT_S
     attempts: int = http.ATTEMPTS
     statements: bool = False
+    references: int | None = None
+    wikipedia: str | None = None
     restart: bool = False
 
 
@@ -90,6 +97,7 @@ class FetchSummary:
     sent: int = 0
     waited_s: float = 0.0
     unchanged: bool = False
+    references: int | None = None
     retrieved: tuple[str, str] | None = None
 
 
@@ -141,6 +149,8 @@ def _fetch(
             "entities.jsonl": _write_entities(work, source),
             "templates.jsonl": write_jsonl(path / "templates.jsonl", map(encode_template, templates)),
         }
+        if options.references is not None:
+            rows["references.jsonl"] = _write_references(work, options, options.references, source.tally)
         summary = FetchSummary(
             facts={relation: work.facts[relation] for relation in relations},
             entities=rows["entities.jsonl"],
@@ -150,10 +160,11 @@ def _fetch(
             refusals=refusals,
             sent=client.sent,
             waited_s=client.waited_s,
+            references=rows.get("references.jsonl"),
             retrieved=journal.retrieved(),
         )
         facts = _entered(summary, journal)
-    for name in FILES:
+    for name in rows:
         (path / name).replace(folder.path(name))
     folder.finish(VERB, config, rows, facts)
     return summary
@@ -168,6 +179,7 @@ def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
         "templates": summary.templates,
         "left_out": summary.left_out,
         "templates_left_out": summary.templates_left_out,
+        **({} if summary.references is None else {"references": summary.references}),
         "answers": {"count": journal.used, "sha256": journal.digest()},
         "retrieved": {"first": first, "last": last},
     }
@@ -185,6 +197,7 @@ def _standing(folder: BuildFolder) -> FetchSummary:
         left_out=entry["left_out"],
         templates_left_out=entry["templates_left_out"],
         unchanged=True,
+        references=entry.get("references"),
         retrieved=(first, last) if first else None,
     )
 
@@ -212,6 +225,14 @@ def _checked(options: FetchOptions) -> FetchOptions:
         raise ConfigError(
             f"the source {options.source} has no statements; expected --source wikidata with --statements"
         )
+    if options.references is not None:
+        if options.references < 1:
+            raise ConfigError(f"references per object {options.references}: expected at least 1")
+        if not _asks(options):
+            raise ConfigError(
+                f"the source {options.source} cannot tell which articles its items have; "
+                "give --endpoint with --source pararel, or choose --source wikidata"
+            )
     wikidata.language_code(options.language)
     for url in _urls(options):
         http.require_contact(http.checked_url(url), _contact(options))
@@ -225,10 +246,21 @@ def _known(name: str, table: Iterable[str], what: str) -> None:
 
 def _urls(options: FetchOptions) -> Iterator[str]:
     """Every address that these options will ask."""
-    if options.source == "wikidata" or options.endpoint is not None:
+    if _asks(options):
         yield wikidata.endpoint_url(options.endpoint)
+    if options.references is not None:
+        yield _wikipedia_url(options)
     if _uses_pararel(options) and local_path(options.pararel) is None:
         yield options.pararel
+
+
+def _asks(options: FetchOptions) -> bool:
+    """Whether a SPARQL endpoint is asked."""
+    return options.source == "wikidata" or options.endpoint is not None
+
+
+def _wikipedia_url(options: FetchOptions) -> str:
+    return options.wikipedia or wikipedia.api_url(wikidata.language_code(options.language))
 
 
 def _uses_pararel(options: FetchOptions) -> bool:
@@ -278,16 +310,17 @@ def _number(one: str) -> int:
 
 def _config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]:
     """Everything that affects the bytes, free of credentials and of this machine's paths."""
-    asks = options.source == "wikidata" or options.endpoint is not None
     files = pararel.Files(options.pararel, None) if _uses_pararel(options) else None
     return {
         "source": options.source,
-        "endpoint": http.redact(wikidata.endpoint_url(options.endpoint)) if asks else None,
+        "endpoint": http.redact(wikidata.endpoint_url(options.endpoint)) if _asks(options) else None,
         "relations": list(relations),
         "language": wikidata.language_code(options.language),
         "per_relation": options.per_relation,
         "seed": options.seed,
         "statements": options.statements,
+        "references": options.references,
+        "wikipedia": None if options.references is None else http.redact(_wikipedia_url(options)),
         "templates": list(map(_template_set, options.templates)),
         "pararel": (files.digest() or http.redact(options.pararel)) if files else None,
     }
@@ -360,25 +393,54 @@ def _write_facts(work: _Work, source: Source) -> int:
 
 
 def _write_entities(work: _Work, source: Source) -> int:
-    """entities.jsonl in the working folder: the items of the facts, then the items that their attributes name."""
-    first, second = work.path / "items.jsonl", work.path / "values.jsonl"
-    values: set[str] = set()
-
-    def described() -> Iterator[Entity]:
-        for entity in _described(work, source, "entities", work.items):
-            values.update(one for ids in entity.attributes.values() for one in ids)
-            yield entity
-
-    write_jsonl(first, map(encode_entity, described()))
-    named = (one for one in _described(work, source, "classes", values - work.items) if one.labels)
-    write_jsonl(second, map(encode_entity, named))
-    parts = [read_values(path, decode_entity) for path in (first, second)]
-    count = write_jsonl(
-        work.path / "entities.jsonl", map(encode_entity, heapq.merge(*parts, key=lambda one: _number(one.id)))
-    )
-    first.unlink()
-    second.unlink()
+    """entities.jsonl in the working folder: the items of the facts, then level by level what contains them, then the
+    named ones of their classes."""
+    parts: list[Path] = []
+    seen: set[str] = set()
+    classes: set[str] = set()
+    front = work.items
+    while front and len(parts) < LEVELS:
+        seen |= front
+        outer: set[str] = set()
+        parts.append(work.path / f"level-{len(parts)}.jsonl")
+        described = _described(work, source, "containers" if len(parts) > 1 else "entities", front)
+        write_jsonl(parts[-1], map(encode_entity, _noting(described, outer, classes)))
+        front = outer - seen
+    parts.append(work.path / "classes.jsonl")
+    named = (one for one in _described(work, source, "classes", (classes | front) - seen) if one.labels)
+    write_jsonl(parts[-1], map(encode_entity, named))
+    rows = heapq.merge(*(read_values(path, decode_entity) for path in parts), key=lambda one: _number(one.id))
+    count = write_jsonl(work.path / "entities.jsonl", map(encode_entity, rows))
+    for path in parts:
+        path.unlink()
     return count
+
+
+def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> Iterator[Entity]:
+    """The entities, while what contains them goes into `outer` and what else they name into `others`."""
+    for entity in entities:
+        for relation, ids in entity.attributes.items():
+            (outer if relation in wikidata.CONTAINERS else others).update(ids)
+        yield entity
+
+
+def _write_references(work: _Work, options: FetchOptions, wanted: int, tally: Tally) -> int:
+    """references.jsonl in the working folder: lead texts of articles about subjects, for each relation and object."""
+    language = wikidata.language_code(options.language)
+    endpoint = Endpoint(wikidata.endpoint_url(options.endpoint), work.asker, wikipedia.PROLOGUE)
+    chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)
+    linked = wikipedia.titles(endpoint, {one for subjects in chosen.values() for one in subjects}, language)
+    asked = wikipedia.wanted_titles(chosen, linked, wanted)
+    articles: dict[str, wikipedia.Article] = {}
+    for article in wikipedia.Wikipedia(_wikipedia_url(options), work.asker, tally).articles(asked):
+        articles[article.entity] = article
+        if len(articles) % wikipedia.TITLES == 0:
+            work.progress("articles", len(articles), len(asked))
+    work.progress("articles", len(asked), len(asked))
+    named = (one for one in read_values(work.path / "entities.jsonl", decode_entity) if one.id in articles)
+    names = {one.id: one.labels[language] for one in named if language in one.labels}
+    rows = wikipedia.references(chosen, articles, names, wanted)
+    return write_jsonl(work.path / "references.jsonl", map(encode_reference, rows))
 
 
 def _described(work: _Work, source: Source, task: str, items: Iterable[str]) -> Iterator[Entity]:

@@ -13,14 +13,15 @@ from typing import Any, Protocol
 
 from cfbuild import __version__, codec
 from cfbuild.build import Builder, BuildOptions, Draft, cases
-from cfbuild.data import Candidate, Decision, Fact, Progress, Rejection, Target, Verdict, silent
+from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, silent
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.graph import FactGraph
+from cfbuild.groups import GROUPS, Known, prompt_groups
 from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.prefixes import BUILTIN, Prefixes, Sampler
 from cfbuild.pipeline.rowlog import Entry, RowLog
 from cfbuild.schema import conforming
-from cfbuild.templates.prefixes import distractor_prefixes
 
 VERB = "generate"
 INPUTS = ("facts.jsonl", "entities.jsonl", "templates.jsonl")
@@ -53,7 +54,9 @@ class GenerateOptions:
     """What `cfbuild generate` can be told. Raises ConfigError for a number below its minimum.
 
     `limit` stops after so many records, taken from the relations in turn; `per_relation` after so many of a relation.
-    Facts whose turn does not come are not counted. `restart` gives up what was done before.
+    Facts whose turn does not come are not counted. `prefixes` is where the sentences before paraphrases come from:
+    `builtin`, `references`, `model`, `none`, or a text file. `groups` are the prompt groups beyond CounterFact's.
+    `restart` gives up what was done before.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
@@ -66,7 +69,8 @@ class GenerateOptions:
     allow_symmetric: bool = False
     min_sitelinks: int | None = None
     max_sitelinks: int | None = None
-    paraphrase_prefix: str = "sentence"
+    prefixes: str = BUILTIN
+    groups: tuple[str, ...] = tuple(GROUPS)
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -80,13 +84,9 @@ class GenerateOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; expected at least {least}")
-        if self.paraphrase_prefix not in ("sentence", "none"):
-            raise ConfigError(f"paraphrase prefix {self.paraphrase_prefix!r} is neither `sentence` nor `none`")
-        if self.paraphrase_prefix == "sentence" and self.language != "en":
-            raise ConfigError(
-                f"distractor sentences are in English, the build is in {self.language!r}; "
-                "choose the paraphrase prefix `none`"
-            )
+        unknown = sorted(set(self.groups) - GROUPS.keys())
+        if unknown:
+            raise ConfigError(f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +106,23 @@ def generate(
     options: GenerateOptions,
     model_filter: ModelFilter | None = None,
     progress: Progress = silent,
+    sampler: Sampler | None = None,
 ) -> GenerateSummary:
     """Make records.jsonl, rejected.jsonl and references.jsonl of the build's facts, entities and templates.
 
-    Without a model filter the first o* drawn is taken, and the manifest says `filtered: false`. An interrupted run
+    Without a model filter the first o* drawn is taken, and the manifest says `filtered: false`. `sampler` writes the
+    texts of prefixes from a model. An interrupted run
     goes on after its last finished chunk; the bytes do not depend on it. A finished run with the same settings is not
     repeated. Raises BuildStateError if an input is missing or the folder holds work made with other settings,
     ConfigError for a relation without facts, DataError for broken input or a filter that breaks its promises.
     """
     with folder.lock(VERB):
-        config = _config(folder, options, model_filter)
+        prefixes = Prefixes(folder, options.prefixes, options.language, options.build.seed, sampler)
+        config = _config(folder, options, prefixes, model_filter)
         if not folder.begin(VERB, config, restart=options.restart):
             folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest()["verbs"][VERB])
-        bench = _Bench(folder, options)
+        bench = _Bench(folder, options, prefixes)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
         _work_off(bench, log, options, model_filter, progress)
         entries = _Caps(options).select(log.entries)
@@ -130,26 +133,24 @@ def generate(
         return _summary(counts)
 
 
-def _config(folder: BuildFolder, options: GenerateOptions, model_filter: ModelFilter | None) -> dict[str, Any]:
+def _config(
+    folder: BuildFolder, options: GenerateOptions, prefixes: Prefixes, model_filter: ModelFilter | None
+) -> dict[str, Any]:
     """Everything that the output's bytes depend on, as it comes back from JSON."""
     config = dataclasses.asdict(options)
     del config["restart"]
     config["cfbuild"] = __version__
     config["inputs"] = folder.digests(INPUTS)
-    config["prefixes"] = codec.sha256_text("\n".join(_prefixes(options)))
+    config["prefixes"] = prefixes.config
     config["model_filter"] = None if model_filter is None else dict(model_filter.signature)
     plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     return plain
 
 
-def _prefixes(options: GenerateOptions) -> tuple[str, ...]:
-    return distractor_prefixes() if options.paraphrase_prefix == "sentence" else ()
-
-
 class _Bench:
     """What the facts are worked on with: the graph, the builder, the rules' context, and the facts in their turn."""
 
-    def __init__(self, folder: BuildFolder, options: GenerateOptions) -> None:
+    def __init__(self, folder: BuildFolder, options: GenerateOptions, prefixes: Prefixes) -> None:
         facts, entities, templates = (folder.require(name) for name in INPUTS)
         self.graph = FactGraph(
             codec.read_values(facts, conforming("facts", codec.decode_fact)),
@@ -159,10 +160,15 @@ class _Bench:
         self.relations = _relations(self.graph, options.relations)
         prompts = codec.read_values(templates, conforming("templates", codec.decode_template))
         sound = (one for one in prompts if judge_template(one).kept)
-        self.builder = Builder(self.graph, sound, options.build, _prefixes(options), self._suits)
+        sentences = prefixes.of(folder.progress(VERB), self._object_names)
+        self.builder = Builder(self.graph, sound, options.build, sentences, self._suits)
+
+        def texts(relation: str) -> tuple[str, ...]:
+            return tuple(one.text for one in self.builder.templates(relation))
+
         self.context = RuleContext(
             self.graph,
-            {relation: tuple(one.text for one in self.builder.templates(relation)) for relation in self.relations},
+            {relation: texts(relation) for relation in self.relations},
             min_templates=1 + options.build.paraphrases,
             min_neighbors=options.min_neighbors,
             allow_several=options.allow_several,
@@ -172,6 +178,18 @@ class _Bench:
             seed=options.build.seed,
         )
         self.turns = _turns(self.graph, self.relations, options)
+        self._groups = options.groups
+        # Facts of a second hop need no rewrite of their own, and how well known o* is was not asked.
+        hops = dataclasses.replace(
+            self.context,
+            rewrite_templates={one: texts(one) for one in self.graph.relations},
+            min_templates=1,
+            min_sitelinks=None,
+            max_sitelinks=None,
+        )
+        self._known = Known(
+            self.graph, self.builder.templates, lambda fact: judge_fact(fact, hops).kept, options.build.seed
+        )
 
     def prepare(self, case_id: int, fact: Fact) -> Draft | Decision:
         """A draft of the fact, or the decision of the rule that rejects it."""
@@ -194,10 +212,18 @@ class _Bench:
             neighborhood=tuple(prompt.text for prompt in draft.neighborhood),
         )
 
+    def record(self, draft: Draft, target_new: Target) -> Record:
+        """The draft with its o*, and the prompt groups that were asked for."""
+        record = self.builder.record(draft, target_new)
+        return dataclasses.replace(record, groups=prompt_groups(record, self._known, self._groups))
+
     def rejected(self, case_id: int, fact: Fact, decision: Decision) -> codec.Row:
         """The row of a reject."""
         names = self.graph.label(fact.subject), self.graph.label(fact.object)
         return codec.encode_rejection(Rejection(case_id, fact, *names, decision))
+
+    def _object_names(self, relation: str) -> list[str]:
+        return [name for one in self.graph.object_counts(relation) for name in self.graph.names(one)]
 
     def _suits(self, relation: str, item: str) -> bool:
         return self.context.suits(relation, item)
@@ -306,7 +332,7 @@ def _judge(
         if verdict.chosen is None:
             yield bench.rejected(case_id, fact, verdict.decision)
             continue
-        record = bench.builder.record(prepared, verdict.chosen)
+        record = bench.record(prepared, verdict.chosen)
         scores = {} if model_filter is None else {str(model_filter.signature["model"]): verdict.scores}
         yield codec.encode_record(dataclasses.replace(record, scores=scores))
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cfbuild.codec import Row, decode_record, read_json, read_rows, read_values, write_atomic
 from cfbuild.composition import composition
+from cfbuild.groups import GROUPS
 from cfbuild.pipeline.folder import MANIFEST, BuildFolder
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
-from cfbuild.publish.stage import FULL, StagedFile, Table, score_row, staged_files, write_tables
+from cfbuild.publish.stage import (
+    FULL,
+    StagedFile,
+    Table,
+    group_rows,
+    record_row,
+    score_row,
+    staged_files,
+    write_tables,
+)
 from cfbuild.schema import conforming
 
 VERB = "publish"
@@ -85,7 +95,8 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0) -> Published
 def _tables(folder: BuildFolder, rows: list[Row], splits: dict[int, str]) -> list[Table]:
     scores = [score_row(row) for row in _rows(folder.path("cases.jsonl"))]
     tables = [
-        Table("records", _split(rows, splits)),
+        Table("records", _split(map(record_row, rows), splits)),
+        *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in GROUPS),
         Table("scores", _split(scores, splits)),
         Table("rejected", {FULL: list(_rows(folder.path("rejected.jsonl")))}),
         Table("references", {FULL: list(_rows(folder.path("references.jsonl")))}),
@@ -93,9 +104,13 @@ def _tables(folder: BuildFolder, rows: list[Row], splits: dict[int, str]) -> lis
     return [table for table in tables if table.splits]
 
 
-def _split(rows: list[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
+def _split(rows: Iterable[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
     """Rows by split; scores of records that are not the build's are left out, as they would be in no split."""
-    return {name: [row for row in rows if splits.get(row["case_id"]) == name] for name in SPLITS}
+    found: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    for row in rows:
+        if row["case_id"] in splits:
+            found[splits[row["case_id"]]].append(row)
+    return found
 
 
 def _rows(path: Path) -> Iterator[Row]:

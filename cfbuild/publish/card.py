@@ -11,7 +11,7 @@ from cfbuild import __version__
 from cfbuild.composition import ITEMS, Composition
 from cfbuild.display import visible
 from cfbuild.publish.stage import FULL, Table
-from cfbuild.report import BESIDE, HEADLINE
+from cfbuild.report import BESIDE, BEYOND, HEADLINE
 
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
@@ -162,7 +162,7 @@ def _scores(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return ""
     rows = []
-    for name in (*HEADLINE, *BESIDE):
+    for name in (*HEADLINE, *BESIDE, *BEYOND):
         cells = [_figure(report["figures"][stage].get(name)) for stage in ("pre", "post")]
         if any(cells):
             rows.append((name, *cells))
@@ -201,6 +201,9 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
             language=fetched.get("language"),
             relations=",".join(fetched.get("relations") or ()) or None,
             per_relation=fetched.get("per_relation"),
+            statements=fetched.get("statements"),
+            references=fetched.get("references") is not None,
+            references_per_object=fetched.get("references"),
             templates=",".join(fetched.get("templates") or ()) or None,
             seed=fetched.get("seed"),
         ),
@@ -215,6 +218,8 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
             limit=made.get("limit"),
             per_relation=made.get("per_relation"),
             min_neighbors=made.get("min_neighbors"),
+            prefixes=made.get("prefixes", {}).get("source"),
+            groups=",".join(made["groups"]) or "none" if "groups" in made else None,
             seed=made.get("build", {}).get("seed"),
         ),
     ]

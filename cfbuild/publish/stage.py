@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild.codec import Row, sha256_file
+from cfbuild.groups import GROUPS
 
 ROWS_A_SHARD = 20_000
 """Some 100 MB of records or 300 MB of scores: what the Hub's viewer and a download take in one piece."""
 FULL = "full"
 """The split of configurations that have no train and test."""
-GROUPS = ("rewrite", "paraphrase", "neighborhood", "attribute")
+SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
+"""Groups of prompts that have scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,25 @@ def staged_files(root: Path) -> list[StagedFile]:
 def score_row(row: Row) -> Row:
     """A case's row with every group of prompts in it, so that all rows have the same columns."""
     stages = {
-        stage: row[stage] and {**{f"{group}_prompts": [] for group in GROUPS}, **row[stage]}
+        stage: row[stage] and {**{f"{group}_prompts": [] for group in SCORED}, **row[stage]}
         for stage in ("pre", "post")
     }
     return {**row, **stages}
+
+
+def record_row(row: Row) -> Row:
+    """A record's row as the configuration `records` has it: the groups beyond CounterFact's are published apart."""
+    if "meta" not in row:
+        return row
+    return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}
+
+
+def group_rows(row: Row, group: str) -> list[Row]:
+    """The prompts of a record's group as rows of that group's configuration."""
+    request = row["requested_rewrite"]
+    about = {key: request[key] for key in ("prompt", "relation_id", "subject", "target_new", "target_true")}
+    prompts = row.get("meta", {}).get("groups", {}).get(group, ())
+    return [{"case_id": row["case_id"], "requested_rewrite": about, **one} for one in prompts]
 
 
 # ------------------------------------------------------------------------------------------------------ column types
@@ -117,6 +134,24 @@ def _records() -> Any:
     )
 
 
+def _group() -> Any:
+    from datasets import Features, Value
+
+    text = Value("string")
+    target = {"str": text, "id": text}
+    rewrite = {"prompt": text, "relation_id": text, "subject": text, "target_new": target, "target_true": target}
+    return Features(
+        {
+            "case_id": Value("int64"),
+            "requested_rewrite": rewrite,
+            "prompt": text,
+            "target_new": target,
+            "target_true": target,
+            **dict.fromkeys(("entity", "relation_id", "template"), text),
+        }
+    )
+
+
 def _references() -> Any:
     from datasets import Features, Value
 
@@ -143,7 +178,7 @@ def _scores() -> Any:
         "target_true_argmax": truth,
     }
     stage = {
-        **{f"{group}_prompts": List(prompt) for group in GROUPS},
+        **{f"{group}_prompts": List(prompt) for group in SCORED},
         "generations": List(Value("string")),
         **dict.fromkeys(("generation_entropy", "reference_score", "mentions_target_new"), number),
     }
@@ -161,6 +196,7 @@ def _scores() -> Any:
 
 FEATURES: Mapping[str, Callable[[], Any]] = {
     "records": _records,
+    **dict.fromkeys(GROUPS, _group),
     "scores": _scores,
     "rejected": _rejected,
     "references": _references,

@@ -126,6 +126,21 @@ def _meta_entities(row: Row) -> Iterator[Fault]:
                 yield Fault(path, "shared-entity", show(entity), "an entity that is not among the neighbors")
 
 
+def _meta_groups(row: Row) -> Iterator[Fault]:
+    """In the groups beyond CounterFact's, targets differ and no prompt comes twice."""
+    for name, prompts in _mapping(_meta(row).get("groups")).items():
+        first: dict[str, int] = {}
+        for place, one in enumerate(map(_mapping, prompts if isinstance(prompts, list) else ())):
+            path, text = f"/meta/groups/{name}/{place}", _text(one, "prompt") or ""
+            new, true = (_text(one.get(target), "str") for target in _TARGETS)
+            if new is not None and new == true:
+                yield Fault(f"{path}/target_new/str", "same-targets", show(new), "another str than target_true's")
+            if text != text.strip():
+                yield Fault(f"{path}/prompt", "edge-space", show(text), "no white space at the ends")
+            if first.setdefault(text, place) != place:
+                yield Fault(f"{path}/prompt", "duplicate-prompt", show(text), f"another than number {first[text]}")
+
+
 _TARGETS = ("target_new", "target_true")
 
 
@@ -168,4 +183,5 @@ RULES: Mapping[str, Rule] = {
     "meta-length": _meta_lengths,
     "meta-paraphrase": _meta_paraphrases,
     "meta-entity": _meta_entities,
+    "meta-groups": _meta_groups,
 }

@@ -59,6 +59,10 @@ class HeavyAnswerError(SourceError):
     """The server did not manage, or broke off, this one answer: a smaller question may succeed."""
 
 
+class BusyAnswerError(DataError):
+    """A whole answer that says to ask again later, as MediaWiki's API does with status 200. Raised by checks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked: everything that can change the answer, and the content types that an answer may have."""
@@ -194,7 +198,8 @@ class Client:
     ) -> tuple[bytes, Value]:
         """Send `request` until a whole answer comes that `check` accepts; return its body and what `check` made of it.
 
-        `check` raises DataError for a body that is broken; `attempts` can only lower the client's own number. Raises
+        `check` raises DataError for a body that is broken, BusyAnswerError for one that says to come later;
+        `attempts` can only lower the client's own number. Raises
         ConfigError before anything is sent to a public service without a contact, HeavyAnswerError if the last try
         broke off or took too long, and SourceError for every other failure.
         """
@@ -203,8 +208,8 @@ class Client:
         tries = min(attempts or self.attempts, self.attempts)
         for number in range(1, tries + 1):
             try:
-                body = self._once(request)
-                return body, _checked(check, body)
+                body, retry_after_s = self._once(request)
+                return body, _checked(check, body, retry_after_s)
             except _FaultError as fault:
                 if number == tries:
                     kind = HeavyAnswerError if fault.heavy else SourceError
@@ -227,13 +232,14 @@ class Client:
         self.waited_s += wait_s
         self._sleep(wait_s)
 
-    def _once(self, request: Request) -> bytes:
+    def _once(self, request: Request) -> tuple[bytes, float | None]:
+        """A body, and the Retry-After that came with it."""
         url = request.url
         for _ in range(REDIRECTS + 1):
             try:
                 with self._send(request, url) as response:
                     if not response.is_redirect:
-                        return self._read(request, response)
+                        return self._read(request, response), self._retry_after_s(response)
                     url = _redirected(request, url, response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 heavy = isinstance(error, (requests.ReadTimeout, urllib3.exceptions.HTTPError))
@@ -329,9 +335,11 @@ class Client:
         return min(max(0.0, wait_s), LONGEST_WAIT_S)
 
 
-def _checked(check: Callable[[bytes], Value], body: bytes) -> Value:
+def _checked(check: Callable[[bytes], Value], body: bytes, retry_after_s: float | None) -> Value:
     try:
         return check(body)
+    except BusyAnswerError as error:
+        raise _FaultError(f"is busy ({error})", retry_after_s=retry_after_s) from error
     except DataError as error:
         raise _FaultError(f"sent a broken answer ({error})", heavy=True) from error
 

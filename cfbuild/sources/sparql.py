@@ -5,18 +5,20 @@ Only the standard is used: no label service, no hints, no vendor's functions. Th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from cfbuild.codec import parse_json
-from cfbuild.errors import DataError
-from cfbuild.sources.http import Request, checked_url
+from cfbuild.errors import DataError, SourceError
+from cfbuild.sources.http import HeavyAnswerError, Request, checked_url
 from cfbuild.sources.journal import Asker
 
 Value = TypeVar("Value")
 
 RESULTS_JSON = "application/sparql-results+json"
+BATCH_ROWS = 50_000
+"""Rows that the answer about a batch of items may have."""
 KINDS = frozenset({"uri", "literal", "typed-literal", "bnode"})
 
 
@@ -78,6 +80,28 @@ class Endpoint:
             f"GROUP BY {variable} }} UNION {{ SELECT (COUNT(*) AS ?all) WHERE {{ {pattern} }} }} }}"
         )
         return self.select(query, lambda rows: _groups(rows, variable.lstrip("?")))
+
+
+def batch_rows(
+    endpoint: Endpoint, pattern: Callable[[tuple[str, ...]], str], variables: str, batch: tuple[str, ...]
+) -> Iterator[Row]:
+    """The rows of `pattern(batch)`; of its halves where that is too much for one answer.
+
+    Raises SourceError if one item alone gives more rows than an answer may have, or an answer could not be had.
+    """
+    answer: Counted | None = None
+    try:
+        answer = endpoint.counted(pattern(batch), variables, BATCH_ROWS + 1)
+    except HeavyAnswerError:
+        if len(batch) == 1:
+            raise
+    if answer is not None and answer.total <= BATCH_ROWS:
+        yield from answer.rows
+        return
+    if len(batch) == 1:
+        raise SourceError(f"{batch[0]} gives more than {BATCH_ROWS} rows, which cannot be right")
+    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+        yield from batch_rows(endpoint, pattern, variables, half)
 
 
 def parse(body: bytes) -> list[Row]:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cfbuild.data import ITEM_ID, Fact, item_id, property_id
-from cfbuild.errors import SourceError
-from cfbuild.sources.http import HeavyAnswerError
-from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
+from cfbuild.sources.sparql import Endpoint, Term, batch_rows
 
 ENTITY = "http://www.wikidata.org/entity/"
 RANKS = {
@@ -22,7 +20,6 @@ RANKS = {
 }
 SUBJECTS = 250
 """Subjects in one question, as many as entities described at once."""
-ROWS = 50_000
 UNKNOWN = "unknown"
 """A date that is there but not known: a blank node or one of Wikidata's stand-ins for one."""
 
@@ -78,7 +75,7 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
     while front:
         new: dict[str, str] = {}
         for start in range(0, len(front), SUBJECTS):
-            for row in _rows(endpoint, _same_as, "?e ?v", tuple(front[start : start + SUBJECTS])):
+            for row in batch_rows(endpoint, _same_as, "?e ?v", tuple(front[start : start + SUBJECTS])):
                 source, target = _item(row["e"]), _item(row["v"])
                 if source is not None and target is not None and source != target:
                     new[source] = target
@@ -100,7 +97,9 @@ def _statements(
 ) -> set[Fact]:
     """Every statement of `subjects` under `relation` whose value is an item."""
     found: dict[tuple[str, str], _Statement] = {}
-    rows = _rows(endpoint, lambda part: _pattern(relation, part), "?s ?x ?o ?rank ?start ?end ?at", tuple(subjects))
+    rows = batch_rows(
+        endpoint, lambda part: _pattern(relation, part), "?s ?x ?o ?rank ?start ?end ?at", tuple(subjects)
+    )
     for row in rows:
         subject, value, rank = _item(row["s"]), _item(row["o"]), RANKS.get(row["rank"].value)
         if subject is None or value is None or rank is None:
@@ -124,25 +123,6 @@ def _pattern(relation: str, subjects: tuple[str, ...]) -> str:
         f"VALUES ?s {{ {_values(subjects)} }} ?s p:{name} ?x . ?x ps:{name} ?o . ?x wikibase:rank ?rank . "
         "OPTIONAL { ?x pq:P580 ?start } OPTIONAL { ?x pq:P582 ?end } OPTIONAL { ?x pq:P585 ?at }"
     )
-
-
-def _rows(
-    endpoint: Endpoint, pattern: Callable[[tuple[str, ...]], str], variables: str, batch: tuple[str, ...]
-) -> Iterator[Row]:
-    """The rows of a batch; of its halves where it is too much for one answer."""
-    answer: Counted | None = None
-    try:
-        answer = endpoint.counted(pattern(batch), variables, ROWS + 1)
-    except HeavyAnswerError:
-        if len(batch) == 1:
-            raise
-    if answer is not None and answer.total <= ROWS:
-        yield from answer.rows
-        return
-    if len(batch) == 1:
-        raise SourceError(f"{batch[0]} has more than {ROWS} statements, which cannot be right")
-    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-        yield from _rows(endpoint, pattern, variables, half)
 
 
 def _values(ids: Iterable[str]) -> str:

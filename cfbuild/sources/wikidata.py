@@ -25,8 +25,10 @@ WIKIDATA = "https://query.wikidata.org/sparql"
 QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
 ENDPOINTS = {"wikidata": WIKIDATA, "qlever": QLEVER}
 
-ATTRIBUTES = ("P31", "P21")
-"""Instance-of and sex or gender: what the rules want to know of an entity."""
+CONTAINERS = ("P131", "P17", "P361", "P279")
+"""Located in, country, part of, subclass of: what an o* must neither contain nor be contained by."""
+ATTRIBUTES = ("P31", "P21", *CONTAINERS)
+"""What the rules want to know of an entity: its classes, sex or gender, and what it is in."""
 MANY_LANGUAGES = "mul"
 """Wikidata's code for names that hold in every language, where a language has none of its own."""
 

@@ -1,0 +1,282 @@
+"""Lead texts of Wikipedia articles about the facts' subjects: what generations about an object are compared with (RS).
+
+Which article an item has, its sitelinks in Wikidata's graph tell (`schema:about`, `schema:isPartOf`). The texts come
+through the MediaWiki action API in batches of the most titles it extracts introductions of at once; one request at a
+time, with `maxlag`, as its etiquette asks. Texts are under CC BY-SA 4.0, so each names its page, revision and URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+from cfbuild.codec import parse_json
+from cfbuild.data import ITEM_ID, Fact, Reference, item_id
+from cfbuild.errors import DataError, SourceError
+from cfbuild.sources.http import BusyAnswerError, Request, checked_url
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.source import Tally
+from cfbuild.sources.sparql import Endpoint, batch_rows
+
+LICENCE = "CC-BY-SA-4.0"
+JSON = ("application/json",)
+TITLES = 20
+"""The most pages of which the API extracts introductions in one answer (TextExtracts' exlimit)."""
+TITLE_BYTES = 4000
+"""Encoded titles of one request, so that its URL stays well below the 8 kB that servers take."""
+MAX_LAG_S = 5
+"""The API's etiquette: wait when the databases' replicas are further behind than this."""
+SITELINKS = 250
+"""Items in one question about sitelinks, as many as entities described at once."""
+SPARE = 3
+"""So many candidates for each text that is wanted: not every item has an article."""
+CONTINUATIONS = 100
+"""Answers that one batch may take; each brings at least one page, so that more is a server that runs in circles."""
+BUSY = frozenset({"maxlag", "ratelimited", "readonly"})
+"""The API's error codes that mean: later."""
+
+WIKIS = {"nb": "no", "zh-hans": "zh", "zh-hant": "zh", "zh-cn": "zh", "zh-tw": "zh", "zh-hk": "zh"} | {
+    code: code.partition("-")[0] for code in ("de-at", "de-ch", "en-gb", "en-ca", "en-us", "pt-br")
+}
+"""Languages whose Wikipedia goes by another code."""
+
+PROLOGUE = "PREFIX wd: <http://www.wikidata.org/entity/> PREFIX schema: <http://schema.org/> "
+ENTITY = "http://www.wikidata.org/entity/"
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """The lead of an article about `entity`, as plain text, with the revision it is of."""
+
+    entity: str
+    title: str
+    text: str
+    revision: int
+    url: str
+
+
+def site(language: str) -> str:
+    """The address of a language's Wikipedia, as Wikidata's graph names it."""
+    return f"https://{WIKIS.get(language, language)}.wikipedia.org/"
+
+
+def api_url(language: str) -> str:
+    """The address of the action API of a language's Wikipedia."""
+    return f"{site(language)}w/api.php"
+
+
+def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str, str], list[str]]:
+    """For each (relation, object) a seeded choice of subjects that have it now, some to spare, in order of choice."""
+    subjects: dict[tuple[str, str], set[str]] = {}
+    for fact in facts:
+        if fact.end is None and fact.rank != "deprecated":
+            subjects.setdefault((fact.relation, fact.object), set()).add(fact.subject)
+    chosen = {}
+    for key in sorted(subjects, key=lambda one: (_number(one[0]), _number(one[1]))):
+        some = sorted(subjects[key], key=_number)
+        chosen[key] = Random(f"{seed}:{key[0]}:{key[1]}:references").sample(some, min(SPARE * wanted, len(some)))
+    return chosen
+
+
+def titles(endpoint: Endpoint, ids: Iterable[str], language: str) -> dict[str, str]:
+    """The title of each item's article in a language's Wikipedia; items without one are left out."""
+    found: dict[str, str] = {}
+    ordered = sorted(set(ids), key=_number)
+    for start in range(0, len(ordered), SITELINKS):
+        batch = tuple(ordered[start : start + SITELINKS])
+        for row in batch_rows(endpoint, lambda part: _sitelinks(part, language), "?e ?t", batch):
+            item = row["e"].value.removeprefix(ENTITY)
+            if ITEM_ID.match(item) and row["t"].value.strip() and "|" not in row["t"].value:
+                found[item] = min(found.get(item, row["t"].value), row["t"].value)
+    return found
+
+
+def _sitelinks(batch: tuple[str, ...], language: str) -> str:
+    values = " ".join("wd:" + item_id(one) for one in batch)
+    return f"VALUES ?e {{ {values} }} ?a schema:about ?e ; schema:isPartOf <{site(language)}> ; schema:name ?t ."
+
+
+class Wikipedia:
+    """The action API at `url`, asked through a journal. What it has no lead of is counted in `tally`, by reason."""
+
+    def __init__(self, url: str, asker: Asker, tally: Tally) -> None:
+        self.url = checked_url(url)
+        self.tally = tally
+        self._asker = asker
+
+    def articles(self, titles: Mapping[str, str]) -> Iterator[Article]:
+        """The article of each item (id -> title) that has a lead about it, by title.
+
+        Raises SourceError if an answer could not be had; pages that are missing, lead elsewhere, or tell namesakes
+        apart are left out.
+        """
+        items: dict[str, list[str]] = {}
+        for item in sorted(titles, key=_number):
+            items.setdefault(titles[item], []).append(item)
+        for batch in _batches(sorted(items)):
+            pages, moved = self._pages(batch)
+            for title in batch:
+                target, fragment = _end(title, moved)
+                page = pages.get(target)
+                if page is None:
+                    raise SourceError(f"{self.url} answered without a word about {title!r}; run the same command again")
+                for item in items[title]:
+                    reason = _unfit(page, item, redirected=target != title, fragment=fragment)
+                    if reason is None:
+                        yield _article(page, item)
+                    else:
+                        self.tally.add(reason)
+
+    def _pages(self, batch: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, bool]]]:
+        """All that the API says of the batch's pages, by title, over as many answers as it takes; and where titles
+        lead (normalized or redirected; whether to a section)."""
+        pages: dict[str, dict[str, Any]] = {}
+        moved: dict[str, tuple[str, bool]] = {}
+        going_on: Mapping[str, Any] = {}
+        for _ in range(CONTINUATIONS):
+            query, going_on = self._asker.ask(self._request(batch, going_on), _parsed)
+            for page in query["pages"]:
+                pages.setdefault(page["title"], {}).update(page)
+            for step in (*query.get("normalized", ()), *query.get("redirects", ())):
+                moved[step["from"]] = step["to"], bool(step.get("tofragment"))
+            if not going_on:
+                return pages, moved
+        raise SourceError(f"{self.url} did not come to an end of {len(batch)} pages in {CONTINUATIONS} answers")
+
+    def _request(self, batch: Sequence[str], going_on: Mapping[str, Any]) -> Request:
+        parameters = {
+            "action": "query",
+            "format": "json",
+            "formatversion": "2",
+            "maxlag": str(MAX_LAG_S),
+            "redirects": "1",
+            "prop": "extracts|info|pageprops",
+            "exintro": "1",
+            "explaintext": "1",
+            "exlimit": str(TITLES),
+            "inprop": "url",
+            "ppprop": "disambiguation|wikibase_item",
+            "titles": "|".join(batch),
+            **{name: str(value) for name, value in going_on.items()},
+        }
+        separator = "&" if "?" in self.url else "?"
+        return Request("GET", f"{self.url}{separator}{urlencode(parameters)}", JSON)
+
+
+def references(
+    chosen: Mapping[tuple[str, str], Sequence[str]],
+    articles: Mapping[str, Article],
+    names: Mapping[str, str],
+    wanted: int,
+) -> Iterator[Reference]:
+    """Up to `wanted` texts for each (relation, object), of the first candidates that have an article."""
+    for (relation, value), subjects in chosen.items():
+        for one in sorted([one for one in subjects if one in articles][:wanted], key=_number):
+            article = articles[one]
+            yield Reference(
+                relation,
+                value,
+                one,
+                names.get(one, article.title),
+                article.text,
+                title=article.title,
+                revision=article.revision,
+                url=article.url,
+                licence=LICENCE,
+            )
+
+
+def wanted_titles(
+    chosen: Mapping[tuple[str, str], Sequence[str]], titles: Mapping[str, str], wanted: int
+) -> dict[str, str]:
+    """The titles worth asking for: of each (relation, object), the first candidates that have one."""
+    items = {one for subjects in chosen.values() for one in [one for one in subjects if one in titles][:wanted]}
+    return {one: titles[one] for one in items}
+
+
+def _batches(titles: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for title in titles:
+        length = len(quote_plus(title)) + 3
+        if batch and (len(batch) == TITLES or size + length > TITLE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(title)
+        size += length
+    if batch:
+        yield batch
+
+
+def _parsed(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `query` of an answer, and what to ask on with. Raises DataError for anything but a whole answer,
+    BusyAnswerError for one that says to come later."""
+    try:
+        document = parse_json(body.decode("utf-8"), "the body")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 at byte {error.start}") from error
+    if not isinstance(document, dict):
+        raise DataError("the body is no JSON object")
+    fault = document.get("error")
+    if fault is not None:
+        code, info = (str(fault.get(key, ""))[:200] if isinstance(fault, dict) else "" for key in ("code", "info"))
+        raise (BusyAnswerError if code in BUSY else DataError)(f"the API reports {code or 'an error'}: {info}")
+    going_on: Any = document.get("continue", {})
+    query: Any = document.get("query")
+    if not going_on and document.get("batchcomplete") is not True:
+        raise DataError("the answer is neither complete nor says how to go on")
+    try:
+        _check_query(query)
+        return query, dict(going_on)
+    except (KeyError, TypeError, ValueError, AttributeError) as broken:
+        raise DataError(f"the answer's query is not as expected ({type(broken).__name__}: {broken})") from broken
+
+
+def _check_query(query: Any) -> None:
+    for page in query["pages"]:
+        text, props = page.get("extract", ""), page.get("pageprops", {})
+        if not all(isinstance(one, str) for one in (page["title"], text)) or not isinstance(props, dict):
+            raise TypeError("a page without a title, or with an extract that is no text")
+        text.encode()
+        if not (page.get("missing") or page.get("invalid")) and "pageid" not in page:
+            raise KeyError("pageid")
+    for step in (*query.get("normalized", ()), *query.get("redirects", ())):
+        if not isinstance(step["from"], str) or not isinstance(step["to"], str):
+            raise TypeError("a redirect that is none")
+
+
+def _end(title: str, moved: Mapping[str, tuple[str, bool]]) -> tuple[str, bool]:
+    """Where a title leads in the end, and whether to a section of that page."""
+    fragment = False
+    seen = {title}
+    while title in moved and moved[title][0] not in seen:
+        title, fragment = moved[title][0], fragment or moved[title][1]
+        seen.add(title)
+    return title, fragment
+
+
+def _unfit(page: Mapping[str, Any], item: str, *, redirected: bool, fragment: bool) -> str | None:
+    """Why a page is no text about `item`, or None. After a redirect only the page's own item tells what it is about."""
+    props = page.get("pageprops", {})
+    if page.get("missing") or page.get("invalid"):
+        return "article is missing"
+    if "disambiguation" in props:
+        return "article tells namesakes apart"
+    about = props.get("wikibase_item")
+    if fragment or (about not in (None, item)) or (redirected and about != item):
+        return "article is about another item"
+    if not str(page.get("extract", "")).strip() or not isinstance(page.get("lastrevid"), int):
+        return "article has no lead"
+    return None
+
+
+def _article(page: Mapping[str, Any], item: str) -> Article:
+    url = page.get("canonicalurl") or page.get("fullurl") or ""
+    return Article(item, page["title"], page["extract"].strip(), page["lastrevid"], str(url))
+
+
+def _number(one: str) -> int:
+    return int(one[1:])
