@@ -4,13 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format fuzz chaos clean
+.PHONY: demo test bench check format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Half an hour on 2 cores; leave the machine alone meanwhile. Parts: make bench BENCH="--parts scoring,ranking"
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks $(BENCH)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -224,3 +224,9 @@ def test_unknown_families_and_layers_are_refused() -> None:
     with pytest.raises(ConfigError, match="layer 9"):
         edit_layer(None, 4, 9)
     assert edit_layer("gpt2-xl", 48) == 17
+
+
+def test_a_text_longer_than_the_model_is_refused_by_length() -> None:
+    lm = tiny.make("gpt2")
+    with pytest.raises(ModelError, match=f"has {lm.max_tokens + 1} tokens, and tiny-gpt2 has positions for"):
+        score(lm, [Question((5,) * (lm.max_tokens + 1), ((7,),))])

@@ -110,7 +110,12 @@ def left_padded(rows: Sequence[Ids], lm: LanguageModel) -> tuple[Batch, Tensor]:
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
-    """Finished hidden states of a batch: [batch, width, d_model]."""
+    """Finished hidden states of a batch: [batch, width, d_model]. Raises ModelError for rows too long for the model."""
+    longest = int(batch.positions.max()) + 1
+    if longest > lm.max_tokens:
+        raise ModelError(
+            f"a text has {longest} tokens, and {lm.name} has positions for {lm.max_tokens}; shorten or drop it"
+        )
     output = lm.base(
         input_ids=batch.ids,
         position_ids=batch.positions,

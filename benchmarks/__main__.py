@@ -1,0 +1,98 @@
+"""`python -m benchmarks`: the package against the plain baseline, in one run, on one model, records and machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.draw import draw_curve
+from benchmarks.measure import machine, peak_memory_bytes
+from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
+from benchmarks.world import make, requests
+from cfbuild.cli.shared import shown_progress, split
+
+COUNTS = (1, 3, 10, 30, 100, 300, 1000)
+RESULTS = Path(__file__).parent / "results"
+MEMORY_LIMIT_WEIGHTS, MEMORY_LIMIT_BYTES = 1.5, 1e9
+"""Editing may take this many times the weights, and so much more."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: `python -m benchmarks --parts scoring,ranking --few 3 --many 20`")
+def bench(
+    parts: Annotated[str, typer.Option(help=f"Some of: {', '.join(PARTS)}, peak, memory, curve.")] = "",
+    few: Annotated[int, typer.Option(help="Records the baseline is timed on.")] = 4,
+    many: Annotated[int, typer.Option(help="Records the package is timed on.")] = 100,
+    model: Annotated[str, typer.Option(help="A preset, folder or Hub id.")] = "smollm2-135m",
+    device: Annotated[str, typer.Option(help="auto, cpu, or an accelerator.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the records.")] = 0,
+    curve_to: Annotated[int, typer.Option(help="Most records of the curve.")] = 30,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json, curve.svg and what is built.")] = RESULTS,
+    memory_probe: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Compare outputs, then times; print ratios; write JSON and the curve of cost over records."""
+    wanted = split(parts) or (*PARTS, "peak", "memory", "curve")
+    with shown_progress(quiet=False) as progress:
+        world = make(out, model, device, many, seed, progress)
+    if memory_probe:
+        world.rome.edit(requests(world.records[:few]))
+        typer.echo(json.dumps({"bytes": peak_memory_bytes(world.lm.device)}))
+        return
+    console = Console(stderr=True)
+    runs = Bench(world, few, len(world.records), lambda text: console.print(f"[dim]{text}[/dim]"))
+    result: dict[str, Any] = {"model": world.lm.name, "revision": world.lm.revision, **machine(world.lm.device)}
+    rows = [PARTS[name](runs) for name in wanted if name in PARTS]
+    result["rows"] = [as_json(row) for row in rows]
+    if "peak" in wanted:
+        result["peak"] = share_of_peak(runs)
+    if "memory" in wanted:
+        result["memory"] = _memory(world.lm.model, few, many, model, device, seed, out)
+    if "curve" in wanted:
+        result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to])
+        draw_curve(result["curve"], out / "curve.svg")
+    (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _print(rows, result)
+
+
+def _memory(model: Any, few: int, many: int, name: str, device: str, seed: int, out: Path) -> dict[str, float]:
+    """Peak of a process of its own that does nothing but edit `few` records (what it edits is built already)."""
+    options = {"few": few, "many": many, "model": name, "device": device, "seed": seed, "out": out}
+    words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--memory-probe", *words], check=True, capture_output=True, text=True
+    )
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    peak = json.loads(done.stdout.splitlines()[-1])["bytes"]
+    limit = MEMORY_LIMIT_WEIGHTS * weights + MEMORY_LIMIT_BYTES
+    return {"peak_gb": peak / 1e9, "weights_gb": weights / 1e9, "limit_gb": limit / 1e9}
+
+
+def _print(rows: Sequence[Row], result: Mapping[str, Any]) -> None:
+    table = Table(title=f"{result['model']} on {result['threads']} threads, {result['device']}")
+    for heading in ("what", "baseline s", "cfbuild s", "ratio", "at least", "agreement"):
+        table.add_column(heading, justify="left" if heading in ("what", "agreement") else "right")
+    for row in rows:
+        reached = "" if row.ratio >= row.at_least else " (missed)"
+        agreement = row.agrees if row.equal else f"DIFFERS: {row.agrees}"
+        numbers = (f"{row.baseline_s:.3g}", f"{row.ours_s:.3g}", f"{row.ratio:.1f}x")
+        table.add_row(row.name, *numbers, f"{row.at_least:g}x{reached}", agreement)
+    console = Console(width=160)
+    console.print(table)
+    for name in ("peak", "memory", "curve"):
+        if name in result:
+            console.print(f"{name}: {json.dumps(result[name])}")
+    if not all(row.equal for row in rows):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,80 @@
+"""Clocks, the machine's matrix-product peak, counted operations and peak memory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+T = TypeVar("T")
+PEAK_SIZES = ((2048, 2048, 2048), (2048, 576, 1536), (1024, 1024, 4096))
+"""Rows, inner and outer size of products whose best rate is called the peak."""
+PEAK_REPEATS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A result and the seconds it took."""
+
+    result: Any
+    seconds: float
+
+
+def timed(work: Callable[[], T], device: torch.device) -> Timed:
+    """Run `work` once and wait until the device is done."""
+    _wait(device)
+    started = time.perf_counter()
+    result = work()
+    _wait(device)
+    return Timed(result, time.perf_counter() - started)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """The best rate of a large matrix product here, in operations a second (a product and its sum are two)."""
+    best = 0.0
+    for rows, inner, outer in PEAK_SIZES:
+        left = torch.randn(rows, inner, device=device, dtype=dtype)
+        right = torch.randn(inner, outer, device=device, dtype=dtype)
+        for _ in range(PEAK_REPEATS):
+            took = timed(partial(torch.matmul, left, right), device).seconds
+            best = max(best, 2 * rows * inner * outer / took)
+    return best
+
+
+def count_flops(work: Callable[[], object]) -> int:
+    """Operations of the matrix products and attention in `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory so far: of this process on a CPU, of the device's tensors elsewhere."""
+    if device.type == "cpu":
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(torch.accelerator.max_memory_allocated(device))
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What was measured on: cores, threads, versions and the two peaks."""
+    return {
+        "machine": platform.machine(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "peak_float32_gflops": round(peak_flops(device, torch.float32) / 1e9, 1),
+        "peak_bfloat16_gflops": round(peak_flops(device, torch.bfloat16) / 1e9, 1),
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

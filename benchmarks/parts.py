@@ -1,0 +1,334 @@
+"""What is compared: each part measures the baseline and the package in one run, and first whether they agree."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
+from typing import Any
+
+from benchmarks import plain
+from benchmarks.measure import Timed, count_flops, peak_flops, timed
+from benchmarks.world import World, requests
+from cfbuild.codec import decode_entity, decode_fact, read_values
+from cfbuild.data import CaseScore, Record
+from cfbuild.edit.rome import Rome, fast
+from cfbuild.lm.delta import Edit
+from cfbuild.lm.load import load
+from cfbuild.lm.logprob import Question, score
+from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.score import aggregate, prompts_of, score_cases
+
+POOL = 128
+"""Objects of the ranking."""
+END_TO_END = 30
+"""Records of the whole command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. Seconds are per record; `agrees` says what was compared and what came out."""
+
+    name: str
+    baseline_s: float
+    ours_s: float
+    at_least: float
+    agrees: str
+    equal: bool
+    records: int
+
+    @property
+    def ratio(self) -> float:
+        return self.baseline_s / self.ours_s
+
+
+@dataclass
+class Bench:
+    """Measurements that several rows share are made once. `few` records are enough for the baseline, whose cost per
+    record is flat: it takes them one at a time."""
+
+    world: World
+    few: int
+    many: int
+    note: Callable[[str], None] = lambda text: None
+
+    @property
+    def lm(self) -> LanguageModel:
+        return self.world.lm
+
+    @property
+    def records(self) -> Sequence[Record]:
+        return self.world.records[: self.many]
+
+    def timed(self, what: str, work: Callable[[], Any]) -> Timed:
+        self.note(what)
+        return timed(work, self.lm.device)
+
+    # ---------------------------------------------------------------------------------------------- the baseline
+
+    @cached_property
+    def plain_edits(self) -> list[Timed]:
+        world = self.world
+        return [
+            self.timed(
+                f"baseline edit {i + 1}/{self.few}",
+                partial(plain.edit, self.lm, record, world.options, world.covariance),
+            )
+            for i, record in enumerate(self.records[: self.few])
+        ]
+
+    @cached_property
+    def plain_scores(self) -> list[Timed]:
+        """NLLs [prompts, targets] before and after the baseline's own edits."""
+        return [
+            self.timed("baseline scoring", partial(self._score_plain, record, edit.result))
+            for record, edit in zip(self.records, self.plain_edits, strict=False)
+        ]
+
+    def _score_plain(self, record: Record, edit: plain.PlainEdit) -> tuple[list[list[float]], list[list[float]]]:
+        prompts = [text for _, text, _, _ in prompts_of(record)]
+        targets = (record.target_new.label, record.target_true.label)
+        before = plain.score(self.lm, prompts, targets)
+        with plain.edited(self.lm, self.world.options.layer, edit.change):
+            return before, plain.score(self.lm, prompts, targets)
+
+    # ---------------------------------------------------------------------------------------------------- our own
+
+    def edits(self, what: str, editor: Rome) -> Timed:
+        editor.edit(requests(self.records[:1]))  # caches and threads are warm, as the baseline's are
+        return self.timed(f"{what} edits of {len(self.records)}", lambda: editor.edit(requests(self.records)))
+
+    @cached_property
+    def exact(self) -> Timed:
+        return self.edits("exact", self.world.rome)
+
+    @cached_property
+    def mixed(self) -> Timed:
+        return self.edits("mixed", self.world.editor(partial(replace, products="bfloat16")))
+
+    @cached_property
+    def fast(self) -> Timed:
+        return self.edits("fast", self.world.editor(partial(fast, device=self.lm.device)))
+
+    def cases(self, edits: Sequence[Edit], lm: LanguageModel | None = None) -> Timed:
+        return self.timed("scoring", lambda: score_cases(lm or self.lm, self.records, edits, "rome"))
+
+    @cached_property
+    def exact_cases(self) -> Timed:
+        return self.cases(self.exact.result)
+
+
+def edit_exact(bench: Bench) -> Row:
+    far = max(
+        _value_distance(edit, one.result) for edit, one in zip(bench.exact.result, bench.plain_edits, strict=False)
+    )
+    return Row(
+        "ROME edit, exact, float32",
+        _mean(bench.plain_edits),
+        bench.exact.seconds / bench.many,
+        6,
+        f"v* of {bench.few} records equal within {far:.1e} relative (limit 1e-3)",
+        far < 1e-3,
+        bench.many,
+    )
+
+
+def edit_mixed(bench: Bench) -> Row:
+    return _edit_row(bench, "ROME edit, same rows and steps, bfloat16 products", bench.mixed, 10)
+
+
+def edit_fast(bench: Bench) -> Row:
+    row = _edit_row(bench, "ROME edit, fast", bench.fast, 20)
+    exact, fast = (_figures(cases) for cases in (bench.exact_cases.result, bench.cases(bench.fast.result).result))
+    text = ", ".join(f"{name} {exact[name]:.1f} -> {fast[name]:.1f}" for name in ("ES", "PS", "NS", "S"))
+    return Row(row.name, row.baseline_s, row.ours_s, 20, text, abs(exact["S"] - fast["S"]) <= 1, bench.many)
+
+
+def scoring(bench: Bench) -> Row:
+    far = max(
+        abs(theirs - ours)
+        for case, both in zip(bench.exact_cases.result, bench.plain_scores, strict=False)
+        for stage, table in zip((case.pre, case.post), both.result, strict=True)
+        for theirs, ours in zip((nll for pair in table for nll in pair), _nlls(stage), strict=True)
+    )
+    return Row(
+        "scoring before and after, float32",
+        _mean(bench.plain_scores),
+        bench.exact_cases.seconds / bench.many,
+        4,
+        f"NLLs of {bench.few} records equal within {far:.1e} nats (limit 1e-3)",
+        far < 1e-3,
+        bench.many,
+    )
+
+
+def scoring_narrow(bench: Bench) -> Row:
+    lm = load(bench.lm.name, device=str(bench.lm.device), dtype="bfloat16")
+    narrow = bench.cases(bench.exact.result, lm)
+    share = _different(bench.exact_cases.result, narrow.result)
+    return Row(
+        "scoring before and after, bfloat16",
+        _mean(bench.plain_scores),
+        narrow.seconds / bench.many,
+        10,
+        f"{100 * share:.2f}% of decisions different (limit 0.5%)",
+        share <= 0.005,
+        bench.many,
+    )
+
+
+def ranking(bench: Bench) -> Row:
+    objects = {fact.object for fact in read_values(bench.world.folder.path("facts.jsonl"), decode_fact)}
+    entities = read_values(bench.world.folder.path("entities.jsonl"), decode_entity)
+    pool = sorted({entity.labels["en"] for entity in entities if entity.id in objects and "en" in entity.labels})[:POOL]
+    prompts = [record.rewrite for record in bench.records]
+    theirs = [
+        bench.timed("baseline ranking", partial(plain.rank, bench.lm, text, pool)) for text in prompts[: bench.few]
+    ]
+    continuations = tuple(map(bench.lm.continuation, pool))
+    ours = bench.timed(
+        "ranking", lambda: score(bench.lm, [Question(bench.lm.encode(text), continuations) for text in prompts])
+    )
+    far = max(
+        abs(nll - likelihood.nll_nats)
+        for one, answers in zip(theirs, ours.result, strict=False)
+        for nll, likelihood in zip(one.result, answers, strict=True)
+    )
+    return Row(
+        f"rank of o* among {len(pool)} objects",
+        _mean(theirs),
+        ours.seconds / len(prompts),
+        20,
+        f"NLLs equal within {far:.1e} nats (limit 1e-3)",
+        far < 1e-3,
+        len(prompts),
+    )
+
+
+def end_to_end(bench: Bench) -> Row:
+    return _whole(bench, "rome", 5)
+
+
+def end_to_end_fast(bench: Bench) -> Row:
+    return _whole(bench, "rome-fast", 12)
+
+
+def _whole(bench: Bench, editor: str, at_least: float) -> Row:
+    count = min(END_TO_END, len(bench.world.records))
+    root = bench.world.folder.root.with_name("end-to-end")
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(bench.world.folder.root, root)
+    folder = BuildFolder(root)
+    options = EvaluateOptions(file=bench.world.file, editor=editor, limit=count, skip_generation=True)
+    took = bench.timed(f"validate-and-score, {editor}", lambda: evaluate(folder, options, bench.lm))
+    figures = took.result["figures"]["post"]
+    return Row(
+        f"validate-and-score over {count} records, no texts, {editor}",
+        _mean(bench.plain_edits) + _mean(bench.plain_scores),
+        took.seconds / count,
+        at_least,
+        f"S {figures['S']['mean']:.1f}",
+        True,
+        count,
+    )
+
+
+PARTS: dict[str, Callable[[Bench], Row]] = {
+    "edit-exact": edit_exact,
+    "edit-mixed": edit_mixed,
+    "edit-fast": edit_fast,
+    "scoring": scoring,
+    "scoring-narrow": scoring_narrow,
+    "ranking": ranking,
+    "end-to-end": end_to_end,
+    "end-to-end-fast": end_to_end_fast,
+}
+
+
+def share_of_peak(bench: Bench) -> dict[str, float]:
+    """Operations of exact edits against what the machine's matrix products could have done in that time."""
+    some = requests(bench.records[: min(6, bench.many)])
+    took = bench.timed("share of peak", lambda: bench.world.rome.edit(some)).seconds
+    flops = count_flops(lambda: bench.world.rome.edit(some))
+    peak = peak_flops(bench.lm.device, bench.lm.dtype)
+    return {"tflop_per_edit": flops / len(some) / 1e12, "share_of_peak": flops / took / peak, "peak_gflops": peak / 1e9}
+
+
+def curve(bench: Bench, counts: Sequence[int]) -> dict[str, list[tuple[int, float]]]:
+    """Seconds per record of exact and fast edits as records grow; the baseline's from its single records."""
+    editors = {"exact": bench.world.rome, "fast": bench.world.editor(partial(fast, device=bench.lm.device))}
+
+    def seconds(name: str, editor: Rome, count: int) -> float:
+        some = requests(bench.world.records[:count])
+        return bench.timed(f"{name}, {count} records", lambda: editor.edit(some)).seconds / count
+
+    possible = [count for count in counts if count <= len(bench.world.records)]
+    lines = {name: [(count, seconds(name, editor, count)) for count in possible] for name, editor in editors.items()}
+    return {**lines, "baseline": [(count, _mean(bench.plain_edits[:count])) for count in range(1, bench.few + 1)]}
+
+
+# --------------------------------------------------------------------------------------------------------- agreement
+
+
+def _value_distance(edit: Edit, other: plain.PlainEdit) -> float:
+    """|v* - v*'| / |v*'|: what the two edits add to W k0 is in proportion to v* - W k0."""
+    assert edit.delta is not None
+    change = edit.delta.matrix() - other.change
+    scale = float(edit.statistics["u_dot_key"] or 0)
+    return float(change.norm()) * abs(scale) / float(other.value.norm())
+
+
+def _edit_row(bench: Bench, name: str, edits: Timed, at_least: float) -> Row:
+    share = _different(bench.exact_cases.result, bench.cases(edits.result).result)
+    return Row(
+        name,
+        _mean(bench.plain_edits),
+        edits.seconds / bench.many,
+        at_least,
+        f"{100 * (1 - share):.2f}% of decisions equal (limit 99.5%)",
+        share <= 0.005,
+        bench.many,
+    )
+
+
+def _different(one: Sequence[CaseScore], other: Sequence[CaseScore]) -> float:
+    """Share of the decisions (o* or the true object likelier, before and after) that differ."""
+    pairs = [
+        (nlls[0] < nlls[1], others[0] < others[1])
+        for a, b in zip(one, other, strict=True)
+        for stage, same in ((a.pre, b.pre), (a.post, b.post))
+        for nlls, others in zip(_pairs(_nlls(stage)), _pairs(_nlls(same)), strict=True)
+    ]
+    return sum(a != b for a, b in pairs) / len(pairs)
+
+
+def _nlls(stage: Any) -> list[float]:
+    """o*'s and the true object's NLL of every prompt, in the record's order."""
+    groups = ("rewrite", "paraphrase", "neighborhood", "attribute")
+    return [
+        nll
+        for group in groups
+        for one in stage.prompts.get(group, ())
+        for nll in (one.target_new_nll, one.target_true_nll)
+    ]
+
+
+def _pairs(flat: Sequence[float]) -> list[tuple[float, float]]:
+    return list(zip(islice(flat, 0, None, 2), islice(flat, 1, None, 2), strict=True))
+
+
+def _figures(cases: Sequence[CaseScore]) -> dict[str, float]:
+    return {name: figure.mean for name, figure in aggregate(cases, "post").items()}
+
+
+def _mean(times: Sequence[Timed]) -> float:
+    return sum(one.seconds for one in times) / len(times)
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """A row with its ratio."""
+    return {**asdict(row), "ratio": row.ratio}

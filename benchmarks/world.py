@@ -1,0 +1,60 @@
+"""What both sides compute on: a model, records that it knows, ROME's options and C, all made by the package's verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cfbuild.codec import decode_record, encode_record, read_values, write_json
+from cfbuild.data import Progress, Record, Request
+from cfbuild.edit.covariance import Covariance
+from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.lm.load import load
+from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline.demo import fetch_snapshot, generate_known
+from cfbuild.pipeline.evaluate import EvaluateOptions, make_editor
+from cfbuild.pipeline.folder import BuildFolder
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One model and one set of records, in `file` too; `rome` is the `exact` preset's editor."""
+
+    lm: LanguageModel
+    folder: BuildFolder
+    file: Path
+    records: tuple[Record, ...]
+    rome: Rome
+
+    @property
+    def options(self) -> RomeOptions:
+        return self.rome.options
+
+    @property
+    def covariance(self) -> Covariance | None:
+        return self.rome.covariance
+
+    def editor(self, change: Callable[[RomeOptions], RomeOptions]) -> Rome:
+        """The same editor with other options."""
+        return Rome(self.lm, change(self.options), self.covariance)
+
+
+def make(root: Path, model: str, device: str, records: int, seed: int, progress: Progress) -> World:
+    """Fetch the snapshot, generate `records` records that the model knows, sample contexts, compute C."""
+    folder = BuildFolder(root / f"{model.replace('/', '--')}-{records}-{seed}")
+    lm = load(model, device=device, dtype="float32")
+    fetch_snapshot(folder, seed, False, progress)
+    generate_known(folder, lm, records, seed, False, progress)
+    # The baseline knows CounterFact's prompts only.
+    made = tuple(replace(one, groups={}) for one in read_values(folder.path("records.jsonl"), decode_record))
+    file = root / "records.json"
+    write_json(file, list(map(encode_record, made)))
+    rome = make_editor(lm, EvaluateOptions(seed=seed), made, (), progress)
+    assert isinstance(rome, Rome)
+    return World(lm, folder, file, made, rome)
+
+
+def requests(records: Sequence[Record]) -> list[Request]:
+    """What an editor is asked for each record."""
+    return [Request(one.prompt.text, one.subject.label, one.target_new.label) for one in records]
