@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import tiny
 import torch
 
 from cfbuild.data import Request
+from cfbuild.edit.covariance import second_moment
 from cfbuild.edit.rome import Rome, RomeOptions
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.delta import Delta, applied
@@ -67,6 +70,21 @@ def test_batch_and_single_scores_agree(lm: LanguageModel) -> None:
     for question, answers in zip(questions(lm), together, strict=True):
         alone = score(lm, [question])[0]
         assert [one.nll_nats for one in alone] == pytest.approx([one.nll_nats for one in answers], abs=1e-4)
+
+
+@families
+def test_every_tensor_is_made_on_the_models_device(lm: LanguageModel) -> None:
+    """A tensor made without naming its device lands on another one here, and whatever meets it fails."""
+    options = RomeOptions(layer=1, contexts=CONTEXTS, steps=3)
+    with torch.device("meta"):
+        matrix, _ = second_moment(lm, 1, PROMPTS, 20)
+        edits = Rome(lm, options).edit(REQUESTS)
+        deltas = [edit.delta for edit in edits if edit.delta is not None]
+        asked = [Question(lm.encode(PROMPTS[0]), tuple(map(lm.continuation, TARGETS)))] * len(deltas)
+        both = score_before_and_after(lm, asked, deltas)
+        texts = generate(lm, [one.prompt for one in asked], [str(i) for i in range(len(asked))], 12, deltas)
+    assert matrix.device == lm.device and len(deltas) == len(REQUESTS) == len(texts)
+    assert all(math.isfinite(answer.nll_nats) for pair in both for answers in pair for answer in answers)
 
 
 @families
