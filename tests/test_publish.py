@@ -142,7 +142,7 @@ def test_nothing_published_says_where_things_lay_or_holds_a_token(
     few = ["--layer", "1", "--steps", "2", "--skip-generation"]
     for verb, *words in (
         ["fetch", *fetch, "--contact", "ann@example.org"],
-        ["generate", "--model", str(model), "--limit", "4", "--paraphrase-prefix", "none"],
+        ["generate", "--model", str(model), "--limit", "4", "--prefixes", "none"],
         ["validate-and-score", "--model", str(model), *few, "--covariance", str(home / "corpus.txt")],
     ):
         words = [verb, "--build", str(home / "build"), "--quiet", *words]

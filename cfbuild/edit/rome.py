@@ -161,7 +161,10 @@ class _Scene:
 class Rome:
     """The editor: `edit` turns requests into rank-one deltas of one layer and leaves the model as it is."""
 
-    def __init__(self, lm: LanguageModel, options: RomeOptions, covariance: Covariance | None = None) -> None:
+    def __init__(
+        self, lm: LanguageModel, options: RomeOptions, covariance: Covariance | None = None, name: str = "rome"
+    ) -> None:
+        self.name = name
         self.lm = lm
         self.options = options
         self.covariance = covariance
@@ -170,7 +173,7 @@ class Rome:
     def signature(self) -> dict[str, Any]:
         """All that affects an edit beside the model."""
         return {
-            "editor": "rome",
+            "editor": self.name,
             **{field.name: getattr(self.options, field.name) for field in fields(self.options)},
             "contexts": list(self.options.contexts),
             "covariance": self.covariance.signature if self.covariance else "none",
@@ -417,4 +420,4 @@ def load(setting: Setting) -> Rome:
 def load_fast(setting: Setting) -> Rome:
     """`--editor rome-fast`: the `fast` preset of the same editor."""
     exact = load(setting)
-    return Rome(exact.lm, fast(exact.options, exact.lm.device), exact.covariance)
+    return Rome(exact.lm, fast(exact.options, exact.lm.device), exact.covariance, setting.editor)

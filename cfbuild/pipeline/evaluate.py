@@ -134,14 +134,12 @@ def _cases(folder: BuildFolder) -> list[CaseScore]:
 
 def _covariance_name(spec: str) -> str:
     """What C is computed of, without a path of this machine, and another name when the file changes."""
-    if spec in ("build", "none"):
-        return spec
-    if not spec.endswith(".npz"):
-        return open_corpus(spec).name
     path = Path(spec).expanduser()
-    if not path.is_file():
+    if path.is_file():
+        return f"{path.name}@{sha256_file(path)[:16]}"
+    if spec.endswith(".npz"):
         raise ConfigError(f"covariance {spec}: no such file")
-    return f"npz:{sha256_file(path)[:16]}"
+    return spec if spec in ("build", "none") else open_corpus(spec).name
 
 
 def _dtype(lm: LanguageModel) -> str:

@@ -23,6 +23,7 @@ MOST = 2000
 """Sentences that are kept of a text: enough that a record's two differ from the next one's."""
 ENDS = frozenset(".!?")
 CLOSING = frozenset("\"'”’»")
+ENDING = "".join(ENDS | CLOSING)
 ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
 """Ends at which the sentencizer may have cut a sentence in two."""
 UNRESOLVED = re.compile(r"(?:he|she|it|they|his|her|hers|its|their|theirs|him|them|this|that|these|those)\b", re.I)
@@ -104,4 +105,4 @@ def _stands_alone(sentence: Any) -> bool:
 def _is_clean(text: str) -> bool:
     pairs = all(text.count(opening) == text.count(closing) for opening, closing in ("()", "[]", "“”", "«»"))
     broken = BROKEN_SPACE.search(text) or ABBREVIATED.search(text)
-    return pairs and text.count('"') % 2 == 0 and noise(text) is None and broken is None
+    return pairs and text.count('"') % 2 == 0 and noise(text.rstrip(ENDING)) is None and broken is None
