@@ -745,7 +745,9 @@ def test_a_changed_corpus_is_noticed_and_no_path_is_kept(small_build: BuildFolde
     corpus.write_text("\n\n".join(["The capital city of France is Paris."] * 40), encoding="utf-8")
     options = EvaluateOptions(**{**SCORING, "covariance": str(corpus)})
     evaluate(small_build, options, lm)
-    assert "my corpus" not in small_build.path("manifest.json").read_text()
+    manifest = small_build.path("manifest.json").read_text(encoding="utf-8")
+    kept = json.loads(manifest)["verbs"]["validate-and-score"]["config"]["covariance"]
+    assert kept.startswith("my corpus é.txt@") and str(tmp_path) not in manifest
     corpus.write_text("Rome lies in Italy. " * 200)
     with pytest.raises(BuildStateError, match="covariance"):
         evaluate(small_build, options, lm)
