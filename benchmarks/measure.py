@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -57,9 +58,13 @@ def count_flops(work: Callable[[], object]) -> int:
 
 def peak_memory_bytes(device: torch.device) -> int:
     """Most memory so far: of this process on a CPU, of the device's tensors elsewhere."""
-    if device.type == "cpu":
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(torch.accelerator.max_memory_allocated(device))
+    if device.type != "cpu":
+        return int(torch.accelerator.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.is_file():  # on Linux a process inherits the other number from the one that started it
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def machine(device: torch.device) -> dict[str, Any]:
