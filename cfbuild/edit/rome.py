@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from cfbuild.lm.families import rome_settings
 from cfbuild.lm.forward import (
     Batch,
     FrozenPast,
+    Packing,
     Trace,
     additive_mask,
     adds_value,
@@ -33,7 +35,7 @@ from cfbuild.lm.forward import (
     pad,
     projection_output,
     remember,
-    replay,
+    replay_packed,
     trace,
 )
 from cfbuild.lm.fused import TokenNll, fused_layers
@@ -110,10 +112,14 @@ class _Plan:
     def width(self) -> int:
         return max(len(row.rest) for row in self.rows)
 
+    @property
+    def tokens(self) -> int:
+        return sum(len(row.rest) for row in self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class _Reads:
-    """Where a batch's losses read, as tokens counted through the batch.
+    """Where a batch's losses read, as tokens counted through the batch's real ones.
 
     The first `len(targets)` should each predict its target: `records[i]` is the record it belongs to, `shares[i]` its
     weight in that record's mean. The others are the records' essence rows.
@@ -144,6 +150,8 @@ class _Scene:
     plans: tuple[_Plan, ...]
     past: _Past | None
     traced: Trace  # with nothing added
+    packing: Packing
+    below: Tensor  # [T, d_model]: the traced input of the first layer that a step runs, real tokens only
     reads: _Reads
     keys: Tensor  # [records, rows_per_record, d_in]: W's input at the subject's last token
     outputs: Tensor  # [records, rows_per_record, d_model]: W's output there
@@ -155,7 +163,13 @@ class _Scene:
     @property
     def first(self) -> Tensor:
         """The traced states at the tokens that are read."""
-        return self.traced.hidden.flatten(0, 1)[self.reads.tokens]
+        return self.packing.pack(self.traced.hidden)[self.reads.tokens]
+
+    @property
+    def firsts(self) -> Tensor:
+        """The subject's last token of each row, counted through the real tokens."""
+        rows = torch.arange(self.packing.rows, device=self.below.device)
+        return self.packing.place(rows * self.packing.width)
 
 
 class Rome:
@@ -213,7 +227,7 @@ class Rome:
         budget = token_budget(self.lm) * SHARE_OF_BUDGET
         part: list[_Plan] = []
         for plan in sorted(plans, key=lambda plan: (plan.width, plan.index)):
-            if part and plan.width * len(plan.rows) * (len(part) + 1) > budget:
+            if part and sum(one.tokens for one in part) + plan.tokens > budget:
                 yield part
                 part = []
             part.append(plan)
@@ -339,7 +353,7 @@ def _trace_rest(
 ) -> _Scene:
     """Trace records with `nothing` added: zeros [records, d_model], so that gradients in it can be had."""
     rows = [row for plan in plans for row in plan.rows]
-    ids, _ = pad([row.rest for row in rows], lm)
+    ids, real = pad([row.rest for row in rows], lm)
     steps = torch.arange(ids.shape[1], device=lm.device)
     causal = torch.ones(len(steps), len(steps), dtype=torch.bool, device=lm.device).tril().expand(len(rows), -1, -1)
     batch = Batch(ids, steps.expand(len(rows), -1), None)
@@ -357,7 +371,9 @@ def _trace_rest(
     with projection_output(lm, layer, look):
         traced = trace(lm, batch, start, past=past.layers if past else None)
     by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
-    return _Scene(plans, past, traced, _reads(lm, plans, ids.shape[1]), by_record["keys"], by_record["outputs"])
+    packing = Packing.of(real)
+    below = packing.pack(traced.below)
+    return _Scene(plans, past, traced, packing, below, _reads(lm, plans), by_record["keys"], by_record["outputs"])
 
 
 def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
@@ -369,28 +385,30 @@ def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
 def _with_added(lm: LanguageModel, layer: int, scene: _Scene, delta: Tensor) -> Tensor:
     """Finished states at the tokens that are read, with `delta` [records, d_model] added to W's output at the
     subjects' last tokens."""
-    traced = scene.traced
+    traced, packing, at = scene.traced, scene.packing, scene.reads.tokens
     if traced.start > layer:
-        return replay(lm, traced, _add_first(traced.below, delta), scene.reads.tokens)
+        moved = scene.below.index_add(0, scene.firsts, delta.repeat_interleave(scene.rows_per_record, dim=0))
+        return replay_packed(lm, traced, packing, moved, at)
 
     def add(_: Tensor, outputs: Tensor) -> Tensor:
-        return _add_first(outputs.reshape(*traced.below.shape[:2], -1), delta).reshape(outputs.shape)
+        return _add_first(outputs.reshape(packing.rows, packing.width, -1), delta).reshape(outputs.shape)
 
     with projection_output(lm, layer, add):
-        return replay(lm, traced, at=scene.reads.tokens)
+        return replay_packed(lm, traced, packing, scene.below, at)
 
 
-def _reads(lm: LanguageModel, plans: Sequence[_Plan], width: int) -> _Reads:
-    """Where the losses of rows padded to `width` are read; the essence row of each record has no targets."""
+def _reads(lm: LanguageModel, plans: Sequence[_Plan]) -> _Reads:
+    """Where the losses are read; the essence row of each record has no targets and is read at its first token."""
     scored = len(plans[0].rows) - 1
     rows = [(record, row) for record, plan in enumerate(plans) for row in plan.rows]
+    starts = [0, *accumulate(len(row.rest) for _, row in rows)]
     table = [
-        (index * width + len(row.rest) - len(row.targets) + i, token, record, 1 / (scored * len(row.targets)))
-        for index, (record, row) in enumerate(rows)
+        (end - len(row.targets) + i, token, record, 1 / (scored * len(row.targets)))
+        for end, (record, row) in zip(starts[1:], rows, strict=True)
         for i, token in enumerate(row.targets)
     ]
     tokens, *columns = zip(*table, strict=True)
-    essence = (index * width for index, (_, row) in enumerate(rows) if not row.targets)
+    essence = (start for start, (_, row) in zip(starts, rows, strict=False) if not row.targets)
     return _Reads(*(torch.tensor(column, device=lm.device) for column in ((*tokens, *essence), *columns)))
 
 

@@ -31,6 +31,42 @@ class Batch:
     mask: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Where the T real tokens of `rows` padded rows are; real: [T], counted through the batch and ascending."""
+
+    rows: int
+    width: int
+    real: Tensor
+
+    @staticmethod
+    def of(real: Tensor) -> Packing:
+        """From a boolean mask of real tokens, [rows, width]."""
+        rows, width = real.shape
+        return Packing(rows, width, real.flatten().nonzero().flatten())
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.real) == self.rows * self.width
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """[rows, width, ...] -> [T, ...]."""
+        flat = padded.flatten(0, 1)
+        return flat if self.is_full else flat[self.real]
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """[T, ...] -> [rows, width, ...], fillers zero."""
+        shape = self.rows, self.width, *packed.shape[1:]
+        if self.is_full:
+            return packed.reshape(shape)
+        flat = packed.new_zeros(self.rows * self.width, *packed.shape[1:])
+        return flat.index_copy(0, self.real, packed).view(shape)
+
+    def place(self, padded: Tensor) -> Tensor:
+        """Tokens counted through the batch, counted through the real ones instead."""
+        return torch.searchsorted(self.real, padded)
+
+
 class FrozenPast:
     """Keys and values of earlier tokens, read by every pass and changed by none.
 
@@ -65,7 +101,8 @@ class _RecordedPast(FrozenPast):
         self.kept: list[Any] = [None] * depth
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        self.kept[layer_idx] = (keys, values)
+        # Copies: what comes in may be views that keep a whole layer's queries alive with them.
+        self.kept[layer_idx] = (keys.contiguous(), values.contiguous())
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -146,21 +183,33 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | Non
     return Trace(hidden, inputs[0], start, tuple(calls))
 
 
-def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
     """Run the layers from `traced.start` on again, hooks that are set now included; finished hidden states.
 
-    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers. `at` [n] are the
-    tokens wanted, counted through the batch: the states are then [n, d_model], else [batch, width, d_model].
+    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers.
     """
     hidden = traced.below if below is None else below
-    layers = list(lm.layers)[traced.start :]
-    for layer, (args, kwargs) in zip(layers[:-1], traced.calls[:-1], strict=True):
+    for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
         hidden = _only(layer(hidden, *args, **kwargs))
-    (args, kwargs), last = traced.calls[-1], layers[-1]
-    if at is not None and hasattr(last.forward, "at"):
-        return lm.finish(last.forward.at(at, hidden, *args, **kwargs))
-    hidden = _only(last(hidden, *args, **kwargs))
-    return lm.finish(hidden if at is None else hidden.flatten(0, 1)[at])
+    return lm.finish(hidden)
+
+
+def replay_packed(lm: LanguageModel, traced: Trace, packing: Packing, below: Tensor, at: Tensor) -> Tensor:
+    """`replay` for T real tokens: below [T, d_model], finished states of the tokens `at` [n] of them, [n, d_model].
+
+    Layers that can (`fused_layers`) compute nothing for fillers, and the last one little for tokens that nobody reads.
+    """
+    hidden = below
+    layers = list(lm.layers)[traced.start :]
+    for layer, (args, kwargs) in zip(layers, traced.calls, strict=True):
+        wanted = at if layer is layers[-1] else None
+        forward: Any = layer.forward
+        if getattr(forward, "packs", False):
+            hidden = forward.packed(hidden, packing, wanted, *args, **kwargs)
+        else:
+            hidden = packing.pack(_only(layer(packing.spread(hidden), *args, **kwargs)))
+            hidden = hidden if wanted is None else hidden[wanted]
+    return lm.finish(hidden)
 
 
 def _only(output: Any) -> Tensor:

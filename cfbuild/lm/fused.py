@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfbuild.lm.forward import Packing
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.precision import narrow_products
 
@@ -139,39 +140,42 @@ class _FusedLayer:
     def __init__(self, module: Any, maps: _Layer) -> None:
         self._plain, self._maps, self._index = module.forward, maps, module.self_attn.layer_idx
 
+    @property
+    def packs(self) -> bool:
+        """Whether nothing listens to the layer's value projection, which does not run here."""
+        return not (self._maps.projection._forward_hooks or self._maps.projection._forward_pre_hooks)
+
     def __call__(self, hidden_states: Tensor, **given: Any) -> Tensor:
         """[R, width, d_model] -> [R, width, d_model]."""
-        return self.at(None, hidden_states, **given)
-
-    def at(self, tokens: Tensor | None, hidden_states: Tensor, **given: Any) -> Tensor:
-        """The layer's output at some of the T tokens, [n, d_model]; whatever only others need is not computed."""
-        if self._maps.projection._forward_hooks or self._maps.projection._forward_pre_hooks:
+        if not self.packs:
             output: Tensor = self._plain(hidden_states, **given)
-            return output if tokens is None else output.flatten(0, 1)[tokens]
-        flat = hidden_states.reshape(-1, hidden_states.shape[-1])  # [T, d_model]
-        mixed = self._attend(flat, hidden_states.shape[1], **given)
-        if tokens is not None:
-            mixed, flat = mixed[tokens], flat[tokens]
-        attended = _MapAndResidual.apply(mixed, flat, self._maps.attention_out)  # type: ignore[no-untyped-call]
-        finished: Tensor = _GatedMlp.apply(attended, self._maps)  # type: ignore[no-untyped-call]
-        return finished.view(hidden_states.shape) if tokens is None else finished
+            return output
+        flat = hidden_states.reshape(-1, hidden_states.shape[-1])
+        everything = torch.arange(len(flat), device=flat.device)
+        packing = Packing(hidden_states.shape[0], hidden_states.shape[1], everything)
+        return self.packed(flat, packing, None, **given).view(hidden_states.shape)
 
-    def _attend(
+    def packed(
         self,
-        flat: Tensor,
-        width: int,
+        hidden: Tensor,
+        packing: Packing,
+        wanted: Tensor | None,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
         past_key_values: Any = None,
         **_: Any,
     ) -> Tensor:
+        """The T real tokens' states [T, d_model] -> those of all or of the `wanted` ones, [n, d_model]."""
         maps = self._maps
-        projected = _NormAndMaps.apply(flat, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
-        rows = projected.view(len(flat) // width, width, -1, maps.head_width)  # [R, width, H + 2 K, d]
+        projected = _NormAndMaps.apply(hidden, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
         mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-            rows, maps, position_embeddings, attention_mask, past_key_values, self._index
+            projected, maps, packing, position_embeddings, attention_mask, past_key_values, self._index
         )
-        return mixed
+        if wanted is not None:
+            mixed, hidden = mixed[wanted], hidden[wanted]
+        attended = _MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
+        finished: Tensor = _GatedMlp.apply(attended, maps)  # type: ignore[no-untyped-call]
+        return finished
 
 
 class _NormAndMaps(torch.autograd.Function):
@@ -231,7 +235,7 @@ class _GatedMlp(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
-    """Rotary positions and grouped attention: [R, width, H + 2 K, d] -> [T, H d].
+    """Rotary positions and grouped attention: [T, (H + 2 K) d] -> [T, H d].
 
     Queries of the heads that share keys are rows of one product, so no key or value is repeated.
     """
@@ -239,14 +243,16 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        projected: Tensor,
+        packed: Tensor,
         layer: _Layer,
+        packing: Packing,
         positions: tuple[Tensor, Tensor],
         mask: Tensor | None,
         past: Any,
         index: int,
     ) -> Tensor:
-        width = projected.shape[1]
+        width = packing.width
+        projected = packing.spread(packed.view(len(packed), -1, layer.head_width))  # [R, width, H + 2 K, d]
         shared = layer.attention_in.sizes[1] // layer.head_width  # K
         heads = projected.shape[2] - 2 * shared
         cosine, sine = (one[:, :, None] for one in positions)  # [R or 1, width, 1, d]
@@ -254,33 +260,36 @@ class _Attention(torch.autograd.Function):
         queries = _by_head(turned[:, :, :heads], shared)  # [R K, H / K * width, d]
         keys = turned[:, :, heads:].transpose(1, 2)  # [R, K, width, d]
         values = projected[:, :, heads + shared :].transpose(1, 2)
-        if past is not None:
-            keys, values = past.update(keys, values, index)
-        keys, values = keys.flatten(0, 1), values.flatten(0, 1)  # [R K, seen, d]
+        own = keys.contiguous(), values.contiguous()
+        keys, values = _seen(past, own, index)
         weights = torch.bmm(queries, keys.transpose(1, 2)).mul_(layer.scaling)  # [R K, H / K * width, seen]
         by_row = weights.view(len(projected), heads, width, -1)
         by_row.add_(_causal(width, keys.shape[1], by_row) if mask is None else mask)
         weights = weights.softmax(dim=-1)
-        ctx.save_for_backward(queries, keys, values, weights, cosine, sine)
-        ctx.shape, ctx.scaling = (width, heads, shared), layer.scaling
-        return _by_token(torch.bmm(weights, values), width, shared)
+        # The past is joined again backwards: kept at every layer, it would take more memory than all that is new.
+        ctx.save_for_backward(queries, *own, weights, cosine, sine)
+        ctx.past, ctx.index = past, index
+        ctx.shape, ctx.scaling, ctx.packing = (width, heads, shared), layer.scaling, packing
+        return packing.pack(_by_token(torch.bmm(weights, values), width, shared)).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, weights, cosine, sine = ctx.saved_tensors
+        queries, *own, weights, cosine, sine = ctx.saved_tensors
+        keys, values = _seen(ctx.past, own, ctx.index)
         width, heads, shared = ctx.shape
-        by_head = _by_head(gradient.view(-1, width, heads, queries.shape[-1]), shared)
+        packing: Packing = ctx.packing
+        by_head = _by_head(packing.spread(gradient.view(len(gradient), heads, -1)), shared)
         reached = torch.bmm(by_head, values.transpose(1, 2))
         logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype).mul_(ctx.scaling)
         count = len(queries) // shared
         total = gradient.new_empty(count, width, heads + 2 * shared, queries.shape[-1])
         turned = torch.empty_like(total[:, :, : heads + shared])
-        turned[:, :, :heads] = _by_token(torch.bmm(logits, keys), width, shared).view(count, width, heads, -1)
+        turned[:, :, :heads] = _by_token(torch.bmm(logits, keys), width, shared)
         here = slice(-width, None)  # earlier keys and values are frozen
         turned[:, :, heads:] = _fold(torch.bmm(logits[:, :, here].transpose(1, 2), queries), shared)
         total[:, :, : heads + shared] = _rotate_back(turned, cosine, sine)
         total[:, :, heads + shared :] = _fold(torch.bmm(weights[:, :, here].transpose(1, 2), by_head), shared)
-        return total, None, None, None, None, None
+        return packing.pack(total).flatten(1), None, None, None, None, None, None
 
 
 class TokenNll(torch.autograd.Function):
@@ -327,10 +336,16 @@ def _by_head(tokens: Tensor, shared: int) -> Tensor:
 
 
 def _by_token(grouped: Tensor, width: int, shared: int) -> Tensor:
-    """[R K, H / K * width, d] -> [T, H d]."""
+    """[R K, H / K * width, d] -> [R, width, H, d]."""
     count, _, size = grouped.shape
     rows = grouped.view(count // shared, shared, -1, width, size).permute(0, 3, 1, 2, 4)
-    return rows.reshape(count // shared * width, -1)
+    return rows.flatten(2, 3)
+
+
+def _seen(past: Any, own: Sequence[Tensor], index: int) -> Sequence[Tensor]:
+    """Keys and values that layer `index` sees, the past's and its own [R, K, width, d]: each [R K, seen, d]."""
+    both = own if past is None else past.update(*own, index)
+    return [one.flatten(0, 1) for one in both]
 
 
 def _fold(grouped: Tensor, shared: int) -> Tensor:

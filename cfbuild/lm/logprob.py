@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import Batch, Trace, additive_mask, replay, run, trace
+from cfbuild.lm.forward import Batch, Packing, additive_mask, replay_packed, run, trace
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 
@@ -104,24 +105,25 @@ def score_before_and_after(
         some = [question for question, _ in part]
         tries = [_build_trie(question.continuations) for question in some]
         with torch.no_grad():
-            traced = trace(lm, _lay_out(lm, some, tries), part[0][1].layer)
-            before = _read(lm, traced.hidden, some, tries)
-            after = _read(lm, _replay_edited(lm, traced, [delta for _, delta in part]), some, tries)
+            batch = _lay_out(lm, some, tries)
+            traced = trace(lm, batch, part[0][1].layer)
+            packing, at = _pack(batch, some, tries)
+            before = _read(lm, packing.pack(traced.hidden)[at], some, tries)
+            with overlay(lm, [delta for _, delta in part]):
+                states = replay_packed(lm, traced, packing, packing.pack(traced.below), at)
+            after = _read(lm, states, some, tries)
         return list(zip(before, after, strict=True))
 
     with fused_layers(lm):
         return _in_batches(lm, pairs, score_pairs, width=lambda pair: _width(pair[0]))
 
 
-def _replay_edited(lm: LanguageModel, traced: Trace, deltas: Sequence[Delta]) -> Tensor:
-    with overlay(lm, deltas):
-        return replay(lm, traced)
-
-
 def _score_batch(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
     tries = [_build_trie(question.continuations) for question in questions]
+    batch = _lay_out(lm, questions, tries)
+    packing, at = _pack(batch, questions, tries)
     with torch.no_grad():
-        return _read(lm, run(lm, _lay_out(lm, questions, tries)), questions, tries)
+        return _read(lm, packing.pack(run(lm, batch))[at], questions, tries)
 
 
 def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie]) -> Batch:
@@ -147,24 +149,30 @@ def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence
     return additive_mask(torch.from_numpy(visible).to(lm.device), lm.dtype)
 
 
+def _pack(batch: Batch, questions: Sequence[Question], tries: Sequence[_Trie]) -> tuple[Packing, Tensor]:
+    """A batch's real tokens, and those of them that predict one: each prompt's last and its nodes, [states]."""
+    device = batch.ids.device
+    prompts = torch.tensor([len(question.prompt) for question in questions], device=device)[:, None]
+    nodes = torch.tensor([len(trie.tokens) for trie in tries], device=device)[:, None]
+    columns = torch.arange(batch.ids.shape[1], device=device)
+    packing = Packing.of(columns < prompts + nodes)
+    predicting = (columns >= prompts - 1) & (columns < prompts + nodes)
+    return packing, packing.pack(predicting[..., None])[:, 0].nonzero().flatten()
+
+
 def _read(
-    lm: LanguageModel, hidden: Tensor, questions: Sequence[Question], tries: Sequence[_Trie]
+    lm: LanguageModel, states: Tensor, questions: Sequence[Question], tries: Sequence[_Trie]
 ) -> list[list[Likelihood]]:
-    """Log-probabilities from finished hidden states [batch, width, d_model], logits only where a token is predicted."""
-    rows: list[int] = []
-    columns: list[int] = []
-    offsets: list[int] = []
-    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
-        offsets.append(len(rows) + 1)  # state -1 is the prompt's end
-        columns.extend(range(len(question.prompt) - 1, len(question.prompt) + len(trie.tokens)))
-        rows.extend([row] * (len(trie.tokens) + 1))
+    """Log-probabilities from the finished states that predict a token, [states, d_model], question by question."""
+    ends = [0, *accumulate(len(trie.tokens) + 1 for trie in tries)]
+    offsets = [end + 1 for end in ends]  # state -1 is the prompt's end
     asked = [
         (offsets[row] + state, token)
         for row, (question, trie) in enumerate(zip(questions, tries, strict=True))
         for states, tokens in zip(trie.states, question.continuations, strict=True)
         for state, token in zip(states, tokens, strict=True)
     ]
-    nll, best = _token_nll(lm, hidden[rows, columns], asked)
+    nll, best = _token_nll(lm, states, asked)
     answers, at = [], 0
     for question in questions:
         scored = []
