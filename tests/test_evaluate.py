@@ -10,9 +10,9 @@ import pytest
 import tiny
 from small_world import write_world
 
-from cfbuild.codec import read_rows, write_jsonl
 from cfbuild.data import Progress, silent
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
+from cfbuild.jsonl import read_rows, write_jsonl
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline import evaluate as verb
 from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate

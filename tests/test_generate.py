@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_world import write_excerpt, write_world
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.build import BuildOptions
 from cfbuild.data import Candidate, Decision, Record, Verdict
 from cfbuild.errors import BuildStateError, ConfigError, DataError
@@ -56,7 +56,7 @@ def build(root: Path) -> BuildFolder:
 
 
 def read(folder: BuildFolder, name: str) -> list[dict[str, Any]]:
-    return [row for _, row in codec.read_rows(folder.path(name))]
+    return [row for _, row in jsonl.read_rows(folder.path(name))]
 
 
 def files_of(folder: BuildFolder) -> dict[str, bytes]:

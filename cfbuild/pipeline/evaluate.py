@@ -10,21 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild import __version__
-from cfbuild.codec import (
-    decode_case,
-    decode_record,
-    decode_reference,
-    encode_case,
-    read_values,
-    sha256_file,
-    sha256_text,
-    write_json,
-    write_jsonl,
-)
+from cfbuild.codec import decode_case, decode_record, decode_reference, encode_case
 from cfbuild.data import CaseScore, Progress, Record, Reference, Request, silent
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
 from cfbuild.edit.editor import Editor, Setting, check_name, open_editor
 from cfbuild.errors import ConfigError, SchemaError
+from cfbuild.files import sha256_file, sha256_text
+from cfbuild.jsonl import read_values, write_json, write_jsonl
 from cfbuild.lm.corpus import Corpus, of_texts, open_corpus
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_contexts

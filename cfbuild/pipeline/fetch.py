@@ -16,18 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from cfbuild.codec import (
-    decode_entity,
-    decode_fact,
-    encode_entity,
-    encode_fact,
-    encode_reference,
-    encode_template,
-    read_values,
-    write_jsonl,
-)
+from cfbuild.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference, encode_template
 from cfbuild.data import Entity, Progress, Template, property_id, silent
 from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.jsonl import read_values, write_jsonl
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.sources import http, pararel, wikidata, wikipedia
 from cfbuild.sources.journal import Asker, Journal

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import Row, parse_row, read_rows, sha256_file, sha256_text
 from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, property_id
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.files import sha256_file, sha256_text
+from cfbuild.jsonl import Row, parse_row, read_rows
 from cfbuild.sources.http import Request
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.sample import sampled

@@ -13,9 +13,9 @@ from random import Random
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from cfbuild.codec import parse_json
 from cfbuild.data import ITEM_ID, Fact, Reference, item_id
 from cfbuild.errors import DataError, SourceError
+from cfbuild.jsonl import parse_json
 from cfbuild.sources.http import BusyAnswerError, Request, checked_url
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import Tally

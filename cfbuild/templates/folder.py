@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfbuild.codec import sha256_file, sha256_text
 from cfbuild.data import PROPERTY_ID, Template
 from cfbuild.errors import TemplateError
+from cfbuild.files import sha256_file, sha256_text
 from cfbuild.templates.builtin import SUFFIX, read_templates
 
 ORIGIN = "own"
