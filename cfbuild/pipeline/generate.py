@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from cfbuild import __version__, codec, jsonl
 from cfbuild.build import Builder, BuildOptions, Draft, cases
-from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, silent
+from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, id_number, silent
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.graph import FactGraph
@@ -341,7 +341,7 @@ def _verdicts(bench: _Bench, drafts: Sequence[Draft], model_filter: ModelFilter 
     """A verdict for each draft by case id; candidates go to the filter sorted by relation, whose pool they share."""
     if model_filter is None:
         return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
-    candidates = sorted(map(bench.candidate, drafts), key=lambda one: (int(one.relation[1:]), one.case_id))
+    candidates = sorted(map(bench.candidate, drafts), key=lambda one: (id_number(one.relation), one.case_id))
     verdicts = model_filter.judge(candidates) if candidates else []
     if len(verdicts) != len(candidates):
         raise DataError(f"the model filter gave {len(verdicts)} verdicts; expected {len(candidates)}, one a candidate")
