@@ -101,6 +101,23 @@ def test_other_settings_are_refused_by_name(folder: BuildFolder, lm: LanguageMod
         evaluate(folder, EvaluateOptions(**OPTIONS), tiny.make("gpt2", seed=1))
 
 
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"key_mode": "reference"},
+        {"settings": {"key_mode": "reference", "kl_factor": 0.0625}},
+        {"layer": 1, "settings": {"steps": 3}, "steps": None},
+    ],
+)
+def test_settings_are_compared_by_what_they_come_to(folder: BuildFolder, lm: LanguageModel, same: Any) -> None:
+    plain = {**OPTIONS, "layer": None}
+    report = evaluate(folder, EvaluateOptions(**plain), lm)
+    assert "layer:1" in report["signature"]
+    assert evaluate(folder, EvaluateOptions(**{**plain, **same}), lm) == report
+    with pytest.raises(BuildStateError, match=r"settings: \{\} then, \{'kl_factor': 0.5\} now"):
+        evaluate(folder, EvaluateOptions(**plain, settings={"kl_factor": 0.5}), lm)
+
+
 def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -> None:
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2, "skip_generation": False}), lm)
     records = [row for _, row in read_rows(folder.path("records.jsonl"))]
