@@ -12,9 +12,10 @@ from typing import Any
 from benchmarks import plain
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
-from cfbuild.codec import decode_entity, decode_fact, read_values
+from cfbuild.codec import decode_entity, decode_fact
 from cfbuild.data import CaseScore, Record
 from cfbuild.edit.rome import Rome, fast
+from cfbuild.jsonl import read_values
 from cfbuild.lm.delta import Edit
 from cfbuild.lm.load import load
 from cfbuild.lm.logprob import Question, score

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cfbuild.codec import decode_record, encode_record, read_values, write_json
+from cfbuild.codec import decode_record, encode_record
 from cfbuild.data import Progress, Record, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.jsonl import read_values, write_json
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.demo import fetch_snapshot, generate_known

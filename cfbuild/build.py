@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeGuard, TypeVar
 
-from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
+from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.graph import FactGraph, find_name, gives_away
 from cfbuild.wording import clashing_article, noise
@@ -121,7 +121,7 @@ class Builder:
         if relation not in self._pools:
             counts = self.graph.object_counts(relation)
             by_label: dict[str, Target] = {}
-            for item in sorted(counts, key=lambda one: (-counts[one], int(one[1:]))):
+            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
                 label = self.graph.label(item)
                 if is_usable(label):
                     by_label.setdefault(label, Target(item, label))

@@ -1,15 +1,11 @@
-"""Values to JSON rows and back, JSONL files, atomic writes, digests: the only place that turns values into bytes."""
+"""Values to rows and back: what each value is called in the project's files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
 
 from cfbuild.data import (
     CaseScore,
@@ -27,200 +23,10 @@ from cfbuild.data import (
     Target,
     Template,
 )
-from cfbuild.errors import CfbuildError, DataError
+from cfbuild.jsonl import Row, Value
 
-Row = dict[str, Any]
-Value = TypeVar("Value")
-
-LONGEST_LINE = 1 << 24
-"""Bytes of one line, or of one JSON document; CounterFact's rows have about 2,000. What is longer is not kept."""
-LONGEST_NUMBER = 300
-"""Characters of a whole number: what a float can hold, and far below what takes Python long to read."""
-BOM = b"\xef\xbb\xbf"
-SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-def dump_row(row: Mapping[str, Any]) -> str:
-    """One row as one line of compact JSON, keys in the order given, NaN refused."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def write_atomic(path: Path, chunks: Iterable[str]) -> None:
-    """Write text beside `path`, flush it to the disk, then put it in place: readers see the old file or the new one."""
-    _sweep(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(chunks)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of their writing of `path`."""
-    for part in path.parent.glob(".*.part"):
-        name, _, process = part.name[1:].removesuffix(".part").rpartition(".")
-        if name == path.name and process.isdecimal() and not _runs(int(process)):
-            part.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether another process of this number runs."""
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return process != os.getpid()
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows atomically, one a line; return how many."""
-    count = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal count
-        for row in rows:
-            count += 1
-            yield dump_row(row) + "\n"
-
-    write_atomic(path, lines())
-    return count
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write one indented JSON document atomically."""
-    write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Yield (number, bytes) of each line, without a byte order mark; None for a line longer than LONGEST_LINE.
-
-    Raises DataError if the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(LONGEST_LINE):
-                number += 1
-                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                    while (line := stream.readline(1 << 16)) and not line.endswith(b"\n"):
-                        pass
-                    yield number, None
-                else:
-                    yield number, line.removeprefix(BOM) if number == 1 else line
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
-    for number, line in read_lines(path):
-        where = f"{path}:{number}"
-        if line is None:
-            raise DataError(f"{where}: is longer than {LONGEST_LINE} bytes; expected one JSON object a line")
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{where}: is not UTF-8 text (byte {error.start} of the line)") from error
-        if text.strip():
-            yield number, parse_row(text, where)
-
-
-def read_json(path: Path) -> Any:
-    """One JSON document. Raises DataError naming the file if it cannot be read, is too long, or is no JSON."""
-    try:
-        with path.open("rb") as stream:
-            body = stream.read(LONGEST_LINE)
-        text = body.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    if len(body) == LONGEST_LINE:
-        raise DataError(f"{path}: is longer than {LONGEST_LINE} bytes")
-    return parse_json(text, str(path))
-
-
-def parse_row(line: str, where: str) -> Row:
-    """Parse one JSON object. Raises DataError with `where` for broken JSON, NaN, or another type than an object."""
-    row = parse_json(line, where)
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: got a JSON {type(row).__name__}, expected an object")
-    return row
-
-
-def parse_json(text: str, where: str) -> Any:
-    """Parse JSON as DECODER does, without half characters (lone surrogates). Raises DataError with `where`."""
-    try:
-        value = DECODER.decode(text)
-        if SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: holds half a character (a lone surrogate)") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: is not JSON ({error})") from error
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"the number {digits[:40]} is too large")
-    return value
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
-        raise ValueError(f"a whole number of {len(digits)} characters; expected at most {LONGEST_NUMBER}")
-    return int(digits)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in row if names.count(name) > 1)!r} comes twice")
-    return row
-
-
-DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
-)
-"""JSON, strictly: finite numbers, and each key of an object once."""
-
-
-def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
-    """Decode every row of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
-    for number, row in read_rows(path):
-        try:
-            yield decode(row)
-        except (KeyError, TypeError, ValueError, AttributeError, CfbuildError) as error:
-            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{path}:{number}: {what}") from error
-
-
-def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_text(text: str) -> str:
-    """Hex digest of a text's UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).hexdigest()
+IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
+"""What a flat row calls the fields that hold an id; its other keys are the fields' names."""
 
 
 def encode_entity(entity: Entity) -> Row:
@@ -245,69 +51,17 @@ def decode_entity(row: Row) -> Entity:
     )
 
 
-def encode_fact(fact: Fact) -> Row:
-    return {
-        "relation_id": fact.relation,
-        "subject_id": fact.subject,
-        "object_id": fact.object,
-        "rank": fact.rank,
-        "start": fact.start,
-        "end": fact.end,
-        "source": fact.source,
-    }
+def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Value]]:
+    """How a value of nothing but names, numbers and texts becomes a row, and back: field by field, in their order."""
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    keys = [IDS.get(name, name) for name in names]
+    read = attrgetter(*names)
+    return lambda value: dict(zip(keys, read(value), strict=True)), lambda row: kind(*(row[key] for key in keys))
 
 
-def decode_fact(row: Row) -> Fact:
-    return Fact(
-        relation=row["relation_id"],
-        subject=row["subject_id"],
-        object=row["object_id"],
-        rank=row["rank"],
-        start=row["start"],
-        end=row["end"],
-        source=row["source"],
-    )
-
-
-def encode_template(template: Template) -> Row:
-    return {
-        "relation_id": template.relation,
-        "kind": template.kind,
-        "text": template.text,
-        "origin": template.origin,
-    }
-
-
-def decode_template(row: Row) -> Template:
-    return Template(relation=row["relation_id"], kind=row["kind"], text=row["text"], origin=row["origin"])
-
-
-def encode_reference(reference: Reference) -> Row:
-    return {
-        "relation_id": reference.relation,
-        "object_id": reference.object,
-        "entity_id": reference.entity,
-        "name": reference.name,
-        "text": reference.text,
-        "title": reference.title,
-        "revision": reference.revision,
-        "url": reference.url,
-        "licence": reference.licence,
-    }
-
-
-def decode_reference(row: Row) -> Reference:
-    return Reference(
-        relation=row["relation_id"],
-        object=row["object_id"],
-        entity=row["entity_id"],
-        name=row["name"],
-        text=row["text"],
-        title=row["title"],
-        revision=row["revision"],
-        url=row["url"],
-        licence=row["licence"],
-    )
+encode_fact, decode_fact = _flat(Fact)
+encode_template, decode_template = _flat(Template)
+encode_reference, decode_reference = _flat(Reference)
 
 
 def encode_record(record: Record) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cfbuild.data import Record
+from cfbuild.data import Record, id_number
 
 ITEMS = (
     "records",
@@ -46,7 +46,7 @@ def composition(records: Iterable[Record]) -> Composition:
     for record in records:
         everything.add(record)
         relations.setdefault(record.relation, _Counter()).add(record)
-    ordered = sorted(relations, key=lambda relation: int(relation[1:]))
+    ordered = sorted(relations, key=id_number)
     return Composition(everything.counts(), {relation: relations[relation].counts() for relation in ordered})
 
 

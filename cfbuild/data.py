@@ -44,6 +44,11 @@ def property_id(text: str) -> str:
     return text
 
 
+def id_number(one: str) -> int:
+    """The number in an id: what ids are ordered by."""
+    return int(one[1:])
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """An item: its labels and aliases by language, and the attribute statements that rules need (P31, P21).

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from cfbuild.codec import Row, encode_record
+from cfbuild.codec import encode_record
 from cfbuild.data import Record
 from cfbuild.errors import ConfigError
+from cfbuild.jsonl import Row
 
 LOC_MARK = "nq question: "
 """What readers of zsRE files assert that `loc` begins with."""

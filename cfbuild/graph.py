@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from cfbuild.data import Entity, Fact
+from cfbuild.data import Entity, Fact, id_number
 from cfbuild.wording import derived
 
 SHORT_NAME = 3
@@ -54,7 +54,7 @@ class FactGraph:
     @property
     def relations(self) -> tuple[str, ...]:
         """Relations that have facts, by number."""
-        return tuple(sorted(self._by_relation, key=lambda relation: int(relation[1:])))
+        return tuple(sorted(self._by_relation, key=id_number))
 
     def facts_of(self, relation: str) -> tuple[Fact, ...]:
         """The facts of `relation`, the best one a (subject, object) pair, by subject then object number."""
@@ -159,5 +159,5 @@ def _holds_word(text: str, word: str) -> bool:
 
 def _identity(fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
     """By relation, subject and object; of statements of the same, the best ranked and not ended first."""
-    numbers = int(fact.relation[1:]), int(fact.subject[1:]), int(fact.object[1:])
+    numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
     return (*numbers, RANKS.get(fact.rank, 1), fact.end is not None, fact.source, fact.start or "", fact.end or "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cfbuild import __version__
-from cfbuild.data import CaseScore
+from cfbuild.data import CaseScore, id_number
 from cfbuild.groups import GROUPS
 from cfbuild.score import Figure, aggregate, means
 
@@ -23,7 +23,7 @@ BEYOND = tuple(GROUPS)
 def make_report(cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> dict[str, Any]:
     """report.json: signature, counts, every figure of both stages, the same by relation, faults by reason with the ids
     of their cases."""
-    relations = sorted({case.relation for case in cases}, key=lambda relation: int(relation[1:]))
+    relations = sorted({case.relation for case in cases}, key=id_number)
     return {
         "signature": signature_string(signature),
         "settings": dict(signature),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cfbuild.data import CaseScore, Record, Rejection, StageScore
+from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
 from cfbuild.display import visible
 from cfbuild.errors import ConfigError
 from cfbuild.score import prompts_of
@@ -45,7 +45,7 @@ def choose(items: Iterable[Item], choice: Choice) -> list[Item]:
         and (choice.relation is None or relation_of(item) == choice.relation)
     ]
     if not some:
-        relations = sorted({relation_of(item) for item in everything}, key=lambda relation: int(relation[1:]))
+        relations = sorted({relation_of(item) for item in everything}, key=id_number)
         wanted = " and ".join(
             f"{name} {value}"
             for name, value in (("case", choice.case), ("relation", choice.relation))

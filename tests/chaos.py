@@ -30,7 +30,7 @@ from scored_build import records, write_scored
 from servers import Proxy, oxigraph
 from small_world import write_world
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.filter.model import FilterOptions, ModelFilter
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline import evaluate as evaluate_verb
@@ -202,7 +202,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
 
     def audited(folder: Path) -> None:
         folder.mkdir(parents=True)
-        codec.write_jsonl(folder / "theirs.jsonl", map(codec.encode_record, records(400, hostile=True)))
+        jsonl.write_jsonl(folder / "theirs.jsonl", map(codec.encode_record, records(400, hostile=True)))
 
     def published() -> Any:
         files = {name: repository.commits[repository.branches["main"]] for name, repository in hub.repositories.items()}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from small_world import write_excerpt
 
 from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline.folder import BuildFolder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -23,6 +29,38 @@ def shared_file(name: str) -> Path:
 def excerpt() -> Path:
     """The Wikidata excerpt (N-Triples, gzip)."""
     return shared_file("data/wikidata-excerpt.nt.gz")
+
+
+GENERATE = """
+import sys
+from pathlib import Path
+from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.generate import GenerateOptions, generate
+generate(BuildFolder(Path(sys.argv[1])), GenerateOptions())
+status = Path("/proc/self/status")
+print(status.read_text() if status.exists() else "")
+"""
+
+
+@dataclass(frozen=True)
+class ExcerptBuild:
+    """The same build, only to be read, generated twice, and the most memory it took (bytes; None where not told)."""
+
+    folder: BuildFolder
+    again: BuildFolder
+    peak: int | None
+
+
+@pytest.fixture(scope="session")
+def excerpt_build(tmp_path_factory: pytest.TempPathFactory, excerpt: Path) -> ExcerptBuild:
+    """All of the excerpt with the bundled templates, generated without a model by two processes side by side."""
+    roots = [write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt)]
+    roots.append(Path(shutil.copytree(roots[0], tmp_path_factory.mktemp("again"), dirs_exist_ok=True)))
+    runs = [subprocess.Popen([sys.executable, "-c", GENERATE, str(root)], stdout=subprocess.PIPE) for root in roots]
+    told = [run.communicate()[0].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    peaks = [int(line.split()[1]) for text in told for line in text.splitlines() if line.startswith("VmHWM")]
+    return ExcerptBuild(*map(BuildFolder, roots), 1024 * max(peaks) if peaks else None)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ from scored_build import records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.codec import encode_record, write_json
+from cfbuild.codec import encode_record
+from cfbuild.jsonl import write_json
 from cfbuild.sources import wikidata
 
 

@@ -29,7 +29,7 @@ from scored_build import case, records
 from small_world import templates, world
 from urllib3.util import parse_url
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import Decision, Fact, Reference, Rejection, Template, item_id
 from cfbuild.edit.covariance import load_covariance
 from cfbuild.errors import CfbuildError
@@ -65,8 +65,8 @@ class Parser:
     seeds: Sequence[bytes]
 
 
-def jsonl(rows: Sequence[Any]) -> bytes:
-    return b"".join(codec.dump_row(row).encode() + b"\n" for row in rows)
+def row_lines(rows: Sequence[Any]) -> bytes:
+    return b"".join(jsonl.dump_row(row).encode() + b"\n" for row in rows)
 
 
 def mutate(seed: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
@@ -110,8 +110,8 @@ def rows_of(name: str, decode: Callable[[Any], Any], encode: Callable[[Any], Any
     """A parser of a file of the build; what it lets through can be written again."""
 
     def read(path: Path) -> None:
-        for value in codec.read_values(path, conforming(name, decode)):
-            codec.dump_row(encode(value)).encode()
+        for value in jsonl.read_values(path, conforming(name, decode)):
+            jsonl.dump_row(encode(value)).encode()
 
     return file(f"{name}.jsonl", read)
 
@@ -264,38 +264,38 @@ def parsers() -> dict[str, Parser]:
             Rejection(1, Fact("P1", "Q1", "Q2"), "a", None, Decision(False, "rule", {"share": 0.5, "n": None}))
         )
     ]
-    record_file, array = jsonl(rows), json.dumps(rows, indent=1).encode()
-    patterns = jsonl([{"pattern": text} for text in ("[X] is in [Y].", "The home of [X] is [Y] .", "[Y] has [X]")])
+    record_file, array = row_lines(rows), json.dumps(rows, indent=1).encode()
+    patterns = row_lines([{"pattern": text} for text in ("[X] is in [Y].", "The home of [X] is [Y] .", "[Y] has [X]")])
     return {
-        "JSON lines": Parser(file("rows.jsonl", lambda path: list(codec.read_rows(path))), [record_file]),
-        "JSON document": Parser(file("report.json", codec.read_json), [array, b'{"a": [1, 2.5, null]}']),
+        "JSON lines": Parser(file("rows.jsonl", lambda path: list(jsonl.read_rows(path))), [record_file]),
+        "JSON document": Parser(file("report.json", jsonl.read_json), [array, b'{"a": [1, 2.5, null]}']),
         "records, validated": Parser(
             file("records.json", lambda path: [str(one) for one in violations(path)]), [record_file, array]
         ),
         "records": Parser(rows_of("record", codec.decode_record, codec.encode_record), [record_file]),
         "facts": Parser(
-            rows_of("facts", codec.decode_fact, codec.encode_fact), [jsonl([*map(codec.encode_fact, facts)])]
+            rows_of("facts", codec.decode_fact, codec.encode_fact), [row_lines([*map(codec.encode_fact, facts)])]
         ),
         "entities": Parser(
             rows_of("entities", codec.decode_entity, codec.encode_entity),
-            [jsonl([*map(codec.encode_entity, entities)])],
+            [row_lines([*map(codec.encode_entity, entities)])],
         ),
         "templates": Parser(
             rows_of("templates", codec.decode_template, codec.encode_template),
-            [jsonl([*map(codec.encode_template, templates("P1"))])],
+            [row_lines([*map(codec.encode_template, templates("P1"))])],
         ),
         "references": Parser(
             rows_of("references", codec.decode_reference, codec.encode_reference),
-            [jsonl([*map(codec.encode_reference, references)])],
+            [row_lines([*map(codec.encode_reference, references)])],
         ),
-        "rejects": Parser(rows_of("rejected", codec.decode_rejection, codec.encode_rejection), [jsonl(rejections)]),
+        "rejects": Parser(rows_of("rejected", codec.decode_rejection, codec.encode_rejection), [row_lines(rejections)]),
         "cases": Parser(
             rows_of("cases", codec.decode_case, codec.encode_case),
-            [jsonl([codec.encode_case(case(one)) for one in some])],
+            [row_lines([codec.encode_case(case(one)) for one in some])],
         ),
         "audited file": Parser(
             file("a.jsonl", lambda path: audit(AuditOptions(path, fix=path.with_name("fixed.jsonl")))),
-            [jsonl(rows[:1]), jsonl([easy, easy])],
+            [row_lines(rows[:1]), row_lines([easy, easy])],
         ),
         "facts, TSV": Parser(_tsv, [table.encode()]),
         "template": Parser(_template, [b"{} lives in", b"The home of {} is", "{} è nato a".encode()]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from servers import Served
 
 Answer = tuple[int, dict[str, str], bytes]
 CUT = -1
@@ -88,7 +89,7 @@ def _normal(title: str) -> str:
     return title[:1].upper() + title[1:]
 
 
-class MediaWiki:
+class MediaWiki(Served):
     """The server; `url` is the API's address."""
 
     def __init__(self, wiki: Wiki) -> None:
@@ -108,15 +109,4 @@ class MediaWiki:
 
             def log_message(self, *args: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/w/api.php"
-
-    def __enter__(self) -> MediaWiki:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler, "/w/api.php")

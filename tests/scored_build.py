@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cfbuild import codec
+from cfbuild import codec, files, jsonl
 from cfbuild.data import (
     CaseScore,
     Decision,
@@ -134,7 +134,7 @@ def write_scored(
     """
     root.mkdir(parents=True, exist_ok=True)
     folder = BuildFolder(root)
-    codec.write_jsonl(folder.path("records.jsonl"), map(codec.encode_record, records))
+    jsonl.write_jsonl(folder.path("records.jsonl"), map(codec.encode_record, records))
     rejections = [
         Rejection(
             9000 + i,
@@ -146,9 +146,9 @@ def write_scored(
         for i in range(rejected)
         for rule in ("unknown-fact" if i % 3 else "object-in-subject",)
     ]
-    codec.write_jsonl(folder.path("rejected.jsonl"), map(codec.encode_rejection, rejections))
+    jsonl.write_jsonl(folder.path("rejected.jsonl"), map(codec.encode_rejection, rejections))
     texts = [Reference("P19", "Q1", "Q9", "Nina", f"Nina was born in Oslo, {i}.", licence="CC0-1.0") for i in range(3)]
-    codec.write_jsonl(folder.path("references.jsonl"), map(codec.encode_reference, texts))
+    jsonl.write_jsonl(folder.path("references.jsonl"), map(codec.encode_reference, texts))
     by_rule = {
         rule: sum(one.decision.rule == rule for one in rejections) for rule in ("object-in-subject", "unknown-fact")
     }
@@ -176,12 +176,12 @@ def write_scored(
         cases = [
             replace(some[i % len(some)], case_id=one.case_id, relation=one.relation) for i, one in enumerate(records)
         ]
-        codec.write_jsonl(folder.path("cases.jsonl"), map(codec.encode_case, cases))
+        jsonl.write_jsonl(folder.path("cases.jsonl"), map(codec.encode_case, cases))
         signature = {"model": "tiny", "revision": "abc", "editor": "rome"}
-        codec.write_json(folder.path("report.json"), make_report(some, signature) | {"cases": len(cases)})
+        jsonl.write_json(folder.path("report.json"), make_report(some, signature) | {"cases": len(cases)})
         folder.finish(
             "validate-and-score",
-            {"records": codec.sha256_file(folder.path("records.jsonl")), "editor": "rome", "seed": 0},
+            {"records": files.sha256_file(folder.path("records.jsonl")), "editor": "rome", "seed": 0},
             {"cases.jsonl": len(cases), "report.json": 1},
             {"signature": signature},
         )

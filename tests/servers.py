@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+Self = TypeVar("Self")
 RESULTS_JSON = "application/sparql-results+json"
 
 
@@ -72,7 +74,26 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("oxigraph does not listen")
 
 
-class Proxy:
+class Served:
+    """An HTTP server on loopback that answers while its context is open; `url` is the address of `path`."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], path: str = "") -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}{path}"
+
+    def __enter__(self: Self) -> Self:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Proxy(Served):
     """Forwards queries to `upstream` and counts those that it answered.
 
     `before(number)` is called with the number of the request, from 1, before it is passed on; `tamper(body)` may
@@ -85,8 +106,7 @@ class Proxy:
         self.asked = 0
         self.before: Callable[[int], None] = lambda number: None
         self.tamper: Callable[[bytes], bytes] = lambda body: body
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/query"
+        super().__init__(self._handler(), "/query")
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
         class Handler(BaseHTTPRequestHandler):
@@ -118,16 +138,6 @@ class Proxy:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, "text/plain", error.read()
-
-    def __enter__(self) -> Proxy:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class Scripted:

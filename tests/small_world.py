@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.graph import FactGraph
 from cfbuild.templates import builtin, pararel
@@ -51,9 +51,9 @@ def world(people: int = 120, relations: Sequence[str] = ("P551", "P937")) -> tup
 
 def write_build(root: Path, facts: Iterable[Fact], entities: Iterable[Entity], prompts: Iterable[Template]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
-    codec.write_jsonl(root / "facts.jsonl", map(codec.encode_fact, facts))
-    codec.write_jsonl(root / "entities.jsonl", map(codec.encode_entity, entities))
-    codec.write_jsonl(root / "templates.jsonl", map(codec.encode_template, prompts))
+    jsonl.write_jsonl(root / "facts.jsonl", map(codec.encode_fact, facts))
+    jsonl.write_jsonl(root / "entities.jsonl", map(codec.encode_entity, entities))
+    jsonl.write_jsonl(root / "templates.jsonl", map(codec.encode_template, prompts))
     return root
 
 
@@ -99,6 +99,6 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Pa
         )
     prompts = []
     for file in sorted(patterns.glob("*.jsonl")):
-        kept, _ = pararel.templates(file.stem, (row["pattern"] for _, row in codec.read_rows(file)))
+        kept, _ = pararel.templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))
         prompts += kept
     return write_build(root, facts, entities, prompts)

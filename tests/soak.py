@@ -22,8 +22,9 @@ from unittest import mock
 
 from servers import Proxy, oxigraph, reply
 
-from cfbuild.codec import decode_entity, decode_fact, read_values
+from cfbuild.codec import decode_entity, decode_fact
 from cfbuild.errors import SourceError
+from cfbuild.jsonl import read_values
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.sources.http import Client

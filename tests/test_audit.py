@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ExcerptBuild
 from planted import AGAINST_FACTS, FAULTS, IN_GROUPS, KNOWN, _second_edit, clean_rows, clean_world, plain, planted
-from small_world import write_build, write_excerpt
+from small_world import write_build
 from typer.testing import CliRunner
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.export import export
@@ -44,7 +47,7 @@ def clean() -> list[Row]:
 
 
 def audited(path: Path, rows: list[Row], build: BuildFolder | None = None, **options: Any) -> AuditSummary:
-    codec.write_jsonl(path / "rows.jsonl", rows)
+    jsonl.write_jsonl(path / "rows.jsonl", rows)
     return audit(AuditOptions(path / "rows.jsonl", build, **options))
 
 
@@ -136,7 +139,7 @@ def test_knowedits_locality(tmp_path: Path, kind: str, change: Row, rule: str | 
     assert list(summary.rules) == ([] if rule is None else [rule])
     fixed = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
     assert (fixed.written, fixed.dropped) == (1, 0)
-    (left,) = (one for _, one in codec.read_rows(tmp_path / "fixed.jsonl"))
+    (left,) = (one for _, one in jsonl.read_rows(tmp_path / "fixed.jsonl"))
     count = sum(map(len, left["locality"].values()))
     assert count == (3 if rule is None else 2) and audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
 
@@ -170,7 +173,7 @@ def test_a_fixed_file_is_clean_and_says_what_changed(tmp_path: Path, clean: list
     if array:
         source.write_text(json.dumps(rows), encoding="utf-8")
     else:
-        codec.write_jsonl(source, rows)
+        jsonl.write_jsonl(source, rows)
     summary = audit(AuditOptions(source, fix=target))
     assert summary.written is not None and 0 < summary.written < len(rows)
     assert summary.written + (summary.dropped or 0) == len(rows)
@@ -178,7 +181,7 @@ def test_a_fixed_file_is_clean_and_says_what_changed(tmp_path: Path, clean: list
     again = audit(AuditOptions(target))
     assert (again.rows, again.rules) == (summary.written, {})
     assert list(violations(target)) == []
-    notes = list(codec.read_rows(tmp_path / "out.json.changes.jsonl"))
+    notes = list(jsonl.read_rows(tmp_path / "out.json.changes.jsonl"))
     assert {note["change"] for _, note in notes} == {"drop-row", "remove-prompt", "remove-prefix", "remove-repeats"}
     assert {note["line"] for _, note in notes} >= set() and len({note["case_id"] for _, note in notes}) == len(rows)
 
@@ -227,8 +230,8 @@ def test_rows_of_no_known_format_and_empty_files(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(tmp_path: Path, clean: list[Row]) -> None:
-    codec.write_jsonl(tmp_path / "good.jsonl", clean[:5])
-    codec.write_jsonl(tmp_path / "bad.jsonl", [planted(row, FAULTS[0][1]) for row in clean[:5]])
+    jsonl.write_jsonl(tmp_path / "good.jsonl", clean[:5])
+    jsonl.write_jsonl(tmp_path / "bad.jsonl", [planted(row, FAULTS[0][1]) for row in clean[:5]])
     run = CliRunner().invoke
     good = run(app, ["audit", str(tmp_path / "good.jsonl"), "-q"])
     assert (good.exit_code, good.stdout.strip()) == (0, "5 of 5 rows have no fault")
@@ -237,7 +240,7 @@ def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(tmp_path: Pa
     told = json.loads(run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--json"]).stdout)
     assert told["rules"]["lacks-subject"]["rows"] == 5
     fixed = run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--fix", str(tmp_path / "fixed.jsonl")])
-    assert fixed.exit_code == 0 and len(list(codec.read_rows(tmp_path / "fixed.jsonl"))) == 5
+    assert fixed.exit_code == 0 and len(list(jsonl.read_rows(tmp_path / "fixed.jsonl"))) == 5
 
 
 @pytest.mark.shared
@@ -253,13 +256,17 @@ def test_what_is_wrong_with_three_rows_of_counterfact_and_nothing_else(counterfa
 
 
 @pytest.mark.shared
-def test_a_build_of_the_excerpt_has_no_fault(tmp_path: Path, excerpt: Path) -> None:
-    folder = BuildFolder(write_excerpt(tmp_path, excerpt))
+def test_a_build_of_the_excerpt_has_no_fault(excerpt_build: ExcerptBuild) -> None:
+    folder = excerpt_build.folder
     made = generate(folder, GenerateOptions())
-    summary = audit(AuditOptions(folder.path("records.jsonl"), folder))
+    records = folder.path("records.jsonl")
+    # The audit of the texts alone runs beside the one with the facts.
+    alone = subprocess.Popen([sys.executable, "-m", "cfbuild", "audit", str(records), "--json"], stdout=subprocess.PIPE)
+    summary = audit(AuditOptions(records, folder))
     assert summary.rules == {} and summary.rows == summary.known == made.kept >= 10_000
     assert sum(one["kept"] > 0 for one in made.by_relation.values()) >= 30
-    assert audit(AuditOptions(folder.path("records.jsonl"))).rules == {}
+    told = json.loads(alone.communicate()[0])
+    assert alone.returncode == 0 and told["rules"] == {} and told["rows"] == made.kept
     page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
     told = {
         rule: int(count.replace(",", "")) for rule, count in re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import (
     Decision,
     Entity,
@@ -110,11 +110,11 @@ VALUES = [
 def test_a_value_comes_back_from_its_row(values: Any, encode: Any, decode: Any) -> None:
     @given(value=values)
     def check(value: Any) -> None:
-        line = codec.dump_row(encode(value))
+        line = jsonl.dump_row(encode(value))
         assert "\n" not in line
-        again = decode(codec.parse_row(line, "here"))
+        again = decode(jsonl.parse_row(line, "here"))
         assert again == value
-        assert codec.dump_row(encode(again)) == line
+        assert jsonl.dump_row(encode(again)) == line
 
     check()
 
@@ -145,30 +145,30 @@ def test_a_record_without_meta_is_a_counterfact_row() -> None:
 
 def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
-        codec.dump_row({"nll": math.nan})
+        jsonl.dump_row({"nll": math.nan})
     with pytest.raises(DataError, match=r"here: is not JSON .*NaN"):
-        codec.parse_row('{"nll": NaN}', "here")
+        jsonl.parse_row('{"nll": NaN}', "here")
 
 
 def test_a_broken_row_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "facts.jsonl"
     path.write_text('\n{"relation_id":"P17"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"facts.jsonl:2: lacks 'subject_id'"):
-        list(codec.read_values(path, codec.decode_fact))
+        list(jsonl.read_values(path, codec.decode_fact))
     path.write_text("[]\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"facts.jsonl:1: got a JSON list, expected an object"):
-        list(codec.read_rows(path))
+        list(jsonl.read_rows(path))
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    codec.write_jsonl(path, [{"a": 1}])
+    jsonl.write_jsonl(path, [{"a": 1}])
 
     def rows() -> Any:
         yield {"a": 2}
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        codec.write_jsonl(path, rows())
+        jsonl.write_jsonl(path, rows())
     assert path.read_text(encoding="utf-8") == '{"a":1}\n'
     assert list(tmp_path.iterdir()) == [path]

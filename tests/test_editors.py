@@ -11,12 +11,12 @@ import tiny
 import torch
 from small_world import write_world
 
-from cfbuild.codec import read_rows
 from cfbuild.data import Request
 from cfbuild.edit import EDITORS
 from cfbuild.edit.editor import Setting, open_editor
 from cfbuild.edit.finetune import FineTune, FineTuneOptions
 from cfbuild.errors import ConfigError
+from cfbuild.jsonl import read_rows
 from cfbuild.lm.delta import Delta, applied
 from cfbuild.lm.families import PRESETS
 from cfbuild.lm.logprob import Question, score, score_before_and_after

@@ -10,9 +10,9 @@ import pytest
 import tiny
 from small_world import write_world
 
-from cfbuild.codec import read_rows, write_jsonl
 from cfbuild.data import Progress, silent
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
+from cfbuild.jsonl import read_rows, write_jsonl
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline import evaluate as verb
 from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
@@ -99,6 +99,23 @@ def test_other_settings_are_refused_by_name(folder: BuildFolder, lm: LanguageMod
         evaluate(folder, EvaluateOptions(**OPTIONS, key_mode="consistent"), lm)
     with pytest.raises(BuildStateError, match="revision"):
         evaluate(folder, EvaluateOptions(**OPTIONS), tiny.make("gpt2", seed=1))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"key_mode": "reference"},
+        {"settings": {"key_mode": "reference", "kl_factor": 0.0625}},
+        {"layer": 1, "settings": {"steps": 3}, "steps": None},
+    ],
+)
+def test_settings_are_compared_by_what_they_come_to(folder: BuildFolder, lm: LanguageModel, same: Any) -> None:
+    plain = {**OPTIONS, "layer": None}
+    report = evaluate(folder, EvaluateOptions(**plain), lm)
+    assert "layer:1" in report["signature"]
+    assert evaluate(folder, EvaluateOptions(**{**plain, **same}), lm) == report
+    with pytest.raises(BuildStateError, match=r"settings: \{\} then, \{'kl_factor': 0.5\} now"):
+        evaluate(folder, EvaluateOptions(**plain, settings={"kl_factor": 0.5}), lm)
 
 
 def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -> None:

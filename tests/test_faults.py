@@ -31,7 +31,7 @@ from servers import RESULTS_JSON, Scripted, reply
 from small_world import item, templates, world, write_build, write_world
 from test_http import GOOD, client, failure, query
 
-from cfbuild import cli, codec
+from cfbuild import cli, codec, jsonl
 from cfbuild.cli.shared import guard_streams, tell, tell_json
 from cfbuild.data import Candidate, Fact, Request, Target, Template, item_id, property_id
 from cfbuild.display import HIDDEN, discreet
@@ -371,8 +371,8 @@ def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:
     other = tmp_path / f".b.json.{process}.part"
     for path in (stale, alive, other):
         path.write_text("half")
-    codec.write_json(tmp_path / "a.json", 1)
-    assert not stale.exists() and alive.exists() and other.exists() and codec.read_json(tmp_path / "a.json") == 1
+    jsonl.write_json(tmp_path / "a.json", 1)
+    assert not stale.exists() and alive.exists() and other.exists() and jsonl.read_json(tmp_path / "a.json") == 1
 
 
 # ------------------------------------------------------------------------------------------------- files from anybody
@@ -389,7 +389,7 @@ BAD_ROWS: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (b'{"a":"\xff"}', "UTF-8"),
     "a mark in mid-file": (b'\xef\xbb\xbf{"a":1}', "not JSON|Expecting value"),
     "cut short": (b'{"a":1', "not JSON|Expecting"),
-    "a long line": (b'{"a":"' + b"x" * (codec.LONGEST_LINE + 1) + b'"}', f"longer than {codec.LONGEST_LINE}|more than"),
+    "a long line": (b'{"a":"' + b"x" * (jsonl.LONGEST_LINE + 1) + b'"}', f"longer than {jsonl.LONGEST_LINE}|more than"),
 }
 
 
@@ -398,7 +398,7 @@ def test_a_bad_row_is_an_error_with_its_line(tmp_path: Path, line: bytes, messag
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a":1}\n\n' + line + b"\n" + b'{"a":2}\n')
     with pytest.raises(DataError, match=f"(?i)rows.jsonl:3.*({message})"):
-        list(codec.read_rows(path))
+        list(jsonl.read_rows(path))
     found = [one for one in violations(path) if one.line == 3]
     assert any(re.search(f"(?i){message}", one.got) for one in found), found
     assert {one.line for one in violations(path)} == {1, 3, 4}, "the lines around it are read"
@@ -411,7 +411,7 @@ def test_a_mark_at_the_beginning_and_line_ends_of_two_characters_make_no_differe
     plain, marked = tmp_path / "plain.jsonl", tmp_path / "marked.jsonl"
     plain.write_bytes(b'{"a":1}\n{"a":2}\n')
     marked.write_bytes(b'\xef\xbb\xbf{"a":1}\r\n{"a":2}\r\n')
-    assert list(codec.read_rows(plain)) == list(codec.read_rows(marked))
+    assert list(jsonl.read_rows(plain)) == list(jsonl.read_rows(marked))
     assert [one.got for one in violations(plain)] == [one.got for one in violations(marked)]
 
 
@@ -420,7 +420,7 @@ def test_a_line_of_a_gigabyte_takes_little_memory(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(1 << 30)  # a hole in the file: it takes no room on the disk
     code = (
-        "import re, sys; from pathlib import Path; from cfbuild.codec import read_rows; "
+        "import re, sys; from pathlib import Path; from cfbuild.jsonl import read_rows; "
         "from cfbuild.errors import DataError\n"
         "try: list(read_rows(Path(sys.argv[1])))\n"
         "except DataError as error: print(error)\n"
@@ -665,7 +665,7 @@ def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatc
     monkeypatch.setattr("cfbuild.filter.model.score", sick)
     judged = ModelFilter(lm, FilterOptions(0.0)).judge(candidates)
     assert judged[1].chosen is None and judged[1].decision.rule == "likelihoods-not-finite"
-    assert codec.dump_row(dict(judged[1].decision.measured))
+    assert jsonl.dump_row(dict(judged[1].decision.measured))
     assert (judged[0], judged[2]) == (whole[0], whole[2])
 
 
@@ -685,7 +685,7 @@ def test_a_product_near_zero_is_a_fault_of_its_record() -> None:
     options = RomeOptions(1, steps=2, key_mode="consistent")
     edit = Rome(lm, options, Across(torch.eye(lm.key_width(1), dtype=torch.float64), "none")).edit([request])[0]
     assert edit.delta is None and edit.fault == "u . k0 is too near zero to divide by"
-    assert codec.dump_row(dict(edit.statistics))
+    assert jsonl.dump_row(dict(edit.statistics))
 
 
 @pytest.fixture
@@ -710,7 +710,7 @@ def test_a_record_with_no_numbers_is_named_and_the_run_goes_on(
     monkeypatch.setattr(Rome, "_update", sick)
     report = evaluate(small_build, EvaluateOptions(**SCORING), lm)
     assert report["cases"] == 4 and report["faults"] == {"the edit is not finite": 1}
-    rows = [row for _, row in codec.read_rows(small_build.path("cases.jsonl"))]
+    rows = [row for _, row in jsonl.read_rows(small_build.path("cases.jsonl"))]
     assert report["faulty"] == {"the edit is not finite": [row["case_id"] for row in rows if row["fault"]]}
     assert report["figures"]["post"]["ES"]["cases"] == 3
 
@@ -772,7 +772,7 @@ def test_hostile_labels_are_inert_in_violations_and_audits(tmp_path: Path, words
     for row in rows:
         row["paraphrase_prompts"][0] = row["requested_rewrite"]["target_new"]["id"] = "\x9b2J\u202e\x1b[31m"
     path = tmp_path / "rows.jsonl"
-    codec.write_jsonl(path, rows)
+    jsonl.write_jsonl(path, rows)
     for shown in (
         run("validate-and-score", "--file", str(path), *words, cwd=tmp_path),
         run("audit", str(path), *(word for word in words if word == "--json"), cwd=tmp_path),
@@ -823,7 +823,7 @@ def test_an_entity_without_a_label_is_dropped_with_its_reason(tmp_path: Path) ->
     nameless = Fact("P551", "Q88888", "Q1", source="test")
     build = write_build(tmp_path / "build", [*facts, gone, nameless], [*entities, item(88888, None)], templates("P551"))
     generate(BuildFolder(build), GenerateOptions(relations=("P551",)))
-    rules = {row["subject_id"]: row["rule"] for _, row in codec.read_rows(build / "rejected.jsonl")}
+    rules = {row["subject_id"]: row["rule"] for _, row in jsonl.read_rows(build / "rejected.jsonl")}
     assert rules["Q77777"] == rules["Q88888"] and "label" in rules["Q77777"]
 
 

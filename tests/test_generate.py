@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ExcerptBuild
 from small_world import write_excerpt, write_world
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.build import BuildOptions
 from cfbuild.data import Candidate, Decision, Record, Verdict
 from cfbuild.errors import BuildStateError, ConfigError, DataError
@@ -56,7 +55,7 @@ def build(root: Path) -> BuildFolder:
 
 
 def read(folder: BuildFolder, name: str) -> list[dict[str, Any]]:
-    return [row for _, row in codec.read_rows(folder.path(name))]
+    return [row for _, row in jsonl.read_rows(folder.path(name))]
 
 
 def files_of(folder: BuildFolder) -> dict[str, bytes]:
@@ -243,40 +242,29 @@ def test_missing_inputs_name_the_verb_that_makes_them(tmp_path: Path) -> None:
         generate(BuildFolder(tmp_path), GenerateOptions())
 
 
-@pytest.fixture(scope="module")
-def excerpt_build(tmp_path_factory: pytest.TempPathFactory, excerpt: Path, pararel: Path) -> BuildFolder:
-    return BuildFolder(write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt, pararel))
-
-
-MEASURE = """
-import sys
-from pathlib import Path
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.pipeline.generate import GenerateOptions, generate
-generate(BuildFolder(Path(sys.argv[1])), GenerateOptions(restart=True))
-print(open("/proc/self/status").read())
-"""
-
-
-def peak_of_generating(folder: BuildFolder) -> int:
-    """Generate in a process of its own; return its peak memory in bytes."""
-    run = [sys.executable, "-c", MEASURE, str(folder.root)]
-    status = subprocess.run(run, check=True, capture_output=True, text=True).stdout.splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+@pytest.mark.shared
+def test_the_excerpt_gives_twelve_thousand_valid_records_and_the_same_again(excerpt_build: ExcerptBuild) -> None:
+    folder = excerpt_build.folder
+    assert list(violations(folder.path("records.jsonl"))) == []
+    summary = generate(folder, GenerateOptions())
+    assert summary.facts == 33_110 and summary.kept >= 12_000
+    assert files_of(excerpt_build.again) == files_of(folder)
+    check_composition([codec.decode_record(row) for row in read(folder, "records.jsonl")])
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_the_excerpt_gives_twelve_thousand_valid_records_and_the_same_again(
-    excerpt_build: BuildFolder,
-) -> None:
-    assert peak_of_generating(excerpt_build) < 2e9
-    before = files_of(excerpt_build)
-    assert list(violations(excerpt_build.path("records.jsonl"))) == []
-    summary = generate(excerpt_build, GenerateOptions(restart=True))
-    assert summary.facts == 33_110 and summary.kept >= 12_000
-    assert files_of(excerpt_build) == before
-    check_composition([codec.decode_record(row) for row in read(excerpt_build, "records.jsonl")])
+def test_generating_the_excerpt_takes_little_memory(excerpt_build: ExcerptBuild) -> None:
+    if excerpt_build.peak is None:
+        pytest.skip("peak memory is read from /proc")
+    assert excerpt_build.peak < 2e9
+
+
+@pytest.mark.shared
+def test_pararels_templates_make_valid_records_of_the_excerpt(tmp_path: Path, excerpt: Path, pararel: Path) -> None:
+    folder = BuildFolder(write_excerpt(tmp_path, excerpt, pararel))
+    assert generate(folder, GenerateOptions(relations=("P19", "P36"), per_relation=100)).kept == 200
+    assert list(violations(folder.path("records.jsonl"))) == []
+    assert {row["meta"]["template_origin"] for row in read(folder, "records.jsonl")} == {"pararel"}
 
 
 def check_composition(records: list[Record]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import tiny
 from small_world import item, write_build, write_world
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import Entity, EntityPrompt, Fact, GroupPrompt, Record, Target, Template
 from cfbuild.errors import ConfigError
 from cfbuild.graph import FactGraph
@@ -170,7 +170,7 @@ def test_the_edited_fact_in_front_of_the_neighbours() -> None:
 def test_groups_survive_the_codec_and_the_schema_knows_them_all() -> None:
     record = replace(RECORD, groups=prompt_groups(RECORD, known([*CAPITALS, *RIVERS]), GROUPS))
     assert set(record.groups) == set(GROUPS)
-    assert codec.decode_record(json.loads(codec.dump_row(codec.encode_record(record)))) == record
+    assert codec.decode_record(json.loads(jsonl.dump_row(codec.encode_record(record)))) == record
     assert "groups" not in codec.encode_record(RECORD)["meta"]
     schema = load_schema("record")["properties"]["meta"]["properties"]["groups"]
     assert list(schema["properties"]) == list(GROUPS) and schema["additionalProperties"] is False
@@ -180,9 +180,9 @@ def test_groups_survive_the_codec_and_the_schema_knows_them_all() -> None:
 def folder(tmp_path: Path) -> BuildFolder:
     """People who live in cities that lie in countries, some of the people under two names."""
     root = write_world(tmp_path / "build")
-    facts = list(codec.read_values(root / "facts.jsonl", codec.decode_fact))
-    entities = list(codec.read_values(root / "entities.jsonl", codec.decode_entity))
-    prompts = list(codec.read_values(root / "templates.jsonl", codec.decode_template))
+    facts = list(jsonl.read_values(root / "facts.jsonl", codec.decode_fact))
+    entities = list(jsonl.read_values(root / "entities.jsonl", codec.decode_entity))
+    prompts = list(jsonl.read_values(root / "templates.jsonl", codec.decode_template))
     prompts += [Template("P17", "rewrite", text, "test") for text in ("{} is a city of", "{} is governed from")]
     prompts += [Template("P551", "rewrite", "The home town of {} is", "test")]
     facts += [Fact("P17", f"Q{city}", f"Q{200 + city}") for city in range(1, 8)]
@@ -194,7 +194,7 @@ def folder(tmp_path: Path) -> BuildFolder:
 
 
 def rows_of(folder: BuildFolder, name: str = "records.jsonl") -> list[dict[str, Any]]:
-    return [row for _, row in codec.read_rows(folder.path(name))]
+    return [row for _, row in jsonl.read_rows(folder.path(name))]
 
 
 def test_generate_adds_the_groups_asked_for_and_changes_nothing_else(folder: BuildFolder) -> None:

@@ -13,9 +13,10 @@ import pytest
 from browser import Page, chromium, find_chromium
 from scored_build import HOSTILE, record, records, write_scored
 
-from cfbuild.codec import encode_record, write_json
+from cfbuild.codec import encode_record
 from cfbuild.composition import composition
 from cfbuild.errors import BuildStateError
+from cfbuild.jsonl import write_json
 from cfbuild.page.blocks import to_json
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.page import write_page

@@ -12,7 +12,7 @@ import pytest
 import tiny
 from small_world import write_world
 
-from cfbuild import codec
+from cfbuild import codec, files, jsonl
 from cfbuild.data import Reference
 from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.graph import find_name
@@ -90,7 +90,7 @@ LINES = [
 
 
 def rows(folder: BuildFolder) -> list[dict[str, Any]]:
-    return [row for _, row in codec.read_rows(folder.path("records.jsonl"))]
+    return [row for _, row in jsonl.read_rows(folder.path("records.jsonl"))]
 
 
 def check_prefixes(folder: BuildFolder, wanted: set[str]) -> None:
@@ -119,7 +119,7 @@ def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Pa
     summary = audit(AuditOptions(folder.path("records.jsonl"), folder))
     assert not {"prefix-fragment", "prefix-mention"} & summary.rules.keys()
     config = folder.manifest()["verbs"]["generate"]["config"]["prefixes"]
-    assert config == {"source": "file", "sha256": codec.sha256_file(file)}
+    assert config == {"source": "file", "sha256": files.sha256_file(file)}
     file.write_text(GOOD, encoding="utf-8")
     with pytest.raises(BuildStateError, match="prefixes"):
         generate(folder, GenerateOptions(prefixes=str(file)))
@@ -131,7 +131,7 @@ def test_reference_texts_give_sentences_if_they_are_wikipedias(tmp_path: Path) -
     with pytest.raises(ConfigError, match="--references"):
         generate(folder, options)
     lead = Reference("P551", "Q1", "Q1001", "Person B1", " ".join(LINES), "Person B1", 3, "https://x", "CC-BY-SA-4.0")
-    codec.write_jsonl(folder.path("references.jsonl"), [codec.encode_reference(lead)])
+    jsonl.write_jsonl(folder.path("references.jsonl"), [codec.encode_reference(lead)])
     folder.finish("fetch", {}, {"references.jsonl": 1}, {})
     generate(folder, options)
     check_prefixes(folder, set(LINES[2:]))

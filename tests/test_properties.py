@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored_build import record
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import SLOT, Fact, Template
 from cfbuild.display import HIDDEN, visible, visible_json
 from cfbuild.errors import DataError, TemplateError
@@ -95,12 +95,12 @@ def test_json_is_read_as_it_was_written_or_refused(value: Any) -> None:
     except UnicodeEncodeError:
         text = json.dumps(value)
         try:
-            codec.parse_json(text, "here")
+            jsonl.parse_json(text, "here")
         except DataError as error:
             assert "half a character" in str(error)
         return
-    assert codec.parse_json(text, "here") == value
-    assert codec.parse_json(json.dumps(value), "here") == value
+    assert jsonl.parse_json(text, "here") == value
+    assert jsonl.parse_json(json.dumps(value), "here") == value
     assert json.loads(visible_json(text)) == value and not HIDDEN.search(visible_json(text))
     assert not HIDDEN.search(visible(text))
 

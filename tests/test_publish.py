@@ -21,8 +21,8 @@ from scored_build import record, records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.codec import read_rows
 from cfbuild.errors import ConfigError, PublishError
+from cfbuild.jsonl import read_rows
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.publish import publish, stage
 from cfbuild.publish.hub import Destination

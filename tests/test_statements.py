@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from servers import oxigraph
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import Fact
 from cfbuild.errors import ConfigError
 from cfbuild.filter.rules import RuleContext, judge_fact
@@ -80,7 +80,7 @@ def fetched(tmp_path: Path, endpoint: str, statements: bool) -> BuildFolder:
 
 def test_statements_come_with_rank_and_dates_and_redirects_are_resolved(tmp_path: Path, endpoint: str) -> None:
     folder = fetched(tmp_path, endpoint, True)
-    facts = list(codec.read_values(folder.path("facts.jsonl"), codec.decode_fact))
+    facts = list(jsonl.read_values(folder.path("facts.jsonl"), codec.decode_fact))
     assert facts == [
         fact(1, 31, "preferred", "1999-01-01"),
         fact(1, 32, "normal", "1900-01-01", "1998-12-31"),
@@ -92,11 +92,11 @@ def test_statements_come_with_rank_and_dates_and_redirects_are_resolved(tmp_path
         fact(6, 38, None),
         fact(7, 39),
     ]
-    entities = {one.id: one for one in codec.read_values(folder.path("entities.jsonl"), codec.decode_entity)}
+    entities = {one.id: one for one in jsonl.read_values(folder.path("entities.jsonl"), codec.decode_entity)}
     assert entities["Q1"].revision == 1234567 and entities["Q2"].revision is None and "Q58" not in entities
     for name in ("facts", "entities"):
-        assert [row_faults(row, name) for _, row in codec.read_rows(folder.path(f"{name}.jsonl"))].count([]) > 8
-        assert not any(row_faults(row, name) for _, row in codec.read_rows(folder.path(f"{name}.jsonl")))
+        assert [row_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl"))].count([]) > 8
+        assert not any(row_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl")))
     context = RuleContext(FactGraph(facts, entities.values()), {CAPITALS: ("{} is", "{} has", "{} sees")})
     rules = {(one.subject, one.object): judge_fact(one, context).rule for one in facts}
     assert rules["Q1", "Q31"] == rules["Q4", "Q36"] == rules["Q7", "Q39"] == "kept"
@@ -114,7 +114,7 @@ def test_a_subject_is_asked_about_once_however_small_the_batches(
 
 def test_without_statements_facts_are_the_truthy_ones(tmp_path: Path, endpoint: str) -> None:
     folder = fetched(tmp_path, endpoint, False)
-    facts = list(codec.read_values(folder.path("facts.jsonl"), codec.decode_fact))
+    facts = list(jsonl.read_values(folder.path("facts.jsonl"), codec.decode_fact))
     assert [(one.subject, one.object) for one in facts][:2] == [("Q1", "Q31"), ("Q2", "Q34")]
     assert {(one.rank, one.start, one.end) for one in facts} == {(None, None, None)}
 

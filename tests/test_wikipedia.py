@@ -12,9 +12,10 @@ import pytest
 from mediawiki import CUT, Answer, MediaWiki, Page, Wiki
 from servers import oxigraph
 
-from cfbuild.codec import decode_reference, read_rows, read_values
+from cfbuild.codec import decode_reference
 from cfbuild.data import Fact, Reference
 from cfbuild.errors import BuildStateError, ConfigError, SourceError
+from cfbuild.jsonl import read_rows, read_values
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate

@@ -1,4 +1,4 @@
-"""The command that finds known faults in a file of counterfactual records."""
+"""The command `audit`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Json, Quiet, examples, open_folder, shown_progress, tell_json
+from cfbuild.cli.shared import Json, Quiet, open_folder, shown_progress, tell_json
 from cfbuild.display import visible
 
-app = typer.Typer()
-
-
-@app.command(
-    epilog=examples(
-        "cfbuild audit counterfact.json",
-        "cfbuild audit build/records.jsonl --build build --fix clean.jsonl",
-    )
+EXAMPLES = (
+    "cfbuild audit counterfact.json",
+    "cfbuild audit build/records.jsonl --build build --fix clean.jsonl",
 )
-def audit(
+
+
+def run(
     file: Annotated[Path, typer.Argument(help="A file of CounterFact's format, cfbuild's, or EasyEdit's.")],
     build: Annotated[
         Path | None, typer.Option("--build", "-b", help="A build folder whose facts to hold the file against.")
@@ -46,15 +43,14 @@ def audit(
 
     Exits with 1 if there are faults and no cleaned file was asked for.
     """
-    from cfbuild.pipeline.audit import AuditOptions
-    from cfbuild.pipeline.audit import audit as run
+    from cfbuild.pipeline.audit import AuditOptions, audit
 
     folder = None if build is None else open_folder(build)
     options = AuditOptions(
         file, folder, fix, max_per_entity, allow_symmetric, allow_several, min_sitelinks, max_sitelinks
     )
     with shown_progress(quiet) as progress:
-        summary = run(options, progress)
+        summary = audit(options, progress)
     if json_:
         tell_json(asdict(summary))
     else:

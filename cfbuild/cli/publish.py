@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, Json, Seed, open_folder, tell, tell_json
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.publish import Staged
 
-app = typer.Typer()
-
-
-@app.command(
-    epilog=examples(
-        "cfbuild publish you/your-counterfact --dry-run",
-        "cfbuild publish you/your-counterfact --private --tag v1",
-        "cfbuild publish you/your-counterfact --create-pr",
-    )
+EXAMPLES = (
+    "cfbuild publish you/your-counterfact --dry-run",
+    "cfbuild publish you/your-counterfact --private --tag v1",
+    "cfbuild publish you/your-counterfact --create-pr",
 )
-def publish(
+
+
+def run(
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset's name on the Hub.")],
     build: Build = Path("build"),
     private: Annotated[bool, typer.Option("--private", help="Make the repository private if it is new.")] = False,
@@ -46,7 +43,7 @@ def publish(
 
     folder, where = open_folder(build), Destination(repository, private, create_pr, revision, tag)
     if dry_run:
-        show_staged(verb.stage(folder, repository, seed), json_)
+        _show_staged(verb.stage(folder, repository, seed), json_)
         return
     published = verb.publish(folder, where, seed)
     if json_:
@@ -56,7 +53,7 @@ def publish(
     tell(published.url)
 
 
-def show_staged(staged: Staged, as_json: bool, card: bool = True) -> None:
+def _show_staged(staged: Staged, as_json: bool) -> None:
     """Print every file with its size and digest, and the card."""
     rows = [{"path": one.path, "bytes": one.size, "sha256": one.sha256} for one in staged.files]
     if as_json:
@@ -65,5 +62,4 @@ def show_staged(staged: Staged, as_json: bool, card: bool = True) -> None:
     width = max(len(one.path) for one in staged.files)
     for one in staged.files:
         tell(f"{one.path:<{width}}  {one.size:>12,}  {one.sha256}")
-    if card:
-        tell(f"\n{staged.card}")
+    tell(f"\n{staged.card}")

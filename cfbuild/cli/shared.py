@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -22,6 +22,7 @@ from cfbuild.display import discreet, visible, visible_json
 from cfbuild.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.folder import BuildFolder
 
 LINE_EVERY_S = 10.0
@@ -120,6 +121,15 @@ def open_folder(root: Path) -> BuildFolder:
     return BuildFolder(root)
 
 
+def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
+    say(quiet, f"loading {options.model} ...")
+    from cfbuild.lm.load import load
+
+    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision)
+    say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
+    return lm
+
+
 def split(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -159,6 +169,15 @@ def tell_json(value: Any, indent: int | None = 1) -> None:
 def say(quiet: bool, text: str) -> None:
     if not quiet:
         tell(text, err=True)
+
+
+def tell_summary(summary: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
+    """Print what a verb did: a dataclass as JSON, or as `lines` puts it."""
+    if as_json:
+        tell_json(asdict(summary))
+    else:
+        for line in lines(summary):
+            tell(line)
 
 
 class _Discreet(logging.Formatter):

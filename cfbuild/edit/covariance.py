@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.codec import sha256_file, sha256_text
 from cfbuild.data import Progress, silent
 from cfbuild.errors import EditError, ModelError
+from cfbuild.files import sha256_file, sha256_text
 from cfbuild.lm.forward import Batch, pad, projection_input
 from cfbuild.lm.load import cache_folder
 from cfbuild.lm.logprob import halving, token_budget

@@ -7,8 +7,8 @@ facts and targets are those of `rules.py`, asked again with the build's facts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cfbuild.data import ITEM_ID, SLOT, SYMMETRIC, Fact, Measured
 from cfbuild.filter.context import RuleContext
@@ -29,13 +29,17 @@ NEEDLESS = frozenset({"too-few-templates"})
 
 @dataclass(frozen=True)
 class AuditContext:
-    """What audit rules know beside the record: the file's templates, the limits asked for, and facts if there are."""
+    """What audit rules know beside the record: the file's templates, the limits asked for, and facts if there are.
+
+    `about` is of the record in hand: the prompts about others, by group, each with the name of what it is about.
+    """
 
     templates: Templates = field(default_factory=Templates)
     max_per_entity: int = 1
     allow_symmetric: bool = False
     allow_several: bool = False
     rules: RuleContext | None = None
+    about: Mapping[str, Sequence[tuple[Prompt, str | None]]] = field(default_factory=dict)
 
 
 AuditRule = Callable[[Sheet, AuditContext], Iterator[Fault]]
@@ -44,8 +48,9 @@ AuditRule = Callable[[Sheet, AuditContext], Iterator[Fault]]
 def faults(sheet: Sheet, context: AuditContext) -> list[Fault]:
     """Every fault of a record, in the tables' order, each rule at most once a place."""
     found: dict[tuple[str, str], Fault] = {}
+    beside = replace(context, about={group: tuple(_about(sheet, group, context)) for group in ABOUT_OTHERS})
     for rule in AUDIT_RULES.values():
-        for fault in rule(sheet, context):
+        for fault in rule(sheet, beside):
             found.setdefault((fault.rule, fault.path), fault)
     return list(found.values())
 
@@ -104,7 +109,7 @@ def _repeated_entity(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     """No entity is asked about more often than allowed within the neighborhood or the attribute prompts."""
     for group in ABOUT_OTHERS:
         count: Counter[str] = Counter()
-        for prompt, name in _about(sheet, group, context):
+        for prompt, name in context.about[group]:
             who = prompt.entity or name
             if who is None:
                 continue
@@ -157,7 +162,7 @@ def _named_in_subject(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
 def _named_in_entity(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
     """A neighbor's name does not give away the object that it should be asked for."""
     for group, target in (("neighborhood", sheet.target_true), ("attribute", sheet.target_new)):
-        for prompt, name in _about(sheet, group, context):
+        for prompt, name in context.about[group]:
             if name is not None and target.label and gives_away(name, target.label, (target.label,)) is not None:
                 yield Fault(prompt.path, "object-in-neighbor", f"{show(target.label)} in {show(name)}", "names apart")
 
@@ -182,7 +187,7 @@ def _grammar(sheet: Sheet, context: AuditContext) -> Iterator[Fault]:
         if sheet.subject in prompt.text:
             texts.append((prompt.path, sheet.split(place)[1].replace(sheet.subject, SLOT), SLOT))
     for group in ABOUT_OTHERS:
-        for prompt, name in _about(sheet, group, context):
+        for prompt, name in context.about[group]:
             if name is not None and name in prompt.text:
                 texts.append((prompt.path, prompt.text.replace(name, SLOT), SLOT))
     for path, text, slot in texts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import combinations, takewhile
 
 from cfbuild.data import SLOT
 from cfbuild.graph import find_name
@@ -38,7 +38,7 @@ class Templates:
 
 def names(prompts: Sequence[str], templates: Iterable[str]) -> list[str | None]:
     """The name of what each prompt is about, or None where nothing tells."""
-    known = {text for text in templates if text.count(SLOT) == 1}
+    known = {_halves(text) for text in templates if text.count(SLOT) == 1}
     found: list[str | None] = [None] * len(prompts)
     shared = _leading(prompts)
     while True:
@@ -47,7 +47,7 @@ def names(prompts: Sequence[str], templates: Iterable[str]) -> list[str | None]:
             found[place] = _fit(prompt, known) or find_name(prompt, _longest(found, shared)) or None
         # A template learned here must leave more than a word, or it would fit everything.
         new = {
-            prompt.replace(name, SLOT)
+            _halves(prompt, name)
             for prompt, name in zip(prompts, found, strict=True)
             if name is not None and prompt.count(name) == 1 and len(prompt) - len(name) > 3
         }
@@ -56,15 +56,19 @@ def names(prompts: Sequence[str], templates: Iterable[str]) -> list[str | None]:
             return found
 
 
+def _halves(text: str, slot: str = SLOT) -> tuple[str, str]:
+    head, _, tail = text.partition(slot)
+    return head, tail
+
+
 def _longest(found: Iterable[str | None], shared: Iterable[str]) -> list[str]:
     return sorted({*(name for name in found if name), *shared}, key=lambda name: (-len(name), name))
 
 
-def _fit(prompt: str, templates: Iterable[str]) -> str | None:
-    """The shortest name that a template leaves of the prompt."""
+def _fit(prompt: str, templates: Iterable[tuple[str, str]]) -> str | None:
+    """The shortest name that a template leaves of the prompt; a template is what stands before and after the slot."""
     fits = []
-    for template in templates:
-        head, tail = template.split(SLOT)
+    for head, tail in templates:
         if prompt.startswith(head) and prompt.endswith(tail) and len(prompt) > len(head) + len(tail):
             name = prompt[len(head) : len(prompt) - len(tail)]
             if _is_name(name):
@@ -85,9 +89,10 @@ def _shared(one: list[str], other: list[str]) -> list[str]:
 def _leading(prompts: Sequence[str]) -> set[str]:
     """Names that two prompts begin with: what they share, if in both a small letter or a mark comes after it."""
     found = set()
-    for place, one in enumerate(prompts):
-        for other in prompts[place + 1 :]:
-            words = _shared(one.replace(",", " ,").split(), other.replace(",", " ,").split())
+    worded = [(text, text.replace(",", " ,").split()) for text in prompts]
+    for (one, words_of_one), (other, words_of_other) in combinations(worded, 2):
+        if words_of_one[:1] == words_of_other[:1]:
+            words = _shared(words_of_one, words_of_other)
             while words and (words[-1][0].islower() or words[-1] == ","):
                 words = words[:-1]
             name = " ".join(words)

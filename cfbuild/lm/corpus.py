@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfbuild.codec import sha256_file, sha256_text
 from cfbuild.errors import ConfigError, ModelError
+from cfbuild.files import sha256_file, sha256_text
 
 HUB_PREFIX = "hub:"
 LONGEST_PARAGRAPH = 1 << 20

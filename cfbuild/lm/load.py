@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
-from cfbuild.codec import read_json, sha256_file
 from cfbuild.errors import CfbuildError, ConfigError, ModelError
+from cfbuild.files import sha256_file
+from cfbuild.jsonl import read_json
 from cfbuild.lm.families import PRESETS, family_of
 from cfbuild.lm.model import LanguageModel
 

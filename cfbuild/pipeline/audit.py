@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cfbuild import codec
+from cfbuild import codec, jsonl
 from cfbuild.data import Progress, silent
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.audit import AuditContext, faults, resolve
@@ -112,7 +112,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
 def _writable(row: Any) -> bool:
     """Whether a row can be written again: half a character cannot, nor can a byte that is not UTF-8."""
     try:
-        codec.dump_row({"": row}).encode()
+        jsonl.dump_row({"": row}).encode()
     except (ValueError, RecursionError):
         return False
     return True
@@ -123,8 +123,8 @@ def _rules(options: AuditOptions) -> RuleContext | None:
         return None
     facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
     graph = FactGraph(
-        codec.read_values(facts, conforming("facts", codec.decode_fact)),
-        codec.read_values(entities, conforming("entities", codec.decode_entity)),
+        jsonl.read_values(facts, conforming("facts", codec.decode_fact)),
+        jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
     )
     return RuleContext(
         graph,
@@ -208,10 +208,10 @@ def _fix(
     with source.open("rb") as stream:
         array = stream.read(4).removeprefix(b"\xef\xbb\xbf")[:1] == b"["
     if array:
-        codec.write_json(target, kept)
+        jsonl.write_json(target, kept)
     else:
-        codec.write_jsonl(target, kept)
-    codec.write_jsonl(target.with_name(target.name + ".changes.jsonl"), changes)
+        jsonl.write_jsonl(target, kept)
+    jsonl.write_jsonl(target.with_name(target.name + ".changes.jsonl"), changes)
     return len(kept)
 
 

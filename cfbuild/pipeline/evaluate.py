@@ -10,21 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild import __version__
-from cfbuild.codec import (
-    decode_case,
-    decode_record,
-    decode_reference,
-    encode_case,
-    read_values,
-    sha256_file,
-    sha256_text,
-    write_json,
-    write_jsonl,
-)
+from cfbuild.codec import decode_case, decode_record, decode_reference, encode_case
 from cfbuild.data import CaseScore, Progress, Record, Reference, Request, silent
+from cfbuild.edit import EDITORS
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
 from cfbuild.edit.editor import Editor, Setting, check_name, open_editor
 from cfbuild.errors import ConfigError, SchemaError
+from cfbuild.files import sha256_file, sha256_text
+from cfbuild.jsonl import read_values, write_json, write_jsonl
 from cfbuild.lm.corpus import Corpus, of_texts, open_corpus
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_contexts
@@ -39,6 +32,8 @@ VERB = "validate-and-score"
 CASES_AT_ONCE = 16
 """Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
 DEFAULT_COVARIANCE_TOKENS = 100_000
+SHORT = ("layer", "steps", "key_mode")
+"""Settings of editors that have an option of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +112,8 @@ def _evaluate(
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path) -> dict[str, Any]:
     config = {**asdict(options), "file": None, "records": sha256_file(path), "cfbuild": __version__}
     del config["restart"]
+    chosen = _chosen(options, lm)
+    config |= {name: chosen.pop(name, None) for name in SHORT} | {"settings": chosen}
     config["covariance"] = _covariance_name(options.covariance)
     references = folder.path("references.jsonl")
     return {
@@ -126,6 +123,22 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, pa
         "revision": lm.revision,
         "dtype": _dtype(lm),
     }
+
+
+def _asked(options: EvaluateOptions) -> dict[str, Any]:
+    """The editor's settings that were asked for, however they were."""
+    short = {name: getattr(options, name) for name in SHORT}
+    return {**{name: value for name, value in short.items() if value is not None}, **options.settings}
+
+
+def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
+    """What was asked for that the editor would not do anyway; an editor of one's own does not tell what it would."""
+    asked = _asked(options)
+    if not asked or options.editor not in EDITORS:
+        return asked
+    bare = Setting(options.editor, lm, {}, contexts=lambda: (), covariance=lambda layer: None)
+    usual = open_editor(bare).signature
+    return {name: value for name, value in asked.items() if name not in usual or usual[name] != value}
 
 
 def _cases(folder: BuildFolder) -> list[CaseScore]:
@@ -171,11 +184,10 @@ def make_editor(
     references: Sequence[Reference],
     progress: Progress,
 ) -> Editor:
-    short = {"layer": options.layer, "steps": options.steps, "key_mode": options.key_mode}
     setting = Setting(
         editor=options.editor,
         lm=lm,
-        asked={**{name: value for name, value in short.items() if value is not None}, **options.settings},
+        asked=_asked(options),
         contexts=lambda: sample_contexts(lm, options.seed),
         covariance=lambda layer: _covariance(lm, layer, options, records, references, progress),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cfbuild.codec import decode_record, dump_row, read_values, write_atomic
+from cfbuild.codec import decode_record
 from cfbuild.errors import ConfigError
 from cfbuild.export import export
+from cfbuild.files import write_atomic
+from cfbuild.jsonl import dump_row, read_values
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.schema import conforming
 

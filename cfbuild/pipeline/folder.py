@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild import __version__
-from cfbuild.codec import read_json, sha256_file, sha256_text, write_json
 from cfbuild.errors import BuildStateError, DataError
+from cfbuild.files import sha256_file, sha256_text
+from cfbuild.jsonl import read_json, write_json
 from cfbuild.schema import row_faults
 
 MANIFEST = "manifest.json"

@@ -11,9 +11,9 @@ from itertools import zip_longest
 from random import Random
 from typing import Any, Protocol
 
-from cfbuild import __version__, codec
+from cfbuild import __version__, codec, jsonl
 from cfbuild.build import Builder, BuildOptions, Draft, cases
-from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, silent
+from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, id_number, silent
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.graph import FactGraph
@@ -153,12 +153,12 @@ class _Bench:
     def __init__(self, folder: BuildFolder, options: GenerateOptions, prefixes: Prefixes) -> None:
         facts, entities, templates = (folder.require(name) for name in INPUTS)
         self.graph = FactGraph(
-            codec.read_values(facts, conforming("facts", codec.decode_fact)),
-            codec.read_values(entities, conforming("entities", codec.decode_entity)),
+            jsonl.read_values(facts, conforming("facts", codec.decode_fact)),
+            jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
             options.language,
         )
         self.relations = _relations(self.graph, options.relations)
-        prompts = codec.read_values(templates, conforming("templates", codec.decode_template))
+        prompts = jsonl.read_values(templates, conforming("templates", codec.decode_template))
         sound = (one for one in prompts if judge_template(one).kept)
         sentences = prefixes.of(folder.progress(VERB), self._object_names)
         self.builder = Builder(self.graph, sound, options.build, sentences, self._suits)
@@ -217,7 +217,7 @@ class _Bench:
         record = self.builder.record(draft, target_new)
         return dataclasses.replace(record, groups=prompt_groups(record, self._known, self._groups))
 
-    def rejected(self, case_id: int, fact: Fact, decision: Decision) -> codec.Row:
+    def rejected(self, case_id: int, fact: Fact, decision: Decision) -> jsonl.Row:
         """The row of a reject."""
         names = self.graph.label(fact.subject), self.graph.label(fact.object)
         return codec.encode_rejection(Rejection(case_id, fact, *names, decision))
@@ -320,7 +320,7 @@ def _chunk(bench: _Bench, place: int, caps: _Caps, size: int) -> tuple[int, list
 
 def _judge(
     bench: _Bench, chunk: Sequence[tuple[int, Fact, Draft | Decision]], model_filter: ModelFilter | None
-) -> Iterator[codec.Row]:
+) -> Iterator[jsonl.Row]:
     """The rows of a chunk, in its order."""
     drafts = [prepared for _, _, prepared in chunk if isinstance(prepared, Draft)]
     verdicts = _verdicts(bench, drafts, model_filter)
@@ -341,7 +341,7 @@ def _verdicts(bench: _Bench, drafts: Sequence[Draft], model_filter: ModelFilter 
     """A verdict for each draft by case id; candidates go to the filter sorted by relation, whose pool they share."""
     if model_filter is None:
         return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
-    candidates = sorted(map(bench.candidate, drafts), key=lambda one: (int(one.relation[1:]), one.case_id))
+    candidates = sorted(map(bench.candidate, drafts), key=lambda one: (id_number(one.relation), one.case_id))
     verdicts = model_filter.judge(candidates) if candidates else []
     if len(verdicts) != len(candidates):
         raise DataError(f"the model filter gave {len(verdicts)} verdicts; expected {len(candidates)}, one a candidate")
@@ -355,10 +355,10 @@ def _write(folder: BuildFolder, bench: _Bench, log: RowLog, entries: Sequence[En
     """Put the output files in place, rows by case id; return how many rows each has."""
     ordered = sorted(entries, key=lambda entry: entry.case_id)
     files = {
-        "records.jsonl": codec.write_jsonl(
+        "records.jsonl": jsonl.write_jsonl(
             folder.path("records.jsonl"), log.rows(entry for entry in ordered if entry.kept)
         ),
-        "rejected.jsonl": codec.write_jsonl(
+        "rejected.jsonl": jsonl.write_jsonl(
             folder.path("rejected.jsonl"), log.rows(entry for entry in ordered if not entry.kept)
         ),
     }
@@ -366,7 +366,7 @@ def _write(folder: BuildFolder, bench: _Bench, log: RowLog, entries: Sequence[En
     fetched = folder.manifest()["verbs"].get("fetch", {}).get("files", {})
     if "references.jsonl" not in fetched:
         sentences = map(codec.encode_reference, bench.builder.references(bench.relations))
-        files["references.jsonl"] = codec.write_jsonl(folder.path("references.jsonl"), sentences)
+        files["references.jsonl"] = jsonl.write_jsonl(folder.path("references.jsonl"), sentences)
     return files
 
 

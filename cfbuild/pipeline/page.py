@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import decode_case, decode_record, read_json, read_values, sha256_file, write_atomic
+from cfbuild.codec import decode_case, decode_record
 from cfbuild.data import CaseScore, Record
 from cfbuild.errors import BuildStateError
+from cfbuild.files import sha256_file, write_atomic
+from cfbuild.jsonl import read_json, read_values
 from cfbuild.page import PageInput, make_page
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.schema import conforming, read_valid

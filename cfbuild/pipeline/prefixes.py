@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild import codec
+from cfbuild import codec, files, jsonl
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.templates.prefixes import Mentions, cut_sentences, distractor_prefixes, without_names
@@ -52,14 +52,14 @@ class Prefixes:
                     f"the bundled distractor sentences are in English, the build is in {self.language!r}; "
                     "choose --prefixes none, references, or a file"
                 )
-            return {"source": BUILTIN, "sha256": codec.sha256_text("\n".join(distractor_prefixes()))}
+            return {"source": BUILTIN, "sha256": files.sha256_text("\n".join(distractor_prefixes()))}
         if self.source == MODEL:
             if self.sampler is None:
                 raise ConfigError("--prefixes model asks for a model to write them")
             return {"source": MODEL, **self.sampler.signature}
         # A file's path is this machine's; what it holds, its digest tells.
         source = REFERENCES if self.source == REFERENCES else "file"
-        return {"source": source, "sha256": codec.sha256_file(self._file())}
+        return {"source": source, "sha256": files.sha256_file(self._file())}
 
     def of(self, progress: Path, names: Names) -> Callable[[str], Sequence[str]]:
         """Relation -> the sentences that name none of its objects. Raises DataError if there are no sentences at all.
@@ -91,14 +91,14 @@ class Prefixes:
 
     def _texts(self, progress: Path) -> Sequence[str]:
         if self.source == REFERENCES:
-            return [one.text for one in codec.read_values(self._file(), codec.decode_reference)]
+            return [one.text for one in jsonl.read_values(self._file(), codec.decode_reference)]
         if self.source != MODEL:
             return [_read(self._file())]
         kept = progress / SAMPLED
         if not kept.exists():
             # Line breaks end sentences anyway; a text a line comes back as it was.
             texts = [" ".join(one.split()) for one in self.sampler.texts()] if self.sampler else []
-            codec.write_atomic(kept, (f"{one}\n" for one in texts))
+            files.write_atomic(kept, (f"{one}\n" for one in texts))
         return [_read(kept)]
 
     def _file(self) -> Path:
@@ -110,7 +110,7 @@ class Prefixes:
                 )
             return path
         path = self.folder.path("references.jsonl")
-        texts = codec.read_values(path, codec.decode_reference) if path.is_file() else iter(())
+        texts = jsonl.read_values(path, codec.decode_reference) if path.is_file() else iter(())
         if not any(one.title for one in texts):
             raise ConfigError("the build has no texts of Wikipedia; run `cfbuild fetch` with --references first")
         return path

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import Row, decode_record, read_json, read_rows, read_values, write_atomic
+from cfbuild.codec import decode_record
 from cfbuild.composition import composition
+from cfbuild.files import write_atomic
 from cfbuild.groups import GROUPS
+from cfbuild.jsonl import Row, read_json, read_rows, read_values
 from cfbuild.pipeline.folder import MANIFEST, BuildFolder
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published

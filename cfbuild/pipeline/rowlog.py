@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import LONGEST_LINE, Row, dump_row, parse_row
 from cfbuild.errors import DataError
+from cfbuild.jsonl import LONGEST_LINE, Row, dump_row, parse_row
 
 CHUNK_END = b"#"
 """With this begins the line that ends a chunk: no row does."""

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cfbuild.codec import (
-    Row,
-    decode_case,
-    decode_record,
-    decode_rejection,
-    encode_case,
-    encode_record,
-    encode_rejection,
-    read_values,
-)
+from cfbuild.codec import decode_case, decode_record, decode_rejection, encode_case, encode_record, encode_rejection
 from cfbuild.data import CaseScore, Record, Rejection
+from cfbuild.jsonl import Row, read_values
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.schema import conforming
 from cfbuild.show import Choice, choose

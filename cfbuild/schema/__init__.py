@@ -12,8 +12,8 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from cfbuild.codec import Row, Value, dump_row
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.jsonl import Row, Value, dump_row
 from cfbuild.schema.accept import Accept, compile_accept
 from cfbuild.schema.rows import read_located
 from cfbuild.schema.semantics import faults as semantic_faults

@@ -7,8 +7,8 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TextIO
 
-from cfbuild.codec import BOM, DECODER, LONGEST_LINE, read_lines
 from cfbuild.errors import DataError
+from cfbuild.jsonl import BOM, DECODER, LONGEST_LINE, read_lines
 from cfbuild.schema.values import Fault, Located, show
 
 BLOCK = 1 << 20

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import Row, parse_row, read_rows, sha256_file, sha256_text
-from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, property_id
+from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.files import sha256_file, sha256_text
+from cfbuild.jsonl import Row, parse_row, read_rows
 from cfbuild.sources.http import Request
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.sample import sampled
@@ -94,7 +95,7 @@ class Files:
         if self._root is None:
             return RELATIONS
         found = {path.stem for path in self._folder(PATTERN_FOLDERS).glob("P*.jsonl")}
-        return tuple(sorted(filter(PROPERTY_ID.match, found), key=lambda relation: int(relation[1:])))
+        return tuple(sorted(filter(PROPERTY_ID.match, found), key=id_number))
 
     def patterns(self, relation: str) -> list[str]:
         """ParaRel's patterns for `relation`, in its order; none if it does not know the relation.

@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Iterable
 
-from cfbuild.data import Fact
+from cfbuild.data import Fact, id_number
 
 DIGITS = 8
 """Hex digits of a hash that ranges are made of."""
@@ -75,7 +75,7 @@ class Sample:
 
 def sampled(facts: Iterable[Fact], relation: str, limit: int | None, seed: int) -> list[Fact]:
     """The seeded sample of facts that are at hand already, in the order of their ids; all of them without a limit."""
-    by_pair = {(int(fact.subject[1:]), int(fact.object[1:])): fact for fact in facts}
+    by_pair = {(id_number(fact.subject), id_number(fact.object)): fact for fact in facts}
     if limit is None:
         return [by_pair[pair] for pair in sorted(by_pair)]
     sample = Sample(SampleOrder(seed, relation), limit)

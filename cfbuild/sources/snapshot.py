@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from cfbuild.data import Entity, Fact, item_id, property_id
+from cfbuild.data import Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.sources.sample import sampled
 from cfbuild.sources.source import Source, Tally, Wanted
@@ -63,7 +63,7 @@ class Snapshot:
 
     def relations(self) -> tuple[str, ...]:
         """The relations that have facts, by number."""
-        return tuple(sorted({row.relation for row in rows()}, key=_number))
+        return tuple(sorted({row.relation for row in rows()}, key=id_number))
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """The facts of `relation`, or the seeded sample of them, by subject then object number."""
@@ -77,7 +77,7 @@ class Snapshot:
         """
         names = {**labels(), **dict(classes().values())}
         others, kinds = aliases(), classes()
-        for item in sorted(names, key=_number) if ids is None else ids:
+        for item in sorted(names, key=id_number) if ids is None else ids:
             yield Entity(
                 item,
                 labels={LANGUAGE: names[item]} if item in names else {},
@@ -163,7 +163,3 @@ def _lines(name: str) -> list[str]:
     # Not splitlines(): labels may hold line separators other than the newline.
     text = resources.files("cfbuild.sources").joinpath("data").joinpath(name).read_text(encoding="utf-8")
     return text.removesuffix("\n").split("\n")
-
-
-def _number(one: str) -> int:
-    return int(one[1:])

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from cfbuild.codec import parse_json
 from cfbuild.errors import DataError, SourceError
+from cfbuild.jsonl import parse_json
 from cfbuild.sources.http import HeavyAnswerError, Request, checked_url
 from cfbuild.sources.journal import Asker
 

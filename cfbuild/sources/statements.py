@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cfbuild.data import ITEM_ID, Fact, item_id, property_id
+from cfbuild.data import ITEM_ID, Fact, id_number, item_id, property_id
 from cfbuild.sources.sparql import Endpoint, Term, batch_rows
 
 ENTITY = "http://www.wikidata.org/entity/"
@@ -54,7 +54,7 @@ def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Calla
     by_subject: dict[str, list[Fact]] = {}
     for fact in facts:
         by_subject.setdefault(fact.subject, []).append(fact)
-    subjects = sorted(by_subject, key=_number)
+    subjects = sorted(by_subject, key=id_number)
     for start in range(0, len(subjects), SUBJECTS):
         batch = subjects[start : start + SUBJECTS]
         plain = [fact for subject in batch for fact in by_subject[subject]]
@@ -65,13 +65,13 @@ def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Calla
 
 
 def _order(fact: Fact) -> tuple[int, int, str, str, str]:
-    return _number(fact.subject), _number(fact.object), fact.rank or "", fact.start or "", fact.end or ""
+    return id_number(fact.subject), id_number(fact.object), fact.rank or "", fact.start or "", fact.end or ""
 
 
 def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
     """The item that each redirected one of `ids` stands for (owl:sameAs), redirects to redirects followed."""
     found: dict[str, str] = {}
-    front = sorted(set(ids), key=_number)
+    front = sorted(set(ids), key=id_number)
     while front:
         new: dict[str, str] = {}
         for start in range(0, len(front), SUBJECTS):
@@ -80,7 +80,7 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
                 if source is not None and target is not None and source != target:
                     new[source] = target
         found.update(new)
-        front = sorted(set(new.values()) - found.keys(), key=_number)
+        front = sorted(set(new.values()) - found.keys(), key=id_number)
     return {one: _last(one, found) for one in found}
 
 
@@ -140,7 +140,3 @@ def _date(term: Term) -> str:
     if term.kind not in ("literal", "typed-literal") or not text.lstrip("-")[:4].isdigit():
         return UNKNOWN
     return text.split("T")[0]
-
-
-def _number(one: str) -> int:
-    return int(one[1:])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
-from cfbuild.data import ITEM_ID, Entity, Fact, item_id, property_id
+from cfbuild.data import ITEM_ID, Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.sources.http import HeavyAnswerError
 from cfbuild.sources.journal import Asker
@@ -168,7 +168,7 @@ class Wikidata:
             replace(one, subject=moved.get(one.subject, one.subject), object=moved.get(one.object, one.object))
             for one in plain
         )
-        ordered = sorted(set(resolved), key=lambda one: (_number(one.subject), _number(one.object)))
+        ordered = sorted(set(resolved), key=lambda one: (id_number(one.subject), id_number(one.object)))
         yield from with_statements(self.endpoint, ordered, lambda one: moved.get(one, one))
 
     def _truthy(self, relation: str) -> Iterator[Fact]:
@@ -321,7 +321,7 @@ class _Described:
     def entity(self, one: str) -> Entity:
         labels = self._get(one, "label", self.language) or self._get(one, "label", MANY_LANGUAGES)
         aliases = {*self._get(one, "alias", self.language), *self._get(one, "alias", MANY_LANGUAGES)}
-        attributes = {name: tuple(sorted(self._get(one, name), key=_number)) for name in ATTRIBUTES}
+        attributes = {name: tuple(sorted(self._get(one, name), key=id_number)) for name in ATTRIBUTES}
         sitelinks = self._numbers(one, "sitelinks")
         return Entity(
             one,
@@ -340,13 +340,9 @@ class _Described:
         return self._texts.get((one, kind, language), set())
 
 
-def _number(one: str) -> int:
-    return int(one[1:])
-
-
 def _item(term: Term) -> int | None:
     """The number of the item that a term names; None for a literal, a blank node, an unknown value, a property."""
     if term.kind != "uri" or not term.value.startswith(ENTITY):
         return None
     local = term.value[len(ENTITY) :]
-    return int(local[1:]) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None
+    return id_number(local) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None

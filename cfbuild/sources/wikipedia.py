@@ -13,9 +13,9 @@ from random import Random
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from cfbuild.codec import parse_json
-from cfbuild.data import ITEM_ID, Fact, Reference, item_id
+from cfbuild.data import ITEM_ID, Fact, Reference, id_number, item_id
 from cfbuild.errors import DataError, SourceError
+from cfbuild.jsonl import parse_json
 from cfbuild.sources.http import BusyAnswerError, Request, checked_url
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import Tally
@@ -75,8 +75,8 @@ def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str,
         if fact.end is None and fact.rank != "deprecated":
             subjects.setdefault((fact.relation, fact.object), set()).add(fact.subject)
     chosen = {}
-    for key in sorted(subjects, key=lambda one: (_number(one[0]), _number(one[1]))):
-        some = sorted(subjects[key], key=_number)
+    for key in sorted(subjects, key=lambda one: (id_number(one[0]), id_number(one[1]))):
+        some = sorted(subjects[key], key=id_number)
         chosen[key] = Random(f"{seed}:{key[0]}:{key[1]}:references").sample(some, min(SPARE * wanted, len(some)))
     return chosen
 
@@ -84,7 +84,7 @@ def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str,
 def titles(endpoint: Endpoint, ids: Iterable[str], language: str) -> dict[str, str]:
     """The title of each item's article in a language's Wikipedia; items without one are left out."""
     found: dict[str, str] = {}
-    ordered = sorted(set(ids), key=_number)
+    ordered = sorted(set(ids), key=id_number)
     for start in range(0, len(ordered), SITELINKS):
         batch = tuple(ordered[start : start + SITELINKS])
         for row in batch_rows(endpoint, lambda part: _sitelinks(part, language), "?e ?t", batch):
@@ -114,7 +114,7 @@ class Wikipedia:
         apart are left out.
         """
         items: dict[str, list[str]] = {}
-        for item in sorted(titles, key=_number):
+        for item in sorted(titles, key=id_number):
             items.setdefault(titles[item], []).append(item)
         for batch in _batches(sorted(items)):
             pages, moved = self._pages(batch)
@@ -174,7 +174,7 @@ def references(
 ) -> Iterator[Reference]:
     """Up to `wanted` texts for each (relation, object), of the first candidates that have an article."""
     for (relation, value), subjects in chosen.items():
-        for one in sorted([one for one in subjects if one in articles][:wanted], key=_number):
+        for one in sorted([one for one in subjects if one in articles][:wanted], key=id_number):
             article = articles[one]
             yield Reference(
                 relation,
@@ -276,7 +276,3 @@ def _unfit(page: Mapping[str, Any], item: str, *, redirected: bool, fragment: bo
 def _article(page: Mapping[str, Any], item: str) -> Article:
     url = page.get("canonicalurl") or page.get("fullurl") or ""
     return Article(item, page["title"], page["extract"].strip(), page["lastrevid"], str(url))
-
-
-def _number(one: str) -> int:
-    return int(one[1:])

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-from cfbuild.data import PROPERTY_ID, Template, TemplateKind, property_id
+from cfbuild.data import PROPERTY_ID, Template, TemplateKind, id_number, property_id
 from cfbuild.errors import TemplateError
 
 ORIGIN = "cfbuild"
@@ -31,7 +31,7 @@ UNSUITED: Mapping[str, str] = MappingProxyType(
 
 def relations() -> tuple[str, ...]:
     """The relations that have bundled templates, by number."""
-    return tuple(sorted(_texts(), key=lambda name: int(name[1:])))
+    return tuple(sorted(_texts(), key=id_number))
 
 
 @cache

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfbuild.codec import sha256_file, sha256_text
-from cfbuild.data import PROPERTY_ID, Template
+from cfbuild.data import PROPERTY_ID, Template, id_number
 from cfbuild.errors import TemplateError
+from cfbuild.files import sha256_file, sha256_text
 from cfbuild.templates.builtin import SUFFIX, read_templates
 
 ORIGIN = "own"
@@ -17,7 +17,7 @@ def relations(folder: Path) -> tuple[str, ...]:
     names = [path.stem for path in folder.glob(f"*{SUFFIX}") if PROPERTY_ID.match(path.stem)]
     if not names:
         raise TemplateError(f"{folder}: holds no file of templates; expected one such as P6{SUFFIX}")
-    return tuple(sorted(names, key=lambda name: int(name[1:])))
+    return tuple(sorted(names, key=id_number))
 
 
 def templates(folder: Path, relation: str) -> tuple[Template, ...]:

@@ -1,4 +1,4 @@
-"""Commands that look at a build or hand it on: `report`, `show` and `export`."""
+"""The command `show`."""
 
 from __future__ import annotations
 
@@ -9,38 +9,19 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, examples, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, Json, Seed, open_folder, tell_json
 
-app = typer.Typer()
-
+EXAMPLES = (
+    "cfbuild show --sample 5",
+    "cfbuild show --case 17",
+    "cfbuild show --relation P36 --json",
+    "cfbuild show --rejected --sample 9",
+)
 COLOURS = {"subject": "33", "true": "36", "new": "35", "head": "1", "soft": "2"}
 """SGR codes of what `show` paints."""
 
 
-@app.command(epilog=examples("cfbuild report --build build/demo"))
-def report(
-    build: Build = Path("build"),
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="The file that was scored, if it was not the build's records.")
-    ] = None,
-) -> None:
-    """Write report.html: figures, plots and a browsable table of the build's records, in one file."""
-    from cfbuild.pipeline.page import write_page
-
-    folder = open_folder(build)
-    with folder.lock("report"):
-        tell(write_page(folder, file))
-
-
-@app.command(
-    epilog=examples(
-        "cfbuild show --sample 5",
-        "cfbuild show --case 17",
-        "cfbuild show --relation P36 --json",
-        "cfbuild show --rejected --sample 9",
-    )
-)
-def show(
+def run(
     build: Build = Path("build"),
     case: Annotated[int | None, typer.Option(help="The record of this case id.")] = None,
     relation: Annotated[str | None, typer.Option(help="Records of this relation only, such as P36.")] = None,
@@ -68,26 +49,6 @@ def show(
             typer.echo()
         for line in lines:
             typer.echo(line)
-
-
-@app.command(
-    "export",
-    epilog=examples("cfbuild export", "cfbuild export --format easyedit --out counterfact-edit.json"),
-)
-def export_(
-    build: Build = Path("build"),
-    format_: Annotated[
-        str, typer.Option("--format", help="counterfact (without meta), easyedit, knowedit, zsre (MEND's), or mquake.")
-    ] = "counterfact",
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file to write. [default: export/FORMAT.json in the build]")
-    ] = None,
-) -> None:
-    """Write the records as one JSON array in another project's format."""
-    from cfbuild.pipeline.export import export_records
-
-    path, count = export_records(open_folder(build), format_, out)
-    tell(f"{path}: {count} records in the format {format_}")
 
 
 def _paint(text: str, kind: str) -> str:

@@ -1,0 +1,183 @@
+"""The command `validate-and-score`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfbuild.cli.shared import (
+    Build,
+    ModelOptions,
+    RunOptions,
+    load_model,
+    named_values,
+    open_folder,
+    shown_progress,
+    tell,
+    tell_json,
+)
+from cfbuild.display import visible
+from cfbuild.edit import EDITORS
+
+if TYPE_CHECKING:
+    from cfbuild.pipeline.folder import BuildFolder
+
+EXAMPLES = (
+    "cfbuild validate-and-score --model gpt2-xl",
+    "cfbuild validate-and-score --limit 100 --editor ft --set learning_rate=1e-4",
+    "cfbuild validate-and-score --file counterfact.json --validate-only",
+)
+ABOUT_EDITOR = "The editor"
+NAMED = 10
+"""Faulty records of a kind that the summary names; report.json names them all."""
+
+
+@dataclass(frozen=True)
+class EditorOptions:
+    """Which editor, and how it edits."""
+
+    editor: Annotated[
+        str,
+        typer.Option(
+            help=f"The editor to score: {', '.join(EDITORS)}; or module:function of your own.",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = "rome"
+    layer: Annotated[
+        int | None, typer.Option(help="Layer to edit. [default: the preset's]", rich_help_panel=ABOUT_EDITOR)
+    ] = None
+    key_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="rome: reference (as released) or consistent (R-ROME). [default: reference]",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = None
+    covariance: Annotated[
+        str,
+        typer.Option(
+            help="Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = "build"
+    covariance_tokens: Annotated[
+        int, typer.Option(help="Tokens of the corpus to use.", rich_help_panel=ABOUT_EDITOR)
+    ] = 100_000
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Most optimisation steps of an edit. [default: the editor's]", rich_help_panel=ABOUT_EDITOR),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting of the editor; may be given several times.",
+            rich_help_panel=ABOUT_EDITOR,
+        ),
+    ] = None
+
+
+def run(
+    build: Build = Path("build"),
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Any CounterFact-format file. [default: the build's records]")
+    ] = None,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Score the valid rows all the same.")] = False,
+    *,
+    editor_options: EditorOptions,
+    limit: Annotated[int | None, typer.Option(help="Score only the first so many records.")] = None,
+    skip_generation: Annotated[bool, typer.Option("--skip-generation", help="No texts, so no GE and RS.")] = False,
+    lm_options: ModelOptions,
+    run_options: RunOptions,
+) -> None:
+    """Check every record; edit the model by each one; print the paper's metrics before and after.
+
+    Exits with 1, and every violation, if a row breaks the schema or a rule.
+    """
+    from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+
+    options = EvaluateOptions(
+        file=file,
+        editor=editor_options.editor,
+        limit=limit,
+        skip_generation=skip_generation,
+        skip_invalid=skip_invalid,
+        seed=run_options.seed,
+        layer=editor_options.layer,
+        key_mode=editor_options.key_mode,
+        steps=editor_options.steps,
+        settings=named_values(editor_options.settings or ()),
+        covariance=editor_options.covariance,
+        covariance_tokens=editor_options.covariance_tokens,
+        restart=run_options.restart,
+    )
+    folder = open_folder(build)
+    validate(file or folder.require("records.jsonl"), run_options.json_ and validate_only, stop=not skip_invalid)
+    if validate_only:
+        return
+    lm = load_model(lm_options, run_options.quiet)
+    with shown_progress(run_options.quiet) as progress:
+        report = evaluate(folder, options, lm, progress)
+    print_report(report, folder, run_options.json_)
+
+
+def validate(path: Path, as_json: bool, stop: bool = True) -> None:
+    """Print every violation of a file; exit with 1 if there is one and `stop` is set."""
+    from cfbuild.schema import Tally, violations
+
+    tally, count = Tally(), 0
+    for violation in violations(path, tally):
+        count += 1
+        tell_json(asdict(violation), indent=None) if as_json else tell(violation)
+    if count and stop:
+        tell(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
+        raise typer.Exit(1)
+    tell(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
+
+
+def print_report(report: Mapping[str, Any], folder: BuildFolder, as_json: bool) -> None:
+    if as_json:
+        tell_json(report)
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_report_table(report))
+    for fault, ids in report["faulty"].items():
+        named = ", ".join(map(str, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")
+        console.print(f"{len(ids)} records without an edit: {fault} (cases {named})", style="yellow", markup=False)
+    console.print(visible(f"signature: {report['signature']}"), style="dim", markup=False, soft_wrap=True)
+    places = f"cases: {folder.path('cases.jsonl')}  report: {folder.path('report.json')}"
+    console.print(visible(places), markup=False)
+
+
+def _report_table(report: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from cfbuild.report import BESIDE, BEYOND, HEADLINE, STAGES
+
+    settings = report["settings"]
+    table = Table(
+        title=Text(
+            visible(f"{settings['model']}, {settings['editor']}, {report['cases']} records (mean ± 95% interval)")
+        )
+    )
+    table.add_column("metric")
+    for name in ("before", "after"):
+        table.add_column(name, justify="right")
+    for name in (*HEADLINE, *BESIDE, *BEYOND):
+        cells = [_cell(report["figures"][stage].get(name)) for stage in STAGES]
+        if any(cells):
+            table.add_row(name, *cells, end_section=name in ("RS", BESIDE[-1]), style="bold" if name == "S" else None)
+    return table
+
+
+def _cell(figure: Mapping[str, float] | None) -> str:
+    return f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}" if figure else ""

@@ -1,0 +1,122 @@
+"""The files of facts, entities and references, written row by row into the working folder of a fetch."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cfbuild.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
+from cfbuild.data import Entity, Progress, id_number
+from cfbuild.errors import SourceError
+from cfbuild.jsonl import read_values, write_jsonl
+from cfbuild.pipeline.fetch.options import FetchOptions, wikipedia_url
+from cfbuild.sources import wikidata, wikipedia
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.source import Source, Tally
+from cfbuild.sources.sparql import Endpoint
+
+LEVELS = 12
+"""How far containers are followed: a village lies in some six places, a profession in some ten broader classes."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Work:
+    """One run: the folder it writes into before its files are put in place, and what it has counted."""
+
+    path: Path
+    asker: Asker
+    relations: tuple[str, ...]
+    progress: Progress
+    facts: Counter[str] = field(default_factory=Counter)
+    items: set[str] = field(default_factory=set)
+
+
+def write_facts(work: Work, source: Source) -> int:
+    """facts.jsonl in the working folder, relation by relation. Raises SourceError if there is not one fact."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for done, relation in enumerate(work.relations):
+            work.progress("relations", done, len(work.relations))
+            for fact in source.facts(relation):
+                work.facts[relation] += 1
+                work.items.update((fact.subject, fact.object))
+                yield encode_fact(fact)
+            if not work.facts[relation]:
+                _log.warning("%s has no facts in this source", relation)
+        work.progress("relations", len(work.relations), len(work.relations))
+
+    count = write_jsonl(work.path / "facts.jsonl", rows())
+    if not count:
+        reasons = "; ".join(f"{number} left out: {reason}" for reason, number in source.tally.left_out.items())
+        raise SourceError(
+            f"the source has no fact of {', '.join(work.relations)}{' (' + reasons + ')' if reasons else ''}; "
+            "is it Wikidata's graph, and are these its relations?"
+        )
+    return count
+
+
+def write_entities(work: Work, source: Source) -> int:
+    """entities.jsonl in the working folder: the items of the facts, then level by level what contains them, then the
+    named ones of their classes."""
+    parts: list[Path] = []
+    seen: set[str] = set()
+    classes: set[str] = set()
+    front = work.items
+    while front and len(parts) < LEVELS:
+        seen |= front
+        outer: set[str] = set()
+        parts.append(work.path / f"level-{len(parts)}.jsonl")
+        described = _described(work, source, "containers" if len(parts) > 1 else "entities", front)
+        write_jsonl(parts[-1], map(encode_entity, _noting(described, outer, classes)))
+        front = outer - seen
+    parts.append(work.path / "classes.jsonl")
+    named = (one for one in _described(work, source, "classes", (classes | front) - seen) if one.labels)
+    write_jsonl(parts[-1], map(encode_entity, named))
+    rows = heapq.merge(*(read_values(path, decode_entity) for path in parts), key=lambda one: id_number(one.id))
+    count = write_jsonl(work.path / "entities.jsonl", map(encode_entity, rows))
+    for path in parts:
+        path.unlink()
+    return count
+
+
+def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> Iterator[Entity]:
+    """The entities, while what contains them goes into `outer` and what else they name into `others`."""
+    for entity in entities:
+        for relation, ids in entity.attributes.items():
+            (outer if relation in wikidata.CONTAINERS else others).update(ids)
+        yield entity
+
+
+def write_references(work: Work, options: FetchOptions, wanted: int, tally: Tally) -> int:
+    """references.jsonl in the working folder: lead texts of articles about subjects, for each relation and object."""
+    language = wikidata.language_code(options.language)
+    endpoint = Endpoint(wikidata.endpoint_url(options.endpoint), work.asker, wikipedia.PROLOGUE)
+    chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)
+    linked = wikipedia.titles(endpoint, {one for subjects in chosen.values() for one in subjects}, language)
+    asked = wikipedia.wanted_titles(chosen, linked, wanted)
+    articles: dict[str, wikipedia.Article] = {}
+    for article in wikipedia.Wikipedia(wikipedia_url(options), work.asker, tally).articles(asked):
+        articles[article.entity] = article
+        if len(articles) % wikipedia.TITLES == 0:
+            work.progress("articles", len(articles), len(asked))
+    work.progress("articles", len(asked), len(asked))
+    named = (one for one in read_values(work.path / "entities.jsonl", decode_entity) if one.id in articles)
+    names = {one.id: one.labels[language] for one in named if language in one.labels}
+    rows = wikipedia.references(chosen, articles, names, wanted)
+    return write_jsonl(work.path / "references.jsonl", map(encode_reference, rows))
+
+
+def _described(work: Work, source: Source, task: str, items: Iterable[str]) -> Iterator[Entity]:
+    ids: Sequence[str] = sorted(items, key=id_number)
+    for done, entity in enumerate(source.entities(ids)):
+        if done % wikidata.ENTITIES == 0:
+            work.progress(task, done, len(ids))
+        yield entity
+    work.progress(task, len(ids), len(ids))
