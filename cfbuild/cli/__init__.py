@@ -403,7 +403,7 @@ def _load(options: ModelOptions, quiet: bool) -> LanguageModel:
     say(quiet, f"loading {options.model} ...")
     from cfbuild.lm.load import load
 
-    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision)
+    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision, trust=options.trust)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
 
@@ -413,7 +413,7 @@ def _sampler(lm: LanguageModel, seed: int) -> Sampler:
     from cfbuild.pipeline.prefixes import Sampler
 
     size = {"count": 256, "tokens": 80}
-    signature = {"model": lm.name, "revision": lm.revision, "seed": seed, **size}
+    signature = {**lm.identity, "seed": seed, **size}
     return Sampler(signature, lambda: sample_texts(lm, seed, **size))
 
 

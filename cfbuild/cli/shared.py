@@ -82,6 +82,15 @@ class ModelOptions:
         str | None,
         typer.Option(help="Branch, tag or commit of a model on the Hub.", rich_help_panel=ABOUT_MODEL),
     ] = None
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The name given with --model once more, to allow pickled weights and code of that model's repository, "
+            "which then runs as you.",
+            rich_help_panel=ABOUT_MODEL,
+        ),
+    ] = None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

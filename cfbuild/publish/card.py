@@ -210,6 +210,7 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
         _command(
             "generate",
             model=judge.get("model"),
+            trust=judge.get("model") if judge.get("trusted") else None,
             no_filter=not judge,
             language=made.get("language"),
             min_rank=judge.get("min_rank_share"),
@@ -225,7 +226,8 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
     ]
     if scored:
         names = ("model", "editor", "layer", "key_mode", "covariance", "steps", "limit", "seed")
-        commands.append(_command("validate-and-score", **{name: scored.get(name) for name in names}))
+        trust = scored.get("model") if scored.get("trusted") else None
+        commands.append(_command("validate-and-score", **{name: scored.get(name) for name in names}, trust=trust))
     shown = "\n".join(commands)
     return (
         f"## Rebuild\n\nWith cfbuild {__version__}; `manifest.json` has every setting and the digest of every file.\n\n"
