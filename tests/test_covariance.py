@@ -78,10 +78,25 @@ def test_whitening_solves_with_the_matrix() -> None:
 def test_a_singular_matrix_gets_the_smallest_ridge_that_helps_and_says_so() -> None:
     half = torch.diag(torch.tensor([1.0] * 8 + [0.0] * 8))
     assert "ridge=0" not in factorise(half, "half").signature.split(",")
-    with pytest.raises(EditError, match="nothing"):
-        factorise(torch.zeros(4, 4), "nothing")
-    with pytest.raises(EditError, match="not finite"):
-        factorise(torch.full((4, 4), float("nan")), "bad")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "fault"),
+    [
+        (torch.zeros(4, 4), "singular"),
+        (-torch.eye(4), "singular"),
+        (torch.full((4, 4), float("nan")), "not finite"),
+        (torch.full((4, 4), float("inf")), "not finite"),
+    ],
+)
+def test_a_matrix_that_no_ridge_mends_says_so_and_whitens_nothing(
+    matrix: torch.Tensor, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    covariance = factorise(matrix, "bad")
+    assert covariance.fault is not None and fault in covariance.fault and covariance.signature == "bad,unsolvable"
+    assert "--covariance none" in caplog.text
+    with pytest.raises(EditError, match=fault):
+        covariance.whiten(torch.ones(4))
 
 
 def test_files_of_ours_and_of_the_original_project(tmp_path: Path) -> None:

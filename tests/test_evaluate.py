@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from small_world import write_world
@@ -137,6 +138,29 @@ def test_an_edit_that_fails_is_counted_and_the_run_goes_on(
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "covariance": "none"}), broken)
     assert report["faults"] == {"the edit is not finite": 5} and report["cases"] == 5
     assert "ES" not in report["figures"]["post"]
+
+
+@pytest.mark.parametrize("number", [0.0, float("nan")])
+def test_a_covariance_that_cannot_be_solved_with_is_a_fault_of_every_record(
+    folder: BuildFolder, number: float, tmp_path: Path
+) -> None:
+    """A layer whose keys are all zero, or no numbers: each record is marked and scored as far as it can be."""
+    dead = tiny.make("gpt2", seed=5)
+    dead.layers[1].mlp.c_fc.weight[:] = 0
+    dead.layers[1].mlp.c_fc.bias[:] = 0
+    if number != 0:
+        np.savez(tmp_path / "c.npz", C=np.full((dead.key_width(1),) * 2, number))
+    options = {**OPTIONS, "skip_generation": False, "covariance": "build" if number == 0 else str(tmp_path / "c.npz")}
+    report = evaluate(folder, EvaluateOptions(**options), dead)
+    reason = f"the covariance of the layer's keys is {'singular' if number == 0 else 'not finite'}"
+    rows = [row for _, row in read_rows(folder.path("cases.jsonl"))]
+    assert report["faults"] == {reason: 5} and report["faulty"] == {reason: [row["case_id"] for row in rows]}
+    assert all(row["fault"] == reason and row["post"] is None and row["pre"]["generations"] for row in rows)
+    assert report["figures"]["pre"]["ES"]["cases"] == 5 and "ES" not in report["figures"]["post"]
+    assert "unsolvable" in report["signature"] and reason in folder.path("report.html").read_text().replace(
+        "&#39;", "'"
+    )
+    assert evaluate(folder, EvaluateOptions(**options), dead) == report
 
 
 def test_violations_stop_the_run_unless_their_rows_are_skipped(folder: BuildFolder, lm: LanguageModel) -> None:

@@ -42,6 +42,8 @@ from cfbuild.filter.model import FilterOptions, ModelFilter
 from cfbuild.lm import logprob
 from cfbuild.lm.load import convert_gguf, load
 from cfbuild.lm.logprob import Question, halving, score
+from cfbuild.lm.sample import generate as write_texts
+from cfbuild.lm.sample import sample_contexts, sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
 from cfbuild.pipeline.export import export_records
@@ -131,6 +133,25 @@ EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 def test_a_body_that_comes_byte_by_byte_is_given_up(start: bytes, piece: bytes) -> None:
     error, server, _ = failure(drip(start, piece, 0.02), timeout_s=0.05, attempts=1)  # type: ignore[arg-type]
     assert len(server.requests) == 1 and ("sent its answer for more than" in str(error) or "400" in str(error))
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"y"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (HEAD[:-2] % (b"302 Found", b"Location: /else"), b"w"),
+    ],
+    ids=["status", "name", "value", "many", "continue", "redirect"],
+)
+def test_headers_that_come_byte_by_byte_are_given_up(start: bytes, piece: bytes) -> None:
+    began = time.monotonic()
+    error, server, _ = failure(drip(start, piece, 0.02), timeout_s=0.05, attempts=1)  # type: ignore[arg-type]
+    assert len(server.requests) == 1 and time.monotonic() - began < 4  # 400 pieces would take 8 s
+    assert isinstance(error, HeavyAnswerError) and "sent its answer for more than" in str(error)
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"308 Permanent Redirect", b"500 Oops", b"403 Forbidden"])
@@ -647,6 +668,38 @@ def test_scores_edits_and_covariance_do_not_change_when_memory_runs_out(monkeypa
     for one, other in zip(halved[1], whole[1], strict=True):
         assert one.fault == other.fault and torch.allclose(one.delta.matrix(), other.delta.matrix(), atol=1e-4)
     assert torch.allclose(halved[2], whole[2], atol=1e-6)
+
+
+def test_texts_do_not_change_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each text has its own draws and its own edit, whatever batch it is written in."""
+    lm = tiny.make("gpt2")
+    names = ("Danielle", "Rome", "Berlin", "France", "She", "New Zealand English", "Paris", "His profession")
+    prompts, keys = [lm.encode(name) for name in names], [f"key {number}" for number in range(len(names))]
+    edits = Rome(lm, RomeOptions(1, steps=4)).edit([Request("{} speaks", name, "Spanish") for name in names])
+    deltas = [edit.delta for edit in edits if edit.delta is not None]
+
+    def write() -> Any:
+        plain, edited = (write_texts(lm, prompts, keys, 40, some) for some in (None, deltas))
+        return plain, edited, sample_contexts(lm, 7), sample_texts(lm, 7, 6, 20)
+
+    whole = write()
+    assert len(set(whole[0])) == len(names) == len(deltas) and whole[0] != whole[1]
+    forward = type(lm.model.base_model).forward
+    failed: list[int] = []
+    passed: list[int] = []
+
+    def tight(self: Any, *given: Any, **named: Any) -> Any:
+        rows, past = named["input_ids"].shape[0], named["past_key_values"]
+        # The second pass may be too big as well: the keys and values of the first lie in memory by then.
+        if rows > (2 if past.get_seq_length() else 5):
+            failed.append(rows)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        passed.append(rows)
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(type(lm.model.base_model), "forward", tight)
+    assert write() == whole
+    assert {8, 4} <= set(failed) and max(passed) <= 5
 
 
 def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -17,18 +19,21 @@ import pytest
 import tiny
 import yaml
 from hub import CUT, LOST, STORAGE_TOKEN, TOKEN, Hub, loopback_hub
-from scored_build import record, records, write_scored
+from markdown_it import MarkdownIt
+from scored_build import HOSTILE, case, record, records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
+from cfbuild.display import HIDDEN, visible
 from cfbuild.errors import ConfigError, PublishError
-from cfbuild.jsonl import read_rows
+from cfbuild.jsonl import read_rows, write_json, write_jsonl
 from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.publish import publish, stage
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, score_row
+from cfbuild.report import make_report
 
 NAME = "someone/counterfact-test"
 LOAD = """
@@ -109,10 +114,71 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
     card = DatasetCard(stage(build, NAME).card)
     assert card.data.license == ["cc0-1.0"] and card.data.language == ["en"]
     assert [one["config_name"] for one in card.data.configs] == ["records", "scores", "rejected", "references"]
-    for part in ("| model | `tiny` |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
+    for part in ("| model | tiny |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
         assert part in card.text
     citation = yaml.safe_load((build.path("publish") / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["type"] == "dataset" and citation["title"].startswith(NAME)
+
+
+HEADINGS = [
+    NAME.split("/")[1],
+    *("Use", "Filter", "Composition", "By relation", "Scores", "Dropped by rule", "Rebuild", "Licence", "Citation"),
+]
+FIELDS = {
+    *("language", "license", "pretty_name", "annotations_creators", "language_creators", "multilinguality"),
+    *("size_categories", "source_datasets", "task_categories", "tags", "configs"),
+}
+HOSTILE_CARD = (
+    *HOSTILE,
+    "a | b \\| c \\",
+    "one\ntwo\r\n---\nlicense: other",
+    "\n---\n\n# Heading\n\n```\n<script>alert(1)</script>\n````\n",
+    "![x](http://elsewhere.example/pixel.png) [y](javascript:alert(1)) *z* ~~w~~",
+    "key: [value, {a: &b *c, !!python/object:os.system d}] # %YAML 1.1 ?",
+    "\u2028\u2029\x85\x00\ufeff\t- 'x\": \u061c\u202e",
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_CARD)
+def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> None:
+    """Wherever a name of somebody else can get into it: model, endpoint, folder, reason, rule, licence, label."""
+    from huggingface_hub import DatasetCard
+
+    some = [record(number, subject=f"{hostile} {number}", relation="P36") for number in range(3)]
+    folder = write_scored(tmp_path / "build", some, scored=False)
+    generated = folder.manifest()["verbs"]["generate"]
+    judge = {"model": hostile, "revision": hostile, hostile: hostile, "trusted": True}
+    config = {**generated["config"], "model_filter": judge, "prefixes": {"source": hostile}, "language": hostile}
+    texts = [{**row, "licence": hostile, "text": hostile} for _, row in read_rows(folder.path("references.jsonl"))]
+    write_jsonl(folder.path("references.jsonl"), texts)
+    files = {name: file["rows"] for name, file in generated["files"].items()}
+    facts = {name: value for name, value in generated.items() if name not in ("config", "files")}
+    folder.finish("fetch", {"source": hostile, "endpoint": hostile, "templates": [hostile]}, {}, {"facts": {}})
+    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}})
+    cases = [case(one, hostile) for one in some]
+    report = make_report(cases, {"model": hostile, "editor": hostile})
+    write_json(folder.path("report.json"), report)
+    folder.finish("validate-and-score", {"model": hostile, "editor": hostile, "trusted": True}, {"report.json": 1}, {})
+
+    text = stage(folder, NAME).card
+    card = DatasetCard(text)
+    assert str(card) == text and not HIDDEN.search(text)
+    licence = visible(" ".join(hostile.lower().split()))
+    assert card.data.license == ["cc0-1.0", *([licence] if licence else [])] and card.data.language == ["en"]
+    assert set(card.data.to_dict()) == FIELDS
+    # As a reader of GitHub's Markdown takes it: cfbuild's own headings, tables and fences, and nothing of the name's.
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(card.text)
+    inline = [one for token in tokens for one in token.children or ()]
+    kinds = {token.type for token in tokens} | {one.type for one in inline}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image", "em_open", "s_open", "hr", "code_block"}
+    headings = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings == HEADINGS
+    assert sum(one.type == "text" and visible(" ".join(hostile.split())) in one.content for one in inline) >= 5
+    fences = {token.info: token.content for token in tokens if token.type == "fence"}
+    assert list(fences) == ["python", "text", "sh", "bibtex"]
+    commands = [shlex.split(line) for line in re.split(r"\n(?=cfbuild )", fences["sh"])]
+    assert [words[1] for words in commands] == ["fetch", "generate", "validate-and-score"]
+    assert commands[1][commands[1].index("--trust") + 1] == visible(hostile)
 
 
 def test_the_card_validates(build: BuildFolder, hub: Hub) -> None:

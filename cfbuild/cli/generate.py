@@ -141,7 +141,7 @@ def _sampler(lm: LanguageModel, seed: int) -> Sampler:
     from cfbuild.pipeline.prefixes import Sampler
 
     size = {"count": 256, "tokens": 80}
-    signature = {"model": lm.name, "revision": lm.revision, "seed": seed, **size}
+    signature = {**lm.identity, "seed": seed, **size}
     return Sampler(signature, lambda: sample_texts(lm, seed, **size))
 
 

@@ -83,6 +83,15 @@ class ModelOptions:
         str | None,
         typer.Option(help="Branch, tag or commit of a model on the Hub.", rich_help_panel=ABOUT_MODEL),
     ] = None
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The name given with --model once more, to allow pickled weights and code of that model's repository, "
+            "which then runs as you.",
+            rich_help_panel=ABOUT_MODEL,
+        ),
+    ] = None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -125,7 +134,7 @@ def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
     say(quiet, f"loading {options.model} ...")
     from cfbuild.lm.load import load
 
-    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision)
+    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision, trust=options.trust)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
 

@@ -37,29 +37,46 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """C as a Cholesky factor [d_in, d_in] in float64; `signature` names model, layer, corpus, size and ridge."""
+    """C as a Cholesky factor [d_in, d_in] in float64; `signature` names model, layer, corpus, size and ridge.
 
-    factor: Tensor
+    Where C cannot be solved with, `fault` says why, and is the fault of every edit that needs it.
+    """
+
+    factor: Tensor | None
     signature: str
+    fault: str | None = None
 
     def whiten(self, key: Tensor) -> Tensor:
-        """C^-1 key, for key: [d_in]."""
+        """C^-1 key, for key: [d_in]. Raises EditError if C has a fault."""
+        if self.factor is None:
+            raise EditError(f"covariance {self.signature}: {self.fault}")
         solved = torch.cholesky_solve(key.double().cpu()[:, None], self.factor)
         return solved[:, 0].to(key.device, key.dtype)
 
 
 def factorise(matrix: Tensor, name: str) -> Covariance:
-    """A Covariance from C: [d_in, d_in]. Raises EditError naming `name` if it cannot be made positive definite."""
+    """A Covariance from C: [d_in, d_in], with the smallest of RIDGES that makes it positive definite; with a fault if
+    none does, as where a layer's keys are all zero or not finite."""
     matrix = matrix.double().cpu()
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not bool(torch.isfinite(matrix).all()):
-        raise EditError(f"covariance {name}: got shape {tuple(matrix.shape)} or numbers that are not finite")
+    if not bool(torch.isfinite(matrix).all()):
+        return _unsolvable(name, "the covariance of the layer's keys is not finite")
     scale = float(matrix.diagonal().mean())
     for ridge in RIDGES:
         factor, failed = torch.linalg.cholesky_ex(matrix + ridge * scale * torch.eye(len(matrix), dtype=torch.float64))
         diagonal = factor.diagonal()
         if not int(failed) and float((diagonal.max() / diagonal.min()) ** 2) < CONDITION_LIMIT:
             return Covariance(factor, f"{name},ridge={ridge:g}")
-    raise EditError(f"covariance {name}: is singular; compute it over more tokens or use --covariance none")
+    return _unsolvable(name, "the covariance of the layer's keys is singular")
+
+
+def _unsolvable(name: str, fault: str) -> Covariance:
+    _log.warning(
+        "covariance %s: no record can be edited, for %s; compute it over more tokens (--covariance-tokens), edit "
+        "another --layer, or use --covariance none",
+        name,
+        fault,
+    )
+    return Covariance(None, f"{name},unsolvable", fault)
 
 
 def load_covariance(file: Path, width: int) -> Covariance:

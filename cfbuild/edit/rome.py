@@ -201,8 +201,11 @@ class Rome:
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None) -> list[Edit]:
         """One edit a request, in order; `done` is told how many there are as they come.
 
-        An edit that is not finite has a fault instead of a delta.
+        An edit that is not finite has a fault instead of a delta, and so has every edit if C cannot be solved with.
         """
+        if self.covariance is not None and self.covariance.fault is not None:
+            done(len(requests))
+            return [Edit(None, {}, self.covariance.fault) for _ in requests]
         plans = [self._plan(index, request) for index, request in enumerate(requests)]
         edits: dict[int, Edit] = {}
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.

@@ -61,12 +61,7 @@ class ModelFilter:
     @property
     def signature(self) -> dict[str, object]:
         """Model, weights, number format and thresholds: all that affects a verdict."""
-        return {
-            "model": self.lm.name,
-            "revision": self.lm.revision,
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
-            **asdict(self.options),
-        }
+        return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """One verdict a candidate, in order: the first draw that passes every threshold, or why none did."""

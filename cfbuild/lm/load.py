@@ -1,6 +1,7 @@
 """Finding and loading a model: a preset, a local folder, a GGUF file or a Hub id.
 
-Weights come from safetensors or GGUF only and no code of a repository is run. The device is chosen here, once.
+Weights come from safetensors or GGUF only and no code of a repository is run, unless the user names the model as
+trusted (`trust.py`). The device is chosen here, once.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from cfbuild.files import sha256_file
 from cfbuild.jsonl import read_json
 from cfbuild.lm.families import PRESETS, family_of
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.trust import check_parts, family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 
-SHARD = re.compile(r"\w[\w.-]*\.safetensors")
-"""The name of a weights file beside its index."""
+SHARDS = {"safetensors": re.compile(r"\w[\w.-]*\.safetensors"), "bin": re.compile(r"\w[\w.-]*\.bin")}
+"""The names of weights files beside their index; `bin` are pickles."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+"""The variable by which transformers is told not to ask a service of the Hub for converted weights."""
 
 SHARE_OF_DEVICE_FOR_FLOAT32 = 0.6
 """`auto` takes float32 on an accelerator only if the weights then fill at most this share of its memory."""
@@ -45,28 +50,41 @@ class Source:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars of its own into ours."""
+def _unobtrusive() -> Iterator[None]:
+    """Keep transformers from drawing bars into ours, and from having the Hub convert pickled weights unasked."""
     from transformers.utils import logging
 
-    enabled = logging.is_progress_bar_enabled()
+    enabled, conversion = logging.is_progress_bar_enabled(), os.environ.get(NO_CONVERSION)
     logging.disable_progress_bar()
+    os.environ[NO_CONVERSION] = "1"
     try:
         yield
     finally:
         if enabled:
             logging.enable_progress_bar()
+        if conversion is None:
+            del os.environ[NO_CONVERSION]
+        else:
+            os.environ[NO_CONVERSION] = conversion
 
 
-@_without_bars()
+@_unobtrusive()
 def load(
-    name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, offline: bool = False
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    offline: bool = False,
+    trust: str | None = None,
 ) -> LanguageModel:
     """Load a causal language model for scoring and editing.
 
-    `name` is a preset, a folder, a `.gguf` file or a Hub id. Raises ConfigError for a device or dtype that does not
-    exist, ModelError for anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
+    `name` is a preset, a folder, a `.gguf` file or a Hub id. `trust`, the same name again, allows pickled weights
+    and code of that repository. Raises ConfigError for a device or dtype that does not exist and for another name in
+    `trust`, ModelError for anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
     """
+    trusted = is_trusted(name, trust)
     where = choose_device(device)
     source = find(name, revision)
     if source.gguf is not None:
@@ -75,8 +93,9 @@ def load(
     local = Path(source.location)
     if local.is_dir():
         _check_weights(local)
-    identity = f"folder:{_digest_folder(local)}" if local.is_dir() else None
-    return _load_folder(source.location, source, where, dtype, identity, offline=offline or local.is_dir())
+    identity = f"folder:{_digest_folder(local, trusted)}" if local.is_dir() else None
+    offline = offline or local.is_dir()
+    return _load_folder(source.location, source, where, dtype, identity, offline=offline, trusted=trusted)
 
 
 def choose_device(device: str) -> torch.device:
@@ -172,37 +191,67 @@ def _write_converted(file: Path, folder: Path) -> None:
 
 
 def _load_folder(
-    location: str, source: Source, device: torch.device, dtype: str, identity: str | None, *, offline: bool
+    location: str,
+    source: Source,
+    device: torch.device,
+    dtype: str,
+    identity: str | None,
+    *,
+    offline: bool,
+    trusted: bool = False,
 ) -> LanguageModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    trusted: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False, "local_files_only": offline}
+    hub = {"revision": source.revision, "local_files_only": offline}
+    given: dict[str, Any] = {**hub, "trust_remote_code": trusted}
     try:
-        config = AutoConfig.from_pretrained(location, **trusted)
-        family = family_of(config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(location, **trusted)
+        if trusted:
+            refuse_code_elsewhere(location, **hub)
+        config = AutoConfig.from_pretrained(location, **given)
+        family = None if trusted and getattr(config, "auto_map", None) else family_of(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(location, **given)
         model = AutoModelForCausalLM.from_pretrained(
-            location, config=config, dtype=_choose_dtype(dtype, config, device), use_safetensors=True, **trusted
+            location,
+            config=config,
+            dtype=_choose_dtype(dtype, config, device, trusted),
+            # Also where trusted, safetensors come first, and pickles are read as weights and nothing else.
+            use_safetensors=None if trusted else True,
+            weights_only=True,
+            **given,
         )
+        if is_own_code(model):
+            family = family_of_code(model)
     except CfbuildError:
         raise
     except Exception as error:
         raise ModelError(
             f"{location}: cannot be loaded ({_first_line(error)}); expected a preset ({', '.join(PRESETS)}), a folder "
-            "or Hub repository with safetensors weights, or a .gguf file"
+            "or Hub repository with safetensors weights, or a .gguf file. Pickled weights and code of a repository "
+            "are allowed only where --trust names the model"
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{location}: its tokenizer has no fast version, which finding the subject's tokens needs")
     revision = identity or getattr(config, "_commit_hash", None) or "unknown"
     model.requires_grad_(False)
-    return LanguageModel(
+    lm = LanguageModel(
         model=model.to(device).eval(),
         tokenizer=tokenizer,
-        family=family,
+        family=family or family_of(config.model_type),
         name=source.preset or _public_name(source.location),
         preset=source.preset,
         revision=revision,
+        trusted=trusted,
     )
+    if is_own_code(model):
+        _check_code(lm, location)
+    return lm
+
+
+def _check_code(lm: LanguageModel, location: str) -> None:
+    try:
+        check_parts(lm)
+    except Exception as error:
+        raise ModelError(f"{location}: cannot be run ({_first_line(error)})") from error
 
 
 def _public_name(location: str) -> str:
@@ -211,7 +260,7 @@ def _public_name(location: str) -> str:
     return path.resolve().name if path.exists() else location
 
 
-def _choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:
+def _choose_dtype(dtype: str, config: Any, device: torch.device, trusted: bool) -> torch.dtype:
     if dtype != "auto":
         if dtype not in DTYPES:
             raise ConfigError(f"--dtype {dtype}: expected auto or one of {', '.join(DTYPES)}")
@@ -220,8 +269,10 @@ def _choose_dtype(dtype: str, config: Any, device: torch.device) -> torch.dtype:
         return torch.float32
     from transformers import AutoModelForCausalLM
 
+    own = {"trust_remote_code": True, "code_revision": getattr(config, "_commit_hash", None)}
+    code = own if trusted and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}) else {}
     with torch.device("meta"):
-        size = 4 * sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+        size = 4 * sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config, **code).parameters())
     free, _ = torch.accelerator.get_memory_info(device) if hasattr(torch.accelerator, "get_memory_info") else (0, 0)
     return torch.float32 if size <= SHARE_OF_DEVICE_FOR_FLOAT32 * free else torch.bfloat16
 
@@ -236,19 +287,23 @@ def _check_weights(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file}: is not a safetensors file that can be read ({_first_line(error)})") from error
-    for file in sorted(folder.glob("*.safetensors.index.json")):
-        index = read_json(file)
-        named = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(named, dict) or not all(map(SHARD.fullmatch, map(str, named.values()))):
-            raise ModelError(f"{file}: expected a weight_map that names safetensors files of the same folder")
+    for kind, shard in SHARDS.items():
+        for file in sorted(folder.glob(f"*.{kind}.index.json")):
+            index = read_json(file)
+            named = index.get("weight_map") if isinstance(index, dict) else None
+            if not isinstance(named, dict) or not all(map(shard.fullmatch, map(str, named.values()))):
+                raise ModelError(f"{file}: expected a weight_map that names {kind} files of the same folder")
 
 
-def _digest_folder(folder: Path) -> str:
-    """Digest of what decides a local model's behaviour: configuration, tokenizer and weights."""
+def _digest_folder(folder: Path, trusted: bool) -> str:
+    """Digest of what decides a local model's behaviour: configuration, tokenizer and weights; pickles and code where
+    they count."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".json", ".model"):
-            digest.update(f"{file.name} {sha256_file(file)}\n".encode())
+    files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".json", ".model")]
+    if trusted:
+        files += [file for kind in ("*.bin", "*.py") for file in folder.rglob(kind)]
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(folder).as_posix()} {sha256_file(file)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -19,7 +19,10 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A causal language model with frozen weights. `revision` names the exact weights, for signatures and caches."""
+    """A causal language model with frozen weights. `revision` names the exact weights, for signatures and caches.
+
+    `trusted` is true where the user let pickled weights and code of the model's repository be used.
+    """
 
     model: Any
     tokenizer: Any
@@ -27,6 +30,14 @@ class LanguageModel:
     name: str
     preset: str | None
     revision: str
+    trusted: bool = False
+
+    @property
+    def identity(self) -> dict[str, str | bool]:
+        """What settings and signatures record of the model."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        trusted = {"trusted": True} if self.trusted else {}
+        return {"model": self.name, "revision": self.revision, "dtype": dtype, **trusted}
 
     @functools.cached_property
     def base(self) -> nn.Module:

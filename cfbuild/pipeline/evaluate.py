@@ -119,9 +119,7 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, pa
     return {
         **config,
         "references": sha256_file(references) if references.is_file() else None,
-        "model": lm.name,
-        "revision": lm.revision,
-        "dtype": _dtype(lm),
+        **lm.identity,
     }
 
 
@@ -153,10 +151,6 @@ def _covariance_name(spec: str) -> str:
     if spec.endswith(".npz"):
         raise ConfigError(f"covariance {spec}: no such file")
     return spec if spec in ("build", "none") else open_corpus(spec).name
-
-
-def _dtype(lm: LanguageModel) -> str:
-    return str(lm.dtype).removeprefix("torch.")
 
 
 def _records(path: Path, options: EvaluateOptions) -> list[Record]:
@@ -254,9 +248,7 @@ def _signature(lm: LanguageModel, editor: Editor, options: EvaluateOptions, path
     if contexts := settings.get("contexts"):
         settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
     return {
-        "model": lm.name,
-        "revision": lm.revision,
-        "dtype": _dtype(lm),
+        **lm.identity,
         **settings,
         "records": f"{count}@{sha256_file(path)[:12]}",
         "generation": "none" if options.skip_generation else f"top-k 5, 100 tokens, seed {options.seed}",

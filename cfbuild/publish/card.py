@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from cfbuild.report import BESIDE, BEYOND, HEADLINE
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+MARKS = {ord(mark): f"&#{ord(mark)};" for mark in "&<>|`*~[]\\"}
+"""What could be read as Markdown or HTML, or end a cell of a table; a backslash could undo another escape."""
 PAPER = """@inproceedings{meng2022locating,
   title = {Locating and Editing Factual Associations in {GPT}},
   author = {Meng, Kevin and Bau, David and Andonian, Alex and Belinkov, Yonatan},
@@ -42,8 +45,8 @@ def make_card(given: CardInput) -> str:
     from huggingface_hub import DatasetCard, DatasetCardData
 
     data = DatasetCardData(
-        language=list(given.languages),
-        license=[RECORDS_LICENCE, *(one for one in given.licences if one != RECORDS_LICENCE)],
+        language=list(map(_line, given.languages)),
+        license=[RECORDS_LICENCE, *(_line(one) for one in given.licences if one != RECORDS_LICENCE)],
         pretty_name=given.repository.split("/")[-1],
         annotations_creators=["machine-generated"],
         language_creators=["machine-generated"],
@@ -134,7 +137,7 @@ def _filter(generated: Mapping[str, Any]) -> str:
     judge = config.get("model_filter")
     if not judge:
         return "## Filter\n\nNo model was asked: the false objects are the first that were drawn."
-    rows = [(name, f"`{_text(value)}`") for name, value in judge.items() if value is not None]
+    rows = [(_text(name), _text(value)) for name, value in judge.items() if value is not None]
     table = _table(("setting", "value"), rows)
     return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
 
@@ -210,6 +213,7 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
         _command(
             "generate",
             model=judge.get("model"),
+            trust=judge.get("model") if judge.get("trusted") else None,
             no_filter=not judge,
             language=made.get("language"),
             min_rank=judge.get("min_rank_share"),
@@ -225,11 +229,14 @@ def _rebuild(verbs: Mapping[str, Any]) -> str:
     ]
     if scored:
         names = ("model", "editor", "layer", "key_mode", "covariance", "steps", "limit", "seed")
-        commands.append(_command("validate-and-score", **{name: scored.get(name) for name in names}))
+        trust = scored.get("model") if scored.get("trusted") else None
+        commands.append(_command("validate-and-score", **{name: scored.get(name) for name in names}, trust=trust))
     shown = "\n".join(commands)
+    # A name with a fence in it does not end this one.
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return (
         f"## Rebuild\n\nWith cfbuild {__version__}; `manifest.json` has every setting and the digest of every file.\n\n"
-        f"```sh\n{shown}\n```"
+        f"{fence}sh\n{shown}\n{fence}"
     )
 
 
@@ -259,9 +266,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _line(value: object) -> str:
+    """A value on one line, its controls visible."""
+    return visible(" ".join(str(value).split()))
+
+
 def _text(value: object) -> str:
-    """A value that stays in its cell and brings no markup."""
-    text = visible(str(value)).replace("\n", " ")
-    for mark, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "'")):
-        text = text.replace(mark, name)
-    return text
+    """A value that stays in its cell and brings no markup: as entities its marks are never read as marks."""
+    return _line(value).translate(MARKS)

@@ -6,23 +6,29 @@ only if it arrived whole and the caller's check accepts it. Everything else is a
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import ipaddress
 import json
 import logging
 import re
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.client import HTTPResponse
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from cfbuild import __version__
 from cfbuild.display import discreet
@@ -39,8 +45,8 @@ LONGEST_WAIT_S = 1e9
 """What any longer wait counts as, some thirty years: dates have an end."""
 TIMEOUT_S = 75.0
 """Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
-BODY_PATIENCE = 8
-"""A body may take this many timeouts in all: a server that sends a byte a minute is given up."""
+PATIENCE = 8
+"""An answer, headers and body, may take this many timeouts in all: a server that sends a byte a minute is given up."""
 MAX_BYTES = 96 * 2**20
 """Of one answer, as it is sent and as it is unpacked."""
 ERROR_BYTES = 2048
@@ -148,9 +154,63 @@ class _FaultError(Exception):
     retry_after_s: float | None = None
 
 
+class _Timed(io.RawIOBase):
+    """What a socket receives, for PATIENCE times its timeout: the timeout itself begins anew with every byte."""
+
+    def __init__(self, connection: socket.socket, raw: Any) -> None:
+        self._raw = raw
+        self._patience_s = PATIENCE * (connection.gettimeout() or TIMEOUT_S)
+        self._deadline = time.monotonic() + self._patience_s
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self._raw.fileno()
+        return number
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError(errno.ETIMEDOUT, f"sent its answer for more than {self._patience_s:.0f} s")
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(sock, *given, **named)
+        self.fp = io.BufferedReader(_Timed(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Adapter(HTTPAdapter):
+    """Connections, also through a proxy, whose answers have a deadline from their first byte to the last."""
+
+    def get_connection_with_tls_context(self, *given: Any, **named: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*given, **named)
+        pool.ConnectionCls = _SecureConnection if issubclass(pool.ConnectionCls, HTTPSConnection) else _Connection
+        return pool
+
+
 class _Session(requests.Session):
     """A session that leaves redirects alone: requests would read the whole body of one, however long, and raise over a
     malformed address, also where redirects are not to be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -283,7 +343,7 @@ class Client:
 
     def _bounded(self, request: Request, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        for chunk in _arriving(response, BODY_PATIENCE * self.timeout_s):
+        for chunk in _arriving(response):
             size += len(chunk)
             if size > self.max_bytes:
                 raise self._oversized(request)
@@ -371,28 +431,21 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _arriving(response: requests.Response, patience_s: float) -> Iterator[bytes]:
-    """The body's bytes as they arrive, packed as they are sent.
-
-    Read piece by piece, so that the deadline is looked at however slowly they come; a socket's timeout begins anew with
-    every byte.
-    """
-    deadline = time.monotonic() + patience_s
+def _arriving(response: requests.Response) -> Iterator[bytes]:
+    """The body's bytes as they arrive, packed as they are sent."""
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
         yield chunk
-        if time.monotonic() > deadline:
-            raise _FaultError(f"sent its answer for more than {patience_s:.0f} s", heavy=True)
 
 
 def _said(response: requests.Response, patience_s: float) -> str:
     """What an error page says, on one line and short."""
-    start = b""
+    start, deadline = b"", time.monotonic() + patience_s
     try:
-        for chunk in _arriving(response, patience_s):
+        for chunk in _arriving(response):
             start += chunk
-            if len(start) >= ERROR_BYTES:
+            if len(start) >= ERROR_BYTES or time.monotonic() > deadline:
                 break
-    except (_FaultError, urllib3.exceptions.HTTPError):
+    except urllib3.exceptions.HTTPError:
         pass
     text = _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
     return f": {text}" if text and not text.startswith("<") else ""
