@@ -131,7 +131,7 @@ EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
     ids=["announced", "until closed", "chunked", "gzip of nothing", "error page"],
 )
 def test_a_body_that_comes_byte_by_byte_is_given_up(start: bytes, piece: bytes) -> None:
-    error, server, _ = failure(drip(start, piece, 0.02), timeout_s=0.05, attempts=1)  # type: ignore[arg-type]
+    error, server, _ = failure(drip(start, piece, 0.02), timeout_s=0.2, attempts=1)  # type: ignore[arg-type]
     assert len(server.requests) == 1 and ("sent its answer for more than" in str(error) or "400" in str(error))
 
 
@@ -149,7 +149,7 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(start: bytes, piece: bytes) 
 )
 def test_headers_that_come_byte_by_byte_are_given_up(start: bytes, piece: bytes) -> None:
     began = time.monotonic()
-    error, server, _ = failure(drip(start, piece, 0.02), timeout_s=0.05, attempts=1)  # type: ignore[arg-type]
+    error, server, _ = failure(drip(start, piece, 0.02), timeout_s=0.2, attempts=1)  # type: ignore[arg-type]
     assert len(server.requests) == 1 and time.monotonic() - began < 4  # 400 pieces would take 8 s
     assert isinstance(error, HeavyAnswerError) and "sent its answer for more than" in str(error)
 
