@@ -24,6 +24,9 @@ RESULTS = Path(__file__).parent / "results"
 MEMORY_LIMIT_WEIGHTS, MEMORY_LIMIT_BYTES = 1.5, 1e9
 """Editing may take this many times the weights, and so much more."""
 
+MEMORY_RECORDS = 12
+"""So many fill a few batches of different widths."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -55,7 +58,7 @@ def bench(
     if "peak" in wanted:
         result["peak"] = share_of_peak(runs)
     if "memory" in wanted:
-        result["memory"] = _memory(world.lm.model, few, many, model, device, seed, out)
+        result["memory"] = _memory(world.lm.model, min(MEMORY_RECORDS, many), many, model, device, seed, out)
     if "curve" in wanted:
         result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to])
         draw_curve(result["curve"], out / "curve.svg")

@@ -36,9 +36,9 @@ from cfbuild.lm.forward import (
     projection_output,
     remember,
     replay_packed,
-    trace,
+    trace_below,
 )
-from cfbuild.lm.fused import TokenNll, fused_layers
+from cfbuild.lm.fused import HeadLosses, fused_layers
 from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import narrow_is_fast
@@ -149,7 +149,7 @@ class _Scene:
 
     plans: tuple[_Plan, ...]
     past: _Past | None
-    traced: Trace  # with nothing added
+    traced: Trace
     packing: Packing
     below: Tensor  # [T, d_model]: the traced input of the first layer that a step runs, real tokens only
     reads: _Reads
@@ -159,11 +159,6 @@ class _Scene:
     @property
     def rows_per_record(self) -> int:
         return len(self.plans[0].rows)
-
-    @property
-    def first(self) -> Tensor:
-        """The traced states at the tokens that are read."""
-        return self.packing.pack(self.traced.hidden)[self.reads.tokens]
 
     @property
     def firsts(self) -> Tensor:
@@ -238,18 +233,13 @@ class Rome:
             yield part
 
     def _edit_batch(self, plans: Sequence[_Plan]) -> list[Edit]:
-        shape = len(plans), self.lm.value_width(self.options.layer)
-        nothing = torch.zeros(shape, device=self.lm.device, requires_grad=True)
-        scene = _stage(self.lm, self.options.layer, self._replayed_from, tuple(plans), nothing)
-        deltas, statistics = self._optimise(scene, nothing)
+        scene = _stage(self.lm, self.options.layer, self._replayed_from, tuple(plans))
+        deltas, statistics = self._optimise(scene)
         keys, outputs = scene.keys.float(), scene.outputs.float()
         return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
 
-    def _optimise(self, scene: _Scene, nothing: Tensor) -> tuple[Tensor, list[dict[str, float]]]:
-        """The value optimisation: d of every record [records, d_model], and how it ended.
-
-        `nothing` is the d of zeros that the scene was traced with: the first step needs no pass of its own.
-        """
+    def _optimise(self, scene: _Scene) -> tuple[Tensor, list[dict[str, float]]]:
+        """The value optimisation: d of every record [records, d_model], and how it ended."""
         options, origin = self.options, scene.outputs[:, 0].float()
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
         adam = _Adam(torch.zeros_like(origin), options.learning_rate)
@@ -258,8 +248,8 @@ class Rome:
         before: Tensor | None = None
         # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
-            asked = adam.value[active].requires_grad_() if step else nothing
-            states = _with_added(self.lm, options.layer, scene, asked) if step else scene.first
+            asked = adam.value[active].requires_grad_()
+            states = _with_added(self.lm, options.layer, scene, asked)
             nll, divergence, essence = _losses(self.lm, scene, states, before)
             before = essence if before is None else before
             decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
@@ -327,10 +317,10 @@ class _Adam:
         self.value[rows] = moved / excess.clamp_min(1)[:, None]
 
 
-def _stage(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], nothing: Tensor) -> _Scene:
+def _stage(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...]) -> _Scene:
     """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
     rows = [row for plan in plans for row in plan.rows]
-    return _trace_rest(lm, layer, start, plans, _remember_past(lm, [row.past for row in rows]), nothing)
+    return _trace_rest(lm, layer, start, plans, _remember_past(lm, [row.past for row in rows]))
 
 
 def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
@@ -338,9 +328,7 @@ def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
     records = kept.nonzero().flatten().tolist()
     rows = kept.repeat_interleave(scene.rows_per_record)
     past = scene.past.select(rows) if scene.past else None
-    with torch.no_grad():
-        nothing = torch.zeros(len(records), lm.value_width(layer), device=lm.device)
-        return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past, nothing)
+    return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past)
 
 
 def _remember_past(lm: LanguageModel, texts: Sequence[Ids]) -> _Past | None:
@@ -348,13 +336,11 @@ def _remember_past(lm: LanguageModel, texts: Sequence[Ids]) -> _Past | None:
         return None
     batch, real = left_padded(texts, lm)
     with torch.no_grad():
-        return _Past(remember(lm, batch), real, real.sum(dim=1))
+        return _Past(remember(lm, batch, real), real, real.sum(dim=1))
 
 
-def _trace_rest(
-    lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], past: _Past | None, nothing: Tensor
-) -> _Scene:
-    """Trace records with `nothing` added: zeros [records, d_model], so that gradients in it can be had."""
+def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], past: _Past | None) -> _Scene:
+    """Run records up to the edited layer, and no further."""
     rows = [row for plan in plans for row in plan.rows]
     ids, real = pad([row.rest for row in rows], lm)
     steps = torch.arange(ids.shape[1], device=lm.device)
@@ -366,13 +352,12 @@ def _trace_rest(
     seen: dict[str, Tensor] = {}
 
     def look(inputs: Tensor, outputs: Tensor) -> Tensor:
-        by_row = outputs.reshape(*ids.shape, -1)
         seen["keys"] = inputs.reshape(*ids.shape, -1)[:, 0]
-        seen["outputs"] = by_row[:, 0]
-        return _add_first(by_row, nothing).reshape(outputs.shape)
+        seen["outputs"] = outputs.reshape(*ids.shape, -1)[:, 0]
+        return outputs
 
     with projection_output(lm, layer, look):
-        traced = trace(lm, batch, start, past=past.layers if past else None)
+        traced = trace_below(lm, batch, start, layer + 1, past=past.layers if past else None)
     by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
     packing = Packing.of(real)
     below = packing.pack(traced.below)
@@ -422,13 +407,9 @@ def _losses(lm: LanguageModel, scene: _Scene, states: Tensor, before: Tensor | N
     order; the other order gives other values.
     """
     reads = scene.reads
-    count = len(reads.targets)
-    token_nll = TokenNll.apply(lm.logits(states[:count]), reads.targets)  # type: ignore[no-untyped-call]
+    token_nll, divergence, essence = HeadLosses.apply(lm.logits(states), reads.targets, before)  # type: ignore[no-untyped-call]
     nll = torch.zeros(len(scene.plans), device=states.device).index_add(0, reads.records, token_nll * reads.shares)
-    essence = lm.logits(states[count:]).log_softmax(dim=-1)  # [records, vocabulary]
-    reference = essence.detach() if before is None else before
-    divergence = (essence.exp() * (essence - reference)).sum(dim=-1)
-    return nll, divergence, essence.detach()
+    return nll, divergence, essence
 
 
 def load(setting: Setting) -> Rome:

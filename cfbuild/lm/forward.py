@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from cfbuild.errors import ModelError
 from cfbuild.lm.model import Ids, LanguageModel
 
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a layer is called with beside the hidden states."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -116,7 +119,7 @@ class Trace:
     hidden: Tensor
     below: Tensor
     start: int
-    calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    calls: tuple[Call, ...]
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
@@ -166,7 +169,7 @@ def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
 
 def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | None = None) -> Trace:
     """Run a batch and keep what `replay` needs to run the layers from `start` on again."""
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    calls: list[Call] = []
     inputs: list[Tensor] = []
 
     def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -181,6 +184,38 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | Non
             hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
         hidden = run(lm, batch, past=past)
     return Trace(hidden, inputs[0], start, tuple(calls))
+
+
+@torch.no_grad()
+def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past: FrozenPast | None = None) -> Trace:
+    """`trace` without the layers from `stop` on: they only note how they are called. `hidden` is then no result."""
+    layers = list(lm.layers)
+    # What a layer returns beside its states differs from family to family; the layer before shows it.
+    shown: list[Any] = []
+    with ExitStack() as stack:
+        if stop:
+            hook = layers[stop - 1].register_forward_hook(lambda *seen: shown.append(seen[-1]))
+            stack.callback(hook.remove)
+        for layer in layers[stop:]:
+            stack.enter_context(_echoing(layer, shown))
+        return trace(lm, batch, start, past=past)
+
+
+@contextmanager
+def _echoing(layer: Any, shown: Sequence[Any]) -> Iterator[None]:
+    """While open, the layer returns what it is given, in the shape of `shown[0]` if there is one."""
+
+    def echo(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return (hidden_states, *shown[0][1:]) if shown and isinstance(shown[0], tuple) else hidden_states
+
+    kept = layer.__dict__.get("forward")
+    layer.__dict__["forward"] = echo
+    try:
+        yield
+    finally:
+        del layer.__dict__["forward"]
+        if kept is not None:
+            layer.__dict__["forward"] = kept
 
 
 def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
@@ -200,16 +235,19 @@ def replay_packed(lm: LanguageModel, traced: Trace, packing: Packing, below: Ten
     Layers that can (`fused_layers`) compute nothing for fillers, and the last one little for tokens that nobody reads.
     """
     hidden = below
-    layers = list(lm.layers)[traced.start :]
+    layers: list[Any] = list(lm.layers)[traced.start :]
     for layer, (args, kwargs) in zip(layers, traced.calls, strict=True):
         wanted = at if layer is layers[-1] else None
-        forward: Any = layer.forward
-        if getattr(forward, "packs", False):
-            hidden = forward.packed(hidden, packing, wanted, *args, **kwargs)
+        if _packs(layer):
+            hidden = layer.forward.packed(hidden, packing, wanted, *args, **kwargs)
         else:
             hidden = packing.pack(_only(layer(packing.spread(hidden), *args, **kwargs)))
             hidden = hidden if wanted is None else hidden[wanted]
     return lm.finish(hidden)
+
+
+def _packs(layer: Any) -> bool:
+    return bool(getattr(layer.forward, "packs", False))
 
 
 def _only(output: Any) -> Tensor:
@@ -218,10 +256,15 @@ def _only(output: Any) -> Tensor:
     return hidden
 
 
-def remember(lm: LanguageModel, batch: Batch) -> FrozenPast:
-    """Run a batch for the keys and values of its tokens."""
+def remember(lm: LanguageModel, batch: Batch, real: Tensor) -> FrozenPast:
+    """Run a batch for the keys and values of its real tokens, [batch, width]."""
     past = _RecordedPast(len(lm.layers))
-    run(lm, batch, past=past)
+    if all(map(_packs, lm.layers)):
+        traced = trace_below(lm, batch, 0, 0, past=past)
+        packing = Packing.of(real)
+        replay_packed(lm, traced, packing, packing.pack(traced.below), torch.zeros_like(packing.real[:1]))
+    else:
+        run(lm, batch, past=past)
     return FrozenPast(past.kept)
 
 

@@ -292,22 +292,33 @@ class _Attention(torch.autograd.Function):
         return packing.pack(total).flatten(1), None, None, None, None, None, None
 
 
-class TokenNll(torch.autograd.Function):
-    """-log p in nats of one token a row: logits [n, vocabulary], ids [n] -> [n]. The logits are used up."""
+class HeadLosses(torch.autograd.Function):
+    """What losses read from one pass of the output head, whose logits [n + m, vocabulary] are used up.
+
+    The first n rows: -log p in nats of one token each, ids [n] -> [n]. The others: the divergence from `before`
+    (log-probabilities [m, vocabulary]; None for their own) in nats, KL(now || before), [m]; and log-probabilities.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, ids: Tensor) -> Tensor:
-        norm = logits.logsumexp(dim=-1)
-        ctx.save_for_backward(logits, norm, ids)
-        return norm - logits.gather(1, ids[:, None])[:, 0]
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        count, norm = len(ids), logits.logsumexp(dim=-1)
+        log_p = logits[count:] - norm[count:, None]
+        change = torch.zeros_like(log_p) if before is None else log_p - before
+        divergence = (log_p.exp() * change).sum(dim=-1)
+        ctx.save_for_backward(logits, norm, ids, change, divergence)
+        ctx.mark_non_differentiable(log_p)
+        return norm[:count] - logits[:count].gather(1, ids[:, None])[:, 0], divergence, log_p
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        logits, norm, ids = ctx.saved_tensors
+    def backward(ctx: Any, of_nll: Tensor, of_divergence: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        logits, norm, ids, change, divergence = ctx.saved_tensors
+        count = len(ids)
         # Nothing else reads them: what made the logits needs its inputs for its gradient, not its output.
         p = logits.detach().sub_(norm[:, None]).exp_()
-        p[torch.arange(len(p), device=p.device), ids] -= 1
-        return p.mul_(gradient[:, None]), None
+        p[torch.arange(count, device=p.device), ids] -= 1
+        p[:count].mul_(of_nll[:, None])
+        p[count:].mul_(change.sub_(divergence[:, None])).mul_(of_divergence[:, None])
+        return p, None, None
 
 
 def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
