@@ -289,6 +289,10 @@ def curve(bench: Bench, counts: Sequence[int]) -> dict[str, list[tuple[int, floa
 
     possible = [count for count in counts if count <= len(bench.world.records)]
     lines = {name: [(count, seconds(name, editor, count)) for count in possible] for name, editor in editors.items()}
+    measured = {"exact": bench.exact, "fast": bench.fast}
+    for name, edits in measured.items():
+        if bench.many not in possible:
+            lines[name].append((bench.many, edits.seconds / bench.many))
     return {**lines, "baseline": [(count, _mean(bench.plain_edits[:count])) for count in range(1, bench.few + 1)]}
 
 
