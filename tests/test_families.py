@@ -14,6 +14,7 @@ from cfbuild.edit.rome import Rome, RomeOptions
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.delta import Delta, applied
 from cfbuild.lm.families import FAMILIES, edit_layer, family_of
+from cfbuild.lm.forward import Batch, replay, trace, trace_below
 from cfbuild.lm.logprob import Question, score, score_before_and_after
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import generate, sample_contexts
@@ -138,6 +139,17 @@ def test_texts_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
         alone = [generate(lm, [ids[i]], [keys[i]], 24, [edits[i]] if edits else None)[0] for i in range(len(PROMPTS))]
         assert together == alone
         assert all(text.startswith(prompt) for text, prompt in zip(together, PROMPTS, strict=True))
+
+
+@families
+@pytest.mark.parametrize("stop", [0, 1])
+def test_a_layer_that_only_notes_its_call_is_replayed_as_one_that_ran(lm: LanguageModel, stop: int) -> None:
+    ids = torch.randint(3, 200, (2, 6), generator=torch.Generator().manual_seed(0))
+    batch = Batch(ids, torch.arange(6).expand(2, -1), None)
+    with torch.no_grad():
+        whole = trace(lm, batch, stop)
+        torch.testing.assert_close(replay(lm, trace_below(lm, batch, stop, stop)), whole.hidden)
+    assert not any("forward" in layer.__dict__ for layer in lm.layers)
 
 
 @families

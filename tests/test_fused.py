@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,7 +10,17 @@ import tiny
 import torch
 from torch import Tensor
 
-from cfbuild.lm.forward import Batch, additive_mask, left_padded, projection_output, remember, replay, trace
+from cfbuild.lm.forward import (
+    Batch,
+    Packing,
+    additive_mask,
+    left_padded,
+    projection_output,
+    remember,
+    replay,
+    replay_packed,
+    trace,
+)
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import LanguageModel
 
@@ -68,6 +79,29 @@ def test_states_and_gradients_are_those_of_the_modules(lm: LanguageModel, kind: 
     for one, other in zip(expected, rough, strict=True):
         error = float((other - one).norm() / one.norm())
         assert 0 < error < 0.06  # bfloat16 has 8 bits, and each of these layers is as small as its rounding is large
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_packed_rows_say_what_padded_ones_say(lm: LanguageModel, fused: bool, hooked: bool) -> None:
+    batch, past = _batches(lm)["past"]
+    real = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [True, True, True]])
+    packing, at = Packing.of(real), torch.tensor([0, 3, 5, 8])
+    with torch.no_grad():
+        traced = trace(lm, batch, 1, past=past)
+    padded = traced.below.clone().requires_grad_()
+    expected = replay(lm, traced, padded)[real][at]
+    with ExitStack() as stack:
+        if fused:
+            stack.enter_context(fused_layers(lm))
+        if hooked:
+            stack.enter_context(projection_output(lm, 1, lambda _, outputs: outputs))
+        packed = packing.pack(traced.below).requires_grad_()
+        got = replay_packed(lm, traced, packing, packed, at)
+        (gradient,) = torch.autograd.grad(got.sin().sum(), packed)
+    (whole,) = torch.autograd.grad(expected.sin().sum(), padded)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, whole[real], rtol=1e-4, atol=1e-5)
 
 
 def test_a_hook_on_the_value_projection_is_heard(lm: LanguageModel) -> None:

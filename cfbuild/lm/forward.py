@@ -196,7 +196,8 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
         if stop:
             hook = layers[stop - 1].register_forward_hook(lambda *seen: shown.append(seen[-1]))
             stack.callback(hook.remove)
-        for layer in layers[stop:]:
+        # With no layer before to show it, only fused layers are known: they return the states and nothing else.
+        for layer in layers[stop:] if stop or all(map(_packs, layers)) else ():
             stack.enter_context(_echoing(layer, shown))
         return trace(lm, batch, start, past=past)
 
@@ -234,15 +235,18 @@ def replay_packed(lm: LanguageModel, traced: Trace, packing: Packing, below: Ten
 
     Layers that can (`fused_layers`) compute nothing for fillers, and the last one little for tokens that nobody reads.
     """
-    hidden = below
+    hidden, is_packed = below, True
     layers: list[Any] = list(lm.layers)[traced.start :]
     for layer, (args, kwargs) in zip(layers, traced.calls, strict=True):
-        wanted = at if layer is layers[-1] else None
-        if _packs(layer):
+        packs = _packs(layer)
+        if packs != is_packed:
+            hidden, is_packed = packing.pack(hidden) if packs else packing.spread(hidden), packs
+        if packs:
+            wanted = at if layer is layers[-1] else None
             hidden = layer.forward.packed(hidden, packing, wanted, *args, **kwargs)
         else:
-            hidden = packing.pack(_only(layer(packing.spread(hidden), *args, **kwargs)))
-            hidden = hidden if wanted is None else hidden[wanted]
+            hidden = _only(layer(hidden, *args, **kwargs))
+    hidden = hidden if is_packed else packing.pack(hidden)[at]
     return lm.finish(hidden)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import Batch, Packing, additive_mask, replay_packed, run, trace
+from cfbuild.lm.forward import Batch, Packing, additive_mask, replay_packed, run, trace_below
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 
@@ -106,11 +106,13 @@ def score_before_and_after(
         tries = [_build_trie(question.continuations) for question in some]
         with torch.no_grad():
             batch = _lay_out(lm, some, tries)
-            traced = trace(lm, batch, part[0][1].layer)
+            layer = part[0][1].layer
+            traced = trace_below(lm, batch, layer, layer)
             packing, at = _pack(batch, some, tries)
-            before = _read(lm, packing.pack(traced.hidden)[at], some, tries)
+            below = packing.pack(traced.below)
+            before = _read(lm, replay_packed(lm, traced, packing, below, at), some, tries)
             with overlay(lm, [delta for _, delta in part]):
-                states = replay_packed(lm, traced, packing, packing.pack(traced.below), at)
+                states = replay_packed(lm, traced, packing, below, at)
             after = _read(lm, states, some, tries)
         return list(zip(before, after, strict=True))
 
