@@ -48,7 +48,7 @@ PRODUCTS = ("float32", "bfloat16")
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-SHARE_OF_BUDGET = 0.3
+SHARE_OF_BUDGET = 0.25
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
 FAST_TAKES_EVERY = 4
 LEAST_COSINE = 1e-6
