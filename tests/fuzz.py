@@ -40,7 +40,8 @@ from cfbuild.pipeline.folder import BuildFolder, _digest
 from cfbuild.pipeline.rowlog import RowLog
 from cfbuild.schema import conforming, violations
 from cfbuild.sources import snapshot, statements, wikidata
-from cfbuild.sources.http import Client, Request, _redirected, checked_url, redact
+from cfbuild.sources.address import checked_url, redact
+from cfbuild.sources.http import Client, Request, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
 from cfbuild.sources.sparql import _counted, _groups, literal, parse

@@ -53,7 +53,8 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rowlog import RowLog
 from cfbuild.schema import violations
-from cfbuild.sources.http import Client, HeavyAnswerError, checked_url
+from cfbuild.sources.address import checked_url
+from cfbuild.sources.http import Client, HeavyAnswerError
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.sparql import literal, parse
 

@@ -11,7 +11,8 @@ import pytest
 from servers import RESULTS_JSON, Scripted, free_port, reply
 
 from cfbuild.errors import ConfigError, SourceError
-from cfbuild.sources.http import Client, HeavyAnswerError, Request, checked_url, is_public, redact, require_contact
+from cfbuild.sources.address import checked_url, is_public, redact
+from cfbuild.sources.http import Client, HeavyAnswerError, Request, require_contact
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.sparql import parse
 

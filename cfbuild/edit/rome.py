@@ -1,9 +1,8 @@
 """ROME (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
 
-One pass over the tokens before each subject's last token gives their keys and values. The first optimisation step is
-one pass over the few tokens from there on; it gives the key and the value v0 as well. Every other step runs only the
-layers above the edited one, over those few tokens. Records share passes, never numbers: each has its own Adam state,
-clamp and stop.
+One pass over the tokens before each subject's last token gives their keys and values. One over the few tokens from
+there on, up to the edited layer, gives the key and the value v0. Every optimisation step runs only the layers above the
+edited one, over those few tokens. Records share passes, never numbers: each has its own Adam state, clamp and stop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HTTP, politely: the only file that imports requests.
+"""HTTP, politely.
 
 A `Client` sends one request at a time, names itself and its user's contact, waits when told to, and hands out a body
 only if it arrived whole and the caller's check accepts it. Everything else is an error, never an empty answer.
@@ -6,33 +6,27 @@ only if it arrived whole and the caller's check accepts it. Everything else is a
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
-import ipaddress
 import json
 import logging
 import re
-import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from http.client import HTTPResponse
 from types import TracebackType
-from typing import Any, Literal, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from typing import Literal, TypeVar
+from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from cfbuild import __version__
-from cfbuild.display import discreet
 from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
+from cfbuild.sources.session import TIMEOUT_S, Session
 
 Value = TypeVar("Value")
 
@@ -43,10 +37,6 @@ RETRY_AFTER_CAP_S = 600.0
 """Longer waits than this are not slept through: the run stops, says until when, and resumes when started again."""
 LONGEST_WAIT_S = 1e9
 """What any longer wait counts as, some thirty years: dates have an end."""
-TIMEOUT_S = 75.0
-"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
-PATIENCE = 8
-"""An answer, headers and body, may take this many timeouts in all: a server that sends a byte a minute is given up."""
 MAX_BYTES = 96 * 2**20
 """Of one answer, as it is sent and as it is unpacked."""
 ERROR_BYTES = 2048
@@ -81,50 +71,8 @@ class Request:
     @property
     def key(self) -> str:
         """sha256 of all that affects the answer; the user's name and password in the URL do not."""
-        parts = [self.method, _without_user(self.url), list(self.types), [list(pair) for pair in self.form]]
+        parts = [self.method, without_user(self.url), list(self.types), [list(pair) for pair in self.form]]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def checked_url(url: str) -> str:
-    """Return `url` if it is an http(s) URL with a host. Raises ConfigError otherwise."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{redact(url)!r} is not a URL ({error})") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.fragment:
-        raise ConfigError(f"{redact(url)!r} is not usable; expected an http or https URL with a host and no #fragment")
-    # Libraries do not agree on which host a URL with a backslash names.
-    if any(character in "\\ " or not character.isprintable() for character in url):
-        raise ConfigError(f"{redact(url)!r} holds white space, a backslash or a control character")
-    return url
-
-
-def redact(url: str) -> str:
-    """`url` fit for messages and files: no user, no password, and a digest in place of the query string."""
-    try:
-        parts = urlsplit(_without_user(url))
-    except ValueError:
-        return "(a malformed URL)"
-    if not parts.netloc:  # Whatever this is, what stands before an @ may be a password.
-        return url.rpartition("@")[2].partition("?")[0]
-    digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
-    query = f"sha256-{digest}" if parts.query else ""
-    return discreet(urlunsplit((parts.scheme, parts.netloc, parts.path, query, "")))
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, parts.fragment))
-
-
-def is_public(url: str) -> bool:
-    """Whether the URL's host is someone else's service: any name with a dot, any address that is not private."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_private
-    except ValueError:
-        return "." in host.rstrip(".")
 
 
 def require_contact(url: str, contact: str | None) -> None:
@@ -154,68 +102,6 @@ class _FaultError(Exception):
     retry_after_s: float | None = None
 
 
-class _Timed(io.RawIOBase):
-    """What a socket receives, for PATIENCE times its timeout: the timeout itself begins anew with every byte."""
-
-    def __init__(self, connection: socket.socket, raw: Any) -> None:
-        self._raw = raw
-        self._patience_s = PATIENCE * (connection.gettimeout() or TIMEOUT_S)
-        self._deadline = time.monotonic() + self._patience_s
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        number: int = self._raw.fileno()
-        return number
-
-    def readinto(self, buffer: Any) -> int | None:
-        if time.monotonic() > self._deadline:
-            raise TimeoutError(errno.ETIMEDOUT, f"sent its answer for more than {self._patience_s:.0f} s")
-        count: int | None = self._raw.readinto(buffer)
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(HTTPResponse):
-    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
-        super().__init__(sock, *given, **named)
-        self.fp = io.BufferedReader(_Timed(sock, self.fp.detach()))
-
-
-class _Connection(HTTPConnection):
-    response_class = _Response
-
-
-class _SecureConnection(HTTPSConnection):
-    response_class = _Response
-
-
-class _Adapter(HTTPAdapter):
-    """Connections, also through a proxy, whose answers have a deadline from their first byte to the last."""
-
-    def get_connection_with_tls_context(self, *given: Any, **named: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*given, **named)
-        pool.ConnectionCls = _SecureConnection if issubclass(pool.ConnectionCls, HTTPSConnection) else _Connection
-        return pool
-
-
-class _Session(requests.Session):
-    """A session that leaves redirects alone: requests would read the whole body of one, however long, and raise over a
-    malformed address, also where redirects are not to be followed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter())
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
 class Client:
     """Sends requests one after the other. `sleep` and `clock` (seconds since 1970) are there for tests."""
 
@@ -237,7 +123,7 @@ class Client:
         self.waited_s = 0.0
         self._sleep = sleep
         self._clock = clock
-        self._session = _Session()
+        self._session = Session()
         self._session.headers["User-Agent"] = user_agent(self.contact)
         self._session.headers["Accept-Encoding"] = "gzip"
 
@@ -418,17 +304,12 @@ def _redirected(request: Request, url: str, response: requests.Response) -> str:
         target = checked_url(urljoin(url, response.headers["Location"]))
     except (ValueError, ConfigError):
         raise SourceError(f"{redact(request.url)} redirects to something that is no usable address") from None
-    if _origin(target) != _origin(url) or (response.status_code == 303 and request.method != "GET"):
+    if origin(target) != origin(url) or (response.status_code == 303 and request.method != "GET"):
         raise SourceError(
             f"{redact(request.url)} redirects to {redact(target)}, which cfbuild does not follow "
             "(another host or scheme); give that address if you trust it"
         )
     return target
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
 
 
 def _arriving(response: requests.Response) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from cfbuild.errors import DataError, SourceError
 from cfbuild.jsonl import parse_json
-from cfbuild.sources.http import HeavyAnswerError, Request, checked_url
+from cfbuild.sources.address import checked_url
+from cfbuild.sources.http import HeavyAnswerError, Request
 from cfbuild.sources.journal import Asker
 
 Value = TypeVar("Value")

@@ -11,6 +11,8 @@ from typing import Any
 from cfbuild.data import id_number, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.sources import http, pararel, snapshot, wikidata, wikipedia
+from cfbuild.sources.address import checked_url, redact
+from cfbuild.sources.session import TIMEOUT_S
 from cfbuild.sources.source import Source, Wanted, local_path
 from cfbuild.templates import builtin
 from cfbuild.templates import folder as own
@@ -46,7 +48,7 @@ class FetchOptions:
     templates: tuple[str, ...] = ("builtin",)
     pararel: str = pararel.PARAREL
     contact: str | None = None
-    timeout_s: float = http.TIMEOUT_S
+    timeout_s: float = TIMEOUT_S
     attempts: int = http.ATTEMPTS
     statements: bool = False
     references: int | None = None
@@ -81,7 +83,7 @@ def checked(options: FetchOptions) -> FetchOptions:
             )
     wikidata.language_code(options.language)
     for url in _urls(options):
-        http.require_contact(http.checked_url(url), contact_of(options))
+        http.require_contact(checked_url(url), contact_of(options))
     return options
 
 
@@ -151,14 +153,14 @@ def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[s
     files = pararel.Files(options.pararel, None) if _uses_pararel(options) else None
     return {
         "source": options.source,
-        "endpoint": http.redact(wikidata.endpoint_url(options.endpoint)) if _asks(options) else None,
+        "endpoint": redact(wikidata.endpoint_url(options.endpoint)) if _asks(options) else None,
         "relations": list(relations),
         "language": wikidata.language_code(options.language),
         "per_relation": options.per_relation,
         "seed": options.seed,
         "statements": options.statements,
         "references": options.references,
-        "wikipedia": None if options.references is None else http.redact(wikipedia_url(options)),
+        "wikipedia": None if options.references is None else redact(wikipedia_url(options)),
         "templates": list(map(_template_set, options.templates)),
-        "pararel": (files.digest() or http.redact(options.pararel)) if files else None,
+        "pararel": (files.digest() or redact(options.pararel)) if files else None,
     }

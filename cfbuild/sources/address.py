@@ -1,0 +1,59 @@
+"""Addresses of services: which ones are usable, whose they are, and how they are shown without their secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from urllib.parse import urlsplit, urlunsplit
+
+from cfbuild.display import discreet
+from cfbuild.errors import ConfigError
+
+
+def checked_url(url: str) -> str:
+    """Return `url` if it is an http(s) URL with a host. Raises ConfigError otherwise."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{redact(url)!r} is not a URL ({error})") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.fragment:
+        raise ConfigError(f"{redact(url)!r} is not usable; expected an http or https URL with a host and no #fragment")
+    # Libraries do not agree on which host a URL with a backslash names.
+    if any(character in "\\ " or not character.isprintable() for character in url):
+        raise ConfigError(f"{redact(url)!r} holds white space, a backslash or a control character")
+    return url
+
+
+def redact(url: str) -> str:
+    """`url` fit for messages and files: no user, no password, and a digest in place of the query string."""
+    try:
+        parts = urlsplit(without_user(url))
+    except ValueError:
+        return "(a malformed URL)"
+    if not parts.netloc:  # Whatever this is, what stands before an @ may be a password.
+        return url.rpartition("@")[2].partition("?")[0]
+    digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
+    query = f"sha256-{digest}" if parts.query else ""
+    return discreet(urlunsplit((parts.scheme, parts.netloc, parts.path, query, "")))
+
+
+def without_user(url: str) -> str:
+    """`url` without the user and password in it. Raises ValueError if it is malformed."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, parts.fragment))
+
+
+def is_public(url: str) -> bool:
+    """Whether the URL's host is someone else's service: any name with a dot, any address that is not private."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." in host.rstrip(".")
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port: what a redirect must leave as they are."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port

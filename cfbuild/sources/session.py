@@ -1,0 +1,81 @@
+"""A session of requests whose answers have a deadline, however slowly they come, and which follows no redirect."""
+
+from __future__ import annotations
+
+import errno
+import io
+import socket
+import time
+from http.client import HTTPResponse
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+TIMEOUT_S = 75.0
+"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
+PATIENCE = 8
+"""An answer, headers and body, may take this many timeouts in all: a server that sends a byte a minute is given up."""
+
+
+class _Timed(io.RawIOBase):
+    """What a socket receives, for PATIENCE times its timeout: the timeout itself begins anew with every byte."""
+
+    def __init__(self, connection: socket.socket, raw: Any) -> None:
+        self._raw = raw
+        self._patience_s = PATIENCE * (connection.gettimeout() or TIMEOUT_S)
+        self._deadline = time.monotonic() + self._patience_s
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self._raw.fileno()
+        return number
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError(errno.ETIMEDOUT, f"sent its answer for more than {self._patience_s:.0f} s")
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(sock, *given, **named)
+        self.fp = io.BufferedReader(_Timed(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Adapter(HTTPAdapter):
+    """Connections, also through a proxy, whose answers have a deadline from their first byte to the last."""
+
+    def get_connection_with_tls_context(self, *given: Any, **named: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*given, **named)
+        pool.ConnectionCls = _SecureConnection if issubclass(pool.ConnectionCls, HTTPSConnection) else _Connection
+        return pool
+
+
+class Session(requests.Session):
+    """A session that leaves redirects alone: requests would read the whole body of one, however long, and raise over a
+    malformed address, also where redirects are not to be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
