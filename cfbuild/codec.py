@@ -68,7 +68,7 @@ def encode_record(record: Record) -> Row:
     """A record as CounterFact's row, unchanged keys first, everything else under `meta`."""
     return {
         "case_id": record.case_id,
-        "pararel_idx": None,
+        "pararel_idx": record.pararel_idx,
         "requested_rewrite": {
             "prompt": record.prompt.text,
             "relation_id": record.relation,
@@ -178,6 +178,7 @@ def decode_record(row: Row) -> Record:
         source=meta.get("source", ""),
         scores=meta.get("scores", {}),
         groups=_decode_groups(meta.get("groups", {})),
+        pararel_idx=row.get("pararel_idx"),
     )
 
 

@@ -181,7 +181,10 @@ class GroupPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it."""
+    """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it.
+
+    `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one.
+    """
 
     case_id: int
     relation: str
@@ -197,6 +200,7 @@ class Record:
     source: str = ""
     scores: Mapping[str, Measured] = field(default_factory=dict)
     groups: Mapping[str, tuple[GroupPrompt, ...]] = field(default_factory=dict)
+    pararel_idx: int | None = None
 
     @property
     def rewrite(self) -> str:

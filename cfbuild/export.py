@@ -28,11 +28,11 @@ def export(records: Iterable[Record], name: str) -> Iterator[Row]:
 def counterfact(record: Record) -> Row:
     """A row of CounterFact's file (Meng et al. 2022): the record without `meta`.
 
-    `pararel_idx`, which only facts from ParaRel have, is the case id: readers expect a number.
+    Where there is no `pararel_idx` it is the case id: readers expect a number.
     """
     row = encode_record(record)
     del row["meta"]
-    return {**row, "pararel_idx": record.case_id}
+    return row if record.pararel_idx is not None else {**row, "pararel_idx": record.case_id}
 
 
 def easyedit(record: Record) -> Row:

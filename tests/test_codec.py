@@ -140,7 +140,7 @@ def test_a_record_without_meta_is_a_counterfact_row() -> None:
     assert [one.text for one in record.paraphrases] == ["Noise. Bol lies in"]
     again = codec.encode_record(record)
     del again["meta"]
-    assert again == row | {"pararel_idx": None}
+    assert again == row
 
 
 def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scored_build import record
 
@@ -126,6 +126,7 @@ def changed_rows(draw: st.DrawFn) -> Any:
 
 
 @settings(max_examples=150, deadline=None)
+@example(row=ROW | {"pararel_idx": 0})
 @given(row=changed_rows())
 def test_what_is_valid_can_be_used_and_what_is_not_is_told_with_its_place(row: Any) -> None:
     faults = row_faults(row)
