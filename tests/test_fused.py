@@ -47,7 +47,7 @@ def _batches(lm: LanguageModel) -> dict[str, tuple[Batch, Any]]:
         additive_mask(visible, lm.dtype),
     )
     with torch.no_grad():
-        past = remember(lm, padded, real)
+        past = remember(lm, padded, real, width)
     return {
         "causal": (Batch(ids, torch.arange(9).expand(4, -1), None), None),
         "left": (padded, None),

@@ -25,8 +25,8 @@ from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.families import rome_settings
 from cfbuild.lm.forward import (
     Batch,
-    FrozenPast,
     Packing,
+    Past,
     Trace,
     additive_mask,
     adds_value,
@@ -134,7 +134,7 @@ class _Reads:
 class _Past:
     """Keys and values before the subjects' last tokens; real: [rows, past], lengths: [rows]. Padded on the left."""
 
-    layers: FrozenPast
+    layers: Past
     real: Tensor
     lengths: Tensor
 
@@ -319,7 +319,7 @@ class _Adam:
 def _stage(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...]) -> _Scene:
     """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
     rows = [row for plan in plans for row in plan.rows]
-    return _trace_rest(lm, layer, start, plans, _remember_past(lm, [row.past for row in rows]))
+    return _trace_rest(lm, layer, start, plans, _remember_past(lm, rows))
 
 
 def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
@@ -330,12 +330,13 @@ def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
     return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past)
 
 
-def _remember_past(lm: LanguageModel, texts: Sequence[Ids]) -> _Past | None:
-    if not any(texts):
+def _remember_past(lm: LanguageModel, rows: Sequence[_Row]) -> _Past | None:
+    if not any(row.past for row in rows):
         return None
-    batch, real = left_padded(texts, lm)
+    batch, real = left_padded([row.past for row in rows], lm)
     with torch.no_grad():
-        return _Past(remember(lm, batch, real), real, real.sum(dim=1))
+        room = max(len(row.rest) for row in rows)
+        return _Past(remember(lm, batch, real, room), real, real.sum(dim=1))
 
 
 def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], past: _Past | None) -> _Scene:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Batch:
     mask: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Packing:
     """Where the T real tokens of `rows` padded rows are; real: [T], counted through the batch and ascending."""
 
@@ -48,14 +49,26 @@ class Packing:
         rows, width = real.shape
         return Packing(rows, width, real.flatten().nonzero().flatten())
 
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def full(rows: int, width: int, device: torch.device) -> Packing:
+        """Of rows without fillers."""
+        return Packing(rows, width, torch.arange(rows * width, device=device))
+
     @property
     def is_full(self) -> bool:
         return len(self.real) == self.rows * self.width
 
+    @cached_property
+    def mask(self) -> Tensor:
+        """Which tokens are real, [rows, width]."""
+        flat = torch.zeros(self.rows * self.width, dtype=torch.bool, device=self.real.device)
+        return flat.index_fill_(0, self.real, True).view(self.rows, self.width)
+
     def pack(self, padded: Tensor) -> Tensor:
         """[rows, width, ...] -> [T, ...]."""
         flat = padded.flatten(0, 1)
-        return flat if self.is_full else flat[self.real]
+        return flat if self.is_full else flat.index_select(0, self.real)
 
     def spread(self, packed: Tensor) -> Tensor:
         """[T, ...] -> [rows, width, ...], fillers zero."""
@@ -70,46 +83,45 @@ class Packing:
         return torch.searchsorted(self.real, padded)
 
 
-class FrozenPast:
-    """Keys and values of earlier tokens, read by every pass and changed by none.
+class Past:
+    """Keys and values of earlier tokens, in buffers with room for `capacity` tokens that are made when first used.
 
-    `layers[i]` is (keys, values), each [batch, heads, past, d_head]. A layer that asks to append gets both joined and
-    nothing is kept, so the same past serves every step of an optimisation.
+    A pass puts its own after the first `length` tokens, over what the pass before put there: the same past serves every
+    step of an optimisation, and grows only where its owner moves `length`. A layer gets both joined.
     """
 
     is_compileable = False
 
-    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        self.layers = tuple(layers)
+    def __init__(self, depth: int, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """What attention of layer `layer_idx` sees: the past, then `keys` and `values`."""
-        past_keys, past_values = self.layers[layer_idx]
-        return torch.cat((past_keys, keys), dim=-2), torch.cat((past_values, values), dim=-2)
+        """What a layer sees: the past, then `keys` and `values` [batch, heads, width, d_head]."""
+        buffers = self._layers[layer_idx]
+        if buffers is None:
+            shape = *keys.shape[:2], self.capacity, keys.shape[3]
+            buffers = self._layers[layer_idx] = keys.new_empty(shape), values.new_empty(shape)
+        return self._join(buffers[0], keys), self._join(buffers[1], values)
+
+    def _join(self, buffer: Tensor, new: Tensor) -> Tensor:
+        if new.requires_grad:  # autograd follows what is joined, not what is overwritten
+            return torch.cat((buffer[:, :, : self.length], new), dim=2)
+        end = self.length + new.shape[2]
+        buffer[:, :, self.length : end] = new
+        return buffer[:, :, :end]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens the past holds."""
-        return self.layers[layer_idx][0].shape[-2]
+        return self.length
 
-    def select(self, rows: Tensor) -> FrozenPast:
+    def select(self, rows: Tensor) -> Past:
         """The past of some rows."""
-        return FrozenPast([(keys[rows], values[rows]) for keys, values in self.layers])
-
-
-class _RecordedPast(FrozenPast):
-    """A past that starts empty and keeps what each layer hands over."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__(())
-        self.kept: list[Any] = [None] * depth
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        # Copies: what comes in may be views that keep a whole layer's queries alive with them.
-        self.kept[layer_idx] = (keys.contiguous(), values.contiguous())
-        return keys, values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
+        chosen = Past(len(self._layers), self.capacity)
+        chosen.length = self.length
+        chosen._layers = [both and (both[0][rows], both[1][rows]) for both in self._layers]
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
     return hidden
 
 
-def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | None = None) -> Trace:
+def trace(lm: LanguageModel, batch: Batch, start: int, *, past: Past | None = None) -> Trace:
     """Run a batch and keep what `replay` needs to run the layers from `start` on again."""
     calls: list[Call] = []
     inputs: list[Tensor] = []
@@ -187,7 +199,7 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: FrozenPast | Non
 
 
 @torch.no_grad()
-def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past: FrozenPast | None = None) -> Trace:
+def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past: Past | None = None) -> Trace:
     """`trace` without the layers from `stop` on: they only note how they are called. `hidden` is then no result."""
     layers = list(lm.layers)
     # What a layer returns beside its states differs from family to family; the layer before shows it.
@@ -260,16 +272,18 @@ def _only(output: Any) -> Tensor:
     return hidden
 
 
-def remember(lm: LanguageModel, batch: Batch, real: Tensor) -> FrozenPast:
-    """Run a batch for the keys and values of its real tokens, [batch, width]."""
-    past = _RecordedPast(len(lm.layers))
+def remember(lm: LanguageModel, batch: Batch, real: Tensor, room: int) -> Past:
+    """Run a batch for the keys and values of its real tokens, [batch, width]; `room` is for tokens that follow."""
+    width = real.shape[1]
+    past = Past(len(lm.layers), width + room)
     if all(map(_packs, lm.layers)):
         traced = trace_below(lm, batch, 0, 0, past=past)
         packing = Packing.of(real)
         replay_packed(lm, traced, packing, packing.pack(traced.below), torch.zeros_like(packing.real[:1]))
     else:
         run(lm, batch, past=past)
-    return FrozenPast(past.kept)
+    past.length = width
+    return past
 
 
 class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not an error

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class _Norm:
 
     def scale(self, inputs: Tensor) -> Tensor:
         """1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
-        mean_square: Tensor = torch.linalg.vecdot(inputs, inputs) / inputs.shape[-1]
+        mean_square: Tensor = torch.linalg.vector_norm(inputs, dim=-1).square_().div_(inputs.shape[-1])
         return mean_square.add_(self.eps).rsqrt_()[:, None]
 
     def apply(self, inputs: Tensor, scale: Tensor) -> Tensor:
@@ -151,8 +152,7 @@ class _FusedLayer:
             output: Tensor = self._plain(hidden_states, **given)
             return output
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
-        everything = torch.arange(len(flat), device=flat.device)
-        packing = Packing(hidden_states.shape[0], hidden_states.shape[1], everything)
+        packing = Packing.full(*hidden_states.shape[:2], flat.device)
         return self.packed(flat, packing, None, **given).view(hidden_states.shape)
 
     def packed(
@@ -237,7 +237,8 @@ class _GatedMlp(torch.autograd.Function):
 class _Attention(torch.autograd.Function):
     """Rotary positions and grouped attention: [T, (H + 2 K) d] -> [T, H d].
 
-    Queries of the heads that share keys are rows of one product, so no key or value is repeated.
+    Queries of the heads that share keys are rows of one product, so no key or value is repeated. Heads are taken from
+    the real tokens to where products want them, and back, by one copy each (`_places`, `_tokens`).
     """
 
     @staticmethod
@@ -251,45 +252,47 @@ class _Attention(torch.autograd.Function):
         past: Any,
         index: int,
     ) -> Tensor:
-        width = packing.width
-        projected = packing.spread(packed.view(len(packed), -1, layer.head_width))  # [R, width, H + 2 K, d]
+        rows, width = packing.rows, packing.width
+        projected = packed.view(len(packed), -1, layer.head_width)  # [T, H + 2 K, d]
         shared = layer.attention_in.sizes[1] // layer.head_width  # K
-        heads = projected.shape[2] - 2 * shared
-        cosine, sine = (one[:, :, None] for one in positions)  # [R or 1, width, 1, d]
-        turned = _rotate(projected[:, :, : heads + shared], cosine, sine)
-        queries = _by_head(turned[:, :, :heads], shared)  # [R K, H / K * width, d]
-        keys = turned[:, :, heads:].transpose(1, 2)  # [R, K, width, d]
-        values = projected[:, :, heads + shared :].transpose(1, 2)
-        own = keys.contiguous(), values.contiguous()
-        keys, values = _seen(past, own, index)
+        heads = projected.shape[1] - 2 * shared
+        cosine, sine = (packing.pack(one.expand(rows, -1, -1))[:, None] for one in positions)  # [T, 1, d]
+        turned = projected.new_empty(len(packed), heads + shared, layer.head_width)
+        _rotate(projected[:, : heads + shared], cosine, sine, turned)
+        queries = _gather(turned, _places(packing, heads + shared, 0, heads), rows * shared)  # [R K, H / K * width, d]
+        own = [
+            _gather(turned, _places(packing, heads + shared, heads, shared), rows * shared),
+            _gather(projected, _places(packing, heads + 2 * shared, heads + shared, shared), rows * shared),
+        ]
+        keys, values = own if past is None else _joined(past, own, rows, index)  # [R K, seen, d]
         weights = torch.bmm(queries, keys.transpose(1, 2)).mul_(layer.scaling)  # [R K, H / K * width, seen]
-        by_row = weights.view(len(projected), heads, width, -1)
+        by_row = weights.view(rows, heads, width, -1)
         by_row.add_(_causal(width, keys.shape[1], by_row) if mask is None else mask)
         weights = weights.softmax(dim=-1)
-        # The past is joined again backwards: kept at every layer, it would take more memory than all that is new.
-        ctx.save_for_backward(queries, *own, weights, cosine, sine)
-        ctx.past, ctx.index = past, index
+        if not packing.is_full:  # what a filler sees would have gradients
+            weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
+        ctx.save_for_backward(queries, keys, values, weights, cosine, sine)
         ctx.shape, ctx.scaling, ctx.packing = (width, heads, shared), layer.scaling, packing
-        return packing.pack(_by_token(torch.bmm(weights, values), width, shared)).flatten(1)
+        return _gather(torch.bmm(weights, values), _tokens(packing, heads), len(packed)).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, *own, weights, cosine, sine = ctx.saved_tensors
-        keys, values = _seen(ctx.past, own, ctx.index)
+        queries, keys, values, weights, cosine, sine = ctx.saved_tensors
         width, heads, shared = ctx.shape
         packing: Packing = ctx.packing
-        by_head = _by_head(packing.spread(gradient.view(len(gradient), heads, -1)), shared)
+        count, size = len(gradient), queries.shape[-1]
+        by_head = _gather(gradient.reshape(count, heads, size), _places(packing, heads, 0, heads), len(queries))
         reached = torch.bmm(by_head, values.transpose(1, 2))
         logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype).mul_(ctx.scaling)
-        count = len(queries) // shared
-        total = gradient.new_empty(count, width, heads + 2 * shared, queries.shape[-1])
-        turned = torch.empty_like(total[:, :, : heads + shared])
-        turned[:, :, :heads] = _by_token(torch.bmm(logits, keys), width, shared)
         here = slice(-width, None)  # earlier keys and values are frozen
-        turned[:, :, heads:] = _fold(torch.bmm(logits[:, :, here].transpose(1, 2), queries), shared)
-        total[:, :, : heads + shared] = _rotate_back(turned, cosine, sine)
-        total[:, :, heads + shared :] = _fold(torch.bmm(weights[:, :, here].transpose(1, 2), by_head), shared)
-        return packing.pack(total).flatten(1), None, None, None, None, None, None
+        of_keys = torch.bmm(logits[:, :, here].transpose(1, 2), queries)
+        of_values = torch.bmm(weights[:, :, here].transpose(1, 2), by_head)
+        total = gradient.new_empty(count, heads + 2 * shared, size)
+        to_queries, to_keys = _tokens(packing, heads), _tokens(packing, shared)
+        _rotate_back(_gather(torch.bmm(logits, keys), to_queries, count), cosine, sine, total[:, :heads])
+        _rotate_back(_gather(of_keys, to_keys, count), cosine, sine, total[:, heads : heads + shared])
+        total[:, heads + shared :] = _gather(of_values, to_keys, count)
+        return total.flatten(1), None, None, None, None, None, None
 
 
 class HeadLosses(torch.autograd.Function):
@@ -321,47 +324,47 @@ class HeadLosses(torch.autograd.Function):
         return p, None, None
 
 
-def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary positions: pairs (i, i + d / 2) are turned. heads: [R, width, some, d]."""
+def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor, out: Tensor) -> None:
+    """Rotary positions: pairs (i, i + d / 2) are turned. heads, out: [T, some, d]."""
     half = heads.shape[-1] // 2
-    turned = heads * cosine
-    turned[..., :half].addcmul_(heads[..., half:], sine[..., :half], value=-1)
-    turned[..., half:].addcmul_(heads[..., :half], sine[..., half:])
-    return turned
+    torch.mul(heads, cosine, out=out)
+    out[..., :half].addcmul_(heads[..., half:], sine[..., :half], value=-1)
+    out[..., half:].addcmul_(heads[..., :half], sine[..., half:])
 
 
-def _rotate_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def _rotate_back(gradient: Tensor, cosine: Tensor, sine: Tensor, out: Tensor) -> None:
     """The gradient before `_rotate` from that after it."""
     half = gradient.shape[-1] // 2
-    turned = gradient * cosine
-    turned[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
-    turned[..., half:].addcmul_(gradient[..., :half], sine[..., :half], value=-1)
-    return turned
+    torch.mul(gradient, cosine, out=out)
+    out[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
+    out[..., half:].addcmul_(gradient[..., :half], sine[..., :half], value=-1)
 
 
-def _by_head(tokens: Tensor, shared: int) -> Tensor:
-    """[R, width, H, d] -> [R K, H / K * width, d]."""
-    rows, width, heads, size = tokens.shape
-    grouped = tokens.reshape(rows, width, shared, heads // shared, size).permute(0, 2, 3, 1, 4)
-    return grouped.reshape(rows * shared, -1, size)
+def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
+    """Some of the vectors of [..., d], as [count, len(index) / count, d]."""
+    return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
 
 
-def _by_token(grouped: Tensor, width: int, shared: int) -> Tensor:
-    """[R K, H / K * width, d] -> [R, width, H, d]."""
-    count, _, size = grouped.shape
-    rows = grouped.view(count // shared, shared, -1, width, size).permute(0, 3, 1, 2, 4)
-    return rows.flatten(2, 3)
+@lru_cache(maxsize=32)
+def _places(packing: Packing, stride: int, first: int, some: int) -> Tensor:
+    """Which vectors of [T, stride, d] go to [R, some, width, d]: heads from `first` on; a filler gets some."""
+    token = packing.real.new_zeros(packing.rows * packing.width)
+    token[packing.real] = torch.arange(len(packing.real), device=token.device)
+    heads = torch.arange(first, first + some, device=token.device)
+    return (token.view(packing.rows, 1, -1) * stride + heads[:, None]).flatten()
 
 
-def _seen(past: Any, own: Sequence[Tensor], index: int) -> Sequence[Tensor]:
-    """Keys and values that layer `index` sees, the past's and its own [R, K, width, d]: each [R K, seen, d]."""
-    both = own if past is None else past.update(*own, index)
-    return [one.flatten(0, 1) for one in both]
+@lru_cache(maxsize=32)
+def _tokens(packing: Packing, some: int) -> Tensor:
+    """Which vectors of [R, some, width, d] are the T real tokens': [T some]."""
+    row, column = packing.real // packing.width, packing.real % packing.width
+    heads = torch.arange(some, device=row.device)
+    return ((row[:, None] * some + heads) * packing.width + column[:, None]).flatten()
 
 
-def _fold(grouped: Tensor, shared: int) -> Tensor:
-    """[R K, width, d] -> [R, width, K, d]."""
-    return grouped.view(-1, shared, *grouped.shape[1:]).transpose(1, 2)
+def _joined(past: Any, own: Sequence[Tensor], rows: int, index: int) -> Sequence[Tensor]:
+    """Keys and values that layer `index` sees, the past's and its own [R K, width, d]: each [R K, seen, d]."""
+    return [one.flatten(0, 1) for one in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
 
 
 def _causal(width: int, seen: int, like: Tensor) -> Tensor:

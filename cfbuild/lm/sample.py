@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import Batch, FrozenPast, additive_mask, left_padded, run
+from cfbuild.lm.forward import Batch, Past, additive_mask, left_padded, run
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.logprob import halving
 from cfbuild.lm.model import Ids, LanguageModel
@@ -23,31 +22,6 @@ ROWS_PER_BATCH = {"cpu": 160}
 ACCELERATOR_ROWS_PER_BATCH = 512
 CONTEXT_LENGTHS = ((5, 10), (10, 10))
 """ROME's context prefixes as released: ten of 5 tokens, ten of 10."""
-
-
-class _GrowingPast(FrozenPast):
-    """Keys and values that grow by one token a pass, in buffers made once for `capacity` tokens."""
-
-    def __init__(self, capacity: int, depth: int) -> None:
-        super().__init__(())
-        self.capacity = capacity
-        self.length = 0
-        self._buffers: list[Any] = [None] * depth
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        if self._buffers[layer_idx] is None:
-            self._buffers[layer_idx] = tuple(
-                new.new_empty(*new.shape[:2], self.capacity, new.shape[3]) for new in (keys, values)
-            )
-        end = self.length + keys.shape[2]
-        joined = []
-        for buffer, new in zip(self._buffers[layer_idx], (keys, values), strict=True):
-            buffer[:, :, self.length : end] = new
-            joined.append(buffer[:, :, :end])
-        return joined[0], joined[1]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.length
 
 
 def generate(
@@ -108,7 +82,7 @@ def _draw(
     wanted = [max(0, total - len(prompt)) for prompt in prompts]
     draws = [random.Random(key) for key in keys]
     batch, real = left_padded(prompts, lm)
-    past = _GrowingPast(real.shape[1] + max(wanted), len(lm.layers))
+    past = Past(len(lm.layers), real.shape[1] + max(wanted))
     sampled: list[Tensor] = []
     with fused_layers(lm), overlay(lm, deltas) if deltas is not None else nullcontext():
         for step in range(max(wanted)):

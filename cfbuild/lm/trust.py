@@ -91,7 +91,7 @@ def check_parts(lm: LanguageModel) -> None:
     """Raise ModelError unless running the model by its parts gives the logits that the model itself gives."""
     ids, half = tuple(range(6)), 3
     whole = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0, half:].float()
-    past = remember(lm, *left_padded([ids[:half]], lm))
+    past = remember(lm, *left_padded([ids[:half]], lm), len(ids) - half)
     visible = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril()[None, half:]
     positions = torch.arange(half, len(ids), device=lm.device)[None]
     rest = Batch(torch.tensor([ids[half:]], device=lm.device), positions, additive_mask(visible, lm.dtype))
