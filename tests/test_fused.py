@@ -13,6 +13,7 @@ from torch import Tensor
 from cfbuild.lm.forward import (
     Batch,
     Packing,
+    Past,
     additive_mask,
     left_padded,
     projection_output,
@@ -46,8 +47,9 @@ def _batches(lm: LanguageModel) -> dict[str, tuple[Batch, Any]]:
         real.sum(dim=1)[:, None] + torch.arange(width),
         additive_mask(visible, lm.dtype),
     )
+    past = Past(len(lm.layers), 9 + width)
     with torch.no_grad():
-        past = remember(lm, padded, real, width)
+        remember(lm, padded, real, past)
     return {
         "causal": (Batch(ids, torch.arange(9).expand(4, -1), None), None),
         "left": (padded, None),

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
@@ -132,14 +132,27 @@ class _Reads:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Keys and values before the subjects' last tokens; real: [rows, past], lengths: [rows]. Padded on the left."""
+    """Keys and values before the subjects' last tokens; real: [rows, past], in any columns."""
 
     layers: Past
     real: Tensor
-    lengths: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """[rows]."""
+        return self.real.sum(dim=1)
 
     def select(self, rows: Tensor) -> _Past:
-        return _Past(self.layers.select(rows), self.real[rows], self.lengths[rows])
+        return _Past(self.layers.select(rows), self.real[rows])
+
+    def extended(self, lm: LanguageModel, texts: Sequence[Ids]) -> _Past:
+        """By a text a row, some of which may be empty."""
+        if not any(texts):
+            return self
+        batch, real = left_padded(texts, lm, self.real)
+        with torch.no_grad():
+            remember(lm, batch, real, self.layers)
+        return _Past(self.layers, torch.cat((self.real, real), dim=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +331,7 @@ class _Adam:
 
 def _stage(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...]) -> _Scene:
     """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
-    rows = [row for plan in plans for row in plan.rows]
-    return _trace_rest(lm, layer, start, plans, _remember_past(lm, rows))
+    return _trace_rest(lm, layer, start, plans, _remember_past(lm, plans))
 
 
 def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
@@ -330,13 +342,21 @@ def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
     return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past)
 
 
-def _remember_past(lm: LanguageModel, rows: Sequence[_Row]) -> _Past | None:
-    if not any(row.past for row in rows):
-        return None
-    batch, real = left_padded([row.past for row in rows], lm)
-    with torch.no_grad():
-        room = max(len(row.rest) for row in rows)
-        return _Past(remember(lm, batch, real, room), real, real.sum(dim=1))
+def _remember_past(lm: LanguageModel, plans: Sequence[_Plan]) -> _Past | None:
+    """What a row begins with in every record, which is its context, is run once for all of them."""
+    texts = [[row.past for row in plan.rows] for plan in plans]
+    shared = [_common_start(row) for row in zip(*texts, strict=True)]
+    own = [text[len(start) :] for record in texts for start, text in zip(shared, record, strict=True)]
+    room = max(map(len, shared)) + max(map(len, own)) + max(plan.width for plan in plans)
+    nothing = torch.zeros(len(shared), 0, dtype=torch.bool, device=lm.device)
+    past = _Past(Past(len(lm.layers), room), nothing).extended(lm, shared)
+    past = past.select(torch.arange(len(shared), device=lm.device).repeat(len(plans))).extended(lm, own)
+    return past if past.layers.length else None
+
+
+def _common_start(texts: Sequence[Ids]) -> Ids:
+    columns = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False))
+    return tuple(tokens[0] for tokens in columns)
 
 
 def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], past: _Past | None) -> _Scene:

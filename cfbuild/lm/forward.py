@@ -150,15 +150,21 @@ def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[
     return torch.tensor(filled, device=lm.device), real
 
 
-def left_padded(rows: Sequence[Ids], lm: LanguageModel) -> tuple[Batch, Tensor]:
-    """Rows that all end in the last column, as a batch, and the mask of their real tokens [batch, width]."""
+def left_padded(rows: Sequence[Ids], lm: LanguageModel, before: Tensor | None = None) -> tuple[Batch, Tensor]:
+    """Rows that all end in the last column, as a batch, and the mask of their real tokens [batch, width].
+
+    `before` [batch, past] marks the real tokens of a past that the rows go on from.
+    """
     ids, real = pad(rows, lm, left=True)
     width = ids.shape[1]
-    positions = (torch.arange(width, device=lm.device) - (width - real.sum(dim=1))[:, None]).clamp_min(0)
+    earlier = real[:, :0] if before is None else before
+    starts = width - real.sum(dim=1) - earlier.sum(dim=1)
+    positions = (torch.arange(width, device=lm.device) - starts[:, None]).clamp_min(0)
     causal = torch.ones(width, width, dtype=torch.bool, device=lm.device).tril()
     # A filler sees itself, so that no row of attention is empty.
     visible = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lm.device)
-    return Batch(ids, positions, additive_mask(visible, lm.dtype)), real
+    whole = torch.cat((earlier[:, None, :].expand(-1, width, -1), visible), dim=2)
+    return Batch(ids, positions, additive_mask(whole, lm.dtype)), real
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
@@ -272,18 +278,15 @@ def _only(output: Any) -> Tensor:
     return hidden
 
 
-def remember(lm: LanguageModel, batch: Batch, real: Tensor, room: int) -> Past:
-    """Run a batch for the keys and values of its real tokens, [batch, width]; `room` is for tokens that follow."""
-    width = real.shape[1]
-    past = Past(len(lm.layers), width + room)
+def remember(lm: LanguageModel, batch: Batch, real: Tensor, past: Past) -> None:
+    """Run a batch for the keys and values of its tokens [batch, width], real ones true, and let `past` grow by them."""
     if all(map(_packs, lm.layers)):
         traced = trace_below(lm, batch, 0, 0, past=past)
         packing = Packing.of(real)
         replay_packed(lm, traced, packing, packing.pack(traced.below), torch.zeros_like(packing.real[:1]))
     else:
         run(lm, batch, past=past)
-    past.length = width
-    return past
+    past.length += real.shape[1]
 
 
 class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not an error

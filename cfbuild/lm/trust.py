@@ -17,7 +17,7 @@ from torch import nn
 
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.families import FAMILIES, Family
-from cfbuild.lm.forward import Batch, additive_mask, left_padded, remember, replay, trace
+from cfbuild.lm.forward import Batch, Past, additive_mask, left_padded, remember, replay, trace
 from cfbuild.lm.model import LanguageModel
 
 CODE = "transformers_modules."
@@ -91,7 +91,8 @@ def check_parts(lm: LanguageModel) -> None:
     """Raise ModelError unless running the model by its parts gives the logits that the model itself gives."""
     ids, half = tuple(range(6)), 3
     whole = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0, half:].float()
-    past = remember(lm, *left_padded([ids[:half]], lm), len(ids) - half)
+    past = Past(len(lm.layers), len(ids))
+    remember(lm, *left_padded([ids[:half]], lm), past)
     visible = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril()[None, half:]
     positions = torch.arange(half, len(ids), device=lm.device)[None]
     rest = Batch(torch.tensor([ids[half:]], device=lm.device), positions, additive_mask(visible, lm.dtype))
