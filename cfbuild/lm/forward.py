@@ -107,10 +107,10 @@ class Past:
 
     def _join(self, buffer: Tensor, new: Tensor) -> Tensor:
         if new.requires_grad:  # autograd follows what is joined, not what is overwritten
-            return torch.cat((buffer[:, :, : self.length], new), dim=2)
+            return torch.cat((buffer[:, :, : self.length].to(new.dtype), new), dim=2)
         end = self.length + new.shape[2]
         buffer[:, :, self.length : end] = new
-        return buffer[:, :, :end]
+        return buffer[:, :, :end].to(new.dtype)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens the past holds."""
@@ -324,7 +324,7 @@ def adds_value(lm: LanguageModel, layer: int) -> bool:
     probe = torch.linspace(-1, 1, lm.value_width(layer), device=lm.device, dtype=lm.dtype)
     with projection_output(lm, layer, lambda _inputs, outputs: outputs + probe):
         moved = trace(lm, Batch(ids, ids, None), layer + 1).below - traced.below
-    return torch.allclose(moved, probe.expand_as(moved), rtol=0, atol=1e-3)
+    return torch.allclose(moved.float(), probe.float().expand_as(moved), rtol=0, atol=1e-3)
 
 
 @contextmanager

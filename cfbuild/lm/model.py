@@ -97,7 +97,7 @@ class LanguageModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Finished hidden states to float32 logits. hidden: [n, d_model] -> [n, vocabulary]."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden).float()
+        logits: Tensor = self.model.get_output_embeddings()(hidden.to(self.dtype)).float()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return torch.tanh(logits / cap) * cap if cap else logits
 
