@@ -117,6 +117,24 @@ def test_edits_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
 
 
 @families
+def test_contexts_are_run_once_for_the_records_of_a_batch(lm: LanguageModel) -> None:
+    editor = Rome(lm, RomeOptions(layer=1, contexts=CONTEXTS, steps=2))
+    fed: list[tuple[int, ...]] = []
+    lm.model.get_input_embeddings().register_forward_pre_hook(lambda _, args: fed.append(tuple(args[0].shape)))
+    editor.edit(REQUESTS[:1])
+    alone = fed[-2:]  # the past and the rest of the record's rows
+    fed.clear()
+    editor.edit([REQUESTS[0]] * 3)
+    assert fed == [alone[0], (3 * alone[1][0], alone[1][1])]
+    fed.clear()
+    editor.edit([REQUESTS[0], Request("Some say that {} is", "Danielle Darrieux", "English")])
+    contexts, own, _ = fed
+    longest = max(len(lm.encode(context)) for context in CONTEXTS)
+    assert contexts[0] == len(CONTEXTS) + 2 and contexts[1] <= longest + 1
+    assert own[0] == 2 * contexts[0] and own[1] < alone[0][1]
+
+
+@families
 def test_an_overlaid_edit_is_the_edited_model(lm: LanguageModel) -> None:
     before = tiny.digest(lm)
     delta = random_delta(lm, 1)

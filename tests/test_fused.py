@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import copy
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from cfbuild.lm.forward import (
     remember,
     replay,
     replay_packed,
+    run,
     trace,
 )
 from cfbuild.lm.fused import fused_layers
@@ -81,6 +83,39 @@ def test_states_and_gradients_are_those_of_the_modules(lm: LanguageModel, kind: 
     for one, other in zip(expected, rough, strict=True):
         error = float((other - one).norm() / one.norm())
         assert 0 < error < 0.06  # bfloat16 has 8 bits, and each of these layers is as small as its rounding is large
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_narrow_model_is_nearer_to_its_float32_self_than_its_modules_are(lm: LanguageModel, hooked: bool) -> None:
+    lm.model.to(torch.bfloat16)
+    wide = LanguageModel(copy.deepcopy(lm.model).float(), lm.tokenizer, lm.family, lm.name, None, lm.revision)
+    ids = torch.randint(3, 200, (16, 9), generator=torch.Generator().manual_seed(0))
+    batch = Batch(ids, torch.arange(9).expand(16, -1), None)
+    with torch.no_grad():
+        expected, modules = run(wide, batch), run(lm, batch).float()
+        with fused_layers(lm), projection_output(lm, 1, lambda _, outputs: outputs) if hooked else nullcontext():
+            fused = run(lm, batch).float()
+            assert lm.logits(fused).dtype == torch.float32
+    assert 0 < float((fused - expected).norm()) < float((modules - expected).norm())
+
+
+def test_a_past_is_the_same_for_every_pass_and_grows_where_it_is_told_to(lm: LanguageModel) -> None:
+    past = Past(1, capacity=4)
+    first, second, third = torch.randn(3, 2, 1, 2, 8).unbind()
+    past.update(first, -first, 0)
+    past.length = 2
+    for own in (second, third):
+        keys, values = past.update(own, -own, 0)
+        torch.testing.assert_close(keys, torch.cat((first, own), dim=2))
+        torch.testing.assert_close(values, -keys)
+    followed = second.clone().requires_grad_()
+    keys, _ = past.update(followed, followed, 0)
+    past.update(third, third, 0)  # is written where no gradient is waiting
+    (gradient,) = torch.autograd.grad(keys.sum(), followed)
+    assert bool((gradient == 1).all())
+    kept = past.select(torch.tensor([1]))
+    assert kept.get_seq_length() == 2
+    torch.testing.assert_close(kept.update(third[1:], third[1:], 0)[0], torch.cat((first, third), dim=2)[1:])
 
 
 @pytest.mark.parametrize("hooked", [False, True])
