@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cfbuild.codec import decode_record, encode_record
+from cfbuild.codec import decode_record
 from cfbuild.data import Progress, Record, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.rome import Rome, RomeOptions
-from cfbuild.jsonl import read_values, write_json
+from cfbuild.jsonl import read_values
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.demo import fetch_snapshot, generate_known
@@ -20,11 +20,10 @@ from cfbuild.pipeline.folder import BuildFolder
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One model and one set of records, in `file` too; `rome` is the `exact` preset's editor."""
+    """One model and one set of records; `rome` is the `exact` preset's editor."""
 
     lm: LanguageModel
     folder: BuildFolder
-    file: Path
     records: tuple[Record, ...]
     rome: Rome
 
@@ -49,11 +48,9 @@ def make(root: Path, model: str, device: str, records: int, seed: int, progress:
     generate_known(folder, lm, records, seed, False, progress)
     # The baseline knows CounterFact's prompts only.
     made = tuple(replace(one, groups={}) for one in read_values(folder.path("records.jsonl"), decode_record))
-    file = root / "records.json"
-    write_json(file, list(map(encode_record, made)))
     rome = make_editor(lm, EvaluateOptions(seed=seed), made, (), progress)
     assert isinstance(rome, Rome)
-    return World(lm, folder, file, made, rome)
+    return World(lm, folder, made, rome)
 
 
 def requests(records: Sequence[Record]) -> list[Request]:
