@@ -690,7 +690,7 @@ def test_texts_do_not_change_when_memory_runs_out(monkeypatch: pytest.MonkeyPatc
     passed: list[int] = []
 
     def tight(self: Any, *given: Any, **named: Any) -> Any:
-        rows, past = named["input_ids"].shape[0], named["past_key_values"]
+        rows, past = named["input_ids"].shape[0], named[lm.past_argument]
         # The second pass may be too big as well: the keys and values of the first lie in memory by then.
         if rows > (2 if past.get_seq_length() else 5):
             failed.append(rows)

@@ -178,8 +178,8 @@ def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
         input_ids=batch.ids,
         position_ids=batch.positions,
         attention_mask=batch.mask,
-        past_key_values=past,
         use_cache=past is not None,
+        **{lm.past_argument: past},
     )
     hidden: Tensor = output.last_hidden_state
     return hidden

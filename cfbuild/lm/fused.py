@@ -166,14 +166,16 @@ class _FusedLayer:
         wanted: Tensor | None,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
+        cache: Any = None,
         past_key_values: Any = None,
         **_: Any,
     ) -> Tensor:
         """The T real tokens' states [T, d_model] -> those of all or of the `wanted` ones, [n, d_model]."""
         maps, hidden = self._maps, hidden.float()
+        past = past_key_values if cache is None else cache  # before and from transformers 5.24 on
         projected = _NormAndMaps.apply(hidden, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
         mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-            projected, maps, packing, position_embeddings, attention_mask, past_key_values, self._index
+            projected, maps, packing, position_embeddings, attention_mask, past, self._index
         )
         if wanted is not None:
             mixed, hidden = mixed[wanted], hidden[wanted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -50,6 +51,11 @@ class LanguageModel:
         """The layers, bottom first."""
         layers: nn.ModuleList = attrgetter(self.family.layers)(self.base)
         return layers
+
+    @functools.cached_property
+    def past_argument(self) -> str:
+        """What the stack calls keys and values of earlier tokens: `cache` from transformers 5.24 on."""
+        return "cache" if "cache" in inspect.signature(self.base.forward).parameters else "past_key_values"
 
     @property
     def device(self) -> torch.device:
