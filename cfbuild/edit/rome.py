@@ -40,7 +40,7 @@ from cfbuild.lm.forward import (
 from cfbuild.lm.fused import HeadLosses, fused_layers
 from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.lm.precision import narrow_is_fast
+from cfbuild.lm.products import narrow_is_fast
 
 KEY_MODES = ("reference", "consistent")
 PRODUCTS = ("float32", "bfloat16")

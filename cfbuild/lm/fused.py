@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cfbuild.lm.forward import Packing
 from cfbuild.lm.model import LanguageModel
-from cfbuild.lm.precision import narrow_products
+from cfbuild.lm.products import fast_products, multiply, multiply_and_add
 
 ROWS_IN_CACHE = 8
 """Rows of logits whose exponentials a CPU's cache holds: of 50,000 words they take 1.6 MB."""
@@ -28,7 +28,7 @@ ROWS_IN_CACHE = 8
 
 @contextmanager
 def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[None]:
-    """While open, layers run fused where the model's family allows; others run as they are.
+    """While open, layers run fused where the model's family allows; others run as they are, with faster products.
 
     Layers from `narrow_from` on, fused or not, and the output head multiply in bfloat16. A layer with a hook on its
     value projection runs as it is while the hook is there, so overlays and edits work as ever.
@@ -40,50 +40,46 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
         for index, layer in enumerate(chosen):
             maps = _Layer.of(layer, torch.bfloat16 if index >= narrow else lm.dtype)
             layer.__dict__["forward"] = _FusedLayer(layer, maps)
-        with narrow_products(lm, depth if chosen else narrow, head=narrow < depth):
+        with fast_products(lm, range(len(chosen), depth), narrow):
             yield
     finally:
         for layer in chosen:
             layer.__dict__.pop("forward", None)
 
 
-class _Maps:
-    """Linear maps of one input, their outputs side by side. In bfloat16 they are one copied weight, else not copied."""
+class _Map:
+    """A linear map with a frozen weight, in a number format of its own: copied if that is not the weight's."""
 
-    def __init__(self, modules: Sequence[Any], dtype: torch.dtype) -> None:
-        weights = [module.weight.detach() for module in modules]
-        self.sizes = [len(weight) for weight in weights]
+    def __init__(self, module: Any, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.weights: list[Tensor] = weights if dtype == weights[0].dtype else [torch.cat(weights).to(dtype)]
-        self.bias = torch.cat([module.bias.detach() for module in modules]) if modules[0].bias is not None else None
+        self.weight: Tensor = module.weight.detach().to(dtype)  # [d_out, d_in]
+        self.bias: Tensor | None = module.bias.detach().to(dtype) if module.bias is not None else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """[T, d_in] -> [T, sum of d_out], in the maps' own number format."""
-        inputs = inputs.to(self.dtype)
-        if len(self.weights) == 1:
-            outputs = inputs @ self.weights[0].T
-        else:
-            outputs = inputs.new_empty(len(inputs), sum(self.sizes))
-            for weight, part in zip(self.weights, torch.split(outputs, self.sizes, dim=1), strict=True):
-                torch.mm(inputs, weight.T, out=part)
-        return outputs if self.bias is None else outputs.add_(self.bias)
+        """[T, d_in] -> [T, d_out], in the map's number format."""
+        return multiply(inputs.to(self.dtype), self.weight, self.bias)
 
     def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
-        """`residual` plus the one map's output, [T, d_out]."""
+        """`residual` plus the map's output, [T, d_out]."""
         if self.dtype == residual.dtype and self.bias is None:
-            return torch.addmm(residual, inputs, self.weights[0].T)
+            return multiply_and_add(inputs, self.weight, residual)
         return residual + self(inputs)
 
-    def back(self, gradient: Tensor) -> Tensor:
-        """The gradient in the input, in the maps' own number format: [T, sum of d_out] -> [T, d_in]."""
+    def back(self, gradient: Tensor, total: Tensor | None = None) -> Tensor:
+        """The gradient in the input, in the map's number format, on top of `total`: [T, d_out] -> [T, d_in]."""
         gradient = gradient.to(self.dtype)
-        if len(self.weights) == 1:
-            return gradient @ self.weights[0]
-        parts = torch.split(gradient, self.sizes, dim=1)
-        total = parts[0] @ self.weights[0]
-        for part, weight in zip(parts[1:], self.weights[1:], strict=True):
-            total.addmm_(part, weight)
-        return total
+        if total is None:
+            return multiply(gradient, self.weight.T)
+        return multiply_and_add(gradient, self.weight.T, total)
+
+
+def _back(maps: Sequence[_Map], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """The gradient in the one input of several maps: [T, d_in]."""
+    total: Tensor | None = None
+    for one, gradient in zip(maps, gradients, strict=True):
+        total = one.back(gradient, total)
+    assert total is not None
+    return total.to(dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +109,11 @@ class _Layer:
     """A layer's weights by role."""
 
     attention_norm: _Norm
-    attention_in: _Maps
-    attention_out: _Maps
+    attention_in: tuple[_Map, _Map, _Map]  # queries, keys, values
+    attention_out: _Map
     mlp_norm: _Norm
-    mlp_in: _Maps
-    mlp_out: _Maps
+    mlp_in: tuple[_Map, _Map]  # gate, up
+    mlp_out: _Map
     head_width: int
     scaling: float
     projection: Any
@@ -128,11 +124,11 @@ class _Layer:
         first, second = layer.input_layernorm, layer.post_attention_layernorm
         return _Layer(
             _Norm(first.weight.detach().float(), first.variance_epsilon),
-            _Maps((attention.q_proj, attention.k_proj, attention.v_proj), dtype),
-            _Maps((attention.o_proj,), dtype),
+            (_Map(attention.q_proj, dtype), _Map(attention.k_proj, dtype), _Map(attention.v_proj, dtype)),
+            _Map(attention.o_proj, dtype),
             _Norm(second.weight.detach().float(), second.variance_epsilon),
-            _Maps((mlp.gate_proj, mlp.up_proj), dtype),
-            _Maps((mlp.down_proj,), dtype),
+            (_Map(mlp.gate_proj, dtype), _Map(mlp.up_proj, dtype)),
+            _Map(mlp.down_proj, dtype),
             attention.head_dim,
             attention.scaling,
             mlp.down_proj,
@@ -175,7 +171,7 @@ class _FusedLayer:
         past = past_key_values if cache is None else cache  # before and from transformers 5.24 on
         projected = _NormAndMaps.apply(hidden, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
         mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-            projected, maps, packing, position_embeddings, attention_mask, past, self._index
+            *projected, maps, packing, position_embeddings, attention_mask, past, self._index
         )
         if wanted is not None:
             mixed, hidden = mixed[wanted], hidden[wanted]
@@ -185,32 +181,33 @@ class _FusedLayer:
 
 
 class _NormAndMaps(torch.autograd.Function):
-    """RMSNorm and the linear maps after it: [T, d_model] -> [T, sum of d_out]."""
+    """RMSNorm and the linear maps after it: [T, d_model] -> [T, d_out] for each map."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, norm: _Norm, maps: _Maps) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, norm: _Norm, maps: Sequence[_Map]) -> tuple[Tensor, ...]:
         scale = norm.scale(inputs)
         ctx.save_for_backward(inputs, scale)
         ctx.norm, ctx.maps = norm, maps
-        return maps(norm.apply(inputs, scale)).to(inputs.dtype)
+        normed = norm.apply(inputs, scale).to(maps[0].dtype)
+        return tuple(one(normed).to(inputs.dtype) for one in maps)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         inputs, scale = ctx.saved_tensors
-        return ctx.norm.back(inputs, scale, ctx.maps.back(gradient).to(inputs.dtype)), None, None
+        return ctx.norm.back(inputs, scale, _back(ctx.maps, gradients, inputs.dtype)), None, None
 
 
 class _MapAndResidual(torch.autograd.Function):
     """residual + inputs W^T: [T, d_in], [T, d_model] -> [T, d_model]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, residual: Tensor, maps: _Maps) -> Tensor:
-        ctx.maps = maps
-        return maps.add_to(inputs, residual)
+    def forward(ctx: Any, inputs: Tensor, residual: Tensor, single: _Map) -> Tensor:
+        ctx.map = single
+        return single.add_to(inputs, residual)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        return ctx.maps.back(gradient).to(gradient.dtype), gradient, None
+        return ctx.map.back(gradient).to(gradient.dtype), gradient, None
 
 
 class _GatedMlp(torch.autograd.Function):
@@ -220,28 +217,26 @@ class _GatedMlp(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, layer: _Layer) -> Tensor:
         scale = layer.mlp_norm.scale(inputs)
         # What is between the maps stays in their number format: rounded once already, and half the bytes.
-        inner = layer.mlp_in(layer.mlp_norm.apply(inputs, scale))  # [T, 2 d_mlp]
-        gate, up = inner.chunk(2, dim=1)
-        ctx.save_for_backward(inputs, scale, inner)
+        normed = layer.mlp_norm.apply(inputs, scale).to(layer.mlp_out.dtype)
+        gate, up = (one(normed) for one in layer.mlp_in)  # each [T, d_mlp]
+        ctx.save_for_backward(inputs, scale, gate, up)
         ctx.layer = layer
         return layer.mlp_out.add_to(nn.functional.silu(gate).mul_(up), inputs)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        inputs, scale, inner = ctx.saved_tensors
+        inputs, scale, gate, up = ctx.saved_tensors
         layer: _Layer = ctx.layer
-        gate, up = inner.chunk(2, dim=1)
         product = layer.mlp_out.back(gradient)  # [T, d_mlp]
-        inner_gradient = torch.empty_like(inner)
-        gate_gradient, up_gradient = inner_gradient.chunk(2, dim=1)
-        torch.mul(product, nn.functional.silu(gate), out=up_gradient)
-        torch.ops.aten.silu_backward.grad_input(product.mul_(up), gate, grad_input=gate_gradient)
-        normed_gradient = layer.mlp_in.back(inner_gradient).to(inputs.dtype)
+        of_up = nn.functional.silu(gate).mul_(product)
+        of_gate = product.mul_(up)
+        torch.ops.aten.silu_backward.grad_input(of_gate, gate, grad_input=of_gate)
+        normed_gradient = _back(layer.mlp_in, (of_gate, of_up), inputs.dtype)
         return layer.mlp_norm.back(inputs, scale, normed_gradient).add_(gradient), None
 
 
 class _Attention(torch.autograd.Function):
-    """Rotary positions and grouped attention: [T, (H + 2 K) d] -> [T, H d].
+    """Rotary positions and grouped attention: queries [T, H d], keys and values [T, K d] -> [T, H d].
 
     Queries of the heads that share keys are rows of one product, so no key or value is repeated. Heads are taken from
     the real tokens to where products want them, and back, by one copy each (`_places`, `_tokens`).
@@ -250,7 +245,9 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        packed: Tensor,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
         layer: _Layer,
         packing: Packing,
         positions: tuple[Tensor, Tensor],
@@ -258,47 +255,42 @@ class _Attention(torch.autograd.Function):
         past: Any,
         index: int,
     ) -> Tensor:
-        rows, width = packing.rows, packing.width
-        projected = packed.view(len(packed), -1, layer.head_width)  # [T, H + 2 K, d]
-        shared = layer.attention_in.sizes[1] // layer.head_width  # K
-        heads = projected.shape[1] - 2 * shared
-        cosine, sine = (packing.pack(one.expand(rows, -1, -1))[:, None] for one in positions)  # [T, 1, d]
-        turned = projected.new_empty(len(packed), heads + shared, layer.head_width)
-        _rotate(projected[:, : heads + shared], cosine, sine, turned)
-        queries = _gather(turned, _places(packing, heads + shared, 0, heads), rows * shared)  # [R K, H / K * width, d]
+        rows, width, size = packing.rows, packing.width, layer.head_width
+        heads, shared = queries.shape[1] // size, keys.shape[1] // size  # H, K
+        turn, turn_and_scale = _turns(packing, *positions, 1.0), _turns(packing, *positions, layer.scaling)
+        to_queries, to_keys = _places(packing, heads), _places(packing, shared)
+        queries = _gather(_rotated(queries, *turn_and_scale), to_queries, rows * shared)  # [R K, H / K * width, d]
         own = [
-            _gather(turned, _places(packing, heads + shared, heads, shared), rows * shared),
-            _gather(projected, _places(packing, heads + 2 * shared, heads + shared, shared), rows * shared),
+            _gather(_rotated(keys, *turn), to_keys, rows * shared),
+            _gather(values.view(-1, size), to_keys, rows * shared),
         ]
         keys, values = own if past is None else _joined(past, own, rows, index)  # [R K, seen, d]
-        weights = torch.bmm(queries, keys.transpose(1, 2)).mul_(layer.scaling)  # [R K, H / K * width, seen]
+        weights = torch.bmm(queries, keys.transpose(1, 2))  # [R K, H / K * width, seen]
         by_row = weights.view(rows, heads, width, -1)
         by_row.add_(_causal(width, keys.shape[1], by_row) if mask is None else mask)
         weights = weights.softmax(dim=-1)
         if not packing.is_full:  # what a filler sees would have gradients
             weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
-        ctx.save_for_backward(queries, keys, values, weights, cosine, sine)
-        ctx.shape, ctx.scaling, ctx.packing = (width, heads, shared), layer.scaling, packing
-        return _gather(torch.bmm(weights, values), _tokens(packing, heads), len(packed)).flatten(1)
+        ctx.save_for_backward(queries, keys, values, weights)
+        ctx.shape, ctx.packing, ctx.turns = (width, heads, shared), packing, (turn_and_scale, turn)
+        return _gather(torch.bmm(weights, values), _tokens(packing, heads), len(packing.real)).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, weights, cosine, sine = ctx.saved_tensors
+        queries, keys, values, weights = ctx.saved_tensors
         width, heads, shared = ctx.shape
         packing: Packing = ctx.packing
         count, size = len(gradient), queries.shape[-1]
-        by_head = _gather(gradient.reshape(count, heads, size), _places(packing, heads, 0, heads), len(queries))
+        by_head = _gather(gradient.reshape(-1, size), _places(packing, heads), len(queries))
         reached = torch.bmm(by_head, values.transpose(1, 2))
-        logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype).mul_(ctx.scaling)
+        logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype)
         here = slice(-width, None)  # earlier keys and values are frozen
         of_keys = torch.bmm(logits[:, :, here].transpose(1, 2), queries)
         of_values = torch.bmm(weights[:, :, here].transpose(1, 2), by_head)
-        total = gradient.new_empty(count, heads + 2 * shared, size)
         to_queries, to_keys = _tokens(packing, heads), _tokens(packing, shared)
-        _rotate_back(_gather(torch.bmm(logits, keys), to_queries, count), cosine, sine, total[:, :heads])
-        _rotate_back(_gather(of_keys, to_keys, count), cosine, sine, total[:, heads : heads + shared])
-        total[:, heads + shared :] = _gather(of_values, to_keys, count)
-        return total.flatten(1), None, None, None, None, None, None
+        turned = _gather(torch.bmm(logits, keys), to_queries, count), _gather(of_keys, to_keys, count)
+        of_projected = (_rotated_back(one, *turn) for one, turn in zip(turned, ctx.turns, strict=True))
+        return *of_projected, _gather(of_values, to_keys, count).flatten(1), None, None, None, None, None, None
 
 
 class HeadLosses(torch.autograd.Function):
@@ -330,20 +322,31 @@ class HeadLosses(torch.autograd.Function):
         return p, None, None
 
 
-def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor, out: Tensor) -> None:
-    """Rotary positions: pairs (i, i + d / 2) are turned. heads, out: [T, some, d]."""
+@lru_cache(maxsize=4)
+def _turns(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the real tokens times a factor, each [T, 1, d]; a pass has the same for all layers."""
+    some = (packing.pack(one.float().expand(packing.rows, -1, -1)) for one in (cosine, sine))
+    turned_cosine, turned_sine = (one[:, None] * factor for one in some)
+    return turned_cosine, turned_sine
+
+
+def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary positions: pairs (i, i + d / 2) of each head are turned. [T, some d], [T, 1, d] -> [T, some, d]."""
+    heads = vectors.view(len(vectors), -1, cosine.shape[-1])
     half = heads.shape[-1] // 2
-    torch.mul(heads, cosine, out=out)
-    out[..., :half].addcmul_(heads[..., half:], sine[..., :half], value=-1)
-    out[..., half:].addcmul_(heads[..., :half], sine[..., half:])
+    turned = heads * cosine
+    turned[..., :half].addcmul_(heads[..., half:], sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(heads[..., :half], sine[..., half:])
+    return turned
 
 
-def _rotate_back(gradient: Tensor, cosine: Tensor, sine: Tensor, out: Tensor) -> None:
-    """The gradient before `_rotate` from that after it."""
+def _rotated_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """The gradient before `_rotated` from that after it: [T, some, d] -> [T, some d]."""
     half = gradient.shape[-1] // 2
-    torch.mul(gradient, cosine, out=out)
-    out[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
-    out[..., half:].addcmul_(gradient[..., :half], sine[..., :half], value=-1)
+    turned = gradient * cosine
+    turned[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
+    turned[..., half:].addcmul_(gradient[..., :half], sine[..., :half], value=-1)
+    return turned.flatten(1)
 
 
 def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
@@ -352,12 +355,12 @@ def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _places(packing: Packing, stride: int, first: int, some: int) -> Tensor:
-    """Which vectors of [T, stride, d] go to [R, some, width, d]: heads from `first` on; a filler gets some."""
+def _places(packing: Packing, some: int) -> Tensor:
+    """Which vectors of [T, some, d] go to [R, some, width, d]: [R some width]; a filler gets any."""
     token = packing.real.new_zeros(packing.rows * packing.width)
     token[packing.real] = torch.arange(len(packing.real), device=token.device)
-    heads = torch.arange(first, first + some, device=token.device)
-    return (token.view(packing.rows, 1, -1) * stride + heads[:, None]).flatten()
+    heads = torch.arange(some, device=token.device)
+    return (token.view(packing.rows, 1, -1) * some + heads[:, None]).flatten()
 
 
 @lru_cache(maxsize=32)
