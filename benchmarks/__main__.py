@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,16 +18,19 @@ from rich.table import Table
 from benchmarks.draw import draw_curve
 from benchmarks.measure import machine, peak_memory_bytes
 from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
-from benchmarks.world import make, requests
+from benchmarks.world import World, make, requests
 from cfbuild.cli.shared import shown_progress, split
+from cfbuild.edit.rome import Rome, fast
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
 RESULTS = Path(__file__).parent / "results"
 MEMORY_LIMIT_WEIGHTS, MEMORY_LIMIT_BYTES = 1.5, 1e9
 """Editing may take this many times the weights, and so much more."""
 
-MEMORY_RECORDS = 12
-"""So many fill a few batches of different widths."""
+MEMORY_RECORDS = (12, 300)
+"""Few fill some batches of different widths; many show what batches leave behind."""
+MEMORY_STEPS = 3
+"""Of an edit's up to 20: every step takes the same memory, and it is time that the others take."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -40,14 +45,14 @@ def bench(
     seed: Annotated[int, typer.Option(help="Of the records.")] = 0,
     curve_to: Annotated[int, typer.Option(help="Most records of the curve.")] = 30,
     out: Annotated[Path, typer.Option(help="Folder for bench.json, curve.svg and what is built.")] = RESULTS,
-    memory_probe: Annotated[bool, typer.Option(hidden=True)] = False,
+    memory_probe: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Compare outputs, then times; print ratios; write JSON and the curve of cost over records."""
     wanted = split(parts) or (*PARTS, "peak", "memory", "curve")
     with shown_progress(quiet=False) as progress:
         world = make(out, model, device, many, seed, progress)
     if memory_probe:
-        world.rome.edit(requests(world.records[:few]))
+        _probed(world, memory_probe).edit(requests(Bench(world, few, many).spread(world.records)))
         typer.echo(json.dumps({"bytes": peak_memory_bytes(world.lm.device)}))
         return
     console = Console(stderr=True)
@@ -58,7 +63,8 @@ def bench(
     if "peak" in wanted:
         result["peak"] = share_of_peak(runs)
     if "memory" in wanted:
-        result["memory"] = _memory(world.lm.model, min(MEMORY_RECORDS, many), many, model, device, seed, out)
+        given = {"many": many, "model": model, "device": device, "seed": seed, "out": out}
+        result["memory"] = _memory(world, given)
     if "curve" in wanted:
         result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to])
         draw_curve(result["curve"], out / "curve.svg")
@@ -66,17 +72,23 @@ def bench(
     _print(rows, result)
 
 
-def _memory(model: Any, few: int, many: int, name: str, device: str, seed: int, out: Path) -> dict[str, float]:
-    """Peak of a process of its own that does nothing but edit `few` records (what it edits is built already)."""
-    options = {"few": few, "many": many, "model": name, "device": device, "seed": seed, "out": out}
-    words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--memory-probe", *words], check=True, capture_output=True, text=True
-    )
-    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    peak = json.loads(done.stdout.splitlines()[-1])["bytes"]
+def _probed(world: World, name: str) -> Rome:
+    """The editor whose memory is measured: `exact` or `fast`, of MEMORY_STEPS steps."""
+    brief = replace(world.options, steps=MEMORY_STEPS)
+    return world.editor(lambda _: fast(brief, world.lm.device) if name == "fast" else brief)
+
+
+def _memory(world: World, given: Mapping[str, Any]) -> dict[str, float]:
+    """Peaks of processes of their own that do nothing but edit; more records than there are, are some again."""
+    weights = sum(weight.numel() * weight.element_size() for weight in world.lm.model.parameters())
     limit = MEMORY_LIMIT_WEIGHTS * weights + MEMORY_LIMIT_BYTES
-    return {"peak_gb": peak / 1e9, "weights_gb": weights / 1e9, "limit_gb": limit / 1e9}
+    result = {"weights_gb": weights / 1e9, "limit_gb": limit / 1e9}
+    for name, count in product(("exact", "fast"), MEMORY_RECORDS):
+        options = {**given, "memory-probe": name, "few": count}
+        words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
+        done = subprocess.run([sys.executable, "-m", "benchmarks", *words], check=True, capture_output=True, text=True)
+        result[f"{name}_{count}_records_gb"] = json.loads(done.stdout.splitlines()[-1])["bytes"] / 1e9
+    return result
 
 
 def _print(rows: Sequence[Row], result: Mapping[str, Any]) -> None:

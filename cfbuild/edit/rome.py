@@ -39,6 +39,7 @@ from cfbuild.lm.forward import (
 )
 from cfbuild.lm.fused import HeadLosses, fused_layers
 from cfbuild.lm.logprob import halving, token_budget
+from cfbuild.lm.memory import give_back_freed_memory
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.products import narrow_is_fast
 
@@ -47,8 +48,9 @@ PRODUCTS = ("float32", "bfloat16")
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-SHARE_OF_BUDGET = 0.25
+SHARE_OF_BUDGET = 0.33
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
+TOKENS_WORTH_OF_A_ROW = 2
 FAST_TAKES_EVERY = 3
 LEAST_COSINE = 1e-6
 """Below this cosine of u and k0 their product is float32's rounding, and the update would be noise made large."""
@@ -112,8 +114,13 @@ class _Plan:
         return max(len(row.rest) for row in self.rows)
 
     @property
-    def tokens(self) -> int:
-        return sum(len(row.rest) for row in self.rows)
+    def cost(self) -> int:
+        """What the record takes of a batch's budget: its tokens, and for each row as much as two more.
+
+        A row's earlier keys and values, some twenty tokens', take as much memory as one token's activations, and so do
+        its logits.
+        """
+        return sum(len(row.rest) + TOKENS_WORTH_OF_A_ROW for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +226,7 @@ class Rome:
         with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
             for part in self._batches(plans):
                 edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
+                give_back_freed_memory()
                 done(len(edits))
         return [edits[index] for index in range(len(requests))]
 
@@ -237,7 +245,7 @@ class Rome:
         budget = token_budget(self.lm) * SHARE_OF_BUDGET
         part: list[_Plan] = []
         for plan in sorted(plans, key=lambda plan: (plan.width, plan.index)):
-            if part and sum(one.tokens for one in part) + plan.tokens > budget:
+            if part and sum(one.cost for one in part) + plan.cost > budget:
                 yield part
                 part = []
             part.append(plan)

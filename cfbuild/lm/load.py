@@ -24,6 +24,7 @@ from cfbuild.errors import CfbuildError, ConfigError, ModelError
 from cfbuild.files import sha256_file
 from cfbuild.jsonl import read_json
 from cfbuild.lm.families import PRESETS, family_of
+from cfbuild.lm.memory import bound_kernel_caches
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.trust import check_parts, family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 
@@ -84,6 +85,7 @@ def load(
     and code of that repository. Raises ConfigError for a device or dtype that does not exist and for another name in
     `trust`, ModelError for anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
     """
+    bound_kernel_caches()
     trusted = is_trusted(name, trust)
     where = choose_device(device)
     source = find(name, revision)
