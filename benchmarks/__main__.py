@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
 from benchmarks.world import World, make, requests
 from cfbuild.cli.shared import shown_progress, split
 from cfbuild.edit.rome import Rome, fast
+from cfbuild.jsonl import write_json
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
 RESULTS = Path(__file__).parent / "results"
@@ -49,6 +51,8 @@ def bench(
 ) -> None:
     """Compare outputs, then times; print ratios; write JSON and the curve of cost over records."""
     wanted = split(parts) or (*PARTS, "peak", "memory", "curve")
+    if "curve" in wanted and find_spec("matplotlib") is None:
+        raise typer.BadParameter("matplotlib draws the curve: pip install -e '.[bench]', or choose --parts without it")
     with shown_progress(quiet=False) as progress:
         world = make(out, model, device, many, seed, progress)
     if memory_probe:
@@ -58,18 +62,28 @@ def bench(
     console = Console(stderr=True)
     runs = Bench(world, few, len(world.records), lambda text: console.print(f"[dim]{text}[/dim]"))
     result: dict[str, Any] = {"model": world.lm.name, "revision": world.lm.revision, **machine(world.lm.device)}
-    rows = [PARTS[name](runs) for name in wanted if name in PARTS]
+    rows: list[Row] = []
+    for name in (name for name in PARTS if name in wanted):
+        rows.append(PARTS[name](runs))
+        _write(result | {"rows": [as_json(row) for row in rows]}, out)
     result["rows"] = [as_json(row) for row in rows]
     if "peak" in wanted:
         result["peak"] = share_of_peak(runs)
+        _write(result, out)
     if "memory" in wanted:
         given = {"many": many, "model": model, "device": device, "seed": seed, "out": out}
         result["memory"] = _memory(world, given)
+        _write(result, out)
     if "curve" in wanted:
         result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to])
+        _write(result, out)
         draw_curve(result["curve"], out / "curve.svg")
-    (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _print(rows, result)
+
+
+def _write(result: Mapping[str, Any], out: Path) -> None:
+    """After every part, so that half an hour's measurements outlive what breaks the next one."""
+    write_json(out / "bench.json", result)
 
 
 def _probed(world: World, name: str) -> Rome:
@@ -84,7 +98,7 @@ def _memory(world: World, given: Mapping[str, Any]) -> dict[str, float]:
     limit = MEMORY_LIMIT_WEIGHTS * weights + MEMORY_LIMIT_BYTES
     result = {"weights_gb": weights / 1e9, "limit_gb": limit / 1e9}
     for name, count in product(("exact", "fast"), MEMORY_RECORDS):
-        options = {**given, "memory-probe": name, "few": count}
+        options = {**given, "parts": "memory", "memory-probe": name, "few": count}
         words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
         done = subprocess.run([sys.executable, "-m", "benchmarks", *words], check=True, capture_output=True, text=True)
         result[f"{name}_{count}_records_gb"] = json.loads(done.stdout.splitlines()[-1])["bytes"] / 1e9
