@@ -12,6 +12,7 @@ from cfbuild.data import Request
 from cfbuild.edit.covariance import second_moment
 from cfbuild.edit.rome import Rome, RomeOptions
 from cfbuild.errors import ConfigError, ModelError
+from cfbuild.lm import logprob
 from cfbuild.lm.delta import Delta, applied
 from cfbuild.lm.families import FAMILIES, edit_layer, family_of
 from cfbuild.lm.forward import Batch, replay, trace, trace_below
@@ -26,6 +27,12 @@ REQUESTS = (
 )
 PROMPTS = ("The capital city of France is", "Rome lies in", "She speaks", "The mother tongue of Danielle Darrieux is")
 TARGETS = ("Paris", "French", "New Zealand English", "New Zealand", "Spanish")
+ALIKE = (
+    "The capital city of France is",
+    "The capital city of Rome is",
+    "The capital city",
+    "The capital city of France is",
+)
 CONTEXTS = ("She speaks. ", "The actor of Rome is. ")
 
 families = pytest.mark.parametrize("family", tiny.CONFIGS)
@@ -71,6 +78,34 @@ def test_batch_and_single_scores_agree(lm: LanguageModel) -> None:
     for question, answers in zip(questions(lm), together, strict=True):
         alone = score(lm, [question])[0]
         assert [one.nll_nats for one in alone] == pytest.approx([one.nll_nats for one in answers], abs=1e-4)
+
+
+@families
+def test_prompts_that_begin_alike_score_as_if_alone(lm: LanguageModel) -> None:
+    first, second = random_delta(lm, 1), random_delta(lm, 2)
+    texts = [*ALIKE, *ALIKE[::-1]]
+    deltas = [(first, second)[place % 2] for place in range(len(texts))]
+    asked = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in texts]
+    both = score_before_and_after(lm, asked, deltas)
+    for place, (text, delta) in enumerate(zip(texts, deltas, strict=True)):
+        before, after = ([one.nll_nats for one in answers] for answers in both[place])
+        assert before == pytest.approx([plain_nll(lm, text, target)[0] for target in TARGETS], abs=1e-4)
+        with applied(lm, delta):
+            assert after == pytest.approx([plain_nll(lm, text, target)[0] for target in TARGETS], abs=1e-4)
+        assert after != pytest.approx(before, abs=1e-4)
+
+
+@families
+def test_tokens_are_one_where_all_that_they_see_and_their_edit_are(lm: LanguageModel) -> None:
+    asked = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in (*ALIKE, *ALIKE)]
+    tries = [logprob._build_trie(question.continuations) for question in asked]
+    texts = [[question.prompt + tokens[:-1] for tokens in question.continuations] for question in asked]
+    seen = [{text[:end] for text in some for end in range(1, 1 + len(text))} for some in texts]
+    first, second = ([random_delta(lm, seed)] * len(ALIKE) for seed in (1, 2))
+    once, twice = logprob._merge(lm, asked, tries), logprob._merge(lm, asked, tries, first + second)
+    assert len(once.packing.real) == len(set.union(*seen)) < sum(map(len, seen)) / 2
+    assert len(twice.packing.real) == 2 * len(once.packing.real)
+    assert len(once.at) < len(once.asked) == sum(1 + len(trie.tokens) for trie in tries)
 
 
 @families

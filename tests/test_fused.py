@@ -22,11 +22,14 @@ from cfbuild.lm.forward import (
     replay,
     replay_packed,
     run,
+    run_packed,
     trace,
+    trace_packed,
 )
-from cfbuild.lm.fused import fused_layers
+from cfbuild.lm.fused import REGISTER, _softmax, fused_layers
 from cfbuild.lm.model import LanguageModel
 
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 FUSED = ("llama", "mistral", "qwen2")
 
 
@@ -77,7 +80,7 @@ def test_states_and_gradients_are_those_of_the_modules(lm: LanguageModel, kind: 
     with fused_layers(lm):
         got = _states_and_gradient(lm, batch, past, real)
     for one, other in zip(expected, got, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other, one, **CLOSE)
     with fused_layers(lm, 0):
         rough = _states_and_gradient(lm, batch, past, real)
     for one, other in zip(expected, rough, strict=True):
@@ -137,8 +140,27 @@ def test_packed_rows_say_what_padded_ones_say(lm: LanguageModel, fused: bool, ho
         got = replay_packed(lm, traced, packing, packed, at)
         (gradient,) = torch.autograd.grad(got.sin().sum(), packed)
     (whole,) = torch.autograd.grad(expected.sin().sum(), padded)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(gradient, whole[real], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, expected, **CLOSE)
+    torch.testing.assert_close(gradient, whole[real], **CLOSE)
+
+
+def test_a_token_that_stands_in_two_rows_has_no_gradient(lm: LanguageModel) -> None:
+    ids = torch.tensor([[5, 6, 7], [5, 6, 8]])
+    batch, mask = Batch(ids, torch.arange(3).expand(2, -1), None), torch.ones(2, 3, dtype=torch.bool)
+    packing = Packing(2, 3, torch.tensor([0, 1, 2, 5]), torch.tensor([0, 1, 2, 0, 1, 3]), mask)
+    with torch.no_grad(), fused_layers(lm):
+        expected = run(lm, batch)[:, -1]
+        torch.testing.assert_close(run_packed(lm, batch, packing, torch.tensor([2, 3])), expected, **CLOSE)
+    with fused_layers(lm):
+        traced, below = trace_packed(lm, batch, packing, 1)
+        with pytest.raises(NotImplementedError, match="several rows"):
+            replay_packed(lm, traced, packing, below.detach().requires_grad_(), torch.tensor([2, 3]), 1)
+
+
+def test_rows_that_fill_no_register_have_the_softmax_of_any_other() -> None:
+    for seen in (1, 7, REGISTER, REGISTER + 1):
+        logits = torch.randn(3, 5, seen, generator=torch.Generator().manual_seed(seen))
+        torch.testing.assert_close(_softmax(logits), logits.softmax(dim=-1))
 
 
 def test_a_hook_on_the_value_projection_is_heard(lm: LanguageModel) -> None:

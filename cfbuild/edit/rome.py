@@ -48,7 +48,7 @@ PRODUCTS = ("float32", "bfloat16")
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-SHARE_OF_BUDGET = 0.33
+SHARE_OF_BUDGET = 0.165
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
 TOKENS_WORTH_OF_A_ROW = 2
 FAST_TAKES_EVERY = 3
@@ -183,7 +183,7 @@ class _Scene:
     def firsts(self) -> Tensor:
         """The subject's last token of each row, counted through the real tokens."""
         rows = torch.arange(self.packing.rows, device=self.below.device)
-        return self.packing.place(rows * self.packing.width)
+        return self.packing.source[rows * self.packing.width]
 
 
 class Rome:

@@ -37,33 +37,43 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Where the T real tokens of `rows` padded rows are; real: [T], counted through the batch and ascending."""
+    """Which T tokens of `rows` padded rows are computed.
+
+    real: [T], where each stands, counted through the batch and ascending. source: [rows * width], which of the T stands
+    where; in a filler's place it is one of the same row. Where rows begin alike, a token may stand in several of them.
+    """
 
     rows: int
     width: int
     real: Tensor
+    source: Tensor
+    mask: Tensor  # [rows, width], false for fillers
 
     @staticmethod
-    def of(real: Tensor) -> Packing:
-        """From a boolean mask of real tokens, [rows, width]."""
-        rows, width = real.shape
-        return Packing(rows, width, real.flatten().nonzero().flatten())
+    def of(mask: Tensor) -> Packing:
+        """Of every real token, each for itself."""
+        rows, width = mask.shape
+        real = mask.flatten().nonzero().flatten()
+        last = mask.cumsum(dim=1).clamp_min_(1)  # a row's first token stands in for fillers before it
+        before = mask.sum(dim=1).cumsum(dim=0) - mask.sum(dim=1)
+        source = (before[:, None] + last - 1).clamp_max_(len(real) - 1).flatten()
+        return Packing(rows, width, real, source, mask)
 
     @staticmethod
     @lru_cache(maxsize=4)
     def full(rows: int, width: int, device: torch.device) -> Packing:
         """Of rows without fillers."""
-        return Packing(rows, width, torch.arange(rows * width, device=device))
+        return Packing.of(torch.ones(rows, width, dtype=torch.bool, device=device))
 
     @property
     def is_full(self) -> bool:
+        """Whether packed and padded tokens are the same."""
         return len(self.real) == self.rows * self.width
 
     @cached_property
-    def mask(self) -> Tensor:
-        """Which tokens are real, [rows, width]."""
-        flat = torch.zeros(self.rows * self.width, dtype=torch.bool, device=self.real.device)
-        return flat.index_fill_(0, self.real, True).view(self.rows, self.width)
+    def is_shared(self) -> bool:
+        """Whether some token stands in several rows."""
+        return len(self.real) < int(self.mask.sum())
 
     def pack(self, padded: Tensor) -> Tensor:
         """[rows, width, ...] -> [T, ...]."""
@@ -75,12 +85,8 @@ class Packing:
         shape = self.rows, self.width, *packed.shape[1:]
         if self.is_full:
             return packed.reshape(shape)
-        flat = packed.new_zeros(self.rows * self.width, *packed.shape[1:])
-        return flat.index_copy(0, self.real, packed).view(shape)
-
-    def place(self, padded: Tensor) -> Tensor:
-        """Tokens counted through the batch, counted through the real ones instead."""
-        return torch.searchsorted(self.real, padded)
+        fillers = ~self.mask.view(self.rows, self.width, *(1 for _ in packed.shape[1:]))
+        return packed.index_select(0, self.source).view(shape).masked_fill_(fillers, 0)
 
 
 class Past:
@@ -215,7 +221,7 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
             hook = layers[stop - 1].register_forward_hook(lambda *seen: shown.append(seen[-1]))
             stack.callback(hook.remove)
         # With no layer before to show it, only fused layers are known: they return the states and nothing else.
-        for layer in layers[stop:] if stop or all(map(_packs, layers)) else ():
+        for layer in layers[stop:] if stop or _all_pack(lm) else ():
             stack.enter_context(_echoing(layer, shown))
         return trace(lm, batch, start, past=past)
 
@@ -248,28 +254,65 @@ def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Ten
     return lm.finish(hidden)
 
 
-def replay_packed(lm: LanguageModel, traced: Trace, packing: Packing, below: Tensor, at: Tensor) -> Tensor:
-    """`replay` for T real tokens: below [T, d_model], finished states of the tokens `at` [n] of them, [n, d_model].
+def replay_packed(
+    lm: LanguageModel, traced: Trace, packing: Packing, below: Tensor, at: Tensor, start: int | None = None
+) -> Tensor:
+    """`replay` for packed tokens: finished states of the tokens `at` [n], [n, d_model].
 
-    Layers that can (`fused_layers`) compute nothing for fillers, and the last one little for tokens that nobody reads.
+    below: [T, d_model], the input of layer `start`, or else of the first that was traced.
     """
-    hidden, is_packed = below, True
-    layers: list[Any] = list(lm.layers)[traced.start :]
-    for layer, (args, kwargs) in zip(layers, traced.calls, strict=True):
+    layers = range(traced.start if start is None else start, len(lm.layers))
+    return lm.finish(_run_layers(lm, traced, packing, below, layers, at))
+
+
+def _run_layers(
+    lm: LanguageModel, traced: Trace, packing: Packing, hidden: Tensor, layers: range, at: Tensor | None = None
+) -> Tensor:
+    """Run some layers of a trace on packed tokens [T, d_model]; their states, or those of the tokens `at`.
+
+    Layers that can (`fused_layers`) compute each token once, and the last one little for tokens that are not asked for.
+    """
+    is_packed = True
+    for index in layers:
+        layer: Any = lm.layers[index]
+        args, kwargs = traced.calls[index - traced.start]
         packs = _packs(layer)
         if packs != is_packed:
             hidden, is_packed = packing.pack(hidden) if packs else packing.spread(hidden), packs
         if packs:
-            wanted = at if layer is layers[-1] else None
+            wanted = at if index == layers[-1] else None
             hidden = layer.forward.packed(hidden, packing, wanted, *args, **kwargs)
         else:
             hidden = _only(layer(hidden, *args, **kwargs))
-    hidden = hidden if is_packed else packing.pack(hidden)[at]
-    return lm.finish(hidden)
+    if is_packed:
+        return hidden
+    hidden = packing.pack(hidden)
+    return hidden if at is None else hidden[at]
+
+
+def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) -> tuple[Trace, Tensor]:
+    """A trace that begins at layer `start`, or below it, and the packed input of layer `start`, [T, d_model]."""
+    if not _all_pack(lm):
+        traced = trace_below(lm, batch, start, start)
+        return traced, packing.pack(traced.below)
+    traced = trace_below(lm, batch, 0, 0)
+    return traced, _run_layers(lm, traced, packing, packing.pack(traced.below), range(start))
+
+
+def run_packed(lm: LanguageModel, batch: Batch, packing: Packing, at: Tensor, *, past: Past | None = None) -> Tensor:
+    """`run`, but only for the finished states of the packed tokens `at` [n], [n, d_model]."""
+    if not _all_pack(lm):
+        return packing.pack(run(lm, batch, past=past))[at]
+    traced = trace_below(lm, batch, 0, 0, past=past)
+    return replay_packed(lm, traced, packing, packing.pack(traced.below), at)
 
 
 def _packs(layer: Any) -> bool:
     return bool(getattr(layer.forward, "packs", False))
+
+
+def _all_pack(lm: LanguageModel) -> bool:
+    return all(map(_packs, lm.layers))
 
 
 def _only(output: Any) -> Tensor:
@@ -280,12 +323,8 @@ def _only(output: Any) -> Tensor:
 
 def remember(lm: LanguageModel, batch: Batch, real: Tensor, past: Past) -> None:
     """Run a batch for the keys and values of its tokens [batch, width], real ones true, and let `past` grow by them."""
-    if all(map(_packs, lm.layers)):
-        traced = trace_below(lm, batch, 0, 0, past=past)
-        packing = Packing.of(real)
-        replay_packed(lm, traced, packing, packing.pack(traced.below), torch.zeros_like(packing.real[:1]))
-    else:
-        run(lm, batch, past=past)
+    packing = Packing.of(real)
+    run_packed(lm, batch, packing, torch.zeros_like(packing.real[:1]), past=past)
     past.length += real.shape[1]
 
 

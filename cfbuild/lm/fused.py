@@ -22,6 +22,8 @@ from cfbuild.lm.forward import Packing
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products, multiply, multiply_and_add
 
+REGISTER = 16
+"""Numbers in float32 that a CPU's widest registers hold."""
 ROWS_IN_CACHE = 8
 """Rows of logits whose exponentials a CPU's cache holds: of 50,000 words they take 1.6 MB."""
 
@@ -255,6 +257,8 @@ class _Attention(torch.autograd.Function):
         past: Any,
         index: int,
     ) -> Tensor:
+        if packing.is_shared and any(ctx.needs_input_grad):
+            raise NotImplementedError("gradients of tokens that stand in several rows")
         rows, width, size = packing.rows, packing.width, layer.head_width
         heads, shared = queries.shape[1] // size, keys.shape[1] // size  # H, K
         turn, turn_and_scale = _turns(packing, *positions, 1.0), _turns(packing, *positions, layer.scaling)
@@ -268,7 +272,7 @@ class _Attention(torch.autograd.Function):
         weights = torch.bmm(queries, keys.transpose(1, 2))  # [R K, H / K * width, seen]
         by_row = weights.view(rows, heads, width, -1)
         by_row.add_(_causal(width, keys.shape[1], by_row) if mask is None else mask)
-        weights = weights.softmax(dim=-1)
+        weights = _softmax(weights)
         if not packing.is_full:  # what a filler sees would have gradients
             weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
         ctx.save_for_backward(queries, keys, values, weights)
@@ -349,6 +353,13 @@ def _rotated_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return turned.flatten(1)
 
 
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension. Rows that fill no register take a CPU ten times as long, so they are filled."""
+    missing = max(0, REGISTER - logits.shape[-1])
+    filled = nn.functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
+    return filled.softmax(dim=-1)[..., : logits.shape[-1]]
+
+
 def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
     """Some of the vectors of [..., d], as [count, len(index) / count, d]."""
     return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
@@ -356,11 +367,9 @@ def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _places(packing: Packing, some: int) -> Tensor:
-    """Which vectors of [T, some, d] go to [R, some, width, d]: [R some width]; a filler gets any."""
-    token = packing.real.new_zeros(packing.rows * packing.width)
-    token[packing.real] = torch.arange(len(packing.real), device=token.device)
-    heads = torch.arange(some, device=token.device)
-    return (token.view(packing.rows, 1, -1) * some + heads[:, None]).flatten()
+    """Which vectors of [T, some, d] go to [R, some, width, d]: [R some width]; a filler gets one of its row's."""
+    heads = torch.arange(some, device=packing.source.device)
+    return (packing.source.view(packing.rows, 1, -1) * some + heads[:, None]).flatten()
 
 
 @lru_cache(maxsize=32)
