@@ -116,9 +116,9 @@ def test_a_past_is_the_same_for_every_pass_and_grows_where_it_is_told_to(lm: Lan
     past.update(third, third, 0)  # is written where no gradient is waiting
     (gradient,) = torch.autograd.grad(keys.sum(), followed)
     assert bool((gradient == 1).all())
-    kept = past.select(torch.tensor([1]))
-    assert kept.get_seq_length() == 2
-    torch.testing.assert_close(kept.update(third[1:], third[1:], 0)[0], torch.cat((first, third), dim=2)[1:])
+    past.select(torch.tensor([1]))
+    assert past.get_seq_length() == 2
+    torch.testing.assert_close(past.update(third[1:], third[1:], 0)[0], torch.cat((first, third), dim=2)[1:])
 
 
 @pytest.mark.parametrize("hooked", [False, True])

@@ -50,7 +50,9 @@ class Covariance:
         """C^-1 key, for key: [d_in]. Raises EditError if C has a fault."""
         if self.factor is None:
             raise EditError(f"covariance {self.signature}: {self.fault}")
-        solved = torch.cholesky_solve(key.double().cpu()[:, None], self.factor)
+        # cholesky_solve would copy the factor at every call.
+        half = torch.linalg.solve_triangular(self.factor, key.double().cpu()[:, None], upper=False)
+        solved: Tensor = torch.linalg.solve_triangular(self.factor.T, half, upper=True)
         return solved[:, 0].to(key.device, key.dtype)
 
 

@@ -1,17 +1,15 @@
 """ROME (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
 
-One pass over the tokens before each subject's last token gives their keys and values. One over the few tokens from
-there on, up to the edited layer, gives the key and the value v0. Every optimisation step runs only the layers above the
-edited one, over those few tokens. Records share passes, never numbers: each has its own Adam state, clamp and stop.
+`scene` lays the records out, so that an optimisation step runs only the layers above the edited one, over the few
+tokens from each subject's last one on. Records share passes, never numbers: each has its own Adam state and stop.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
@@ -20,27 +18,15 @@ from torch import Tensor
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Setting
+from cfbuild.edit.scene import Plan, Row, Scene, in_batches, keep, stage, with_added
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.families import rome_settings
-from cfbuild.lm.forward import (
-    Batch,
-    Packing,
-    Past,
-    Trace,
-    additive_mask,
-    adds_value,
-    left_padded,
-    pad,
-    projection_output,
-    remember,
-    replay_packed,
-    trace_below,
-)
+from cfbuild.lm.forward import adds_value
 from cfbuild.lm.fused import HeadLosses, fused_layers
-from cfbuild.lm.logprob import halving, token_budget
+from cfbuild.lm.logprob import halving
 from cfbuild.lm.memory import give_back_freed_memory
-from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import narrow_is_fast
 
 KEY_MODES = ("reference", "consistent")
@@ -48,9 +34,6 @@ PRODUCTS = ("float32", "bfloat16")
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-SHARE_OF_BUDGET = 0.165
-"""A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
-TOKENS_WORTH_OF_A_ROW = 2
 FAST_TAKES_EVERY = 3
 LEAST_COSINE = 1e-6
 """Below this cosine of u and k0 their product is float32's rounding, and the update would be noise made large."""
@@ -93,99 +76,6 @@ def fast(options: RomeOptions, device: torch.device) -> RomeOptions:
     return replace(options, contexts=options.contexts[::FAST_TAKES_EVERY], products=products)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A text cut at its subject's last token: `past` before it, `rest` from it on, `targets` predicted at its end."""
-
-    past: Ids
-    rest: Ids
-    targets: Ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A record's rows: the bare prompt first, one a context, and last the essence row."""
-
-    index: int
-    rows: tuple[_Row, ...]
-
-    @property
-    def width(self) -> int:
-        return max(len(row.rest) for row in self.rows)
-
-    @property
-    def cost(self) -> int:
-        """What the record takes of a batch's budget: its tokens, and for each row as much as two more.
-
-        A row's earlier keys and values, some twenty tokens', take as much memory as one token's activations, and so do
-        its logits.
-        """
-        return sum(len(row.rest) + TOKENS_WORTH_OF_A_ROW for row in self.rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reads:
-    """Where a batch's losses read, as tokens counted through the batch's real ones.
-
-    The first `len(targets)` should each predict its target: `records[i]` is the record it belongs to, `shares[i]` its
-    weight in that record's mean. The others are the records' essence rows.
-    """
-
-    tokens: Tensor
-    targets: Tensor
-    records: Tensor
-    shares: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """Keys and values before the subjects' last tokens; real: [rows, past], in any columns."""
-
-    layers: Past
-    real: Tensor
-
-    @property
-    def lengths(self) -> Tensor:
-        """[rows]."""
-        return self.real.sum(dim=1)
-
-    def select(self, rows: Tensor) -> _Past:
-        return _Past(self.layers.select(rows), self.real[rows])
-
-    def extended(self, lm: LanguageModel, texts: Sequence[Ids]) -> _Past:
-        """By a text a row, some of which may be empty."""
-        if not any(texts):
-            return self
-        batch, real = left_padded(texts, lm, self.real)
-        with torch.no_grad():
-            remember(lm, batch, real, self.layers)
-        return _Past(self.layers, torch.cat((self.real, real), dim=1))
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """Records laid out and traced together; row r of record i is row i * rows_per_record + r."""
-
-    plans: tuple[_Plan, ...]
-    past: _Past | None
-    traced: Trace
-    packing: Packing
-    below: Tensor  # [T, d_model]: the traced input of the first layer that a step runs, real tokens only
-    reads: _Reads
-    keys: Tensor  # [records, rows_per_record, d_in]: W's input at the subject's last token
-    outputs: Tensor  # [records, rows_per_record, d_model]: W's output there
-
-    @property
-    def rows_per_record(self) -> int:
-        return len(self.plans[0].rows)
-
-    @property
-    def firsts(self) -> Tensor:
-        """The subject's last token of each row, counted through the real tokens."""
-        rows = torch.arange(self.packing.rows, device=self.below.device)
-        return self.packing.source[rows * self.packing.width]
-
-
 class Rome:
     """The editor: `edit` turns requests into rank-one deltas of one layer and leaves the model as it is."""
 
@@ -224,41 +114,30 @@ class Rome:
         edits: dict[int, Edit] = {}
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
         with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
-            for part in self._batches(plans):
+            for part in in_batches(self.lm, plans):
                 edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
                 give_back_freed_memory()
                 done(len(edits))
         return [edits[index] for index in range(len(requests))]
 
-    def _plan(self, index: int, request: Request) -> _Plan:
+    def _plan(self, index: int, request: Request) -> Plan:
         targets = self.lm.continuation(request.target_new)
         rows = []
         for context in ("", *self.options.contexts):
             ids, last = self.lm.encode_subject(request.prompt, request.subject, context)
-            rows.append(_Row(ids[:last], ids[last:] + targets[:-1], targets))
+            rows.append(Row(ids[:last], ids[last:] + targets[:-1], targets))
         ids, last = self.lm.encode_subject(ESSENCE_PROMPT, request.subject)
         # Nothing after the subject's last token can change the distribution that the KL term reads there.
-        rows.append(_Row(ids[:last], ids[last : last + 1], ()))
-        return _Plan(index, tuple(rows))
+        rows.append(Row(ids[:last], ids[last : last + 1], ()))
+        return Plan(index, tuple(rows))
 
-    def _batches(self, plans: Sequence[_Plan]) -> Iterator[list[_Plan]]:
-        budget = token_budget(self.lm) * SHARE_OF_BUDGET
-        part: list[_Plan] = []
-        for plan in sorted(plans, key=lambda plan: (plan.width, plan.index)):
-            if part and sum(one.cost for one in part) + plan.cost > budget:
-                yield part
-                part = []
-            part.append(plan)
-        if part:
-            yield part
-
-    def _edit_batch(self, plans: Sequence[_Plan]) -> list[Edit]:
-        scene = _stage(self.lm, self.options.layer, self._replayed_from, tuple(plans))
+    def _edit_batch(self, plans: Sequence[Plan]) -> list[Edit]:
+        scene = stage(self.lm, self.options.layer, self._replayed_from, tuple(plans))
         deltas, statistics = self._optimise(scene)
         keys, outputs = scene.keys.float(), scene.outputs.float()
         return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
 
-    def _optimise(self, scene: _Scene) -> tuple[Tensor, list[dict[str, float]]]:
+    def _optimise(self, scene: Scene) -> tuple[Tensor, list[dict[str, float]]]:
         """The value optimisation: d of every record [records, d_model], and how it ended."""
         options, origin = self.options, scene.outputs[:, 0].float()
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
@@ -269,7 +148,7 @@ class Rome:
         # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
             asked = adam.value[active].requires_grad_()
-            states = _with_added(self.lm, options.layer, scene, asked)
+            states = with_added(self.lm, options.layer, scene, asked)
             nll, divergence, essence = _losses(self.lm, scene, states, before)
             before = essence if before is None else before
             decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
@@ -284,7 +163,7 @@ class Rome:
             adam.step(active[goes_on], gradient[goes_on], step + 1, limits)
             if float(goes_on.float().mean()) <= SHARE_THAT_STAYS:
                 scene, active, before = (
-                    _keep(self.lm, self.options.layer, scene, goes_on),
+                    keep(self.lm, self.options.layer, scene, goes_on),
                     active[goes_on],
                     before[goes_on],
                 )
@@ -337,98 +216,7 @@ class _Adam:
         self.value[rows] = moved / excess.clamp_min(1)[:, None]
 
 
-def _stage(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...]) -> _Scene:
-    """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
-    return _trace_rest(lm, layer, start, plans, _remember_past(lm, plans))
-
-
-def _keep(lm: LanguageModel, layer: int, scene: _Scene, kept: Tensor) -> _Scene:
-    """The scene of some of its records."""
-    records = kept.nonzero().flatten().tolist()
-    rows = kept.repeat_interleave(scene.rows_per_record)
-    past = scene.past.select(rows) if scene.past else None
-    return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past)
-
-
-def _remember_past(lm: LanguageModel, plans: Sequence[_Plan]) -> _Past | None:
-    """What a row begins with in every record, which is its context, is run once for all of them."""
-    texts = [[row.past for row in plan.rows] for plan in plans]
-    shared = [_common_start(row) for row in zip(*texts, strict=True)]
-    own = [text[len(start) :] for record in texts for start, text in zip(shared, record, strict=True)]
-    room = max(map(len, shared)) + max(map(len, own)) + max(plan.width for plan in plans)
-    nothing = torch.zeros(len(shared), 0, dtype=torch.bool, device=lm.device)
-    past = _Past(Past(len(lm.layers), room), nothing).extended(lm, shared)
-    past = past.select(torch.arange(len(shared), device=lm.device).repeat(len(plans))).extended(lm, own)
-    return past if past.layers.length else None
-
-
-def _common_start(texts: Sequence[Ids]) -> Ids:
-    columns = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False))
-    return tuple(tokens[0] for tokens in columns)
-
-
-def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[_Plan, ...], past: _Past | None) -> _Scene:
-    """Run records up to the edited layer, and no further."""
-    rows = [row for plan in plans for row in plan.rows]
-    ids, real = pad([row.rest for row in rows], lm)
-    steps = torch.arange(ids.shape[1], device=lm.device)
-    causal = torch.ones(len(steps), len(steps), dtype=torch.bool, device=lm.device).tril().expand(len(rows), -1, -1)
-    batch = Batch(ids, steps.expand(len(rows), -1), None)
-    if past is not None:
-        visible = torch.cat((past.real[:, None, :].expand(-1, len(steps), -1), causal), dim=2)
-        batch = Batch(ids, past.lengths[:, None] + steps, additive_mask(visible, lm.dtype))
-    seen: dict[str, Tensor] = {}
-
-    def look(inputs: Tensor, outputs: Tensor) -> Tensor:
-        seen["keys"] = inputs.reshape(*ids.shape, -1)[:, 0]
-        seen["outputs"] = outputs.reshape(*ids.shape, -1)[:, 0]
-        return outputs
-
-    with projection_output(lm, layer, look):
-        traced = trace_below(lm, batch, start, layer + 1, past=past.layers if past else None)
-    by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
-    packing = Packing.of(real)
-    below = packing.pack(traced.below)
-    return _Scene(plans, past, traced, packing, below, _reads(lm, plans), by_record["keys"], by_record["outputs"])
-
-
-def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
-    """Add `delta` [records, d_model] to the first column of every row of its record; hidden: [rows, width, d_model]."""
-    shift = delta.repeat_interleave(len(hidden) // len(delta), dim=0)[:, None].to(hidden.dtype)
-    return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1)
-
-
-def _with_added(lm: LanguageModel, layer: int, scene: _Scene, delta: Tensor) -> Tensor:
-    """Finished states at the tokens that are read, with `delta` [records, d_model] added to W's output at the
-    subjects' last tokens."""
-    traced, packing, at = scene.traced, scene.packing, scene.reads.tokens
-    if traced.start > layer:
-        moved = scene.below.index_add(0, scene.firsts, delta.repeat_interleave(scene.rows_per_record, dim=0))
-        return replay_packed(lm, traced, packing, moved, at)
-
-    def add(_: Tensor, outputs: Tensor) -> Tensor:
-        return _add_first(outputs.reshape(packing.rows, packing.width, -1), delta).reshape(outputs.shape)
-
-    with projection_output(lm, layer, add):
-        return replay_packed(lm, traced, packing, scene.below, at)
-
-
-def _reads(lm: LanguageModel, plans: Sequence[_Plan]) -> _Reads:
-    """Where the losses are read; the essence row of each record has no targets and is read at its first token."""
-    scored = len(plans[0].rows) - 1
-    rows = [(record, row) for record, plan in enumerate(plans) for row in plan.rows]
-    starts = [0, *accumulate(len(row.rest) for _, row in rows)]
-    table = [
-        (end - len(row.targets) + i, token, record, 1 / (scored * len(row.targets)))
-        for end, (record, row) in zip(starts[1:], rows, strict=True)
-        for i, token in enumerate(row.targets)
-    ]
-    tokens, *columns = zip(*table, strict=True)
-    essence = (start for start, (_, row) in zip(starts, rows, strict=False) if not row.targets)
-    return _Reads(*(torch.tensor(column, device=lm.device) for column in ((*tokens, *essence), *columns)))
-
-
-def _losses(lm: LanguageModel, scene: _Scene, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _losses(lm: LanguageModel, scene: Scene, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """NLL [records], KL(now || before) [records] and the essence log-probabilities [records, vocabulary], detached.
 
     states: finished, at `scene.reads.tokens`. The released code hands its two distributions to the divergence in this

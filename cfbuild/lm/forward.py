@@ -122,12 +122,10 @@ class Past:
         """How many tokens the past holds."""
         return self.length
 
-    def select(self, rows: Tensor) -> Past:
-        """The past of some rows."""
-        chosen = Past(len(self._layers), self.capacity)
-        chosen.length = self.length
-        chosen._layers = [both and (both[0][rows], both[1][rows]) for both in self._layers]
-        return chosen
+    def select(self, rows: Tensor) -> None:
+        """Become the past of some rows, layer by layer, so that old and new never exist together."""
+        for index, both in enumerate(self._layers):
+            self._layers[index] = both and (both[0][rows], both[1][rows])
 
 
 @dataclass(frozen=True, slots=True)
