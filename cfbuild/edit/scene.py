@@ -29,7 +29,7 @@ from cfbuild.lm.forward import (
 from cfbuild.lm.logprob import token_budget
 from cfbuild.lm.model import Ids, LanguageModel
 
-SHARE_OF_BUDGET = 0.165
+SHARE_OF_BUDGET = 0.155
 """A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
 PAST_WORTH_OF_A_TOKEN = 8
 """Earlier tokens whose keys and values take as much memory as one token's activations."""

@@ -167,28 +167,28 @@ def _merge(
 ) -> _Merged:
     """Tokens are the same where all that they see is, and the edit under which they are read (`deltas[i]`), if any."""
     known: dict[tuple[int, int], int] = {}
-    places: list[int] = []
-    predicting: list[int] = []
-    width = max(len(question.prompt) + len(trie.tokens) for question, trie in zip(questions, tries, strict=True))
-    source = np.zeros((len(questions), width), dtype=np.int64)
-    mask = np.zeros((len(questions), width), dtype=bool)
+    rows: list[list[int]] = []
     for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
-        end = len(question.prompt) - 1
-        parents = (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in trie.parents))
         numbers: list[int] = []
-        for column, (token, parent) in enumerate(zip(question.prompt + trie.tokens, parents, strict=True)):
-            before = numbers[parent] if parent >= 0 else -1 - (id(deltas[row]) if deltas else 0)
-            number = known.setdefault((before, token), len(places))
-            if number == len(places):
-                places.append(row * width + column)
-            numbers.append(number)
-        source[row] = numbers[0]
-        source[row, : len(numbers)] = numbers
-        mask[row, : len(numbers)] = True
-        predicting += numbers[end:]
-    at, asked = np.unique(predicting, return_inverse=True)
-    there = (torch.from_numpy(one).to(lm.device) for one in (np.array(places), source.ravel(), mask))
+        root = -1 - (id(deltas[row]) if deltas else 0)
+        for token, parent in zip(question.prompt + trie.tokens, _parents(question, trie), strict=True):
+            before = numbers[parent] if parent >= 0 else root
+            numbers.append(known.setdefault((before, token), len(known)))
+        rows.append(numbers)
+    width = max(map(len, rows))
+    source = np.array([numbers + numbers[:1] * (width - len(numbers)) for numbers in rows])
+    mask = np.arange(width) < np.array([[len(numbers)] for numbers in rows])
+    _, real = np.unique(source, return_index=True)  # where each is first: tokens are numbered in that order
+    predicting = [numbers[len(question.prompt) - 1 :] for question, numbers in zip(questions, rows, strict=True)]
+    at, asked = np.unique(np.concatenate(predicting), return_inverse=True)
+    there = (torch.from_numpy(one).to(lm.device) for one in (real, source.ravel(), mask))
     return _Merged(Packing(*mask.shape, *there), torch.from_numpy(at).to(lm.device), asked)
+
+
+def _parents(question: Question, trie: _Trie) -> tuple[int, ...]:
+    """The token before each of a row's, as a place in the row; -1 before the first."""
+    end = len(question.prompt) - 1
+    return (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in trie.parents))
 
 
 def _read(
