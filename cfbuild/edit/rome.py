@@ -1,6 +1,6 @@
 """ROME (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
 
-`scene` lays the records out, so that an optimisation step runs only the layers above the edited one, over the few
+`layout` lays the records out, so that an optimisation step runs only the layers above the edited one, over the few
 tokens from each subject's last one on. Records share passes, never numbers: each has its own Adam state and stop.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Setting
-from cfbuild.edit.scene import Plan, Row, Scene, in_batches, keep, stage, with_added
+from cfbuild.edit.layout import Layout, Plan, Row, in_batches, keep, lay_out, with_added
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.families import rome_settings
@@ -132,24 +132,24 @@ class Rome:
         return Plan(index, tuple(rows))
 
     def _edit_batch(self, plans: Sequence[Plan]) -> list[Edit]:
-        scene = stage(self.lm, self.options.layer, self._replayed_from, tuple(plans))
-        deltas, statistics = self._optimise(scene)
-        keys, outputs = scene.keys.float(), scene.outputs.float()
+        layout = lay_out(self.lm, self.options.layer, self._replayed_from, tuple(plans))
+        deltas, statistics = self._optimise(layout)
+        keys, outputs = layout.keys.float(), layout.outputs.float()
         return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
 
-    def _optimise(self, scene: Scene) -> tuple[Tensor, list[dict[str, float]]]:
+    def _optimise(self, layout: Layout) -> tuple[Tensor, list[dict[str, float]]]:
         """The value optimisation: d of every record [records, d_model], and how it ended."""
-        options, origin = self.options, scene.outputs[:, 0].float()
+        options, origin = self.options, layout.outputs[:, 0].float()
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
         adam = _Adam(torch.zeros_like(origin), options.learning_rate)
-        log = torch.zeros(len(scene.plans), 4, device=origin.device)  # updates, loss, NLL, KL
-        active = torch.arange(len(scene.plans), device=origin.device)
+        log = torch.zeros(len(layout.plans), 4, device=origin.device)  # updates, loss, NLL, KL
+        active = torch.arange(len(layout.plans), device=origin.device)
         before: Tensor | None = None
         # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
             asked = adam.value[active].requires_grad_()
-            states = with_added(self.lm, options.layer, scene, asked)
-            nll, divergence, essence = _losses(self.lm, scene, states, before)
+            states = with_added(self.lm, options.layer, layout, asked)
+            nll, divergence, essence = _losses(self.lm, layout, states, before)
             before = essence if before is None else before
             decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
             loss = nll + options.kl_factor * divergence + decay
@@ -162,8 +162,8 @@ class Rome:
             log[active[goes_on], 0] += 1
             adam.step(active[goes_on], gradient[goes_on], step + 1, limits)
             if float(goes_on.float().mean()) <= SHARE_THAT_STAYS:
-                scene, active, before = (
-                    keep(self.lm, self.options.layer, scene, goes_on),
+                layout, active, before = (
+                    keep(self.lm, self.options.layer, layout, goes_on),
                     active[goes_on],
                     before[goes_on],
                 )
@@ -216,15 +216,15 @@ class _Adam:
         self.value[rows] = moved / excess.clamp_min(1)[:, None]
 
 
-def _losses(lm: LanguageModel, scene: Scene, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _losses(lm: LanguageModel, layout: Layout, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """NLL [records], KL(now || before) [records] and the essence log-probabilities [records, vocabulary], detached.
 
-    states: finished, at `scene.reads.tokens`. The released code hands its two distributions to the divergence in this
+    states: finished, at `layout.reads.tokens`. The released code hands its two distributions to the divergence in this
     order; the other order gives other values.
     """
-    reads = scene.reads
+    reads = layout.reads
     token_nll, divergence, essence = HeadLosses.apply(lm.logits(states), reads.targets, before)  # type: ignore[no-untyped-call]
-    nll = torch.zeros(len(scene.plans), device=states.device).index_add(0, reads.records, token_nll * reads.shares)
+    nll = torch.zeros(len(layout.plans), device=states.device).index_add(0, reads.records, token_nll * reads.shares)
     return nll, divergence, essence
 
 

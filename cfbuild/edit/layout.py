@@ -105,7 +105,7 @@ class _Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Layout:
     """Records laid out and traced together; row r of record i is row i * rows_per_record + r."""
 
     plans: tuple[Plan, ...]
@@ -141,17 +141,17 @@ def in_batches(lm: LanguageModel, plans: Sequence[Plan]) -> Iterator[list[Plan]]
         yield part
 
 
-def stage(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) -> Scene:
+def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) -> Layout:
     """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
     return _trace_rest(lm, layer, start, plans, _remember_past(lm, plans))
 
 
-def keep(lm: LanguageModel, layer: int, scene: Scene, kept: Tensor) -> Scene:
-    """The scene of some of its records; the old one is used up."""
+def keep(lm: LanguageModel, layer: int, layout: Layout, kept: Tensor) -> Layout:
+    """The layout of some of its records; the old one is used up."""
     records = kept.nonzero().flatten().tolist()
-    rows = kept.repeat_interleave(scene.rows_per_record)
-    past = scene.past.select(rows) if scene.past else None
-    return _trace_rest(lm, layer, scene.traced.start, tuple(scene.plans[i] for i in records), past)
+    rows = kept.repeat_interleave(layout.rows_per_record)
+    past = layout.past.select(rows) if layout.past else None
+    return _trace_rest(lm, layer, layout.traced.start, tuple(layout.plans[i] for i in records), past)
 
 
 def _remember_past(lm: LanguageModel, plans: Sequence[Plan]) -> _Past | None:
@@ -171,7 +171,7 @@ def _common_start(texts: Sequence[Ids]) -> Ids:
     return tuple(tokens[0] for tokens in columns)
 
 
-def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...], past: _Past | None) -> Scene:
+def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...], past: _Past | None) -> Layout:
     """Run records up to the edited layer, and no further."""
     rows = [row for plan in plans for row in plan.rows]
     ids, real = pad([row.rest for row in rows], lm)
@@ -193,7 +193,7 @@ def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ..
     by_record = {name: value.reshape(len(plans), len(rows) // len(plans), -1) for name, value in seen.items()}
     packing = Packing.of(real)
     below = packing.pack(traced.below)
-    return Scene(plans, past, traced, packing, below, _reads(lm, plans), by_record["keys"], by_record["outputs"])
+    return Layout(plans, past, traced, packing, below, _reads(lm, plans), by_record["keys"], by_record["outputs"])
 
 
 def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
@@ -202,19 +202,19 @@ def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
     return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1)
 
 
-def with_added(lm: LanguageModel, layer: int, scene: Scene, delta: Tensor) -> Tensor:
+def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> Tensor:
     """Finished states at the tokens that are read, with `delta` [records, d_model] added to W's output at the
     subjects' last tokens."""
-    traced, packing, at = scene.traced, scene.packing, scene.reads.tokens
+    traced, packing, at = layout.traced, layout.packing, layout.reads.tokens
     if traced.start > layer:
-        moved = scene.below.index_add(0, scene.firsts, delta.repeat_interleave(scene.rows_per_record, dim=0))
+        moved = layout.below.index_add(0, layout.firsts, delta.repeat_interleave(layout.rows_per_record, dim=0))
         return replay_packed(lm, traced, packing, moved, at)
 
     def add(_: Tensor, outputs: Tensor) -> Tensor:
         return _add_first(outputs.reshape(packing.rows, packing.width, -1), delta).reshape(outputs.shape)
 
     with projection_output(lm, layer, add):
-        return replay_packed(lm, traced, packing, scene.below, at)
+        return replay_packed(lm, traced, packing, layout.below, at)
 
 
 def _reads(lm: LanguageModel, plans: Sequence[Plan]) -> Reads:
