@@ -45,7 +45,8 @@ def bench(
     model: Annotated[str, typer.Option(help="A preset, folder or Hub id.")] = "smollm2-135m",
     device: Annotated[str, typer.Option(help="auto, cpu, or an accelerator.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the records.")] = 0,
-    curve_to: Annotated[int, typer.Option(help="Most records of the curve.")] = 30,
+    curve_to: Annotated[int, typer.Option(min=1, help="Most records a call of the curve.")] = 30,
+    curve_steps: Annotated[int, typer.Option(min=2, help="Steps of its edits; fewer afford more records.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder for bench.json, curve.svg and what is built.")] = RESULTS,
     memory_probe: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -75,7 +76,7 @@ def bench(
         result["memory"] = _memory(world, given)
         _write(result, out)
     if "curve" in wanted:
-        result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to])
+        result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to], curve_steps)
         _write(result, out)
         draw_curve(result["curve"], out / "curve.svg")
     _print(rows, result)

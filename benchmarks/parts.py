@@ -317,21 +317,33 @@ def share_of_peak(bench: Bench) -> dict[str, float]:
     }
 
 
-def curve(bench: Bench, counts: Sequence[int]) -> dict[str, list[tuple[int, float]]]:
-    """Seconds per record of exact and fast edits as records grow; the baseline's from its single records."""
-    editors = {"exact": bench.world.rome, "fast": bench.world.editor(partial(fast, device=bench.lm.device))}
+def curve(bench: Bench, counts: Sequence[int], steps: int) -> dict[str, list[tuple[int, float]]]:
+    """Seconds per record by how many records a call edits, of edits of some steps: always the same records.
+
+    Calls of few records take these in turn, and one of more takes them again and again. The baseline edits one record
+    at a time, whatever it is given.
+    """
+    chosen = bench.spread(bench.records, min(bench.many, counts[-1]))
+    world, brief = bench.world, replace(bench.world.options, steps=steps)
 
     def seconds(name: str, editor: Rome, count: int) -> float:
-        some = requests(bench.spread(bench.records, count))
-        return bench.timed(f"{name}, {count} records", lambda: editor.edit(some)).seconds / count
+        some = requests(chosen * -(-count // len(chosen)))
+        calls = [some[start : start + count] for start in range(0, len(some), count)]
+        took = bench.timed(f"{name}, calls of {count} records", lambda: [editor.edit(call) for call in calls]).seconds
+        return took / len(some)
 
-    possible = [count for count in counts if count <= len(bench.records)]
-    lines = {name: [(count, seconds(name, editor, count)) for count in possible] for name, editor in editors.items()}
-    measured = {"exact": bench.exact, "fast": bench.fast}
-    for name, edits in measured.items():
-        if bench.many not in possible:
-            lines[name].append((bench.many, edits.seconds / bench.many))
-    return {**lines, "baseline": [(count, _mean(bench.plain_edits[:count])) for count in range(1, bench.few + 1)]}
+    editors = {
+        "exact": world.editor(lambda _: brief),
+        "fast": world.editor(lambda _: fast(brief, world.lm.device)),
+    }
+    lines = {name: [(count, seconds(name, editor, count)) for count in counts] for name, editor in editors.items()}
+    theirs = _mean(
+        [
+            bench.timed("baseline edit", partial(plain.edit, world.lm, record, brief, world.covariance))
+            for record in bench.spread(chosen)
+        ]
+    )
+    return {**lines, "baseline": [(1, theirs), (bench.few, theirs)]}
 
 
 # --------------------------------------------------------------------------------------------------------- agreement

@@ -6,7 +6,7 @@ on are run up to the edited layer, once; a step runs the layers above, over thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
@@ -29,8 +29,11 @@ from cfbuild.lm.forward import (
 from cfbuild.lm.logprob import token_budget
 from cfbuild.lm.model import Ids, LanguageModel
 
-SHARE_OF_BUDGET = 0.155
-"""A step keeps activations for the backward pass, so its batches are this much smaller than those that only score."""
+SHARE_OF_BUDGET = {"float32": 0.22, "bfloat16": 0.155}
+"""A step keeps activations for the backward pass, so its batches are this much smaller than those that only score: the
+more so beside the weights' copies that products in bfloat16 take."""
+EVEN_TRIES = 8
+"""Limits tried, from an even share up to the budget, for as many batches of more even cost."""
 PAST_WORTH_OF_A_TOKEN = 8
 """Earlier tokens whose keys and values take as much memory as one token's activations."""
 LOGITS_IN_TOKENS = 1
@@ -128,17 +131,31 @@ class Layout:
         return self.packing.source[rows * self.packing.width]
 
 
-def in_batches(lm: LanguageModel, plans: Sequence[Plan]) -> Iterator[list[Plan]]:
-    """Plans of like width together, as many as the budget allows."""
-    budget = token_budget(lm) * SHARE_OF_BUDGET
-    part: list[Plan] = []
-    for plan in sorted(plans, key=lambda plan: (plan.width, plan.index)):
-        if part and sum(one.cost for one in part) + plan.cost > budget:
-            yield part
-            part = []
-        part.append(plan)
-    if part:
-        yield part
+def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
+    """Plans of like width together, in as few batches as the budget allows and of costs as even as that leaves them.
+
+    A batch of what is left over would take more time for each of its few records than the others do.
+    """
+    ordered = sorted(plans, key=lambda plan: (plan.width, plan.index))
+    budget = token_budget(lm) * SHARE_OF_BUDGET[products]
+    fewest = _cut(ordered, budget)
+    even = min(budget, sum(plan.cost for plan in plans) / max(len(fewest), 1))
+    limits = (even + (budget - even) * i / EVEN_TRIES for i in range(EVEN_TRIES))
+    evener = (parts for parts in (_cut(ordered, limit) for limit in limits) if len(parts) == len(fewest))
+    return next(evener, fewest)
+
+
+def _cut(plans: Sequence[Plan], limit: float) -> list[list[Plan]]:
+    """Parts that cost up to `limit`, in order; a plan that costs more is a part by itself."""
+    parts: list[list[Plan]] = []
+    left = 0.0
+    for plan in plans:
+        if plan.cost > left:
+            parts.append([])
+            left = limit
+        parts[-1].append(plan)
+        left -= plan.cost
+    return parts
 
 
 def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) -> Layout:

@@ -18,7 +18,7 @@ from torch import Tensor
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Setting
-from cfbuild.edit.layout import Layout, Plan, Row, in_batches, keep, lay_out, with_added
+from cfbuild.edit.layout import SHARE_OF_BUDGET, Layout, Plan, Row, in_batches, keep, lay_out, with_added
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.families import rome_settings
@@ -30,7 +30,6 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import narrow_is_fast
 
 KEY_MODES = ("reference", "consistent")
-PRODUCTS = ("float32", "bfloat16")
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -62,8 +61,10 @@ class RomeOptions:
     products: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.products not in PRODUCTS:
-            raise ConfigError(f"products in {self.products!r} do not exist; expected one of {', '.join(PRODUCTS)}")
+        if self.products not in SHARE_OF_BUDGET:
+            raise ConfigError(
+                f"products in {self.products!r} do not exist; expected one of {', '.join(SHARE_OF_BUDGET)}"
+            )
         if self.key_mode not in KEY_MODES:
             raise ConfigError(f"key mode {self.key_mode!r} does not exist; expected one of {', '.join(KEY_MODES)}")
         if self.steps < 1:
@@ -114,7 +115,7 @@ class Rome:
         edits: dict[int, Edit] = {}
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
         with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
-            for part in in_batches(self.lm, plans):
+            for part in in_batches(self.lm, plans, self.options.products):
                 edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
                 give_back_freed_memory()
                 done(len(edits))
