@@ -15,11 +15,16 @@ def draw_curve(lines: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> 
 
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     figure, axes = pyplot.subplots(figsize=SIZE_INCHES)
     for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
         axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=name)
     axes.set(xscale="log", yscale="log", xlabel="records edited in one call", ylabel="seconds per record")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_minor_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.tight_layout()
