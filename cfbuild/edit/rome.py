@@ -163,11 +163,8 @@ class Rome:
             log[active[goes_on], 0] += 1
             adam.step(active[goes_on], gradient[goes_on], step + 1, limits)
             if float(goes_on.float().mean()) <= SHARE_THAT_STAYS:
-                layout, active, before = (
-                    keep(self.lm, self.options.layer, layout, goes_on),
-                    active[goes_on],
-                    before[goes_on],
-                )
+                layout = keep(self.lm, options.layer, layout, goes_on)
+                active, before = active[goes_on], before[goes_on]
         names = ("updates", "loss", "target_nll_nats", "essence_kl_nats")
         return adam.value, [dict(zip(names, row, strict=True)) for row in log.tolist()]
 
