@@ -21,8 +21,9 @@ from benchmarks.measure import machine, peak_memory_bytes
 from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
 from benchmarks.world import World, make, requests
 from cfbuild.cli.shared import shown_progress, split
-from cfbuild.edit.rome import Rome, fast
-from cfbuild.jsonl import write_json
+from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome.options import fast
+from cfbuild.store.jsonl import write_json
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
 RESULTS = Path(__file__).parent / "results"

@@ -12,17 +12,19 @@ from typing import Any
 from benchmarks import plain
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
-from cfbuild.codec import decode_entity, decode_fact, encode_record
 from cfbuild.data import CaseScore, Record
-from cfbuild.edit.rome import Rome, fast
-from cfbuild.jsonl import read_values, write_json
+from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome.options import fast
 from cfbuild.lm.delta import Edit
+from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
-from cfbuild.lm.logprob import Question, score
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.score import aggregate, prompts_of, score_cases
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.score.cases import prompts_of, score_cases
+from cfbuild.score.metrics import aggregate
+from cfbuild.store.codec import decode_entity, decode_fact, encode_record
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_values, write_json
 
 POOL = 128
 """Objects of the ranking."""

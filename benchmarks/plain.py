@@ -16,7 +16,8 @@ from torch import Tensor
 
 from cfbuild.data import Record
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.rome import ESSENCE_PROMPT, RomeOptions
+from cfbuild.edit.rome.optimise import ESSENCE_PROMPT
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.model import Ids, LanguageModel
 
 ROWS_AT_ONCE = 64

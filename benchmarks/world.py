@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cfbuild.codec import decode_record
-from cfbuild.data import Progress, Record, Request
+from cfbuild.data import Record, Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.rome import Rome, RomeOptions
-from cfbuild.jsonl import read_values
+from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.demo import fetch_snapshot, generate_known
-from cfbuild.pipeline.evaluate import EvaluateOptions, make_editor
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, make_editor
+from cfbuild.progress import Progress
+from cfbuild.store.codec import decode_record
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_values
 
 
 @dataclass(frozen=True, slots=True)

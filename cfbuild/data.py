@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from cfbuild.errors import DataError, TemplateError
 
@@ -18,11 +18,6 @@ ITEM_ID = re.compile(r"Q[1-9][0-9]{0,18}\Z")
 PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
 """ASCII digits, and fewer than any library refuses to read as a number."""
 
-SYMMETRIC = frozenset({"P26", "P47", "P190", "P451", "P460", "P461", "P530", "P1382", "P1889", "P3373"})
-"""Relations that hold in both directions, by Wikidata's symmetric constraint: spouse, border, twin town, and such."""
-
-OPEN = frozenset({"P527"})
-"""Relations whose subjects have many objects by nature, of which the facts name few: has part."""
 
 Measured = Mapping[str, "int | float | str | bool | None"]
 """What a rule measured, kept beside its decision."""
@@ -303,13 +298,3 @@ class Rejection:
     subject: str | None
     object: str | None
     decision: Decision
-
-
-class Progress(Protocol):
-    """How long work tells what it is doing: `done` of `total` (None where unknown) units of `task`."""
-
-    def __call__(self, task: str, done: int, total: int | None) -> None: ...
-
-
-def silent(task: str, done: int, total: int | None) -> None:
-    """A Progress that tells nobody."""

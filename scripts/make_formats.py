@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cfbuild.schema import NAMES, load_schema
+from cfbuild.store.schema import NAMES, load_schema
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 

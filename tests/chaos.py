@@ -30,20 +30,20 @@ from scored_build import records, write_scored
 from servers import Proxy, oxigraph
 from small_world import write_world
 
-from cfbuild import codec, jsonl
-from cfbuild.filter.model import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, ModelFilter
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline import evaluate as evaluate_verb
 from cfbuild.pipeline import generate as generate_verb
 from cfbuild.pipeline import publish as publish_verb
+from cfbuild.pipeline import validate_and_score as evaluate_verb
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
 from cfbuild.pipeline.export import export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.publish.hub import Destination
 from cfbuild.sources.http import Client
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
 
 LONGEST_S = 120.0
 """A run that takes longer hangs."""

@@ -12,7 +12,7 @@ import pytest
 from small_world import write_excerpt
 
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.store.folder import BuildFolder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

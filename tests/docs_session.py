@@ -21,9 +21,9 @@ from scored_build import records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.codec import encode_record
-from cfbuild.jsonl import write_json
 from cfbuild.sources import wikidata
+from cfbuild.store.codec import encode_record
+from cfbuild.store.jsonl import write_json
 
 
 def set_the_scene(page: str) -> None:

@@ -29,23 +29,23 @@ from scored_build import case, records
 from small_world import templates, world
 from urllib3.util import parse_url
 
-from cfbuild import codec, jsonl
 from cfbuild.data import Decision, Fact, Reference, Rejection, Template, item_id
+from cfbuild.edit.corpus import open_corpus
 from cfbuild.edit.covariance import load_covariance
 from cfbuild.errors import CfbuildError
-from cfbuild.lm.corpus import open_corpus
 from cfbuild.lm.load import _check_weights
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.folder import BuildFolder, _digest
-from cfbuild.pipeline.rowlog import RowLog
-from cfbuild.schema import conforming, violations
 from cfbuild.sources import snapshot, statements, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.http import Client, Request, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
-from cfbuild.templates.pararel import templates as pararel_templates
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder, _digest
+from cfbuild.store.rowlog import RowLog
+from cfbuild.store.schema import conforming, violations
+from cfbuild.templates.patterns import templates as pararel_templates
 
 SLOWEST_S = 5.0
 """An input that takes longer counts as a hang."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from small_world import item
 
-from cfbuild.build import Builder, BuildOptions, cases
-from cfbuild.codec import encode_record
 from cfbuild.data import Entity, Fact, Template
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact, judge_target
-from cfbuild.graph import FactGraph
-from cfbuild.templates.prefixes import distractor_prefixes
+from cfbuild.records.builder import Builder, BuildOptions, cases
+from cfbuild.store.codec import encode_record
+from cfbuild.templates.sentences import distractor_prefixes
 
 Row = dict[str, Any]
 TEXTS = ("{} lives in", "The home of {} is in", "{}, who resides in", "{} has a house in", "The house of {} stands in")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cfbuild import codec, files, jsonl
 from cfbuild.data import (
     CaseScore,
     Decision,
@@ -22,8 +21,9 @@ from cfbuild.data import (
     Target,
     Template,
 )
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.report import make_report
+from cfbuild.score.report import make_report
+from cfbuild.store import codec, files, jsonl
+from cfbuild.store.folder import BuildFolder
 
 CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Sofia", "Berlin", "Paris", "Rome")
 RELATIONS = ("P19", "P36", "P103", "P937")

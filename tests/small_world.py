@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cfbuild import codec, jsonl
 from cfbuild.data import Entity, Fact, Template
-from cfbuild.graph import FactGraph
-from cfbuild.templates import builtin, pararel
+from cfbuild.facts.graph import FactGraph
+from cfbuild.store import codec, jsonl
+from cfbuild.templates import builtin
 
 TRIPLE = re.compile(r'<[^>]*/(Q\d+)> <([^>]*)> (?:<[^>]*/(Q\d+)>|"((?:[^"\\]|\\.)*)"@([\w-]+)) \.\n')
 
@@ -99,6 +99,6 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Pa
         )
     prompts = []
     for file in sorted(patterns.glob("*.jsonl")):
-        kept, _ = pararel.templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))
+        kept, _ = patterns.templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))
         prompts += kept
     return write_build(root, facts, entities, prompts)

@@ -22,13 +22,13 @@ from unittest import mock
 
 from servers import Proxy, oxigraph, reply
 
-from cfbuild.codec import decode_entity, decode_fact
 from cfbuild.errors import SourceError
-from cfbuild.jsonl import read_values
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.sources.http import Client
 from cfbuild.sources.wikidata import Wikidata
+from cfbuild.store.codec import decode_entity, decode_fact
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_values
 
 SHARE = 0.2
 """Of the requests, that fail."""

@@ -17,16 +17,16 @@ from planted import AGAINST_FACTS, FAULTS, IN_GROUPS, KNOWN, _second_edit, clean
 from small_world import write_build
 from typer.testing import CliRunner
 
-from cfbuild import codec, jsonl
+from cfbuild.audit.rulebook import AUDIT_RULES
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.export import export
-from cfbuild.filter.audit import AUDIT_RULES
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
-from cfbuild.schema import violations
+from cfbuild.publish.formats import export
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.schema import violations
 
 CLEAN = 1000
 Row = dict[str, Any]

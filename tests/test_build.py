@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import graph_of, item, templates, world
 
-from cfbuild.build import Builder, BuildOptions, Draft, cases
 from cfbuild.data import Fact, Record, Template
 from cfbuild.errors import ConfigError, TemplateError
-from cfbuild.graph import FactGraph, find_name
+from cfbuild.facts.graph import FactGraph
+from cfbuild.records.builder import Builder, BuildOptions, Draft, cases
+from cfbuild.text.names import find_name
 
 PREFIXES = ("The door was open.", "It rained all day in Oslo.", "Nobody came.")
 

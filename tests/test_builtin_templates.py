@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cfbuild.data import SLOT, SYMMETRIC, Template
+from cfbuild.data import SLOT, Template
 from cfbuild.errors import DataError, TemplateError
-from cfbuild.templates.builtin import UNSUITED, read_templates, relations, templates
+from cfbuild.facts.relations import SYMMETRIC, UNSUITED
+from cfbuild.templates.builtin import read_templates, relations, templates
 
 MIN_REWRITE = 5
 MIN_GENERATION = 3

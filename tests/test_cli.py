@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cfbuild import __version__
 from cfbuild.cli import app
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.store.folder import BuildFolder
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 HEAVY = ("torch", "transformers", "spacy", "datasets", "sklearn", "jsonschema", "requests")

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfbuild import codec, jsonl
 from cfbuild.data import (
     Decision,
     Entity,
@@ -22,6 +21,7 @@ from cfbuild.data import (
     Template,
 )
 from cfbuild.errors import DataError
+from cfbuild.store import codec, jsonl
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 NUMBERS = st.integers(1, 10**9)

@@ -16,16 +16,16 @@ from cfbuild.edit import EDITORS
 from cfbuild.edit.editor import Setting, open_editor
 from cfbuild.edit.finetune import FineTune, FineTuneOptions
 from cfbuild.errors import ConfigError
-from cfbuild.jsonl import read_rows
 from cfbuild.lm.delta import Delta, applied
 from cfbuild.lm.families import PRESETS
-from cfbuild.lm.logprob import Question, score, score_before_and_after
+from cfbuild.lm.likelihood import Question, score, score_before_and_after
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import generate
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.pipeline.generate import generate as make_records
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_rows
 
 FAMILIES = ("gpt2", "gptj", "opt", "llama")
 REQUESTS = (

@@ -11,14 +11,14 @@ import pytest
 import tiny
 from small_world import write_world
 
-from cfbuild.data import Progress, silent
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
-from cfbuild.jsonl import read_rows, write_jsonl
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline import evaluate as verb
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.pipeline import validate_and_score as verb
 from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.progress import Progress, silent
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_rows, write_jsonl
 
 OPTIONS: dict[str, Any] = {"limit": 5, "covariance_tokens": 400, "steps": 3, "skip_generation": True, "layer": 1}
 FILES = ("cases.jsonl", "report.json")

@@ -12,12 +12,12 @@ from scored_build import records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.codec import decode_record
 from cfbuild.errors import ConfigError
-from cfbuild.export import EXPORTERS, LOC_MARK
 from cfbuild.pipeline.export import export_records
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.schema import load_schema, violations
+from cfbuild.publish.formats import EXPORTERS, LOC_MARK
+from cfbuild.store.codec import decode_record
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.schema import load_schema, violations
 
 RECORDS = records(12, hostile=True)
 

@@ -10,13 +10,16 @@ import torch
 
 from cfbuild.data import Request
 from cfbuild.edit.covariance import second_moment
-from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.edit.presets import edit_layer
+from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import ConfigError, ModelError
-from cfbuild.lm import logprob
+from cfbuild.lm import likelihood
+from cfbuild.lm.batch import Batch
 from cfbuild.lm.delta import Delta, applied
-from cfbuild.lm.families import FAMILIES, edit_layer, family_of
-from cfbuild.lm.forward import Batch, replay, trace, trace_below
-from cfbuild.lm.logprob import Question, score, score_before_and_after
+from cfbuild.lm.families import FAMILIES, family_of
+from cfbuild.lm.forward import replay, trace, trace_below
+from cfbuild.lm.likelihood import Question, score, score_before_and_after
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import generate, sample_contexts
 
@@ -98,11 +101,11 @@ def test_prompts_that_begin_alike_score_as_if_alone(lm: LanguageModel) -> None:
 @families
 def test_tokens_are_one_where_all_that_they_see_and_their_edit_are(lm: LanguageModel) -> None:
     asked = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in (*ALIKE, *ALIKE)]
-    tries = [logprob._build_trie(question.continuations) for question in asked]
+    tries = [likelihood._build_trie(question.continuations) for question in asked]
     texts = [[question.prompt + tokens[:-1] for tokens in question.continuations] for question in asked]
     seen = [{text[:end] for text in some for end in range(1, 1 + len(text))} for some in texts]
     first, second = ([random_delta(lm, seed)] * len(ALIKE) for seed in (1, 2))
-    once, twice = logprob._merge(lm, asked, tries), logprob._merge(lm, asked, tries, first + second)
+    once, twice = likelihood._merge(lm, asked, tries), likelihood._merge(lm, asked, tries, first + second)
     assert len(once.packing.real) == len(set.union(*seen)) < sum(map(len, seen)) / 2
     assert len(twice.packing.real) == 2 * len(once.packing.real)
     assert len(once.at) < len(once.asked) == sum(1 + len(trie.tokens) for trie in tries)

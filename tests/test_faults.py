@@ -31,32 +31,35 @@ from servers import RESULTS_JSON, Scripted, reply
 from small_world import item, templates, world, write_build, write_world
 from test_http import GOOD, client, failure, query
 
-from cfbuild import cli, codec, jsonl
+from cfbuild import cli
 from cfbuild.cli.shared import guard_streams, tell, tell_json
 from cfbuild.data import Candidate, Fact, Request, Target, Template, item_id, property_id
-from cfbuild.display import HIDDEN, discreet
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance, second_moment
-from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import BuildStateError, ConfigError, DataError, ModelError, SourceError, TemplateError
-from cfbuild.filter.model import FilterOptions, ModelFilter
-from cfbuild.lm import logprob
+from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.lm import likelihood
+from cfbuild.lm.batching import halving
+from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import convert_gguf, load
-from cfbuild.lm.logprob import Question, halving, score
 from cfbuild.lm.sample import generate as write_texts
 from cfbuild.lm.sample import sample_contexts, sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
 from cfbuild.pipeline.export import export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
-from cfbuild.pipeline.rowlog import RowLog
-from cfbuild.schema import violations
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.http import Client, HeavyAnswerError
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.sparql import literal, parse
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.rowlog import RowLog
+from cfbuild.store.schema import violations
+from cfbuild.text.safe import HIDDEN, discreet
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
@@ -442,7 +445,7 @@ def test_a_line_of_a_gigabyte_takes_little_memory(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(1 << 30)  # a hole in the file: it takes no room on the disk
     code = (
-        "import re, sys; from pathlib import Path; from cfbuild.jsonl import read_rows; "
+        "import re, sys; from pathlib import Path; from cfbuild.store.jsonl import read_rows; "
         "from cfbuild.errors import DataError\n"
         "try: list(read_rows(Path(sys.argv[1])))\n"
         "except DataError as error: print(error)\n"
@@ -708,15 +711,15 @@ def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatc
     pool = tuple(Target(f"Q{n + 1}", name) for n, name in enumerate(("Paris", "Rome", "Berlin", "Spanish")))
     candidates = [Candidate(n, "P1", f"{name} is in", pool[0], pool[1:], pool) for n, name in enumerate("ABC")]
     whole = ModelFilter(lm, FilterOptions(0.0)).judge(candidates)
-    real = logprob.score
+    real = likelihood.score
 
     def sick(model: Any, questions: Any) -> Any:
         answers = real(model, questions)
         if len(questions) == len(candidates):
-            answers[1] = [logprob.Likelihood(math.nan, False) for _ in answers[1]]
+            answers[1] = [likelihood.Likelihood(math.nan, False) for _ in answers[1]]
         return answers
 
-    monkeypatch.setattr("cfbuild.filter.model.score", sick)
+    monkeypatch.setattr("cfbuild.filter.rank.score", sick)
     judged = ModelFilter(lm, FilterOptions(0.0)).judge(candidates)
     assert judged[1].chosen is None and judged[1].decision.rule == "likelihoods-not-finite"
     assert jsonl.dump_row(dict(judged[1].decision.measured))
@@ -745,7 +748,7 @@ def test_a_product_near_zero_is_a_fault_of_its_record() -> None:
 @pytest.fixture
 def small_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cfbuild.pipeline.evaluate.CASES_AT_ONCE", 2)
+    monkeypatch.setattr("cfbuild.pipeline.validate_and_score.CASES_AT_ONCE", 2)
     folder = BuildFolder(write_world(tmp_path / "build"))
     generate(folder, GenerateOptions(limit=4))
     return folder

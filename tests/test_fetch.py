@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from servers import Proxy, Scripted, oxigraph, reply
 
-from cfbuild.codec import decode_entity, decode_fact, decode_template
 from cfbuild.data import Entity, Fact, Target
 from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateError
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import TARGET_RULES, RuleContext
-from cfbuild.graph import FactGraph
-from cfbuild.jsonl import read_values
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.store.codec import decode_entity, decode_fact, decode_template
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_values
 
 WD = "http://www.wikidata.org/entity/"
 WDT = "http://www.wikidata.org/prop/direct/"

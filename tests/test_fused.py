@@ -11,22 +11,10 @@ import tiny
 import torch
 from torch import Tensor
 
-from cfbuild.lm.forward import (
-    Batch,
-    Packing,
-    Past,
-    additive_mask,
-    left_padded,
-    projection_output,
-    remember,
-    replay,
-    replay_packed,
-    run,
-    run_packed,
-    trace,
-    trace_packed,
-)
+from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
+from cfbuild.lm.forward import remember, replay, replay_packed, run, run_packed, trace, trace_packed
 from cfbuild.lm.fused import REGISTER, _softmax, fused_layers
+from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import LanguageModel
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

@@ -9,15 +9,15 @@ import pytest
 from conftest import ExcerptBuild
 from small_world import write_excerpt, write_world
 
-from cfbuild import codec, jsonl
-from cfbuild.build import BuildOptions
 from cfbuild.data import Candidate, Decision, Record, Verdict
 from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.filter.rules import KEPT
 from cfbuild.pipeline import generate as verb
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
-from cfbuild.schema import row_faults, violations
+from cfbuild.records.builder import BuildOptions
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.schema import row_faults, violations
 
 FILES = ("records.jsonl", "rejected.jsonl", "references.jsonl")
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from cfbuild.codec import decode_record
 from cfbuild.data import Record, Request
 from cfbuild.edit.covariance import load_covariance
-from cfbuild.edit.rome import Rome, RomeOptions
+from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.delta import Edit
 from cfbuild.lm.model import LanguageModel
-from cfbuild.score import score_cases
+from cfbuild.score.cases import score_cases
+from cfbuild.store.codec import decode_record
 
 pytestmark = [pytest.mark.model, pytest.mark.shared]
 

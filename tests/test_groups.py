@@ -12,17 +12,17 @@ import pytest
 import tiny
 from small_world import item, write_build, write_world
 
-from cfbuild import codec, jsonl
 from cfbuild.data import Entity, EntityPrompt, Fact, GroupPrompt, Record, Target, Template
 from cfbuild.errors import ConfigError
-from cfbuild.graph import FactGraph
-from cfbuild.groups import GROUPS, Known, prompt_groups
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.facts.graph import FactGraph
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
-from cfbuild.report import BEYOND, make_report
-from cfbuild.schema import load_schema, row_faults, violations
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.score.report import BEYOND, make_report
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.schema import load_schema, row_faults, violations
 
 FRANCE, ITALY, PARIS, ROME, EUROPE, SEINE, TIBER, ANN = 1, 2, 3, 4, 5, 6, 7, 8
 NAMES = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import tiny
 
-from cfbuild.edit.layout import SHARE_OF_BUDGET, Plan, Row, in_batches
-from cfbuild.lm.logprob import token_budget
+from cfbuild.edit.rome.layout import SHARE_OF_BUDGET, Plan, Row, in_batches
+from cfbuild.lm.batching import token_budget
 
 PRODUCTS = tuple(SHARE_OF_BUDGET)
 

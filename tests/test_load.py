@@ -8,10 +8,10 @@ import pytest
 import tiny
 import torch
 
+from cfbuild.edit.corpus import open_corpus
 from cfbuild.errors import ConfigError, ModelError
-from cfbuild.lm.corpus import open_corpus
+from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import choose_device, convert_gguf, find, load
-from cfbuild.lm.logprob import Question, score
 
 
 @pytest.fixture

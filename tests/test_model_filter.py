@@ -7,8 +7,8 @@ import tiny
 
 from cfbuild.data import Candidate, Target
 from cfbuild.errors import ConfigError
-from cfbuild.filter.model import FilterOptions, ModelFilter
-from cfbuild.lm.logprob import Question, score
+from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
 
 LABELS = ("Paris", "French", "New Zealand", "New Zealand English", "Rome", "German", "Spanish", "Italy")

@@ -13,13 +13,13 @@ import pytest
 from browser import Page, chromium, find_chromium
 from scored_build import HOSTILE, record, records, write_scored
 
-from cfbuild.codec import encode_record
-from cfbuild.composition import composition
 from cfbuild.errors import BuildStateError
-from cfbuild.jsonl import write_json
-from cfbuild.page.blocks import to_json
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.pipeline.page import write_page
+from cfbuild.pipeline.report import write_page
+from cfbuild.records.composition import composition
+from cfbuild.store.codec import encode_record
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import write_json
+from cfbuild.views.page.blocks import to_json
 
 OPENS_IN_S = 3.0
 FILTERS_IN_MS = 100.0

@@ -18,7 +18,7 @@ from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.pararel import PARAREL, RELATIONS, Files, Pararel
 from cfbuild.sources.source import Wanted
-from cfbuild.templates.pararel import templates
+from cfbuild.templates.patterns import templates
 
 KEPT = {
     "The capital of [X] is [Y] .": "The capital of {} is",

@@ -12,17 +12,17 @@ import pytest
 import tiny
 from small_world import write_world
 
-from cfbuild import codec, files, jsonl
 from cfbuild.data import Reference
 from cfbuild.errors import BuildStateError, ConfigError, DataError
-from cfbuild.graph import find_name
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
-from cfbuild.pipeline.prefixes import Sampler
-from cfbuild.templates.prefixes import MOST, Mentions, cut_sentences
+from cfbuild.records.prefixes import Sampler
+from cfbuild.store import codec, files, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.templates.sentences import MOST, Mentions, cut_sentences
+from cfbuild.text.names import find_name
 
 GOOD = "The market opened early in the morning."
 SENTENCES = [

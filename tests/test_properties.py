@@ -13,14 +13,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scored_build import record
 
-from cfbuild import codec, jsonl
 from cfbuild.data import SLOT, Fact, Template
-from cfbuild.display import HIDDEN, visible, visible_json
 from cfbuild.errors import DataError, TemplateError
 from cfbuild.lm.sample import TOP_K, _pick
-from cfbuild.schema import row_faults, violations
-from cfbuild.sources.sample import HASHES, SampleOrder, sampled
 from cfbuild.sources.sparql import literal
+from cfbuild.sources.subset import HASHES, SampleOrder, sampled
+from cfbuild.store import codec, jsonl
+from cfbuild.store.schema import row_faults, violations
+from cfbuild.text.safe import HIDDEN, visible, visible_json
 
 TEXT = st.text(max_size=30)
 JSON = st.recursive(

@@ -24,16 +24,16 @@ from scored_build import HOSTILE, case, record, records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.display import HIDDEN, visible
 from cfbuild.errors import ConfigError, PublishError
-from cfbuild.jsonl import read_rows, write_json, write_jsonl
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.publish import publish, stage
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, score_row
-from cfbuild.report import make_report
+from cfbuild.score.report import make_report
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
+from cfbuild.text.safe import HIDDEN, visible
 
 NAME = "someone/counterfact-test"
 LOAD = """

@@ -7,6 +7,7 @@ import pytest
 from small_world import item
 
 from cfbuild.data import Entity, Fact, Target, Template
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import (
     DRAFT_RULES,
     FACT_RULES,
@@ -19,7 +20,6 @@ from cfbuild.filter.rules import (
     judge_target,
     judge_template,
 )
-from cfbuild.graph import FactGraph
 
 FACT = Fact("P551", "Q100", "Q1")
 CLEAN = (item(1, "Oslo", "Kristiania"), item(2, "Lima"), item(100, "Ann Lee"), item(101, "Bob"))

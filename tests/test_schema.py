@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from small_world import templates, world
 
-from cfbuild import codec
-from cfbuild.build import Builder, BuildOptions, cases
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.graph import FactGraph
-from cfbuild.schema import NAMES, Tally, _accept, _validator, load_schema, row_faults, violations
-from cfbuild.schema.accept import compile_accept
-from cfbuild.schema.semantics import RULES
+from cfbuild.facts.graph import FactGraph
+from cfbuild.records.builder import Builder, BuildOptions, cases
+from cfbuild.store import codec
+from cfbuild.store.schema import NAMES, Tally, _accept, _validator, load_schema, row_faults, violations
+from cfbuild.store.schema.accept import compile_accept
+from cfbuild.store.schema.semantics import RULES
 
 Row = dict[str, Any]
 
@@ -193,7 +193,7 @@ def write(path: Path, rows: list[Row], form: str) -> list[int]:
 @pytest.mark.parametrize("form", ["lines", "one line", "pretty"])
 @pytest.mark.parametrize("block", [1, 50, 1 << 20])
 def test_lines_are_right_in_every_form(tmp_path: Path, form: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfbuild.schema.rows.BLOCK", max(block, 20))
+    monkeypatch.setattr("cfbuild.store.schema.located.BLOCK", max(block, 20))
     rows = [{"case_id": number, "text": "é\n{}[],"} for number in range(20)]
     lines = write(tmp_path / "rows.json", rows, form)
     got = [one for one in violations(tmp_path / "rows.json") if one.path == "/requested_rewrite"]

@@ -7,10 +7,11 @@ import random
 
 import pytest
 
-from cfbuild.codec import decode_case, encode_case
 from cfbuild.data import CaseScore, PromptScore, Reference, StageScore
-from cfbuild.report import make_report, signature_string
-from cfbuild.score import ReferenceTexts, aggregate, case_values, means, ngram_entropy_bits
+from cfbuild.score.metrics import aggregate, case_values, means
+from cfbuild.score.report import make_report, signature_string
+from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
+from cfbuild.store.codec import decode_case, encode_case
 
 
 def prompt(new: float, true: float, new_argmax: bool = False, true_argmax: bool = False) -> PromptScore:

@@ -10,9 +10,9 @@ from scored_build import records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.display import visible
 from cfbuild.errors import BuildStateError, ConfigError
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.store.folder import BuildFolder
+from cfbuild.text.safe import visible
 
 
 @pytest.fixture(scope="module")

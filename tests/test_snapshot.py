@@ -12,12 +12,13 @@ import pytest
 
 from cfbuild.data import Target
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_target
-from cfbuild.graph import FactGraph, find_name
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.snapshot import FACT_COLUMNS, Snapshot, aliases, classes, labels, load, read_rows, rows
 from cfbuild.sources.source import Wanted
 from cfbuild.templates import builtin
+from cfbuild.text.names import find_name
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "check_snapshot.py"
 HEADER = "\t".join(FACT_COLUMNS)

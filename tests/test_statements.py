@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from servers import oxigraph
 
-from cfbuild import codec, jsonl
 from cfbuild.data import Fact
 from cfbuild.errors import ConfigError
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact
-from cfbuild.graph import FactGraph
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.schema import row_faults
 from cfbuild.sources import statements as module
 from cfbuild.sources.statements import _last
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.schema import row_faults
 
 WD, P = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/"
 RANK, DATE = "http://wikiba.se/ontology#", "http://www.w3.org/2001/XMLSchema#dateTime"

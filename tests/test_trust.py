@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from cfbuild.cli import app
 from cfbuild.errors import BuildStateError, ConfigError, ModelError
-from cfbuild.filter.model import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
-from cfbuild.lm.logprob import Question, score
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.store.folder import BuildFolder
 
 CODE = """
 import pathlib

@@ -22,12 +22,12 @@ from servers import Proxy, oxigraph
 from cfbuild.data import Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.sources.http import Client, HeavyAnswerError
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.sample import HASHES, SampleOrder
 from cfbuild.sources.sparql import Endpoint, parse
+from cfbuild.sources.subset import HASHES, SampleOrder
 from cfbuild.sources.wikidata import PROLOGUE, QLEVER, WIKIDATA, Part, Wikidata, endpoint_url, language_code
+from cfbuild.store.folder import BuildFolder
 
 WD = "http://www.wikidata.org/entity/"
 WDT = "http://www.wikidata.org/prop/direct/"
@@ -423,7 +423,7 @@ def _same(one: Path, other: Path) -> None:
 def _run(proxy: Proxy, kill_at: int | None, root: Path, relations: tuple[str, ...], patterns: Path) -> int:
     """Fetch in a process of its own, killed with SIGKILL when it sends its `kill_at`-th request."""
     code = (
-        "import sys, pathlib; from cfbuild.pipeline.fetch import *; from cfbuild.pipeline.folder import BuildFolder; "
+        "import sys, pathlib; from cfbuild.pipeline.fetch import *; from cfbuild.store.folder import BuildFolder; "
         "fetch(BuildFolder(pathlib.Path(sys.argv[1])), FetchOptions(endpoint=sys.argv[2], "
         "relations=tuple(sys.argv[3].split()), templates=('pararel',), pararel=sys.argv[4]))"
     )

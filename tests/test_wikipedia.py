@@ -12,18 +12,18 @@ import pytest
 from mediawiki import CUT, Answer, MediaWiki, Page, Wiki
 from servers import oxigraph
 
-from cfbuild.codec import decode_reference
 from cfbuild.data import Fact, Reference
 from cfbuild.errors import BuildStateError, ConfigError, SourceError
-from cfbuild.jsonl import read_rows, read_values
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
-from cfbuild.schema import row_faults
 from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.source import Tally
 from cfbuild.sources.wikipedia import Article, Wikipedia, api_url, candidates
+from cfbuild.store.codec import decode_reference
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_rows, read_values
+from cfbuild.store.schema import row_faults
 
 WD = "http://www.wikidata.org/entity/"
 WDT = "http://www.wikidata.org/prop/direct/"

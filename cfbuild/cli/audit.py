@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cfbuild.cli.shared import Json, Quiet, open_folder, shown_progress, tell_json
-from cfbuild.display import visible
+from cfbuild.text.safe import visible
 
 EXAMPLES = (
     "cfbuild audit counterfact.json",

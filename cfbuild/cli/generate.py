@@ -24,7 +24,7 @@ from cfbuild.cli.shared import (
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.generate import GenerateOptions
-    from cfbuild.pipeline.prefixes import Sampler
+    from cfbuild.records.prefixes import Sampler
 
 EXAMPLES = (
     "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
@@ -95,10 +95,10 @@ def run(
     run_options: RunOptions,
 ) -> None:
     """Make records of the fetched facts; keep those whose false object the model finds unlikely."""
-    from cfbuild.filter import model
+    from cfbuild.filter import rank
     from cfbuild.pipeline.generate import generate
 
-    thresholds = model.FilterOptions(
+    thresholds = rank.FilterOptions(
         filter_options.min_rank, filter_options.known_rank, filter_options.min_neighbors_right
     )
     options = _generate_options(record_options, run_options)
@@ -106,7 +106,7 @@ def run(
     folder.require("facts.jsonl")
     sampled = options.prefixes == "model"
     lm = None if filter_options.no_filter and not sampled else load_model(lm_options, run_options.quiet)
-    chosen = None if filter_options.no_filter or lm is None else model.ModelFilter(lm, thresholds)
+    chosen = None if filter_options.no_filter or lm is None else rank.ModelFilter(lm, thresholds)
     sampler = _sampler(lm, run_options.seed) if lm and sampled else None
     with shown_progress(run_options.quiet) as progress:
         summary = generate(folder, options, chosen, progress, sampler)
@@ -114,8 +114,8 @@ def run(
 
 
 def _generate_options(chosen: RecordOptions, run_options: RunOptions) -> GenerateOptions:
-    from cfbuild.build import BuildOptions
     from cfbuild.pipeline.generate import GenerateOptions
+    from cfbuild.records.builder import BuildOptions
 
     return GenerateOptions(
         build=BuildOptions(
@@ -138,7 +138,7 @@ def _generate_options(chosen: RecordOptions, run_options: RunOptions) -> Generat
 
 def _sampler(lm: LanguageModel, seed: int) -> Sampler:
     from cfbuild.lm.sample import sample_texts
-    from cfbuild.pipeline.prefixes import Sampler
+    from cfbuild.records.prefixes import Sampler
 
     size = {"count": 256, "tokens": 80}
     signature = {**lm.identity, "seed": seed, **size}

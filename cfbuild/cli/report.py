@@ -19,7 +19,7 @@ def run(
     ] = None,
 ) -> None:
     """Write report.html: figures, plots and a browsable table of the build's records, in one file."""
-    from cfbuild.pipeline.page import write_page
+    from cfbuild.pipeline.report import write_page
 
     folder = open_folder(build)
     with folder.lock("report"):

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from cfbuild.data import Progress
-from cfbuild.display import discreet, visible, visible_json
 from cfbuild.errors import ConfigError
+from cfbuild.progress import Progress
+from cfbuild.text.safe import discreet, visible, visible_json
 
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
-    from cfbuild.pipeline.folder import BuildFolder
+    from cfbuild.store.folder import BuildFolder
 
 LINE_EVERY_S = 10.0
 """Where there is no terminal, progress is a line this often instead of a bar."""
@@ -125,7 +125,7 @@ def examples(*commands: str) -> str:
 
 
 def open_folder(root: Path) -> BuildFolder:
-    from cfbuild.pipeline.folder import BuildFolder
+    from cfbuild.store.folder import BuildFolder
 
     return BuildFolder(root)
 
@@ -214,7 +214,7 @@ def _tell_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
 @contextmanager
 def shown_progress(quiet: bool) -> Iterator[Progress]:
     """Bars on a terminal, a line now and then elsewhere, nothing if quiet."""
-    from cfbuild.data import silent
+    from cfbuild.progress import silent
 
     if quiet:
         yield silent

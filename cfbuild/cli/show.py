@@ -32,7 +32,7 @@ def run(
 ) -> None:
     """Look at records: prompts, probabilities before and after the edit, generated texts."""
     from cfbuild.pipeline import show as verb
-    from cfbuild.show import Choice, record_lines, rejection_lines
+    from cfbuild.views.terminal import Choice, record_lines, rejection_lines
 
     folder, choice = open_folder(build), Choice(case, relation, sample, seed)
     if json_:

@@ -20,11 +20,11 @@ from cfbuild.cli.shared import (
     tell,
     tell_json,
 )
-from cfbuild.display import visible
 from cfbuild.edit import EDITORS
+from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
-    from cfbuild.pipeline.folder import BuildFolder
+    from cfbuild.store.folder import BuildFolder
 
 EXAMPLES = (
     "cfbuild validate-and-score --model gpt2-xl",
@@ -100,7 +100,7 @@ def run(
 
     Exits with 1, and every violation, if a row breaks the schema or a rule.
     """
-    from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
+    from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 
     options = EvaluateOptions(
         file=file,
@@ -129,7 +129,7 @@ def run(
 
 def validate(path: Path, as_json: bool, stop: bool = True) -> None:
     """Print every violation of a file; exit with 1 if there is one and `stop` is set."""
-    from cfbuild.schema import Tally, violations
+    from cfbuild.store.schema import Tally, violations
 
     tally, count = Tally(), 0
     for violation in violations(path, tally):
@@ -161,7 +161,7 @@ def _report_table(report: Mapping[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.report import BESIDE, BEYOND, HEADLINE, STAGES
+    from cfbuild.score.report import BESIDE, BEYOND, HEADLINE, STAGES
 
     settings = report["settings"]
     table = Table(

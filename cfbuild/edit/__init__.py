@@ -5,8 +5,8 @@ an `Editor` (both in `editor.py`), and is imported when it is asked for. `--edit
 """
 
 EDITORS = {
-    "rome": "cfbuild.edit.rome:load",
-    "rome-fast": "cfbuild.edit.rome:load_fast",
+    "rome": "cfbuild.edit.rome.optimise:load",
+    "rome-fast": "cfbuild.edit.rome.optimise:load_fast",
     "ft": "cfbuild.edit.finetune:load",
     "ft-l": "cfbuild.edit.finetune:load",
 }

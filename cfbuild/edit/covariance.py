@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.data import Progress, silent
 from cfbuild.errors import EditError, ModelError
-from cfbuild.files import sha256_file, sha256_text
-from cfbuild.lm.forward import Batch, pad, projection_input
+from cfbuild.lm.batch import Batch, pad
+from cfbuild.lm.batching import halving, token_budget
+from cfbuild.lm.forward import projection_input
 from cfbuild.lm.load import cache_folder
-from cfbuild.lm.logprob import halving, token_budget
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.progress import Progress, silent
+from cfbuild.store.files import sha256_file, sha256_text
 
 WINDOW = 256
 """Longest text of one pass, in tokens; longer texts are cut into pieces of this length."""

@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar, cast, get_args, get_type_hints
 from cfbuild.data import Request
 from cfbuild.edit import EDITORS
 from cfbuild.edit.covariance import Covariance
+from cfbuild.edit.presets import edit_layer
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import Edit
-from cfbuild.lm.families import edit_layer
 from cfbuild.lm.model import LanguageModel
 
 Options = TypeVar("Options")

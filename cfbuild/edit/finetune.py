@@ -17,10 +17,12 @@ from torch import Tensor
 
 from cfbuild.data import Request
 from cfbuild.edit.editor import Setting
+from cfbuild.edit.presets import finetune_settings
 from cfbuild.errors import ConfigError
+from cfbuild.lm.batch import Batch
 from cfbuild.lm.delta import Delta, Edit
-from cfbuild.lm.families import finetune_settings
-from cfbuild.lm.forward import Batch, projection_output, replay, trace
+from cfbuild.lm.forward import replay, trace
+from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import LanguageModel
 
 NORM_CONSTRAINT = 5e-4

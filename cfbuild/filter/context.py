@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cfbuild.data import Fact, Measured, Target
-from cfbuild.filter.kinds import HUMAN, INSTANCE_OF, PLACES, kinds_of
-from cfbuild.graph import FactGraph
-
-PERSONAL = frozenset({"P19", "P20", "P27", "P39", "P101", "P103", "P106", "P108", "P413", "P937", "P1303", "P1412"})
-"""Relations whose templates speak of a person: born, died, citizen, office, field, language, job, team, instrument."""
+from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.kinds import HUMAN, PLACES, kinds_of
+from cfbuild.facts.relations import INSTANCE_OF, PERSONAL
 
 USUAL_SHARE = 0.9
 """Share of a relation's facts that makes a kind of place the usual one; less is a relation that mixes kinds."""

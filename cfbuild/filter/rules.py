@@ -3,7 +3,7 @@
 Fact rules judge a fact before anything is built; target rules judge one o* that was drawn for it; draft rules judge
 what building came to; template rules judge a template before it is used. The first rule that says no names the reject,
 so the order of a table is part of its meaning. A new rule is a function and a line in a table. Rules about names are
-in `names.py`, rules about what is true in `truth.py`, and those for finished files in `audit.py`.
+in `naming.py`, rules about what is true in `truth.py`, and those for finished files in `audit.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
-from cfbuild.filter import names, truth
+from cfbuild.filter import naming, truth
 from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
-from cfbuild.wording import clashing_article, ungrammatical
+from cfbuild.text.languages.english import clashing_article, ungrammatical
 
 __all__ = ["DRAFT_RULES", "FACT_RULES", "KEPT", "TARGET_RULES", "TEMPLATE_RULES", "Outcome", "RuleContext"]
 
@@ -94,9 +94,9 @@ def _ungrammatical(template: Template) -> Measured | None:
 
 
 FACT_RULES: dict[str, FactRule] = {
-    "missing-label": names.missing_label,
-    "qid-label": names.qid_label,
-    "label-noise": names.label_noise,
+    "missing-label": naming.missing_label,
+    "qid-label": naming.qid_label,
+    "label-noise": naming.label_noise,
     "deprecated-fact": truth.deprecated,
     "ended-fact": truth.ended,
     "outranked-fact": truth.outranked,
@@ -104,24 +104,24 @@ FACT_RULES: dict[str, FactRule] = {
     "open-relation": truth.open_relation,
     "too-few-templates": _too_few_templates,
     "several-objects": truth.several_objects,
-    "ambiguous-subject": names.ambiguous_subject,
-    "ambiguous-object": names.ambiguous_object,
+    "ambiguous-subject": naming.ambiguous_subject,
+    "ambiguous-object": naming.ambiguous_object,
     "subject-kind": truth.unsuited,
     "object-kind": truth.object_kind,
-    "same-name": names.same_name,
-    "object-in-subject": names.object_in_subject,
+    "same-name": naming.same_name,
+    "object-in-subject": naming.object_in_subject,
     "popularity": truth.unpopular,
 }
 
 TARGET_RULES: dict[str, TargetRule] = {
     "target-true": truth.target_true,
-    "target-same-name": names.target_same_name,
-    "target-in-subject": names.target_in_subject,
-    "target-in-true": names.target_in_true,
-    "target-noise": names.target_noise,
+    "target-same-name": naming.target_same_name,
+    "target-in-subject": naming.target_in_subject,
+    "target-in-true": naming.target_in_true,
+    "target-noise": naming.target_noise,
     "target-contains": truth.target_contains,
     "target-kind": truth.target_kind,
-    "target-article": names.target_article,
+    "target-article": naming.target_article,
 }
 
 BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-article"})

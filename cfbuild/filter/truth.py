@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from cfbuild.data import OPEN, SYMMETRIC, Fact, Measured, Target
+from cfbuild.data import Fact, Measured, Target
+from cfbuild.facts.kinds import PLACES
+from cfbuild.facts.relations import INSTANCE_OF, OPEN, SYMMETRIC
 from cfbuild.filter.context import RuleContext
-from cfbuild.filter.kinds import INSTANCE_OF, PLACES
-from cfbuild.filter.names import shared_name
+from cfbuild.filter.naming import shared_name
 
 
 def symmetric(fact: Fact, context: RuleContext) -> Measured | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.data import Measured
-from cfbuild.lm.forward import projection_output
+from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import LanguageModel
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfbuild.lm.forward import Packing
+from cfbuild.lm.batch import Packing
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products, multiply, multiply_and_add
 
@@ -295,35 +295,6 @@ class _Attention(torch.autograd.Function):
         turned = _gather(torch.bmm(logits, keys), to_queries, count), _gather(of_keys, to_keys, count)
         of_projected = (_rotated_back(one, *turn) for one, turn in zip(turned, ctx.turns, strict=True))
         return *of_projected, _gather(of_values, to_keys, count).flatten(1), None, None, None, None, None, None
-
-
-class HeadLosses(torch.autograd.Function):
-    """What losses read from one pass of the output head, whose logits [n + m, vocabulary] are used up.
-
-    The first n rows: -log p in nats of one token each, ids [n] -> [n]. The others: the divergence from `before`
-    (log-probabilities [m, vocabulary]; None for their own) in nats, KL(now || before), [m]; and log-probabilities.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, ids: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        count, norm = len(ids), torch.cat([some.logsumexp(dim=-1) for some in torch.split(logits, ROWS_IN_CACHE)])
-        log_p = logits[count:] - norm[count:, None]
-        change = torch.zeros_like(log_p) if before is None else log_p - before
-        divergence = (log_p.exp() * change).sum(dim=-1)
-        ctx.save_for_backward(logits, norm, ids, change, divergence)
-        ctx.mark_non_differentiable(log_p)
-        return norm[:count] - logits[:count].gather(1, ids[:, None])[:, 0], divergence, log_p
-
-    @staticmethod
-    def backward(ctx: Any, of_nll: Tensor, of_divergence: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        logits, norm, ids, change, divergence = ctx.saved_tensors
-        count = len(ids)
-        # Nothing else reads them: what made the logits needs its inputs for its gradient, not its output.
-        p = logits.detach().sub_(norm[:, None]).exp_()
-        p[torch.arange(count, device=p.device), ids] -= 1
-        p[:count].mul_(of_nll[:, None])
-        p[count:].mul_(change.sub_(divergence[:, None])).mul_(of_divergence[:, None])
-        return p, None, None
 
 
 @lru_cache(maxsize=4)

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from cfbuild.errors import CfbuildError, ConfigError, ModelError
-from cfbuild.files import sha256_file
-from cfbuild.jsonl import read_json
 from cfbuild.lm.families import PRESETS, family_of
 from cfbuild.lm.memory import bound_kernel_caches
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.trust import check_parts, family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
+from cfbuild.store.files import sha256_file
+from cfbuild.store.jsonl import read_json
 
 SHARDS = {"safetensors": re.compile(r"\w[\w.-]*\.safetensors"), "bin": re.compile(r"\w[\w.-]*\.bin")}
 """The names of weights files beside their index; `bin` are pickles."""

@@ -9,10 +9,11 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
+from cfbuild.lm.batching import halving
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import Batch, Past, additive_mask, left_padded, run
+from cfbuild.lm.forward import run
 from cfbuild.lm.fused import fused_layers
-from cfbuild.lm.logprob import halving
 from cfbuild.lm.model import Ids, LanguageModel
 
 TOP_K = 5

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from cfbuild.errors import ConfigError, ModelError
+from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
 from cfbuild.lm.families import FAMILIES, Family
-from cfbuild.lm.forward import Batch, Past, additive_mask, left_padded, remember, replay, trace
+from cfbuild.lm.forward import remember, replay, trace
 from cfbuild.lm.model import LanguageModel
 
 CODE = "transformers_modules."

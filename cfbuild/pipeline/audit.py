@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cfbuild import codec, jsonl
-from cfbuild.data import Progress, silent
+from cfbuild.audit.mentions import Templates
+from cfbuild.audit.row import Sheet, sheet_of
+from cfbuild.audit.rulebook import AuditContext, faults, resolve
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.filter.audit import AuditContext, faults, resolve
-from cfbuild.filter.mentions import Templates
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
-from cfbuild.filter.sheets import Sheet, sheet_of
-from cfbuild.graph import FactGraph
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.schema import conforming
-from cfbuild.schema.rows import read_located
-from cfbuild.schema.values import Fault, Located, show
+from cfbuild.progress import Progress, silent
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.schema import conforming
+from cfbuild.store.schema.faults import Fault, Located, show
+from cfbuild.store.schema.located import read_located
 
 EXAMPLES = 3
 """Examples of each rule that a summary shows."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from cfbuild.build import BuildOptions
-from cfbuild.data import Progress
-from cfbuild.filter.model import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, ModelFilter
 from cfbuild.lm.families import DEFAULT_PRESET
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.evaluate import EvaluateOptions, evaluate
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
-from cfbuild.pipeline.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.pipeline.publish import Staged, stage
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.progress import Progress
+from cfbuild.records.builder import BuildOptions
+from cfbuild.store.folder import BuildFolder
 
 MODEL = DEFAULT_PRESET
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)

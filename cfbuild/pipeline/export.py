@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cfbuild.codec import decode_record
 from cfbuild.errors import ConfigError
-from cfbuild.export import export
-from cfbuild.files import write_atomic
-from cfbuild.jsonl import dump_row, read_values
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.schema import conforming
+from cfbuild.publish.formats import export
+from cfbuild.store.codec import decode_record
+from cfbuild.store.files import write_atomic
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import dump_row, read_values
+from cfbuild.store.schema import conforming
 
 
 def export_records(folder: BuildFolder, name: str, out: Path | None = None) -> tuple[Path, int]:

@@ -11,17 +11,19 @@ from itertools import zip_longest
 from random import Random
 from typing import Any, Protocol
 
-from cfbuild import __version__, codec, jsonl
-from cfbuild.build import Builder, BuildOptions, Draft, cases
-from cfbuild.data import Candidate, Decision, Fact, Progress, Record, Rejection, Target, Verdict, id_number, silent
+from cfbuild import __version__
+from cfbuild.data import Candidate, Decision, Fact, Record, Rejection, Target, Verdict, id_number
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
-from cfbuild.graph import FactGraph
-from cfbuild.groups import GROUPS, Known, prompt_groups
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.pipeline.prefixes import BUILTIN, Prefixes, Sampler
-from cfbuild.pipeline.rowlog import Entry, RowLog
-from cfbuild.schema import conforming
+from cfbuild.progress import Progress, silent
+from cfbuild.records.builder import Builder, BuildOptions, Draft, cases
+from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.prefixes import BUILTIN, Prefixes, Sampler
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.rowlog import Entry, RowLog
+from cfbuild.store.schema import conforming
 
 VERB = "generate"
 INPUTS = ("facts.jsonl", "entities.jsonl", "templates.jsonl")

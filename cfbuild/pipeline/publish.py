@@ -8,12 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import decode_record
-from cfbuild.composition import composition
-from cfbuild.files import write_atomic
-from cfbuild.groups import GROUPS
-from cfbuild.jsonl import Row, read_json, read_rows, read_values
-from cfbuild.pipeline.folder import MANIFEST, BuildFolder
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
@@ -27,7 +21,13 @@ from cfbuild.publish.stage import (
     staged_files,
     write_tables,
 )
-from cfbuild.schema import conforming
+from cfbuild.records.composition import composition
+from cfbuild.records.groups import GROUPS
+from cfbuild.store.codec import decode_record
+from cfbuild.store.files import write_atomic
+from cfbuild.store.folder import MANIFEST, BuildFolder
+from cfbuild.store.jsonl import Row, read_json, read_rows, read_values
+from cfbuild.store.schema import conforming
 
 VERB = "publish"
 STAGED = "publish"

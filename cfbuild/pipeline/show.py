@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cfbuild.codec import decode_case, decode_record, decode_rejection, encode_case, encode_record, encode_rejection
 from cfbuild.data import CaseScore, Record, Rejection
-from cfbuild.jsonl import Row, read_values
-from cfbuild.pipeline.folder import BuildFolder
-from cfbuild.schema import conforming
-from cfbuild.show import Choice, choose
+from cfbuild.store.codec import (
+    decode_case,
+    decode_record,
+    decode_rejection,
+    encode_case,
+    encode_record,
+    encode_rejection,
+)
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import Row, read_values
+from cfbuild.store.schema import conforming
+from cfbuild.views.terminal import Choice, choose
 
 
 def chosen_records(folder: BuildFolder, choice: Choice) -> list[tuple[Record, CaseScore | None]]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild import __version__
-from cfbuild.composition import ITEMS, Composition
-from cfbuild.display import visible
 from cfbuild.publish.stage import FULL, Table
-from cfbuild.report import BESIDE, BEYOND, HEADLINE
+from cfbuild.records.composition import ITEMS, Composition
+from cfbuild.score.report import BESIDE, BEYOND, HEADLINE
+from cfbuild.text.safe import visible
 
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""

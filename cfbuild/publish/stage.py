@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.files import sha256_file
-from cfbuild.groups import GROUPS
-from cfbuild.jsonl import Row
+from cfbuild.records.groups import GROUPS
+from cfbuild.store.files import sha256_file
+from cfbuild.store.jsonl import Row
 
 ROWS_A_SHARD = 20_000
 """Some 100 MB of records or 300 MB of scores: what the Hub's viewer and a download take in one piece."""

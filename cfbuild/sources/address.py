@@ -6,8 +6,8 @@ import hashlib
 import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
-from cfbuild.display import discreet
 from cfbuild.errors import ConfigError
+from cfbuild.text.safe import discreet
 
 
 def checked_url(url: str) -> str:

@@ -13,15 +13,15 @@ from typing import Any
 
 from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.files import sha256_file, sha256_text
-from cfbuild.jsonl import Row, parse_row, read_rows
 from cfbuild.sources.http import Request
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.sample import sampled
 from cfbuild.sources.source import Source, Tally, Wanted, local_path
 from cfbuild.sources.sparql import Endpoint, literal
 from cfbuild.sources.sparql import Row as Binding
+from cfbuild.sources.subset import sampled
 from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, endpoint_url, language_code
+from cfbuild.store.files import sha256_file, sha256_text
+from cfbuild.store.jsonl import Row, parse_row, read_rows
 
 PARAREL = "https://raw.githubusercontent.com/yanaiela/pararel/cb5554678457beb5ac163d888f1ce8cf174b3f0b"
 """ParaRel at a fixed commit, so that two builds read the same patterns."""

@@ -18,8 +18,9 @@ from importlib import resources
 
 from cfbuild.data import Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.sources.sample import sampled
+from cfbuild.facts.relations import INSTANCE_OF
 from cfbuild.sources.source import Source, Tally, Wanted
+from cfbuild.sources.subset import sampled
 
 LANGUAGE = "en"
 ORIGIN = "snapshot"
@@ -28,7 +29,6 @@ ALIASES = "aliases.tsv"
 FACT_COLUMNS = ("relation", "subject_id", "subject", "object_id", "object")
 CLASSES = "classes.tsv"
 CLASS_COLUMNS = ("id", "label", "class_id", "class")
-INSTANCE_OF = "P31"
 ALIAS_COLUMNS = ("id", "label", "alias")
 
 

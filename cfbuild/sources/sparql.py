@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from cfbuild.errors import DataError, SourceError
-from cfbuild.jsonl import parse_json
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.http import HeavyAnswerError, Request
 from cfbuild.sources.journal import Asker
+from cfbuild.store.jsonl import parse_json
 
 Value = TypeVar("Value")
 

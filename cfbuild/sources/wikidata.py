@@ -14,21 +14,18 @@ from math import ceil
 
 from cfbuild.data import ITEM_ID, Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
+from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.sources.http import HeavyAnswerError
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.sample import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
 from cfbuild.sources.source import Source, Tally, Wanted
 from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
+from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
 
 WIKIDATA = "https://query.wikidata.org/sparql"
 QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
 ENDPOINTS = {"wikidata": WIKIDATA, "qlever": QLEVER}
 
-CONTAINERS = ("P131", "P17", "P361", "P279")
-"""Located in, country, part of, subclass of: what an o* must neither contain nor be contained by."""
-ATTRIBUTES = ("P31", "P21", *CONTAINERS)
-"""What the rules want to know of an entity: its classes, sex or gender, and what it is in."""
 MANY_LANGUAGES = "mul"
 """Wikidata's code for names that hold in every language, where a language has none of its own."""
 

@@ -15,12 +15,12 @@ from urllib.parse import quote_plus, urlencode
 
 from cfbuild.data import ITEM_ID, Fact, Reference, id_number, item_id
 from cfbuild.errors import DataError, SourceError
-from cfbuild.jsonl import parse_json
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.http import BusyAnswerError, Request
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import Tally
 from cfbuild.sources.sparql import Endpoint, batch_rows
+from cfbuild.store.jsonl import parse_json
 
 LICENCE = "CC-BY-SA-4.0"
 JSON = ("application/json",)

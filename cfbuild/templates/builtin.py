@@ -20,14 +20,6 @@ ORIGIN = "cfbuild"
 SUFFIX = ".txt"
 SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"[rewrite]": "rewrite", "[generation]": "generation"})
 
-UNSUITED: Mapping[str, str] = MappingProxyType(
-    {
-        "P21": "sex or gender is an attribute that rules read, not a fact to edit",
-        "P31": "instance of is an attribute that rules read, not a fact to edit",
-    }
-)
-"""Relations that deliberately have no templates, and why."""
-
 
 def relations() -> tuple[str, ...]:
     """The relations that have bundled templates, by number."""

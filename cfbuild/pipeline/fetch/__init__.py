@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import encode_template
-from cfbuild.data import Progress, Template, id_number, silent
+from cfbuild.data import Template, id_number
 from cfbuild.errors import DataError
-from cfbuild.jsonl import write_jsonl
 from cfbuild.pipeline.fetch.options import (
     SOURCES,
     FetchOptions,
@@ -26,14 +24,16 @@ from cfbuild.pipeline.fetch.options import (
     manifest_config,
 )
 from cfbuild.pipeline.fetch.rows import Work, write_entities, write_facts, write_references
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.progress import Progress, silent
 from cfbuild.sources import http, pararel, wikidata
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.source import Source, Wanted
-from cfbuild.templates import builtin
-from cfbuild.templates import folder as own
-from cfbuild.templates.pararel import Refusal
-from cfbuild.templates.pararel import templates as pararel_templates
+from cfbuild.store.codec import encode_template
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import write_jsonl
+from cfbuild.templates import builtin, own
+from cfbuild.templates.patterns import Refusal
+from cfbuild.templates.patterns import templates as pararel_templates
 
 __all__ = ["FetchOptions", "FetchSummary", "fetch"]
 

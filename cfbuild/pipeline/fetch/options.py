@@ -14,8 +14,7 @@ from cfbuild.sources import http, pararel, snapshot, wikidata, wikipedia
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.session import TIMEOUT_S
 from cfbuild.sources.source import Source, Wanted, local_path
-from cfbuild.templates import builtin
-from cfbuild.templates import folder as own
+from cfbuild.templates import builtin, own
 
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 

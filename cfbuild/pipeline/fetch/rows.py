@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cfbuild.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
-from cfbuild.data import Entity, Progress, id_number
+from cfbuild.data import Entity, id_number
 from cfbuild.errors import SourceError
-from cfbuild.jsonl import read_values, write_jsonl
+from cfbuild.facts.relations import CONTAINMENT
 from cfbuild.pipeline.fetch.options import FetchOptions, wikipedia_url
+from cfbuild.progress import Progress
 from cfbuild.sources import wikidata, wikipedia
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import Source, Tally
 from cfbuild.sources.sparql import Endpoint
+from cfbuild.store.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
+from cfbuild.store.jsonl import read_values, write_jsonl
 
 LEVELS = 12
 """How far containers are followed: a village lies in some six places, a profession in some ten broader classes."""
@@ -90,7 +92,7 @@ def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> It
     """The entities, while what contains them goes into `outer` and what else they name into `others`."""
     for entity in entities:
         for relation, ids in entity.attributes.items():
-            (outer if relation in wikidata.CONTAINERS else others).update(ids)
+            (outer if relation in CONTAINMENT else others).update(ids)
         yield entity
 
 

@@ -1,0 +1,117 @@
+"""An index over facts and entities: the questions that building and filtering ask of the knowledge, answered once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from cfbuild.data import Entity, Fact, id_number
+from cfbuild.facts.relations import CONTAINMENT
+
+RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
+
+
+class FactGraph:
+    """Facts by (subject, relation) and by (relation, object), with the entities' labels in one language.
+
+    Order is fixed by the facts' sort order, never by hash or input order, so that whoever draws from a list draws the
+    same thing on every machine.
+    """
+
+    def __init__(self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en") -> None:
+        self.language = language
+        self.entities: Mapping[str, Entity] = MappingProxyType({entity.id: entity for entity in entities})
+        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=_identity))
+        self._values: dict[tuple[str, str], list[str]] = {}
+        self._subjects: dict[tuple[str, str], list[str]] = {}
+        self._objects: dict[str, Counter[str]] = {}
+        self._by_relation: dict[str, list[Fact]] = {}
+        self._statements: dict[tuple[str, str], list[Fact]] = {}
+        self._containers: dict[str, frozenset[str]] = {}
+        seen: set[tuple[str, str, str]] = set()
+        for fact in self.facts:
+            key = (fact.subject, fact.relation)
+            self._statements.setdefault(key, []).append(fact)
+            if (*key, fact.object) in seen:
+                continue
+            seen.add((*key, fact.object))
+            self._by_relation.setdefault(fact.relation, []).append(fact)
+            if fact.rank == "deprecated":
+                continue
+            self._values.setdefault(key, []).append(fact.object)
+            self._subjects.setdefault((fact.relation, fact.object), []).append(fact.subject)
+            self._objects.setdefault(fact.relation, Counter())[fact.object] += 1
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Relations that have facts, by number."""
+        return tuple(sorted(self._by_relation, key=id_number))
+
+    def facts_of(self, relation: str) -> tuple[Fact, ...]:
+        """The facts of `relation`, the best one a (subject, object) pair, by subject then object number."""
+        return tuple(self._by_relation.get(relation, ()))
+
+    def values(self, subject: str, relation: str) -> tuple[str, ...]:
+        """Every object o with (subject, relation, o), now or ever, of any rank but deprecated."""
+        return tuple(self._values.get((subject, relation), ()))
+
+    def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
+        """Every fact of the subject under `relation`, of any rank."""
+        return tuple(self._statements.get((subject, relation), ()))
+
+    def current_values(self, subject: str, relation: str) -> tuple[str, ...]:
+        """The objects of facts that have not ended, of the best rank there is among them."""
+        current = [one for one in self.statements(subject, relation) if one.end is None and one.rank != "deprecated"]
+        best = [one for one in current if one.rank == "preferred"] or current
+        return tuple(dict.fromkeys(one.object for one in best))
+
+    def attributes(self, item: str, relation: str) -> tuple[str, ...]:
+        """The values of an attribute that was fetched with the entity, and of facts of that relation."""
+        entity = self.entities.get(item)
+        attributes = entity.attributes.get(relation, ()) if entity else ()
+        return tuple(dict.fromkeys((*attributes, *self.values(item, relation))))
+
+    def containers(self, item: str) -> frozenset[str]:
+        """Everything that `item` is in, part of, or a kind of, by way of CONTAINMENT relations; not `item` itself."""
+        if item not in self._containers:
+            found: set[str] = set()
+            front = [item]
+            while front:
+                step = {outer for one in front for relation in CONTAINMENT for outer in self.attributes(one, relation)}
+                front = sorted(step - found - {item})
+                found.update(front)
+            self._containers[item] = frozenset(found)
+        return self._containers[item]
+
+    def subjects(self, relation: str, value: str) -> tuple[str, ...]:
+        """Every subject s with (s, relation, value)."""
+        return tuple(self._subjects.get((relation, value), ()))
+
+    def object_counts(self, relation: str) -> Mapping[str, int]:
+        """How many subjects each object of `relation` has; the pool that o* is drawn from."""
+        return MappingProxyType(self._objects.get(relation, Counter()))
+
+    def label(self, entity_id: str) -> str | None:
+        """The entity's label in the graph's language, or None."""
+        entity = self.entities.get(entity_id)
+        return entity.labels.get(self.language) if entity else None
+
+    def name(self, entity_id: str, language: str) -> str | None:
+        """The entity's label in `language`, else in the graph's."""
+        entity = self.entities.get(entity_id)
+        return (entity.labels.get(language) if entity else None) or self.label(entity_id)
+
+    def names(self, entity_id: str) -> tuple[str, ...]:
+        """Label and aliases in the graph's language, the label first."""
+        entity = self.entities.get(entity_id)
+        if entity is None:
+            return ()
+        label = entity.labels.get(self.language)
+        return ((label,) if label else ()) + entity.aliases.get(self.language, ())
+
+
+def _identity(fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
+    """By relation, subject and object; of statements of the same, the best ranked and not ended first."""
+    numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
+    return (*numbers, RANKS.get(fact.rank, 1), fact.end is not None, fact.source, fact.start or "", fact.end or "")

@@ -1,0 +1,162 @@
+"""Keep only counterfactuals that a language model finds unlikely: the published data's leak is closed here.
+
+A candidate's rewrite prompt is asked once about every object of its relation; every draw of o* is judged from that one
+answer. Thresholds are the user's, and what was measured goes with each record and each reject.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from cfbuild.data import Candidate, Decision, Measured, Target, Verdict
+from cfbuild.errors import ConfigError
+from cfbuild.lm.likelihood import Question, score
+from cfbuild.lm.model import LanguageModel
+
+MARGIN_NATS = 1e-3
+"""A lead of o_c below this is no preference: batches of different shape differ by up to 1e-4 in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """Thresholds. Ranks count from 1, the likeliest object of the relation.
+
+    `min_rank_share`: o*'s rank over the size of its pool must be at least this. `max_true_rank`: o_c must be among so
+    many likeliest objects (None: need not be known). `min_neighbors_right`: of the neighborhood prompts, so large a
+    share must have o_c more likely than o*.
+    """
+
+    min_rank_share: float = 0.5
+    max_true_rank: int | None = None
+    min_neighbors_right: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_rank_share", "min_neighbors_right"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1")
+        if self.max_true_rank is not None and self.max_true_rank < 1:
+            raise ConfigError(f"max_true_rank is {self.max_true_rank}; ranks count from 1")
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A candidate on its way: the draws that may still be chosen, what was measured, why the last draw was refused."""
+
+    candidate: Candidate
+    nlls: Mapping[str, float]
+    draws: Iterator[tuple[int, Target]]
+    measured: dict[str, int | float | str | bool | None]
+    refusal: str = "no-counterfactual"
+
+
+class ModelFilter:
+    """Judges candidates with one model; see FilterOptions for what passes."""
+
+    def __init__(self, lm: LanguageModel, options: FilterOptions) -> None:
+        self.lm = lm
+        self.options = options
+
+    @property
+    def signature(self) -> dict[str, object]:
+        """Model, weights, number format and thresholds: all that affects a verdict."""
+        return {**self.lm.identity, **asdict(self.options)}
+
+    def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        """One verdict a candidate, in order: the first draw that passes every threshold, or why none did."""
+        verdicts: dict[int, Verdict] = {}
+        trials = dict(enumerate(self._trials(candidates)))
+        while trials:
+            asked: dict[int, Target] = {}
+            for index, trial in trials.items():
+                verdict = self._next_draw(trial)
+                if isinstance(verdict, Verdict):
+                    verdicts[index] = verdict
+                else:
+                    asked[index] = verdict
+            verdicts.update(self._ask_neighbors({index: (trials[index], target) for index, target in asked.items()}))
+            trials = {index: trials[index] for index in asked if index not in verdicts}
+        return [verdicts[index] for index in range(len(candidates))]
+
+    def _trials(self, candidates: Sequence[Candidate]) -> Iterator[_Trial]:
+        """Ask each rewrite prompt about its whole pool, in one pass for all candidates."""
+        questions = [
+            Question(
+                self.lm.encode(candidate.rewrite),
+                tuple(self.lm.continuation(target.label) for target in candidate.pool),
+            )
+            for candidate in candidates
+        ]
+        for candidate, answers in zip(candidates, score(self.lm, questions), strict=True):
+            nlls = {target.id: answer.nll_nats for target, answer in zip(candidate.pool, answers, strict=True)}
+            measured: dict[str, int | float | str | bool | None] = {
+                "target_true_nll": round(nlls[candidate.target_true.id], 5),
+                "target_true_rank": _rank(nlls, candidate.target_true),
+                "pool_size": len(nlls),
+                "attempts": 0,
+            }
+            if not all(map(math.isfinite, nlls.values())):
+                measured |= {"target_true_nll": None, "target_true_rank": None}
+            yield _Trial(candidate, nlls, iter(enumerate(candidate.draws, 1)), measured)
+
+    def _next_draw(self, trial: _Trial) -> Target | Verdict:
+        """The next draw that passes on the rewrite prompt; a rejection if there is none, or the fact is not known."""
+        limit = self.options.max_true_rank
+        if trial.measured["target_true_nll"] is None:
+            return _reject("likelihoods-not-finite", trial.measured)
+        if limit is not None and _rank(trial.nlls, trial.candidate.target_true) > limit:
+            return _reject("unknown-fact", {**trial.measured, "max_true_rank": limit})
+        for attempt, target in trial.draws:
+            rank = _rank(trial.nlls, target)
+            trial.measured |= {
+                "target_new": target.id,
+                "target_new_nll": round(trial.nlls[target.id], 5),
+                "target_new_rank": rank,
+                "attempts": attempt,
+            }
+            if trial.nlls[target.id] - trial.nlls[trial.candidate.target_true.id] < MARGIN_NATS:
+                trial.refusal = "false-object-preferred"
+            elif rank < self.options.min_rank_share * len(trial.nlls):
+                trial.refusal = "false-object-ranks-high"
+            else:
+                return target
+        return _reject(trial.refusal, trial.measured)
+
+    def _ask_neighbors(self, asked: Mapping[int, tuple[_Trial, Target]]) -> dict[int, Verdict]:
+        """Verdicts of the trials whose draw keeps enough neighbors right; the others go on to their next draw."""
+        if not self.options.min_neighbors_right:
+            return {index: _keep(trial, target) for index, (trial, target) in asked.items()}
+        rows = [
+            (index, Question(self.lm.encode(prompt), self._targets(trial, target)))
+            for index, (trial, target) in asked.items()
+            for prompt in trial.candidate.neighborhood
+        ]
+        right = dict.fromkeys(asked, 0)
+        for (index, _), (true, new) in zip(rows, score(self.lm, [row[1] for row in rows]), strict=True):
+            right[index] += new.nll_nats - true.nll_nats >= MARGIN_NATS
+        kept = {}
+        for index, (trial, target) in asked.items():
+            total = len(trial.candidate.neighborhood)
+            trial.measured |= {"neighbors_right": right[index], "neighbors": total}
+            if right[index] >= self.options.min_neighbors_right * total:
+                kept[index] = _keep(trial, target)
+            else:
+                trial.refusal = "neighbors-wrong"
+        return kept
+
+    def _targets(self, trial: _Trial, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.lm.continuation(trial.candidate.target_true.label), self.lm.continuation(target.label)
+
+
+def _rank(nlls: Mapping[str, float], target: Target) -> int:
+    return 1 + sum(nll < nlls[target.id] for nll in nlls.values())
+
+
+def _keep(trial: _Trial, target: Target) -> Verdict:
+    scores: Measured = {name: value for name, value in trial.measured.items() if name != "target_new"}
+    return Verdict(target, Decision(True, "kept"), scores)
+
+
+def _reject(rule: str, measured: Measured) -> Verdict:
+    return Verdict(None, Decision(False, rule, dict(measured)))

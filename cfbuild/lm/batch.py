@@ -1,0 +1,151 @@
+"""Rows of tokens as tensors: padded batches, packed real tokens, masks, and the keys and values of a past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfbuild.lm.model import Ids, LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded rows. ids, positions: [batch, width]; mask: additive [batch, 1, width, past + width], or None for causal.
+
+    None is right only where padding follows the tokens: causal attention never looks at it.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Which T tokens of `rows` padded rows are computed.
+
+    real: [T], where each stands, counted through the batch and ascending. source: [rows * width], which of the T stands
+    where; in a filler's place it is one of the same row. Where rows begin alike, a token may stand in several of them.
+    """
+
+    rows: int
+    width: int
+    real: Tensor
+    source: Tensor
+    mask: Tensor  # [rows, width], false for fillers
+
+    @staticmethod
+    def of(mask: Tensor) -> Packing:
+        """Of every real token, each for itself."""
+        rows, width = mask.shape
+        real = mask.flatten().nonzero().flatten()
+        last = mask.cumsum(dim=1).clamp_min_(1)  # a row's first token stands in for fillers before it
+        before = mask.sum(dim=1).cumsum(dim=0) - mask.sum(dim=1)
+        source = (before[:, None] + last - 1).clamp_max_(len(real) - 1).flatten()
+        return Packing(rows, width, real, source, mask)
+
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def full(rows: int, width: int, device: torch.device) -> Packing:
+        """Of rows without fillers."""
+        return Packing.of(torch.ones(rows, width, dtype=torch.bool, device=device))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether packed and padded tokens are the same."""
+        return len(self.real) == self.rows * self.width
+
+    @cached_property
+    def is_shared(self) -> bool:
+        """Whether some token stands in several rows."""
+        return len(self.real) < int(self.mask.sum())
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """[rows, width, ...] -> [T, ...]."""
+        flat = padded.flatten(0, 1)
+        return flat if self.is_full else flat.index_select(0, self.real)
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """[T, ...] -> [rows, width, ...], fillers zero."""
+        shape = self.rows, self.width, *packed.shape[1:]
+        if self.is_full:
+            return packed.reshape(shape)
+        fillers = ~self.mask.view(self.rows, self.width, *(1 for _ in packed.shape[1:]))
+        return packed.index_select(0, self.source).view(shape).masked_fill_(fillers, 0)
+
+
+class Past:
+    """Keys and values of earlier tokens, in buffers with room for `capacity` tokens that are made when first used.
+
+    A pass puts its own after the first `length` tokens, over what the pass before put there: the same past serves every
+    step of an optimisation, and grows only where its owner moves `length`. A layer gets both joined.
+    """
+
+    is_compileable = False
+
+    def __init__(self, depth: int, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What a layer sees: the past, then `keys` and `values` [batch, heads, width, d_head]."""
+        buffers = self._layers[layer_idx]
+        if buffers is None:
+            shape = *keys.shape[:2], self.capacity, keys.shape[3]
+            buffers = self._layers[layer_idx] = keys.new_empty(shape), values.new_empty(shape)
+        return self._join(buffers[0], keys), self._join(buffers[1], values)
+
+    def _join(self, buffer: Tensor, new: Tensor) -> Tensor:
+        if new.requires_grad:  # autograd follows what is joined, not what is overwritten
+            return torch.cat((buffer[:, :, : self.length].to(new.dtype), new), dim=2)
+        end = self.length + new.shape[2]
+        buffer[:, :, self.length : end] = new
+        return buffer[:, :, :end].to(new.dtype)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens the past holds."""
+        return self.length
+
+    def select(self, rows: Tensor) -> None:
+        """Become the past of some rows, layer by layer, so that old and new never exist together."""
+        for index, both in enumerate(self._layers):
+            self._layers[index] = both and (both[0][rows], both[1][rows])
+
+
+def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask [batch, width, past + width] as what attention adds: 0 where visible, else the lowest number."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Rows of ids to one tensor and its boolean mask of real tokens, both [batch, width]. The filler is token 0."""
+    width = max(map(len, rows))
+    filled = [((0,) * (width - len(row)) + row) if left else (row + (0,) * (width - len(row))) for row in rows]
+    lengths = torch.tensor([len(row) for row in rows], device=lm.device)
+    columns = torch.arange(width, device=lm.device)
+    real = columns >= width - lengths[:, None] if left else columns < lengths[:, None]
+    return torch.tensor(filled, device=lm.device), real
+
+
+def left_padded(rows: Sequence[Ids], lm: LanguageModel, before: Tensor | None = None) -> tuple[Batch, Tensor]:
+    """Rows that all end in the last column, as a batch, and the mask of their real tokens [batch, width].
+
+    `before` [batch, past] marks the real tokens of a past that the rows go on from.
+    """
+    ids, real = pad(rows, lm, left=True)
+    width = ids.shape[1]
+    earlier = real[:, :0] if before is None else before
+    starts = width - real.sum(dim=1) - earlier.sum(dim=1)
+    positions = (torch.arange(width, device=lm.device) - starts[:, None]).clamp_min(0)
+    causal = torch.ones(width, width, dtype=torch.bool, device=lm.device).tril()
+    # A filler sees itself, so that no row of attention is empty.
+    visible = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lm.device)
+    whole = torch.cat((earlier[:, None, :].expand(-1, width, -1), visible), dim=2)
+    return Batch(ids, positions, additive_mask(whole, lm.dtype)), real

@@ -1,0 +1,77 @@
+"""Cut work into batches that fit the memory: by padded tokens, and by halves where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from cfbuild.errors import ModelError
+from cfbuild.lm.model import LanguageModel
+
+Result = TypeVar("Result")
+
+
+TOKENS_PER_BATCH = {"cpu": 4096}
+"""Padded tokens a batch holds: enough to share what prompts begin with, few enough for the memory."""
+
+
+ACCELERATOR_TOKENS_PER_BATCH = 32768
+
+
+Item = TypeVar("Item")
+
+
+def in_batches(
+    lm: LanguageModel,
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], list[Result]],
+    width: Callable[[Item], int],
+) -> list[Result]:
+    """Apply `work` to batches of items of like width, results in the items' order; out of memory halves a batch."""
+    results: dict[int, Result] = {}
+    for part in _plan([width(item) for item in items], token_budget(lm)):
+        results.update(zip(part, halving(work, [items[index] for index in part]), strict=True))
+    return [results[index] for index in range(len(items))]
+
+
+def token_budget(lm: LanguageModel) -> int:
+    """How many padded tokens one batch may hold on the model's device."""
+    return TOKENS_PER_BATCH.get(lm.device.type, ACCELERATOR_TOKENS_PER_BATCH)
+
+
+def halving(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
+    """`work(items)`; where memory runs out, the halves after each other. Raises ModelError when one item alone does not
+    fit."""
+    try:
+        return work(items)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise ModelError(
+                "memory ran out over a single text; try --dtype bfloat16, a smaller model or another --device"
+            ) from error
+    middle = len(items) // 2  # outside the handler, so that the failed pass's tensors are gone
+    return halving(work, items[:middle]) + halving(work, items[middle:])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own; the CPU's allocator and others only say so."""
+    said = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def _plan(widths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of like width, each within `budget` padded tokens (one item at least)."""
+    part: list[int] = []
+    for index in sorted(range(len(widths)), key=lambda index: (widths[index], index)):
+        if part and widths[index] * (len(part) + 1) > budget:
+            yield part
+            part = []
+        part.append(index)
+    if part:
+        yield part

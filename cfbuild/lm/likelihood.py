@@ -1,0 +1,234 @@
+"""How likely continuations are: the mean NLL of every continuation of every prompt, each token computed once.
+
+The continuations of a prompt form a token trie. A row holds the prompt and the trie's inner nodes, each of which sees
+the prompt and its own ancestors; one pass gives the log-probability of every token of every continuation. A
+continuation of one token needs no node at all, and last tokens never do. Prompts that begin alike share those tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfbuild.lm.batch import Batch, Packing, additive_mask
+from cfbuild.lm.batching import in_batches
+from cfbuild.lm.delta import Delta, overlay
+from cfbuild.lm.forward import replay_packed, run_packed, trace_packed
+from cfbuild.lm.fused import ROWS_IN_CACHE, fused_layers
+from cfbuild.lm.model import Ids, LanguageModel
+
+STATES_PER_HEAD_CALL = 1024
+"""States whose logits exist at one time: 1,024 of a vocabulary of 50,000 take 200 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt and its possible continuations, as token ids."""
+
+    prompt: Ids
+    continuations: tuple[Ids, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """One continuation: mean over its tokens of -log p in nats, and whether every token is the most likely one."""
+
+    nll_nats: float
+    is_argmax: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Trie:
+    """Inner nodes in insertion order; `states[c][j]` is the node whose logits predict token j of continuation c.
+
+    State -1 is the prompt's end.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]  # a node, or -1
+    depths: np.ndarray  # [nodes], 0 for a child of the prompt's end
+    sight: np.ndarray  # [nodes, nodes], whether a node sees another: itself and its ancestors
+    states: tuple[tuple[int, ...], ...]
+
+    @property
+    def is_chain(self) -> bool:
+        """True if plain causal order is right for the nodes: each follows the one before."""
+        return bool((self.depths == np.arange(len(self.depths))).all())
+
+
+@lru_cache(maxsize=128)
+def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
+    nodes: dict[tuple[int, int], int] = {}
+    tokens: list[int] = []
+    parents: list[int] = []
+    states: list[tuple[int, ...]] = []
+    for continuation in continuations:
+        state, path = -1, [-1]
+        for token in continuation[:-1]:
+            node = nodes.setdefault((state, token), len(tokens))
+            if node == len(tokens):
+                tokens.append(token)
+                parents.append(state)
+            state = node
+            path.append(state)
+        states.append(tuple(path))
+    sight = np.eye(len(tokens), dtype=bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            sight[node] |= sight[parent]
+    return _Trie(tuple(tokens), tuple(parents), sight.sum(axis=1) - 1, sight, tuple(states))
+
+
+def score(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
+    """The likelihood of each continuation of each question, in the order given."""
+    with fused_layers(lm):
+        return in_batches(lm, questions, lambda part: _score_batch(lm, part), _width)
+
+
+def score_before_and_after(
+    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta]
+) -> list[tuple[list[Likelihood], list[Likelihood]]]:
+    """Likelihoods of question i without and with `deltas[i]`; the layers below the edit run once for both."""
+    pairs = list(zip(questions, deltas, strict=True))
+
+    def score_pairs(part: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
+        some, edits = [question for question, _ in part], [delta for _, delta in part]
+        tries = [_build_trie(question.continuations) for question in some]
+        batch, layer = _lay_out(lm, some, tries), edits[0].layer
+        plain, edited = _merge(lm, some, tries), _merge(lm, some, tries, edits)
+        with torch.no_grad():
+            traced, below = trace_packed(lm, batch, plain.packing, layer)
+            states = replay_packed(lm, traced, plain.packing, below, plain.at, layer)
+            before = _read(lm, states, plain.asked, some, tries)
+            below = below[plain.packing.source[edited.packing.real]]
+            with overlay(lm, edits):
+                states = replay_packed(lm, traced, edited.packing, below, edited.at, layer)
+            after = _read(lm, states, edited.asked, some, tries)
+        return list(zip(before, after, strict=True))
+
+    with fused_layers(lm):
+        return in_batches(lm, pairs, score_pairs, width=lambda pair: _width(pair[0]))
+
+
+def _score_batch(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
+    tries = [_build_trie(question.continuations) for question in questions]
+    merged = _merge(lm, questions, tries)
+    with torch.no_grad():
+        states = run_packed(lm, _lay_out(lm, questions, tries), merged.packing, merged.at)
+        return _read(lm, states, merged.asked, questions, tries)
+
+
+def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie]) -> Batch:
+    """Rows of prompt and nodes, padded on the right."""
+    lengths = [len(question.prompt) + len(trie.tokens) for question, trie in zip(questions, tries, strict=True)]
+    width = max(lengths)
+    ids = np.zeros((len(questions), width), dtype=np.int64)
+    positions = np.tile(np.arange(width, dtype=np.int64), (len(questions), 1))
+    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
+        start = len(question.prompt)
+        ids[row, : lengths[row]] = question.prompt + trie.tokens
+        positions[row, start : lengths[row]] = start + trie.depths
+    mask = None if all(trie.is_chain for trie in tries) else _tree_mask(lm, questions, tries, width)
+    return Batch(torch.from_numpy(ids).to(lm.device), torch.from_numpy(positions).to(lm.device), mask)
+
+
+def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], width: int) -> Tensor:
+    """[batch, 1, width, width]: causal, except that a node does not see nodes that are not its ancestors."""
+    visible = np.tile(np.tri(width, dtype=bool), (len(questions), 1, 1))
+    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
+        start, end = len(question.prompt), len(question.prompt) + len(trie.tokens)
+        visible[row, start:end, start:end] = trie.sight
+    return additive_mask(torch.from_numpy(visible).to(lm.device), lm.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """A batch's tokens, each once. at: [n], those that predict a token; asked: which of the n the questions ask, one
+    after another, each its prompt's end first and then its nodes."""
+
+    packing: Packing
+    at: Tensor
+    asked: np.ndarray
+
+
+def _merge(
+    lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], deltas: Sequence[Delta] = ()
+) -> _Merged:
+    """Tokens are the same where all that they see is, and the edit under which they are read (`deltas[i]`), if any."""
+    known: dict[tuple[int, int], int] = {}
+    rows: list[list[int]] = []
+    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
+        numbers: list[int] = []
+        root = -1 - (id(deltas[row]) if deltas else 0)
+        for token, parent in zip(question.prompt + trie.tokens, _parents(question, trie), strict=True):
+            before = numbers[parent] if parent >= 0 else root
+            numbers.append(known.setdefault((before, token), len(known)))
+        rows.append(numbers)
+    width = max(map(len, rows))
+    source = np.array([numbers + numbers[:1] * (width - len(numbers)) for numbers in rows])
+    mask = np.arange(width) < np.array([[len(numbers)] for numbers in rows])
+    _, real = np.unique(source, return_index=True)  # where each is first: tokens are numbered in that order
+    predicting = [numbers[len(question.prompt) - 1 :] for question, numbers in zip(questions, rows, strict=True)]
+    at, asked = np.unique(np.concatenate(predicting), return_inverse=True)
+    there = (torch.from_numpy(one).to(lm.device) for one in (real, source.ravel(), mask))
+    return _Merged(Packing(*mask.shape, *there), torch.from_numpy(at).to(lm.device), asked)
+
+
+def _parents(question: Question, trie: _Trie) -> tuple[int, ...]:
+    """The token before each of a row's, as a place in the row; -1 before the first."""
+    end = len(question.prompt) - 1
+    return (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in trie.parents))
+
+
+def _read(
+    lm: LanguageModel, states: Tensor, asked: np.ndarray, questions: Sequence[Question], tries: Sequence[_Trie]
+) -> list[list[Likelihood]]:
+    """Log-probabilities from the finished states that predict a token, [n, d_model]; asked: as in `_Merged`."""
+    ends = [0, *accumulate(len(trie.tokens) + 1 for trie in tries)]
+    offsets = [end + 1 for end in ends]  # state -1 is the prompt's end
+    wanted = [
+        (asked[offsets[row] + state], token)
+        for row, (question, trie) in enumerate(zip(questions, tries, strict=True))
+        for states, tokens in zip(trie.states, question.continuations, strict=True)
+        for state, token in zip(states, tokens, strict=True)
+    ]
+    nll, best = _token_nll(lm, states, wanted)
+    answers, at = [], 0
+    for question in questions:
+        scored = []
+        for tokens in question.continuations:
+            end = at + len(tokens)
+            scored.append(Likelihood(float(nll[at:end].mean()), bool(best[at:end].all())))
+            at = end
+        answers.append(scored)
+    return answers
+
+
+def _token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """For each asked (state, token): -log p in nats, and whether the token is the state's most likely.
+
+    states: [n, d_model].
+    """
+    index = np.array([state for state, _ in asked])
+    token = np.array([token for _, token in asked])
+    nll, best = np.empty(len(asked)), np.empty(len(asked), dtype=bool)
+    for start in range(0, len(states), STATES_PER_HEAD_CALL):
+        logits = lm.logits(states[start : start + STATES_PER_HEAD_CALL])  # [some, vocabulary]
+        here = np.flatnonzero((index >= start) & (index < start + STATES_PER_HEAD_CALL))
+        row = torch.from_numpy(index[here] - start).to(logits.device)
+        wanted = torch.from_numpy(token[here]).to(logits.device)
+        parts = [(some.logsumexp(-1), some.argmax(-1)) for some in torch.split(logits, ROWS_IN_CACHE)]
+        norm, top = (torch.cat(column) for column in zip(*parts, strict=True))
+        nll[here] = (norm[row] - logits[row, wanted]).double().cpu().numpy()
+        best[here] = (top[row] == wanted).cpu().numpy()
+    return nll, best
+
+
+def _width(question: Question) -> int:
+    return len(question.prompt) + sum(len(continuation) - 1 for continuation in question.continuations)

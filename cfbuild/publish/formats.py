@@ -1,0 +1,128 @@
+"""Records as other projects' files: a function a format, in the table EXPORTERS, each with a schema in `schemas/`.
+
+Prompts are statements that break off where the object comes; formats that ask for questions get those, unchanged. Two
+readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reader towards `answers[0]`. We write MEND's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from cfbuild.data import Record
+from cfbuild.errors import ConfigError
+from cfbuild.store.codec import encode_record
+from cfbuild.store.jsonl import Row
+
+LOC_MARK = "nq question: "
+"""What readers of zsRE files assert that `loc` begins with."""
+
+
+def export(records: Iterable[Record], name: str) -> Iterator[Row]:
+    """The rows of a format's JSON array, one a record. Raises ConfigError for a format that does not exist."""
+    if name not in EXPORTERS:
+        raise ConfigError(f"format {name!r} does not exist; expected one of {', '.join(EXPORTERS)}")
+    return map(EXPORTERS[name], records)
+
+
+def counterfact(record: Record) -> Row:
+    """A row of CounterFact's file (Meng et al. 2022): the record without `meta`.
+
+    Where there is no `pararel_idx` it is the case id: readers expect a number.
+    """
+    row = encode_record(record)
+    del row["meta"]
+    return row if record.pararel_idx is not None else {**row, "pararel_idx": record.case_id}
+
+
+def easyedit(record: Record) -> Row:
+    """A row of EasyEdit's counterfact-edit file: one paraphrase and one neighborhood prompt, which may be null."""
+    neighbor = record.neighborhood[0].text if record.neighborhood else None
+    return {
+        "case_id": record.case_id,
+        "prompt": record.rewrite,
+        "subject": record.subject.label,
+        "target_new": record.target_new.label,
+        "ground_truth": record.target_true.label,
+        "rephrase_prompt": record.paraphrases[0].clean if record.paraphrases else None,
+        "locality_prompt": neighbor,
+        "locality_ground_truth": record.target_true.label if neighbor is not None else None,
+    }
+
+
+def knowedit(record: Record) -> Row:
+    """A row of KnowEdit's wiki_counterfact file (2024): neighbors as locality, paraphrases as portability."""
+    new, true = [[record.target_new.label]], [[record.target_true.label]]
+    paraphrases = [{"prompt": one.clean, "ground_truth": new} for one in record.paraphrases]
+    return {
+        "subject": record.subject.label,
+        "prompt": record.rewrite,
+        "target_new": record.target_new.label,
+        "ground_truth": record.target_true.label,
+        "rephrase": record.paraphrases[0].clean if record.paraphrases else None,
+        "portability": {"Logical_Generalization": paraphrases},
+        "locality": {
+            "Relation_Specificity": [{"prompt": one.text, "ground_truth": true} for one in record.neighborhood],
+            "Forgetfulness": [],
+        },
+    }
+
+
+def zsre(record: Record) -> Row:
+    """A row of MEND's zsRE file (Mitchell et al. 2022): `alt` is the edit's target, `answers` hold the true object."""
+    neighbor = record.neighborhood[0].text if record.neighborhood else record.rewrite
+    return {
+        "subject": record.subject.label,
+        "src": record.rewrite,
+        "pred": record.target_true.label,
+        "rephrase": record.paraphrases[0].clean if record.paraphrases else record.rewrite,
+        "alt": record.target_new.label,
+        "answers": [record.target_true.label],
+        "loc": LOC_MARK + neighbor,
+        "loc_ans": record.target_true.label,
+        "cond": f"{record.target_true.label} >> {record.target_new.label} || {record.rewrite}",
+    }
+
+
+def mquake(record: Record) -> Row:
+    """A row in the manner of MQuAKE-CF (Zhong et al. 2023) with one hop, as a record has no other."""
+    subject, relation = record.subject, record.relation
+    true, new = record.target_true, record.target_new
+    clozes = [record.rewrite, *(one.clean for one in record.paraphrases)]
+    return {
+        "case_id": record.case_id,
+        "requested_rewrite": [
+            {
+                "prompt": record.prompt.text,
+                "relation_id": relation,
+                "target_new": {"str": new.label, "id": new.id},
+                "target_true": {"str": true.label, "id": true.id},
+                "subject": subject.label,
+                "question": record.rewrite,
+            }
+        ],
+        "questions": clozes,
+        "answer": true.label,
+        "answer_alias": [],
+        "new_answer": new.label,
+        "new_answer_alias": [],
+        "single_hops": [_hop(record, true.label)],
+        "new_single_hops": [_hop(record, new.label)],
+        "orig": {
+            "triples": [[subject.id, relation, true.id]],
+            "triples_labeled": [[subject.label, relation, true.label]],
+            "new_triples": [[subject.id, relation, new.id]],
+            "new_triples_labeled": [[subject.label, relation, new.label]],
+            "edit_triples": [[subject.id, relation, new.id]],
+        },
+    }
+
+
+def _hop(record: Record, answer: str) -> Row:
+    return {"question": record.rewrite, "cloze": record.rewrite, "answer": answer, "answer_alias": []}
+
+
+EXPORTERS: Mapping[str, Callable[[Record], Row]] = MappingProxyType(
+    {"counterfact": counterfact, "easyedit": easyedit, "knowedit": knowedit, "zsre": zsre, "mquake": mquake}
+)
+"""The formats there are, by the name that `cfbuild export --format` takes."""

@@ -1,0 +1,337 @@
+"""Facts and templates to drafts and records: pure, seeded, without a model and without files (paper section 3.4).
+
+A draft is a record whose o* is not chosen yet: every prompt that does not depend on o*, and the objects to try as o*
+in the order they are drawn. Each random choice comes from its own generator, seeded with the seed, the relation, the
+subject and the part's name: a record does not depend on which others are built, in what order, or where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeGuard, TypeVar
+
+from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
+from cfbuild.errors import ConfigError, TemplateError
+from cfbuild.facts.graph import FactGraph
+from cfbuild.text.languages.english import clashing_article, noise
+from cfbuild.text.names import find_name, gives_away
+
+Refusal = Callable[[Fact, Target], "str | None"]
+"""Asked of each o* as it is drawn: the name of the rule that refuses it, or None."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How many of each part a record has, and the seed. The numbers are CounterFact's (paper Table 2 and appendix).
+
+    `prompts_per_entity` caps how often one entity is used among the neighborhood (or attribute) prompts: above 1, an
+    entity comes again, under another template, where there are too few entities. `max_draws` is how many o* a fact may
+    try. Raises ConfigError for a number below its minimum.
+    """
+
+    seed: int = 0
+    paraphrases: int = 2
+    neighborhood: int = 10
+    attribute: int = 10
+    generation: int = 10
+    prompts_per_entity: int = 1
+    max_draws: int = 10
+
+    def __post_init__(self) -> None:
+        least = {"paraphrases": 1, "generation": 1, "prompts_per_entity": 1, "max_draws": 1}
+        for name in ("paraphrases", "neighborhood", "attribute", "generation", "prompts_per_entity", "max_draws"):
+            if getattr(self, name) < least.get(name, 0):
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least.get(name, 0)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record without its o*: `draws` are the objects to try, in order; `refused` counts those refused by rule."""
+
+    case_id: int
+    fact: Fact
+    prompt: Template
+    subject: Target
+    target_true: Target
+    paraphrases: tuple[Paraphrase, ...]
+    neighborhood: tuple[EntityPrompt, ...]
+    generation: tuple[str, ...]
+    draws: tuple[Target, ...]
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rewrite(self) -> str:
+        """The rewrite prompt with its subject in place."""
+        return self.prompt.fill(self.subject.label)
+
+
+def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
+    """Every fact with its case id: its index in the graph's order, whatever is filtered or left out later."""
+    return enumerate(fact for relation in graph.relations for fact in graph.facts_of(relation))
+
+
+def is_usable(label: str | None) -> TypeGuard[str]:
+    """Whether a label can stand in a prompt: there, not blank, and not a bare item id."""
+    return label is not None and bool(label.strip()) and not ITEM_ID.match(label)
+
+
+class Builder:
+    """Makes drafts and records of the facts of one graph.
+
+    `prefixes` gives the distractor sentences for a relation's paraphrases; without any, they are printed clean. `suits`
+    says of a relation and an item whether prompts about the item make sense; neighbors are chosen among those only.
+    """
+
+    def __init__(
+        self,
+        graph: FactGraph,
+        templates: Iterable[Template],
+        options: BuildOptions,
+        prefixes: Callable[[str], Sequence[str]] = lambda relation: (),
+        suits: Callable[[str, str], bool] = lambda relation, item: True,
+    ) -> None:
+        self.graph = graph
+        self.options = options
+        self._suits = suits
+        self._prefixes = prefixes
+        self._templates: dict[tuple[str, str], list[Template]] = {}
+        for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
+            self._templates.setdefault(template[0][:2], []).append(template[1])
+        self._pools: dict[str, tuple[Target, ...]] = {}
+        self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
+        self._names: dict[str, frozenset[str]] = {}
+
+    def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
+        """The relation's templates of one kind, each text once, in the order of their texts."""
+        return self._templates.get((relation, kind), [])
+
+    def _fitting(self, fact: Fact) -> Sequence[Template]:
+        """The rewrite templates that do not end in the article that o_c cannot follow."""
+        label = self.graph.label(fact.object) or ""
+        return [one for one in self.templates(fact.relation) if clashing_article(one.text, label) is None]
+
+    def pool(self, relation: str) -> tuple[Target, ...]:
+        """Every object of `relation` with a usable label, each label once (the most frequent object's), by count.
+
+        This is what o* is drawn from and ranked among.
+        """
+        if relation not in self._pools:
+            counts = self.graph.object_counts(relation)
+            by_label: dict[str, Target] = {}
+            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
+                label = self.graph.label(item)
+                if is_usable(label):
+                    by_label.setdefault(label, Target(item, label))
+            self._pools[relation] = tuple(by_label.values())
+        return self._pools[relation]
+
+    def draft(self, case_id: int, fact: Fact, refusal: Refusal = lambda fact, target: None) -> Draft:
+        """Build all that does not depend on o*, and draw the o* to try.
+
+        Raises TemplateError if the relation has too few rewrite templates or a label is not usable: rules are expected
+        to have rejected such a fact before.
+        """
+        subject, target_true = self._target(fact.subject), self._target(fact.object)
+        neighbors = self._neighbors(fact, subject)
+        draws, refused = self._draws(fact, neighbors, refusal)
+        prompt, *others = self._rewrite_and_paraphrases(fact)
+        return Draft(
+            case_id=case_id,
+            fact=fact,
+            prompt=prompt,
+            subject=subject,
+            target_true=target_true,
+            paraphrases=self._paraphrases(fact, subject, others, draws),
+            neighborhood=self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood),
+            generation=self._generation(fact, subject),
+            draws=draws,
+            refused=refused,
+        )
+
+    def record(self, draft: Draft, target_new: Target) -> Record:
+        """Complete a draft with the o* that was chosen: adds the attribute prompts, about other entities that have it.
+
+        An attribute entity does not have o_c, is no neighbor, and is not named like the subject.
+        """
+        fact = draft.fact
+        attributes = self._attribute_entities(draft, target_new)
+        return Record(
+            case_id=draft.case_id,
+            relation=fact.relation,
+            prompt=draft.prompt,
+            subject=draft.subject,
+            target_true=draft.target_true,
+            target_new=target_new,
+            paraphrases=draft.paraphrases,
+            neighborhood=draft.neighborhood,
+            attribute=self._entity_prompts(fact, f"attribute:{target_new.id}", attributes, self.options.attribute),
+            generation=draft.generation,
+            language=self.graph.language,
+            source=fact.source,
+        )
+
+    def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
+        """Each fact of `relations` (all by default) as a sentence: a rewrite template, its object, a full stop.
+
+        What generations about o* are compared with (RS) as long as there are no texts from Wikipedia. Facts whose
+        relation has no rewrite template or whose labels are not usable have no sentence.
+        """
+        for relation in self.graph.relations if relations is None else relations:
+            templates = self.templates(relation)
+            for fact in self.graph.facts_of(relation) if templates else ():
+                subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
+                if is_usable(subject) and is_usable(value):
+                    template = self._random(fact, f"reference:{fact.object}").choice(templates)
+                    text = f"{template.fill(subject)} {value}."
+                    yield Reference(relation, fact.object, fact.subject, subject, text)
+
+    def _random(self, fact: Fact, part: str) -> Random:
+        return Random(f"{self.options.seed}:{fact.relation}:{fact.subject}:{part}")
+
+    def _target(self, item: str) -> Target:
+        label = self.graph.label(item)
+        if not is_usable(label):
+            raise TemplateError(f"{item} has the label {label!r} in {self.graph.language!r}; expected a name")
+        return Target(item, label)
+
+    def _folded_names(self, item: str) -> frozenset[str]:
+        if item not in self._names:
+            self._names[item] = frozenset(name.casefold() for name in self.graph.names(item))
+        return self._names[item]
+
+    def _rewrite_and_paraphrases(self, fact: Fact) -> list[Template]:
+        templates, needed = self._fitting(fact), 1 + self.options.paraphrases
+        if len(templates) < needed:
+            raise TemplateError(
+                f"{fact.relation} has {len(templates)} rewrite templates; expected at least {needed}: "
+                "one for the rewrite and one for each paraphrase"
+            )
+        return self._random(fact, "rewrite").sample(templates, needed)
+
+    def _paraphrases(
+        self, fact: Fact, subject: Target, templates: Sequence[Template], draws: Iterable[Target]
+    ) -> tuple[Paraphrase, ...]:
+        """A distractor is a sentence that names neither the subject nor any object that the record may end up with."""
+        items = (fact.subject, fact.object, *(target.id for target in draws))
+        names = [name for item in items for name in self.graph.names(item)]
+        prefixes = _shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
+        silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
+        return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
+
+    def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
+        """Distinct generation prompts: the relation's generation templates in seeded order, then its rewrite templates.
+
+        CounterFact fills up to ten by repeating its three; a rewrite template says more than a repetition, and is all
+        there is where a template set has no generation templates (ParaRel's).
+        """
+        random = self._random(fact, "generation")
+        pools = self.templates(fact.relation, "generation"), self.templates(fact.relation)
+        order = [template for pool in pools for template in random.sample(pool, len(pool))]
+        texts = dict.fromkeys(template.fill(subject.label) for template in order)
+        return tuple(texts)[: self.options.generation]
+
+    def _draws(
+        self, fact: Fact, neighbors: Iterable[Target], refusal: Refusal
+    ) -> tuple[tuple[Target, ...], dict[str, int]]:
+        """Up to `max_draws` false objects, drawn by frequency without replacement.
+
+        Never drawn: the subject itself, an object of the subject or of one of its neighbors under this relation, or an
+        object that shares a name with one of those. Then `refusal` is asked.
+        """
+        held = {value for one in (fact.subject, *(n.id for n in neighbors)) for value in self._values(one, fact)}
+        names = frozenset().union(*map(self._folded_names, held))
+        held.add(fact.subject)
+        draws: list[Target] = []
+        refused: dict[str, int] = {}
+        for target in self._race(fact):
+            if target.id in held or not names.isdisjoint(self._folded_names(target.id)):
+                continue
+            rule = refusal(fact, target)
+            if rule is not None:
+                refused[rule] = refused.get(rule, 0) + 1
+                continue
+            draws.append(target)
+            if len(draws) == self.options.max_draws:
+                break
+        return tuple(draws), refused
+
+    def _race(self, fact: Fact) -> list[Target]:
+        """The pool in the order of weighted draws without replacement: each object arrives after an exponential time
+        whose rate is its count (Efraimidis and Spirakis 2006)."""
+        random, counts = self._random(fact, "draws"), self.graph.object_counts(fact.relation)
+        pool = self.pool(fact.relation)
+        arrivals = sorted((random.expovariate(counts[target.id]), place) for place, target in enumerate(pool))
+        return [pool[place] for _, place in arrivals]
+
+    def _values(self, item: str, fact: Fact) -> tuple[str, ...]:
+        return self.graph.values(item, fact.relation)
+
+    def _neighbors(self, fact: Fact, subject: Target) -> list[Target]:
+        """Other entities that have o_c, each label once, none named within the subject's name or the reverse."""
+        random = self._random(fact, "neighborhood")
+        return self._choose(random, fact, fact.object, subject, self.options.neighborhood, frozenset())
+
+    def _attribute_entities(self, draft: Draft, target_new: Target) -> list[Target]:
+        random = self._random(draft.fact, f"attribute-entities:{target_new.id}")
+        without = frozenset(self.graph.subjects(draft.fact.relation, draft.fact.object))
+        return self._choose(random, draft.fact, target_new.id, draft.subject, self.options.attribute, without)
+
+    def _choose(
+        self, random: Random, fact: Fact, value: str, subject: Target, wanted: int, without: frozenset[str]
+    ) -> list[Target]:
+        chosen: dict[str, Target] = {}
+        for tier in self._entities(fact.relation, value):
+            for entity in _shuffled(random, tier):
+                if len(chosen) == wanted:
+                    return list(chosen.values())
+                if entity.id != subject.id and entity.id not in without and not _alike(entity.label, subject.label):
+                    chosen.setdefault(entity.label.casefold(), entity)
+        return list(chosen.values())
+
+    def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
+        """Entities with (entity, relation, value) whose name does not give the value away; those with several values
+        last."""
+        key = (relation, value)
+        if key not in self._tiers:
+            names, own = self.graph.names(value), self.graph.label(value) or ""
+            tiers: tuple[list[Target], list[Target]] = ([], [])
+            for item in self.graph.subjects(relation, value):
+                label = self.graph.label(item)
+                if is_usable(label) and noise(label) is None and self._suits(relation, item):
+                    several = len(self.graph.values(item, relation)) > 1
+                    if gives_away(label, own, names) is None:
+                        tiers[several].append(Target(item, label))
+            self._tiers[key] = tuple(tuple(tier) for tier in tiers)
+        return self._tiers[key]
+
+    def _entity_prompts(
+        self, fact: Fact, part: str, entities: Sequence[Target], wanted: int
+    ) -> tuple[EntityPrompt, ...]:
+        """One prompt an entity, then further rounds under other templates up to the cap, until there are `wanted`."""
+        random, templates = self._random(fact, f"{part}-templates"), self._fitting(fact)
+        rounds = min(self.options.prompts_per_entity, len(templates))
+        orders = [random.sample(templates, rounds) for _ in entities]
+        prompts: dict[str, EntityPrompt] = {}
+        for turn in range(rounds):
+            for entity, order in zip(entities, orders, strict=True):
+                text = order[turn].fill(entity.label)
+                prompts.setdefault(text, EntityPrompt(text, entity.id, order[turn].id))
+        return tuple(prompts.values())[:wanted]
+
+
+def _alike(one: str, other: str) -> bool:
+    same = one.casefold() == other.casefold()
+    return same or find_name(one, (other,)) is not None or find_name(other, (one,)) is not None
+
+
+def _shuffled(random: Random, items: Sequence[Item]) -> Iterator[Item]:
+    """Yield items in random order, drawing only as many random numbers as items are taken (Fisher and Yates)."""
+    moved: dict[int, int] = {}
+    for place in range(len(items)):
+        other = random.randrange(place, len(items))
+        yield items[moved.get(other, other)]
+        moved[other] = moved.get(place, place)

@@ -1,0 +1,227 @@
+"""Prompt groups that CounterFact does not have, made of the same facts and templates: no text is a model's.
+
+Each group asks something that follows from the edit: the subject by another name, the fact the other way round, a
+question whose answer the new object changes; or tempts an edited model into saying o* where it should not. A group is a
+function and a line in the table GROUPS. A record about which the facts do not tell enough has no such group.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+from cfbuild.data import Fact, GroupPrompt, Record, Target, Template
+from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.relations import INVERSE, SYMMETRIC
+from cfbuild.text.languages.english import clashing_article, noise
+from cfbuild.text.names import find_name, gives_away
+
+MOST_ALIASES = 5
+MOST_INVERSE = 3
+MOST_HOPS = 5
+"""Prompts of a group in one record, at most."""
+DESCRIPTION = re.compile(r"(The [A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)\Z")
+"""A template that is a definite description of its object and a verb: "The birthplace of {} is"."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What groups are made of: the facts, a relation's rewrite templates, and whether a fact passes the rules."""
+
+    graph: FactGraph
+    templates: Callable[[str], Sequence[Template]]
+    is_sound: Callable[[Fact], bool]
+    seed: int = 0
+
+    @cached_property
+    def bearers(self) -> Counter[str]:
+        """How many items carry each name, letter case ignored."""
+        count: Counter[str] = Counter()
+        for item in self.graph.entities:
+            count.update({name.casefold() for name in self.graph.names(item)})
+        return count
+
+    def random(self, record: Record, group: str) -> Random:
+        return Random(f"{self.seed}:{record.relation}:{record.subject.id}:{group}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How a group's prompts are made, what its score is, and whether the true target has to win after an edit."""
+
+    make: Callable[[Record, Known], Iterator[GroupPrompt]]
+    meaning: str
+    stays_true: bool = False
+
+
+def prompt_groups(record: Record, known: Known, wanted: Iterable[str]) -> dict[str, tuple[GroupPrompt, ...]]:
+    """The prompts of each wanted group that the facts give for `record`; groups without a prompt are left out."""
+    made = ((name, tuple(GROUPS[name].make(record, known))) for name in GROUPS if name in set(wanted))
+    return {name: prompts for name, prompts in made if prompts}
+
+
+def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
+    """The rewrite prompt with another name of the subject. Right after the edit is o*, before it o_c.
+
+    Names that another item has too, that name a target, or that only spell the label otherwise or in the plural are
+    left out.
+    """
+    said = {f"{_letters(record.subject.label)}{ending}" for ending in ("", "s", "es")}
+    aliases = known.graph.names(record.subject.id)[1:]
+    asked = 0
+    for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
+        if asked < MOST_ALIASES and _letters(name) not in said and _is_alias(name, record, known):
+            asked += 1
+            said.add(_letters(name))
+            yield _prompt(record.prompt, name, record.target_new, record.target_true, record.subject.id)
+
+
+def _is_alias(name: str, record: Record, known: Known) -> bool:
+    """Whether a prompt can say `name` for the subject: a name like its label, its own, that gives no object away."""
+    label = record.subject.label
+    codes = re.search(r"\d", name) and not re.search(r"\d", label)
+    alike = not codes and not (label[0].isupper() and name[0].islower())
+    if not alike or not _is_name(name) or known.bearers[name.casefold()] > 1:
+        return False
+    targets = record.target_true, record.target_new
+    return all(gives_away(name, one.label, known.graph.names(one.id)) is None for one in targets)
+
+
+def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
+    """The fact the other way round, asked about o*: if the capital of France is Rome, Rome is the capital of France.
+
+    Right after the edit is s, before it the one item of which o* is the object; where o* has several, nothing is asked.
+    """
+    relation = record.relation if record.relation in SYMMETRIC else INVERSE.get(record.relation)
+    if relation is None:
+        return
+    holders = known.graph.current_values(record.target_new.id, relation)
+    holders += known.graph.subjects(record.relation, record.target_new.id)
+    before = _target(known, holders)
+    if before is None or not _apart(known.graph, before.id, record.subject.id):
+        return
+    if find_name(before.label, known.graph.names(record.target_new.id)) is not None:
+        return
+    templates = _fitting(known, relation, before, record.subject)
+    random = known.random(record, "inverse")
+    for template in random.sample(templates, min(MOST_INVERSE, len(templates))):
+        if not _names(known.graph, template.fill(record.target_new.label), before, record.subject):
+            yield _prompt(template, record.target_new.label, record.subject, before, record.target_new.id)
+
+
+def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
+    """A question about the object, which the prompt only describes: "The birthplace of Ann is in the country of".
+
+    Right after the edit is what holds of o*, before it what holds of o_c; asked only where each has one answer, the
+    answers differ, neither is inside the other, and the prompt gives none away.
+    """
+    described = [match[1] for one in known.templates(record.relation) if (match := DESCRIPTION.match(one.text))]
+    random = known.random(record, "two_hop")
+    asked = 0
+    relations = [one for one in known.graph.relations if described and _leads_on(record.relation, one)]
+    for relation in random.sample(relations, len(relations)):
+        new, true = (_answer(known, one, relation) for one in (record.target_new, record.target_true))
+        if new is None or true is None or not _apart(known.graph, new.id, true.id):
+            continue
+        about = random.choice(described).replace("{}", record.subject.label)
+        templates = [one for one in _fitting(known, relation, new, true) if re.search(r"\{\}(?= [a-z])", one.text)]
+        texts = [(one, _filled(one, about)) for one in templates]
+        texts = [(one, text) for one, text in texts if not _names(known.graph, text, new, true)]
+        if texts and asked < MOST_HOPS:
+            asked += 1
+            template, text = random.choice(texts)
+            yield GroupPrompt(text, new, true, record.subject.id, relation, template.id)
+
+
+def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
+    """The neighborhood prompts with the edited fact stated in front (Hoelscher-Obermaier et al. 2023).
+
+    A neighbor's object is still o_c: what is said of the subject must not spread.
+    """
+    said = f"{record.rewrite} {record.target_new.label}".removesuffix(".")
+    for one in record.neighborhood:
+        yield GroupPrompt(
+            f"{said}. {one.text}", record.target_new, record.target_true, one.entity, record.relation, one.template
+        )
+
+
+def _prompt(template: Template, subject: str, new: Target, true: Target, entity: str) -> GroupPrompt:
+    return GroupPrompt(template.fill(subject), new, true, entity, template.relation, template.id)
+
+
+def _leads_on(first: str, second: str) -> bool:
+    """Whether a second hop asks something new: not the way back, and no relation that holds both ways."""
+    return second not in SYMMETRIC and second != INVERSE.get(first)
+
+
+def _answer(known: Known, about: Target, relation: str) -> Target | None:
+    """The one object that `about` has under `relation`, if that fact passes the rules."""
+    values = known.graph.current_values(about.id, relation)
+    target = _target(known, values)
+    facts = (one for one in known.graph.statements(about.id, relation) if target and one.object == target.id)
+    return target if any(map(known.is_sound, facts)) else None
+
+
+def _target(known: Known, items: Sequence[str]) -> Target | None:
+    """The one item there is, if it has a plain name that no other item has as its label."""
+    item = items[0] if items and len(set(items)) == 1 else ""
+    label = known.graph.label(item) or ""
+    return Target(item, label) if _is_name(label) else None
+
+
+def _fitting(known: Known, relation: str, *answers: Target) -> list[Template]:
+    """The relation's rewrite templates whose article, if they end in one, fits every answer."""
+    return [
+        one
+        for one in known.templates(relation)
+        if all(clashing_article(one.text, answer.label) is None for answer in answers)
+    ]
+
+
+def _filled(template: Template, description: str) -> str:
+    """A template with a description in its slot: "The" keeps its capital at the beginning only."""
+    if not template.text.startswith("{}") and description.startswith("The "):
+        description = "the" + description[3:]
+    return template.fill(description)
+
+
+def _names(graph: FactGraph, text: str, *items: Target) -> bool:
+    return any(find_name(text, graph.names(one.id)) is not None for one in items)
+
+
+def _apart(graph: FactGraph, one: str, other: str) -> bool:
+    """Whether two items are different things with different names, neither inside the other."""
+    names = [{name.casefold() for name in graph.names(item)} for item in (one, other)]
+    labels = graph.label(one) or "", graph.label(other) or ""
+    nested = find_name(labels[0], (labels[1],)) or find_name(labels[1], (labels[0],))
+    inside = one in graph.containers(other) or other in graph.containers(one)
+    return one != other and names[0].isdisjoint(names[1]) and not nested and not inside
+
+
+def _is_name(text: str) -> bool:
+    """Whether a prompt can say it: two letters at least, nothing that tells namesakes apart, no list, no code."""
+    letters = sum(character.isalpha() for character in text)
+    plain = noise(text) is None and not set(',;/()|"') & set(text)
+    return letters > 1 and plain and not (text.islower() and letters < 4)
+
+
+def _letters(name: str) -> str:
+    """The letters and digits of a name without case and accents: what two spellings of it share."""
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(character for character in plain if character.isalnum())
+
+
+GROUPS: Mapping[str, Group] = {
+    "subject_aliases": Group(_subject_aliases, "o* likelier when the subject goes by another name"),
+    "inverse": Group(_inverse, "the subject likelier when the fact is asked the other way round, about o*"),
+    "two_hop": Group(_two_hop, "what holds of o* likelier in a question that passes through the object"),
+    "specificity_plus": Group(
+        _specificity_plus, "true object likelier about neighbours, the edited fact stated in front", stays_true=True
+    ),
+}
+"""The groups there are, in the order of a record's `meta.groups`."""

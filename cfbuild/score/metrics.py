@@ -1,0 +1,142 @@
+"""Figures over scored cases: the paper's metrics (section 3.4) with their intervals. No model is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cfbuild.data import CaseScore, PromptScore, StageScore
+from cfbuild.records.groups import GROUPS
+
+Z_95 = 1.96
+"""Standard deviations of a 95% interval (paper, Table 4)."""
+
+
+BOOTSTRAP_DRAWS = 1000
+
+
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure per case: the mean of `of` over a group's prompts. All are reported times 100."""
+
+    name: str
+    group: str
+    of: Callable[[PromptScore], float]
+
+
+def _new_wins(score: PromptScore) -> float:
+    return float(score.target_true_nll > score.target_new_nll)
+
+
+def _new_margin(score: PromptScore) -> float:
+    return math.exp(-score.target_new_nll) - math.exp(-score.target_true_nll)
+
+
+def _true_wins(score: PromptScore) -> float:
+    return float(score.target_true_nll < score.target_new_nll)
+
+
+METRICS = (
+    Metric("ES", "rewrite", _new_wins),
+    Metric("EM", "rewrite", _new_margin),
+    Metric("PS", "paraphrase", _new_wins),
+    Metric("PM", "paraphrase", _new_margin),
+    Metric("NS", "neighborhood", _true_wins),
+    Metric("NM", "neighborhood", lambda score: -_new_margin(score)),
+    Metric("rewrite_exact", "rewrite", lambda score: float(score.target_new_argmax)),
+    Metric("paraphrase_exact", "paraphrase", lambda score: float(score.target_new_argmax)),
+    Metric("neighborhood_exact", "neighborhood", lambda score: float(score.target_true_argmax)),
+    *(Metric(name, name, _true_wins if group.stays_true else _new_wins) for name, group in GROUPS.items()),
+)
+
+
+TEXT_METRICS = {
+    "GE": "generation_entropy",
+    "RS": "reference_score",
+    "generation_mentions": "mentions_target_new",
+}
+"""Figures that are computed once a case from its generated texts: name -> field of StageScore."""
+
+
+HARMONIC = ("ES", "PS", "NS")
+"""S is the harmonic mean of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A metric over cases, times 100, with the half width of its 95% interval and how many cases it is over."""
+
+    mean: float
+    half_width: float
+    cases: int
+
+
+def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
+    """Every metric of a stage (`pre` or `post`) over the cases that have it; S last. Faulty cases have no `post`."""
+    values = case_values(cases, stage)
+    figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
+    figures = {name: figure for name, figure in figures.items() if figure.cases}
+    harmonic = _harmonic_figure(values)
+    return {**figures, "S": harmonic} if harmonic else figures
+
+
+def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
+    """The means of `aggregate`, without its intervals."""
+    values = case_values(cases, stage)
+    rows = _harmonic_rows(values)
+    figures = {name: [value for value in column if value is not None] for name, column in values.items()}
+    plain = {name: float(np.mean(column)) for name, column in figures.items() if column}
+    return {**plain, "S": _harmonic_mean(rows.mean(axis=0))} if len(rows) else plain
+
+
+def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
+    """Each metric of each case, times 100; None where a case has no such prompts."""
+    stages = [getattr(case, stage) for case in cases]
+    values = {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
+    for name, attribute in TEXT_METRICS.items():
+        values[name] = [_times_100(getattr(one, attribute)) if one else None for one in stages]
+    return values
+
+
+def _mean(metric: Metric, stage: StageScore | None) -> float | None:
+    scores = stage.prompts.get(metric.group) if stage else None
+    return 100 * sum(map(metric.of, scores)) / len(scores) if scores else None
+
+
+def _times_100(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    if not values:
+        return Figure(0.0, 0.0, 0)
+    return Figure(float(np.mean(values)), float(Z_95 * np.std(values) / math.sqrt(len(values))), len(values))
+
+
+def _harmonic_figure(values: Mapping[str, Sequence[float | None]]) -> Figure | None:
+    """S with a bootstrap interval over cases: a harmonic mean of means has no per-case value to take a deviation of."""
+    table = _harmonic_rows(values)
+    if not len(table):
+        return None
+    draw = np.random.RandomState(BOOTSTRAP_SEED)  # the one generator of numpy whose draws never change
+    samples = [
+        _harmonic_mean(table[draw.randint(len(table), size=len(table))].mean(axis=0)) for _ in range(BOOTSTRAP_DRAWS)
+    ]
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return Figure(_harmonic_mean(table.mean(axis=0)), float(high - low) / 2, len(table))
+
+
+def _harmonic_rows(values: Mapping[str, Sequence[float | None]]) -> np.ndarray:
+    """What S is made of, for the cases that have all of it: [cases, 3]."""
+    rows = [row for row in zip(*(values[name] for name in HARMONIC), strict=True) if None not in row]
+    return np.array(rows, dtype=float).reshape(-1, len(HARMONIC))
+
+
+def _harmonic_mean(parts: np.ndarray) -> float:
+    return 0.0 if (parts <= 0).any() else float(len(parts) / (1 / parts).sum())

@@ -1,0 +1,57 @@
+"""What generated texts are measured by: n-gram entropy (GE) and likeness to reference texts (RS)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cfbuild.data import Reference
+
+ENTROPY_WEIGHTS = {2: 2 / 3, 3: 4 / 3}
+"""Weights of the bigram and trigram entropies in GE, whose mean is taken (released code)."""
+
+
+WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+"""A word token of GE: letters and digits with inner apostrophes, or one mark."""
+
+
+class ReferenceTexts:
+    """Reference texts by (relation, object), and the TF-IDF space that all of them span."""
+
+    def __init__(self, references: Iterable[Reference]) -> None:
+        texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for reference in references:
+            texts[reference.relation, reference.object].append(reference.text)
+        self._joined = {key: " ".join(some) for key, some in texts.items()}
+        self._vectorizer = self._fit([text for some in texts.values() for text in some])
+
+    @staticmethod
+    def _fit(texts: Sequence[str]) -> Any:
+        if not texts:
+            return None
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer().fit(texts)
+
+    def similarity(self, relation: str, target: str, generations: Sequence[str]) -> float | None:
+        """RS of one case: the cosine of its generations, joined, and the references; None where there are none."""
+        reference = self._joined.get((relation, target))
+        if reference is None or not generations:
+            return None
+        vectors = self._vectorizer.transform([" ".join(generations), reference])  # rows have unit length
+        return float((vectors[0] @ vectors[1].T).toarray()[0, 0])
+
+
+def ngram_entropy_bits(text: str) -> float:
+    """GE of one text: the weighted mean of its bigram and trigram entropies in bits."""
+    words = WORD.findall(text)
+    total = 0.0
+    for size, weight in ENTROPY_WEIGHTS.items():
+        counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))
+        share = np.array(list(counts.values()), dtype=float) / max(1, counts.total())
+        total += weight * float(-(share * np.log2(share)).sum())
+    return total / len(ENTROPY_WEIGHTS)

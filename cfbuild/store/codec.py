@@ -1,0 +1,264 @@
+"""Values to rows and back: what each value is called in the project's files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from cfbuild.data import (
+    CaseScore,
+    Decision,
+    Entity,
+    EntityPrompt,
+    Fact,
+    GroupPrompt,
+    Paraphrase,
+    PromptScore,
+    Record,
+    Reference,
+    Rejection,
+    StageScore,
+    Target,
+    Template,
+)
+from cfbuild.store.jsonl import Row, Value
+
+IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
+"""What a flat row calls the fields that hold an id; its other keys are the fields' names."""
+
+
+def encode_entity(entity: Entity) -> Row:
+    return {
+        "id": entity.id,
+        "labels": dict(sorted(entity.labels.items())),
+        "aliases": {language: list(names) for language, names in sorted(entity.aliases.items())},
+        "attributes": {relation: list(ids) for relation, ids in sorted(entity.attributes.items())},
+        "sitelinks": entity.sitelinks,
+        **({} if entity.revision is None else {"revision": entity.revision}),
+    }
+
+
+def decode_entity(row: Row) -> Entity:
+    return Entity(
+        id=row["id"],
+        labels=row["labels"],
+        aliases={language: tuple(names) for language, names in row["aliases"].items()},
+        attributes={relation: tuple(ids) for relation, ids in row["attributes"].items()},
+        sitelinks=row["sitelinks"],
+        revision=row.get("revision"),
+    )
+
+
+def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Value]]:
+    """How a value of nothing but names, numbers and texts becomes a row, and back: field by field, in their order."""
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    keys = [IDS.get(name, name) for name in names]
+    read = attrgetter(*names)
+    return lambda value: dict(zip(keys, read(value), strict=True)), lambda row: kind(*(row[key] for key in keys))
+
+
+encode_fact, decode_fact = _flat(Fact)
+encode_template, decode_template = _flat(Template)
+encode_reference, decode_reference = _flat(Reference)
+
+
+def encode_record(record: Record) -> Row:
+    """A record as CounterFact's row, unchanged keys first, everything else under `meta`."""
+    return {
+        "case_id": record.case_id,
+        "pararel_idx": record.pararel_idx,
+        "requested_rewrite": {
+            "prompt": record.prompt.text,
+            "relation_id": record.relation,
+            "target_new": {"str": record.target_new.label, "id": record.target_new.id},
+            "target_true": {"str": record.target_true.label, "id": record.target_true.id},
+            "subject": record.subject.label,
+        },
+        "paraphrase_prompts": [paraphrase.text for paraphrase in record.paraphrases],
+        "neighborhood_prompts": [prompt.text for prompt in record.neighborhood],
+        "attribute_prompts": [prompt.text for prompt in record.attribute],
+        "generation_prompts": list(record.generation),
+        "meta": {
+            "subject_id": record.subject.id,
+            "language": record.language,
+            "source": record.source,
+            "template_origin": record.prompt.origin,
+            "paraphrases": [
+                {"prefix": one.prefix, "clean": one.clean, "template": one.template} for one in record.paraphrases
+            ],
+            "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
+            "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
+            "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
+            **({"groups": _encode_groups(record.groups)} if record.groups else {}),
+        },
+    }
+
+
+def _encode_groups(groups: Mapping[str, Iterable[GroupPrompt]]) -> Row:
+    return {
+        name: [
+            {
+                "prompt": one.text,
+                "target_new": {"str": one.target_new.label, "id": one.target_new.id},
+                "target_true": {"str": one.target_true.label, "id": one.target_true.id},
+                "entity": one.entity,
+                "relation_id": one.relation,
+                "template": one.template,
+            }
+            for one in prompts
+        ]
+        for name, prompts in groups.items()
+    }
+
+
+def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
+    return {
+        name: tuple(
+            GroupPrompt(
+                one["prompt"],
+                _target(one["target_new"]),
+                _target(one["target_true"]),
+                one["entity"],
+                one["relation_id"],
+                one["template"],
+            )
+            for one in prompts
+        )
+        for name, prompts in row.items()
+    }
+
+
+def encode_rejection(rejection: Rejection) -> Row:
+    return {
+        "case_id": rejection.case_id,
+        "relation_id": rejection.fact.relation,
+        "subject_id": rejection.fact.subject,
+        "object_id": rejection.fact.object,
+        "subject": rejection.subject,
+        "object": rejection.object,
+        "rule": rejection.decision.rule,
+        "measured": dict(rejection.decision.measured),
+    }
+
+
+def decode_rejection(row: Row) -> Rejection:
+    """A rejection from its row, which does not keep the fact's rank, dates and source."""
+    return Rejection(
+        case_id=row["case_id"],
+        fact=Fact(row["relation_id"], row["subject_id"], row["object_id"]),
+        subject=row["subject"],
+        object=row["object"],
+        decision=Decision(False, row["rule"], row["measured"]),
+    )
+
+
+def decode_record(row: Row) -> Record:
+    """A record from a row written by `encode_record`, or from any CounterFact row (which has no `meta`).
+
+    Without `meta` the subject's id, the entities behind prompts and the split of a paraphrase into prefix and clean
+    form are unknown: ids are empty and the whole paraphrase counts as clean.
+    """
+    request = row["requested_rewrite"]
+    meta = row.get("meta") or {}
+    relation = request["relation_id"]
+    return Record(
+        case_id=row["case_id"],
+        relation=relation,
+        prompt=Template(relation, "rewrite", request["prompt"], meta.get("template_origin", "")),
+        subject=Target(meta.get("subject_id", ""), request["subject"]),
+        target_true=_target(request["target_true"]),
+        target_new=_target(request["target_new"]),
+        paraphrases=_paraphrases(row["paraphrase_prompts"], meta.get("paraphrases")),
+        neighborhood=_entity_prompts(row.get("neighborhood_prompts", ()), meta.get("neighborhood")),
+        attribute=_entity_prompts(row.get("attribute_prompts", ()), meta.get("attribute")),
+        generation=tuple(row.get("generation_prompts", ())),
+        language=meta.get("language", "en"),
+        source=meta.get("source", ""),
+        scores=meta.get("scores", {}),
+        groups=_decode_groups(meta.get("groups", {})),
+        pararel_idx=row.get("pararel_idx"),
+    )
+
+
+def encode_case(case: CaseScore) -> Row:
+    return {
+        "case_id": case.case_id,
+        "relation_id": case.relation,
+        "editor": case.editor,
+        "fault": case.fault,
+        "edit": {name: _rounded(value) for name, value in case.edit.items()},
+        "pre": _encode_stage(case.pre),
+        "post": _encode_stage(case.post) if case.post else None,
+    }
+
+
+def decode_case(row: Row) -> CaseScore:
+    return CaseScore(
+        case_id=row["case_id"],
+        relation=row["relation_id"],
+        editor=row["editor"],
+        pre=_decode_stage(row["pre"]),
+        post=_decode_stage(row["post"]) if row["post"] else None,
+        edit=row["edit"],
+        fault=row["fault"],
+    )
+
+
+def _encode_stage(stage: StageScore) -> Row:
+    return {
+        **{
+            f"{group}_prompts": [
+                {
+                    "target_new_nll": _rounded(score.target_new_nll),
+                    "target_true_nll": _rounded(score.target_true_nll),
+                    "target_new_argmax": score.target_new_argmax,
+                    "target_true_argmax": score.target_true_argmax,
+                }
+                for score in scores
+            ]
+            for group, scores in stage.prompts.items()
+        },
+        "generations": list(stage.generations),
+        "generation_entropy": _rounded(stage.generation_entropy),
+        "reference_score": _rounded(stage.reference_score),
+        "mentions_target_new": _rounded(stage.mentions_target_new),
+    }
+
+
+def _decode_stage(row: Row) -> StageScore:
+    suffix = "_prompts"
+    return StageScore(
+        prompts={
+            name[: -len(suffix)]: tuple(PromptScore(**score) for score in scores)
+            for name, scores in row.items()
+            if name.endswith(suffix)
+        },
+        generations=tuple(row["generations"]),
+        generation_entropy=row["generation_entropy"],
+        reference_score=row["reference_score"],
+        mentions_target_new=row["mentions_target_new"],
+    )
+
+
+def _rounded(value: Any) -> Any:
+    # Six decimals are beyond what float32 sums agree on between batches; more would only print noise.
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _target(row: Row) -> Target:
+    return Target(row.get("id", ""), row["str"])
+
+
+def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
+    if details is None:
+        return tuple(Paraphrase("", text, "") for text in texts)
+    return tuple(Paraphrase(one["prefix"], one["clean"], one["template"]) for one in details)
+
+
+def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
+    texts = list(texts)
+    if details is None:
+        return tuple(EntityPrompt(text, "", "") for text in texts)
+    return tuple(EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True))

@@ -1,0 +1,158 @@
+"""JSON in files: rows of JSON lines and whole documents, read strictly, written atomically."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from cfbuild.errors import CfbuildError, DataError
+from cfbuild.store.files import write_atomic
+
+Row = dict[str, Any]
+Value = TypeVar("Value")
+
+LONGEST_LINE = 1 << 24
+"""Bytes of one line, or of one JSON document; CounterFact's rows have about 2,000. What is longer is not kept."""
+LONGEST_NUMBER = 300
+"""Characters of a whole number: what a float can hold, and far below what takes Python long to read."""
+BOM = b"\xef\xbb\xbf"
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def dump_row(row: Mapping[str, Any]) -> str:
+    """One row as one line of compact JSON, keys in the order given, NaN refused."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows atomically, one a line; return how many."""
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield dump_row(row) + "\n"
+
+    write_atomic(path, lines())
+    return count
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON document atomically."""
+    write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Yield (number, bytes) of each line, without a byte order mark; None for a line longer than LONGEST_LINE.
+
+    Raises DataError if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            number = 0
+            while line := stream.readline(LONGEST_LINE):
+                number += 1
+                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                    while (line := stream.readline(1 << 16)) and not line.endswith(b"\n"):
+                        pass
+                    yield number, None
+                else:
+                    yield number, line.removeprefix(BOM) if number == 1 else line
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        if line is None:
+            raise DataError(f"{where}: is longer than {LONGEST_LINE} bytes; expected one JSON object a line")
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: is not UTF-8 text (byte {error.start} of the line)") from error
+        if text.strip():
+            yield number, parse_row(text, where)
+
+
+def read_json(path: Path) -> Any:
+    """One JSON document. Raises DataError naming the file if it cannot be read, is too long, or is no JSON."""
+    try:
+        with path.open("rb") as stream:
+            body = stream.read(LONGEST_LINE)
+        text = body.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    if len(body) == LONGEST_LINE:
+        raise DataError(f"{path}: is longer than {LONGEST_LINE} bytes")
+    return parse_json(text, str(path))
+
+
+def parse_row(line: str, where: str) -> Row:
+    """Parse one JSON object. Raises DataError with `where` for broken JSON, NaN, or another type than an object."""
+    row = parse_json(line, where)
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: got a JSON {type(row).__name__}, expected an object")
+    return row
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse JSON as DECODER does, without half characters (lone surrogates). Raises DataError with `where`."""
+    try:
+        value = DECODER.decode(text)
+        if SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: holds half a character (a lone surrogate)") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: is not JSON ({error})") from error
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(digits)} characters; expected at most {LONGEST_NUMBER}")
+    return int(digits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in row if names.count(name) > 1)!r} comes twice")
+    return row
+
+
+DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
+)
+"""JSON, strictly: finite numbers, and each key of an object once."""
+
+
+def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
+    """Decode every row of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
+    for number, row in read_rows(path):
+        try:
+            yield decode(row)
+        except (KeyError, TypeError, ValueError, AttributeError, CfbuildError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{path}:{number}: {what}") from error

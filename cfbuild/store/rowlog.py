@@ -1,0 +1,111 @@
+"""The rows that an interrupted verb had finished: a log of whole chunks, from which it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.errors import DataError
+from cfbuild.store.jsonl import LONGEST_LINE, Row, dump_row, parse_row
+
+CHUNK_END = b"#"
+"""With this begins the line that ends a chunk: no row does."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finished row: what counting needs of it, and where it lies in the log."""
+
+    case_id: int
+    relation: str
+    rule: str | None
+    place: int
+
+    @property
+    def kept(self) -> bool:
+        """Whether the row is a record; otherwise `rule` names what rejected it."""
+        return self.rule is None
+
+
+class RowLog:
+    """An append-only file of records and rejects in which a line with a digest of all before it ends each chunk.
+
+    Opening it cuts off whatever follows the last whole chunk, so a run that was killed while it wrote loses that chunk
+    and nothing else; so are rows that were changed since. Rows stay on the disk; `entries` holds what is needed to
+    count and sort them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[Entry] = []
+        self._end = 0
+        self._digest = hashlib.sha256()
+        path.touch()
+        self._restore()
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add one chunk of rows; they count only once all of them are written."""
+        entries, lines, place = [], [], self._end
+        for row in rows:
+            line = (dump_row(row) + "\n").encode()
+            entries.append(_entry(row, place))
+            lines.append(line)
+            place += len(line)
+        chunk = b"".join(lines)
+        self._digest.update(chunk)
+        end = _chunk_end(self._digest.hexdigest())
+        with self.path.open("ab") as stream:
+            stream.write(chunk + end)
+        self.entries += entries
+        self._end = place + len(end)
+
+    def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
+        """The rows of `entries`, in their order."""
+        with self.path.open("rb") as stream:
+            for entry in entries:
+                stream.seek(entry.place)
+                yield parse_row(stream.readline().decode(), f"{self.path}, byte {entry.place}")
+
+    def _restore(self) -> None:
+        place, chunk, digest = 0, list[Entry](), hashlib.sha256()
+        with self.path.open("r+b") as stream:
+            while line := stream.readline(LONGEST_LINE):
+                place += len(line)
+                if line.startswith(CHUNK_END):
+                    if line != _chunk_end(digest.hexdigest()):
+                        _log.warning("%s: rows were changed since they were written; they are made again", self.path)
+                        break
+                    self.entries += chunk
+                    chunk, self._end, self._digest = [], place, digest.copy()
+                else:
+                    entry = _read_entry(line, place - len(line))
+                    if entry is None:
+                        break
+                    chunk.append(entry)
+                    digest.update(line)
+            stream.truncate(self._end)
+
+
+def _chunk_end(digest: str) -> bytes:
+    return CHUNK_END + digest.encode() + b"\n"
+
+
+def _read_entry(line: bytes, place: int) -> Entry | None:
+    """The entry of a line, or None if it is torn."""
+    try:
+        entry = _entry(parse_row(line.decode(), ""), place)
+    except (DataError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+    types = (entry.case_id, int), (entry.relation, str), (entry.rule, str | None)
+    return entry if line.endswith(b"\n") and all(isinstance(*one) for one in types) else None
+
+
+def _entry(row: Row, place: int) -> Entry:
+    request: Any = row.get("requested_rewrite", row)
+    return Entry(row["case_id"], request["relation_id"], row.get("rule"), place)

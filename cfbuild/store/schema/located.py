@@ -1,0 +1,150 @@
+"""Rows of a JSON array or of JSON lines, each with the line where it starts; what is broken becomes a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, TextIO
+
+from cfbuild.errors import DataError
+from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, read_lines
+from cfbuild.store.schema.faults import Fault, Located, show
+
+BLOCK = 1 << 20
+"""Characters read from an array at a time."""
+
+WHITE_SPACE = " \t\r\n"
+
+
+def read_located(path: Path) -> Iterator[Located]:
+    """Yield the rows of `path`: a JSON array if its first character is `[`, otherwise one JSON value a line.
+
+    A broken line of JSON lines is a fault and the next line is read; after a broken row of an array nothing can be
+    told apart any more, so its fault is the last. Raises DataError if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            array = stream.read(BLOCK).removeprefix(BOM).lstrip()[:1] == b"["
+        yield from _array(path) if array else _lines(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a CounterFact file") from error
+
+
+def _lines(path: Path) -> Iterator[Located]:
+    for number, raw in read_lines(path):
+        if raw is None:
+            got = f"a line of more than {LONGEST_LINE} bytes"
+            yield Located(number, fault=Fault("", "json", got, "one JSON object a line, or one JSON array"))
+        elif raw.strip():
+            yield _line(number, raw)
+
+
+def _line(number: int, raw: bytes) -> Located:
+    try:
+        return Located(number, DECODER.decode(raw.decode().strip(WHITE_SPACE)))
+    except UnicodeDecodeError as error:
+        return Located(number, fault=Fault("", "encoding", show(str(error)), "UTF-8 text"))
+    except (ValueError, RecursionError) as error:
+        return Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
+
+
+def _array(path: Path) -> Iterator[Located]:
+    # A byte that is no UTF-8 becomes a lone surrogate, which the validator reports with its row.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        scanner = _Scanner(stream)
+        scanner.take()
+        if scanner.peek() == "]":
+            scanner.take()
+        else:
+            yield from _elements(scanner)
+        if scanner.peek():
+            yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), "nothing after the array"))
+
+
+def _elements(scanner: _Scanner) -> Iterator[Located]:
+    while True:
+        scanner.peek()
+        line = scanner.line
+        try:
+            yield Located(line, scanner.value())
+        except (ValueError, RecursionError) as error:
+            yield Located(line, fault=_broken(error, "a JSON object; the rest of the array was not read"))
+            scanner.skip_all()
+            return
+        mark = scanner.peek()
+        if mark not in (",", "]"):
+            expected = "a comma or the array's ]; the rest of the array was not read"
+            yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), expected))
+            scanner.skip_all()
+            return
+        scanner.take()
+        if mark == "]":
+            return
+
+
+def _broken(error: Exception, expected: str) -> Fault:
+    if isinstance(error, JSONDecodeError):
+        near = error.doc[max(0, error.pos - 20) : error.pos + 20]
+        return Fault("", "json", f"{error.msg} near {show(near)}", expected)
+    return Fault("", "json", str(error), expected)
+
+
+class _Scanner:
+    """A window over a text that moves through a JSON array value by value and counts lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.line = 1
+        self._stream = stream
+        self._text = ""
+        self._at = 0
+
+    def peek(self) -> str:
+        """The next character that is no white space, or an empty text at the end."""
+        while True:
+            while self._at < len(self._text):
+                if self._text[self._at] not in WHITE_SPACE:
+                    return self._text[self._at]
+                self._advance(self._at + 1)
+            if not self._more():
+                return ""
+
+    def take(self) -> None:
+        """Step over the next character that is no white space."""
+        if self.peek():
+            self._advance(self._at + 1)
+
+    def value(self) -> Any:
+        """Parse one value. Raises ValueError or RecursionError if there is none."""
+        while True:
+            try:
+                row, end = DECODER.raw_decode(self._text, self._at)
+            except JSONDecodeError:
+                # Broken, or cut off by the window's end: only more text can tell.
+                if len(self._text) - self._at > LONGEST_LINE or not self._more():
+                    raise
+                continue
+            if end == len(self._text) and self._more():
+                continue
+            self._advance(end)
+            return row
+
+    def rest(self) -> str:
+        """What stands next, for a message."""
+        return self._text[self._at : self._at + 40]
+
+    def skip_all(self) -> None:
+        """Go to the end of the text."""
+        self._text, self._at = "", 0
+        while self._stream.read(BLOCK):
+            pass
+
+    def _advance(self, end: int) -> None:
+        self.line += self._text.count("\n", self._at, end)
+        self._at = end
+
+    def _more(self) -> bool:
+        # Twice as much as is left, so that a long row is not parsed again for every block.
+        block = self._stream.read(max(BLOCK, 2 * (len(self._text) - self._at)))
+        self._text, self._at = self._text[self._at :] + block, 0
+        return bool(block)

@@ -1,0 +1,263 @@
+"""The page's plots, as inline SVG in the page's own colours, each with words for who cannot see it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from cfbuild.data import CaseScore, Record
+from cfbuild.score.metrics import case_values
+
+WIDTH = 420
+"""User units of every plot: on a phone one is nearly one pixel, so text stays readable."""
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 40
+LONG_LABEL = 150
+ROW = 20
+BINS = 20
+POINTS = 800
+"""Points of a scatter plot at most; a seeded sample stands for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure: its heading, what it shows in words, and the drawing."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def plots(
+    records: Sequence[Record],
+    cases: Mapping[int, CaseScore],
+    report: Mapping[str, Any] | None,
+    dropped: Mapping[str, int],
+) -> list[Plot]:
+    """Every plot that there is data for."""
+    scored = list(cases.values())
+    found = (
+        _by_relation(report["by_relation"] if report else {}),
+        _nll(scored, "target_new_nll", "Rewrite prompt: o*", "the false object o*"),
+        _nll(scored, "target_true_nll", "Rewrite prompt: true object", "the true object"),
+        _ranks(records),
+        _norms(scored),
+        _drops(dropped),
+    )
+    return [plot for plot in found if plot is not None]
+
+
+def _by_relation(relations: Mapping[str, Mapping[str, Any]]) -> Plot | None:
+    rows = [(name, one["pre"].get("S"), one["post"].get("S")) for name, one in relations.items()]
+    rows = [row for row in rows if row[1] is not None or row[2] is not None]
+    if not rows:
+        return None
+    height = TOP + ROW * len(rows) + BOTTOM
+    across = _scale(0, 100, LEFT + 8, WIDTH - RIGHT)
+    parts = [_axis_x(across, (0, 25, 50, 75, 100), height, "score S, 0 to 100")]
+    for place, (name, pre, post) in enumerate(rows):
+        y = TOP + ROW * (place + 0.5)
+        parts.append(_text(LEFT, y + 4, name, "end"))
+        if pre is not None and post is not None:
+            parts.append(_line(across(pre), y, across(post), y, "link"))
+        for value, kind in ((pre, "before"), (post, "after")):
+            if value is not None:
+                parts.append(_mark(across(value), y, kind, f"{name} {kind}: {value:.1f}"))
+    after = [row[2] for row in rows if row[2] is not None]
+    best = f" After the edit S lies between {min(after):.0f} and {max(after):.0f}." if after else ""
+    return Plot(
+        "Score by relation",
+        f"S of each relation before (square) and after (circle) the edit, {len(rows)} relations.{best}",
+        _svg(height, parts),
+    )
+
+
+def _nll(cases: Sequence[CaseScore], name: str, title: str, what: str) -> Plot | None:
+    before = [getattr(case.pre.prompts["rewrite"][0], name) for case in cases if case.pre.prompts.get("rewrite")]
+    after = [getattr(case.post.prompts["rewrite"][0], name) for case in cases if case.post and case.post.prompts]
+    if not before:
+        return None
+    top = max(1.0, math.ceil(max([*before, *after])))
+    svg = _histogram({"before": before, "after": after}, top, "NLL, nats per token", f"{top:g}")
+    medians = f"{_median(before):.2f}" + (f" before and {_median(after):.2f} after" if after else " before")
+    return Plot(f"{title}, NLL", f"How unlikely {what} is. Median {medians} the edit; lower is likelier.", svg)
+
+
+def _ranks(records: Sequence[Record]) -> Plot | None:
+    shares = []
+    for record in records:
+        for measured in record.scores.values():
+            rank, size = (
+                (measured.get("target_new_rank"), measured.get("pool_size"))
+                if isinstance(measured, Mapping)
+                else (0, 0)
+            )
+            if isinstance(rank, int) and isinstance(size, int) and size:
+                shares.append(min(1.0, rank / size))
+    if not shares:
+        return None
+    return Plot(
+        "Rank of o* in its pool, before the edit",
+        f"0 is the likeliest object of the relation, 1 the least likely. Lowest {min(shares):.2f}, "
+        f"median {_median(shares):.2f}, over {len(shares):,} records.",
+        _histogram({"before": shares}, 1.0, "rank as a share of the pool", "1"),
+    )
+
+
+def _norms(cases: Sequence[CaseScore]) -> Plot | None:
+    values = case_values(cases, "post")["NS"]
+    points = [
+        (float(norm), score)
+        for case, score in zip(cases, values, strict=True)
+        if score is not None and isinstance(norm := case.edit.get("delta_norm"), (int, float)) and norm > 0
+    ]
+    if len(points) < 2:
+        return None
+    shown = points if len(points) <= POINTS else random.Random("points").sample(points, POINTS)
+    low, high = (math.log10(edge(norm for norm, _ in points)) for edge in (min, max))
+    high = max(high, low + 0.1)
+    across, up = _scale(low, high, LEFT + 6, WIDTH - RIGHT - 6), _scale(0, 100, 220 - BOTTOM, TOP + 4)
+    ticks = [low + (high - low) * share for share in (0, 0.5, 1)]
+    parts = [
+        _axis_x(across, ticks, 220, "norm of the weight change (log scale)", lambda value: f"{10**value:.3g}"),
+        _axis_y(up, (0, 50, 100), "NS"),
+        *(
+            Markup('<circle class="point" cx="{}" cy="{}" r="3.5"/>').format(*_two(across(math.log10(x)), up(y)))
+            for x, y in shown
+        ),
+    ]
+    sample = f", a sample of {POINTS} of" if len(points) > POINTS else ","
+    caption = (
+        f"Each point is an edit{sample} {len(points):,} edits. To the right: larger changes of the weights. "
+        f"Below: neighbours damaged. Correlation {_correlation([(math.log10(x), y) for x, y in points]):+.2f}."
+    )
+    return Plot("Edit norm against specificity", caption, _svg(220, parts))
+
+
+def _drops(dropped: Mapping[str, int]) -> Plot | None:
+    rows = sorted(dropped.items(), key=lambda row: (-row[1], row[0]))
+    if not rows:
+        return None
+    height = TOP + ROW * len(rows) + 8
+    across = _scale(0, max(count for _, count in rows), LONG_LABEL, WIDTH - 60)
+    parts = []
+    for place, (name, count) in enumerate(rows):
+        y = TOP + ROW * place
+        parts.append(_text(LONG_LABEL - 6, y + 14, name, "end"))
+        parts.append(_bar(LONG_LABEL, y + 3, across(count) - LONG_LABEL, ROW - 6, "after", f"{name}: {count}"))
+        parts.append(_text(across(count) + 5, y + 14, f"{count:,}", "start"))
+    total = sum(dropped.values())
+    return Plot(
+        "Why facts were dropped", f"{total:,} facts became no record; the rule that said so.", _svg(height, parts)
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ drawing
+
+Scale = Callable[[float], float]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    return lambda value: start + (value - low) / ((high - low) or 1) * (end - start)
+
+
+def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, last: str) -> Markup:
+    height = 220
+    counts = {name: _bins(values, top) for name, values in series.items()}
+    most = max(1, *(max(some) for some in counts.values()))
+    across, up = _scale(0, BINS, LEFT, WIDTH - RIGHT), _scale(0, most, height - BOTTOM, TOP + 4)
+    parts = [
+        _axis_x(across, (0, BINS / 2, BINS), height, label, lambda at: f"{top * at / BINS:g}" if at < BINS else last),
+        _axis_y(up, (0, most), "records"),
+    ]
+    slot = (across(1) - across(0) - 1) / len(counts)
+    for place, (name, some) in enumerate(counts.items()):
+        for at, count in enumerate(some):
+            if count:
+                x, y = across(at) + slot * place, up(count)
+                hint = f"{name}, {top * at / BINS:.3g} to {top * (at + 1) / BINS:.3g}: {count}"
+                parts.append(_bar(x, y, slot, height - BOTTOM - y, name, hint))
+    return _svg(height, parts)
+
+
+def _bins(values: Iterable[float], top: float) -> list[int]:
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, max(0, int(value / top * BINS)))] += 1
+    return counts
+
+
+def _svg(height: float, parts: Iterable[Markup]) -> Markup:
+    # The caption beside it says in words what the drawing shows, so readers of the page are not told its every bar.
+    return Markup('<svg viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
+        WIDTH, round(height), Markup("").join(parts)
+    )
+
+
+def _axis_x(
+    across: Scale, ticks: Sequence[float], height: float, label: str, name: Callable[[float], str] = "{:g}".format
+) -> Markup:
+    base = height - BOTTOM
+    parts = [_line(across(ticks[0]), base, across(ticks[-1]), base, "axis")]
+    for tick in ticks:
+        parts.append(_line(across(tick), TOP, across(tick), base + 4, "grid"))
+        parts.append(_text(across(tick), base + 17, name(tick), "middle"))
+    parts.append(_text((across(ticks[0]) + across(ticks[-1])) / 2, height - 6, label, "middle"))
+    return Markup("").join(parts)
+
+
+def _axis_y(up: Scale, ticks: Sequence[float], label: str) -> Markup:
+    parts = []
+    for tick in ticks:
+        parts.append(_line(LEFT - 4, up(tick), WIDTH - RIGHT, up(tick), "grid"))
+        parts.append(_text(LEFT - 7, up(tick) + 4, f"{tick:g}", "end"))
+    middle = (up(ticks[0]) + up(ticks[-1])) / 2
+    parts.append(
+        Markup('<text transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
+            round(middle, 1), label
+        )
+    )
+    return Markup("").join(parts)
+
+
+def _two(x: float, y: float) -> tuple[float, float]:
+    return round(x, 1), round(y, 1)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, *_two(x1, y1), *_two(x2, y2))
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*_two(x, y), anchor, text)
+
+
+def _bar(x: float, y: float, width: float, height: float, kind: str, hint: str) -> Markup:
+    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
+        kind, *_two(x, y), *_two(max(width, 0.5), max(height, 0.5)), hint
+    )
+
+
+def _mark(x: float, y: float, kind: str, hint: str) -> Markup:
+    if kind == "before":
+        return _bar(x - 4, y - 4, 8, 8, kind, hint)
+    return Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
+        kind, *_two(x, y), hint
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _correlation(points: Sequence[tuple[float, float]]) -> float:
+    mean = [sum(column) / len(points) for column in zip(*points, strict=True)]
+    moved = [(x - mean[0], y - mean[1]) for x, y in points]
+    spread = math.sqrt(sum(x * x for x, _ in moved) * sum(y * y for _, y in moved))
+    return sum(x * y for x, y in moved) / spread if spread else 0.0

@@ -1,0 +1,163 @@
+"""Records and rejects as lines for a terminal: the looking that report.html offers, without a browser."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
+from cfbuild.errors import ConfigError
+from cfbuild.score.cases import prompts_of
+from cfbuild.text.safe import visible
+
+Item = TypeVar("Item", Record, Rejection)
+Paint = Callable[[str, str], str]
+"""Text and what it is (`subject`, `true`, `new`, `head`, `soft`) to what is printed."""
+
+TEXTS_SHOWN = 2
+ELLIPSIS_AT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which records to look at; nothing given means all. Raises ConfigError for a sample below 1."""
+
+    case: int | None = None
+    relation: str | None = None
+    sample: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and self.sample < 1:
+            raise ConfigError(f"sample is {self.sample}; expected at least 1")
+
+
+def choose(items: Iterable[Item], choice: Choice) -> list[Item]:
+    """The chosen items in their order. Raises ConfigError if there are none, saying what there is."""
+    everything = list(items)
+    some = [
+        item
+        for item in everything
+        if (choice.case is None or item.case_id == choice.case)
+        and (choice.relation is None or relation_of(item) == choice.relation)
+    ]
+    if not some:
+        relations = sorted({relation_of(item) for item in everything}, key=id_number)
+        wanted = " and ".join(
+            f"{name} {value}"
+            for name, value in (("case", choice.case), ("relation", choice.relation))
+            if value is not None
+        )
+        raise ConfigError(
+            f"none of {len(everything)} rows has {wanted or 'anything to show'}; "
+            f"there are rows of {', '.join(relations) or 'no relation'}"
+        )
+    if choice.sample is None or choice.sample >= len(some):
+        return some
+    places = sorted(random.Random(f"{choice.seed}:show").sample(range(len(some)), choice.sample))
+    return [some[place] for place in places]
+
+
+def relation_of(item: Record | Rejection) -> str:
+    """The relation of a record or of a reject's fact."""
+    return item.relation if isinstance(item, Record) else item.fact.relation
+
+
+def plain(text: str, kind: str) -> str:
+    """A Paint without colours."""
+    return text
+
+
+def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain) -> Iterator[str]:
+    """A record, its probabilities before and after, and its first generated texts. Controls in it are made visible."""
+    head = f"case {record.case_id}  {record.relation}  {record.subject.label} ({record.subject.id or 'no id'})"
+    yield paint(visible(head), "head")
+    true, new = visible(record.target_true.label), visible(record.target_new.label)
+    yield f"  true {paint(true, 'true')} ({record.target_true.id})  o* {paint(new, 'new')} ({record.target_new.id})"
+    for model, measured in record.scores.items():
+        shown = ", ".join(f"{name} {_short(value)}" for name, value in _pairs(measured))
+        yield paint(f"  {visible(model)}: {shown}", "soft")
+    if case and case.fault:
+        yield paint(f"  no edit: {visible(case.fault)}", "new")
+    if case:
+        yield paint("  P(o*) before > after   P(true) before > after", "soft")
+    yield from _prompts(record, case, paint)
+    yield from _texts(record, case, paint)
+
+
+def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str]:
+    columns = _probabilities(case) if case else iter(())
+    last = None
+    for group, text, new, true in prompts_of(record):
+        if group != last:
+            yield paint(f"  {group}", "soft")
+            last = group
+        own = () if (new, true) == (record.target_new, record.target_true) else (new, true)
+        asked = paint(f"  ({visible(new.label)}, before: {visible(true.label)})", "soft") if own else ""
+        yield f"    {next(columns, '')}{_marked(text, record, paint)}{asked}"
+
+
+def _probabilities(case: CaseScore) -> Iterator[str]:
+    for group, before in case.pre.prompts.items():
+        after = case.post.prompts.get(group, ()) if case.post else ()
+        for place, one in enumerate(before):
+            two = after[place] if place < len(after) else None
+            new, true = _percent(one.target_new_nll), _percent(one.target_true_nll)
+            new_after, true_after = (_percent(two.target_new_nll), _percent(two.target_true_nll)) if two else ("-", "-")
+            yield f"{new:>6} > {new_after:>6}   {true:>6} > {true_after:>6}   "
+
+
+def _texts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str]:
+    stages: tuple[tuple[str, StageScore | None], ...] = (("before", case.pre), ("after", case.post)) if case else ()
+    if not any(stage and stage.generations for _, stage in stages):
+        yield paint("  generation", "soft")
+        for prompt in dict.fromkeys(record.generation):
+            yield f"    {_marked(prompt, record, paint)}"
+        return
+    for place in range(min(TEXTS_SHOWN, len(record.generation))):
+        for name, stage in stages:
+            if stage and place < len(stage.generations):
+                text = " ".join(stage.generations[place].split())
+                cut = text if len(text) <= ELLIPSIS_AT else text[:ELLIPSIS_AT] + " ..."
+                yield f"  {paint(f'{name:<6}', 'soft')} {_marked(cut, record, paint)}"
+
+
+def rejection_lines(rejection: Rejection, paint: Paint = plain) -> Iterator[str]:
+    """A reject: the fact, the rule that rejected it and what that measured."""
+    fact = rejection.fact
+    subject, value = rejection.subject or "(no label)", rejection.object or "(no label)"
+    head = f"case {rejection.case_id}  {fact.relation}  {subject} ({fact.subject}) -> {value} ({fact.object})"
+    yield paint(visible(head), "head")
+    shown = ", ".join(f"{name} {_short(number)}" for name, number in _pairs(rejection.decision.measured))
+    yield f"  {paint(rejection.decision.rule, 'new')}  {shown}"
+
+
+def _pairs(measured: object) -> Sequence[tuple[str, object]]:
+    return tuple(measured.items()) if isinstance(measured, Mapping) else ()
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
+
+
+def _percent(nll: float) -> str:
+    share = 100 * math.exp(-nll)
+    return f"{share:.1f}%" if share >= 0.05 else "<0.1%"
+
+
+def _marked(text: str, record: Record, paint: Paint) -> str:
+    """The text with the subject and both targets painted, each where it first stands."""
+    shown = visible(text).replace("\n", " ")
+    spans: list[tuple[int, int, str]] = []
+    names = (("subject", record.subject), ("new", record.target_new), ("true", record.target_true))
+    for kind, target in names:
+        name = visible(target.label)
+        start = shown.find(name) if name else -1
+        if start >= 0 and all(start >= end or start + len(name) <= begin for begin, end, _ in spans):
+            spans.append((start, start + len(name), kind))
+    for start, end, kind in sorted(spans, reverse=True):
+        shown = shown[:start] + paint(shown[start:end], kind) + shown[end:]
+    return shown
