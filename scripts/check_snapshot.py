@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfbuild.sources.snapshot import Row, labels, rows
+from cfbuild.sources.snapshot import Line, labels, rows
 
 TRIPLE = re.compile(r"<http://www\.wikidata\.org/entity/(Q\d+)> <([^>]+)> (.+) \.$")
 LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
@@ -33,10 +33,10 @@ class Excerpt:
     labels: dict[str, str] = field(default_factory=dict)
     objects: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
-    def has(self, row: Row) -> bool:
+    def has(self, row: Line) -> bool:
         return row.object in self.objects.get((row.subject, row.relation), ())
 
-    def others(self, row: Row) -> list[str]:
+    def others(self, row: Line) -> list[str]:
         """Labels of objects that the excerpt gives the subject instead."""
         found = self.objects.get((row.subject, row.relation), set()) - {row.object}
         return sorted(self.labels.get(item, item) for item in found)
@@ -79,7 +79,7 @@ def main() -> int:
     wrong = list(wrong_labels(excerpt))
     for line in wrong:
         print(f"WRONG {line}")
-    absent: dict[str, list[Row]] = defaultdict(list)
+    absent: dict[str, list[Line]] = defaultdict(list)
     for row in rows():
         if not excerpt.has(row):
             absent[row.relation].append(row)

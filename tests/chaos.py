@@ -30,7 +30,7 @@ from scored_build import records, write_scored
 from servers import Proxy, oxigraph
 from small_world import write_world
 
-from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline import generate as generate_verb
 from cfbuild.pipeline import publish as publish_verb
@@ -233,7 +233,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
 
 
 def judged(folder: Path, lm: LanguageModel) -> None:
-    generate(BuildFolder(folder), GenerateOptions(limit=40), ModelFilter(lm, FilterOptions(0.2)))
+    generate(BuildFolder(folder), GenerateOptions(limit=40), RankFilter(lm, FilterOptions(0.2)))
 
 
 def main(kills: int, wanted: list[str]) -> None:

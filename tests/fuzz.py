@@ -37,7 +37,7 @@ from cfbuild.lm.load import _check_weights
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.sources import snapshot, statements, wikidata
 from cfbuild.sources.address import checked_url, redact
-from cfbuild.sources.http import Client, Request, _redirected
+from cfbuild.sources.http import Client, HttpRequest, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
@@ -188,7 +188,7 @@ def _retry_after(body: bytes, folder: Path) -> None:
 def _location(body: bytes, folder: Path) -> None:
     url = "http://ann:s3cret@127.0.0.1:7878/query"
     response: Any = SimpleNamespace(headers={"Location": body.decode("latin-1")}, status_code=308)
-    target = _redirected(Request("POST", url, ()), url, response)
+    target = _redirected(HttpRequest("POST", url, ()), url, response)
     assert parse_url(target).host == "127.0.0.1" and parse_url(target).port == 7878, target
 
 

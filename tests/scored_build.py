@@ -21,7 +21,7 @@ from cfbuild.data import (
     Target,
     Template,
 )
-from cfbuild.score.report import make_report
+from cfbuild.score.table import make_report
 from cfbuild.store import codec, files, jsonl
 from cfbuild.store.folder import BuildFolder
 

@@ -38,7 +38,7 @@ from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance,
 from cfbuild.edit.rome.optimise import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import BuildStateError, ConfigError, DataError, ModelError, SourceError, TemplateError
-from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm import likelihood
 from cfbuild.lm.batching import halving
 from cfbuild.lm.likelihood import Question, score
@@ -710,7 +710,7 @@ def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatc
     lm = tiny.make("gpt2")
     pool = tuple(Target(f"Q{n + 1}", name) for n, name in enumerate(("Paris", "Rome", "Berlin", "Spanish")))
     candidates = [Candidate(n, "P1", f"{name} is in", pool[0], pool[1:], pool) for n, name in enumerate("ABC")]
-    whole = ModelFilter(lm, FilterOptions(0.0)).judge(candidates)
+    whole = RankFilter(lm, FilterOptions(0.0)).judge(candidates)
     real = likelihood.score
 
     def sick(model: Any, questions: Any) -> Any:
@@ -720,7 +720,7 @@ def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatc
         return answers
 
     monkeypatch.setattr("cfbuild.filter.rank.score", sick)
-    judged = ModelFilter(lm, FilterOptions(0.0)).judge(candidates)
+    judged = RankFilter(lm, FilterOptions(0.0)).judge(candidates)
     assert judged[1].chosen is None and judged[1].decision.rule == "likelihoods-not-finite"
     assert jsonl.dump_row(dict(judged[1].decision.measured))
     assert (judged[0], judged[2]) == (whole[0], whole[2])

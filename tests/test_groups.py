@@ -19,7 +19,7 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
-from cfbuild.score.report import BEYOND, make_report
+from cfbuild.score.table import BEYOND, make_report
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import load_schema, row_faults, violations

@@ -12,7 +12,7 @@ from servers import RESULTS_JSON, Scripted, free_port, reply
 
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.sources.address import checked_url, is_public, redact
-from cfbuild.sources.http import Client, HeavyAnswerError, Request, require_contact
+from cfbuild.sources.http import Client, HeavyAnswerError, HttpRequest, require_contact
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.sparql import parse
 
@@ -33,8 +33,8 @@ def client(**settings: object) -> tuple[Client, Sleeps]:
     return Client("me@example.org", sleep=sleeps, clock=lambda: NOW, **settings), sleeps  # type: ignore[arg-type]
 
 
-def query(url: str) -> Request:
-    return Request("POST", url, (RESULTS_JSON,), (("query", "SELECT * {}"),))
+def query(url: str) -> HttpRequest:
+    return HttpRequest("POST", url, (RESULTS_JSON,), (("query", "SELECT * {}"),))
 
 
 def ask(*replies: bytes | float, **settings: object) -> tuple[bytes, Scripted, Sleeps]:
@@ -220,16 +220,16 @@ def test_redaction_tells_query_strings_apart() -> None:
     one, other = (redact(f"https://u:p@example.org/q?graph={name}") for name in "ab")
     assert one != other and one.startswith("https://example.org/q?sha256-") and "graph" not in one
     assert redact("https://example.org/q") == "https://example.org/q"
-    assert Request("GET", "https://u:p@h/q", ()).key == Request("GET", "https://h/q", ()).key
+    assert HttpRequest("GET", "https://u:p@h/q", ()).key == HttpRequest("GET", "https://h/q", ()).key
 
 
 def test_the_key_holds_all_that_affects_the_answer() -> None:
     requests = [
-        Request("POST", "http://h/q", ("a",), (("query", "x"),)),
-        Request("GET", "http://h/q", ("a",), (("query", "x"),)),
-        Request("POST", "http://h/r", ("a",), (("query", "x"),)),
-        Request("POST", "http://h/q", ("b",), (("query", "x"),)),
-        Request("POST", "http://h/q", ("a",), (("query", "y"),)),
+        HttpRequest("POST", "http://h/q", ("a",), (("query", "x"),)),
+        HttpRequest("GET", "http://h/q", ("a",), (("query", "x"),)),
+        HttpRequest("POST", "http://h/r", ("a",), (("query", "x"),)),
+        HttpRequest("POST", "http://h/q", ("b",), (("query", "x"),)),
+        HttpRequest("POST", "http://h/q", ("a",), (("query", "y"),)),
     ]
     assert len({request.key for request in requests}) == len(requests)
 
@@ -266,21 +266,21 @@ def stored(tmp_path: Path, *replies: bytes) -> Path:
     asker, _ = client()
     with Scripted(*replies) as server, asker, Journal(tmp_path / "journal") as journal:
         for number in range(len(replies)):
-            asker_request = Request("POST", "http://localhost/q", (RESULTS_JSON,), (("query", str(number)),))
+            asker_request = HttpRequest("POST", "http://localhost/q", (RESULTS_JSON,), (("query", str(number)),))
             body, _ = asker.answer(query(server.url), parse)
             journal.put(asker_request.key, body, f"2026-01-0{number + 1}T00:00:00+00:00")
     return tmp_path / "journal"
 
 
 def key(number: int) -> str:
-    return Request("POST", "http://localhost/q", (RESULTS_JSON,), (("query", str(number)),)).key
+    return HttpRequest("POST", "http://localhost/q", (RESULTS_JSON,), (("query", str(number)),)).key
 
 
 def test_a_stored_answer_is_not_asked_for_again(tmp_path: Path) -> None:
     for _ in range(2):
         asker, _ = client()
         with Scripted(reply(GOOD)) as server, asker, Journal(tmp_path / "journal") as journal:
-            request = Request("POST", "http://localhost:9/sparql", (RESULTS_JSON,))
+            request = HttpRequest("POST", "http://localhost:9/sparql", (RESULTS_JSON,))
             if not len(journal):
                 journal.put(request.key, asker.answer(query(server.url), parse)[0], asker.now())
             assert Asker(asker, journal).ask(request, parse)[0]["s"].value == "one"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 
-from cfbuild.edit.rome.layout import SHARE_OF_BUDGET, Plan, Row, in_batches
+from cfbuild.edit.rome.layout import SHARE_OF_BUDGET, CutText, Plan, in_batches
 from cfbuild.lm.batching import token_budget
 
 PRODUCTS = tuple(SHARE_OF_BUDGET)
@@ -13,7 +13,7 @@ PRODUCTS = tuple(SHARE_OF_BUDGET)
 
 def plan(index: int, tokens: float) -> Plan:
     """Of one row, which costs a token of its own beside those it has."""
-    return Plan(index, (Row((), (0,) * (int(tokens) - 1), ()),))
+    return Plan(index, (CutText((), (0,) * (int(tokens) - 1), ()),))
 
 
 @pytest.mark.parametrize("products", PRODUCTS)

@@ -7,7 +7,7 @@ import tiny
 
 from cfbuild.data import Candidate, Target
 from cfbuild.errors import ConfigError
-from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
 
@@ -47,7 +47,7 @@ def ranks(lm: LanguageModel, prompt: str) -> dict[Target, int]:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_first_draw_that_passes_is_chosen_and_its_numbers_are_kept(lm: LanguageModel, share: float) -> None:
-    verdicts = ModelFilter(lm, FilterOptions(min_rank_share=share)).judge(candidates())
+    verdicts = RankFilter(lm, FilterOptions(min_rank_share=share)).judge(candidates())
     for candidate, verdict in zip(candidates(), verdicts, strict=True):
         place, true = ranks(lm, candidate.rewrite), nll(lm, candidate.rewrite, candidate.target_true)
         passing = [
@@ -67,14 +67,14 @@ def test_the_first_draw_that_passes_is_chosen_and_its_numbers_are_kept(lm: Langu
 
 
 def test_a_fact_that_the_model_does_not_know_is_refused_on_demand(lm: LanguageModel) -> None:
-    verdicts = ModelFilter(lm, FilterOptions(min_rank_share=0, max_true_rank=1)).judge(candidates())
+    verdicts = RankFilter(lm, FilterOptions(min_rank_share=0, max_true_rank=1)).judge(candidates())
     for candidate, verdict in zip(candidates(), verdicts, strict=True):
         known = ranks(lm, candidate.rewrite)[candidate.target_true] == 1
         assert (verdict.decision.rule == "unknown-fact") == (not known)
 
 
 def test_neighbors_that_the_model_gets_wrong_refuse_a_draw(lm: LanguageModel) -> None:
-    verdicts = ModelFilter(lm, FilterOptions(min_rank_share=0, min_neighbors_right=1)).judge(candidates())
+    verdicts = RankFilter(lm, FilterOptions(min_rank_share=0, min_neighbors_right=1)).judge(candidates())
     for candidate, verdict in zip(candidates(), verdicts, strict=True):
         true = nll(lm, candidate.rewrite, candidate.target_true)
 
@@ -92,7 +92,7 @@ def test_neighbors_that_the_model_gets_wrong_refuse_a_draw(lm: LanguageModel) ->
 
 
 def test_a_verdict_does_not_depend_on_the_other_candidates(lm: LanguageModel) -> None:
-    judge = ModelFilter(lm, FilterOptions(min_neighbors_right=0.5)).judge
+    judge = RankFilter(lm, FilterOptions(min_neighbors_right=0.5)).judge
     assert [one.chosen for one in judge(candidates())] == [judge([one])[0].chosen for one in candidates()]
 
 

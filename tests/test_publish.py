@@ -30,7 +30,7 @@ from cfbuild.publish.hub import Destination
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, score_row
-from cfbuild.score.report import make_report
+from cfbuild.score.table import make_report
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
 from cfbuild.text.safe import HIDDEN, visible

@@ -16,7 +16,7 @@ from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.records.builder import Builder, BuildOptions, cases
 from cfbuild.store import codec
-from cfbuild.store.schema import NAMES, Tally, _accept, _validator, load_schema, row_faults, violations
+from cfbuild.store.schema import NAMES, RowTally, _accept, _validator, load_schema, row_faults, violations
 from cfbuild.store.schema.accept import compile_accept
 from cfbuild.store.schema.semantics import RULES
 
@@ -157,7 +157,7 @@ def test_all_faults_of_a_row_are_reported() -> None:
 
 
 def test_published_sample_parses_and_its_two_broken_rows_are_told(counterfact_sample: Path) -> None:
-    tally = Tally()
+    tally = RowTally()
     got = [(one.line, one.case_id, one.path, one.rule) for one in violations(counterfact_sample, tally)]
     text = counterfact_sample.read_text(encoding="utf-8").splitlines()
     second, third = (

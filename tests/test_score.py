@@ -9,7 +9,7 @@ import pytest
 
 from cfbuild.data import CaseScore, PromptScore, Reference, StageScore
 from cfbuild.score.metrics import aggregate, case_values, means
-from cfbuild.score.report import make_report, signature_string
+from cfbuild.score.table import make_report, signature_string
 from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
 from cfbuild.store.codec import decode_case, encode_case
 

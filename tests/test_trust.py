@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from cfbuild.cli import app
 from cfbuild.errors import BuildStateError, ConfigError, ModelError
-from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
@@ -196,7 +196,7 @@ def test_trust_stands_in_settings_and_is_not_mixed(tmp_path: Path, monkeypatch: 
     plain = tiny.make("gpt2")
     trusted = replace(plain, trusted=True)
     folder = BuildFolder(write_world(tmp_path / "build"))
-    generate(folder, GenerateOptions(limit=3), ModelFilter(trusted, FilterOptions(0.0)))
+    generate(folder, GenerateOptions(limit=3), RankFilter(trusted, FilterOptions(0.0)))
     options = EvaluateOptions(covariance_tokens=300, steps=2, skip_generation=True, layer=1)
     report = evaluate(folder, options, trusted)
     verbs = folder.manifest()["verbs"]

@@ -18,7 +18,7 @@ from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.source import Tally
+from cfbuild.sources.source import LeftOut
 from cfbuild.sources.wikipedia import Article, Wikipedia, api_url, candidates
 from cfbuild.store.codec import decode_reference
 from cfbuild.store.folder import BuildFolder
@@ -166,9 +166,9 @@ class Sleeps(list[float]):
 
 def leads(
     path: Path, source: Wiki, wanted: dict[str, str], attempts: int = 3
-) -> tuple[list[Article], Tally, Sleeps, int]:
+) -> tuple[list[Article], LeftOut, Sleeps, int]:
     """What the API gives for items and their titles; what was left out, slept, and how many answers were stored."""
-    sleeps, tally = Sleeps(), Tally()
+    sleeps, tally = Sleeps(), LeftOut()
     client = Client("me@example.org", timeout_s=5, attempts=attempts, sleep=sleeps)
     with MediaWiki(source) as served, client, Journal(path / "journal") as journal:
         try:

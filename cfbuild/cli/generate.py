@@ -33,7 +33,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class FilterOptions:
+class FilterFlags:
     """How unlikely o* must be to the model, and how well it must know the facts."""
 
     no_filter: Annotated[bool, typer.Option("--no-filter", help="Ask no model: keep the first o* drawn.")] = False
@@ -89,7 +89,7 @@ class RecordOptions:
 def run(
     build: Build = Path("build"),
     *,
-    filter_options: FilterOptions,
+    filter_options: FilterFlags,
     record_options: RecordOptions,
     lm_options: ModelOptions,
     run_options: RunOptions,
@@ -106,7 +106,7 @@ def run(
     folder.require("facts.jsonl")
     sampled = options.prefixes == "model"
     lm = None if filter_options.no_filter and not sampled else load_model(lm_options, run_options.quiet)
-    chosen = None if filter_options.no_filter or lm is None else rank.ModelFilter(lm, thresholds)
+    chosen = None if filter_options.no_filter or lm is None else rank.RankFilter(lm, thresholds)
     sampler = _sampler(lm, run_options.seed) if lm and sampled else None
     with shown_progress(run_options.quiet) as progress:
         summary = generate(folder, options, chosen, progress, sampler)

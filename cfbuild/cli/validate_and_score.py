@@ -129,9 +129,9 @@ def run(
 
 def validate(path: Path, as_json: bool, stop: bool = True) -> None:
     """Print every violation of a file; exit with 1 if there is one and `stop` is set."""
-    from cfbuild.store.schema import Tally, violations
+    from cfbuild.store.schema import RowTally, violations
 
-    tally, count = Tally(), 0
+    tally, count = RowTally(), 0
     for violation in violations(path, tally):
         count += 1
         tell_json(asdict(violation), indent=None) if as_json else tell(violation)
@@ -161,7 +161,7 @@ def _report_table(report: Mapping[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.score.report import BESIDE, BEYOND, HEADLINE, STAGES
+    from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, STAGES
 
     settings = report["settings"]
     table = Table(

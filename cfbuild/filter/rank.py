@@ -51,7 +51,7 @@ class _Trial:
     refusal: str = "no-counterfactual"
 
 
-class ModelFilter:
+class RankFilter:
     """Judges candidates with one model; see FilterOptions for what passes."""
 
     def __init__(self, lm: LanguageModel, options: FilterOptions) -> None:

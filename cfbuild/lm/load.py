@@ -41,7 +41,7 @@ SHARE_OF_DEVICE_FOR_FLOAT32 = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """Where a model is: `location` is a folder or Hub id; `preset` its short name if it has one."""
 
     location: str
@@ -113,23 +113,23 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def find(name: str, revision: str | None = None) -> Source:
+def find(name: str, revision: str | None = None) -> ModelSource:
     """Resolve a model name without loading it. Raises ModelError for a path that is not there."""
     preset = PRESETS.get(name)
     if preset is not None:
         embedded = _embedded_file(preset.embedded_distribution) if preset.embedded_distribution else None
-        return Source(preset.hub_id, revision, name, embedded)
+        return ModelSource(preset.hub_id, revision, name, embedded)
     try:
         path = Path(name).expanduser()
     except RuntimeError as error:
         raise ModelError(f"--model {name}: {error}") from error
     if path.suffix == ".gguf" and path.is_file():
-        return Source(str(path), None, None, path)
+        return ModelSource(str(path), None, None, path)
     if path.is_dir():
-        return Source(str(path), None, None)
+        return ModelSource(str(path), None, None)
     if path.suffix == ".gguf" or name.startswith((".", "/", "~")):
         raise ModelError(f"--model {name}: no such file or folder")
-    return Source(name, revision, None)
+    return ModelSource(name, revision, None)
 
 
 def _embedded_file(distribution: str) -> Path | None:
@@ -194,7 +194,7 @@ def _write_converted(file: Path, folder: Path) -> None:
 
 def _load_folder(
     location: str,
-    source: Source,
+    source: ModelSource,
     device: torch.device,
     dtype: str,
     identity: str | None,

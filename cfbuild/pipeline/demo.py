@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cfbuild.filter.rank import FilterOptions, ModelFilter
+from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.families import DEFAULT_PRESET
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
@@ -35,7 +35,7 @@ def generate_known(
     options = GenerateOptions(
         build=BuildOptions(seed=seed), limit=records, min_neighbors=MIN_NEIGHBORS, restart=restart
     )
-    return generate(folder, options, ModelFilter(lm, THRESHOLDS), progress)
+    return generate(folder, options, RankFilter(lm, THRESHOLDS), progress)
 
 
 def score(folder: BuildFolder, lm: LanguageModel, seed: int, restart: bool, progress: Progress) -> dict[str, Any]:

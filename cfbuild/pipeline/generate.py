@@ -38,7 +38,7 @@ FEWEST_AT_ONCE = 8
 """Candidates in a chunk when nearly as many records are kept as were asked for."""
 
 
-class ModelFilter(Protocol):
+class TargetFilter(Protocol):
     """Chooses, for each candidate, the first o* that a model does not believe already."""
 
     @property
@@ -106,7 +106,7 @@ class GenerateSummary:
 def generate(
     folder: BuildFolder,
     options: GenerateOptions,
-    model_filter: ModelFilter | None = None,
+    model_filter: TargetFilter | None = None,
     progress: Progress = silent,
     sampler: Sampler | None = None,
 ) -> GenerateSummary:
@@ -136,7 +136,7 @@ def generate(
 
 
 def _config(
-    folder: BuildFolder, options: GenerateOptions, prefixes: Prefixes, model_filter: ModelFilter | None
+    folder: BuildFolder, options: GenerateOptions, prefixes: Prefixes, model_filter: TargetFilter | None
 ) -> dict[str, Any]:
     """Everything that the output's bytes depend on, as it comes back from JSON."""
     config = dataclasses.asdict(options)
@@ -287,7 +287,7 @@ class _Caps:
 
 
 def _work_off(
-    bench: _Bench, log: RowLog, options: GenerateOptions, model_filter: ModelFilter | None, progress: Progress
+    bench: _Bench, log: RowLog, options: GenerateOptions, model_filter: TargetFilter | None, progress: Progress
 ) -> None:
     """Work on the facts in their turn, chunk by chunk, until there are no more or enough are kept."""
     places = {case_id: place for place, (case_id, _) in enumerate(bench.turns)}
@@ -321,7 +321,7 @@ def _chunk(bench: _Bench, place: int, caps: _Caps, size: int) -> tuple[int, list
 
 
 def _judge(
-    bench: _Bench, chunk: Sequence[tuple[int, Fact, Draft | Decision]], model_filter: ModelFilter | None
+    bench: _Bench, chunk: Sequence[tuple[int, Fact, Draft | Decision]], model_filter: TargetFilter | None
 ) -> Iterator[jsonl.Row]:
     """The rows of a chunk, in its order."""
     drafts = [prepared for _, _, prepared in chunk if isinstance(prepared, Draft)]
@@ -339,7 +339,7 @@ def _judge(
         yield codec.encode_record(dataclasses.replace(record, scores=scores))
 
 
-def _verdicts(bench: _Bench, drafts: Sequence[Draft], model_filter: ModelFilter | None) -> dict[int, Verdict]:
+def _verdicts(bench: _Bench, drafts: Sequence[Draft], model_filter: TargetFilter | None) -> dict[int, Verdict]:
     """A verdict for each draft by case id; candidates go to the filter sorted by relation, whose pool they share."""
     if model_filter is None:
         return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}

@@ -21,14 +21,14 @@ from cfbuild.lm.sample import sample_contexts
 from cfbuild.pipeline.report import write_page
 from cfbuild.progress import Progress, silent
 from cfbuild.score.cases import score_cases
-from cfbuild.score.report import make_report
+from cfbuild.score.table import make_report
 from cfbuild.score.texts import ReferenceTexts
 from cfbuild.store.codec import decode_case, decode_record, decode_reference, encode_case
 from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.schema import Tally, Violation, conforming, read_valid, violations
+from cfbuild.store.schema import RowTally, Violation, conforming, read_valid, violations
 
 VERB = "validate-and-score"
 CASES_AT_ONCE = 16
@@ -68,7 +68,7 @@ class EvaluateOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
 
 
-def validate(path: Path, tally: Tally) -> Iterator[Violation]:
+def validate(path: Path, tally: RowTally) -> Iterator[Violation]:
     """Everything wrong with a file of records; `tally` counts its rows. Raises DataError if it cannot be read."""
     yield from violations(path, tally)
 
@@ -157,7 +157,7 @@ def _covariance_name(spec: str) -> str:
 
 def _records(path: Path, options: EvaluateOptions) -> list[Record]:
     if not options.skip_invalid:
-        tally = Tally()
+        tally = RowTally()
         found = sum(1 for _ in violations(path, tally))
         if found:
             raise SchemaError(

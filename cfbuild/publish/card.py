@@ -11,7 +11,7 @@ from typing import Any
 from cfbuild import __version__
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.records.composition import ITEMS, Composition
-from cfbuild.score.report import BESIDE, BEYOND, HEADLINE
+from cfbuild.score.table import BESIDE, BEYOND, HEADLINE
 from cfbuild.text.safe import visible
 
 RECORDS_LICENCE = "cc0-1.0"

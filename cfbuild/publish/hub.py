@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from cfbuild.errors import ConfigError, PublishError
 from cfbuild.publish.stage import StagedFile
 
-Result = TypeVar("Result")
+HubAnswer = TypeVar("HubAnswer")
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}\Z", re.ASCII)
 OURS = "data/"
@@ -83,7 +83,7 @@ class Hub:
             self._persist(lambda: self._set_tag(published.commit))
         return published
 
-    def _persist(self, action: Callable[[], Result]) -> Result:
+    def _persist(self, action: Callable[[], HubAnswer]) -> HubAnswer:
         """What `action` gives, tried again after faults that may pass. Raises PublishError for any other fault."""
         fault = ""
         for attempt in range(ATTEMPTS):

@@ -18,10 +18,10 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.text.languages.english import clashing_article, noise
 from cfbuild.text.names import find_name, gives_away
 
-Refusal = Callable[[Fact, Target], "str | None"]
+RefuseTarget = Callable[[Fact, Target], "str | None"]
 """Asked of each o* as it is drawn: the name of the rule that refuses it, or None."""
 
-Item = TypeVar("Item")
+Member = TypeVar("Member")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Builder:
             self._pools[relation] = tuple(by_label.values())
         return self._pools[relation]
 
-    def draft(self, case_id: int, fact: Fact, refusal: Refusal = lambda fact, target: None) -> Draft:
+    def draft(self, case_id: int, fact: Fact, refusal: RefuseTarget = lambda fact, target: None) -> Draft:
         """Build all that does not depend on o*, and draw the o* to try.
 
         Raises TemplateError if the relation has too few rewrite templates or a label is not usable: rules are expected
@@ -235,7 +235,7 @@ class Builder:
         return tuple(texts)[: self.options.generation]
 
     def _draws(
-        self, fact: Fact, neighbors: Iterable[Target], refusal: Refusal
+        self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget
     ) -> tuple[tuple[Target, ...], dict[str, int]]:
         """Up to `max_draws` false objects, drawn by frequency without replacement.
 
@@ -328,7 +328,7 @@ def _alike(one: str, other: str) -> bool:
     return same or find_name(one, (other,)) is not None or find_name(other, (one,)) is not None
 
 
-def _shuffled(random: Random, items: Sequence[Item]) -> Iterator[Item]:
+def _shuffled(random: Random, items: Sequence[Member]) -> Iterator[Member]:
     """Yield items in random order, drawing only as many random numbers as items are taken (Fisher and Yates)."""
     moved: dict[int, int] = {}
     for place in range(len(items)):

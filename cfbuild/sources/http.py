@@ -28,7 +28,7 @@ from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
 from cfbuild.sources.session import TIMEOUT_S, Session
 
-Value = TypeVar("Value")
+Parsed = TypeVar("Parsed")
 
 ATTEMPTS = 5
 FIRST_BACKOFF_S = 2.0
@@ -60,7 +60,7 @@ class BusyAnswerError(DataError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """What is asked: everything that can change the answer, and the content types that an answer may have."""
 
     method: Literal["GET", "POST"]
@@ -140,8 +140,8 @@ class Client:
         return datetime.fromtimestamp(int(self._clock()), timezone.utc).isoformat()
 
     def answer(
-        self, request: Request, check: Callable[[bytes], Value], attempts: int | None = None
-    ) -> tuple[bytes, Value]:
+        self, request: HttpRequest, check: Callable[[bytes], Parsed], attempts: int | None = None
+    ) -> tuple[bytes, Parsed]:
         """Send `request` until a whole answer comes that `check` accepts; return its body and what `check` made of it.
 
         `check` raises DataError for a body that is broken, BusyAnswerError for one that says to come later;
@@ -163,7 +163,7 @@ class Client:
                 self._wait(request, fault, number)
         raise AssertionError("unreachable: the loop returns or raises")
 
-    def _wait(self, request: Request, fault: _FaultError, number: int) -> None:
+    def _wait(self, request: HttpRequest, fault: _FaultError, number: int) -> None:
         asked_s = fault.retry_after_s or 0.0
         if asked_s > RETRY_AFTER_CAP_S:
             until = datetime.fromtimestamp(int(self._clock() + asked_s), timezone.utc).isoformat()
@@ -178,7 +178,7 @@ class Client:
         self.waited_s += wait_s
         self._sleep(wait_s)
 
-    def _once(self, request: Request) -> tuple[bytes, float | None]:
+    def _once(self, request: HttpRequest) -> tuple[bytes, float | None]:
         """A body, and the Retry-After that came with it."""
         url = request.url
         for _ in range(REDIRECTS + 1):
@@ -192,7 +192,7 @@ class Client:
                 raise _FaultError(_reason(error), heavy=heavy) from None
         raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
 
-    def _send(self, request: Request, url: str) -> requests.Response:
+    def _send(self, request: HttpRequest, url: str) -> requests.Response:
         self.sent += 1
         return self._session.request(
             request.method,
@@ -204,7 +204,7 @@ class Client:
             stream=True,
         )
 
-    def _read(self, request: Request, response: requests.Response) -> bytes:
+    def _read(self, request: HttpRequest, response: requests.Response) -> bytes:
         if response.status_code != 200:
             raise self._refusal(request, response)
         given = response.headers.get("Content-Type", "")
@@ -216,7 +216,7 @@ class Client:
             raise _FaultError(f"answered in {charset[1]}, expected utf-8")
         return self._body(request, response)
 
-    def _body(self, request: Request, response: requests.Response) -> bytes:
+    def _body(self, request: HttpRequest, response: requests.Response) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
             raise _FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
@@ -227,7 +227,7 @@ class Client:
             raise _FaultError(f"announced {announced} bytes and sent {received}", heavy=True)
         return self._unpacked(request, body) if encoding == "gzip" else body
 
-    def _bounded(self, request: Request, response: requests.Response) -> Iterator[bytes]:
+    def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
         size = 0
         for chunk in _arriving(response):
             size += len(chunk)
@@ -235,7 +235,7 @@ class Client:
                 raise self._oversized(request)
             yield chunk
 
-    def _unpacked(self, request: Request, body: bytes) -> bytes:
+    def _unpacked(self, request: HttpRequest, body: bytes) -> bytes:
         """A gzipped body, unpacked here because a limit has to hold for what it becomes."""
         unpacked, left = b"", body
         while left:
@@ -251,12 +251,12 @@ class Client:
             left = decoder.unused_data
         return unpacked
 
-    def _oversized(self, request: Request) -> HeavyAnswerError:
+    def _oversized(self, request: HttpRequest) -> HeavyAnswerError:
         return HeavyAnswerError(
             f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
         )
 
-    def _refusal(self, request: Request, response: requests.Response) -> Exception:
+    def _refusal(self, request: HttpRequest, response: requests.Response) -> Exception:
         status = response.status_code
         said = _said(response, self.timeout_s)
         reason = f"answered {status} {_one_line(response.reason)}{said}"
@@ -281,7 +281,7 @@ class Client:
         return min(max(0.0, wait_s), LONGEST_WAIT_S)
 
 
-def _checked(check: Callable[[bytes], Value], body: bytes, retry_after_s: float | None) -> Value:
+def _checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float | None) -> Parsed:
     try:
         return check(body)
     except BusyAnswerError as error:
@@ -290,7 +290,7 @@ def _checked(check: Callable[[bytes], Value], body: bytes, retry_after_s: float 
         raise _FaultError(f"sent a broken answer ({error})", heavy=True) from error
 
 
-def _failure(request: Request, reason: str, tries: int) -> str:
+def _failure(request: HttpRequest, reason: str, tries: int) -> str:
     times = "once" if tries == 1 else f"{tries} times"
     return (
         f"{redact(request.url)} {reason} (asked {times}). What was fetched is kept; "
@@ -298,7 +298,7 @@ def _failure(request: Request, reason: str, tries: int) -> str:
     )
 
 
-def _redirected(request: Request, url: str, response: requests.Response) -> str:
+def _redirected(request: HttpRequest, url: str, response: requests.Response) -> str:
     """Where a redirect leads. Raises SourceError if that is another host or scheme, or would change the method."""
     try:
         target = checked_url(urljoin(url, response.headers["Location"]))

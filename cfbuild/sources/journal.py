@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from cfbuild.errors import DataError
-from cfbuild.sources.http import MAX_BYTES, Client, Request
+from cfbuild.sources.http import MAX_BYTES, Client, HttpRequest
 
-Value = TypeVar("Value")
+Kept = TypeVar("Kept")
 
 HEADER_BYTES = 512
 """More than the longest header; a longer line is no header."""
@@ -155,7 +155,7 @@ class Asker:
         self.client = client
         self.journal = journal
 
-    def ask(self, request: Request, check: Callable[[bytes], Value], attempts: int | None = None) -> Value:
+    def ask(self, request: HttpRequest, check: Callable[[bytes], Kept], attempts: int | None = None) -> Kept:
         """What `check` makes of the answer to `request`. Raises what `Client.answer` does; stores only what passed."""
         stored = self.journal.get(request.key)
         if stored is not None:

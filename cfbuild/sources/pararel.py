@@ -13,11 +13,10 @@ from typing import Any
 
 from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.sources.http import Request
+from cfbuild.sources.http import HttpRequest
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import Source, Tally, Wanted, local_path
-from cfbuild.sources.sparql import Endpoint, literal
-from cfbuild.sources.sparql import Row as Binding
+from cfbuild.sources.source import FactSource, LeftOut, Wanted, local_path
+from cfbuild.sources.sparql import Binding, Endpoint, literal
 from cfbuild.sources.subset import sampled
 from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, endpoint_url, language_code
 from cfbuild.store.files import sha256_file, sha256_text
@@ -129,7 +128,7 @@ class Files:
     def _download(self, name: str, keys: Sequence[str]) -> list[Row]:
         if self._asker is None:
             raise ConfigError(f"{self.location} is a URL, and nothing may be asked here")
-        request = Request("GET", f"{self.location.rstrip('/')}/{name}", TEXT_TYPES)
+        request = HttpRequest("GET", f"{self.location.rstrip('/')}/{name}", TEXT_TYPES)
         return self._asker.ask(request, _lines(keys))
 
     def _path(self, folders: Sequence[str], relation: str) -> Path:
@@ -163,16 +162,16 @@ def _with_keys(row: Row, keys: Sequence[str], where: str) -> Row:
     return row
 
 
-def load(wanted: Wanted) -> Source:
+def load(wanted: Wanted) -> FactSource:
     """ParaRel's tuples at `wanted.location` or its home; ids and names from `wanted.endpoint` where one is given."""
     return Pararel(wanted)
 
 
 class Pararel:
-    """A `Source` over ParaRel's tuples. Without an endpoint it knows labels only, and only tuples that have ids."""
+    """A `FactSource` over ParaRel's tuples. Without an endpoint it knows labels only, and only tuples that have ids."""
 
     def __init__(self, wanted: Wanted) -> None:
-        self.tally = Tally()
+        self.tally = LeftOut()
         self.language = language_code(wanted.language)
         self._wanted = wanted
         self._files = Files(wanted.location or PARAREL, wanted.asker)

@@ -19,7 +19,7 @@ from importlib import resources
 from cfbuild.data import Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.relations import INSTANCE_OF
-from cfbuild.sources.source import Source, Tally, Wanted
+from cfbuild.sources.source import FactSource, LeftOut, Wanted
 from cfbuild.sources.subset import sampled
 
 LANGUAGE = "en"
@@ -33,7 +33,7 @@ ALIAS_COLUMNS = ("id", "label", "alias")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Line:
     """A line of the table of facts."""
 
     relation: str
@@ -43,7 +43,7 @@ class Row:
     object_label: str
 
 
-def load(wanted: Wanted) -> Source:
+def load(wanted: Wanted) -> FactSource:
     """The bundled snapshot as a source. Raises ConfigError for a language other than English."""
     if wanted.language != LANGUAGE:
         raise ConfigError(
@@ -54,10 +54,10 @@ def load(wanted: Wanted) -> Source:
 
 
 class Snapshot:
-    """A `Source` over the bundled tables; `per_relation` facts of each relation at most, sampled with `seed`."""
+    """A `FactSource` over the bundled tables; `per_relation` facts of each relation at most, sampled with `seed`."""
 
     def __init__(self, per_relation: int | None = None, seed: int = 0) -> None:
-        self.tally = Tally()
+        self.tally = LeftOut()
         self._per_relation = per_relation
         self._seed = seed
 
@@ -87,7 +87,7 @@ class Snapshot:
 
 
 @cache
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[Line, ...]:
     """The bundled table of facts, in the file's order. Raises DataError as `read_rows` does."""
     return tuple(read_rows(_lines(FACTS), FACTS))
 
@@ -125,7 +125,7 @@ def classes() -> dict[str, tuple[str, str]]:
     return found
 
 
-def read_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
+def read_rows(lines: Iterable[str], name: str) -> Iterator[Line]:
     """The rows of a table of facts, its column names first.
 
     Raises DataError naming `name` and the line for a wrong number of columns, an empty cell, a bad id, or a second
@@ -133,7 +133,7 @@ def read_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     """
     seen: dict[tuple[str, str], int] = {}
     for number, cells in _cells(lines, name, FACT_COLUMNS):
-        row = Row(*cells)
+        row = Line(*cells)
         try:
             property_id(row.relation)
             item_id(row.subject)

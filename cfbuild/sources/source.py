@@ -29,7 +29,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Tally:
+class LeftOut:
     """What a source left out, by reason, counted as it goes."""
 
     left_out: dict[str, int] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class Tally:
             self.left_out[reason] = self.left_out.get(reason, 0) + number
 
 
-class Source(Protocol):
+class FactSource(Protocol):
     """Facts of one relation at a time, then the entities that they name, both in the order of their ids."""
 
-    tally: Tally
+    tally: LeftOut
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """The facts of `relation`, by subject then object number. Raises SourceError if not all could be had."""

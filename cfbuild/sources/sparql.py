@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from cfbuild.errors import DataError, SourceError
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import HeavyAnswerError, Request
+from cfbuild.sources.http import HeavyAnswerError, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.store.jsonl import parse_json
 
-Value = TypeVar("Value")
+Answered = TypeVar("Answered")
 
 RESULTS_JSON = "application/sparql-results+json"
 BATCH_ROWS = 50_000
@@ -31,14 +31,14 @@ class Term(NamedTuple):
     language: str = ""
 
 
-Row = Mapping[str, Term]
+Binding = Mapping[str, Term]
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Rows of a pattern, and how many the server counted; more than there are rows only where a limit cut them."""
 
-    rows: list[Row]
+    rows: list[Binding]
     total: int
 
 
@@ -50,12 +50,12 @@ class Endpoint:
         self._asker = asker
         self._prologue = prologue
 
-    def select(self, query: str, check: Callable[[list[Row]], Value], attempts: int | None = None) -> Value:
+    def select(self, query: str, check: Callable[[list[Binding]], Answered], attempts: int | None = None) -> Answered:
         """What `check` makes of the rows of a SELECT query; it raises DataError for rows that cannot be right.
 
         Raises SourceError (HeavyAnswerError where a smaller question may help) if no whole answer could be had.
         """
-        request = Request("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),))
+        request = HttpRequest("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),))
         return self._asker.ask(request, lambda body: check(parse(body)), attempts)
 
     def count(self, pattern: str) -> int:
@@ -85,7 +85,7 @@ class Endpoint:
 
 def batch_rows(
     endpoint: Endpoint, pattern: Callable[[tuple[str, ...]], str], variables: str, batch: tuple[str, ...]
-) -> Iterator[Row]:
+) -> Iterator[Binding]:
     """The rows of `pattern(batch)`; of its halves where that is too much for one answer.
 
     Raises SourceError if one item alone gives more rows than an answer may have, or an answer could not be had.
@@ -105,7 +105,7 @@ def batch_rows(
         yield from batch_rows(endpoint, pattern, variables, half)
 
 
-def parse(body: bytes) -> list[Row]:
+def parse(body: bytes) -> list[Binding]:
     """The rows of an `application/sparql-results+json` body. Raises DataError for anything that is not one."""
     try:
         text = body.decode("utf-8")
@@ -122,7 +122,7 @@ def parse(body: bytes) -> list[Row]:
     return [_row(binding, names, number) for number, binding in enumerate(bindings)]
 
 
-def _row(binding: Any, names: frozenset[str], number: int) -> Row:
+def _row(binding: Any, names: frozenset[str], number: int) -> Binding:
     if not isinstance(binding, dict) or not binding.keys() <= names:
         raise DataError(f"binding {number} is not an object over the variables of head.vars")
     return {name: _term(term, number) for name, term in binding.items()}
@@ -152,14 +152,14 @@ def _integer(term: Term) -> int:
     return int(term.value)
 
 
-def _total(rows: list[Row], name: str) -> int:
+def _total(rows: list[Binding], name: str) -> int:
     counts = [row[name] for row in rows if name in row]
     if len(counts) != 1:
         raise DataError(f"the answer of {len(rows)} rows holds {len(counts)} counts, expected 1: it is not whole")
     return _integer(counts[0])
 
 
-def _counted(rows: list[Row], limit: int) -> Counted:
+def _counted(rows: list[Binding], limit: int) -> Counted:
     total = _total(rows, "n")
     found = [row for row in rows if "n" not in row]
     if len(found) != min(total, limit):
@@ -167,7 +167,7 @@ def _counted(rows: list[Row], limit: int) -> Counted:
     return Counted(found, total)
 
 
-def _groups(rows: list[Row], name: str) -> list[tuple[Term, int]]:
+def _groups(rows: list[Binding], name: str) -> list[tuple[Term, int]]:
     total = _total(rows, "all")
     found = [row for row in rows if "all" not in row]
     if not all(row.keys() == {name, "n"} for row in found):

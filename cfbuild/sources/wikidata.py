@@ -17,8 +17,8 @@ from cfbuild.errors import ConfigError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.sources.http import HeavyAnswerError
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import Source, Tally, Wanted
-from cfbuild.sources.sparql import Counted, Endpoint, Row, Term
+from cfbuild.sources.source import FactSource, LeftOut, Wanted
+from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
 from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
 
@@ -67,7 +67,7 @@ def endpoint_url(name: str | None) -> str:
     return ENDPOINTS.get(name or "wikidata", name or WIKIDATA)
 
 
-def load(wanted: Wanted) -> Source:
+def load(wanted: Wanted) -> FactSource:
     """The source for `wanted`, at its endpoint or Wikidata's."""
     return Wikidata(
         endpoint_url(wanted.endpoint),
@@ -127,7 +127,7 @@ def _halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class Wikidata:
-    """A `Source` over a SPARQL endpoint. `page_rows` and `scan_rows` are there for tests; they change no byte."""
+    """A `FactSource` over a SPARQL endpoint. `page_rows` and `scan_rows` are there for tests; they change no byte."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Wikidata:
         scan_rows: int = SCAN_ROWS,
         statements: bool = False,
     ) -> None:
-        self.tally = Tally()
+        self.tally = LeftOut()
         self.statements = statements
         self.endpoint = Endpoint(url, asker, PROLOGUE + (PREFIXES if statements else ""))
         self.language = language_code(language)
@@ -249,7 +249,7 @@ class Wikidata:
                 else:
                     yield subject, value
 
-    def _rows(self, part: Part) -> Iterator[Row]:
+    def _rows(self, part: Part) -> Iterator[Binding]:
         """The rows of a part; of its splits where it is more than a page, or where the server cannot do it at once."""
         splits = part.split() if part.objects or part.hashed else ()
         answer = self._answer(part.pattern, "?s ?o", bool(splits))
@@ -272,7 +272,7 @@ class Wikidata:
                 raise
             return None
 
-    def _described(self, batch: tuple[str, ...]) -> Iterator[Row]:
+    def _described(self, batch: tuple[str, ...]) -> Iterator[Binding]:
         answer = self._answer(_description(batch, self.language, self.statements), "?e ?k ?v", len(batch) > 1)
         if answer is not None and answer.total <= self.page_rows:
             yield from answer.rows
@@ -305,7 +305,7 @@ class _Described:
         self.language = language
         self._texts: dict[tuple[str, str, str], set[str]] = {}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Binding) -> None:
         entity, kind, value = row["e"].value.removeprefix(ENTITY), row["k"].value, row["v"]
         if kind in ATTRIBUTES:
             number = _item(value)

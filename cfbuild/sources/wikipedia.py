@@ -16,9 +16,9 @@ from urllib.parse import quote_plus, urlencode
 from cfbuild.data import ITEM_ID, Fact, Reference, id_number, item_id
 from cfbuild.errors import DataError, SourceError
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import BusyAnswerError, Request
+from cfbuild.sources.http import BusyAnswerError, HttpRequest
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import Tally
+from cfbuild.sources.source import LeftOut
 from cfbuild.sources.sparql import Endpoint, batch_rows
 from cfbuild.store.jsonl import parse_json
 
@@ -103,7 +103,7 @@ def _sitelinks(batch: tuple[str, ...], language: str) -> str:
 class Wikipedia:
     """The action API at `url`, asked through a journal. What it has no lead of is counted in `tally`, by reason."""
 
-    def __init__(self, url: str, asker: Asker, tally: Tally) -> None:
+    def __init__(self, url: str, asker: Asker, tally: LeftOut) -> None:
         self.url = checked_url(url)
         self.tally = tally
         self._asker = asker
@@ -147,7 +147,7 @@ class Wikipedia:
                 return pages, moved
         raise SourceError(f"{self.url} did not come to an end of {len(batch)} pages in {CONTINUATIONS} answers")
 
-    def _request(self, batch: Sequence[str], going_on: Mapping[str, Any]) -> Request:
+    def _request(self, batch: Sequence[str], going_on: Mapping[str, Any]) -> HttpRequest:
         parameters = {
             "action": "query",
             "format": "json",
@@ -164,7 +164,7 @@ class Wikipedia:
             **{name: str(value) for name, value in going_on.items()},
         }
         separator = "&" if "?" in self.url else "?"
-        return Request("GET", f"{self.url}{separator}{urlencode(parameters)}", JSON)
+        return HttpRequest("GET", f"{self.url}{separator}{urlencode(parameters)}", JSON)
 
 
 def references(

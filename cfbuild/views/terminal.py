@@ -13,7 +13,7 @@ from cfbuild.errors import ConfigError
 from cfbuild.score.cases import prompts_of
 from cfbuild.text.safe import visible
 
-Item = TypeVar("Item", Record, Rejection)
+Chosen = TypeVar("Chosen", Record, Rejection)
 Paint = Callable[[str, str], str]
 """Text and what it is (`subject`, `true`, `new`, `head`, `soft`) to what is printed."""
 
@@ -35,7 +35,7 @@ class Choice:
             raise ConfigError(f"sample is {self.sample}; expected at least 1")
 
 
-def choose(items: Iterable[Item], choice: Choice) -> list[Item]:
+def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
     """The chosen items in their order. Raises ConfigError if there are none, saying what there is."""
     everything = list(items)
     some = [

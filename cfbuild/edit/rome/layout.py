@@ -31,7 +31,7 @@ LOGITS_IN_TOKENS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CutText:
     """A text cut at its subject's last token: `past` before it, `rest` from it on, `targets` predicted at its end."""
 
     past: Ids
@@ -44,7 +44,7 @@ class Plan:
     """A record's rows: the bare prompt first, one a context, and last the essence row."""
 
     index: int
-    rows: tuple[Row, ...]
+    rows: tuple[CutText, ...]
 
     @property
     def width(self) -> int:

@@ -19,7 +19,7 @@ from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Setting
 from cfbuild.edit.presets import rome_settings
-from cfbuild.edit.rome.layout import Layout, Plan, Row, in_batches, keep, lay_out, with_added
+from cfbuild.edit.rome.layout import CutText, Layout, Plan, in_batches, keep, lay_out, with_added
 from cfbuild.edit.rome.losses import losses
 from cfbuild.edit.rome.options import RomeOptions, fast
 from cfbuild.lm.batching import halving
@@ -87,10 +87,10 @@ class Rome:
         rows = []
         for context in ("", *self.options.contexts):
             ids, last = self.lm.encode_subject(request.prompt, request.subject, context)
-            rows.append(Row(ids[:last], ids[last:] + targets[:-1], targets))
+            rows.append(CutText(ids[:last], ids[last:] + targets[:-1], targets))
         ids, last = self.lm.encode_subject(ESSENCE_PROMPT, request.subject)
         # Nothing after the subject's last token can change the distribution that the KL term reads there.
-        rows.append(Row(ids[:last], ids[last : last + 1], ()))
+        rows.append(CutText(ids[:last], ids[last : last + 1], ()))
         return Plan(index, tuple(rows))
 
     def _edit_batch(self, plans: Sequence[Plan]) -> list[Edit]:

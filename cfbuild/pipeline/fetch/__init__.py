@@ -27,7 +27,7 @@ from cfbuild.pipeline.fetch.rows import Work, write_entities, write_facts, write
 from cfbuild.progress import Progress, silent
 from cfbuild.sources import http, pararel, wikidata
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.source import Source, Wanted
+from cfbuild.sources.source import FactSource, Wanted
 from cfbuild.store.codec import encode_template
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import write_jsonl
@@ -155,7 +155,7 @@ def _sweep(path: Path) -> None:
         part.unlink()
 
 
-def _source(options: FetchOptions, work: Work) -> Source:
+def _source(options: FetchOptions, work: Work) -> FactSource:
     wanted = Wanted(
         asker=work.asker,
         language=wikidata.language_code(options.language),

@@ -13,12 +13,12 @@ from cfbuild.errors import ConfigError, DataError
 from cfbuild.sources import http, pararel, snapshot, wikidata, wikipedia
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.session import TIMEOUT_S
-from cfbuild.sources.source import Source, Wanted, local_path
+from cfbuild.sources.source import FactSource, Wanted, local_path
 from cfbuild.templates import builtin, own
 
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 
-SOURCES: dict[str, Callable[[Wanted], Source]] = {
+SOURCES: dict[str, Callable[[Wanted], FactSource]] = {
     "wikidata": wikidata.load,
     "pararel": pararel.load,
     "snapshot": snapshot.load,

@@ -17,7 +17,7 @@ from cfbuild.pipeline.fetch.options import FetchOptions, wikipedia_url
 from cfbuild.progress import Progress
 from cfbuild.sources import wikidata, wikipedia
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import Source, Tally
+from cfbuild.sources.source import FactSource, LeftOut
 from cfbuild.sources.sparql import Endpoint
 from cfbuild.store.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
 from cfbuild.store.jsonl import read_values, write_jsonl
@@ -40,7 +40,7 @@ class Work:
     items: set[str] = field(default_factory=set)
 
 
-def write_facts(work: Work, source: Source) -> int:
+def write_facts(work: Work, source: FactSource) -> int:
     """facts.jsonl in the working folder, relation by relation. Raises SourceError if there is not one fact."""
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -64,7 +64,7 @@ def write_facts(work: Work, source: Source) -> int:
     return count
 
 
-def write_entities(work: Work, source: Source) -> int:
+def write_entities(work: Work, source: FactSource) -> int:
     """entities.jsonl in the working folder: the items of the facts, then level by level what contains them, then the
     named ones of their classes."""
     parts: list[Path] = []
@@ -96,7 +96,7 @@ def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> It
         yield entity
 
 
-def write_references(work: Work, options: FetchOptions, wanted: int, tally: Tally) -> int:
+def write_references(work: Work, options: FetchOptions, wanted: int, tally: LeftOut) -> int:
     """references.jsonl in the working folder: lead texts of articles about subjects, for each relation and object."""
     language = wikidata.language_code(options.language)
     endpoint = Endpoint(wikidata.endpoint_url(options.endpoint), work.asker, wikipedia.PROLOGUE)
@@ -115,7 +115,7 @@ def write_references(work: Work, options: FetchOptions, wanted: int, tally: Tall
     return write_jsonl(work.path / "references.jsonl", map(encode_reference, rows))
 
 
-def _described(work: Work, source: Source, task: str, items: Iterable[str]) -> Iterator[Entity]:
+def _described(work: Work, source: FactSource, task: str, items: Iterable[str]) -> Iterator[Entity]:
     ids: Sequence[str] = sorted(items, key=id_number)
     for done, entity in enumerate(source.entities(ids)):
         if done % wikidata.ENTITIES == 0:

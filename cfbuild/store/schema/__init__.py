@@ -29,7 +29,7 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @dataclass
-class Tally:
+class RowTally:
     """How many rows `violations` has looked at, and how many of them were at fault."""
 
     rows: int = 0
@@ -48,13 +48,13 @@ def load_schema(name: str) -> Mapping[str, Any]:
     return schema
 
 
-def violations(path: Path, tally: Tally | None = None) -> Iterator[Violation]:
+def violations(path: Path, tally: RowTally | None = None) -> Iterator[Violation]:
     """Everything wrong with a CounterFact file (a JSON array or JSON lines, of cfbuild's making or not).
 
     Rows are read one by one and in order. `tally`, if given, counts them. A file without rows is a violation too.
     Raises DataError if the file cannot be read.
     """
-    tally = Tally() if tally is None else tally
+    tally = RowTally() if tally is None else tally
     for located, case_id, found in _examine(path):
         tally.rows += 1
         tally.faulty += bool(found)

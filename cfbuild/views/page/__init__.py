@@ -21,7 +21,7 @@ from cfbuild import __version__
 from cfbuild.data import CaseScore, Record
 from cfbuild.records.composition import ITEMS, composition
 from cfbuild.records.groups import GROUPS
-from cfbuild.score.report import BESIDE, BEYOND, HEADLINE
+from cfbuild.score.table import BESIDE, BEYOND, HEADLINE
 from cfbuild.text.safe import visible
 from cfbuild.views.page.blocks import blocks, columns, to_json
 from cfbuild.views.page.plots import plots
