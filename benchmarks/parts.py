@@ -20,7 +20,8 @@ from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
-from cfbuild.score.cases import prompts_of, score_cases
+from cfbuild.records.prompts import prompts_of
+from cfbuild.score.cases import score_cases
 from cfbuild.score.metrics import aggregate
 from cfbuild.store.codec import decode_entity, decode_fact, encode_record
 from cfbuild.store.folder import BuildFolder

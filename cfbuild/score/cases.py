@@ -9,11 +9,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cfbuild.data import CaseScore, PromptScore, Record, StageScore, Target
+from cfbuild.data import CaseScore, PromptScore, Record, StageScore
 from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import generate
+from cfbuild.records.prompts import prompts_of
 from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
 from cfbuild.text.names import find_name
 
@@ -68,21 +69,6 @@ def _fault(prompts: Scored, when: str) -> str | None:
         nll for scores in prompts.values() for one in scores for nll in (one.target_new_nll, one.target_true_nll)
     )
     return None if all(map(math.isfinite, numbers)) else f"likelihoods {when} the edit are not finite"
-
-
-def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
-    """(group, text, new target, true target) of every prompt that is scored, in the record's order."""
-    own = [
-        ("rewrite", record.rewrite),
-        *(("paraphrase", paraphrase.text) for paraphrase in record.paraphrases),
-        *(("neighborhood", prompt.text) for prompt in record.neighborhood),
-        *(("attribute", prompt.text) for prompt in record.attribute),
-    ]
-    beyond = [(group, one) for group, prompts in record.groups.items() for one in prompts]
-    return [
-        *((group, text, record.target_new, record.target_true) for group, text in own),
-        *((group, one.text, one.target_new, one.target_true) for group, one in beyond),
-    ]
 
 
 def _score_prompts(

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
 from cfbuild.errors import ConfigError
-from cfbuild.score.cases import prompts_of
+from cfbuild.records.prompts import prompts_of
 from cfbuild.text.safe import visible
 
 Chosen = TypeVar("Chosen", Record, Rejection)

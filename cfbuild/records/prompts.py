@@ -1,0 +1,20 @@
+"""The prompts of a record that are scored, with the targets that each is asked about."""
+
+from __future__ import annotations
+
+from cfbuild.data import Record, Target
+
+
+def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
+    """(group, text, new target, true target) of every prompt that is scored, in the record's order."""
+    own = [
+        ("rewrite", record.rewrite),
+        *(("paraphrase", paraphrase.text) for paraphrase in record.paraphrases),
+        *(("neighborhood", prompt.text) for prompt in record.neighborhood),
+        *(("attribute", prompt.text) for prompt in record.attribute),
+    ]
+    beyond = [(group, one) for group, prompts in record.groups.items() for one in prompts]
+    return [
+        *((group, text, record.target_new, record.target_true) for group, text in own),
+        *((group, one.text, one.target_new, one.target_true) for group, one in beyond),
+    ]
