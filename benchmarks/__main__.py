@@ -21,7 +21,7 @@ from benchmarks.measure import machine, peak_memory_bytes
 from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
 from benchmarks.world import World, make, requests
 from cfbuild.cli.shared import shown_progress, split
-from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import fast
 from cfbuild.store.jsonl import write_json
 

@@ -13,9 +13,9 @@ from benchmarks import plain
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
 from cfbuild.data import CaseScore, Record
-from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.editor import Edit
+from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import fast
-from cfbuild.lm.delta import Edit
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
@@ -126,7 +126,7 @@ class Bench:
         targets = (record.target_new.label, record.target_true.label)
         before = plain.score(self.lm, prompts, targets)
         assert edit.delta is not None
-        with plain.edited(self.lm, self.world.options.layer, edit.delta.matrix()):
+        with plain.edited(self.lm, self.world.options.layer, edit.delta.only.matrix()):
             return before, plain.score(self.lm, prompts, targets)
 
     # ---------------------------------------------------------------------------------------------------- our own
@@ -355,7 +355,7 @@ def curve(bench: Bench, counts: Sequence[int], steps: int) -> dict[str, list[tup
 def _value_distance(edit: Edit, other: plain.PlainEdit) -> float:
     """|v* - v*'| / |v*'|: what the two edits add to W k0 is in proportion to v* - W k0."""
     assert edit.delta is not None
-    change = edit.delta.matrix() - other.change
+    change = edit.delta.only.matrix() - other.change
     scale = float(edit.statistics["u_dot_key"] or 0)
     return float(change.norm()) * abs(scale) / float(other.value.norm())
 

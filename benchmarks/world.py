@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cfbuild.data import Record, Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
@@ -50,7 +50,7 @@ def make(root: Path, model: str, device: str, records: int, seed: int, progress:
     generate_known(folder, lm, records, seed, False, progress)
     # The baseline knows CounterFact's prompts only.
     made = tuple(replace(one, groups={}) for one in read_values(folder.path("records.jsonl"), decode_record))
-    rome = make_editor(lm, EvaluateOptions(seed=seed), made, (), progress)
+    rome = make_editor(lm, EvaluateOptions(seed=seed), made, (), progress).editor
     assert isinstance(rome, Rome)
     return World(lm, folder, made, rome)
 

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.covariance import factorise, key_covariance, load_covariance, second_moment
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.model import LanguageModel
@@ -52,7 +53,7 @@ def test_it_is_computed_once_for_a_model_layer_corpus_and_size(
 
     def compute(lm: LanguageModel, layer: int, corpus: str, tokens: int) -> bool:
         seen: list[str] = []
-        key_covariance(lm, layer, TEXTS, corpus, tokens, lambda task, done, total: seen.append(task))
+        key_covariance(lm, layer, Corpus(corpus, TEXTS), tokens, lambda task, done, total: seen.append(task))
         return bool(seen)
 
     assert compute(lm, LAYER, "a", 400)

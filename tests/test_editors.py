@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from small_world import write_world
 
 from cfbuild.data import Request
 from cfbuild.edit import EDITORS
-from cfbuild.edit.editor import Setting, open_editor
+from cfbuild.edit.editor import OpenEditor, editor_spec, open_editor
 from cfbuild.edit.finetune import FineTune, FineTuneOptions
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import Delta, applied
@@ -26,6 +27,7 @@ from cfbuild.pipeline.generate import generate as make_records
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows
+from cfbuild.store.runs import CASES, default_name, finished_runs, new_run
 
 FAMILIES = ("gpt2", "gptj", "opt", "llama")
 REQUESTS = (
@@ -34,12 +36,22 @@ REQUESTS = (
 )
 
 
-def setting(lm: LanguageModel, editor: str, **asked: Any) -> Setting:
-    return Setting(editor, lm, {"layer": 1, **asked}, lambda: ("Rome lies in Italy. ",), lambda layer: None)
+class Few:
+    """Supplies that take no time: one context, no covariance."""
+
+    def contexts(self) -> tuple[str, ...]:
+        return ("Rome lies in Italy. ",)
+
+    def covariance(self, layer: int) -> None:
+        return None
+
+
+def opened(lm: LanguageModel, editor: str, **asked: Any) -> OpenEditor:
+    return open_editor(editor, lm, {"layer": 1, **asked}, Few())
 
 
 def delta_of(lm: LanguageModel, editor: str, request: Request, **asked: Any) -> Delta:
-    (edit,) = open_editor(setting(lm, editor, **asked)).edit([request])
+    (edit,) = opened(lm, editor, **asked).edit([request])
     assert edit.delta is not None
     return edit.delta
 
@@ -76,11 +88,11 @@ def test_fine_tuning_is_adam_on_the_weight_and_leaves_the_model(family: str, bou
     assert tiny.digest(lm) == before and not lm.projection(1).weight.requires_grad
     for request, edit in zip(REQUESTS, edits, strict=True):
         assert edit.delta is not None and edit.statistics["updates"] == 4
-        assert edit.statistics["delta_norm"] == pytest.approx(float(edit.delta.matrix().norm()))
+        assert edit.statistics["delta_norm"] == pytest.approx(float(edit.delta.only.matrix().norm()))
         expected = trained(lm, request, 4, 1e-3, bound)
         # Where a gradient is nearly zero Adam's step is its sign, which rounding may turn.
-        assert float((edit.delta.matrix() - expected).norm() / expected.norm()) < 1e-2
-        assert bound is None or float(edit.delta.matrix().abs().max()) <= bound * 1.0001
+        assert float((edit.delta.only.matrix() - expected).norm() / expected.norm()) < 1e-2
+        assert bound is None or float(edit.delta.only.matrix().abs().max()) <= bound * 1.0001
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,7 +121,11 @@ def test_fine_tuning_makes_the_target_likely_and_then_stops() -> None:
     (edit,) = editor.edit(REQUESTS[:1])
     assert float(edit.statistics["target_nll_nats"] or 9) < 1.5 and 0 < int(edit.statistics["updates"] or 0) < 100
     again = editor.edit(list(reversed(REQUESTS)))[1]
-    assert edit.delta is not None and again.delta is not None and torch.equal(edit.delta.values, again.delta.values)
+    assert (
+        edit.delta is not None
+        and again.delta is not None
+        and torch.equal(edit.delta.only.matrix(), again.delta.only.matrix())
+    )
 
 
 def test_an_edit_that_is_not_finite_is_a_fault() -> None:
@@ -122,18 +138,22 @@ def test_an_edit_that_is_not_finite_is_a_fault() -> None:
 @pytest.mark.parametrize("editor", EDITORS)
 def test_every_editor_of_the_table_edits_and_names_its_settings(editor: str) -> None:
     lm = tiny.make("gpt2")
-    opened = open_editor(setting(lm, editor, steps=2))
-    assert opened.signature["editor"] == editor and opened.signature["steps"] == 2
+    before = tiny.digest(lm)
+    names = {one.name for one in fields(editor_spec(editor).options)}
+    asked = {name: value for name, value in {"layer": 1, "steps": 2}.items() if name in names}
+    editor_of_model = open_editor(editor, lm, asked, Few())
+    signature = editor_of_model.signature
+    assert signature["editor"] == editor and {name: signature[name] for name in asked} == asked
     counts: list[int] = []
-    edits = opened.edit(REQUESTS, counts.append)
-    assert len(edits) == 2 and counts[-1] == 2
-    assert all(edit.delta is not None and float(edit.statistics["delta_norm"] or 0) > 0 for edit in edits)
+    edits = editor_of_model.edit(REQUESTS, counts.append)
+    assert sorted(place for edit in edits for place in edit.records) == [0, 1] and counts[-1] == 2
+    assert all(edit.fault is None and (edit.prefix or float(edit.statistics["delta_norm"] or 0) > 0) for edit in edits)
+    assert all(edit.model == lm.identity for edit in edits) and tiny.digest(lm) == before
 
 
 def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -> None:
     lm = tiny.make("gpt2")
-    plain = Setting("ft-l", lm, {}, tuple, lambda layer: None)
-    assert open_editor(plain).signature == {
+    assert open_editor("ft-l", lm, {}, Few()).signature == {
         "editor": "ft-l",
         "layer": 1,
         "steps": 25,
@@ -143,8 +163,7 @@ def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -
     }
     assert {"gpt2-medium", "gpt2-large", "gpt2-xl", "gpt-j-6b"} < set(PRESETS)
     large = LanguageModel(lm.model, lm.tokenizer, lm.family, "gpt2-large", "gpt2-large", "x")
-    known = Setting("ft-l", large, {"steps": 3}, tuple, lambda layer: None)
-    signature = open_editor(known).signature
+    signature = open_editor("ft-l", large, {"steps": 3}, Few()).signature
     assert (signature["layer"], signature["norm_constraint"], signature["steps"]) == (0, 1e-3, 3)
 
 
@@ -165,7 +184,7 @@ def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -
 )
 def test_settings_that_an_editor_does_not_have_are_refused(editor: str, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        open_editor(setting(tiny.make("gpt2"), editor, **asked))
+        opened(tiny.make("gpt2"), editor, **asked)
 
 
 def test_a_build_is_scored_with_another_editor_and_with_ones_own(
@@ -175,14 +194,16 @@ def test_a_build_is_scored_with_another_editor_and_with_ones_own(
     folder = BuildFolder(write_world(tmp_path / "build"))
     make_records(folder, GenerateOptions(limit=3))
     own = tmp_path / "own_editor.py"
-    own.write_text("from cfbuild.edit.finetune import load\n")
+    own.write_text("from cfbuild.edit.finetune import FT\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for editor in ("ft", "own_editor:load"):
+    for editor in ("ft", "own_editor:FT"):
         options = EvaluateOptions(
             editor=editor, layer=1, steps=2, settings={"stop_loss": 0.5}, skip_generation=True, restart=True
         )
         report = evaluate(folder, options, tiny.make("gpt2"))
         assert f"editor:{editor}|layer:1|steps:2|learning_rate:0.0005|stop_loss:0.5" in report["signature"]
         assert "covariance" not in report["settings"] and report["cases"] == 3
-        assert {row["editor"] for _, row in read_rows(folder.path("cases.jsonl"))} == {editor}
+        cases = new_run(folder, default_name(editor)).path(CASES)
+        assert {row["editor"] for _, row in read_rows(cases)} == {editor}
+    assert [run.name for run in finished_runs(folder)] == ["ft", "own_editor-FT"]
     sys.modules.pop("own_editor")

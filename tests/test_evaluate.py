@@ -21,7 +21,7 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_jsonl
 
 OPTIONS: dict[str, Any] = {"limit": 5, "covariance_tokens": 400, "steps": 3, "skip_generation": True, "layer": 1}
-FILES = ("cases.jsonl", "report.json")
+FILES = ("runs/rome/cases.jsonl", "runs/rome/report.json")
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,14 @@ def stop_after(count: int) -> Progress:
 def test_every_record_is_scored_before_and_after(folder: BuildFolder, lm: LanguageModel) -> None:
     before = tiny.digest(lm)
     report = evaluate(folder, EvaluateOptions(**OPTIONS), lm)
-    cases = [row for _, row in read_rows(folder.path("cases.jsonl"))]
+    cases = [row for _, row in read_rows(folder.path("runs/rome/cases.jsonl"))]
     records = [row for _, row in read_rows(folder.path("records.jsonl"))][:5]
     assert [case["case_id"] for case in cases] == [record["case_id"] for record in records]
     for case, record in zip(cases, records, strict=True):
         for stage in ("pre", "post"):
             for group in ("paraphrase", "neighborhood", "attribute"):
                 assert len(case[stage][f"{group}_prompts"]) == len(record[f"{group}_prompts"])
-    assert json.loads(folder.path("report.json").read_text()) == report
+    assert json.loads(folder.path("runs/rome/report.json").read_text()) == report
     assert report["cases"] == 5 and report["figures"]["post"]["ES"]["cases"] == 5
     for setting in ("model:tiny-gpt2", "layer:1", "covariance:build:", "records:5@", "contexts:20@", "steps:3"):
         assert setting in report["signature"]
@@ -76,7 +76,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(folder: BuildFolder, lm: La
     for count in (2, 4):
         with pytest.raises(KeyboardInterrupt):
             evaluate(folder, EvaluateOptions(**OPTIONS, restart=True), lm, stop_after(count))
-        log = folder.progress(verb.VERB) / "rows.jsonl"
+        log = folder.progress(f"{verb.VERB}/rome") / "rows.jsonl"
         with log.open("ab") as stream:
             stream.write(b'{"case_id": 3, "rel')  # a line torn by the interruption
         done: list[int] = []
@@ -122,7 +122,7 @@ def test_settings_are_compared_by_what_they_come_to(folder: BuildFolder, lm: Lan
 def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -> None:
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2, "skip_generation": False}), lm)
     records = [row for _, row in read_rows(folder.path("records.jsonl"))]
-    for (_, case), record in zip(read_rows(folder.path("cases.jsonl")), records, strict=False):
+    for (_, case), record in zip(read_rows(folder.path("runs/rome/cases.jsonl")), records, strict=False):
         count = len(record["generation_prompts"])
         assert len(case["pre"]["generations"]) == len(case["post"]["generations"]) == count > 0
         assert case["post"]["generation_entropy"] > 0 and case["post"]["reference_score"] is not None
@@ -153,7 +153,7 @@ def test_a_covariance_that_cannot_be_solved_with_is_a_fault_of_every_record(
     options = {**OPTIONS, "skip_generation": False, "covariance": "build" if number == 0 else str(tmp_path / "c.npz")}
     report = evaluate(folder, EvaluateOptions(**options), dead)
     reason = f"the covariance of the layer's keys is {'singular' if number == 0 else 'not finite'}"
-    rows = [row for _, row in read_rows(folder.path("cases.jsonl"))]
+    rows = [row for _, row in read_rows(folder.path("runs/rome/cases.jsonl"))]
     assert report["faults"] == {reason: 5} and report["faulty"] == {reason: [row["case_id"] for row in rows]}
     assert all(row["fault"] == reason and row["post"] is None and row["pre"]["generations"] for row in rows)
     assert report["figures"]["pre"]["ES"]["cases"] == 5 and "ES" not in report["figures"]["post"]

@@ -10,13 +10,13 @@ import torch
 
 from cfbuild.data import Request
 from cfbuild.edit.covariance import second_moment
-from cfbuild.edit.presets import edit_layer
-from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.presets import check_layer, preset_settings
+from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm import likelihood
 from cfbuild.lm.batch import Batch
-from cfbuild.lm.delta import Delta, applied
+from cfbuild.lm.delta import Delta, LowRank, applied
 from cfbuild.lm.families import FAMILIES, family_of
 from cfbuild.lm.forward import replay, trace, trace_below
 from cfbuild.lm.likelihood import Question, score, score_before_and_after
@@ -151,7 +151,7 @@ def test_edits_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
     for request, edit in zip(REQUESTS, editor.edit(REQUESTS), strict=True):
         alone = editor.edit([request])[0]
         assert edit.delta is not None and alone.delta is not None
-        assert torch.allclose(edit.delta.matrix(), alone.delta.matrix(), rtol=1e-3, atol=1e-4)
+        assert torch.allclose(edit.delta.only.matrix(), alone.delta.only.matrix(), rtol=1e-3, atol=1e-4)
 
 
 @families
@@ -225,9 +225,9 @@ def test_narrow_products_edit_nearly_alike_and_are_gone_afterwards(lm: LanguageM
     )
     for one, other in zip(exact, narrow, strict=True):
         assert one.delta is not None and other.delta is not None
-        assert torch.equal(one.delta.keys, other.delta.keys)
-        assert not torch.equal(one.delta.values, other.delta.values)
-        assert float(torch.cosine_similarity(one.delta.values[0], other.delta.values[0], dim=0)) > 0.9
+        assert torch.equal(one.delta.only.keys, other.delta.only.keys)
+        assert not torch.equal(one.delta.only.values, other.delta.only.values)
+        assert float(torch.cosine_similarity(one.delta.only.values[0], other.delta.only.values[0], dim=0)) > 0.9
     assert tiny.digest(lm) == before and score(lm, questions(lm)) == scores
 
 
@@ -235,7 +235,7 @@ def random_delta(lm: LanguageModel, seed: int) -> Delta:
     generator = torch.Generator().manual_seed(seed)
     width = lm.model.get_input_embeddings().embedding_dim if lm.model.config.model_type != "opt" else 32
     keys = torch.randn(2, lm.key_width(1), generator=generator) * 0.3
-    return Delta(1, keys, torch.randn(2, width, generator=generator) * 0.3)
+    return Delta.of(1, LowRank(keys, torch.randn(2, width, generator=generator) * 0.3))
 
 
 def test_weights_come_back_when_an_edit_is_interrupted() -> None:
@@ -248,7 +248,7 @@ def test_weights_come_back_when_an_edit_is_interrupted() -> None:
 
 def test_the_norm_of_a_delta_is_its_matrix_norm() -> None:
     delta = random_delta(tiny.make("gpt2"), 5)
-    assert delta.norm == pytest.approx(float(delta.matrix().norm()), rel=1e-5)
+    assert delta.norm == pytest.approx(float(delta.only.matrix().norm()), rel=1e-5)
 
 
 def test_consistent_keys_edit_too_and_differ() -> None:
@@ -258,9 +258,9 @@ def test_consistent_keys_edit_too_and_differ() -> None:
         for mode in ("reference", "consistent")
     ]
     assert kinds[0] is not None and kinds[1] is not None
-    assert not torch.allclose(kinds[0].values, kinds[1].values)
+    assert not torch.allclose(kinds[0].only.values, kinds[1].only.values)
     # With the averaged key in both places the update maps that key, not the bare one, onto its value.
-    assert torch.allclose(kinds[0].keys, kinds[1].keys, atol=1e-6)
+    assert torch.allclose(kinds[0].only.keys, kinds[1].only.keys, atol=1e-6)
 
 
 def test_an_edit_that_is_not_finite_is_a_fault_not_a_crash() -> None:
@@ -308,8 +308,10 @@ def test_unknown_families_and_layers_are_refused() -> None:
     with pytest.raises(ModelError, match="bert"):
         family_of("bert")
     with pytest.raises(ConfigError, match="layer 9"):
-        edit_layer(None, 4, 9)
-    assert edit_layer("gpt2-xl", 48) == 17
+        check_layer(9, 4)
+    assert preset_settings("rome", "gpt2-xl", 48)["layer"] == 17
+    assert preset_settings("ft", "gpt2-xl", 48)["layer"] == 1
+    assert preset_settings("rome", None, 20)["layer"] == 4
 
 
 def test_a_text_longer_than_the_model_is_refused_by_length() -> None:

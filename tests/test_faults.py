@@ -34,8 +34,9 @@ from test_http import GOOD, client, failure, query
 from cfbuild import cli
 from cfbuild.cli.shared import guard_streams, tell, tell_json
 from cfbuild.data import Candidate, Fact, Request, Target, Template, item_id, property_id
+from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance, second_moment
-from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import BuildStateError, ConfigError, DataError, ModelError, SourceError, TemplateError
 from cfbuild.filter.rank import FilterOptions, RankFilter
@@ -603,10 +604,10 @@ def test_a_broken_cached_covariance_is_computed_again(
 ) -> None:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
     lm = tiny.make("gpt2")
-    first = key_covariance(lm, 1, ["She speaks French."] * 40, "c", 400)
+    first = key_covariance(lm, 1, Corpus("c", ["She speaks French."] * 40), 400)
     (file,) = tmp_path.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
-    again = key_covariance(lm, 1, ["She speaks French."] * 40, "c", 400)
+    again = key_covariance(lm, 1, Corpus("c", ["She speaks French."] * 40), 400)
     assert torch.equal(first.factor, again.factor) and "computed again" in caplog.text
 
 
@@ -670,7 +671,9 @@ def test_scores_edits_and_covariance_do_not_change_when_memory_runs_out(monkeypa
     numbers = [[one.nll_nats for row in scored for one in row] for scored in (halved[0], whole[0])]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
     for one, other in zip(halved[1], whole[1], strict=True):
-        assert one.fault == other.fault and torch.allclose(one.delta.matrix(), other.delta.matrix(), atol=1e-4)
+        assert one.fault == other.fault and torch.allclose(
+            one.delta.only.matrix(), other.delta.only.matrix(), atol=1e-4
+        )
     assert torch.allclose(halved[2], whole[2], atol=1e-6)
 
 
@@ -767,7 +770,7 @@ def test_a_record_with_no_numbers_is_named_and_the_run_goes_on(
     monkeypatch.setattr(Rome, "_update", sick)
     report = evaluate(small_build, EvaluateOptions(**SCORING), lm)
     assert report["cases"] == 4 and report["faults"] == {"the edit is not finite": 1}
-    rows = [row for _, row in jsonl.read_rows(small_build.path("cases.jsonl"))]
+    rows = [row for _, row in jsonl.read_rows(small_build.path("runs/rome/cases.jsonl"))]
     assert report["faulty"] == {"the edit is not finite": [row["case_id"] for row in rows if row["fault"]]}
     assert report["figures"]["post"]["ES"]["cases"] == 3
 
@@ -790,8 +793,8 @@ def test_an_edit_that_is_interrupted_leaves_the_model_and_writes_no_case(
     with pytest.raises(error):
         evaluate(small_build, EvaluateOptions(**SCORING), lm)
     monkeypatch.undo()
-    assert tiny.digest(lm) == before and not small_build.path("cases.jsonl").exists()
-    log = RowLog(small_build.progress("validate-and-score") / "rows.jsonl")
+    assert tiny.digest(lm) == before and not small_build.path("runs/rome/cases.jsonl").exists()
+    log = RowLog(small_build.progress("validate-and-score/rome") / "rows.jsonl")
     assert len(log.entries) in (0, 2)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in lm.model.modules())
 
@@ -803,7 +806,7 @@ def test_a_changed_corpus_is_noticed_and_no_path_is_kept(small_build: BuildFolde
     options = EvaluateOptions(**{**SCORING, "covariance": str(corpus)})
     evaluate(small_build, options, lm)
     manifest = small_build.path("manifest.json").read_text(encoding="utf-8")
-    kept = json.loads(manifest)["verbs"]["validate-and-score"]["config"]["covariance"]
+    kept = json.loads(manifest)["verbs"]["validate-and-score/rome"]["config"]["covariance"]
     assert kept.startswith("my corpus é.txt@") and str(tmp_path) not in manifest
     corpus.write_text("Rome lies in Italy. " * 200)
     with pytest.raises(BuildStateError, match="covariance"):

@@ -65,7 +65,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     assert [fact.relation for fact in facts] == ["P30"] * 10 + ["P36"] * 20
     assert facts[0] == Fact("P30", "Q1", "Q46", source="wikidata") and len(set(facts)) == 30
     entities = {entity.id: entity for entity in read_values(folder.path("entities.jsonl"), decode_entity)}
-    assert entities["Q1"] == Entity("Q1", {"en": "item 1"}, attributes={"P31": ("Q6256",)})
+    assert entities["Q1"] == Entity("Q1", {"en": "item 1"}, attributes={"P30": ("Q46",), "P31": ("Q6256",)})
     assert "Q6256" in entities, "an attribute's value is named too"
     assert "Q7777" not in entities, "unless it has no label"
     assert len(entities) == 42 and list(entities) == sorted(entities, key=lambda one: int(one[1:]))

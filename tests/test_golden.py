@@ -12,9 +12,9 @@ import torch
 
 from cfbuild.data import Record, Request
 from cfbuild.edit.covariance import load_covariance
-from cfbuild.edit.rome.optimise import Rome
+from cfbuild.edit.editor import Edit
+from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
-from cfbuild.lm.delta import Edit
 from cfbuild.lm.model import LanguageModel
 from cfbuild.score.cases import score_cases
 from cfbuild.store.codec import decode_record
@@ -58,7 +58,7 @@ def ours(stage: Any) -> np.ndarray:
 
 
 def test_nlls_before_an_edit(recorded: dict[str, Any], records: list[Record], smollm2: LanguageModel) -> None:
-    unedited = [Edit(None, {}, "not edited")] * len(records)
+    unedited = [Edit((0,), None, fault="not edited")] * len(records)
     for case, scored in zip(recorded["cases"], score_cases(smollm2, records, unedited, "none"), strict=True):
         assert np.abs(ours(scored.pre) - nlls(case, "pre")).max() < 1e-3
 
@@ -68,8 +68,8 @@ def test_keys_and_values(edits: list[Edit], golden: Path) -> None:
         keys, values = torch.from_numpy(arrays["key"]), torch.from_numpy(arrays["value"])
     for edit, key, value in zip(edits, keys, values, strict=True):
         assert edit.delta is not None
-        assert float(torch.cosine_similarity(edit.delta.keys[0], key, dim=0)) >= 0.9999
-        assert float((edit.delta.values[0] - value).norm() / value.norm()) < 0.01
+        assert float(torch.cosine_similarity(edit.delta.only.keys[0], key, dim=0)) >= 0.9999
+        assert float((edit.delta.only.values[0] - value).norm() / value.norm()) < 0.01
 
 
 def test_nlls_and_decisions_after_an_edit(

@@ -220,7 +220,7 @@ def test_groups_are_scored_and_published_under_their_own_names(
     generate(folder, GenerateOptions(relations=("P551",), limit=6))
     options = EvaluateOptions(covariance_tokens=400, steps=2, skip_generation=True, layer=1)
     report = evaluate(folder, options, tiny.make("gpt2"))
-    rows, cases = rows_of(folder), rows_of(folder, "cases.jsonl")
+    rows, cases = rows_of(folder), rows_of(folder, "runs/rome/cases.jsonl")
     for name in ("subject_aliases", "two_hop", "specificity_plus"):
         asked = [len(row["meta"]["groups"].get(name, ())) for row in rows]
         for when in ("pre", "post"):

@@ -21,6 +21,7 @@ from servers import Proxy, oxigraph
 
 from cfbuild.data import Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources.http import Client, HeavyAnswerError
 from cfbuild.sources.journal import Asker, Journal
@@ -327,7 +328,7 @@ class Excerpt:
                 self._name(subject, predicate, json.loads(literal))
 
     def _fact(self, subject: str, relation: str, value: str) -> None:
-        if relation in ("P31", "P21", "P131", "P17", "P361", "P279"):
+        if relation in ATTRIBUTES:
             self.attributes[subject][relation].add(value)
         if relation not in ("P31", "P21"):
             self.facts.add((relation, subject, value))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,15 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfbuild.edit.artefacts import Artefact, weights_identity
+from cfbuild.edit.corpus import Corpus
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.batch import Batch, pad
 from cfbuild.lm.batching import halving, token_budget
 from cfbuild.lm.forward import projection_input
-from cfbuild.lm.load import cache_folder
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.progress import Progress, silent
-from cfbuild.store.files import sha256_file, sha256_text
+from cfbuild.store.files import sha256_file
 
+MATRIX = "C.npz"
 WINDOW = 256
 """Longest text of one pass, in tokens; longer texts are cut into pieces of this length."""
 LAYOUTS = (("C", None), ("moment", None), ("mom2.mom2", "mom2.count"))
@@ -47,14 +47,15 @@ class Covariance:
     signature: str
     fault: str | None = None
 
-    def whiten(self, key: Tensor) -> Tensor:
-        """C^-1 key, for key: [d_in]. Raises EditError if C has a fault."""
+    def whiten(self, keys: Tensor) -> Tensor:
+        """Return C^-1 k of one key [d_in] or of many [n, d_in]. Raises EditError if C has a fault."""
         if self.factor is None:
             raise EditError(f"covariance {self.signature}: {self.fault}")
+        columns = keys.cpu().double().reshape(-1, keys.shape[-1]).T
         # cholesky_solve would copy the factor at every call.
-        half = torch.linalg.solve_triangular(self.factor, key.double().cpu()[:, None], upper=False)
+        half = torch.linalg.solve_triangular(self.factor, columns, upper=False)
         solved: Tensor = torch.linalg.solve_triangular(self.factor.T, half, upper=True)
-        return solved[:, 0].to(key.device, key.dtype)
+        return solved.T.reshape(keys.shape).to(keys.device, keys.dtype)
 
 
 def factorise(matrix: Tensor, name: str) -> Covariance:
@@ -131,23 +132,27 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> 
 
 
 def key_covariance(
-    lm: LanguageModel, layer: int, texts: Iterable[str], corpus: str, tokens: int, progress: Progress = silent
+    lm: LanguageModel, layer: int, corpus: Corpus, tokens: int, progress: Progress = silent
 ) -> Covariance:
-    """C over the first `tokens` tokens of `texts`; computed once for a model, layer, corpus and size, then cached.
+    """Return C over the first `tokens` tokens of a corpus, computed once for a model, layer, corpus and size.
 
-    `corpus` identifies the texts, so it must change when they do (a digest of them, or a name with its revision).
+    The corpus's name must change when its texts do (a digest of them, or a name with its revision).
     """
-    name = f"{lm.revision},{lm.dtype},layer={layer},corpus={corpus},tokens={tokens},window={WINDOW}"
-    file = cache_folder() / "covariance" / f"{sha256_text(name)[:32]}.npz"
-    if file.is_file():
-        try:
-            kept, count = _read(file, lm.key_width(layer))
-            return factorise(torch.from_numpy(kept), f"{corpus},tokens={count}")
-        except ModelError as error:
-            _log.warning("a cached covariance is computed again: %s", error)
-    matrix, count = second_moment(lm, layer, texts, tokens, progress)
-    _save(file, matrix, count)
-    return factorise(matrix, f"{corpus},tokens={count}")
+    made_of = {
+        **weights_identity(lm),
+        "layer": layer,
+        "corpus": corpus.name,
+        "tokens": tokens,
+        "window": WINDOW,
+    }
+
+    def make(folder: Path) -> None:
+        matrix, count = second_moment(lm, layer, corpus.texts, tokens, progress)
+        with (folder / MATRIX).open("wb") as stream:
+            np.savez(stream, C=matrix.numpy(), count=np.array(count))
+
+    kept, count = Artefact("covariance", made_of).get(make, lambda folder: _read(folder / MATRIX, lm.key_width(layer)))
+    return factorise(torch.from_numpy(kept), f"{corpus.name},tokens={count}")
 
 
 def second_moment(
@@ -197,11 +202,3 @@ def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list
                 return
     if batch:
         yield batch
-
-
-def _save(file: Path, matrix: Tensor, count: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as stream:
-        np.savez(stream, C=matrix.numpy(), count=np.array(count))
-    Path(name).replace(file)

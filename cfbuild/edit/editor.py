@@ -1,90 +1,264 @@
-"""What an editor is, and what it is made from."""
+"""What an editor is, what it is made from, and what it owes: the contract that every editor of the table keeps.
+
+An editor gets requests and returns edits. An `Edit` says which of the requests it answers (ROME: each its own; a batch
+editor: all of them), by a change of weights, by a text in front of every prompt, or by both. What comes back is
+checked here, so a wrong number is the editor's fault by name and not a wrong figure in a table.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Protocol, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints
 
-from cfbuild.data import Request
+from cfbuild.data import Measured, Request
 from cfbuild.edit import EDITORS
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.presets import edit_layer
-from cfbuild.errors import ConfigError
-from cfbuild.lm.delta import Edit
+from cfbuild.edit.presets import check_layer, preset_settings
+from cfbuild.errors import ConfigError, EditError
+from cfbuild.lm.delta import Delta, applied
 from cfbuild.lm.model import LanguageModel
 
 Options = TypeVar("Options")
+Need = Literal["contexts", "covariance"]
+"""What takes time to make and is made only for editors that say so: ROME's contexts, the covariance of keys."""
 
 PLAIN = {bool, int, float, str, NoneType}
-"""Types of settings that can be given by name; others (such as ROME's contexts) an editor makes itself."""
+"""Types of settings that can be given by name."""
+NOT_FINITE = "the edit is not finite"
+
+
+def no_progress(count: int) -> None:
+    """Tell nobody how many requests are edited."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """What an editor returns for one or more requests.
+
+    `records` are the places of the requests in the call. `delta` changes weights; `prefix` stands in front of every
+    prompt (in-context editing); an edit with neither has a `fault`, the reason. `statistics` is what the editor
+    measured, `model` the identity of the model that it was made for.
+    """
+
+    records: tuple[int, ...]
+    delta: Delta | None
+    prefix: str = ""
+    statistics: Measured = field(default_factory=dict)
+    fault: str | None = None
+    model: Measured = field(default_factory=dict)
+
+    def applied(self, lm: LanguageModel) -> AbstractContextManager[None]:
+        """Put the change into the weights while a context is open; afterwards they are the same bits as before.
+
+        Raises EditError for an edit that changes no weights, or weights that `lm` does not have.
+        """
+        if self.delta is None:
+            raise EditError(f"there is nothing to apply: {self.fault or 'the edit is a prefix and changes no weight'}")
+        check_delta("this edit", lm, self.delta)
+        return applied(lm, self.delta)
+
+    def save(self, path: str | Path) -> None:
+        """Write the edit to a safetensors file, from which `load_edits` reads it."""
+        from cfbuild.edit.saved import save_edits
+
+        save_edits(Path(path), [self])
 
 
 class Editor(Protocol):
-    """Turns requests into changes of the weights; the model stays as it is."""
+    """Turns requests into edits; the model stays as it is."""
 
     @property
-    def signature(self) -> Mapping[str, Any]:
-        """All that affects an edit beside the model."""
+    def options(self) -> Any:
+        """The settings that the edits were made with, a dataclass."""
         ...
 
-    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None) -> list[Edit]:
-        """One edit a request, in order; `done` is told how many there are as they come. No edit depends on another's
-        request, and one that is not finite has a fault instead of a delta."""
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
+        """Return edits that answer each request exactly once; `done` is told how many are finished as they come.
+
+        An edit that failed has a fault instead of a delta.
+        """
+        ...
+
+
+class Supplies(Protocol):
+    """What editors need beside the model, made when it is asked for (`supplies.py`)."""
+
+    def contexts(self) -> tuple[str, ...]:
+        """Return the texts that ROME puts in front of a prompt."""
+        ...
+
+    def covariance(self, layer: int) -> Covariance | None:
+        """Return the second moment of the keys of a layer, or None where the user wants none."""
         ...
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What an editor is made from: the model, the settings that were asked for by name, and what takes time to make
-    and is made only if called (ROME's contexts, the covariance of a layer's keys)."""
+class Context(Generic[Options]):
+    """What an editor is made from: its name, the model, its settled options, and the supplies that its spec names."""
 
     editor: str
     lm: LanguageModel
-    asked: Mapping[str, Any]
-    contexts: Callable[[], tuple[str, ...]]
-    covariance: Callable[[int], Covariance | None]
+    options: Options
+    needs: frozenset[Need]
+    supplies: Supplies
+    supplied: dict[str, Any] = field(default_factory=dict)
 
-    def layer(self, usual: int | None = None) -> int:
-        """The layer that was asked for, else `usual`, else the model's. Raises ConfigError for one it does not have."""
-        return edit_layer(self.lm.preset, len(self.lm.layers), self.asked.get("layer", usual))
+    def contexts(self) -> tuple[str, ...]:
+        """Return ROME's contexts. Raises ConfigError if the spec does not name them as a need."""
+        self._check("contexts")
+        contexts = self.supplies.contexts()
+        self.supplied["contexts"] = list(contexts)
+        return contexts
 
-    def options(self, kind: type[Options], **settled: Any) -> Options:
-        """The editor's options: what was asked for, before `settled`, before the defaults of `kind` (a dataclass).
+    def covariance(self, layer: int) -> Covariance | None:
+        """Return the covariance of a layer's keys, None where the user wants none. Raises as `contexts` does."""
+        self._check("covariance")
+        covariance = self.supplies.covariance(layer)
+        signature = covariance.signature if covariance else "none"
+        self.supplied["covariance"] = signature
+        return covariance
 
-        Raises ConfigError for a name that `kind` does not have, or a value of another type.
+    def _check(self, need: Need) -> None:
+        if need not in self.needs:
+            raise ConfigError(f"the editor {self.editor} asks for {need}, which its spec does not name among its needs")
+
+
+@dataclass(frozen=True, slots=True)
+class EditorSpec(Generic[Options]):
+    """A line of the table: the type of the options, how the editor is made, and what it needs.
+
+    `together` is true where one call's requests share an edit, so that how many are edited together matters.
+    """
+
+    options: type[Options]
+    make: Callable[[Context[Options]], Editor]
+    needs: frozenset[Need] = frozenset()
+    together: bool = False
+
+
+@dataclass(frozen=True)
+class OpenEditor:
+    """An editor ready for requests, whose edits are checked. `signature` is all that affects them beside the model."""
+
+    name: str
+    lm: LanguageModel
+    editor: Editor
+    together: bool
+    supplied: Mapping[str, Any]
+
+    @cached_property
+    def signature(self) -> dict[str, Any]:
+        """The editor's name, its options, and the signatures of what it was supplied with."""
+        options = {one.name: getattr(self.editor.options, one.name) for one in fields(self.editor.options)}
+        # Where an editor keeps what it took of a supply among its options, that is what counts.
+        beside = {name: value for name, value in self.supplied.items() if name not in options}
+        return {"editor": self.name, **options, **beside}
+
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
+        """Return the editor's edits, checked; one that is not finite has a fault.
+
+        Raises EditError naming the editor if a request has no edit or several, or a change does not fit the model.
         """
-        hints = get_type_hints(kind)
-        plain = {one.name: hints[one.name] for one in fields(cast("Any", kind)) if _types(hints[one.name]) <= PLAIN}
-        for name, value in self.asked.items():
-            if name not in plain:
-                raise ConfigError(
-                    f"the editor {self.editor} has no setting {name!r}; expected some of {', '.join(plain)}"
-                )
-            if type(value) not in _types(plain[name]) | ({int} if float in _types(plain[name]) else set()):
-                wanted = " or ".join(sorted(one.__name__ for one in _types(plain[name]) - {NoneType}))
-                raise ConfigError(f"{name} of the editor {self.editor} is {value!r}; expected {wanted}")
-        return kind(**{**settled, **self.asked})
+        edits = self.editor.edit(requests, done)
+        answered = sorted(place for edit in edits for place in edit.records)
+        if answered != list(range(len(requests))):
+            raise EditError(
+                f"the editor {self.name} answered the requests {answered}; expected each of {len(requests)} once"
+            )
+        return [self._checked(edit) for edit in edits]
+
+    def _checked(self, edit: Edit) -> Edit:
+        edit = replace(edit, model=self.lm.identity)
+        if edit.delta is None:
+            if not edit.prefix and edit.fault is None:
+                raise EditError(f"the editor {self.name} returned an edit with neither a change, a prefix nor a fault")
+            return edit
+        check_delta(f"the editor {self.name}", self.lm, edit.delta)
+        return edit if edit.delta.is_finite() else unfinished(edit.records, edit.statistics)
+
+
+def unfinished(records: tuple[int, ...], statistics: Measured, fault: str = NOT_FINITE) -> Edit:
+    """Return an edit that failed, with those of its statistics that are numbers a file can hold."""
+    finite = {name: value for name, value in statistics.items() if not isinstance(value, float) or math.isfinite(value)}
+    return Edit(records, None, statistics=finite, fault=fault)
+
+
+def check_delta(whose: str, lm: LanguageModel, delta: Delta) -> None:
+    """Raise EditError unless the model has every weight that `delta` changes, in the change's shape."""
+    for weight, change in delta.changes.items():
+        if not 0 <= weight.layer < len(lm.layers) or weight.part not in lm.family.parts:
+            raise EditError(
+                f"{whose} changes {weight.part!r} of layer {weight.layer}, which {lm.name} does not have; it has "
+                f"{len(lm.layers)} layers and the parts {', '.join(lm.family.parts)}"
+            )
+        if change.shape != lm.shape(weight):
+            raise EditError(
+                f"{whose} changes {weight.part!r} of layer {weight.layer} by a change of shape {change.shape}; "
+                f"expected {lm.shape(weight)} for {lm.name}"
+            )
+
+
+def editor_spec(name: str) -> EditorSpec[Any]:
+    """Return the spec of an editor of the table, or of one's own as "module:attribute". Raises ConfigError."""
+    check_name(name)
+    module, _, attribute = EDITORS.get(name, name).partition(":")
+    try:
+        spec = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"editor {name}: cannot be imported ({error})") from error
+    if not isinstance(spec, EditorSpec):
+        raise ConfigError(f"editor {name}: is a {type(spec).__name__}; expected an EditorSpec of cfbuild.edit.editor")
+    return spec
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigError unless `name` is in the table or has the form "module:function" (an editor of one's own)."""
+    """Raise ConfigError unless `name` is in the table or has the form "module:attribute" (an editor of one's own)."""
     if name not in EDITORS and ":" not in name:
         raise ConfigError(
-            f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:function of your own"
+            f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:attribute of your own"
         )
 
 
-def open_editor(setting: Setting) -> Editor:
-    """The editor of `setting`. Raises ConfigError if it cannot be imported, or does not have a setting."""
-    module, _, name = EDITORS.get(setting.editor, setting.editor).partition(":")
-    try:
-        load = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"editor {setting.editor}: cannot be imported ({error})") from error
-    return cast("Editor", load(setting))
+def settled_options(name: str, lm: LanguageModel, asked: Mapping[str, Any]) -> Any:
+    """Return an editor's options for a model: what was asked for, before its preset's, before the type's defaults.
+
+    Raises ConfigError for a setting that the type does not have, a value of another type, or a layer beyond the model.
+    """
+    kind = editor_spec(name).options
+    hints = get_type_hints(kind)
+    types = {one.name: _types(hints[one.name]) for one in fields(kind)}
+    for setting, value in asked.items():
+        _check_setting(name, types, setting, value)
+    usual = preset_settings(name, lm.preset, len(lm.layers))
+    settings = {**{key: value for key, value in usual.items() if key in types}, **asked}
+    if "layer" in settings:
+        check_layer(settings["layer"], len(lm.layers))
+    return kind(**settings)
+
+
+def _check_setting(name: str, types: Mapping[str, set[Any]], setting: str, value: Any) -> None:
+    settable = [key for key, kinds in types.items() if kinds <= PLAIN]
+    if setting not in settable:
+        there = ", ".join(settable) or "none"
+        raise ConfigError(f"the editor {name} has no setting {setting!r}; expected some of {there}")
+    kinds = types[setting]
+    if type(value) not in kinds | ({int} if float in kinds else set()):
+        expected = " or ".join(sorted(kind.__name__ for kind in kinds - {NoneType}))
+        raise ConfigError(f"{setting} of the editor {name} is {value!r}; expected {expected}")
+
+
+def open_editor(name: str, lm: LanguageModel, asked: Mapping[str, Any], supplies: Supplies) -> OpenEditor:
+    """Return the editor `name` for a model. Raises ConfigError if it cannot be imported, or has no such setting."""
+    spec = editor_spec(name)
+    context = Context(name, lm, settled_options(name, lm, asked), spec.needs, supplies)
+    return OpenEditor(name, lm, spec.make(context), spec.together, context.supplied)
 
 
 def _types(hint: Any) -> set[Any]:

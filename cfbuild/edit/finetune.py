@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cfbuild.data import Request
-from cfbuild.edit.editor import Setting
-from cfbuild.edit.presets import finetune_settings
+from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
 from cfbuild.errors import ConfigError
 from cfbuild.lm.batch import Batch
-from cfbuild.lm.delta import Delta, Edit
+from cfbuild.lm.delta import Delta, Dense
 from cfbuild.lm.forward import replay, trace
 from cfbuild.lm.hooks import projection_output
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.model import LanguageModel, Weight
 
 NORM_CONSTRAINT = 5e-4
 """FT+L's distance where no preset has one: the released one for GPT-2 XL."""
@@ -49,73 +47,70 @@ class FineTuneOptions:
                 raise ConfigError(f"{name} is {value}; expected more than 0")
 
 
+@dataclass(frozen=True, slots=True)
+class BoundedFineTuneOptions(FineTuneOptions):
+    """FT+L's hyperparameters: FT's, and a distance; without a preset the released one for GPT-2 XL."""
+
+    norm_constraint: float | None = NORM_CONSTRAINT
+
+
 class FineTune:
     """The editor: one request after the other, each from the original weights."""
 
-    def __init__(self, lm: LanguageModel, options: FineTuneOptions, name: str = "ft") -> None:
+    def __init__(self, lm: LanguageModel, options: FineTuneOptions) -> None:
         self.lm = lm
         self.options = options
-        self.name = name
 
-    @property
-    def signature(self) -> dict[str, Any]:
-        """All that affects an edit beside the model."""
-        return {"editor": self.name, **asdict(self.options)}
-
-    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None) -> list[Edit]:
-        """One edit a request, in order; `done` is told how many there are as they come."""
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
+        """Return one edit a request, in order; `done` is told how many there are as they come."""
         edits = []
-        for request in requests:
-            edits.append(self._edit(request))
+        for place, request in enumerate(requests):
+            edits.append(self._edit(place, request))
             done(len(edits))
         return edits
 
-    def _edit(self, request: Request) -> Edit:
-        lm, options = self.lm, self.options
+    def _edit(self, place: int, request: Request) -> Edit:
+        lm, layer = self.lm, self.options.layer
         prompt, targets = lm.encode_subject(request.prompt, request.subject)[0], lm.continuation(request.target_new)
         ids = torch.tensor([prompt + targets[:-1]], device=lm.device)
         with torch.no_grad():
             # Only W changes, so nothing below its layer is computed again.
-            traced = trace(lm, Batch(ids, torch.arange(ids.shape[1], device=lm.device)[None], None), options.layer)
-        weight = lm.projection(options.layer).weight
-        assert isinstance(weight, Tensor)
-        shape = weight.shape if lm.family.projection_is_transposed else weight.shape[::-1]
-        change = torch.zeros(shape, device=lm.device, requires_grad=True)  # [d_in, d_out]
-        adam = torch.optim.Adam([change], options.learning_rate)
-        wanted, updates = torch.tensor(targets, device=lm.device), 0
+            traced = trace(lm, Batch(ids, torch.arange(ids.shape[1], device=lm.device)[None], None), layer)
+        asked = torch.tensor(targets, device=lm.device)
+        change = torch.zeros(lm.shape(Weight(layer))[::-1], device=lm.device, requires_grad=True)  # [d_in, d_out]
 
-        def changed(inputs: Tensor, outputs: Tensor) -> Tensor:
-            return outputs + (inputs.float() @ change).to(outputs.dtype)
-
-        while True:
-            with projection_output(lm, options.layer, changed):
+        def loss() -> Tensor:
+            with projection_output(lm, layer, lambda inputs, outputs: outputs + (inputs.float() @ change).to(outputs)):
                 hidden = replay(lm, traced)[0, len(prompt) - 1 :]
-            loss = -lm.logits(hidden).log_softmax(dim=-1).gather(1, wanted[:, None]).mean()
-            if updates == options.steps or not float(loss.detach()) >= options.stop_loss:
+            return -lm.logits(hidden).log_softmax(dim=-1).gather(1, asked[:, None]).mean()
+
+        updates, last_loss = self._train(change, loss)
+        delta = Delta.of(layer, Dense(change.detach().T))
+        measured = {"updates": updates, "target_nll_nats": last_loss, "delta_norm": delta.norm}
+        if not all(map(math.isfinite, measured.values())):
+            return unfinished((place,), measured)
+        return Edit((place,), delta, statistics=measured)
+
+    def _train(self, change: Tensor, loss: Callable[[], Tensor]) -> tuple[int, float]:
+        """Move `change` by Adam until its loss is small; return how many updates there were and the last loss."""
+        options = self.options
+        adam = torch.optim.Adam([change], options.learning_rate)
+        for updates in range(options.steps + 1):
+            now = loss()
+            if updates == options.steps or not float(now.detach()) >= options.stop_loss:
                 break
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            now.backward()  # type: ignore[no-untyped-call]
             adam.step()
             if options.norm_constraint is not None:
                 with torch.no_grad():
                     change.clamp_(-options.norm_constraint, options.norm_constraint)
-            updates += 1
-        return _finished(Delta(options.layer, None, change.detach()), updates, float(loss.detach()))
+        return updates, float(now.detach())
 
 
-def _finished(delta: Delta, updates: int, loss: float) -> Edit:
-    measured = {"updates": updates, "target_nll_nats": loss, "delta_norm": delta.norm}
-    if all(map(math.isfinite, measured.values())):
-        return Edit(delta, measured)
-    return Edit(
-        None, {name: value for name, value in measured.items() if math.isfinite(value)}, "the edit is not finite"
-    )
+def _make(context: Context[FineTuneOptions]) -> FineTune:
+    return FineTune(context.lm, context.options)
 
 
-def load(setting: Setting) -> FineTune:
-    """`--editor ft` and `--editor ft-l`, which is `ft` held close to the original weights."""
-    usual = finetune_settings(setting.lm.preset, setting.editor)
-    layer = setting.layer(usual.pop("layer", None))
-    if setting.editor == "ft-l":
-        usual = {"norm_constraint": NORM_CONSTRAINT, **usual}
-    return FineTune(setting.lm, setting.options(FineTuneOptions, layer=layer, **usual), setting.editor)
+FT = EditorSpec(FineTuneOptions, _make)
+FT_L: EditorSpec[FineTuneOptions] = EditorSpec(BoundedFineTuneOptions, _make)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cfbuild.errors import ConfigError
-from cfbuild.lm.families import PRESETS
 
-FINETUNE: dict[tuple[str, str], dict[str, Any]] = {
-    ("gpt2-medium", "ft-l"): {"layer": 0, "norm_constraint": 2e-3},
-    ("gpt2-large", "ft-l"): {"layer": 0, "norm_constraint": 1e-3},
-    ("gpt2-xl", "ft"): {"layer": 1},
-    ("gpt2-xl", "ft-l"): {"layer": 0, "norm_constraint": 5e-4},
-    ("gpt-j-6b", "ft"): {"layer": 21},
-    ("gpt-j-6b", "ft-l"): {"layer": 0, "norm_constraint": 5e-5},
+ROME: Mapping[str, Mapping[str, Any]] = {
+    "smollm2-135m": {"layer": 4},
+    "gpt2-medium": {"layer": 8, "clamp_norm_factor": 3.0},
+    "gpt2-large": {"layer": 12},
+    "gpt2-xl": {"layer": 17},
+    "gpt-j-6b": {"layer": 5},
 }
-"""Settings of the fine-tuning baselines by preset and editor (released hparams files)."""
-
+SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "rome": ROME,
+    "rome-fast": ROME,
+    "ft": {"gpt2-xl": {"layer": 1}, "gpt-j-6b": {"layer": 21}},
+    "ft-l": {
+        "gpt2-medium": {"layer": 0, "norm_constraint": 2e-3},
+        "gpt2-large": {"layer": 0, "norm_constraint": 1e-3},
+        "gpt2-xl": {"layer": 0, "norm_constraint": 5e-4},
+        "gpt-j-6b": {"layer": 0, "norm_constraint": 5e-5},
+    },
+}
+"""By editor and model preset, what differs from the defaults of the editor's options."""
 
 DEPTH_OF_EDIT = 0.2
 """Share of the depth that an edit goes to where no preset names a layer: between the presets' 0.13 and 0.35."""
 
 
-def rome_settings(preset: str | None) -> dict[str, Any]:
-    """ROME hyperparameters of a preset that differ from the released defaults."""
-    return {"clamp_norm_factor": PRESETS[preset].rome_clamp_norm_factor} if preset else {}
+def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, Any]:
+    """Return an editor's settings for a model: the preset's, and a layer in any case.
+
+    `preset` is the model's short name, None for a model without, `depth` its number of layers. Where nothing names a
+    layer it is the one that ROME edits, else a share of the depth.
+    """
+    layer = ROME.get(preset or "", {}).get("layer", round(DEPTH_OF_EDIT * depth))
+    return {"layer": layer, **SETTINGS.get(editor, {}).get(preset or "", {})}
 
 
-def edit_layer(preset: str | None, depth: int, asked: int | None = None) -> int:
-    """The layer to edit: the one asked for, the preset's, or a share of the depth. Raises ConfigError if beyond it."""
-    layer = asked if asked is not None else PRESETS[preset].rome_layer if preset else round(DEPTH_OF_EDIT * depth)
+def check_layer(layer: int, depth: int) -> int:
+    """Return `layer`. Raises ConfigError for one that a model of `depth` layers does not have."""
     if not 0 <= layer < depth:
         raise ConfigError(f"layer {layer} does not exist; the model has layers 0 to {depth - 1}")
     return layer
-
-
-def finetune_settings(preset: str | None, editor: str) -> dict[str, Any]:
-    """What a preset's settings for a fine-tuning editor say; nothing for other models."""
-    return dict(FINETUNE.get((preset or "", editor), {}))

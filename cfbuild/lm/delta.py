@@ -1,99 +1,215 @@
-"""Edits as values: what they are, how many of them act on one batch, how one is applied to the weights and undone."""
+"""Edits as values: changes of weights, how those of many rows act on one batch, how one is applied and undone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from cfbuild.data import Measured
-from cfbuild.lm.hooks import projection_output
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.hooks import module_output
+from cfbuild.lm.model import LanguageModel, Weight
+
+MULTIPLIED_TOGETHER = 8
+"""Up to this rank the factors of a batch's rows are stacked and multiplied at once; above it their copies would take
+more than the products, so each distinct change is multiplied with the rows that have it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Delta:
-    """A change of one layer's W: W' x = W x + sum over r of values[r] (keys[r] . x).
+class LowRank:
+    """A change of one weight by factors: W' x = W x + sum over r of values[r] (keys[r] . x).
 
-    keys: [rank, d_in], values: [rank, d_out], both float32. A dense change has no keys: values [d_in, d_out] are then
-    the change itself, transposed.
+    keys: [rank, d_in], values: [rank, d_out], both float32.
     """
 
-    layer: int
-    keys: Tensor | None
+    keys: Tensor
     values: Tensor
 
     @property
-    def norm(self) -> float:
-        """The Frobenius norm of the change."""
-        if self.keys is None:
-            return float(self.values.norm())
-        grams = (self.keys @ self.keys.T) * (self.values @ self.values.T)
-        return float(grams.sum().clamp_min(0).sqrt())
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the weight it changes."""
+        return self.values.shape[1], self.keys.shape[1]
 
     def matrix(self) -> Tensor:
-        """The change as a matrix [d_out, d_in]."""
-        return self.values.T if self.keys is None else self.values.T @ self.keys
+        """Return the change as a matrix [d_out, d_in]."""
+        return self.values.T @ self.keys
+
+    def square_norm(self) -> float:
+        """Return the square of the change's Frobenius norm."""
+        grams = (self.keys @ self.keys.T) * (self.values @ self.values.T)
+        return float(grams.sum().clamp_min(0))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the change is made of, by name."""
+        return {"keys": self.keys, "values": self.values}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Edit:
-    """What an editor returns for one record: the change and what it measured, or no change and the reason."""
+class Dense:
+    """A change of one weight, number by number: W' = W + change. change: [d_out, d_in], float32."""
 
-    delta: Delta | None
-    statistics: Measured
-    fault: str | None = None
+    change: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the weight it changes."""
+        return self.change.shape[0], self.change.shape[1]
+
+    def matrix(self) -> Tensor:
+        """Return the change as a matrix [d_out, d_in]."""
+        return self.change
+
+    def square_norm(self) -> float:
+        """Return the square of the change's Frobenius norm."""
+        return float(self.change.norm()) ** 2
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the change is made of, by name."""
+        return {"change": self.change}
 
 
-def overlay(lm: LanguageModel, deltas: Sequence[Delta]) -> AbstractContextManager[None]:
-    """While open, row i of every batch is computed as if `deltas[i]` were added to the weights; no weight changes.
+Change = LowRank | Dense
 
-    All deltas are of one layer and of one rank. Rows are independent: each sees its own edit only.
+
+@dataclass(frozen=True, eq=False)
+class Delta:
+    """A change of any number of weights, each of its own rank. Raises ValueError where there is none.
+
+    Example: `Delta.of(5, LowRank(key[None], value[None]))` is ROME's update of layer 5.
     """
-    if any(delta.keys is None for delta in deltas):
-        return _overlay_dense(lm, deltas)
-    keys = torch.stack([delta.keys for delta in deltas if delta.keys is not None])
-    keys = keys.to(lm.device, lm.dtype)  # [batch, rank, d_in]
-    values = torch.stack([delta.values for delta in deltas]).to(lm.device, lm.dtype)  # [batch, rank, d_out]
 
-    def change(inputs: Tensor, outputs: Tensor) -> Tensor:
-        shape = outputs.shape  # one family flattens batch and width before its MLP
-        rows = inputs.reshape(len(deltas), -1, inputs.shape[-1])
-        added = torch.bmm(torch.bmm(rows, keys.transpose(1, 2)), values)  # [batch, width, d_out]
-        return outputs + added.reshape(shape)
+    changes: Mapping[Weight, Change]
 
-    return projection_output(lm, deltas[0].layer, change)
+    def __post_init__(self) -> None:
+        if not self.changes:
+            raise ValueError("a delta changes at least one weight; an edit that changes none has delta=None")
+
+    @staticmethod
+    def of(layer: int, change: Change, part: str = "mlp_out") -> Delta:
+        """Return the delta that changes one weight."""
+        return Delta({Weight(layer, part): change})
+
+    @property
+    def only(self) -> Change:
+        """The one change there is. Raises ValueError where there are several."""
+        (change,) = self.changes.values()
+        return change
+
+    @property
+    def lowest(self) -> int:
+        """The first layer that is changed: below it, the model computes what it always did."""
+        return min(weight.layer for weight in self.changes)
+
+    @cached_property
+    def norm(self) -> float:
+        """The Frobenius norm of the change over all weights."""
+        return float(sum(change.square_norm() for change in self.changes.values()) ** 0.5)
+
+    def is_finite(self) -> bool:
+        """Return whether every number is."""
+        return all(bool(torch.isfinite(one).all()) for change in self.changes.values() for one in _parts(change))
 
 
-def _overlay_dense(lm: LanguageModel, deltas: Sequence[Delta]) -> AbstractContextManager[None]:
-    """`overlay` of dense changes: rows that have the same one are multiplied together, so each is held once."""
-    changes = {id(delta): delta.matrix().T.to(lm.device, lm.dtype) for delta in deltas}  # each [d_in, d_out]
-    rows_of = {key: [row for row, delta in enumerate(deltas) if id(delta) == key] for key in changes}
+def _parts(change: Change) -> Iterator[Tensor]:
+    yield from change.tensors().values()
 
-    def change(inputs: Tensor, outputs: Tensor) -> Tensor:
-        rows = inputs.reshape(len(deltas), -1, inputs.shape[-1])
-        added = outputs.new_empty(*rows.shape[:2], outputs.shape[-1])
-        for key, some in rows_of.items():
-            added[some] = rows[some] @ changes[key]
-        return outputs + added.reshape(outputs.shape)
 
-    return projection_output(lm, deltas[0].layer, change)
+@contextmanager
+def overlay(lm: LanguageModel, deltas: Sequence[Delta | None]) -> Iterator[None]:
+    """While open, row i of every batch is computed as if `deltas[i]` (None: nothing) were added to the weights.
+
+    No weight changes. Deltas may be of different weights, ranks and kinds: each distinct weight gets one hook. Rows are
+    independent: each sees its own delta only.
+    """
+    weights = sorted({weight for delta in deltas if delta is not None for weight in delta.changes})
+    with ExitStack() as hooks:
+        for weight in weights:
+            changes = [delta.changes.get(weight) if delta is not None else None for delta in deltas]
+            hooks.enter_context(module_output(lm, weight, _RowChanges(lm, changes)))
+        yield
+
+
+class _RowChanges:
+    """What is added to the output of one weight, a change (or None) a row."""
+
+    def __init__(self, lm: LanguageModel, changes: Sequence[Change | None]) -> None:
+        self._rows = len(changes)
+        ranks = [len(change.keys) for change in changes if isinstance(change, LowRank)]
+        small = ranks and max(ranks) <= MULTIPLIED_TOGETHER
+        stacked = [change if isinstance(change, LowRank) and small else None for change in changes]
+        self._stacked = _stack(lm, stacked, max(ranks)) if small else None
+        self._distinct = _by_identity(lm, changes, stacked)
+
+    def __call__(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """Return the outputs with the changes' added; inputs: [rows, width, d_in] or flattened, outputs likewise."""
+        rows = inputs.reshape(self._rows, -1, inputs.shape[-1])  # one family flattens batch and width before its MLP
+        added: Tensor | None = None
+        if self._stacked is not None:
+            keys, values = self._stacked
+            added = torch.bmm(torch.bmm(rows, keys), values)  # [rows, width, d_out]
+        for where, factors in self._distinct:
+            product = rows if where is None else rows[where]
+            for factor in factors:
+                product = product @ factor
+            if where is None:
+                added = product
+                continue
+            added = outputs.new_zeros(*rows.shape[:2], outputs.shape[-1]) if added is None else added
+            added[where] += product
+        return outputs if added is None else outputs + added.reshape(outputs.shape)
+
+
+def _stack(lm: LanguageModel, changes: Sequence[LowRank | None], rank: int) -> tuple[Tensor, Tensor]:
+    """Return the factors of all rows as [rows, d_in, rank] and [rows, rank, d_out], missing ranks zero."""
+    d_out, d_in = next(change.shape for change in changes if change is not None)
+    if all(change is not None and len(change.keys) == rank for change in changes):
+        keys = torch.stack([change.keys for change in changes if change is not None])
+        values = torch.stack([change.values for change in changes if change is not None])
+    else:
+        keys, values = (torch.zeros(len(changes), rank, width, device=lm.device) for width in (d_in, d_out))
+        for row, change in enumerate(changes):
+            if change is not None:
+                keys[row, : len(change.keys)] = change.keys
+                values[row, : len(change.values)] = change.values
+    return keys.to(lm.device, lm.dtype).transpose(1, 2), values.to(lm.device, lm.dtype)
+
+
+def _by_identity(
+    lm: LanguageModel, changes: Sequence[Change | None], stacked: Sequence[LowRank | None]
+) -> list[tuple[list[int] | None, tuple[Tensor, ...]]]:
+    """Return each distinct change that is not stacked: its rows (None for all of them) and its factors in order."""
+    rows_of: dict[int, list[int]] = {}
+    by_id: dict[int, Change] = {}
+    for row, (change, held) in enumerate(zip(changes, stacked, strict=True)):
+        if change is not None and held is None:
+            rows_of.setdefault(id(change), []).append(row)
+            by_id[id(change)] = change
+    return [(None if len(rows) == len(changes) else rows, _factors(lm, by_id[key])) for key, rows in rows_of.items()]
+
+
+def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:
+    """Return the matrices that a row is multiplied with, one after another: [d_in, ...], [..., d_out]."""
+    if isinstance(change, Dense):
+        return (change.change.T.to(lm.device, lm.dtype),)
+    return change.keys.T.to(lm.device, lm.dtype), change.values.to(lm.device, lm.dtype)
 
 
 @contextmanager
 def applied(lm: LanguageModel, delta: Delta) -> Iterator[None]:
-    """While open, the weights hold the edit; afterwards they are the same bits as before, whatever happened."""
-    weight = lm.projection(delta.layer).weight
-    assert isinstance(weight, Tensor)
-    original = weight.detach().clone()
-    matrix = delta.matrix()
+    """While open, the weights hold the delta; afterwards they are the same bits as before, whatever happened."""
+    kept: list[tuple[Tensor, Tensor]] = []
     try:
-        with torch.no_grad():
-            weight += (matrix.T if lm.family.projection_is_transposed else matrix).to(weight.device, weight.dtype)
+        for weight, change in delta.changes.items():
+            tensor = lm.weight(weight)
+            kept.append((tensor, tensor.detach().clone()))
+            matrix = change.matrix().to(tensor.device, tensor.dtype)
+            with torch.no_grad():
+                tensor += matrix.T if lm.is_transposed(weight) else matrix
         yield
     finally:
         with torch.no_grad():
-            weight.copy_(original)
+            for tensor, original in reversed(kept):
+                tensor.copy_(original)

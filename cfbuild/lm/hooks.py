@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.model import LanguageModel, Weight
 
 
 @contextmanager
@@ -28,10 +28,17 @@ def echoing(layer: Any, shown: Sequence[Any]) -> Iterator[None]:
             layer.__dict__["forward"] = kept
 
 
-@contextmanager
-def projection_output(lm: LanguageModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+def projection_output(
+    lm: LanguageModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]
+) -> AbstractContextManager[None]:
     """While open, replace each output of the layer's value projection by `change(input, output)`."""
-    handle = lm.projection(layer).register_forward_hook(lambda _, args, output: change(args[0], output))
+    return module_output(lm, Weight(layer), change)
+
+
+@contextmanager
+def module_output(lm: LanguageModel, weight: Weight, change: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """While open, replace each output of the module that holds `weight` by `change(input, output)`."""
+    handle = lm.module(weight).register_forward_hook(lambda _, args, output: change(args[0], output))
     try:
         yield
     finally:

@@ -91,16 +91,30 @@ def score(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelih
         return in_batches(lm, questions, lambda part: _score_batch(lm, part), _width)
 
 
+def score_edited(
+    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None]
+) -> list[list[Likelihood]]:
+    """Return the likelihoods of question i under `deltas[i]` (None: no change of weights)."""
+    pairs = list(zip(questions, deltas, strict=True))
+
+    def score_part(part: Sequence[tuple[Question, Delta | None]]) -> list[list[Likelihood]]:
+        with overlay(lm, [delta for _, delta in part]):
+            return _score_batch(lm, [question for question, _ in part], [delta for _, delta in part])
+
+    with fused_layers(lm):
+        return in_batches(lm, pairs, score_part, width=lambda pair: _width(pair[0]))
+
+
 def score_before_and_after(
     lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta]
 ) -> list[tuple[list[Likelihood], list[Likelihood]]]:
-    """Likelihoods of question i without and with `deltas[i]`; the layers below the edit run once for both."""
+    """Likelihoods of question i without and with `deltas[i]`; the layers below the lowest changed one run once."""
     pairs = list(zip(questions, deltas, strict=True))
 
     def score_pairs(part: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
         some, edits = [question for question, _ in part], [delta for _, delta in part]
         tries = [_build_trie(question.continuations) for question in some]
-        batch, layer = _lay_out(lm, some, tries), edits[0].layer
+        batch, layer = _lay_out(lm, some, tries), min(delta.lowest for delta in edits)
         plain, edited = _merge(lm, some, tries), _merge(lm, some, tries, edits)
         with torch.no_grad():
             traced, below = trace_packed(lm, batch, plain.packing, layer)
@@ -116,9 +130,11 @@ def score_before_and_after(
         return in_batches(lm, pairs, score_pairs, width=lambda pair: _width(pair[0]))
 
 
-def _score_batch(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
+def _score_batch(
+    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None] = ()
+) -> list[list[Likelihood]]:
     tries = [_build_trie(question.continuations) for question in questions]
-    merged = _merge(lm, questions, tries)
+    merged = _merge(lm, questions, tries, deltas)
     with torch.no_grad():
         states = run_packed(lm, _lay_out(lm, questions, tries), merged.packing, merged.at)
         return _read(lm, states, merged.asked, questions, tries)
@@ -158,7 +174,7 @@ class _Merged:
 
 
 def _merge(
-    lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], deltas: Sequence[Delta] = ()
+    lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], deltas: Sequence[Delta | None] = ()
 ) -> _Merged:
     """Tokens are the same where all that they see is, and the edit under which they are read (`deltas[i]`), if any."""
     known: dict[tuple[int, int], int] = {}

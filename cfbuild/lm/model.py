@@ -13,9 +13,17 @@ from torch import Tensor, nn
 
 from cfbuild.data import SLOT
 from cfbuild.errors import ModelError
-from cfbuild.lm.families import Family
+from cfbuild.lm.families import VALUE_PROJECTION, Family
 
 Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Weight:
+    """A matrix of the model by its place: the layer, bottom 0, and the part's role (`families.PARTS`)."""
+
+    layer: int
+    part: str = VALUE_PROJECTION
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +77,35 @@ class LanguageModel:
         dtype: torch.dtype = self.model.dtype
         return dtype
 
+    def module(self, weight: Weight) -> nn.Module:
+        """Return the module that holds a weight. Raises ModelError for a layer or part that the model does not have."""
+        path = self.family.parts.get(weight.part)
+        if path is None or not 0 <= weight.layer < len(self.layers):
+            raise ModelError(
+                f"{self.name} has no weight {weight.part!r} in layer {weight.layer}; it has {len(self.layers)} layers "
+                f"and the parts {', '.join(self.family.parts)}"
+            )
+        module: nn.Module = attrgetter(path)(self.layers[weight.layer])
+        return module
+
+    def weight(self, weight: Weight) -> Tensor:
+        """Return the matrix itself, as it is stored: [d_out, d_in], or [d_in, d_out] where `is_transposed` says so."""
+        tensor = self.module(weight).weight
+        assert isinstance(tensor, Tensor)
+        return tensor
+
+    def is_transposed(self, weight: Weight) -> bool:
+        """Return whether a weight is stored [d_in, d_out]."""
+        return self.family.projection_is_transposed
+
+    def shape(self, weight: Weight) -> tuple[int, int]:
+        """Return (d_out, d_in) of a weight, however it is stored."""
+        rows, columns = self.weight(weight).shape
+        return (columns, rows) if self.is_transposed(weight) else (rows, columns)
+
     def projection(self, layer: int) -> nn.Module:
         """W: the second matrix of the MLP of `layer`, whose input is the key and whose output is the value."""
-        module: nn.Module = attrgetter(self.family.value_projection)(self.layers[layer])
-        return module
+        return self.module(Weight(layer))
 
     @property
     def max_tokens(self) -> int:
@@ -81,17 +114,11 @@ class LanguageModel:
 
     def key_width(self, layer: int) -> int:
         """d_in of W: the length of a key."""
-        return self._projection_shape(layer)[1]
+        return self.shape(Weight(layer))[1]
 
     def value_width(self, layer: int) -> int:
         """d_out of W: the length of a value."""
-        return self._projection_shape(layer)[0]
-
-    def _projection_shape(self, layer: int) -> tuple[int, int]:
-        weight = self.projection(layer).weight
-        assert isinstance(weight, Tensor)
-        rows, columns = weight.shape
-        return (columns, rows) if self.family.projection_is_transposed else (rows, columns)
+        return self.shape(Weight(layer))[0]
 
     def finish(self, hidden: Tensor) -> Tensor:
         """Apply what follows the last layer. hidden: [..., d_model] -> [..., d_model]."""

@@ -29,20 +29,22 @@ def generate(
     lm: LanguageModel,
     prompts: Sequence[Ids],
     keys: Sequence[str],
-    total_tokens: int,
-    deltas: Sequence[Delta] | None = None,
+    total_tokens: int | Sequence[int],
+    deltas: Sequence[Delta | None] | None = None,
 ) -> list[str]:
     """Continue each prompt to `total_tokens` tokens, prompt included; return prompt and continuation as text.
 
-    Text i draws from `random.Random(keys[i])` alone and, where `deltas` are given, is written under `deltas[i]`.
+    `total_tokens` is one number for all prompts, or one each. Text i draws from `random.Random(keys[i])` alone and,
+    where `deltas` are given, is written under `deltas[i]` (None: no change of weights).
     """
+    totals = [total_tokens] * len(prompts) if isinstance(total_tokens, int) else total_tokens
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
     texts: dict[int, str] = {}
     rows = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
 
     def work(part: Sequence[int]) -> list[str]:
         some = [deltas[index] for index in part] if deltas is not None else None
-        drawn = _draw(lm, [prompts[i] for i in part], [keys[i] for i in part], total_tokens, some)
+        drawn = _draw(lm, [prompts[i] for i in part], [keys[i] for i in part], [totals[i] for i in part], some)
         return [_decode(lm, prompts[i] + ids) for i, ids in zip(part, drawn, strict=True)]
 
     for start in range(0, len(order), rows):
@@ -77,10 +79,14 @@ def _decode(lm: LanguageModel, ids: Ids) -> str:
 
 @torch.no_grad()
 def _draw(
-    lm: LanguageModel, prompts: Sequence[Ids], keys: Sequence[str], total: int, deltas: Sequence[Delta] | None
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    keys: Sequence[str],
+    totals: Sequence[int],
+    deltas: Sequence[Delta | None] | None,
 ) -> list[Ids]:
-    """Sampled ids of each prompt, so many that prompt and sample have `total` tokens."""
-    wanted = [max(0, total - len(prompt)) for prompt in prompts]
+    """Return sampled ids of each prompt, so many that prompt i and its sample have `totals[i]` tokens."""
+    wanted = [max(0, total - len(prompt)) for total, prompt in zip(totals, prompts, strict=True)]
     draws = [random.Random(key) for key in keys]
     batch, real = left_padded(prompts, lm)
     past = Past(len(lm.layers), real.shape[1] + max(wanted))

@@ -17,7 +17,7 @@ from torch import nn
 
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
-from cfbuild.lm.families import FAMILIES, Family
+from cfbuild.lm.families import FAMILIES, VALUE_PROJECTION, Family
 from cfbuild.lm.forward import remember, replay, trace
 from cfbuild.lm.model import LanguageModel
 
@@ -77,13 +77,13 @@ def family_of_code(model: nn.Module) -> Family:
     for family in FAMILIES:
         try:
             base = attrgetter(family.base)(model)
-            projection = attrgetter(family.value_projection)(attrgetter(family.layers)(base)[0])
+            projection = attrgetter(family.parts[VALUE_PROJECTION])(attrgetter(family.layers)(base)[0])
             attrgetter(family.after_layers[0])(base)
         except (AttributeError, IndexError, TypeError):
             continue
         transposed = isinstance(projection, Conv1D)
         return dataclasses.replace(family, projection_is_transposed=transposed, is_llama_like=False)
-    shapes = {f"{family.base}.{family.layers}[i].{family.value_projection}": None for family in FAMILIES}
+    shapes = {f"{family.base}.{family.layers}[i].{family.parts[VALUE_PROJECTION]}": None for family in FAMILIES}
     raise ModelError(f"its code names its parts otherwise than any family does; expected one of {', '.join(shapes)}")
 
 

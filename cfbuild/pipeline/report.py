@@ -11,6 +11,7 @@ from cfbuild.store.codec import decode_case, decode_record
 from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json, read_values
+from cfbuild.store.runs import CASES, REPORT, chosen_run
 from cfbuild.store.schema import conforming, read_valid
 from cfbuild.views.page import PageInput, make_page
 
@@ -25,7 +26,8 @@ def write_page(folder: BuildFolder, file: Path | None = None) -> Path:
     """
     path = file or folder.require("records.jsonl")
     verbs = folder.manifest()["verbs"]
-    scored = verbs.get("validate-and-score")
+    run = chosen_run(folder, None)
+    scored = run.record if run else None
     if scored and scored["config"].get("records") not in (None, sha256_file(path)):
         raise BuildStateError(
             f"{path} is not the file that was scored in {folder.root}; name that one by --file, or score this one"
@@ -38,9 +40,9 @@ def write_page(folder: BuildFolder, file: Path | None = None) -> Path:
     )
     cases: list[CaseScore] = []
     report: dict[str, Any] | None = None
-    if scored and folder.path("report.json").is_file():
-        cases = list(read_values(folder.path("cases.jsonl"), conforming("cases", decode_case)))
-        report = read_json(folder.path("report.json"))
+    if run is not None:
+        cases = list(read_values(run.path(CASES), conforming("cases", decode_case)))
+        report = read_json(run.path(REPORT))
     generated = verbs.get("generate", {}) if file is None else {}
     given = PageInput(records, cases, report, generated.get("by_rule", {}), _origin(verbs) if file is None else {})
     write_atomic(folder.path(PAGE), make_page(given))

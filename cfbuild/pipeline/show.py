@@ -15,6 +15,7 @@ from cfbuild.store.codec import (
 )
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Row, read_values
+from cfbuild.store.runs import CASES, chosen_run
 from cfbuild.store.schema import conforming
 from cfbuild.views.terminal import Choice, choose
 
@@ -24,8 +25,8 @@ def chosen_records(folder: BuildFolder, choice: Choice) -> list[tuple[Record, Ca
     if it has none of the chosen ones."""
     records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
     wanted = {record.case_id for record in records}
-    path = folder.path("cases.jsonl")
-    scored = read_values(path, conforming("cases", decode_case)) if path.is_file() else iter(())
+    run = chosen_run(folder, None)
+    scored = read_values(run.path(CASES), conforming("cases", decode_case)) if run else iter(())
     cases = {case.case_id: case for case in scored if case.case_id in wanted}
     return [(record, cases.get(record.case_id)) for record in records]
 

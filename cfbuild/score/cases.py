@@ -1,17 +1,16 @@
-"""The paper's metrics (section 3.4): what a model says of a record before and after an edit, and tables of that.
-
-Per-case numbers are kept, aggregates are computed from them, so any subset or interval can be had without a model.
-"""
+"""From a model and its edits to scored cases: what the model says of each record before and after its edit."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
-from cfbuild.lm.delta import Delta, Edit
-from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after
+from cfbuild.edit.editor import Edit
+from cfbuild.lm.delta import Delta
+from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import generate
 from cfbuild.records.prompts import prompts_of
@@ -25,9 +24,6 @@ Scored = dict[str, list[PromptScore]]
 """Scores of one record's prompts by group."""
 
 
-# ------------------------------------------------------------------------------------------------ from model to cases
-
-
 def score_cases(
     lm: LanguageModel,
     records: Sequence[Record],
@@ -37,16 +33,12 @@ def score_cases(
     *,
     seed: int = 0,
 ) -> list[CaseScore]:
-    """Score records before and after `edits[i]`; with `references`, generate texts too (each seeded by its case)."""
+    """Return the scores of record i before and after `edits[i]`, which may be the edit of many records.
+
+    With `references`, texts are generated too, each seeded by its case.
+    """
     pre, post = _score_prompts(lm, records, edits)
-    texts_pre: list[tuple[str, ...]] = [()] * len(records)
-    texts_post = texts_pre
-    if references is not None:
-        texts_pre = _generate(lm, records, None, seed)
-        edited = [index for index, edit in enumerate(edits) if edit.delta is not None]
-        deltas = [delta for edit in edits if (delta := edit.delta) is not None]
-        written = dict(zip(edited, _generate(lm, [records[i] for i in edited], deltas, seed), strict=True))
-        texts_post = [written.get(index, ()) for index in range(len(records))]
+    texts_pre, texts_post = _write_texts(lm, records, edits, seed) if references is not None else ({}, {})
     cases = []
     for i, record in enumerate(records):
         fault = edits[i].fault or _fault(pre[i], "before") or _fault(post[i], "after")
@@ -55,8 +47,8 @@ def score_cases(
                 case_id=record.case_id,
                 relation=record.relation,
                 editor=editor,
-                pre=_stage(record, {} if _fault(pre[i], "before") else pre[i], texts_pre[i], references),
-                post=None if fault else _stage(record, post[i], texts_post[i], references),
+                pre=_stage(record, {} if _fault(pre[i], "before") else pre[i], texts_pre.get(i, ()), references),
+                post=None if fault else _stage(record, post[i], texts_post.get(i, ()), references),
                 edit=edits[i].statistics,
                 fault=fault,
             )
@@ -71,27 +63,46 @@ def _fault(prompts: Scored, when: str) -> str | None:
     return None if all(map(math.isfinite, numbers)) else f"likelihoods {when} the edit are not finite"
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A prompt of record `record`: the question before its edit, and the one after, which a prefix changes."""
+
+    record: int
+    group: str
+    before: Question
+    after: Question
+    edit: Edit
+
+
+def _questions(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit]) -> Iterator[_Asked]:
+    for index, (record, edit) in enumerate(zip(records, edits, strict=True)):
+        for group, text, new, true in prompts_of(record):
+            targets = lm.continuation(new.label), lm.continuation(true.label)
+            before = Question(lm.encode(text), targets)
+            after = Question(lm.encode(edit.prefix + text), targets) if edit.prefix else before
+            yield _Asked(index, group, before, after, edit)
+
+
 def _score_prompts(
     lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit]
 ) -> tuple[list[Scored], list[Scored]]:
-    """Scores by group of each record, before and after its edit (nothing after an edit that failed)."""
+    """Return scores by group of each record, before and after its edit (nothing after an edit that failed)."""
     pre: list[Scored] = [defaultdict(list) for _ in records]
     post: list[Scored] = [defaultdict(list) for _ in records]
-    edited: list[tuple[int, str, Question, Delta]] = []
-    plain: list[tuple[int, str, Question]] = []
-    for index, (record, edit) in enumerate(zip(records, edits, strict=True)):
-        for group, text, new, true in prompts_of(record):
-            question = Question(lm.encode(text), (lm.continuation(new.label), lm.continuation(true.label)))
-            if edit.delta is None:
-                plain.append((index, group, question))
-            else:
-                edited.append((index, group, question, edit.delta))
-    both = score_before_and_after(lm, [item[2] for item in edited], [item[3] for item in edited])
-    for (index, group, _, _), (before, after) in zip(edited, both, strict=True):
-        pre[index][group].append(_prompt_score(before))
-        post[index][group].append(_prompt_score(after))
-    for (index, group, _), before in zip(plain, score(lm, [item[2] for item in plain]), strict=True):
-        pre[index][group].append(_prompt_score(before))
+    asked = list(_questions(lm, records, edits))
+    changed = [one for one in asked if one.edit.delta is not None and not one.edit.prefix]
+    deltas = [delta for one in changed if (delta := one.edit.delta) is not None]
+    both = score_before_and_after(lm, [one.before for one in changed], deltas)
+    for one, (before, after) in zip(changed, both, strict=True):
+        pre[one.record][one.group].append(_prompt_score(before))
+        post[one.record][one.group].append(_prompt_score(after))
+    others = [one for one in asked if one.edit.delta is None or one.edit.prefix]
+    for one, before in zip(others, score(lm, [one.before for one in others]), strict=True):
+        pre[one.record][one.group].append(_prompt_score(before))
+    prefixed = [one for one in others if one.edit.prefix]
+    after_prefix = score_edited(lm, [one.after for one in prefixed], [one.edit.delta for one in prefixed])
+    for one, after in zip(prefixed, after_prefix, strict=True):
+        post[one.record][one.group].append(_prompt_score(after))
     return pre, post
 
 
@@ -100,18 +111,33 @@ def _prompt_score(pair: Sequence[Likelihood]) -> PromptScore:
     return PromptScore(new.nll_nats, true.nll_nats, new.is_argmax, true.is_argmax)
 
 
-def _generate(
-    lm: LanguageModel, records: Sequence[Record], deltas: Sequence[Delta] | None, seed: int
-) -> list[tuple[str, ...]]:
+Texts = dict[int, tuple[str, ...]]
+"""Generated texts by the record's place."""
+
+
+def _write_texts(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int) -> tuple[Texts, Texts]:
+    """Return the texts of each record before its edit, and after it where it has one."""
+    unedited = [Edit(edit.records, None) for edit in edits]
+    edited = [index for index, edit in enumerate(edits) if edit.delta is not None or edit.prefix]
+    before = _generate(lm, records, unedited, seed)
+    after = _generate(lm, [records[i] for i in edited], [edits[i] for i in edited], seed)
+    return dict(enumerate(before)), dict(zip(edited, after, strict=True))
+
+
+def _generate(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int) -> list[tuple[str, ...]]:
+    """Return each record's texts under its edit; a prefix is read by the model and is no part of the text."""
     rows = [(i, j, prompt) for i, record in enumerate(records) for j, prompt in enumerate(record.generation)]
     # The same draws before and after, so that a difference between two texts is the edit's doing.
     keys = [f"{seed}:generation:{records[i].case_id}:{j}" for i, j, _ in rows]
-    each = [deltas[i] for i, _, _ in rows] if deltas is not None else None
-    texts = generate(lm, [lm.encode(prompt) for _, _, prompt in rows], keys, GENERATION_TOKENS, each)
+    prompts = [lm.encode(edits[i].prefix + prompt) for i, _, prompt in rows]
+    plain = [lm.encode(prompt) if edits[i].prefix else prompts[row] for row, (i, _, prompt) in enumerate(rows)]
+    totals = [GENERATION_TOKENS + len(read) - len(own) for read, own in zip(prompts, plain, strict=True)]
+    deltas: list[Delta | None] = [edits[i].delta for i, _, _ in rows]
+    texts = generate(lm, prompts, keys, totals, deltas if any(deltas) else None)
     written: list[list[str]] = [[] for _ in records]
     for (i, _, _), text in zip(rows, texts, strict=True):
-        written[i].append(text)
-    return [tuple(some) for some in written]
+        written[i].append(text.removeprefix(edits[i].prefix))
+    return [tuple(texts_of_record) for texts_of_record in written]
 
 
 def _stage(record: Record, prompts: Scored, texts: tuple[str, ...], references: ReferenceTexts | None) -> StageScore:

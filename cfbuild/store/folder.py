@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 DIGEST = "sha256"
 """The manifest's key for the digest of all its others: it tells whether the file is as cfbuild wrote it."""
 LOCK = ".lock"
-FOLDERS = ("progress", "publish", "export")
+FOLDERS = ("progress", "publish", "export", "runs")
 """Folders of a build, in which files are written and deleted."""
 MAKER = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
 
@@ -156,7 +156,7 @@ class BuildFolder:
         """sha256 of input files by name, for a config that must notice when they change. Tells of one that is no longer
         as the verb that made it left it: that may be meant."""
         for verb, name in self.changed(names):
-            _log.warning("%s was changed since `cfbuild %s` wrote it; it is used as it is", self.path(name), verb)
+            _log.warning("%s was changed since `%s` wrote it; it is used as it is", self.path(name), _command(verb))
         return {name: sha256_file(self.require(name)) for name in names}
 
     def changed(self, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
@@ -174,9 +174,10 @@ class BuildFolder:
         """Raise BuildStateError naming every file, of `names` or of all, that is not as the manifest says."""
         found = self.changed(names)
         if found:
+            command = _command(found[0][0])
             raise BuildStateError(
-                f"{', '.join(str(self.path(name)) for _, name in found)} changed since `cfbuild {found[0][0]}` wrote "
-                f"it. Restore it, move it away to have it made again, or run `cfbuild {found[0][0]} --restart`"
+                f"{', '.join(str(self.path(name)) for _, name in found)} changed since `{command}` wrote "
+                f"it. Restore it, move it away to have it made again, or run `{command} --restart`"
             )
 
     def _write(self, manifest: dict[str, Any]) -> None:
@@ -192,9 +193,16 @@ class BuildFolder:
         if keys:
             shown = "; ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in keys)
             raise BuildStateError(
-                f"{self.root} holds {state} work of `cfbuild {verb}` made with other settings ({shown}). "
-                "Use the same settings, another --build, or --restart to start this verb over"
+                f"{self.root} holds {state} work of `{_command(verb)}` made with other settings ({shown}). "
+                f"Use the same settings, another {'--run or --build' if '/' in verb else '--build'}, or --restart to "
+                "start this verb over"
             )
+
+
+def _command(verb: str) -> str:
+    """Return the command of a manifest entry; one such as `validate-and-score/rome` is a run of its verb."""
+    name, slash, run = verb.partition("/")
+    return f"cfbuild {name} --run {run}" if slash else f"cfbuild {name}"
 
 
 def _foreign(path: Path) -> BuildStateError:

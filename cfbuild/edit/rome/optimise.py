@@ -1,4 +1,4 @@
-"""ROME (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
+"""ROME's value optimisation (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
 
 `layout` lays the records out, so that an optimisation step runs only the layers above the edited one, over the few
 tokens from each subject's last one on. Records share passes, never numbers: each has its own Adam state and stop.
@@ -6,24 +6,18 @@ tokens from each subject's last one on. Records share passes, never numbers: eac
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfbuild.data import Measured, Request
-from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.editor import Setting
-from cfbuild.edit.presets import rome_settings
+from cfbuild.data import Request
 from cfbuild.edit.rome.layout import CutText, Layout, Plan, in_batches, keep, lay_out, with_added
 from cfbuild.edit.rome.losses import losses
-from cfbuild.edit.rome.options import RomeOptions, fast
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.batching import halving
-from cfbuild.lm.delta import Delta, Edit
 from cfbuild.lm.forward import adds_value
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.memory import give_back_freed_memory
@@ -32,55 +26,66 @@ from cfbuild.lm.model import LanguageModel
 ESSENCE_PROMPT = "{} is a"
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-LEAST_COSINE = 1e-6
-"""Below this cosine of u and k0 their product is float32's rounding, and the update would be noise made large."""
 SHARE_THAT_STAYS = 0.75
 """Rows of finished records are dropped once at most this share of the batch is still being optimised."""
 
 
-class Rome:
-    """The editor: `edit` turns requests into rank-one deltas of one layer and leaves the model as it is."""
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What W should write for one request, and what it reads and writes now at the subject's last token.
 
-    def __init__(
-        self, lm: LanguageModel, options: RomeOptions, covariance: Covariance | None = None, name: str = "rome"
-    ) -> None:
-        self.name = name
-        self.lm = lm
-        self.options = options
-        self.covariance = covariance
+    keys: [rows, d_in], W's input under the bare prompt, under each context, and in the essence prompt; outputs:
+    [rows, d_model], W's output there; shift: [d_model], so that the wanted output is outputs[0] + shift. `statistics`
+    tells how the optimisation ended.
+    """
+
+    keys: Tensor
+    outputs: Tensor
+    shift: Tensor
+    statistics: dict[str, float]
 
     @property
-    def signature(self) -> dict[str, Any]:
-        """All that affects an edit beside the model."""
-        return {
-            "editor": self.name,
-            **{field.name: getattr(self.options, field.name) for field in fields(self.options)},
-            "contexts": list(self.options.contexts),
-            "covariance": self.covariance.signature if self.covariance else "none",
-        }
+    def mean_key(self) -> Tensor:
+        """The key averaged over the bare prompt and the contexts, [d_in]."""
+        return self.keys[:-1].mean(dim=0)
+
+    @property
+    def mean_output(self) -> Tensor:
+        """W's output averaged likewise, [d_model]."""
+        return self.outputs[:-1].mean(dim=0)
+
+    @property
+    def wanted(self) -> Tensor:
+        """v*: the output after which the model says the target, [d_model]."""
+        return self.outputs[0] + self.shift
+
+
+class ValueOptimiser:
+    """Finds v* of requests for one layer of a model; the model stays as it is."""
+
+    def __init__(self, lm: LanguageModel, options: RomeOptions) -> None:
+        self.lm = lm
+        self.options = options
 
     @cached_property
     def _replayed_from(self) -> int:
         """The first layer a step runs: the one above the edited one, if adding to its input is adding to W's output."""
         return self.options.layer + adds_value(self.lm, self.options.layer)
 
-    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None) -> list[Edit]:
-        """One edit a request, in order; `done` is told how many there are as they come.
-
-        An edit that is not finite has a fault instead of a delta, and so has every edit if C cannot be solved with.
-        """
-        if self.covariance is not None and self.covariance.fault is not None:
-            done(len(requests))
-            return [Edit(None, {}, self.covariance.fault) for _ in requests]
-        plans = [self._plan(index, request) for index, request in enumerate(requests)]
-        edits: dict[int, Edit] = {}
+    def values(
+        self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None
+    ) -> Iterator[tuple[int, Value]]:
+        """Yield (place, value) of each request, batch by batch; `done` is told how many there are as they come."""
+        plans = [self._plan(place, request) for place, request in enumerate(requests)]
+        finished = 0
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
         with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
             for part in in_batches(self.lm, plans, self.options.products):
-                edits.update(zip((plan.index for plan in part), halving(self._edit_batch, part), strict=True))
+                values = halving(self._values_of_batch, part)
+                yield from zip((plan.index for plan in part), values, strict=True)
                 give_back_freed_memory()
-                done(len(edits))
-        return [edits[index] for index in range(len(requests))]
+                finished += len(part)
+                done(finished)
 
     def _plan(self, index: int, request: Request) -> Plan:
         targets = self.lm.continuation(request.target_new)
@@ -93,11 +98,11 @@ class Rome:
         rows.append(CutText(ids[:last], ids[last : last + 1], ()))
         return Plan(index, tuple(rows))
 
-    def _edit_batch(self, plans: Sequence[Plan]) -> list[Edit]:
+    def _values_of_batch(self, plans: Sequence[Plan]) -> list[Value]:
         layout = lay_out(self.lm, self.options.layer, self._replayed_from, tuple(plans))
-        deltas, statistics = self._optimise(layout)
+        shifts, statistics = self._optimise(layout)
         keys, outputs = layout.keys.float(), layout.outputs.float()
-        return [self._update(keys[i], outputs[i], deltas[i], statistics[i]) for i in range(len(plans))]
+        return [Value(keys[i], outputs[i], shifts[i], statistics[i]) for i in range(len(plans))]
 
     def _optimise(self, layout: Layout) -> tuple[Tensor, list[dict[str, float]]]:
         """The value optimisation: d of every record [records, d_model], and how it ended."""
@@ -129,30 +134,6 @@ class Rome:
         names = ("updates", "loss", "target_nll_nats", "essence_kl_nats")
         return adam.value, [dict(zip(names, row, strict=True)) for row in log.tolist()]
 
-    def _update(self, keys: Tensor, outputs: Tensor, delta: Tensor, statistics: dict[str, float]) -> Edit:
-        """The rank-one update from one record's keys [rows, d_in], W's outputs [rows, d_model] and d [d_model]."""
-        mean_key = keys[:-1].mean(dim=0)
-        direction = self.covariance.whiten(mean_key) if self.covariance else mean_key
-        direction = direction / direction.norm()
-        reference = self.options.key_mode == "reference"
-        key, output = (keys[0], outputs[0]) if reference else (mean_key, outputs[:-1].mean(dim=0))
-        overlap = direction @ key
-        edit = Delta(self.options.layer, direction[None], ((outputs[0] + delta - output) / overlap)[None])
-        measured: Measured = {
-            **statistics,
-            "updates": int(statistics["updates"]),
-            "u_dot_key": float(overlap),
-            "value_norm": float((outputs[0] + delta).norm()),
-            "delta_norm": edit.norm,
-        }
-        numbers = torch.cat((edit.values[0], direction, torch.tensor(list(statistics.values()), device=keys.device)))
-        if abs(float(overlap)) < LEAST_COSINE * float(key.norm()):
-            return Edit(None, {"u_dot_key": float(overlap)}, "u . k0 is too near zero to divide by")
-        if not bool(torch.isfinite(numbers).all()):
-            finite = {name: value for name, value in measured.items() if math.isfinite(float(value or 0))}
-            return Edit(None, finite, "the edit is not finite")
-        return Edit(edit, measured)
-
 
 class _Adam:
     """Adam over independent rows: `value` [records, d_model], every record with its own moments."""
@@ -173,16 +154,3 @@ class _Adam:
         moved = self.value[rows] - self.learning_rate * mean / spread
         excess = moved.norm(dim=-1) / limits[rows]
         self.value[rows] = moved / excess.clamp_min(1)[:, None]
-
-
-def load(setting: Setting) -> Rome:
-    """`--editor rome`."""
-    usual = rome_settings(setting.lm.preset)
-    options = setting.options(RomeOptions, layer=setting.layer(), contexts=setting.contexts(), **usual)
-    return Rome(setting.lm, options, setting.covariance(options.layer))
-
-
-def load_fast(setting: Setting) -> Rome:
-    """`--editor rome-fast`: the `fast` preset of the same editor."""
-    exact = load(setting)
-    return Rome(exact.lm, fast(exact.options, exact.lm.device), exact.covariance, setting.editor)

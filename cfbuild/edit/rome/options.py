@@ -1,4 +1,4 @@
-"""ROME's hyperparameters."""
+"""ROME's hyperparameters, exact and fast."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from cfbuild.errors import ConfigError
 from cfbuild.lm.products import narrow_is_fast
 
 KEY_MODES = ("reference", "consistent")
-
-
+AUTO = "auto"
 FAST_TAKES_EVERY = 3
 
 
@@ -22,7 +21,8 @@ class RomeOptions:
 
     `key_mode`: `reference` averages the key over contexts for u but not for u . k0, as released; `consistent` uses the
     average in both places (R-ROME, arXiv 2403.07175). `products` is the number format of the matrix products in the
-    value optimisation; keys, values and everything else are float32 either way.
+    value optimisation (`auto`: bfloat16 where the device is fast at it); keys, values and everything else are float32
+    either way.
     """
 
     layer: int
@@ -37,17 +37,29 @@ class RomeOptions:
     products: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.products not in SHARE_OF_BUDGET:
-            raise ConfigError(
-                f"products in {self.products!r} do not exist; expected one of {', '.join(SHARE_OF_BUDGET)}"
-            )
+        formats = (AUTO, *SHARE_OF_BUDGET)
+        if self.products not in formats:
+            raise ConfigError(f"products in {self.products!r} do not exist; expected one of {', '.join(formats)}")
         if self.key_mode not in KEY_MODES:
             raise ConfigError(f"key mode {self.key_mode!r} does not exist; expected one of {', '.join(KEY_MODES)}")
         if self.steps < 1:
             raise ConfigError(f"{self.steps} optimisation steps; expected at least 1")
 
 
+@dataclass(frozen=True, slots=True)
+class FastRomeOptions(RomeOptions):
+    """ROME's hyperparameters as `rome-fast` has them: products in whatever format the device is fast at."""
+
+    products: str = AUTO
+
+
 def fast(options: RomeOptions, device: torch.device) -> RomeOptions:
-    """The `fast` preset: every third context, and products in bfloat16 where the device is fast at them."""
-    products = "bfloat16" if narrow_is_fast(device) else "float32"
-    return replace(options, contexts=options.contexts[::FAST_TAKES_EVERY], products=products)
+    """Return options that take every third context, and products in bfloat16 where the device is fast at them."""
+    return on_device(replace(options, contexts=options.contexts[::FAST_TAKES_EVERY], products=AUTO), device)
+
+
+def on_device(options: RomeOptions, device: torch.device) -> RomeOptions:
+    """Return the options with the number format that `auto` means on a device."""
+    if options.products != AUTO:
+        return options
+    return replace(options, products="bfloat16" if narrow_is_fast(device) else "float32")

@@ -1,0 +1,85 @@
+"""What takes time to make and can be kept: contexts, covariances, projections, trained editors, in the cache.
+
+An artefact's folder is named by the digest of everything that affects it, the model's exact weights among it, so what
+was made for one model, corpus or setting is never used for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from cfbuild.errors import ModelError
+from cfbuild.lm.load import cache_folder
+from cfbuild.lm.model import LanguageModel
+from cfbuild.store.files import sha256_text
+from cfbuild.store.jsonl import write_json
+
+Made = TypeVar("Made")
+MADE_OF = "made_of.json"
+UNKNOWN = "unknown"
+"""The revision of a model whose weights nothing names."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One thing to keep: its kind, and all that affects it as JSON values."""
+
+    kind: str
+    made_of: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, made or not."""
+        digest = sha256_text(json.dumps(self.made_of, sort_keys=True, allow_nan=False))
+        return cache_folder() / self.kind / digest[:32]
+
+    def get(self, make: Callable[[Path], None], read: Callable[[Path], Made]) -> Made:
+        """Return what `read` makes of the artefact's folder; `make` fills it first if it is not there.
+
+        A folder that cannot be read (`read` raises ModelError) is made again. The folder is put in place whole.
+        """
+        if (self.folder / MADE_OF).is_file():
+            try:
+                return read(self.folder)
+            except ModelError as error:
+                _log.warning("a cached %s is computed again: %s", self.kind, error)
+                shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".make-"))
+        try:
+            make(staging)
+            write_json(staging / MADE_OF, dict(self.made_of))
+            try:
+                staging.rename(self.folder)
+            except OSError:  # another process was first; what it made of the same is as good
+                if not (self.folder / MADE_OF).is_file():
+                    raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return read(self.folder)
+
+
+def weights_identity(lm: LanguageModel) -> dict[str, str]:
+    """Return what names a model's exact weights and number format: its revision, or a digest where it has none."""
+    revision = lm.revision if lm.revision != UNKNOWN else f"weights:{_digest(lm)}"
+    return {"revision": revision, "dtype": str(lm.dtype).removeprefix("torch.")}
+
+
+def _digest(lm: LanguageModel) -> str:
+    digest = hashlib.sha256()
+    for name, weight in lm.model.state_dict().items():
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]

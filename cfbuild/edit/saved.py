@@ -1,0 +1,82 @@
+"""Edits as a safetensors file: written whole, read back bit for bit.
+
+The tensors of edit i are named `i/LAYER/PART/keys` and `values`, or `change`; the header's metadata holds everything
+else as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cfbuild import __version__
+from cfbuild.edit.editor import Edit
+from cfbuild.errors import DataError
+from cfbuild.lm.delta import Change, Delta, Dense, LowRank
+from cfbuild.lm.model import Weight
+
+
+def save_edits(path: Path, edits: Sequence[Edit]) -> None:
+    """Write edits to `path`, replacing it whole."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {}
+    for place, edit in enumerate(edits):
+        tensors |= _tensors(place, edit.delta)
+    header = {"cfbuild": __version__, "edits": json.dumps([_described(edit) for edit in edits], allow_nan=False)}
+    part = path.with_name(f"{path.name}.part")
+    save_file(tensors, part, metadata=header)
+    part.replace(path)
+
+
+def load_edits(path: Path) -> list[Edit]:
+    """Return the edits of a file that `save_edits` wrote. Raises DataError naming the file for anything else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            described = json.loads((stream.metadata() or {})["edits"])
+            changes = _changes({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118 - no mapping
+        return [_edit(one, changes.get(place)) for place, one in enumerate(described)]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: is not a file of edits that can be read ({reason})") from error
+
+
+def _tensors(place: int, delta: Delta | None) -> dict[str, Tensor]:
+    return {
+        f"{place}/{weight.layer}/{weight.part}/{name}": tensor.detach().cpu().contiguous()
+        for weight, change in (delta.changes.items() if delta else ())
+        for name, tensor in change.tensors().items()
+    }
+
+
+def _described(edit: Edit) -> dict[str, Any]:
+    return {
+        "records": list(edit.records),
+        "prefix": edit.prefix,
+        "statistics": dict(edit.statistics),
+        "fault": edit.fault,
+        "model": dict(edit.model),
+    }
+
+
+def _changes(tensors: Mapping[str, Tensor]) -> dict[int, dict[Weight, Change]]:
+    """Return the changes of each edit that has any, by the edit's place."""
+    factors: dict[tuple[int, Weight], dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        place, layer, part, factor = name.split("/")
+        factors.setdefault((int(place), Weight(int(layer), part)), {})[factor] = tensor
+    changes: dict[int, dict[Weight, Change]] = {}
+    for (number, weight), named in factors.items():
+        change = Dense(named["change"]) if "change" in named else LowRank(named["keys"], named["values"])
+        changes.setdefault(number, {})[weight] = change
+    return changes
+
+
+def _edit(described: Mapping[str, Any], changes: Mapping[Weight, Change] | None) -> Edit:
+    return Edit(**{**described, "records": tuple(described["records"])}, delta=Delta(changes) if changes else None)
