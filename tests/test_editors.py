@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scored_build
 import tiny
 import torch
 from small_world import write_world
 
 from cfbuild.data import Request
 from cfbuild.edit import EDITORS
-from cfbuild.edit.editor import OpenEditor, editor_spec, open_editor
+from cfbuild.edit.editor import Edit, EditorSpec, OpenEditor, editor_spec, open_editor
 from cfbuild.edit.finetune import FineTune, FineTuneOptions
-from cfbuild.errors import ConfigError
-from cfbuild.lm.delta import Delta, applied
+from cfbuild.edit.saved import load_edits
+from cfbuild.errors import ConfigError, EditError
+from cfbuild.lm.delta import Change, Delta, Dense, LowRank, applied
 from cfbuild.lm.families import PRESETS
-from cfbuild.lm.likelihood import Question, score, score_before_and_after
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited
+from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.sample import generate
+from cfbuild.pipeline import validate_and_score as verb
 from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.pipeline.generate import generate as make_records
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.score.cases import score_cases
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows
-from cfbuild.store.runs import CASES, default_name, finished_runs, new_run
+from cfbuild.store.runs import CASES, EDITS, REPORT, default_name, finished_runs, new_run
 
 FAMILIES = ("gpt2", "gptj", "opt", "llama")
 REQUESTS = (
@@ -207,3 +213,132 @@ def test_a_build_is_scored_with_another_editor_and_with_ones_own(
         assert {row["editor"] for _, row in read_rows(cases)} == {editor}
     assert [run.name for run in finished_runs(folder)] == ["ft", "own_editor-FT"]
     sys.modules.pop("own_editor")
+
+
+@dataclass(frozen=True)
+class ShapelessOptions:
+    """Settings of the editor that only tests have."""
+
+    wrong: str = ""
+
+
+class TwoLayers:
+    """Changes two layers by different ranks, all requests with one edit; `wrong` makes it break its promises."""
+
+    def __init__(self, lm: LanguageModel, options: ShapelessOptions) -> None:
+        self.lm = lm
+        self.options = options
+
+    def edit(self, requests: Sequence[Request], done: Any = None) -> list[Edit]:
+        weights = {Weight(1): 1, Weight(2, "mlp_in"): 2}
+        changes: dict[Weight, Change] = {}
+        for weight, rank in weights.items():
+            d_out, d_in = self.lm.shape(weight)
+            changes[weight] = LowRank(torch.full((rank, d_in), 0.01), torch.full((rank, d_out), 0.01))
+        if self.options.wrong == "layer":
+            changes[Weight(9)] = changes[Weight(1)]
+        if self.options.wrong == "shape":
+            changes[Weight(1)] = changes[Weight(2, "mlp_in")]
+        if self.options.wrong == "finite":
+            changes[Weight(1)] = Dense(torch.full(self.lm.shape(Weight(1)), math.nan))
+        records = tuple(range(len(requests) - (self.options.wrong == "records")))
+        return [Edit(records, None if self.options.wrong == "nothing" else Delta(changes))]
+
+
+TWO_LAYERS = EditorSpec(ShapelessOptions, lambda context: TwoLayers(context.lm, context.options), together=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("layer", r"test_editors:TWO_LAYERS changes 'mlp_out' of layer 9, which tiny-gpt2 does not have"),
+        ("shape", r"test_editors:TWO_LAYERS changes 'mlp_out' of layer 1 by a change of shape \(128, 32\); expected"),
+        ("records", r"test_editors:TWO_LAYERS answered the requests \[0\]; expected each of 2 once"),
+        ("nothing", "test_editors:TWO_LAYERS returned an edit with neither"),
+    ],
+)
+def test_what_an_editor_returns_is_checked_and_the_fault_is_its_own(wrong: str, message: str) -> None:
+    with pytest.raises(EditError, match=message):
+        open_editor("test_editors:TWO_LAYERS", tiny.make("gpt2"), {"wrong": wrong}, Few()).edit(REQUESTS)
+    (edit,) = open_editor("test_editors:TWO_LAYERS", tiny.make("gpt2"), {"wrong": "finite"}, Few()).edit(REQUESTS)
+    assert edit.delta is None and edit.fault == "the edit is not finite" and edit.records == (0, 1)
+
+
+def test_a_supply_that_the_spec_does_not_name_is_refused() -> None:
+    greedy = EditorSpec(ShapelessOptions, lambda context: TwoLayers(context.lm, context.contexts()))  # type: ignore
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "TWO_LAYERS", greedy)
+        with pytest.raises(ConfigError, match="asks for contexts, which its spec does not name"):
+            open_editor("test_editors:TWO_LAYERS", tiny.make("gpt2"), {}, Few())
+
+
+def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(verb, "CASES_AT_ONCE", 2)
+    folder, lm = BuildFolder(write_world(tmp_path / "build")), tiny.make("gpt2")
+    make_records(folder, GenerateOptions(limit=6))
+    options = EvaluateOptions(
+        editor="test_editors:TWO_LAYERS", run="both", batch=4, keep_edits=True, skip_generation=True
+    )
+    report = evaluate(folder, options, lm)
+    run = new_run(folder, "both")
+    whole = {name: run.path(name).read_bytes() for name in (CASES, REPORT, EDITS)}
+    assert "batch:4" in report["signature"] and report["cases"] == 6
+    edits = load_edits(run.path(EDITS))
+    assert [len(edit.records) for edit in edits] == [4, 2]
+    case_ids = [row["case_id"] for _, row in read_rows(run.path(CASES))]
+    assert [case_id for edit in edits for case_id in edit.records] == case_ids
+    with edits[1].applied(lm):
+        asked = Question(lm.encode(rewrite_of(folder, case_ids[4])), (lm.continuation("Lima"),))
+        applied_nll = score(lm, [asked])
+    assert edits[1].delta is not None
+    assert score_edited(lm, [asked], [edits[1].delta])[0][0].nll_nats == pytest.approx(applied_nll[0][0].nll_nats, 1e-4)
+
+    # Killed after the second batch was edited and before it was scored: its edits are not made again.
+    made: list[int] = []
+    monkeypatch.setattr(TwoLayers, "edit", counting(TwoLayers.edit, made))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(verb, "score_cases", stopping_after(2))
+        evaluate(folder, replace(options, restart=True), lm)
+    assert made == [4, 2]
+    evaluate(folder, options, lm)
+    assert made == [4, 2] and {name: run.path(name).read_bytes() for name in whole} == whole
+
+
+def rewrite_of(folder: BuildFolder, case_id: int) -> str:
+    rows = (row for _, row in read_rows(folder.path("records.jsonl")))
+    request = next(row["requested_rewrite"] for row in rows if row["case_id"] == case_id)
+    return str(request["prompt"].format(request["subject"]))
+
+
+def counting(edit: Any, made: list[int]) -> Any:
+    def counted(self: TwoLayers, requests: Sequence[Request], done: Any = None) -> list[Edit]:
+        made.append(len(requests))
+        return list(edit(self, requests, done))
+
+    return counted
+
+
+def stopping_after(count: int) -> Any:
+    """`score_cases` that ends the run once it has scored so many chunks."""
+    scored: list[int] = []
+
+    def score_or_stop(*given: Any, **named: Any) -> Any:
+        if len(scored) == count:
+            raise KeyboardInterrupt
+        scored.append(count)
+        return score_cases(*given, **named)
+
+    return score_or_stop
+
+
+def test_no_two_records_of_a_batch_are_about_one_fact() -> None:
+    records = [scored_build.record(number, relation="P36", entity=number // 3) for number in range(9)]
+    made = verb.batches(records, 4)
+    assert sorted(record.case_id for batch in made for record in batch) == list(range(9))
+    for batch in made:
+        facts = [(record.subject.id, record.relation) for record in batch]
+        assert len(set(facts)) == len(facts) <= 4
+    assert [record.case_id for record in made[0]] == [0, 3, 6]

@@ -19,6 +19,9 @@ from cfbuild.errors import DataError
 from cfbuild.lm.delta import Change, Delta, Dense, LowRank
 from cfbuild.lm.model import Weight
 
+HEADER = "cfbuild"
+"""The entry of the file's metadata that says what the tensors are."""
+
 
 def save_edits(path: Path, edits: Sequence[Edit]) -> None:
     """Write edits to `path`, replacing it whole."""
@@ -27,7 +30,9 @@ def save_edits(path: Path, edits: Sequence[Edit]) -> None:
     tensors: dict[str, Tensor] = {}
     for place, edit in enumerate(edits):
         tensors |= _tensors(place, edit.delta)
-    header = {"cfbuild": __version__, "edits": json.dumps([_described(edit) for edit in edits], allow_nan=False)}
+    content = {"cfbuild": __version__, "edits": [_described(edit) for edit in edits]}
+    # One entry only: the library writes several in an order of its own, another one each time.
+    header = {HEADER: json.dumps(content, allow_nan=False)}
     part = path.with_name(f"{path.name}.part")
     save_file(tensors, part, metadata=header)
     part.replace(path)
@@ -39,7 +44,7 @@ def load_edits(path: Path) -> list[Edit]:
 
     try:
         with safe_open(path, framework="pt") as stream:
-            described = json.loads((stream.metadata() or {})["edits"])
+            described = json.loads((stream.metadata() or {})[HEADER])["edits"]
             changes = _changes({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118 - no mapping
         return [_edit(one, changes.get(place)) for place, one in enumerate(described)]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
