@@ -9,4 +9,5 @@ EDITORS = {
     "rome-fast": "cfbuild.edit.rome:ROME_FAST",
     "ft": "cfbuild.edit.finetune:FT",
     "ft-l": "cfbuild.edit.finetune:FT_L",
+    "ike": "cfbuild.edit.ike:IKE",
 }

@@ -1,0 +1,49 @@
+"""In-context editing: the new fact is stated in front of every prompt, and no weight changes.
+
+The simplest form of IKE (Zheng et al. 2023, arXiv 2305.12740), without demonstrations: what a model that only reads
+its prompt can do with a fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cfbuild.data import SLOT, Request
+from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress
+
+
+@dataclass(frozen=True, slots=True)
+class InContextOptions:
+    """`introduction` stands before the stated fact."""
+
+    introduction: str = "New fact: "
+
+
+class InContext:
+    """The editor: one prefix a request."""
+
+    def __init__(self, options: InContextOptions) -> None:
+        self.options = options
+
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
+        """Return one edit a request, in order: the fact as a sentence, to be read before every prompt."""
+        edits = [
+            Edit((place,), None, prefix=f"{self.options.introduction}{_stated(request)} ")
+            for place, request in enumerate(requests)
+        ]
+        done(len(edits))
+        return edits
+
+
+def _stated(request: Request) -> str:
+    """Return the fact that is asked for as a sentence."""
+    fact = f"{request.prompt.replace(SLOT, request.subject)} {request.target_new}"
+    return fact if fact.endswith(".") else f"{fact}."
+
+
+def _make(context: Context[InContextOptions]) -> InContext:
+    return InContext(context.options)
+
+
+IKE = EditorSpec(InContextOptions, _make)
