@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -60,7 +59,7 @@ class Rome:
             "value_norm": float(value.wanted.norm()),
             "delta_norm": delta.norm,
         }
-        if not all(map(math.isfinite, value.statistics.values())) or not delta.is_finite():
+        if not value.is_finite or not delta.is_finite():
             return unfinished((place,), measured)
         return Edit((place,), delta, statistics=measured)
 

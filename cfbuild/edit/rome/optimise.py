@@ -6,6 +6,7 @@ tokens from each subject's last one on. Records share passes, never numbers: eac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,13 @@ class Value:
     outputs: Tensor
     shift: Tensor
     statistics: dict[str, float]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number of it is: the losses of the optimisation too."""
+        tensors = (self.keys, self.outputs, self.shift)
+        losses_are = all(map(math.isfinite, self.statistics.values()))
+        return losses_are and all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     @property
     def mean_key(self) -> Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from cfbuild.edit.rome.layout import SHARE_OF_BUDGET
 from cfbuild.errors import ConfigError
 from cfbuild.lm.products import narrow_is_fast
+
+Settings = TypeVar("Settings", bound="RomeOptions")
 
 KEY_MODES = ("reference", "consistent")
 AUTO = "auto"
@@ -58,7 +61,7 @@ def fast(options: RomeOptions, device: torch.device) -> RomeOptions:
     return on_device(replace(options, contexts=options.contexts[::FAST_TAKES_EVERY], products=AUTO), device)
 
 
-def on_device(options: RomeOptions, device: torch.device) -> RomeOptions:
+def on_device(options: Settings, device: torch.device) -> Settings:
     """Return the options with the number format that `auto` means on a device."""
     if options.products != AUTO:
         return options
