@@ -10,4 +10,5 @@ EDITORS = {
     "ft": "cfbuild.edit.finetune:FT",
     "ft-l": "cfbuild.edit.finetune:FT_L",
     "ike": "cfbuild.edit.ike:IKE",
+    "emmet": "cfbuild.edit.emmet:EMMET",
 }
