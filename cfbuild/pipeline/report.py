@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cfbuild.audit.validate import read_valid
 from cfbuild.data import CaseScore, Record
 from cfbuild.errors import BuildStateError
 from cfbuild.store.codec import decode_case, decode_record
 from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json, read_values
-from cfbuild.store.schema import conforming, read_valid
+from cfbuild.store.schema import conforming
 from cfbuild.views.page import PageInput, make_page
 
 PAGE = "report.html"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild import __version__
+from cfbuild.audit.validate import RowTally, read_valid, violations
 from cfbuild.data import CaseScore, Record, Reference, Request
 from cfbuild.edit import EDITORS
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
@@ -28,7 +29,7 @@ from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.schema import RowTally, Violation, conforming, read_valid, violations
+from cfbuild.store.schema import Violation, conforming
 
 VERB = "validate-and-score"
 CASES_AT_ONCE = 16
