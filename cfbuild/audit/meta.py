@@ -74,5 +74,6 @@ def _entries(parts: RecordParts, name: str) -> list[Mapping[str, Any]]:
 
 def _entities(parts: RecordParts, name: str) -> Iterator[tuple[int, str]]:
     for place, entry in enumerate(_entries(parts, name)):
-        if isinstance(entity := entry.get("entity"), str):
+        entity = entry.get("entity")
+        if isinstance(entity, str):
             yield place, entity

@@ -142,9 +142,10 @@ class _Reader:
     def prompts(self, texts: Any, path: str, entities: list[str]) -> Iterator[Prompt]:
         """Yield the prompts of a list; `entities` are ids of what they are about, as far as they are known."""
         for place, value in enumerate(self.entries(texts, path)):
-            text = self.text(value, f"{path}/{place}")
             if isinstance(value, str):
-                yield Prompt(f"{path}/{place}", text, entities[place] if place < len(entities) else "")
+                yield Prompt(f"{path}/{place}", value, entities[place] if place < len(entities) else "")
+            else:
+                self.unread.append(f"{path}/{place}")
 
     def answered(self, kinds: Any, path: str, keys: tuple[str, ...]) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
         """Yield the prompts of each kind with their answers, by place; a kind is a list of them, or one."""
@@ -160,10 +161,11 @@ class _Reader:
     def _answered(self, entry: Any, path: str, keys: tuple[str, ...]) -> Prompt | None:
         row = self.mapping(entry, path)
         labels = [self.target(row.get(key) or "", f"{path}/{key}").label for key in keys]
-        text = self.text(row.get("prompt"), f"{path}/prompt")
-        if not isinstance(row.get("prompt"), str):
-            return None
-        return Prompt(path, text, answers=tuple(label for label in labels if label))
+        text = row.get("prompt")
+        if isinstance(text, str):
+            return Prompt(path, text, answers=tuple(label for label in labels if label))
+        self.unread.append(f"{path}/prompt")
+        return None
 
 
 def _counterfact(row: Mapping[str, Any]) -> RecordParts:
@@ -222,12 +224,11 @@ def _few(reader: _Reader, row: Mapping[str, Any], key: str) -> Iterator[Prompt]:
 
 def _entities(reader: _Reader, meta: Mapping[str, Any], name: str) -> list[str]:
     """Return the ids that `meta` gives for a group's prompts, in their order."""
-    path = f"/meta/{name}"
-    entries = enumerate(reader.entries(meta.get(name), path))
-    return [
-        reader.text(reader.mapping(entry, f"{path}/{place}").get("entity"), f"{path}/{place}/entity")
-        for place, entry in entries
-    ]
+    entities = []
+    for place, entry in enumerate(reader.entries(meta.get(name), f"/meta/{name}")):
+        entity = entry.get("entity") if isinstance(entry, dict) else None
+        entities.append(entity if isinstance(entity, str) else reader.text(entity, f"/meta/{name}/{place}/entity"))
+    return entities
 
 
 def _prefixes(reader: _Reader, meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
