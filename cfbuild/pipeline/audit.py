@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfbuild.audit.evidence import AuditContext, resolve
+from cfbuild.audit.findings import AuditedRow, find_faults, learned_templates
 from cfbuild.audit.fix import clean_file
-from cfbuild.audit.mentions import Templates
-from cfbuild.audit.row import RecordParts, parts_of
-from cfbuild.audit.rulebook import EarlierRows, faults_in, violations_in
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
 from cfbuild.progress import Progress, silent
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import conforming, writing_faults
-from cfbuild.store.schema.faults import Fault, Located, show
+from cfbuild.store.schema import conforming
+from cfbuild.store.schema.faults import Fault, Located
 from cfbuild.store.schema.located import read_located
 
 EXAMPLES = 3
@@ -90,47 +88,23 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     rows = list(read_located(options.file))
     if not rows:
         raise DataError(f"{options.file}: holds no rows; expected a JSON array or JSON lines of records")
-    parts = [_AuditedRow.of(located) for located in rows]
-    whole = [row.parts for row in parts if row.parts is not None and not row.misread]
+    audited = [AuditedRow.of(located) for located in rows]
+    whole = [row.whole for row in audited]
     context = AuditContext(
-        _learned(whole), options.max_per_entity, options.allow_symmetric, options.allow_several, _rules(options)
+        learned_templates(whole),
+        options.max_per_entity,
+        options.allow_symmetric,
+        options.allow_several,
+        _rules(options),
     )
-    found = [*_find(parts, context, progress)]
+    found = [*find_faults(audited, context, progress)]
     summary = _summarize(rows, found)
     if context.rules is not None:
-        summary.known = sum(resolve(row, context.rules) is not None for row in whole)
+        summary.known = sum(parts is not None and resolve(parts, context.rules) is not None for parts in whole)
     if options.fix is not None:
-        wholes = [None if row.misread else row.parts for row in parts]
-        summary.written = clean_file(options.file, options.fix, rows, wholes, found)
+        summary.written = clean_file(options.file, options.fix, rows, whole, found)
         summary.dropped = summary.rows - summary.written
     return summary
-
-
-@dataclass(frozen=True, slots=True)
-class _AuditedRow:
-    """A row with its parts, None where it has none; `misread` says why they are not whole."""
-
-    located: Located
-    parts: RecordParts | None
-    misread: tuple[Fault, ...] = ()
-
-    @classmethod
-    def of(cls, located: Located) -> _AuditedRow:
-        """Return the row with the parts that it has."""
-        parts = parts_of(located.row)
-        return cls(located, parts, tuple(_misread(located, parts)))
-
-
-def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
-    """Yield why a row cannot be audited whole: it is no JSON, cannot be written again, or has no known format."""
-    if located.fault is not None:
-        yield located.fault
-        return
-    unwritable = list(writing_faults(located.row if isinstance(located.row, dict) else {"": located.row}))
-    yield from unwritable
-    if not unwritable and (parts is None or parts.unread):
-        known = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
-        yield Fault("", "row-format", show(located.row), known)
 
 
 def _rules(options: AuditOptions) -> RuleContext | None:
@@ -148,33 +122,6 @@ def _rules(options: AuditOptions) -> RuleContext | None:
         min_sitelinks=options.min_sitelinks,
         max_sitelinks=options.max_sitelinks,
     )
-
-
-def _learned(whole: Sequence[RecordParts]) -> Templates:
-    templates = Templates()
-    for parts in whole:
-        clean = [(parts.split(place)[1], parts.subject) for place in range(len(parts.group("paraphrase")))]
-        templates.learn(parts.relation, parts.template, clean)
-    return templates
-
-
-def _find(rows: Sequence[_AuditedRow], context: AuditContext, progress: Progress) -> Iterator[list[Fault]]:
-    """Yield the faults of each row: its own, and those it has beside the rows before it."""
-    earlier = EarlierRows()
-    for place, row in enumerate(rows):
-        if place % 1000 == 0:
-            progress("rows", place, len(rows))
-        found = list(row.misread)
-        if row.parts is not None:
-            if row.misread:
-                # What can be read is held against the rules that validation has, too: it must not find more.
-                found += violations_in(row.parts)
-            else:
-                found += faults_in(row.parts, context)
-                found += earlier.conflicting_edit(row.parts, row.located.line)
-            found += earlier.duplicate_case_id(row.parts.case_id, row.located.line)
-        yield found
-    progress("rows", len(rows), len(rows))
 
 
 def _summarize(rows: Sequence[Located], found: Sequence[Sequence[Fault]]) -> AuditSummary:
