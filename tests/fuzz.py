@@ -29,6 +29,7 @@ from scored_build import case, records
 from small_world import templates, world
 from urllib3.util import parse_url
 
+from cfbuild.audit.validate import violations
 from cfbuild.data import Decision, Fact, Reference, Rejection, Template, item_id
 from cfbuild.edit.corpus import open_corpus
 from cfbuild.edit.covariance import load_covariance
@@ -44,7 +45,7 @@ from cfbuild.sources.sparql import _counted, _groups, literal, parse
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder, _digest
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.schema import conforming, violations
+from cfbuild.store.schema import conforming
 from cfbuild.templates.patterns import templates as pararel_templates
 
 SLOWEST_S = 5.0

@@ -184,6 +184,15 @@ def _own(row: Row) -> None:
     row["neighborhood_prompts"][0] = row["paraphrase_prompts"][0]
 
 
+def _edge_space(row: Row) -> None:
+    row["attribute_prompts"][5] += " "
+
+
+def _same_name(row: Row) -> None:
+    request = row["requested_rewrite"]
+    request["target_new"]["str"] = request["target_true"]["str"].lower()
+
+
 def _repeat_entity(group: str) -> Callable[[Row], None]:
     def plant(row: Row) -> None:
         prompts = row[f"{group}_prompts"]
@@ -266,6 +275,14 @@ def _noisy_answer(prompts: list[Row]) -> None:
     prompts[1]["target_new"]["str"] = "Lima (city)"
 
 
+def _same_answers(prompts: list[Row]) -> None:
+    prompts[1]["target_new"]["str"] = prompts[1]["target_true"]["str"].upper()
+
+
+def _spaced(prompts: list[Row]) -> None:
+    prompts[0]["prompt"] += " "
+
+
 def _second_edit(row: Row) -> None:
     """Taken by the caller: the row is put beside its clean self."""
     row["requested_rewrite"]["target_new"] = {"str": "Perth", "id": "Q8"}
@@ -286,6 +303,12 @@ FAULTS: list[tuple[str, Callable[[Row], None]]] = [
     ("repeated-entity", _repeat_entity("neighborhood")),
     ("repeated-entity", _repeat_entity("attribute")),
     ("own-prompt", _own),
+    ("slot", _rewrite("prompt", "{} and {} live in")),
+    ("slot", _rewrite("prompt", "Somebody lives in")),
+    ("edge-space", _rewrite("prompt", "{} lives in ")),
+    ("edge-space", _target("target_new", str=" Lima")),
+    ("edge-space", _edge_space),
+    ("same-targets", _same_name),
     ("label-noise", _target("target_new", str="Lima (city)")),
     ("label-noise", _target("target_true", str="<i>Oslo</i>")),
     ("label-noise", _target("target_new", str="Li\u00adma")),
@@ -298,10 +321,20 @@ FAULTS: list[tuple[str, Callable[[Row], None]]] = [
     ("symmetric-relation", _rewrite("relation_id", "P47")),
 ]
 """What can be told from the row alone."""
+IN_META: list[tuple[str, Callable[[Row], None]]] = [
+    ("meta-length", lambda row: row["meta"]["attribute"].pop()),
+    ("meta-paraphrase", lambda row: row["meta"]["paraphrases"][1].update(prefix="Nobody came.")),
+    ("lacks-subject", lambda row: row["meta"]["paraphrases"][1].update(clean="Somebody lives in")),
+    ("own-entity", lambda row: row["meta"]["neighborhood"][3].update(entity=row["meta"]["subject_id"])),
+    ("shared-entity", lambda row: row["meta"]["attribute"][2].update(entity=row["meta"]["neighborhood"][0]["entity"])),
+]
+"""What can be told where a row has cfbuild's `meta`."""
 IN_GROUPS: list[tuple[str, Callable[[Row], None]]] = [
     ("duplicate-prompt", _grouped(_twice)),
     ("answer-in-prompt", _grouped(_given_away)),
     ("label-noise", _grouped(_noisy_answer)),
+    ("same-targets", _grouped(_same_answers)),
+    ("edge-space", _grouped(_spaced)),
 ]
 """The same, where a row has groups beyond CounterFact's."""
 

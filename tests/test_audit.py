@@ -13,11 +13,23 @@ from typing import Any
 
 import pytest
 from conftest import ExcerptBuild
-from planted import AGAINST_FACTS, FAULTS, IN_GROUPS, KNOWN, _second_edit, clean_rows, clean_world, plain, planted
+from planted import (
+    AGAINST_FACTS,
+    FAULTS,
+    IN_GROUPS,
+    IN_META,
+    KNOWN,
+    _second_edit,
+    clean_rows,
+    clean_world,
+    plain,
+    planted,
+)
 from small_world import write_build
 from typer.testing import CliRunner
 
 from cfbuild.audit.rulebook import AUDIT_RULES
+from cfbuild.audit.validate import violations
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
@@ -26,7 +38,6 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.publish.formats import export
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import violations
 
 CLEAN = 1000
 Row = dict[str, Any]
@@ -85,6 +96,18 @@ def test_every_fault_of_the_groups_is_found_and_mended(
     assert audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
 
 
+@pytest.mark.parametrize(("rule", "plant"), IN_META)
+def test_every_fault_of_meta_is_found_and_mended(tmp_path: Path, clean: list[Row], rule: str, plant: Plant) -> None:
+    rows = [planted(row, plant) for row in clean[:20]]
+    assert audited(tmp_path, rows).rules[rule].rows == len(rows)
+    fixed = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
+    # Of a prompt without its entry in `meta` nothing tells which it is.
+    assert fixed.written == (0 if rule == "meta-length" else len(rows))
+    if fixed.written:
+        assert list(violations(tmp_path / "fixed.jsonl")) == []
+        assert audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
+
+
 @pytest.mark.parametrize(("rule", "plant"), AGAINST_FACTS)
 def test_every_fault_that_facts_tell_is_found(
     tmp_path: Path, clean: list[Row], folder: BuildFolder, rule: str, plant: Plant
@@ -95,10 +118,10 @@ def test_every_fault_that_facts_tell_is_found(
 
 
 def test_every_rule_has_a_planted_fault() -> None:
-    found = {rule for rule, _ in (*FAULTS, *IN_GROUPS, *AGAINST_FACTS)} | {"target-contains"}
+    found = {rule for rule, _ in (*FAULTS, *IN_META, *IN_GROUPS, *AGAINST_FACTS)} | {"target-contains"}
     # `article` and the record's own prompts say what `target-article` and `too-few-templates` say of templates.
     assert {*FACT_RULES, *TARGET_RULES} - {"target-article", "too-few-templates"} <= found
-    assert set(AUDIT_RULES) - {"against-facts", "neighbor-facts", "named-in-subject"} <= found
+    assert set(AUDIT_RULES) <= found
 
 
 KNOWEDIT = {

@@ -11,13 +11,14 @@ from jsonschema import Draft202012Validator
 from scored_build import records, write_scored
 from typer.testing import CliRunner
 
+from cfbuild.audit.validate import violations
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline.export import export_records
 from cfbuild.publish.formats import EXPORTERS, LOC_MARK
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import load_schema, violations
+from cfbuild.store.schema import load_schema
 
 RECORDS = records(12, hostile=True)
 

@@ -32,6 +32,7 @@ from small_world import item, templates, world, write_build, write_world
 from test_http import GOOD, client, failure, query
 
 from cfbuild import cli
+from cfbuild.audit.validate import violations
 from cfbuild.cli.shared import guard_streams, tell, tell_json
 from cfbuild.data import Candidate, Fact, Request, Target, Template, item_id, property_id
 from cfbuild.edit.corpus import Corpus
@@ -59,7 +60,6 @@ from cfbuild.sources.sparql import literal, parse
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.schema import violations
 from cfbuild.text.safe import HIDDEN, discreet
 
 ROOT = Path(__file__).resolve().parents[1]

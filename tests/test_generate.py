@@ -9,6 +9,7 @@ import pytest
 from conftest import ExcerptBuild
 from small_world import write_excerpt, write_world
 
+from cfbuild.audit.validate import violations
 from cfbuild.data import Candidate, Decision, Record, Verdict
 from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.filter.rules import KEPT
@@ -17,7 +18,7 @@ from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.records.builder import BuildOptions
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import row_faults, violations
+from cfbuild.store.schema import schema_faults
 
 FILES = ("records.jsonl", "rejected.jsonl", "references.jsonl")
 
@@ -73,8 +74,8 @@ def test_facts_in_are_records_and_rejects_out(tmp_path: Path) -> None:
     assert (summary.facts, summary.kept, summary.rejected) == (facts, len(records), len(rejected))
     assert summary.by_rule == Counter(row["rule"] for row in rejected) and "several-objects" in summary.by_rule
     assert sum(one["kept"] for one in summary.by_relation.values()) == len(records)
-    assert all(not row_faults(row, "rejected") for row in rejected)
-    assert all(not row_faults(row, "references") for row in read(folder, "references.jsonl"))
+    assert all(not schema_faults(row, "rejected") for row in rejected)
+    assert all(not schema_faults(row, "references") for row in read(folder, "references.jsonl"))
     assert list(violations(folder.path("records.jsonl"))) == []
 
 

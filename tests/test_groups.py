@@ -12,6 +12,7 @@ import pytest
 import tiny
 from small_world import item, write_build, write_world
 
+from cfbuild.audit.validate import record_faults, violations
 from cfbuild.data import Entity, EntityPrompt, Fact, GroupPrompt, Record, Target, Template
 from cfbuild.errors import ConfigError
 from cfbuild.facts.graph import FactGraph
@@ -22,7 +23,7 @@ from cfbuild.records.groups import GROUPS, Known, prompt_groups
 from cfbuild.score.table import BEYOND, make_report
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import load_schema, row_faults, violations
+from cfbuild.store.schema import load_schema
 
 FRANCE, ITALY, PARIS, ROME, EUROPE, SEINE, TIBER, ANN = 1, 2, 3, 4, 5, 6, 7, 8
 NAMES = (
@@ -279,8 +280,8 @@ def test_broken_groups_are_violations(change: dict[str, Any], rule: str) -> None
     groups = prompt_groups(RECORD, known(CAPITALS), ["subject_aliases", "inverse"])
     row = codec.encode_record(replace(RECORD, groups=groups, generation=("In France",)))
     row["meta"]["paraphrases"], row["paraphrase_prompts"] = paraphrases, ["France has"]
-    assert row_faults(row) == []
+    assert record_faults(row) == []
     row["meta"]["groups"]["subject_aliases"][0].update(change)
-    assert rule in {fault.rule for fault in row_faults(row)}
+    assert rule in {fault.rule for fault in record_faults(row)}
     row["meta"]["groups"] = {"inverse": [row["meta"]["groups"]["inverse"][0]] * 2}
-    assert {fault.rule for fault in row_faults(row)} == {"duplicate-prompt"}
+    assert {fault.rule for fault in record_faults(row)} == {"duplicate-prompt"}

@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scored_build import record
 
+from cfbuild.audit.validate import record_faults, violations
 from cfbuild.data import SLOT, Fact, Template
 from cfbuild.errors import DataError, TemplateError
 from cfbuild.lm.sample import TOP_K, _pick
 from cfbuild.sources.sparql import literal
 from cfbuild.sources.subset import HASHES, SampleOrder, sampled
 from cfbuild.store import codec, jsonl
-from cfbuild.store.schema import row_faults, violations
 from cfbuild.text.safe import HIDDEN, visible, visible_json
 
 TEXT = st.text(max_size=30)
@@ -129,7 +129,7 @@ def changed_rows(draw: st.DrawFn) -> Any:
 @example(row=ROW | {"pararel_idx": 0})
 @given(row=changed_rows())
 def test_what_is_valid_can_be_used_and_what_is_not_is_told_with_its_place(row: Any) -> None:
-    faults = row_faults(row)
+    faults = record_faults(row)
     if not faults:
         assert codec.encode_record(codec.decode_record(row)) == row
     assert all(fault.path == "" or fault.path.startswith("/") for fault in faults)

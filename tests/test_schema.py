@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from small_world import templates, world
 
+from cfbuild.audit.rulebook import AUDIT_RULES
+from cfbuild.audit.validate import RowTally, record_faults, violations
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.records.builder import Builder, BuildOptions, cases
 from cfbuild.store import codec
-from cfbuild.store.schema import NAMES, RowTally, _accept, _validator, load_schema, row_faults, violations
+from cfbuild.store.schema import NAMES, load_schema, schema_faults
 from cfbuild.store.schema.accept import compile_accept
-from cfbuild.store.schema.semantics import RULES
+from cfbuild.store.schema.conform import accepts
+from cfbuild.store.schema.explain import validator
 
 Row = dict[str, Any]
 
@@ -40,7 +43,7 @@ def plain_row(case: int = 0) -> Row:
 
 
 def found(row: Any) -> list[tuple[str, str]]:
-    return [(fault.path, fault.rule) for fault in row_faults(row)]
+    return [(fault.path, fault.rule) for fault in record_faults(row)]
 
 
 def test_own_and_plain_rows_are_valid() -> None:
@@ -133,8 +136,7 @@ def test_a_broken_meta_is_reported_at_its_place(edit: Callable[[Row], Any], expe
 
 def test_every_semantic_rule_has_a_broken_row() -> None:
     rules = {rule for _, (_, rule) in [*BROKEN, *BROKEN_META]}
-    # The rule for groups has its broken rows in test_groups.py.
-    assert set(RULES) - {"meta-entity", "meta-groups"} <= rules and {"own-entity", "shared-entity"} <= rules
+    assert {rule for rule, one in AUDIT_RULES.items() if one.is_violation} <= rules
 
 
 def test_null_index_is_for_rows_with_meta_only() -> None:
@@ -257,7 +259,7 @@ def test_a_violation_says_where_what_and_what_was_expected(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_schemas_are_schemas_and_compile(name: str) -> None:
     Draft202012Validator.check_schema(load_schema(name))
-    assert row_faults({}, name)
+    assert schema_faults({}, name)
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-2, 9) | st.floats(0, 2) | st.sampled_from(["", " ", "Q1", "P2", "x"])
@@ -279,8 +281,8 @@ def test_the_quick_look_accepts_nothing_that_the_schema_refuses(place: Any, valu
     put(*place, value)(row)
     if plain:
         row.pop("meta")
-    if _accept("record")(row):
-        assert _validator("record").is_valid(row)
+    if accepts("record")(row):
+        assert validator("record").is_valid(row)
 
 
 def test_the_quick_look_refuses_keywords_it_does_not_know() -> None:

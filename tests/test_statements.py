@@ -17,7 +17,7 @@ from cfbuild.sources import statements as module
 from cfbuild.sources.statements import _last
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import row_faults
+from cfbuild.store.schema import schema_faults
 
 WD, P = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/"
 RANK, DATE = "http://wikiba.se/ontology#", "http://www.w3.org/2001/XMLSchema#dateTime"
@@ -95,8 +95,8 @@ def test_statements_come_with_rank_and_dates_and_redirects_are_resolved(tmp_path
     entities = {one.id: one for one in jsonl.read_values(folder.path("entities.jsonl"), codec.decode_entity)}
     assert entities["Q1"].revision == 1234567 and entities["Q2"].revision is None and "Q58" not in entities
     for name in ("facts", "entities"):
-        assert [row_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl"))].count([]) > 8
-        assert not any(row_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl")))
+        assert [schema_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl"))].count([]) > 8
+        assert not any(schema_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl")))
     context = RuleContext(FactGraph(facts, entities.values()), {CAPITALS: ("{} is", "{} has", "{} sees")})
     rules = {(one.subject, one.object): judge_fact(one, context).rule for one in facts}
     assert rules["Q1", "Q31"] == rules["Q4", "Q36"] == rules["Q7", "Q39"] == "kept"

@@ -23,7 +23,7 @@ from cfbuild.sources.wikipedia import Article, Wikipedia, api_url, candidates
 from cfbuild.store.codec import decode_reference
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, read_values
-from cfbuild.store.schema import row_faults
+from cfbuild.store.schema import schema_faults
 
 WD = "http://www.wikidata.org/entity/"
 WDT = "http://www.wikidata.org/prop/direct/"
@@ -92,7 +92,7 @@ def test_leads_of_subjects_are_kept_with_revision_url_and_licence(tmp_path: Path
     assert one.text == f"{person(number)} is a person. They were born." and one.name == one.title == person(number)
     assert (one.revision, one.licence) == (900 + number, "CC-BY-SA-4.0")
     assert one.url == f"https://wiki.example/Person_{number}"
-    assert all(row_faults(row, "references") == [] for _, row in read_rows(folder.path("references.jsonl")))
+    assert all(schema_faults(row, "references") == [] for _, row in read_rows(folder.path("references.jsonl")))
     assert not {10, 20, 30, 40, 50, 60} & {int(one.entity[1:]) for one in found}, "these have no article in English"
     assert len(source.log) == 1 and len(source.log[0]["titles"].split("|")) == 12
     assert [agent.split(" ")[1] for agent in source.agents] == ["(me@example.org)"]

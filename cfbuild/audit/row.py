@@ -1,4 +1,4 @@
-"""A record as an audit sees it: the same parts, whatever format the row has.
+"""The parts of a record, read alike from every format, and leniently: a value of a wrong type is left out and noted.
 
 Known are CounterFact's rows (with or without cfbuild's `meta`) and EasyEdit's: `prompt` with the subject in place,
 `subject`, `target_new`, `ground_truth`, one `rephrase_prompt`, one `locality_prompt` (zjunlp/EasyEdit), and KnowEdit's
@@ -7,23 +7,29 @@ Known are CounterFact's rows (with or without cfbuild's `meta`) and EasyEdit's: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cfbuild.data import SLOT, Target
 from cfbuild.text.languages.english import split_prefix
 
-SAID = frozenset({"specificity_plus"})
-"""Groups whose prompts name an object on purpose."""
-GROUPS = ("paraphrase", "neighborhood", "attribute", "generation")
+PROMPT_GROUPS = ("paraphrase", "neighborhood", "attribute", "generation")
+ABOUT_OTHERS = ("neighborhood", "attribute")
+TARGETS = ("target_new", "target_true")
+REWRITE = "/requested_rewrite"
+EASYEDIT = frozenset({"prompt", "subject", "target_new"})
+"""Keys by which a row of EasyEdit's is known."""
+
+CaseId = int | float | str
+"""Ids of rows; other makers' files have texts, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt with its place in the row (a JSON pointer); `entity` is the id of what it is about, where known.
 
-    `answers` are what may follow it, where that is not the row's own targets.
+    `answers` are what may follow it, where that is not the row's own targets; `path` is then that of both.
     """
 
     path: str
@@ -31,131 +37,208 @@ class Prompt:
     entity: str = ""
     answers: tuple[str, ...] = ()
 
+    @property
+    def number(self) -> str:
+        """The prompt's number in its list; 0 where the format has a single prompt instead of a list."""
+        last = self.path.rpartition("/")[2]
+        return last if last.isdecimal() else "0"
+
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """The parts of a row. `template` is the rewrite prompt with a slot, and `rewrite_path` where it stands.
+class RecordParts:
+    """The parts of a row. `template` is the rewrite prompt with a slot, and `rewrite_path` its place in the row.
 
-    `asked` are the lists of prompts that have answers of their own, by their place in the row.
+    `answered` are the lists of prompts that have answers of their own, by their place in the row; `prefixes` are prefix
+    and clean form of each paraphrase where `meta` has them; `unread` are the places of values of a wrong type, which
+    the parts lack.
     """
 
+    row: Mapping[str, Any]
     subject: str
     template: str
     target_true: Target
     target_new: Target
     relation: str = ""
     subject_id: str = ""
-    case_id: int | None = None
+    case_id: CaseId | None = None
     rewrite_path: str = "/prompt"
     prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     prefixes: tuple[tuple[str, str], ...] = ()
-    asked: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    answered: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+
+    @property
+    def is_counterfact(self) -> bool:
+        """True of CounterFact's format, False of EasyEdit's."""
+        return self.rewrite_path != "/prompt"
+
+    @property
+    def rewrite(self) -> str:
+        """The rewrite prompt with the subject in place."""
+        return self.template.replace(SLOT, self.subject)
 
     def group(self, name: str) -> tuple[Prompt, ...]:
-        """The prompts of a group, none where the format has no such group."""
+        """Return the prompts of a group, none where the format has no such group."""
         return self.prompts.get(name, ())
 
     def split(self, place: int) -> tuple[str, str]:
-        """Prefix and clean form of a paraphrase: as `meta` tells, else as the sentences' ends do."""
+        """Return prefix and clean form of a paraphrase: as `meta` tells, else as the sentences' ends do."""
         if place < len(self.prefixes):
             return self.prefixes[place]
         return split_prefix(self.group("paraphrase")[place].text, self.subject)
 
+    def target_path(self, target: str, key: str = "str") -> str:
+        """Return the place of `target_true` or `target_new`; `key` is `str` or `id`."""
+        if self.is_counterfact:
+            return f"{REWRITE}/{target}/{key}"
+        return "/ground_truth" if target == "target_true" else "/target_new"
 
-def sheet_of(row: Any) -> Sheet | None:
-    """The parts of a row of a known format; None for anything else."""
+
+def parts_of(row: Any) -> RecordParts | None:
+    """Return the parts of a row, or None for a value that is no JSON object.
+
+    A row of no known format is read as CounterFact's, of which then much is unread.
+    """
     if not isinstance(row, dict):
         return None
-    try:
-        return _counterfact(row) if "requested_rewrite" in row else _easyedit(row)
-    except (KeyError, TypeError, AttributeError):
+    is_easyedit = "requested_rewrite" not in row and row.keys() >= EASYEDIT
+    return _easyedit(row) if is_easyedit else _counterfact(row)
+
+
+class _Reader:
+    """Values of the types a format has; of others it notes the place and gives an empty value."""
+
+    def __init__(self) -> None:
+        self.unread: list[str] = []
+
+    def text(self, value: Any, path: str) -> str:
+        if isinstance(value, str):
+            return value
+        self.unread.append(path)
+        return ""
+
+    def mapping(self, value: Any, path: str) -> Mapping[str, Any]:
+        if isinstance(value, dict):
+            return value
+        self.unread.append(path)
+        return {}
+
+    def entries(self, value: Any, path: str) -> list[Any]:
+        """Return a list; an absent one is empty."""
+        if isinstance(value, list):
+            return value
+        if value is not None:
+            self.unread.append(path)
+        return []
+
+    def target(self, value: Any, path: str) -> Target:
+        """Return an object; EasyEdit has a text, or a list whose first text is the label and the rest are aliases."""
+        while isinstance(value, list):
+            value = value[0] if value else ""
+        if not isinstance(value, dict):
+            return Target("", self.text(value, path))
+        return Target(self.text(value.get("id") or "", f"{path}/id"), self.text(value.get("str"), f"{path}/str"))
+
+    def prompts(self, texts: Any, path: str, entities: list[str]) -> Iterator[Prompt]:
+        """Yield the prompts of a list; `entities` are ids of what they are about, as far as they are known."""
+        for place, value in enumerate(self.entries(texts, path)):
+            if isinstance(value, str):
+                yield Prompt(f"{path}/{place}", value, entities[place] if place < len(entities) else "")
+            else:
+                self.unread.append(f"{path}/{place}")
+
+    def answered(self, kinds: Any, path: str, keys: tuple[str, ...]) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
+        """Yield the prompts of each kind with their answers, by place; a kind is a list of them, or one."""
+        for kind, found in kinds.items() if isinstance(kinds, Mapping) else ():
+            prompts = tuple(
+                prompt
+                for place, entry in enumerate(found if isinstance(found, list) else [found])
+                if (prompt := self._answered(entry, f"{path}/{kind}/{place}", keys)) is not None
+            )
+            if prompts:
+                yield f"{path}/{kind}", prompts
+
+    def _answered(self, entry: Any, path: str, keys: tuple[str, ...]) -> Prompt | None:
+        row = self.mapping(entry, path)
+        labels = [self.target(row.get(key) or "", f"{path}/{key}").label for key in keys]
+        text = row.get("prompt")
+        if isinstance(text, str):
+            return Prompt(path, text, answers=tuple(label for label in labels if label))
+        self.unread.append(f"{path}/prompt")
         return None
 
 
-def _counterfact(row: Mapping[str, Any]) -> Sheet:
-    request = row["requested_rewrite"]
-    meta = row.get("meta") or {}
-    details = {name: meta.get(name) or () for name in ("neighborhood", "attribute")}
+def _counterfact(row: Mapping[str, Any]) -> RecordParts:
+    reader = _Reader()
+    rewrite = reader.mapping(row.get("requested_rewrite"), REWRITE)
+    meta = reader.mapping(row.get("meta") or {}, "/meta")
+    entities = {name: _entities(reader, meta, name) for name in ABOUT_OTHERS}
     prompts = {
-        group: tuple(
-            Prompt(f"/{group}_prompts/{place}", _text(text), _entity(details.get(group, ()), place))
-            for place, text in enumerate(row.get(f"{group}_prompts") or ())
-        )
-        for group in GROUPS
+        name: tuple(reader.prompts(row.get(f"{name}_prompts"), f"/{name}_prompts", entities.get(name, [])))
+        for name in PROMPT_GROUPS
     }
-    return Sheet(
-        subject=_text(request["subject"]),
-        template=_text(request["prompt"]),
-        target_true=_target(request["target_true"]),
-        target_new=_target(request["target_new"]),
-        relation=request.get("relation_id") or "",
-        subject_id=meta.get("subject_id") or "",
-        case_id=row.get("case_id"),
-        rewrite_path="/requested_rewrite/prompt",
+    return RecordParts(
+        row=row,
+        subject=reader.text(rewrite.get("subject"), f"{REWRITE}/subject"),
+        template=reader.text(rewrite.get("prompt"), f"{REWRITE}/prompt"),
+        target_true=reader.target(rewrite.get("target_true"), f"{REWRITE}/target_true"),
+        target_new=reader.target(rewrite.get("target_new"), f"{REWRITE}/target_new"),
+        relation=reader.text(rewrite.get("relation_id") or "", f"{REWRITE}/relation_id"),
+        subject_id=reader.text(meta.get("subject_id") or "", "/meta/subject_id"),
+        case_id=_case_id(row),
+        rewrite_path=f"{REWRITE}/prompt",
         prompts=prompts,
-        prefixes=tuple((one["prefix"], one["clean"]) for one in meta.get("paraphrases") or ()),
-        asked=dict(_asked("/meta/groups", meta.get("groups"), ("target_new", "target_true"), but=SAID)),
+        prefixes=tuple(_prefixes(reader, meta)),
+        answered=dict(reader.answered(meta.get("groups"), "/meta/groups", TARGETS)),
+        unread=tuple(reader.unread),
     )
 
 
-def _easyedit(row: Mapping[str, Any]) -> Sheet:
-    subject = _text(row["subject"])
-    prompts = {
-        "paraphrase": (*_prompts("/rephrase_prompt", row), *_prompts("/rephrase", row)),
-        "neighborhood": tuple(_prompts("/locality_prompt", row)),
-    }
-    return Sheet(
+def _easyedit(row: Mapping[str, Any]) -> RecordParts:
+    reader = _Reader()
+    subject = reader.text(row["subject"], "/subject")
+    paraphrases = (*_few(reader, row, "rephrase_prompt"), *_few(reader, row, "rephrase"))
+    answered = [reader.answered(row.get(key), f"/{key}", ("ground_truth",)) for key in ("locality", "portability")]
+    return RecordParts(
+        row=row,
         subject=subject,
-        template=_text(row["prompt"]).replace(subject, SLOT, 1),
-        target_true=_target(row.get("ground_truth") or ""),
-        target_new=_target(row["target_new"]),
-        relation=row.get("relation_id") or "",
-        case_id=row.get("case_id"),
-        prompts=prompts,
-        asked=dict(
-            one for key in ("locality", "portability") for one in _asked(f"/{key}", row.get(key), ("ground_truth",))
-        ),
+        template=reader.text(row["prompt"], "/prompt").replace(subject, SLOT, 1),
+        target_true=reader.target(row.get("ground_truth") or "", "/ground_truth"),
+        target_new=reader.target(row["target_new"], "/target_new"),
+        relation=reader.text(row.get("relation_id") or "", "/relation_id"),
+        case_id=_case_id(row),
+        prompts={"paraphrase": paraphrases, "neighborhood": tuple(_few(reader, row, "locality_prompt"))},
+        answered=dict(kind for kinds in answered for kind in kinds),
+        unread=tuple(reader.unread),
     )
 
 
-def _asked(
-    path: str, kinds: Any, answers: tuple[str, ...], but: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
-    """The prompts of each kind with their answers; a kind is a list of them, or one."""
-    for kind, rows in kinds.items() if isinstance(kinds, Mapping) else ():
-        some = rows if isinstance(rows, list) else [rows]
-        prompts = tuple(
-            Prompt(f"{path}/{kind}/{place}", _text(one["prompt"]), answers=_labels(one, answers))
-            for place, one in enumerate(some)
-        )
-        if prompts and kind not in but:
-            yield f"{path}/{kind}", prompts
-
-
-def _labels(row: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, ...]:
-    return tuple(label for key in keys if (label := _target(row.get(key) or "").label))
-
-
-def _prompts(path: str, row: Mapping[str, Any]) -> Iterator[Prompt]:
-    value = row.get(path[1:])
+def _few(reader: _Reader, row: Mapping[str, Any], key: str) -> Iterator[Prompt]:
+    """Yield the prompts of a key that holds a text, or a list of them."""
+    value = row.get(key)
     if isinstance(value, str):
-        yield Prompt(path, value)
-    for place, text in enumerate(value if isinstance(value, list) else ()):
-        yield Prompt(f"{path}/{place}", _text(text))
+        yield Prompt(f"/{key}", value)
+    elif isinstance(value, list):
+        yield from reader.prompts(value, f"/{key}", [])
 
 
-def _target(value: Any) -> Target:
-    """EasyEdit has a text, or a list whose first text is the label and the rest are aliases."""
-    while isinstance(value, list):
-        value = value[0] if value else ""
-    return Target(value.get("id") or "", _text(value["str"])) if isinstance(value, dict) else Target("", _text(value))
+def _entities(reader: _Reader, meta: Mapping[str, Any], name: str) -> list[str]:
+    """Return the ids that `meta` gives for a group's prompts, in their order."""
+    entities = []
+    for place, entry in enumerate(reader.entries(meta.get(name), f"/meta/{name}")):
+        entity = entry.get("entity") if isinstance(entry, dict) else None
+        entities.append(entity if isinstance(entity, str) else reader.text(entity, f"/meta/{name}/{place}/entity"))
+    return entities
 
 
-def _entity(details: Any, place: int) -> str:
-    return str(details[place]["entity"]) if place < len(details) else ""
+def _prefixes(reader: _Reader, meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    path = "/meta/paraphrases"
+    for place, value in enumerate(reader.entries(meta.get("paraphrases"), path)):
+        entry = reader.mapping(value, f"{path}/{place}")
+        prefix, clean = (reader.text(entry.get(key), f"{path}/{place}/{key}") for key in ("prefix", "clean"))
+        yield prefix, clean
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
+def _case_id(row: Mapping[str, Any]) -> CaseId | None:
+    case_id = row.get("case_id")
+    return case_id if isinstance(case_id, CaseId) and not isinstance(case_id, bool) else None

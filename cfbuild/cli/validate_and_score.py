@@ -129,7 +129,7 @@ def run(
 
 def validate(path: Path, as_json: bool, stop: bool = True) -> None:
     """Print every violation of a file; exit with 1 if there is one and `stop` is set."""
-    from cfbuild.store.schema import RowTally, violations
+    from cfbuild.audit.validate import RowTally, violations
 
     tally, count = RowTally(), 0
     for violation in violations(path, tally):

@@ -3,7 +3,7 @@
 Fact rules judge a fact before anything is built; target rules judge one o* that was drawn for it; draft rules judge
 what building came to; template rules judge a template before it is used. The first rule that says no names the reject,
 so the order of a table is part of its meaning. A new rule is a function and a line in a table. Rules about names are
-in `naming.py`, rules about what is true in `truth.py`, and those for finished files in `audit.py`.
+in `naming.py`, rules about what is true in `truth.py`, and those for finished files in `cfbuild/audit/`.
 """
 
 from __future__ import annotations

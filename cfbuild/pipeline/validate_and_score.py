@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild import __version__
+from cfbuild.audit.validate import RecordFile, read_records
 from cfbuild.data import CaseScore, Record, Reference, Request
 from cfbuild.edit.editor import Edit, OpenEditor, check_name, editor_spec, open_editor, settled_options
 from cfbuild.edit.saved import load_edits, save_edits
@@ -30,7 +31,7 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
 from cfbuild.store.runs import CASES, EDITS, REPORT, VERB, Run, default_name, new_run
-from cfbuild.store.schema import RowTally, Violation, conforming, read_valid, violations
+from cfbuild.store.schema import conforming
 
 CASES_AT_ONCE = 16
 """Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
@@ -78,11 +79,6 @@ class EvaluateOptions:
         """The editor's settings that were asked for, however they were."""
         short = {name: getattr(self, name) for name in SHORT}
         return {**{name: value for name, value in short.items() if value is not None}, **self.settings}
-
-
-def validate(path: Path, tally: RowTally) -> Iterator[Violation]:
-    """Yield everything wrong with a file of records; `tally` counts its rows. Raises DataError if it cannot be read."""
-    yield from violations(path, tally)
 
 
 def evaluate(

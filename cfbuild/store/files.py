@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def write_atomic(path: Path, chunks: Iterable[str]) -> None:
@@ -49,6 +51,31 @@ def sha256_file(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+class DigestedFile(io.RawIOBase):
+    """A file's bytes as a stream that digests what is read from it, so that a file need not be read twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = self._file.readinto(buffer)
+        if count:
+            self._digest.update(memoryview(buffer)[:count])
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def sha256(self) -> str:
+        """Return the hex digest of the bytes read so far: the file's, once it was read to its end."""
+        return self._digest.hexdigest()
 
 
 def sha256_text(text: str) -> str:

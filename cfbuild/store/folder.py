@@ -23,7 +23,7 @@ from cfbuild import __version__
 from cfbuild.errors import BuildStateError, DataError
 from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.jsonl import read_json, write_json
-from cfbuild.store.schema import row_faults
+from cfbuild.store.schema import schema_faults
 
 MANIFEST = "manifest.json"
 DIGEST = "sha256"
@@ -100,7 +100,7 @@ class BuildFolder:
         if not path.exists():
             return {"cfbuild": __version__, "verbs": {}}
         manifest = read_json(path)
-        for fault in row_faults(manifest, "manifest"):
+        for fault in schema_faults(manifest, "manifest"):
             raise DataError(f"{path}: {fault.path or '/'}: got {fault.got}; expected {fault.expected}")
         if manifest[DIGEST] != _digest(manifest):
             raise DataError(

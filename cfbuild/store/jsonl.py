@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from cfbuild.errors import CfbuildError, DataError
 from cfbuild.store.files import write_atomic
@@ -54,17 +54,22 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """
     try:
         with path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(LONGEST_LINE):
-                number += 1
-                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                    while (line := stream.readline(1 << 16)) and not line.endswith(b"\n"):
-                        pass
-                    yield number, None
-                else:
-                    yield number, line.removeprefix(BOM) if number == 1 else line
+            yield from split_lines(stream)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def split_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Yield (number, bytes) of each line of a stream, as `read_lines` does."""
+    number = 0
+    while line := stream.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            while (line := stream.readline(1 << 16)) and not line.endswith(b"\n"):
+                pass
+            yield number, None
+        else:
+            yield number, line.removeprefix(BOM) if number == 1 else line
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:

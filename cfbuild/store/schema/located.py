@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, BinaryIO, TextIO
 
 from cfbuild.errors import DataError
-from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, read_lines
+from cfbuild.store.files import DigestedFile
+from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, split_lines
 from cfbuild.store.schema.faults import Fault, Located, show
 
 BLOCK = 1 << 20
@@ -21,18 +24,54 @@ def read_located(path: Path) -> Iterator[Located]:
     """Yield the rows of `path`: a JSON array if its first character is `[`, otherwise one JSON value a line.
 
     A broken line of JSON lines is a fault and the next line is read; after a broken row of an array nothing can be
-    told apart any more, so its fault is the last. Raises DataError if the file cannot be read.
+    told apart any more, so its fault is the last.
+
+    Raises DataError if the file cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            array = stream.read(BLOCK).removeprefix(BOM).lstrip()[:1] == b"["
-        yield from _array(path) if array else _lines(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a CounterFact file") from error
+    with LocatedRows(path) as rows:
+        yield from rows
 
 
-def _lines(path: Path) -> Iterator[Located]:
-    for number, raw in read_lines(path):
+class LocatedRows:
+    """The rows of a file, read once, as `read_located` yields them; afterwards `sha256` is the digest of its bytes.
+
+    Raises DataError if the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._readable():
+            self._file = DigestedFile(path)
+
+    def __enter__(self) -> LocatedRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Located]:
+        with self._readable(), io.BufferedReader(self._file, BLOCK) as stream:
+            array = stream.peek(BLOCK).removeprefix(BOM).lstrip()[:1] == b"["
+            yield from _array(stream) if array else _lines(stream)
+            # Whatever comes after a broken array belongs to the file and so to its digest.
+            while stream.read(BLOCK):
+                pass
+
+    @property
+    def sha256(self) -> str:
+        """The hex digest of the file's bytes, once all rows were read."""
+        return self._file.sha256()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be read ({error.strerror}); give a CounterFact file") from error
+
+
+def _lines(stream: BinaryIO) -> Iterator[Located]:
+    for number, raw in split_lines(stream):
         if raw is None:
             got = f"a line of more than {LONGEST_LINE} bytes"
             yield Located(number, fault=Fault("", "json", got, "one JSON object a line, or one JSON array"))
@@ -49,17 +88,18 @@ def _line(number: int, raw: bytes) -> Located:
         return Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
 
 
-def _array(path: Path) -> Iterator[Located]:
+def _array(stream: IO[bytes]) -> Iterator[Located]:
     # A byte that is no UTF-8 becomes a lone surrogate, which the validator reports with its row.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        scanner = _Scanner(stream)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
+    scanner = _Scanner(text)
+    scanner.take()
+    if scanner.peek() == "]":
         scanner.take()
-        if scanner.peek() == "]":
-            scanner.take()
-        else:
-            yield from _elements(scanner)
-        if scanner.peek():
-            yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), "nothing after the array"))
+    else:
+        yield from _elements(scanner)
+    if scanner.peek():
+        yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), "nothing after the array"))
+    text.detach()
 
 
 def _elements(scanner: _Scanner) -> Iterator[Located]:

@@ -102,7 +102,7 @@ def ungrammatical(prompt: str, slot: str) -> str | None:
     for opening, closing in ("()", "[]", "“”"):
         if prompt.replace(slot, "").count(opening) != prompt.replace(slot, "").count(closing):
             return f"{opening} or {closing} alone"
-    return prompt[-1] if prompt[-1:] in "-.;!/" else None
+    return prompt[-1] if prompt and prompt[-1] in "-.;!/" else None
 
 
 def split_prefix(prompt: str, subject: str) -> tuple[str, str]:

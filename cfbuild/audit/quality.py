@@ -1,0 +1,170 @@
+"""Rules for the quality of a record, of anyone's making: each yields every fault that it is sure of.
+
+What a rule cannot tell from the row it leaves alone: without facts, only what the texts say is judged. None of them
+makes a row unusable, so none refuses it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from cfbuild.audit.evidence import AuditContext
+from cfbuild.audit.row import ABOUT_OTHERS, REWRITE, Prompt, RecordParts
+from cfbuild.data import ITEM_ID, SLOT
+from cfbuild.facts.relations import SYMMETRIC
+from cfbuild.store.schema.faults import Fault, show
+from cfbuild.text.languages.english import clashing_article, fragment, noise, ungrammatical
+from cfbuild.text.names import find_name, gives_away
+
+OBJECTS = ("target_true", "target_new")
+STATING = "/meta/groups/specificity_plus"
+"""The group whose prompts name an object on purpose."""
+
+
+def prefix_fragment(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield paraphrases behind something that is no whole sentence."""
+    for place, prompt in enumerate(parts.group("paraphrase")):
+        prefix, _ = parts.split(place)
+        found = fragment(prefix) if prefix else None
+        if found is not None:
+            yield Fault(prompt.path, "prefix-fragment", f"{show(prefix)}, which {found}", "a whole sentence")
+
+
+def prefix_mention(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield paraphrases behind a sentence that names the subject or an object."""
+    wanted = [parts.subject, parts.target_true.label, parts.target_new.label]
+    if context.rules is not None:
+        ids = (parts.subject_id, parts.target_true.id, parts.target_new.id)
+        wanted += [name for item in ids for name in context.rules.graph.names(item)]
+    for place, prompt in enumerate(parts.group("paraphrase")):
+        name = find_name(parts.split(place)[0], wanted)
+        if name is not None:
+            yield Fault(prompt.path, "prefix-mention", show(name), "a prefix that names no part of the fact")
+
+
+def repeated_generation(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield generation prompts that repeat: texts from one prompt say the same again."""
+    texts = [prompt.text for prompt in parts.group("generation")]
+    if len(set(texts)) < len(texts):
+        got = f"{len(set(texts))} distinct of {len(texts)}"
+        yield Fault("/generation_prompts", "repeated-generation", got, "different prompts")
+
+
+def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield prompts about an entity that a group about others asks about more often than allowed."""
+    for group in ABOUT_OTHERS:
+        count: Counter[str] = Counter()
+        for prompt, name in context.about[group]:
+            who = prompt.entity or name
+            if who is None:
+                continue
+            count[who] += 1
+            if count[who] > context.max_per_entity:
+                got = f"{show(name or who)} for time {count[who]}"
+                yield Fault(prompt.path, "repeated-entity", got, f"at most {context.max_per_entity} prompts an entity")
+
+
+def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield names with something in them that nobody would say."""
+    for path, label in (*_labels(parts), *_answers(parts)):
+        found = noise(label)
+        if found is not None:
+            yield Fault(path, "label-noise", f"{show(label)} with {show(found)}", "a plain name")
+
+
+def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield names that are item ids, or blank."""
+    for path, label in (*_labels(parts), *_answers(parts)):
+        if ITEM_ID.match(label) or not label.strip():
+            yield Fault(path, "qid-label", show(label), "a name")
+
+
+def object_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a true object that the subject's name gives away, or whose name gives away the subject."""
+    return _named_in_subject(parts, "target_true", "object-in-subject")
+
+
+def target_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield an o* that the subject's name gives away, or whose name gives away the subject."""
+    return _named_in_subject(parts, "target_new", "target-in-subject")
+
+
+def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield prompts about others whose name gives away the object that they should be asked for."""
+    for group, target in (("neighborhood", parts.target_true), ("attribute", parts.target_new)):
+        for prompt, name in context.about[group]:
+            if name is not None and target.label and gives_away(name, target.label, (target.label,)) is not None:
+                yield Fault(prompt.path, "object-in-neighbor", f"{show(target.label)} in {show(name)}", "names apart")
+
+
+def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield prompts that end in an article which a target, or the prompt's own answer, cannot follow."""
+    labels = [getattr(parts, name).label for name in OBJECTS]
+    prompts = [Prompt(parts.rewrite_path, parts.template)]
+    prompts += [prompt for group in ("paraphrase", *ABOUT_OTHERS) for prompt in parts.group(group)]
+    for prompt in (*prompts, *_answered(parts)):
+        for label in prompt.answers or labels:
+            clash = clashing_article(prompt.text, label)
+            if clash is not None:
+                expected = "an article that fits" if prompt.answers else "an article that fits both targets, or none"
+                yield Fault(prompt.path, "article", f"{show(clash)} before {show(label)}", expected)
+
+
+def template_grammar(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield prompts that are broken English before the object, what names hold left aside."""
+    texts = [(parts.rewrite_path, parts.template)]
+    for place, prompt in enumerate(parts.group("paraphrase")):
+        if parts.subject in prompt.text:
+            texts.append((prompt.path, parts.split(place)[1].replace(parts.subject, SLOT)))
+    for group in ABOUT_OTHERS:
+        for prompt, name in context.about[group]:
+            if name is not None and name in prompt.text:
+                texts.append((prompt.path, prompt.text.replace(name, SLOT)))
+    for path, text in texts:
+        found = ungrammatical(text, SLOT)
+        if found is not None:
+            yield Fault(path, "template-grammar", f"{show(found)} in {show(text)}", "a sentence up to its object")
+
+
+def symmetric_relation(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a relation that holds both ways, where that is not allowed."""
+    if parts.relation in SYMMETRIC and not context.allow_symmetric:
+        expected = "a relation that holds one way"
+        yield Fault(f"{REWRITE}/relation_id", "symmetric-relation", show(parts.relation), expected)
+
+
+def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield prompts with answers of their own that name such an answer."""
+    for prompt in _answered(parts):
+        for answer in prompt.answers:
+            if find_name(prompt.text, (answer,)) is not None:
+                got = f"{show(answer)} in {show(prompt.text)}"
+                yield Fault(prompt.path, "answer-in-prompt", got, "a prompt without it")
+
+
+def _named_in_subject(parts: RecordParts, target: str, rule: str) -> Iterator[Fault]:
+    label = getattr(parts, target).label
+    for holder, held in ((parts.subject, label), (label, parts.subject)):
+        if holder and held and gives_away(holder, held, (held,)) is not None:
+            yield Fault(parts.target_path(target), rule, f"{show(held)} in {show(holder)}", "names apart")
+
+
+def _labels(parts: RecordParts) -> Iterator[tuple[str, str]]:
+    yield parts.rewrite_path.replace("prompt", "subject"), parts.subject
+    for name in OBJECTS:
+        label = getattr(parts, name).label
+        # EasyEdit's rows may have no true object.
+        if label or parts.is_counterfact:
+            yield parts.target_path(name), label
+
+
+def _answers(parts: RecordParts) -> Iterator[tuple[str, str]]:
+    return ((prompt.path, answer) for prompt in _answered(parts) for answer in prompt.answers)
+
+
+def _answered(parts: RecordParts) -> Iterator[Prompt]:
+    """Yield the prompts that have answers of their own and must not name them."""
+    for path, prompts in parts.answered.items():
+        if path != STATING:
+            yield from (prompt for prompt in prompts if prompt.answers)

@@ -1,0 +1,120 @@
+"""Validation of a file of records in one pass over its bytes: JSON Schema, and the rules that find violations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.audit.row import RecordParts, parts_of
+from cfbuild.audit.rulebook import EarlierRows, violations_in
+from cfbuild.data import Record
+from cfbuild.store.codec import decode_record
+from cfbuild.store.schema import schema_faults, writing_faults
+from cfbuild.store.schema.faults import Fault, Located, Violation
+from cfbuild.store.schema.located import LocatedRows, read_located
+
+
+@dataclass
+class RowTally:
+    """How many rows of a file were looked at, and how many of them were at fault."""
+
+    rows: int = 0
+    faulty: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """A file of records as one reading of it gives it: its digest, the valid records, and what is wrong with the rest.
+
+    `sha256` is that of the file's bytes, `records` are in the file's order.
+    """
+
+    path: Path
+    sha256: str
+    records: list[Record]
+    violations: list[Violation]
+    tally: RowTally
+
+
+def read_records(path: Path) -> RecordFile:
+    """Return what a CounterFact file holds (a JSON array or JSON lines, of cfbuild's making or not), read once.
+
+    Of each row only its record is kept. Violations are those of `violations`, in its order.
+
+    Raises DataError if the file cannot be read.
+    """
+    records: list[Record] = []
+    found: list[Violation] = []
+    tally = RowTally()
+    with LocatedRows(path) as rows:
+        for located, faults in _examine(rows):
+            tally.rows += 1
+            tally.faulty += bool(faults)
+            found += _placed(path, located, faults)
+            if not faults:
+                records.append(decode_record(located.row))
+        sha256 = rows.sha256
+    if not tally.rows:
+        found.append(_empty(path))
+    return RecordFile(path, sha256, records, found, tally)
+
+
+def violations(path: Path, tally: RowTally | None = None) -> Iterator[Violation]:
+    """Yield everything wrong with a CounterFact file (a JSON array or JSON lines, of cfbuild's making or not).
+
+    Rows are read one by one and in order. `tally`, if given, counts them. A file without rows is a violation too.
+
+    Raises DataError if the file cannot be read.
+    """
+    tally = RowTally() if tally is None else tally
+    for located, faults in _examine(read_located(path)):
+        tally.rows += 1
+        tally.faulty += bool(faults)
+        yield from _placed(path, located, faults)
+    if not tally.rows:
+        yield _empty(path)
+
+
+def read_valid(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a CounterFact file with which nothing is wrong.
+
+    Raises DataError if the file cannot be read.
+    """
+    return (located.row for located, faults in _examine(read_located(path)) if not faults)
+
+
+def record_faults(row: Any) -> list[Fault]:
+    """Return everything wrong with one row of a CounterFact file: what JSON Schema finds, then violations of rules."""
+    return _faults(row, parts_of(row))
+
+
+def _faults(row: Any, parts: RecordParts | None) -> list[Fault]:
+    # Rows of other formats are refused by the schema; their own keys are an audit's to judge.
+    found = violations_in(parts) if parts is not None and parts.is_counterfact else ()
+    return [*schema_faults(row, "record"), *found, *writing_faults(row)]
+
+
+def _examine(rows: Iterable[Located]) -> Iterator[tuple[Located, list[Fault]]]:
+    """Yield each row of a file with everything wrong with it."""
+    earlier = EarlierRows()
+    for located in rows:
+        if located.fault is not None:
+            yield located, [located.fault]
+            continue
+        parts = parts_of(located.row)
+        case_id = None if parts is None else parts.case_id
+        yield located, [*_faults(located.row, parts), *earlier.duplicate_case_id(case_id, located.line)]
+
+
+def _placed(path: Path, located: Located, faults: Iterable[Fault]) -> Iterator[Violation]:
+    """Yield the faults of a row as violations, with its place in the file."""
+    case_id = located.row.get("case_id") if isinstance(located.row, dict) else None
+    case_id = case_id if isinstance(case_id, int) and not isinstance(case_id, bool) else None
+    for fault in faults:
+        yield Violation(path, located.line, case_id, fault.path, fault.rule, fault.got, fault.expected)
+
+
+def _empty(path: Path) -> Violation:
+    return Violation(path, 1, None, "", "empty", "a file without rows", "at least one record")

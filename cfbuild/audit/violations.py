@@ -1,0 +1,109 @@
+"""Rules for the texts of a record that an editor or a metric relies on: a row that breaks one is refused.
+
+Each yields every fault that is certain, in every format. JSON Schema says what types values have; what is of another
+type is not here to be judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cfbuild.audit.row import ABOUT_OTHERS, PROMPT_GROUPS, TARGETS, Prompt, RecordParts
+from cfbuild.data import SLOT
+from cfbuild.store.schema.faults import Fault, show
+
+
+def slot(parts: RecordParts) -> Iterator[Fault]:
+    """Yield a rewrite template with more places for the subject than one; CounterFact's needs that one."""
+    count = parts.template.count(SLOT)
+    # EasyEdit's prompts have the subject in place; without it they lack it, and only a slot too many is left to say.
+    if parts.rewrite_path not in parts.unread and (count > 1 or (count == 0 and parts.is_counterfact)):
+        yield Fault(parts.rewrite_path, "slot", show(parts.template), f"exactly one {SLOT} for the subject")
+
+
+def edge_space(parts: RecordParts) -> Iterator[Fault]:
+    """Yield texts with white space at an edge: a target is put after a prompt and one space, which makes two."""
+    spots = [(parts.rewrite_path, parts.template)]
+    spots += [(parts.target_path(name), getattr(parts, name).label) for name in TARGETS]
+    spots += [(prompt.path, prompt.text) for group in PROMPT_GROUPS for prompt in parts.group(group)]
+    spots += [(f"{prompt.path}/prompt", prompt.text) for prompts in parts.answered.values() for prompt in prompts]
+    for path, text in spots:
+        if text.strip() and text != text.strip():
+            yield Fault(path, "edge-space", show(text), "no white space at the ends")
+
+
+def same_targets(parts: RecordParts) -> Iterator[Fault]:
+    """Yield a false object that is the true one, by id, or by name whatever its letter case."""
+    new, true = parts.target_new, parts.target_true
+    if new.id and new.id == true.id:
+        yield Fault(
+            parts.target_path("target_new", "id"), "same-targets", show(new.id), "another id than target_true's"
+        )
+    spots = [(parts.target_path("target_new"), new.label, true.label)]
+    for prompts in parts.answered.values():
+        pairs = ((prompt.path, prompt.answers) for prompt in prompts if len(prompt.answers) == len(TARGETS))
+        spots += [(f"{path}/target_new/str", answers[0], answers[1]) for path, answers in pairs]
+    for path, label, other in spots:
+        if label and label.casefold() == other.casefold():
+            yield Fault(path, "same-targets", show(label), "another str than target_true's")
+
+
+def lacks_subject(parts: RecordParts) -> Iterator[Fault]:
+    """Yield prompts about the subject that do not name it.
+
+    The rewrite must have the name to the letter, since an edit looks for it there; in other prompts letter case is
+    free, since a sentence may begin with the name.
+    """
+    subject = parts.subject
+    if not subject:
+        return
+    expected = f"the subject {show(subject)} in it"
+    if parts.rewrite_path not in parts.unread and subject not in parts.rewrite:
+        yield Fault(parts.rewrite_path, "lacks-subject", show(parts.template), "the subject in it once")
+    spots = [(prompt.path, prompt.text) for group in ("paraphrase", "generation") for prompt in parts.group(group)]
+    spots += [
+        (path, clean)
+        for place, (_, clean) in enumerate(parts.prefixes)
+        if (path := f"/meta/paraphrases/{place}/clean") not in parts.unread
+    ]
+    for path, text in spots:
+        if subject.casefold() not in text.casefold():
+            yield Fault(path, "lacks-subject", show(text), expected)
+
+
+def duplicate_prompt(parts: RecordParts) -> Iterator[Fault]:
+    """Yield prompts that come twice in a list; generation prompts may."""
+    for group in ("paraphrase", *ABOUT_OTHERS):
+        for prompt, first in _repeated(parts.group(group)):
+            yield Fault(
+                prompt.path, "duplicate-prompt", show(prompt.text), f"another prompt than number {first.number}"
+            )
+    for prompts in parts.answered.values():
+        for prompt, first in _repeated(prompts):
+            expected = f"another than number {first.number}"
+            yield Fault(f"{prompt.path}/prompt", "duplicate-prompt", show(prompt.text), expected)
+
+
+def own_prompt(parts: RecordParts) -> Iterator[Fault]:
+    """Yield prompts that an edit should leave alone and that are its rewrite or a paraphrase of it."""
+    own = {prompt.text for prompt in parts.group("paraphrase")}
+    if parts.template and parts.subject:
+        own.add(parts.rewrite)
+    for group in ABOUT_OTHERS:
+        for prompt in parts.group(group):
+            if prompt.text in own:
+                yield Fault(prompt.path, "own-prompt", show(prompt.text), "a prompt about another subject")
+    for path, prompts in parts.answered.items():
+        for prompt in prompts if path.startswith("/locality") else ():
+            if prompt.text in own:
+                expected = "a prompt that the edit leaves alone"
+                yield Fault(f"{prompt.path}/prompt", "own-prompt", show(prompt.text), expected)
+
+
+def _repeated(prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, Prompt]]:
+    """Yield each prompt whose text came before, with the first prompt that has it."""
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        if prompt.text in first:
+            yield prompt, first[prompt.text]
+        first.setdefault(prompt.text, prompt)
