@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 DIGEST = "sha256"
 """The manifest's key for the digest of all its others: it tells whether the file is as cfbuild wrote it."""
 LOCK = ".lock"
-FOLDERS = ("progress", "publish", "export")
+FOLDERS = ("progress", "publish", "export", "runs")
 """Folders of a build, in which files are written and deleted."""
 MAKER = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
 
