@@ -36,6 +36,7 @@ from cfbuild.edit.covariance import load_covariance
 from cfbuild.errors import CfbuildError
 from cfbuild.lm.load import _check_weights
 from cfbuild.pipeline.audit import AuditOptions, audit
+from cfbuild.score.table import Report, ScoreTable
 from cfbuild.sources import snapshot, statements, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.http import Client, HttpRequest, _redirected
@@ -270,6 +271,10 @@ def parsers() -> dict[str, Parser]:
     patterns = row_lines([{"pattern": text} for text in ("[X] is in [Y].", "The home of [X] is [Y] .", "[Y] has [X]")])
     return {
         "JSON lines": Parser(file("rows.jsonl", lambda path: list(jsonl.read_rows(path))), [record_file]),
+        "report": Parser(
+            file("report.json", lambda path: ScoreTable.of({"m": Report.of_dict(jsonl.read_json(path))}).as_text()),
+            [json.dumps(Report.of_cases(list(map(case, records(3))), {"model": "m"}).as_dict()).encode()],
+        ),
         "JSON document": Parser(file("report.json", jsonl.read_json), [array, b'{"a": [1, 2.5, null]}']),
         "records, validated": Parser(
             file("records.json", lambda path: [str(one) for one in violations(path)]), [record_file, array]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from cfbuild.data import (
@@ -21,9 +20,10 @@ from cfbuild.data import (
     Target,
     Template,
 )
-from cfbuild.score.table import make_report
+from cfbuild.score.table import Report
 from cfbuild.store import codec, files, jsonl
 from cfbuild.store.folder import BuildFolder
+from cfbuild.store.runs import CASES, REPORT, VERB, Run, new_run
 
 CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Sofia", "Berlin", "Paris", "Rome")
 RELATIONS = ("P19", "P36", "P103", "P937")
@@ -79,8 +79,8 @@ def record(number: int, subject: str | None = None, relation: str | None = None,
     )
 
 
-def case(one: Record, fault: str | None = None) -> CaseScore:
-    """What a model could have said of the record, before and after an edit."""
+def case(one: Record, fault: str | None = None, editor: str = "rome") -> CaseScore:
+    """What a model could have said of the record, before and after an edit: the same before, whatever the editor."""
     draw = random.Random(f"case:{one.case_id}")
     groups = {
         "rewrite": 1,
@@ -108,7 +108,7 @@ def case(one: Record, fault: str | None = None) -> CaseScore:
         "from",
     ]
 
-    def stage(edited: bool) -> StageScore:
+    def stage(edited: bool, draw: random.Random = draw) -> StageScore:
         def prompt(group: str) -> PromptScore:
             believes = edited and ((group in ("rewrite", "paraphrase") and draw.random() < 0.95) or draw.random() < 0.1)
             new, true = (
@@ -122,14 +122,24 @@ def case(one: Record, fault: str | None = None) -> CaseScore:
         return StageScore(scores, texts, draw.uniform(4, 6), draw.uniform(0, 0.5), float(edited))
 
     edit = {"updates": draw.randint(5, 20), "delta_norm": draw.uniform(2, 40), "u_dot_key": draw.uniform(1, 9)}
-    return CaseScore(one.case_id, one.relation, "rome", stage(False), None if fault else stage(True), edit, fault)
+    before = stage(False)
+    after = draw if editor == "rome" else random.Random(f"case:{one.case_id}:{editor}")
+    return CaseScore(one.case_id, one.relation, editor, before, None if fault else stage(True, after), edit, fault)
 
 
 def write_scored(
-    root: Path, records: Sequence[Record], *, scored: bool = True, rejected: int = 12, distinct: int = 1000
+    root: Path,
+    records: Sequence[Record],
+    *,
+    scored: bool = True,
+    rejected: int = 12,
+    distinct: int = 1000,
+    runs: Sequence[str] = ("rome",),
+    earlier: bool = False,
 ) -> BuildFolder:
     """A build folder as generate and validate-and-score leave it; the last case of every 20 has a fault.
 
+    `runs` are editors' names, a run each; with `earlier` the one run lies at the top, as an earlier cfbuild left it.
     Beyond `distinct` records the same scores come again, which saves minutes where there are very many.
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -170,22 +180,31 @@ def write_scored(
         },
     )
     if scored:
-        some = [
-            case(one, "the edit is not finite" if i % 20 == 19 else None) for i, one in enumerate(records[:distinct])
-        ]
-        cases = [
-            replace(some[i % len(some)], case_id=one.case_id, relation=one.relation) for i, one in enumerate(records)
-        ]
-        jsonl.write_jsonl(folder.path("cases.jsonl"), map(codec.encode_case, cases))
-        signature = {"model": "tiny", "revision": "abc", "editor": "rome"}
-        jsonl.write_json(folder.path("report.json"), make_report(some, signature) | {"cases": len(cases)})
-        folder.finish(
-            "validate-and-score",
-            {"records": files.sha256_file(folder.path("records.jsonl")), "editor": "rome", "seed": 0},
-            {"cases.jsonl": len(cases), "report.json": 1},
-            {"signature": signature},
-        )
+        for name in runs:
+            write_run(Run(folder, name, VERB, "") if earlier else new_run(folder, name), records, name, distinct)
     return folder
+
+
+def write_run(run: Run, records: Sequence[Record], editor: str, distinct: int = 1000, **signature: object) -> None:
+    """Cases and report of a run of the build's records, as validate-and-score leaves them."""
+    some = [
+        case(one, "the edit is not finite" if i % 20 == 19 else None, editor)
+        for i, one in enumerate(records[:distinct])
+    ]
+    rows = list(map(codec.encode_case, some))
+    cases = [
+        {**rows[i % len(rows)], "case_id": one.case_id, "relation_id": one.relation} for i, one in enumerate(records)
+    ]
+    run.path(CASES).parent.mkdir(parents=True, exist_ok=True)
+    jsonl.write_jsonl(run.path(CASES), cases)
+    settings = {"model": "tiny", "revision": "abc", "editor": editor, **signature}
+    jsonl.write_json(run.path(REPORT), Report.of_cases(some, settings).as_dict() | {"cases": len(cases)})
+    run.folder.finish(
+        run.entry,
+        {"records": files.sha256_file(run.folder.path("records.jsonl")), "editor": editor, "seed": 0},
+        {run.file(CASES): len(cases), run.file(REPORT): 1},
+        {"signature": settings},
+    )
 
 
 def records(count: int, *, hostile: bool = False) -> list[Record]:

@@ -207,8 +207,8 @@ def test_a_build_is_scored_with_another_editor_and_with_ones_own(
             editor=editor, layer=1, steps=2, settings={"stop_loss": 0.5}, skip_generation=True, restart=True
         )
         report = evaluate(folder, options, tiny.make("gpt2"))
-        assert f"editor:{editor}|layer:1|steps:2|learning_rate:0.0005|stop_loss:0.5" in report["signature"]
-        assert "covariance" not in report["settings"] and report["cases"] == 3
+        assert f"editor:{editor}|layer:1|steps:2|learning_rate:0.0005|stop_loss:0.5" in report.signature
+        assert "covariance" not in report.settings and report.cases == 3
         cases = new_run(folder, default_name(editor)).path(CASES)
         assert {row["editor"] for _, row in read_rows(cases)} == {editor}
     assert [run.name for run in finished_runs(folder)] == ["ft", "own_editor-FT"]
@@ -285,7 +285,7 @@ def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
     report = evaluate(folder, options, lm)
     run = new_run(folder, "both")
     whole = {name: run.path(name).read_bytes() for name in (CASES, REPORT, EDITS)}
-    assert "batch:4" in report["signature"] and report["cases"] == 6
+    assert "batch:4" in report.signature and report.cases == 6
     edits = load_edits(run.path(EDITS))
     assert [len(edit.records) for edit in edits] == [4, 2]
     case_ids = [row["case_id"] for _, row in read_rows(run.path(CASES))]

@@ -60,10 +60,10 @@ def test_every_record_is_scored_before_and_after(folder: BuildFolder, lm: Langua
         for stage in ("pre", "post"):
             for group in ("paraphrase", "neighborhood", "attribute"):
                 assert len(case[stage][f"{group}_prompts"]) == len(record[f"{group}_prompts"])
-    assert json.loads(folder.path("runs/rome/report.json").read_text()) == report
-    assert report["cases"] == 5 and report["figures"]["post"]["ES"]["cases"] == 5
+    assert json.loads(folder.path("runs/rome/report.json").read_text()) == report.as_dict()
+    assert report.cases == 5 and report.figures["post"]["ES"].cases == 5
     for setting in ("model:tiny-gpt2", "layer:1", "covariance:build:", "records:5@", "contexts:20@", "steps:3"):
-        assert setting in report["signature"]
+        assert setting in report.signature
     assert tiny.digest(lm) == before
 
 
@@ -113,7 +113,7 @@ def test_other_settings_are_refused_by_name(folder: BuildFolder, lm: LanguageMod
 def test_settings_are_compared_by_what_they_come_to(folder: BuildFolder, lm: LanguageModel, same: Any) -> None:
     plain = {**OPTIONS, "layer": None}
     report = evaluate(folder, EvaluateOptions(**plain), lm)
-    assert "layer:1" in report["signature"]
+    assert "layer:1" in report.signature
     assert evaluate(folder, EvaluateOptions(**{**plain, **same}), lm) == report
     with pytest.raises(BuildStateError, match=r"settings: \{\} then, \{'kl_factor': 0.5\} now"):
         evaluate(folder, EvaluateOptions(**plain, settings={"kl_factor": 0.5}), lm)
@@ -126,7 +126,7 @@ def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -
         count = len(record["generation_prompts"])
         assert len(case["pre"]["generations"]) == len(case["post"]["generations"]) == count > 0
         assert case["post"]["generation_entropy"] > 0 and case["post"]["reference_score"] is not None
-    assert {"GE", "RS", "generation_mentions"} <= report["figures"]["post"].keys()
+    assert {"GE", "RS", "generation_mentions"} <= report.figures["post"].keys()
 
 
 def test_an_edit_that_fails_is_counted_and_the_run_goes_on(
@@ -136,8 +136,8 @@ def test_an_edit_that_fails_is_counted_and_the_run_goes_on(
     token = broken.continuation("Lima")[0]
     broken.model.get_output_embeddings().weight[token] = float("nan")
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "covariance": "none"}), broken)
-    assert report["faults"] == {"the edit is not finite": 5} and report["cases"] == 5
-    assert "ES" not in report["figures"]["post"]
+    assert report.faults == {"the edit is not finite": 5} and report.cases == 5
+    assert "ES" not in report.figures["post"]
 
 
 @pytest.mark.parametrize("number", [0.0, float("nan")])
@@ -154,12 +154,10 @@ def test_a_covariance_that_cannot_be_solved_with_is_a_fault_of_every_record(
     report = evaluate(folder, EvaluateOptions(**options), dead)
     reason = f"the covariance of the layer's keys is {'singular' if number == 0 else 'not finite'}"
     rows = [row for _, row in read_rows(folder.path("runs/rome/cases.jsonl"))]
-    assert report["faults"] == {reason: 5} and report["faulty"] == {reason: [row["case_id"] for row in rows]}
+    assert report.faults == {reason: 5} and report.faulty == {reason: tuple(row["case_id"] for row in rows)}
     assert all(row["fault"] == reason and row["post"] is None and row["pre"]["generations"] for row in rows)
-    assert report["figures"]["pre"]["ES"]["cases"] == 5 and "ES" not in report["figures"]["post"]
-    assert "unsolvable" in report["signature"] and reason in folder.path("report.html").read_text().replace(
-        "&#39;", "'"
-    )
+    assert report.figures["pre"]["ES"].cases == 5 and "ES" not in report.figures["post"]
+    assert "unsolvable" in report.signature and reason in folder.path("report.html").read_text().replace("&#39;", "'")
     assert evaluate(folder, EvaluateOptions(**options), dead) == report
 
 
@@ -171,7 +169,7 @@ def test_violations_stop_the_run_unless_their_rows_are_skipped(folder: BuildFold
     with pytest.raises(SchemaError, match="1 of 6 rows"):
         evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file}), lm)
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file, "skip_invalid": True, "restart": True}), lm)
-    assert report["cases"] == 5
+    assert report.cases == 5
 
 
 def test_options_that_make_no_sense_are_refused() -> None:

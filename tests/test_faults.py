@@ -769,10 +769,10 @@ def test_a_record_with_no_numbers_is_named_and_the_run_goes_on(
 
     monkeypatch.setattr(Rome, "_update", sick)
     report = evaluate(small_build, EvaluateOptions(**SCORING), lm)
-    assert report["cases"] == 4 and report["faults"] == {"the edit is not finite": 1}
+    assert report.cases == 4 and report.faults == {"the edit is not finite": 1}
     rows = [row for _, row in jsonl.read_rows(small_build.path("runs/rome/cases.jsonl"))]
-    assert report["faulty"] == {"the edit is not finite": [row["case_id"] for row in rows if row["fault"]]}
-    assert report["figures"]["post"]["ES"]["cases"] == 3
+    assert report.faulty == {"the edit is not finite": tuple(row["case_id"] for row in rows if row["fault"])}
+    assert report.figures["post"]["ES"].cases == 3
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

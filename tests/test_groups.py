@@ -20,7 +20,7 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
-from cfbuild.score.table import BEYOND, make_report
+from cfbuild.score.table import BEYOND, Report
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import load_schema
@@ -226,9 +226,9 @@ def test_groups_are_scored_and_published_under_their_own_names(
         asked = [len(row["meta"]["groups"].get(name, ())) for row in rows]
         for when in ("pre", "post"):
             assert [len(case[when].get(f"{name}_prompts", ())) for case in cases] == asked
-            figure = report["figures"][when][name]
+            figure = report.figures[when][name]
             assert figure["cases"] == sum(map(bool, asked)) > 0 and "half_width_95" in figure
-    assert "inverse" not in report["figures"]["post"] and set(BEYOND) == set(GROUPS)
+    assert "inverse" not in report.figures["post"] and set(BEYOND) == set(GROUPS)
     staged = stage(folder, "someone/groups")
     tables = {one.path.split("/")[1] for one in staged.files if one.path.endswith(".parquet")}
     assert tables == {"records", "scores", "rejected", "references", "subject_aliases", "two_hop", "specificity_plus"}
@@ -261,7 +261,7 @@ def test_the_right_target_wins_in_each_groups_score() -> None:
 
     new_wins = {name: (PromptScore(1.0, 2.0, True, False),) for name in GROUPS}
     case = CaseScore(1, "P36", "rome", StageScore(new_wins), StageScore(new_wins))
-    figures = make_report([case], {"model": "none"})["figures"]["post"]
+    figures = Report.of_cases([case], {"model": "none"}).figures["post"]
     expected = {"subject_aliases": 100, "inverse": 100, "two_hop": 100, "specificity_plus": 0}
     assert {name: figures[name]["mean"] for name in GROUPS} == expected
 

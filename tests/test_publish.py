@@ -24,13 +24,13 @@ from scored_build import HOSTILE, case, record, records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.errors import ConfigError, PublishError
+from cfbuild.errors import BuildStateError, ConfigError, PublishError
 from cfbuild.pipeline.publish import publish, stage
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, score_row
-from cfbuild.score.table import make_report
+from cfbuild.score.table import Report
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
 from cfbuild.text.safe import HIDDEN, visible
@@ -120,6 +120,65 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
     assert citation["type"] == "dataset" and citation["title"].startswith(NAME)
 
 
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    """A build whose records two runs scored."""
+    return write_scored(tmp_path_factory.mktemp("publish") / "compared", records(30), runs=("rome", "ft"))
+
+
+def test_scores_have_a_row_a_record_and_run(compared: BuildFolder) -> None:
+    import pyarrow.parquet as parquet
+
+    paths = [one.source for one in stage(compared, NAME).files if one.path.startswith("data/scores/")]
+    rows = [row for path in paths for row in parquet.read_table(path).to_pylist()]
+    assert len(paths) == 3 and list(rows[0])[:5] == ["case_id", "run", "relation_id", "editor", "fault"]
+    assert Counter(row["run"] for row in rows) == {"rome": 30, "ft": 30}
+    for run in ("rome", "ft"):
+        got = {row["case_id"]: row for row in rows if row["run"] == run}
+        for _, row in read_rows(compared.path(f"runs/{run}/cases.jsonl")):
+            assert got[row["case_id"]]["editor"] == run
+            assert (got[row["case_id"]]["post"] or {}).get("rewrite_prompts") == (row["post"] or {}).get(
+                "rewrite_prompts"
+            )
+
+
+def test_the_cards_scores_are_a_table_of_all_runs_with_their_signatures(compared: BuildFolder) -> None:
+    card = stage(compared, NAME).card
+    section = card[card.index("## Scores") : card.index("## Dropped by rule")]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:1] == "|"]
+    assert table[0][:5] == ["run", "records", "no edit", "S", "ES"] and len({len(row) for row in table}) == 1
+    assert [row[0] for row in table[2:]] == ["unedited", "ft", "rome"]
+    for row in table[3:]:
+        report = json.loads(compared.path(f"runs/{row[0]}/report.json").read_text())
+        figure = report["figures"]["post"]["ES"]
+        assert row[:3] == [row[0], "30", "1"] and row[4] == f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}"
+        assert f"\n{row[0]}: {report['signature']}\n" in section
+        assert f"1 records have no edit in the run {row[0]}: the edit is not finite." in section
+    relations = card[card.index("### By relation") : card.index("## Scores")]
+    assert relations.splitlines()[2].endswith("| S before (ft) | S after (ft) | S before (rome) | S after (rome) |")
+
+
+def test_an_earlier_builds_run_is_published_under_its_editors_name(tmp_path: Path) -> None:
+    """Everything is the same as of a build of today but the manifest, which says where the files lie."""
+    staged = {}
+    for earlier in (True, False):
+        folder = write_scored(tmp_path / f"earlier-{earlier}", records(9), earlier=earlier)
+        assert folder.path("cases.jsonl").is_file() == earlier
+        staged[earlier] = {one.path: one.sha256 for one in stage(folder, NAME).files}
+    different = {path for path in staged[True] if staged[True][path] != staged[False].get(path)}
+    assert staged[True].keys() == staged[False].keys() and different <= {"manifest.json", "README.md"}
+    assert "data/scores/train-00000-of-00001.parquet" in staged[True]
+
+
+def test_a_link_among_the_runs_is_not_followed(tmp_path: Path) -> None:
+    folder = write_scored(tmp_path / "b", records(3))
+    cases = folder.path("runs/rome/cases.jsonl")
+    cases.rename(tmp_path / "elsewhere.jsonl")
+    cases.symlink_to(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(BuildStateError, match="is a symbolic link"):
+        stage(folder, NAME)
+
+
 HEADINGS = [
     NAME.split("/")[1],
     *("Use", "Filter", "Composition", "By relation", "Scores", "Dropped by rule", "Rebuild", "Licence", "Citation"),
@@ -156,7 +215,7 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     folder.finish("fetch", {"source": hostile, "endpoint": hostile, "templates": [hostile]}, {}, {"facts": {}})
     folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}})
     cases = [case(one, hostile) for one in some]
-    report = make_report(cases, {"model": hostile, "editor": hostile})
+    report = Report.of_cases(cases, {"model": hostile, "editor": hostile}).as_dict()
     write_json(folder.path("report.json"), report)
     folder.finish("validate-and-score", {"model": hostile, "editor": hostile, "trusted": True}, {"report.json": 1}, {})
 
@@ -263,8 +322,10 @@ def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_
             [sys.executable, "-c", LOAD, NAME], env=environment, capture_output=True, text=True, check=True
         )
         found = json.loads(loaded.stdout)
-    rows = {name: [row for _, row in read_rows(build.path(f"{name}.jsonl"))] for name in ("records", "cases")}
-    for config, expected in (("records", rows["records"]), ("scores", [score_row(row) for row in rows["cases"]])):
+    paths = {"records": build.path("records.jsonl"), "cases": build.path("runs/rome/cases.jsonl")}
+    rows = {name: [row for _, row in read_rows(path)] for name, path in paths.items()}
+    scores = [score_row(row, "rome") for row in rows["cases"]]
+    for config, expected in (("records", rows["records"]), ("scores", scores)):
         assert set(found[config]) == {"train", "validation", "test"}
         got = sorted((row for split in found[config].values() for row in split), key=lambda row: row["case_id"])
         assert rounded(got) == rounded(expected)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from cfbuild import __version__
 from cfbuild.data import CaseScore, PromptScore, Reference, StageScore
+from cfbuild.errors import DataError
 from cfbuild.score.metrics import aggregate, case_values, means
-from cfbuild.score.table import make_report, signature_string
+from cfbuild.score.table import Report, ScoreTable, figure_text, signature_string
 from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
 from cfbuild.store.codec import decode_case, encode_case
 
@@ -82,7 +87,7 @@ def test_cases_without_a_group_or_an_edit_do_not_count() -> None:
     figures = aggregate([*CASES, bare, faulty], "post")
     assert figures["ES"].cases == 3 and figures["PS"].cases == 2 and figures["S"].cases == 2
     assert "GE" not in figures
-    report = make_report([*CASES, bare, faulty], {"model": "m"})
+    report = Report.of_cases([*CASES, bare, faulty], {"model": "m"}).as_dict()
     assert report["faults"] == {"the edit is not finite": 1} and report["cases"] == 4
     assert report["by_relation"]["P36"]["cases"] == 4
 
@@ -123,3 +128,88 @@ def test_cases_survive_their_rows() -> None:
 def test_a_signature_names_every_setting_on_one_line() -> None:
     line = signature_string({"model": "a|b", "editor": {"layer": 4}, "rate": 0.5})
     assert line.endswith("model:a/b|editor:layer=4|rate:0.5") and line.startswith("cfbuild:")
+
+
+FAULTY = CaseScore(4, "P19", "rome", CASES[0].pre, None, fault="the edit is not finite")
+
+
+def report(cases: list[CaseScore] = CASES, **settings: object) -> Report:
+    return Report.of_cases(cases, {"model": "m", "revision": "r1", "editor": "rome", **settings})
+
+
+def test_a_report_is_the_file_it_is_written_as() -> None:
+    whole = report([*CASES, FAULTY], layer=3)
+    row = whole.as_dict()
+    assert Report.of_dict(json.loads(json.dumps(row))) == whole
+    assert list(row) == ["signature", "settings", "cases", "faults", "faulty", "figures", "by_relation"]
+    assert row["signature"] == f"cfbuild:{__version__}|model:m|revision:r1|editor:rome|layer:3"
+    assert row["faulty"] == {"the edit is not finite": [4]} and row["faults"] == {"the edit is not finite": 1}
+    assert row["figures"]["post"]["PS"] == {"mean": 75.0, "half_width_95": 34.6482, "cases": 2}
+    assert list(row["by_relation"]) == ["P19", "P36"]
+    assert row["by_relation"]["P36"]["cases"] == 2 and row["by_relation"]["P36"]["post"]["ES"] == 50.0
+    assert row["by_relation"]["P19"] == {"cases": 1, "pre": row["by_relation"]["P36"]["pre"], "post": {}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"figures": None},
+        {"figures": {"pre": {}}},
+        {"figures": {"pre": {"S": {"mean": "much", "half_width_95": 0, "cases": 1}}, "post": {}}},
+        {"figures": {"pre": {"S": {"mean": 10**400, "half_width_95": 0, "cases": 1}}, "post": {}}},
+        {"faults": {"why": [1]}},
+        {"faulty": {"why": 1}},
+        {"by_relation": []},
+        {"settings": 3},
+    ],
+)
+def test_what_is_no_report_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="not a report"):
+        Report.of_dict({**report().as_dict(), **change})
+    with pytest.raises(DataError, match="not a report"):
+        Report.of_dict([])  # type: ignore[arg-type]
+
+
+def test_each_models_unedited_row_is_above_its_runs() -> None:
+    other = {"model": "n", "revision": None}
+    table = ScoreTable.of({"a": report(), "b": report(**other), "c": report(editor="ft"), "d": report(revision="r2")})
+    assert [(row.run, row.model, row.revision) for row in table.rows] == [
+        *((None, "m", "r1"), ("a", "m", "r1"), ("c", "m", "r1")),
+        *((None, "n", None), ("b", "n", None)),
+        *((None, "m", "r2"), ("d", "m", "r2")),
+    ]
+    assert table.models == ("m (r1)", "n", "m (r2)") and table.heads == ("run", "editor", "model", "records")
+    assert table.labels(table.rows[2]) == ("c", "ft", "m (r1)", "2")
+    assert table.rows[0].figures == report().figures["pre"] and table.rows[0].signature is None
+    assert table.rows[2].figures == report().figures["post"]
+
+
+def test_the_unedited_row_is_of_the_run_that_says_most() -> None:
+    text = replace(CASES[0], pre=replace(CASES[0].pre, generation_entropy=4.0))
+    few = report(CASES[:1])
+    table = ScoreTable.of({"few": few, "many": report(), "texts": report([text, CASES[1]])})
+    assert table.rows[0].records == 2 and table.rows[0].figures["GE"].mean == 400
+
+
+def test_the_table_has_the_columns_that_any_run_has_and_says_what_differs() -> None:
+    table = ScoreTable.of({"rome": report([*CASES, FAULTY], records="3@a"), "ft": report(editor="ft", records="2@b")})
+    assert table.sections == (
+        ("S", "ES", "EM", "PS", "PM", "NS", "NM"),
+        ("rewrite_exact", "paraphrase_exact", "neighborhood_exact"),
+    )
+    assert table.heads == ("run", "records", "no edit")
+    assert [row.without_edit for row in table.rows] == [0, 1, 0]
+    assert table.remarks == ("The runs do not have the same records (number@digest of the file): rome 3@a, ft 2@b.",)
+    lines = table.as_text().splitlines()
+    assert lines[0].split() == ["run", "records", "no", "edit", "S", "ES", "EM", "PS", "PM", "NS", "NM"]
+    shown = figure_text(report().figures["post"]["S"])
+    assert lines[3].split()[:5] == ["ft", "2", *shown.split()] and lines[-1] == table.remarks[0]
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert ScoreTable.of({"rome": report(dtype="float32"), "ft": report(dtype="bfloat16")}).remarks == (
+        "The runs do not have the same number format: rome float32, ft bfloat16.",
+    )
+
+
+def test_a_table_without_runs_is_empty() -> None:
+    assert ScoreTable.of({}).as_dict() == {"columns": [], "rows": [], "remarks": []}
+    assert ScoreTable.of({}).as_text() == ""

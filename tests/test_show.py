@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
+import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from scored_build import records, write_scored
+from scored_build import records, write_run, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.errors import BuildStateError, ConfigError
+from cfbuild.cli.report import print_scores
+from cfbuild.errors import BuildStateError, ConfigError, DataError
+from cfbuild.pipeline.report import report
 from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_rows
+from cfbuild.store.runs import finished_runs, new_run
 from cfbuild.text.safe import visible
+
+if TYPE_CHECKING:
+    from click.testing import Result
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +31,20 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     return write_scored(tmp_path_factory.mktemp("show") / "build", records(24, hostile=True))
 
 
-def typed(build: BuildFolder, *words: str) -> str:
-    result = CliRunner().invoke(app, ["show", "--build", str(build.root), *words], catch_exceptions=False)
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    """A build whose records two runs scored."""
+    return write_scored(tmp_path_factory.mktemp("show") / "compared", records(24), runs=("rome", "ft"))
+
+
+def invoked(build: BuildFolder, *words: str, verb: str = "show") -> Result:
+    result = CliRunner().invoke(app, [verb, "--build", str(build.root), *words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return result.stdout
+    return result
+
+
+def typed(build: BuildFolder, *words: str) -> str:
+    return invoked(build, *words).stdout
 
 
 def test_controls_become_visible() -> None:
@@ -78,6 +99,110 @@ def test_an_empty_folder_names_the_verb_that_fills_it(tmp_path: Path) -> None:
         typed(BuildFolder(tmp_path))
 
 
-def test_report_writes_the_page(build: BuildFolder) -> None:
-    result = CliRunner().invoke(app, ["report", "--build", str(build.root)], catch_exceptions=False)
-    assert result.stdout.strip() == str(build.path("report.html")) and build.path("report.html").is_file()
+def after(build: BuildFolder, run: str, case: int) -> float:
+    """NLL of o* after the edit of the case that stands at this place."""
+    rows = [row for _, row in read_rows(build.path(f"runs/{run}/cases.jsonl"))]
+    return float(rows[case]["post"]["rewrite_prompts"][0]["target_new_nll"])
+
+
+def test_the_scores_shown_are_those_of_the_run_and_it_is_named(compared: BuildFolder) -> None:
+    assert after(compared, "rome", 3) != after(compared, "ft", 3)
+    for run, others, words in (("ft", "rome", ()), ("ft", "rome", ("--run", "ft")), ("rome", "ft", ("--run", "rome"))):
+        result = invoked(compared, "--case", "3", *words)
+        assert f"> {100 * math.exp(-after(compared, run, 3)):>5.1f}%" in result.stdout
+        assert f"P(true) before > after   run {run}\n" in result.stdout
+        assert f"scores are of the run {run}; --run shows another: {others}" in result.stderr
+        row = json.loads(typed(compared, "--case", "3", "--json", *words))
+        assert row["run"] == row["case"]["editor"] == run
+
+
+def test_the_only_run_needs_no_choice(build: BuildFolder) -> None:
+    result = invoked(build, "--case", "3")
+    assert "   run rome\n" in result.stdout and "--run" not in result.stderr
+
+
+def test_a_run_that_is_not_there_is_an_error_that_names_those_that_are(compared: BuildFolder, tmp_path: Path) -> None:
+    with pytest.raises(BuildStateError, match=r"has no run 'memit'; it has ft, rome"):
+        typed(compared, "--run", "memit")
+    with pytest.raises(BuildStateError, match=r"has no run 'rome'; it has none"):
+        typed(write_scored(tmp_path / "b", records(3), scored=False), "--run", "rome")
+    with pytest.raises(ConfigError, match="--run and --rejected"):
+        typed(compared, "--run", "ft", "--rejected")
+
+
+def test_an_earlier_builds_run_has_its_editors_name(tmp_path: Path) -> None:
+    earlier = write_scored(tmp_path / "b", records(24), earlier=True)
+    assert typed(earlier, "--run", "rome", "--case", "3").count("   run rome\n") == 1
+    write_run(new_run(earlier, "rome"), records(24), "rome", note="newer")
+    names = [run.name for run in finished_runs(earlier)]
+    assert names == ["rome", "rome-earlier"]
+    made = json.loads(invoked(earlier, "--json", verb="report").stdout)
+    assert [row["run"] for row in made["rows"]] == [None, *names]
+    assert [("newer" in row["signature"]) for row in made["rows"][1:]] == [True, False]
+
+
+def test_report_writes_the_page(build: BuildFolder, tmp_path: Path) -> None:
+    result = invoked(build, verb="report")
+    assert result.stdout.splitlines()[-1] == str(build.path("report.html")) and build.path("report.html").is_file()
+    bare = write_scored(tmp_path / "b", records(3), scored=False)
+    assert invoked(bare, verb="report").stdout.strip() == str(bare.path("report.html"))
+
+
+def test_report_prints_the_table_of_all_runs(compared: BuildFolder) -> None:
+    lines = invoked(compared, verb="report").stdout.splitlines()
+    for run in ("ft", "rome"):
+        figures = json.loads(compared.path(f"runs/{run}/report.json").read_text())["figures"]["post"]
+        row = next(line for line in lines if f" {run} " in line)
+        for name in ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS"):
+            assert f" {figures[name]['mean']:.1f} ± {figures[name]['half_width_95']:.1f} " in row
+    names = [line.split()[1] for line in lines if " ± " in line and " 24 " in line]
+    assert names == ["unedited", "ft", "rome"] * 2
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_table_fits_a_terminal_with_every_figure_whole(
+    compared: BuildFolder, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cfbuild.cli.report.WIDE", width)
+    table = report(compared).table
+    print_scores(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[1:])) <= width and "…" not in "".join(lines)
+    for row in table.rows:
+        for figure in row.figures.values():
+            assert any(f" {figure.mean:.1f} " in line for line in lines)
+            assert any(f"± {figure.half_width:.1f} " in line for line in lines)
+
+
+def test_report_as_json_is_the_table_and_the_pages_place(compared: BuildFolder) -> None:
+    made = json.loads(invoked(compared, "--json", verb="report").stdout)
+    assert made["page"] == str(compared.path("report.html")) and made["left_out"] == []
+    assert [row["run"] for row in made["rows"]] == [None, "ft", "rome"]
+    written = json.loads(compared.path("runs/ft/report.json").read_text())
+    assert made["rows"][1]["figures"] == written["figures"]["post"] and made["rows"][1]["without_edit"] == 1
+    assert made["rows"][0]["figures"] == written["figures"]["pre"]
+
+
+def test_a_report_that_is_none_is_named(tmp_path: Path) -> None:
+    folder = write_scored(tmp_path / "b", records(3))
+    folder.path("runs/rome/report.json").write_text('{"signature": "x", "settings": {}, "cases": 3}')
+    with pytest.raises(DataError, match=r"runs/rome/report\.json: this is not a report"):
+        invoked(folder, verb="report")
+
+
+LIGHT = """
+import sys
+from typer.testing import CliRunner
+from cfbuild.cli import app
+for words in sys.argv[2:]:
+    result = CliRunner().invoke(app, [*words.split(), "--build", sys.argv[1]], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+print([name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def test_looking_exporting_and_publishing_load_no_torch(compared: BuildFolder) -> None:
+    verbs = ("show", "show --json", "show --rejected", "report", "export", "publish someone/some-name --dry-run")
+    command = [sys.executable, "-c", LIGHT, str(compared.root), *verbs]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

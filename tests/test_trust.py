@@ -201,7 +201,7 @@ def test_trust_stands_in_settings_and_is_not_mixed(tmp_path: Path, monkeypatch: 
     report = evaluate(folder, options, trusted)
     verbs = folder.manifest()["verbs"]
     assert verbs["generate"]["config"]["model_filter"]["trusted"] is True
-    assert verbs["validate-and-score/rome"]["config"]["trusted"] is True and "trusted" in report["signature"]
+    assert verbs["validate-and-score/rome"]["config"]["trusted"] is True and "trusted" in report.signature
     with pytest.raises(BuildStateError, match="trusted: True then, None now"):
         evaluate(folder, options, plain)
 

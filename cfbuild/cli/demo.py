@@ -37,6 +37,7 @@ def run(
 ) -> None:
     """The whole road on bundled facts with SmolLM2-135M, offline: fetch, generate, edit, score, publish (dry run)."""
     from cfbuild.pipeline import demo as road
+    from cfbuild.store.runs import new_run
 
     folder = open_folder(build)
     started = time.monotonic()
@@ -53,8 +54,8 @@ def run(
     validate(folder.require("records.jsonl"), as_json=False)
     with shown_progress(quiet) as progress:
         report = road.score(folder, lm, seed, restart, progress)
-    say(quiet, f"3/4 validate-and-score: {report['cases']} records in {time.monotonic() - started:.0f} s in all")
-    print_report(report, folder, json_)
+    say(quiet, f"3/4 validate-and-score: {report.cases} records in {time.monotonic() - started:.0f} s in all")
+    print_report(report, new_run(folder, report.editor), json_)
     staged = road.publish_dry(folder, seed)
     size = sum(one.size for one in staged.files)
     say(quiet, f"4/4 publish --dry-run: {len(staged.files)} files, {size:,} bytes, in {folder.path('publish')}")

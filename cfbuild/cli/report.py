@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Build, open_folder, tell
+from cfbuild.cli.shared import Build, Json, open_folder, tell, tell_json
+from cfbuild.text.safe import visible
 
-EXAMPLES = ("cfbuild report --build build/demo",)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cfbuild.score.table import ScoreTable
+
+EXAMPLES = ("cfbuild report --build build/demo", "cfbuild report --json")
+GAPS = (" ", "\n")
+"""Between a mean and its interval: on a line where there is room, else below each other."""
+ANY_WIDTH = 10_000
+"""More columns than any table needs: a table is measured as it is, not as it would be cut."""
+WIDE = 200
+"""Columns of the table where there is no terminal whose width could be asked for: none of its cells is broken."""
 
 
 def run(
@@ -17,10 +30,66 @@ def run(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="The file that was scored, if it was not the build's records.")
     ] = None,
+    json_: Json = False,
 ) -> None:
-    """Write report.html: figures, plots and a browsable table of the build's records, in one file."""
-    from cfbuild.pipeline.report import write_page
+    """Print the scores of all runs in a table, the unedited model on top, and write report.html with it.
+
+    The page has figures, plots and a browsable table of the build's records, in one file.
+    """
+    from cfbuild.pipeline.report import report
 
     folder = open_folder(build)
     with folder.lock("report"):
-        tell(write_page(folder, file))
+        made = report(folder, file)
+    if made.left_out:
+        tell(f"cfbuild: left out, for another file was scored: {', '.join(made.left_out)}; name it by --file", err=True)
+    if json_:
+        tell_json({"page": str(made.page), **made.table.as_dict(), "left_out": list(made.left_out)})
+        return
+    print_scores(made.table)
+    tell(made.page)
+
+
+def print_scores(table: ScoreTable) -> None:
+    """Print a table of runs: the paper's columns, below them the rates beside and the groups beyond; then remarks."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    if table.rows:
+        title = f"{', '.join(table.models)}: scores times 100, mean ± 95% interval"
+        console.print(visible(title), style="italic", markup=False, soft_wrap=True)
+    for section in table.sections:
+        for part in _fitting(table, section, console):
+            console.print(part)
+    for remark in table.remarks:
+        console.print(visible(remark), style="yellow", markup=False, soft_wrap=True)
+
+
+def _fitting(table: ScoreTable, names: tuple[str, ...], console: Console) -> list[Any]:
+    """Return rich tables of these columns that fit the console: intervals below the means, then fewer columns each."""
+    unbounded = console.options.update(max_width=ANY_WIDTH)
+    for gap in GAPS:
+        whole = _rich_table(table, names, gap)
+        if console.measure(whole, options=unbounded).maximum <= console.width:
+            return [whole]
+    if len(names) == 1:
+        return [whole]
+    half = (len(names) + 1) // 2
+    return [*_fitting(table, names[:half], console), *_fitting(table, names[half:], console)]
+
+
+def _rich_table(table: ScoreTable, names: tuple[str, ...], gap: str) -> Any:
+    """Return a rich table of these columns, a row a run, `gap` between a mean and its interval."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from cfbuild.score.table import figure_text
+
+    shown = Table()
+    for place, head in enumerate((*table.heads, *names)):
+        shown.add_column(head.replace("_", gap), justify="left" if place == 0 else "right")
+    for row in table.rows:
+        figures = (figure_text(row.figures.get(name)).replace(" ", gap, 1) for name in names)
+        cells = (Text(visible(cell)) for cell in (*table.labels(row), *figures))
+        shown.add_row(*cells, style="dim" if row.run is None else None)
+    return shown

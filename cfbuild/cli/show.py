@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, open_folder, tell_json
+from cfbuild.cli.shared import Build, Json, Seed, open_folder, tell, tell_json
+from cfbuild.errors import ConfigError
 
 EXAMPLES = (
     "cfbuild show --sample 5",
     "cfbuild show --case 17",
     "cfbuild show --relation P36 --json",
+    "cfbuild show --run rome --sample 5",
     "cfbuild show --rejected --sample 9",
 )
 COLOURS = {"subject": "33", "true": "36", "new": "35", "head": "1", "soft": "2"}
@@ -26,6 +28,10 @@ def run(
     case: Annotated[int | None, typer.Option(help="The record of this case id.")] = None,
     relation: Annotated[str | None, typer.Option(help="Records of this relation only, such as P36.")] = None,
     sample: Annotated[int | None, typer.Option(help="A seeded sample of so many. [default: all]")] = None,
+    run_: Annotated[
+        str | None,
+        typer.Option("--run", help="The run whose scores are shown. [default: the only one, or the first by name]"),
+    ] = None,
     rejected: Annotated[bool, typer.Option("--rejected", help="The facts that became no record, and why.")] = False,
     seed: Seed = 0,
     json_: Json = False,
@@ -34,16 +40,20 @@ def run(
     from cfbuild.pipeline import show as verb
     from cfbuild.views.terminal import Choice, record_lines, rejection_lines
 
+    if rejected and run_ is not None:
+        raise ConfigError("--run and --rejected do not go together: rejects have no scores")
     folder, choice = open_folder(build), Choice(case, relation, sample, seed)
     if json_:
-        for row in verb.rows(folder, choice, rejected):
+        for row in verb.rows(folder, choice, rejected, run_):
             tell_json(row, indent=None)
         return
-    blocks = (
-        [rejection_lines(one, _paint) for one in verb.chosen_rejections(folder, choice)]
-        if rejected
-        else [record_lines(record, scored, _paint) for record, scored in verb.chosen_records(folder, choice)]
-    )
+    if rejected:
+        blocks = [rejection_lines(one, _paint) for one in verb.chosen_rejections(folder, choice)]
+    else:
+        shown = verb.chosen_records(folder, choice, run_)
+        if shown.others:
+            tell(f"scores are of the run {shown.run}; --run shows another: {', '.join(shown.others)}", err=True)
+        blocks = [record_lines(record, scored, _paint, shown.run) for record, scored in shown.records]
     for place, lines in enumerate(blocks):
         if place and not rejected:
             typer.echo()

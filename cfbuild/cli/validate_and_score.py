@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +23,12 @@ from cfbuild.edit import EDITORS
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
-    from cfbuild.store.folder import BuildFolder
+    from collections.abc import Iterable
+
+    from cfbuild.audit.validate import RowTally
+    from cfbuild.score.table import Report
+    from cfbuild.store.runs import Run
+    from cfbuild.store.schema.faults import Violation
 
 EXAMPLES = (
     "cfbuild validate-and-score --model gpt2-xl",
@@ -101,6 +105,7 @@ def run(
     Exits with 1, and every violation, if a row breaks the schema or a rule.
     """
     from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+    from cfbuild.store.runs import new_run
 
     options = EvaluateOptions(
         file=file,
@@ -118,21 +123,32 @@ def run(
         restart=run_options.restart,
     )
     folder = open_folder(build)
-    validate(file or folder.require("records.jsonl"), run_options.json_ and validate_only, stop=not skip_invalid)
+    path = file or folder.require("records.jsonl")
     if validate_only:
+        validate(path, run_options.json_, stop=not skip_invalid)
         return
+    from cfbuild.audit.validate import read_records
+
+    read = read_records(path)
+    tell_violations(path, read.violations, read.tally, stop=not skip_invalid)
     lm = load_model(lm_options, run_options.quiet)
     with shown_progress(run_options.quiet) as progress:
-        report = evaluate(folder, options, lm, progress)
-    print_report(report, folder, run_options.json_)
+        report = evaluate(folder, options, lm, progress, read)
+    print_report(report, new_run(folder, options.name), run_options.json_)
 
 
 def validate(path: Path, as_json: bool, stop: bool = True) -> None:
-    """Print every violation of a file; exit with 1 if there is one and `stop` is set."""
+    """Print every violation of a file as it is found; exit with 1 if there is one and `stop` is set."""
     from cfbuild.audit.validate import RowTally, violations
 
-    tally, count = RowTally(), 0
-    for violation in violations(path, tally):
+    tally = RowTally()
+    tell_violations(path, violations(path, tally), tally, stop, as_json)
+
+
+def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, stop: bool, as_json: bool = False) -> None:
+    """Print violations of a file; exit with 1 if there is one and `stop` is set."""
+    count = 0
+    for violation in found:
         count += 1
         tell_json(asdict(violation), indent=None) if as_json else tell(violation)
     if count and stop:
@@ -141,43 +157,38 @@ def validate(path: Path, as_json: bool, stop: bool = True) -> None:
     tell(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
 
 
-def print_report(report: Mapping[str, Any], folder: BuildFolder, as_json: bool) -> None:
+def print_report(report: Report, run: Run, as_json: bool) -> None:
+    """Print the scores of a run before and after its edits, what failed, and where the files are."""
     if as_json:
-        tell_json(report)
+        tell_json(report.as_dict())
         return
     from rich.console import Console
 
+    from cfbuild.store.runs import CASES, REPORT
+
     console = Console()
     console.print(_report_table(report))
-    for fault, ids in report["faulty"].items():
+    for fault, ids in report.faulty.items():
         named = ", ".join(map(str, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")
         console.print(f"{len(ids)} records without an edit: {fault} (cases {named})", style="yellow", markup=False)
-    console.print(visible(f"signature: {report['signature']}"), style="dim", markup=False, soft_wrap=True)
-    places = f"cases: {folder.path('cases.jsonl')}  report: {folder.path('report.json')}"
-    console.print(visible(places), markup=False)
+    console.print(visible(f"signature: {report.signature}"), style="dim", markup=False, soft_wrap=True)
+    console.print(visible(f"cases: {run.path(CASES)}  report: {run.path(REPORT)}"), markup=False)
 
 
-def _report_table(report: Mapping[str, Any]) -> Any:
+def _report_table(report: Report) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, STAGES
+    from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, STAGES, figure_text
 
-    settings = report["settings"]
-    table = Table(
-        title=Text(
-            visible(f"{settings['model']}, {settings['editor']}, {report['cases']} records (mean ± 95% interval)")
-        )
-    )
+    title = f"{report.model}, {report.editor}, {report.cases} records (mean ± 95% interval)"
+    table = Table(title=Text(visible(title)))
     table.add_column("metric")
     for name in ("before", "after"):
         table.add_column(name, justify="right")
     for name in (*HEADLINE, *BESIDE, *BEYOND):
-        cells = [_cell(report["figures"][stage].get(name)) for stage in STAGES]
-        if any(cells):
+        figures = [report.figures[stage].get(name) for stage in STAGES]
+        if any(figures):
+            cells = (figure_text(figure) if figure else "" for figure in figures)
             table.add_row(name, *cells, end_section=name in ("RS", BESIDE[-1]), style="bold" if name == "S" else None)
     return table
-
-
-def _cell(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}" if figure else ""

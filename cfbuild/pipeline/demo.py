@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.families import DEFAULT_PRESET
 from cfbuild.lm.model import LanguageModel
@@ -13,6 +11,7 @@ from cfbuild.pipeline.publish import Staged, stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress
 from cfbuild.records.builder import BuildOptions
+from cfbuild.score.table import Report
 from cfbuild.store.folder import BuildFolder
 
 MODEL = DEFAULT_PRESET
@@ -38,7 +37,7 @@ def generate_known(
     return generate(folder, options, RankFilter(lm, THRESHOLDS), progress)
 
 
-def score(folder: BuildFolder, lm: LanguageModel, seed: int, restart: bool, progress: Progress) -> dict[str, Any]:
+def score(folder: BuildFolder, lm: LanguageModel, seed: int, restart: bool, progress: Progress) -> Report:
     """ROME on every record, with generated texts."""
     return evaluate(folder, EvaluateOptions(seed=seed, restart=restart), lm, progress)
 

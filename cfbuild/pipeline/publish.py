@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
@@ -23,10 +22,12 @@ from cfbuild.publish.stage import (
 )
 from cfbuild.records.composition import composition
 from cfbuild.records.groups import GROUPS
+from cfbuild.score.scored import scored_runs
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
-from cfbuild.store.jsonl import Row, read_json, read_rows, read_values
+from cfbuild.store.jsonl import Row, read_rows, read_values
+from cfbuild.store.runs import CASES, finished_runs
 from cfbuild.store.schema import conforming
 
 VERB = "publish"
@@ -71,7 +72,7 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
             manifest=folder.manifest(),
             tables=tables,
             composition=composition(records),
-            report=_report(folder),
+            reports={run.name: run.report for run in scored_runs(folder)},
             languages=sorted({record.language for record in records}),
             licences=sorted(licences),
         )
@@ -95,7 +96,7 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0) -> Published
 
 
 def _tables(folder: BuildFolder, rows: list[Row], splits: dict[int, str]) -> list[Table]:
-    scores = [score_row(row) for row in _rows(folder.path("cases.jsonl"))]
+    scores = (score_row(row, run.name) for run in finished_runs(folder) for row in _rows(run.path(CASES)))
     tables = [
         Table("records", _split(map(record_row, rows), splits)),
         *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in GROUPS),
@@ -118,11 +119,3 @@ def _split(rows: Iterable[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
 def _rows(path: Path) -> Iterator[Row]:
     if path.is_file():
         yield from read_values(path, conforming(SCHEMAS[path.name], dict))
-
-
-def _report(folder: BuildFolder) -> dict[str, Any] | None:
-    path = folder.path("report.json")
-    if not path.is_file():
-        return None
-    report: dict[str, Any] = read_json(path)
-    return report

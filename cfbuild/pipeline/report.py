@@ -1,56 +1,79 @@
-"""`cfbuild report`: report.html of what a build folder holds. `validate-and-score` ends with it too."""
+"""`cfbuild report`: report.html and the table of a build's runs. `validate-and-score` ends with it too."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.data import CaseScore, Record
-from cfbuild.errors import BuildStateError
-from cfbuild.store.codec import decode_case, decode_record
-from cfbuild.store.files import sha256_file, write_atomic
+from cfbuild.audit.validate import RecordFile, read_records
+from cfbuild.errors import BuildStateError, DataError
+from cfbuild.score.scored import ScoredRun, scored_runs, table_of
+from cfbuild.score.table import ScoreTable
+from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_json, read_values
-from cfbuild.store.runs import CASES, REPORT, chosen_run
-from cfbuild.store.schema import conforming, read_valid
-from cfbuild.views.page import PageInput, make_page
+from cfbuild.views.page import PageInput, PageRun, make_page
 
 PAGE = "report.html"
 
 
-def write_page(folder: BuildFolder, file: Path | None = None) -> Path:
-    """Write report.html of the build's records, and of its scores if it has any; return its path.
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The page's path, the table over its runs, and the names of runs that scored another file."""
 
-    `file` is the file of records that was scored if it was not the build's. Raises BuildStateError if there are no
-    records, or other ones than those that were scored; DataError for files that cannot be read.
+    page: Path
+    table: ScoreTable
+    left_out: tuple[str, ...]
+
+
+def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Path:
+    """Write report.html of the build's records and all their runs; return its path. Raises as `report` does."""
+    return report(folder, file, read).page
+
+
+def report(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Reported:
+    """Write report.html of the build's records and all their runs; return its path and the table in it.
+
+    `file` is the file of records that was scored if it was not the build's, `read` what was read of the records
+    before. Raises BuildStateError if there are no records, or only runs of other ones; DataError for files that cannot
+    be read.
     """
-    path = file or folder.require("records.jsonl")
-    verbs = folder.manifest()["verbs"]
-    run = chosen_run(folder, None)
-    scored = run.record if run else None
-    if scored and scored["config"].get("records") not in (None, sha256_file(path)):
-        raise BuildStateError(
-            f"{path} is not the file that was scored in {folder.root}; name that one by --file, or score this one"
-        )
-    # The build's own rows are taken as they are; another file may be an array, and its invalid rows were skipped.
-    records: list[Record] = (
-        [decode_record(row) for row in read_valid(file)]
-        if file
-        else list(read_values(path, conforming("record", decode_record)))
+    if read is None:
+        read = read_records(file or folder.require("records.jsonl"))
+        if file is None and read.violations:
+            raise DataError(str(read.violations[0]))
+    runs, left_out = _runs_of(folder, read)
+    generated = folder.manifest()["verbs"].get("generate", {}) if file is None else {}
+    given = PageInput(
+        records=read.records,
+        runs=_page_runs(runs),
+        dropped=generated.get("by_rule", {}),
+        origin=_origin(folder.manifest()["verbs"]) if file is None else {},
+        left_out=left_out,
     )
-    cases: list[CaseScore] = []
-    report: dict[str, Any] | None = None
-    if run is not None:
-        cases = list(read_values(run.path(CASES), conforming("cases", decode_case)))
-        report = read_json(run.path(REPORT))
-    generated = verbs.get("generate", {}) if file is None else {}
-    given = PageInput(records, cases, report, generated.get("by_rule", {}), _origin(verbs) if file is None else {})
     write_atomic(folder.path(PAGE), make_page(given))
-    return folder.path(PAGE)
+    return Reported(folder.path(PAGE), table_of(runs), left_out)
 
 
-def _origin(verbs: dict[str, Any]) -> dict[str, str]:
-    """Where the build comes from, in the manifest's words."""
+def _runs_of(folder: BuildFolder, read: RecordFile) -> tuple[list[ScoredRun], tuple[str, ...]]:
+    """Return the runs that scored this file, and the names of the others."""
+    found = scored_runs(folder)
+    runs = [run for run in found if run.scores_file(read.sha256)]
+    if found and not runs:
+        raise BuildStateError(
+            f"{read.path} is not the file that was scored in {folder.root}; name that one by --file, or score this one"
+        )
+    return runs, tuple(run.name for run in found if run not in runs)
+
+
+def _page_runs(runs: Sequence[ScoredRun]) -> Iterator[PageRun]:
+    for run in runs:
+        yield PageRun(run.name, run.report, list(run.cases()))
+
+
+def _origin(verbs: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the build comes from, in the manifest's words."""
     fetched, made = (verbs.get(verb, {}).get("config", {}) for verb in ("fetch", "generate"))
     judge = made.get("model_filter")
     filtered = f"{judge['model']} ({judge['revision']})" if judge else "no model" if made else None

@@ -1,45 +1,59 @@
-"""`cfbuild show`: the chosen rows of a build, with their scores where it has any."""
+"""`cfbuild show`: the chosen rows of a build, with their scores of a run where it has any."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from cfbuild.data import CaseScore, Record, Rejection
-from cfbuild.store.codec import (
-    decode_case,
-    decode_record,
-    decode_rejection,
-    encode_case,
-    encode_record,
-    encode_rejection,
-)
+from cfbuild.score.scored import read_cases
+from cfbuild.store.codec import decode_record, decode_rejection, encode_case, encode_record, encode_rejection
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Row, read_values
-from cfbuild.store.runs import CASES, chosen_run
+from cfbuild.store.runs import chosen_run, finished_runs
 from cfbuild.store.schema import conforming
 from cfbuild.views.terminal import Choice, choose
 
 
-def chosen_records(folder: BuildFolder, choice: Choice) -> list[tuple[Record, CaseScore | None]]:
-    """The chosen records and what was scored of each. Raises BuildStateError if the build has no records, ConfigError
-    if it has none of the chosen ones."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The chosen records, each with its score in the run of that name; no run where the build has none.
+
+    `others` are the names of the runs that were not chosen.
+    """
+
+    records: tuple[tuple[Record, CaseScore | None], ...]
+    run: str | None
+    others: tuple[str, ...]
+
+
+def chosen_records(folder: BuildFolder, choice: Choice, run: str | None = None) -> Shown:
+    """Return the chosen records and their scores in the run called `run`: by default the only run or the first by name.
+
+    Raises BuildStateError if the build has no records or no such run, ConfigError if it has none of the chosen records.
+    """
     records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
     wanted = {record.case_id for record in records}
-    run = chosen_run(folder, None)
-    scored = read_values(run.path(CASES), conforming("cases", decode_case)) if run else iter(())
-    cases = {case.case_id: case for case in scored if case.case_id in wanted}
-    return [(record, cases.get(record.case_id)) for record in records]
+    chosen = chosen_run(folder, run)
+    cases = {case.case_id: case for case in read_cases(chosen) if case.case_id in wanted} if chosen else {}
+    name = chosen.name if chosen else None
+    return Shown(
+        records=tuple((record, cases.get(record.case_id)) for record in records),
+        run=name,
+        others=tuple(other.name for other in finished_runs(folder) if other.name != name),
+    )
 
 
 def chosen_rejections(folder: BuildFolder, choice: Choice) -> list[Rejection]:
-    """The chosen rejects; raises as `chosen_records` does."""
+    """Return the chosen rejects; raises as `chosen_records` does."""
     return choose(read_values(folder.require("rejected.jsonl"), conforming("rejected", decode_rejection)), choice)
 
 
-def rows(folder: BuildFolder, choice: Choice, rejected: bool) -> Iterator[Row]:
-    """The chosen rows as JSON: records with what was scored of them under `case`, or rejects."""
+def rows(folder: BuildFolder, choice: Choice, rejected: bool, run: str | None = None) -> Iterator[Row]:
+    """Yield the chosen rows as JSON: records with their score under `case` and its run under `run`, or rejects."""
     if rejected:
         yield from map(encode_rejection, chosen_rejections(folder, choice))
         return
-    for record, case in chosen_records(folder, choice):
-        yield {**encode_record(record), "case": encode_case(case) if case else None}
+    shown = chosen_records(folder, choice, run)
+    for record, case in shown.records:
+        yield {**encode_record(record), "run": shown.run, "case": encode_case(case) if case else None}

@@ -6,7 +6,7 @@ of a unit are kept as work in progress, so a run that is interrupted between the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from cfbuild import __version__
 from cfbuild.audit.validate import RecordFile, read_records
-from cfbuild.data import CaseScore, Record, Reference, Request
+from cfbuild.data import Record, Reference, Request
 from cfbuild.edit.editor import Edit, OpenEditor, check_name, editor_spec, open_editor, settled_options
 from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.edit.supplies import BUILD, COVARIANCE_TOKENS, ModelSupplies, build_corpus, covariance_name
@@ -23,9 +23,10 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.report import write_page
 from cfbuild.progress import Progress, silent
 from cfbuild.score.cases import score_cases
-from cfbuild.score.table import make_report
+from cfbuild.score.scored import read_cases
+from cfbuild.score.table import Report
 from cfbuild.score.texts import ReferenceTexts
-from cfbuild.store.codec import decode_case, decode_record, decode_reference, encode_case
+from cfbuild.store.codec import decode_reference, encode_case
 from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values, write_json, write_jsonl
@@ -75,6 +76,11 @@ class EvaluateOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
 
     @property
+    def name(self) -> str:
+        """The run's name: the one asked for, or the editor's."""
+        return self.run or default_name(self.editor)
+
+    @property
     def asked(self) -> dict[str, Any]:
         """The editor's settings that were asked for, however they were."""
         short = {name: getattr(self, name) for name in SHORT}
@@ -82,46 +88,56 @@ class EvaluateOptions:
 
 
 def evaluate(
-    folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, progress: Progress = silent
-) -> dict[str, Any]:
+    folder: BuildFolder,
+    options: EvaluateOptions,
+    lm: LanguageModel,
+    progress: Progress = silent,
+    read: RecordFile | None = None,
+) -> Report:
     """Edit and score every record; write the run's cases.jsonl and report.json, and report.html; return the report.
 
-    An interrupted run goes on after its last finished chunk, with the same bytes; a finished one is not repeated.
-    Raises SchemaError if the file has violations and `skip_invalid` is not set; see also the errors of the editor.
+    `read` is the file of records where it was read before. An interrupted run goes on after its last finished chunk,
+    with the same bytes; a finished one is not repeated. Raises SchemaError if the file has violations and
+    `skip_invalid` is not set; see also the errors of the editor.
     """
-    path = options.file or folder.require("records.jsonl")
-    run = new_run(folder, options.run or default_name(options.editor))
+    read = read or read_records(options.file or folder.require("records.jsonl"))
+    run = new_run(folder, options.name)
     with folder.lock(VERB):
-        report = _evaluate(run, options, lm, path, progress)
-        write_page(folder, options.file)
+        report = _evaluate(run, options, lm, read, progress)
+        write_page(folder, options.file, read)
     return report
 
 
-def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, path: Path, progress: Progress) -> dict[str, Any]:
+def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
     """Return the report of a run, made or already there; called inside the lock."""
     folder = run.folder
-    config = _config(folder, options, lm, path)
+    config = _config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a run may have been killed between its last two steps
-        return make_report(_cases(run), run.record["signature"])
-    records = _records(path, options)
+        return Report.of_cases(list(read_cases(run)), run.record["signature"])
+    if read.violations and not options.skip_invalid:
+        raise SchemaError(
+            f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "
+            "with --validate-only to see them, or with --skip-invalid to score the rows that are valid"
+        )
+    records = read.records[: options.limit]
     references = _references(folder)
     editor = make_editor(lm, options, records, references, progress)
     job = _Job(run, lm, editor, records, options, progress)
     job.work_off(None if options.skip_generation else ReferenceTexts(references))
     files = job.write()
-    report = make_report(_cases(run), _signature(job, path))
-    write_json(run.path(REPORT), report)
-    signature = {"signature": _signature(job, path)}
-    folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, signature)
+    signature = _signature(job, read.sha256)
+    report = Report.of_cases(list(read_cases(run)), signature)
+    write_json(run.path(REPORT), report.as_dict())
+    folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
     folder.discard(run.entry)
     return report
 
 
-def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, path: Path) -> dict[str, Any]:
-    """Return everything that the run's bytes depend on."""
+def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
+    """Return everything that the run's bytes depend on; `digest` is that of the file of records."""
     spec = editor_spec(options.editor)
-    config = {**asdict(options), "file": None, "records": sha256_file(path), "cfbuild": __version__}
+    config = {**asdict(options), "file": None, "records": digest, "cfbuild": __version__}
     del config["restart"], config["run"]
     chosen = _chosen(options, lm)
     config |= {name: chosen.pop(name, None) for name in SHORT} | {"settings": chosen}
@@ -143,23 +159,6 @@ def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
     settled_options(options.editor, lm, options.asked)  # refuses what the editor does not know
     usual = settled_options(options.editor, lm, {})
     return {name: value for name, value in options.asked.items() if getattr(usual, name) != value}
-
-
-def _cases(run: Run) -> list[CaseScore]:
-    return list(read_values(run.path(CASES), conforming("cases", decode_case)))
-
-
-def _records(path: Path, options: EvaluateOptions) -> list[Record]:
-    if not options.skip_invalid:
-        tally = RowTally()
-        found = sum(1 for _ in violations(path, tally))
-        if found:
-            raise SchemaError(
-                f"{path}: {tally.faulty} of {tally.rows} rows have {found} violations; run with --validate-only to see "
-                "them, or with --skip-invalid to score the rows that are valid"
-            )
-    records = [decode_record(row) for row in read_valid(path)]
-    return records[: options.limit]
 
 
 def _references(folder: BuildFolder) -> list[Reference]:
@@ -308,7 +307,7 @@ def _count_edits(progress: Progress, before: int, total: int, count: int) -> Non
     progress("edits", before + count, total)
 
 
-def _signature(job: _Job, path: Path) -> dict[str, Any]:
+def _signature(job: _Job, digest: str) -> dict[str, Any]:
     """Return everything that the run's figures depend on, in words short enough for a report."""
     settings = dict(job.editor.signature)
     if contexts := settings.get("contexts"):
@@ -319,6 +318,6 @@ def _signature(job: _Job, path: Path) -> dict[str, Any]:
         **job.lm.identity,
         **settings,
         **together,
-        "records": f"{len(job.records)}@{sha256_file(path)[:12]}",
+        "records": f"{len(job.records)}@{digest[:12]}",
         "generation": "none" if options.skip_generation else f"top-k 5, 100 tokens, seed {options.seed}",
     }

@@ -11,7 +11,7 @@ from typing import Any
 from cfbuild import __version__
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.records.composition import ITEMS, Composition
-from cfbuild.score.table import BESIDE, BEYOND, HEADLINE
+from cfbuild.score.table import STAGES, Report, ScoreTable, figure_text
 from cfbuild.text.safe import visible
 
 RECORDS_LICENCE = "cc0-1.0"
@@ -29,13 +29,13 @@ PAPER = """@inproceedings{meng2022locating,
 
 @dataclass(frozen=True, slots=True)
 class CardInput:
-    """What a card says; `report` is report.json's content, None where nothing was scored."""
+    """Everything that a card is made of; `reports` are those of the runs by name."""
 
     repository: str
     manifest: Mapping[str, Any]
     tables: Sequence[Table]
     composition: Composition
-    report: Mapping[str, Any] | None
+    reports: Mapping[str, Report]
     languages: Sequence[str]
     licences: Sequence[str]
 
@@ -109,8 +109,8 @@ def _parts(given: CardInput) -> Iterator[str]:
     yield _loading(given)
     yield _filter(verbs.get("generate", {}))
     yield _composition(given.composition)
-    yield _relations(given.composition, given.report)
-    yield _scores(given.report)
+    yield _relations(given.composition, given.reports)
+    yield _scores(given.reports)
     yield _dropped(verbs.get("generate", {}))
     yield _rebuild(verbs)
     yield _licences(given)
@@ -126,7 +126,7 @@ def _loading(given: CardInput) -> str:
     )
     about = (
         "Splits are by subject: no subject is in two of them. `records` has CounterFact's columns and `meta`; "
-        f"`scores` has a row a record and editor. Others have the one split `{FULL}`. "
+        f"`scores` has a row a record and run. Others have the one split `{FULL}`. "
         "Floats of `meta.scores`, `edit` and `measured` are read to 15 digits; round them to 6 decimals."
     )
     return f"## Use\n\n{code}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}"
@@ -151,35 +151,52 @@ def _composition(counted: Composition) -> str:
     return f"## Composition\n\nDistinct items, in the manner of the paper's Table 2.\n\n{table}"
 
 
-def _relations(counted: Composition, report: Mapping[str, Any] | None) -> str:
-    rows = []
-    for relation, counts in counted.by_relation.items():
-        score = report["by_relation"].get(relation, {}) if report else {}
-        cells = [f"{score[stage]['S']:.1f}" if "S" in score.get(stage, {}) else "" for stage in ("pre", "post")]
-        rows.append((relation, *(f"{counts[item]:,}" for item in ITEMS), *(cells if report else ())))
-    head = ("relation", *ITEMS, *(("S before", "S after") if report else ()))
-    return f"### By relation\n\n{_table(head, rows)}"
+def _relations(counted: Composition, reports: Mapping[str, Report]) -> str:
+    """Return the items of each relation, and its S before and after each run's edits."""
+    rows = [
+        (relation, *(f"{counts[item]:,}" for item in ITEMS), *_s_cells(relation, reports))
+        for relation, counts in counted.by_relation.items()
+    ]
+    names = [""] if len(reports) == 1 else [f" ({_text(name)})" for name in reports]
+    head = ("relation", *ITEMS, *(f"S {when}{name}" for name in names for when in ("before", "after")))
+    return f"### By relation\n\n{_table(head if reports else ('relation', *ITEMS), rows)}"
 
 
-def _scores(report: Mapping[str, Any] | None) -> str:
-    if report is None:
+def _s_cells(relation: str, reports: Mapping[str, Report]) -> Iterator[str]:
+    for report in reports.values():
+        scores = report.by_relation.get(relation)
+        for stage in STAGES:
+            mean = scores.means[stage].get("S") if scores else None
+            yield f"{mean:.1f}" if mean is not None else ""
+
+
+def _scores(reports: Mapping[str, Report]) -> str:
+    """Return the paper's Table 4 over all runs, and what each run's figures depend on."""
+    if not reports:
         return ""
-    rows = []
-    for name in (*HEADLINE, *BESIDE, *BEYOND):
-        cells = [_figure(report["figures"][stage].get(name)) for stage in ("pre", "post")]
-        if any(cells):
-            rows.append((name, *cells))
-    faults = "".join(f"\n\n{count:,} records have no edit: {_text(why)}." for why, count in report["faults"].items())
-    table = _table(("metric", "before", "after"), rows)
-    signature = visible(report["signature"]).replace("`", "'")
-    return (
-        f"## Scores\n\nOver {report['cases']:,} records, mean ± half width of the 95% interval.\n\n{table}{faults}\n\n"
-        f"Signature:\n\n```text\n{signature}\n```"
+    table = ScoreTable.of(reports)
+    rows = [
+        (*map(_text, table.labels(row)), *(figure_text(row.figures.get(name)) for name in table.columns))
+        for row in table.rows
+    ]
+    notes = [*map(_text, table.remarks), *_faults(reports)]
+    signatures = "\n".join(f"{name}: {_line(report.signature)}".replace("`", "'") for name, report in reports.items())
+    parts = (
+        "## Scores",
+        f"{', '.join(map(_text, table.models))}: times 100, mean ± half width of the 95% interval. The unedited model "
+        "comes first; each run is scored after its edits.",
+        _table((*table.heads, *table.columns), rows),
+        *notes,
+        f"Signature of each run:\n\n```text\n{signatures}\n```",
     )
+    return "\n\n".join(parts)
 
 
-def _figure(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}" if figure else ""
+def _faults(reports: Mapping[str, Report]) -> Iterator[str]:
+    for name, report in reports.items():
+        where = f" in the run {_text(name)}" if len(reports) > 1 else ""
+        for reason, count in report.faults.items():
+            yield f"{count:,} records have no edit{where}: {_text(reason)}."
 
 
 def _dropped(generated: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
 
 
 def split_by_subject(records: Iterable[Record], seed: int) -> dict[int, str]:
-    """The split of each case id. Depends on the seed and the subjects only, never on their order."""
+    """Return the split of each case id. Depends on the seed and the subjects only, never on their order."""
     subjects: dict[str, list[int]] = {}
     for record in records:
         subjects.setdefault(record.subject.id or record.subject.label, []).append(record.case_id)

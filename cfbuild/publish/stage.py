@@ -13,7 +13,7 @@ from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
 ROWS_A_SHARD = 20_000
-"""Some 100 MB of records or 300 MB of scores: what the Hub's viewer and a download take in one piece."""
+"""About 100 MB of records or 300 MB of scores: what the Hub's viewer and a download take in one piece."""
 FULL = "full"
 """The split of configurations that have no train and test."""
 SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
@@ -60,8 +60,8 @@ def write_tables(root: Path, tables: Iterable[Table]) -> None:
                 rows = list(table.rows[split])
                 count = -(-len(rows) // ROWS_A_SHARD)
                 for place in range(count):
-                    some = rows[place * ROWS_A_SHARD : (place + 1) * ROWS_A_SHARD]
-                    shard = datasets.Dataset.from_list(some, features=features)
+                    rows_of_shard = rows[place * ROWS_A_SHARD : (place + 1) * ROWS_A_SHARD]
+                    shard = datasets.Dataset.from_list(rows_of_shard, features=features)
                     shard.to_parquet(folder / f"{split}-{place:05d}-of-{count:05d}.parquet")
     finally:
         if quiet:
@@ -69,7 +69,7 @@ def write_tables(root: Path, tables: Iterable[Table]) -> None:
 
 
 def staged_files(root: Path) -> list[StagedFile]:
-    """Every file under `root`, by path."""
+    """Return every file under `root`, by path."""
     return [
         StagedFile(path.relative_to(root).as_posix(), path, path.stat().st_size, sha256_file(path))
         for path in sorted(root.rglob("*"))
@@ -77,24 +77,24 @@ def staged_files(root: Path) -> list[StagedFile]:
     ]
 
 
-def score_row(row: Row) -> Row:
-    """A case's row with every group of prompts in it, so that all rows have the same columns."""
+def score_row(row: Row, run: str) -> Row:
+    """Return the row of a run's case with every group of prompts in it, so that all rows have the same columns."""
     stages = {
         stage: row[stage] and {**{f"{group}_prompts": [] for group in SCORED}, **row[stage]}
         for stage in ("pre", "post")
     }
-    return {**row, **stages}
+    return {"case_id": row["case_id"], "run": run, **row, **stages}
 
 
 def record_row(row: Row) -> Row:
-    """A record's row as the configuration `records` has it: the groups beyond CounterFact's are published apart."""
+    """Return a record's row as the configuration `records` has it: groups beyond CounterFact's are published apart."""
     if "meta" not in row:
         return row
     return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}
 
 
 def group_rows(row: Row, group: str) -> list[Row]:
-    """The prompts of a record's group as rows of that group's configuration."""
+    """Return the prompts of a record's group as rows of that group's configuration."""
     request = row["requested_rewrite"]
     about = {key: request[key] for key in ("prompt", "relation_id", "subject", "target_new", "target_true")}
     prompts = row.get("meta", {}).get("groups", {}).get(group, ())
@@ -187,7 +187,7 @@ def _scores() -> Any:
     return Features(
         {
             "case_id": Value("int64"),
-            **dict.fromkeys(("relation_id", "editor", "fault"), text),
+            **dict.fromkeys(("run", "relation_id", "editor", "fault"), text),
             "edit": Json(),
             "pre": stage,
             "post": stage,

@@ -1,13 +1,14 @@
-"""What a scoring run came to: the figures before and after, by relation, and a signature that makes them comparable."""
+"""The scores of a run as a value, and of all runs as the paper's Table 4. No model is needed."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cfbuild import __version__
 from cfbuild.data import CaseScore, id_number
+from cfbuild.errors import DataError
 from cfbuild.records.groups import GROUPS
 from cfbuild.score.metrics import Figure, aggregate, means
 
@@ -18,58 +19,329 @@ BESIDE = ("rewrite_exact", "paraphrase_exact", "neighborhood_exact", "generation
 """Rates that are easily confused with the metrics, under their own names."""
 BEYOND = tuple(GROUPS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
+UNEDITED = "unedited"
+"""The table's word for a model before any edit."""
+DIGITS = 4
+"""Decimals of a figure: two batch sizes agree on no more."""
+COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
+"""Settings in which runs must agree if their figures are to be compared, with what they are."""
+REVISION_SHOWN = 8
+"""Characters of a commit that tell two revisions of a model apart."""
 
 
-def make_report(cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> dict[str, Any]:
-    """report.json: signature, counts, every figure of both stages, the same by relation, faults by reason with the ids
-    of their cases."""
-    relations = sorted({case.relation for case in cases}, key=id_number)
-    return {
-        "signature": signature_string(signature),
-        "settings": dict(signature),
-        "cases": len(cases),
-        "faults": dict(sorted(Counter(case.fault for case in cases if case.fault is not None).items())),
-        "faulty": _faulty(cases),
-        "figures": {stage: _figures(cases, stage) for stage in STAGES},
-        "by_relation": {
-            relation: {
-                "cases": len(some),
-                **{stage: _means(some, stage) for stage in STAGES},
-            }
-            for relation in relations
-            if (some := [case for case in cases if case.relation == relation])
-        },
-    }
+# --------------------------------------------------------------------------------------------------------------- a run
 
 
-def _faulty(cases: Sequence[CaseScore]) -> dict[str, list[int]]:
-    """The case ids of records without an edit, by what was wrong."""
+@dataclass(frozen=True, slots=True)
+class RelationScores:
+    """A relation's share of a run: its number of cases, and the mean of each figure by stage (`pre`, `post`)."""
+
+    cases: int
+    means: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The scores of a run: signature, figures of both stages (times 100, by stage and name), and records without edit.
+
+    `settings` is the signature by name, `faults` how many records have no edit by reason, `faulty` their case ids.
+    """
+
+    signature: str
+    settings: Mapping[str, Any]
+    cases: int
+    faults: Mapping[str, int]
+    faulty: Mapping[str, tuple[int, ...]]
+    figures: Mapping[str, Mapping[str, Figure]]
+    by_relation: Mapping[str, RelationScores]
+
+    @classmethod
+    def of_cases(cls, cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> Report:
+        """Return the report on a run's cases; `signature` is everything that affects its figures."""
+        faulty = _faulty(cases)
+        return cls(
+            signature=signature_string(signature),
+            settings=dict(signature),
+            cases=len(cases),
+            faults={reason: len(ids) for reason, ids in faulty.items()},
+            faulty=faulty,
+            figures={stage: _rounded(aggregate(cases, stage)) for stage in STAGES},
+            by_relation=_by_relation(cases),
+        )
+
+    @classmethod
+    def of_dict(cls, row: Mapping[str, Any]) -> Report:
+        """Return the report that report.json holds. Raises DataError if it does not hold a report."""
+        try:
+            return cls(
+                signature=str(row["signature"]),
+                settings=dict(row["settings"]),
+                cases=int(row["cases"]),
+                faults={reason: int(count) for reason, count in row["faults"].items()},
+                faulty={reason: tuple(map(int, ids)) for reason, ids in row.get("faulty", {}).items()},
+                figures={stage: _figures_of(row["figures"][stage]) for stage in STAGES},
+                by_relation={name: _relation_of(scores) for name, scores in row["by_relation"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise DataError(
+                f"this is not a report of cfbuild ({type(error).__name__}: {error}); run `cfbuild validate-and-score` "
+                "with --restart to have it written again"
+            ) from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of report.json."""
+        return {
+            "signature": self.signature,
+            "settings": dict(self.settings),
+            "cases": self.cases,
+            "faults": dict(self.faults),
+            "faulty": {reason: list(ids) for reason, ids in self.faulty.items()},
+            "figures": {stage: _figures_as_dict(figures) for stage, figures in self.figures.items()},
+            "by_relation": {
+                name: {"cases": scores.cases, **{stage: dict(scores.means[stage]) for stage in STAGES}}
+                for name, scores in self.by_relation.items()
+            },
+        }
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return str(self.settings.get("model", ""))
+
+    @property
+    def revision(self) -> str | None:
+        """The model's revision, or None where it is not known."""
+        revision = self.settings.get("revision")
+        return None if revision is None else str(revision)
+
+    @property
+    def editor(self) -> str:
+        """The name of the editor."""
+        return str(self.settings.get("editor", ""))
+
+
+def _faulty(cases: Sequence[CaseScore]) -> dict[str, tuple[int, ...]]:
+    """Return the case ids of records without an edit, by reason."""
     found: dict[str, list[int]] = {}
     for case in cases:
         if case.fault is not None:
             found.setdefault(case.fault, []).append(case.case_id)
-    return dict(sorted(found.items()))
+    return {reason: tuple(ids) for reason, ids in sorted(found.items())}
+
+
+def _by_relation(cases: Sequence[CaseScore]) -> dict[str, RelationScores]:
+    """Return the means of each relation, relations by number."""
+    found: dict[str, list[CaseScore]] = {}
+    for case in cases:
+        found.setdefault(case.relation, []).append(case)
+    return {
+        relation: RelationScores(len(found[relation]), {stage: _means(found[relation], stage) for stage in STAGES})
+        for relation in sorted(found, key=id_number)
+    }
 
 
 def signature_string(signature: Mapping[str, Any]) -> str:
-    """Everything that affects the figures, as one line: `name:value` joined by bars, cfbuild's version first."""
+    """Return everything that affects the figures on a line: `name:value` joined by bars, cfbuild's version first."""
     parts = {"cfbuild": __version__, **signature}
     return "|".join(f"{name}:{_short(value)}" for name, value in parts.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={_short(one)}" for name, one in value.items())
+        return ",".join(f"{name}={_short(inner)}" for name, inner in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value).replace("|", "/")
 
 
-def _figures(cases: Sequence[CaseScore], stage: str) -> dict[str, dict[str, float | int]]:
-    return {name: _plain(figure) for name, figure in aggregate(cases, stage).items()}
-
-
-def _plain(figure: Figure) -> dict[str, float | int]:
-    return {"mean": round(figure.mean, 4), "half_width_95": round(figure.half_width, 4), "cases": figure.cases}
+def _rounded(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    return {
+        name: Figure(round(figure.mean, DIGITS), round(figure.half_width, DIGITS), figure.cases)
+        for name, figure in figures.items()
+    }
 
 
 def _means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
-    return {name: round(mean, 4) for name, mean in means(cases, stage).items()}
+    return {name: round(mean, DIGITS) for name, mean in means(cases, stage).items()}
+
+
+def _figures_of(row: Mapping[str, Any]) -> dict[str, Figure]:
+    return {
+        name: Figure(float(figure["mean"]), float(figure["half_width_95"]), int(figure["cases"]))
+        for name, figure in row.items()
+    }
+
+
+def _figures_as_dict(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | int]]:
+    return {
+        name: {"mean": figure.mean, "half_width_95": figure.half_width, "cases": figure.cases}
+        for name, figure in figures.items()
+    }
+
+
+def _relation_of(row: Mapping[str, Any]) -> RelationScores:
+    return RelationScores(
+        int(row["cases"]),
+        {stage: {name: float(mean) for name, mean in row[stage].items()} for stage in STAGES},
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ all runs
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """A row of the table: a run after its edits, or an unedited model, whose `run`, `editor` and `signature` are None.
+
+    `records` is how many were scored; `without_edit` how many of these have no edit and count in no figure.
+    """
+
+    run: str | None
+    editor: str | None
+    model: str
+    revision: str | None
+    records: int
+    without_edit: int
+    figures: Mapping[str, Figure]
+    signature: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON, its figures under report.json's names."""
+        return {
+            "run": self.run,
+            "editor": self.editor,
+            "model": self.model,
+            "revision": self.revision,
+            "records": self.records,
+            "without_edit": self.without_edit,
+            "signature": self.signature,
+            "figures": _figures_as_dict(self.figures),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """The paper's Table 4 over any number of runs: of each model the unedited row, then a row a run.
+
+    `remarks` are sentences on what a reader must know to compare the rows.
+    """
+
+    rows: tuple[ScoreRow, ...]
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, reports: Mapping[str, Report]) -> ScoreTable:
+        """Return the table of runs by name; a model's runs follow each other in the order given."""
+        models: dict[tuple[str, str | None], dict[str, Report]] = {}
+        for name, report in reports.items():
+            models.setdefault((report.model, report.revision), {})[name] = report
+        rows = [row for runs in models.values() for row in (_unedited_row(runs), *map(_run_row, runs, runs.values()))]
+        return cls(tuple(rows), tuple(_remarks(reports)))
+
+    @property
+    def sections(self) -> tuple[tuple[str, ...], ...]:
+        """The figures that any row has, by name: the paper's, the rates beside them, the groups beyond."""
+        there = {name for row in self.rows for name in row.figures}
+        sections = (tuple(name for name in names if name in there) for names in (HEADLINE, BESIDE, BEYOND))
+        return tuple(section for section in sections if section)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The figures that any row has, in the table's order."""
+        return tuple(name for section in self.sections for name in section)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models by the names that the rows give them; with their revision where two have the same name."""
+        return tuple(dict.fromkeys(self._model(row) for row in self.rows))
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads of the columns in front of the figures: only those that tell rows apart."""
+        given = (
+            ("run", True),
+            ("editor", any(row.run != row.editor for row in self.rows)),
+            ("model", len(self.models) > 1),
+            ("records", True),
+            ("no edit", any(row.without_edit for row in self.rows)),
+        )
+        return tuple(name for name, needed in given if needed)
+
+    def labels(self, row: ScoreRow) -> tuple[str, ...]:
+        """Return the cells in front of a row's figures, in the order of `heads`."""
+        cells = {
+            "run": row.run or UNEDITED,
+            "editor": row.editor or "",
+            "model": self._model(row),
+            "records": f"{row.records:,}",
+            "no edit": f"{row.without_edit:,}" if row.without_edit else "",
+        }
+        return tuple(cells[name] for name in self.heads)
+
+    def as_text(self) -> str:
+        """Return the table as aligned lines: a block for each section, then the remarks."""
+        blocks = []
+        for section in self.sections:
+            lines = [(*self.heads, *section)]
+            lines += [
+                (*self.labels(row), *(figure_text(row.figures.get(name)) for name in section)) for row in self.rows
+            ]
+            blocks.append(_aligned(lines, len(self.heads)))
+        return "\n\n".join([*blocks, *self.remarks])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the table for JSON: `columns`, `rows`, `remarks`."""
+        return {
+            "columns": list(self.columns),
+            "rows": [row.as_dict() for row in self.rows],
+            "remarks": list(self.remarks),
+        }
+
+    def _model(self, row: ScoreRow) -> str:
+        same = {other.revision for other in self.rows if other.model == row.model}
+        return f"{row.model} ({str(row.revision)[:REVISION_SHOWN]})" if len(same) > 1 else row.model
+
+
+def figure_text(figure: Figure | None) -> str:
+    """Return a figure as `75.0 ± 3.2`, or nothing where there is none."""
+    return f"{figure.mean:.1f} ± {figure.half_width:.1f}" if figure else ""
+
+
+def _run_row(name: str, report: Report) -> ScoreRow:
+    return ScoreRow(
+        run=name,
+        editor=report.editor,
+        model=report.model,
+        revision=report.revision,
+        records=report.cases,
+        without_edit=sum(report.faults.values()),
+        figures=report.figures["post"],
+        signature=report.signature,
+    )
+
+
+def _unedited_row(runs: Mapping[str, Report]) -> ScoreRow:
+    """Return the row of the model before any edit, from the run that says most of it: most records, most figures."""
+    report = max(runs.values(), key=lambda report: (report.cases, len(report.figures["pre"])))
+    return ScoreRow(None, None, report.model, report.revision, report.cases, 0, report.figures["pre"], None)
+
+
+def _remarks(reports: Mapping[str, Report]) -> list[str]:
+    """Return a sentence for each thing in which runs differ so that their figures do not compare as they stand."""
+    found = []
+    for setting, what in COMPARED.items():
+        values = {name: report.settings.get(setting) for name, report in reports.items()}
+        if len(set(map(str, values.values()))) > 1:
+            told = ", ".join(f"{name} {value}" for name, value in values.items())
+            found.append(f"The runs do not have the same {what}: {told}.")
+    return found
+
+
+def _aligned(lines: Sequence[Sequence[str]], names: int) -> str:
+    """Return rows of cells as lines, columns as wide as their widest cell, all but the first `names` to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place < names else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

@@ -57,18 +57,17 @@ def default_name(editor: str) -> str:
 
 
 def finished_runs(folder: BuildFolder) -> list[Run]:
-    """Return the build's finished runs whose report is there, by name."""
-    found = []
-    for entry, content in folder.manifest()["verbs"].items():
-        verb, slash, name = entry.partition("/")
-        if verb != VERB:
-            continue
-        run = (
-            new_run(folder, name) if slash else Run(folder, default_name(content["config"].get("editor", "")), VERB, "")
-        )
-        if run.path(REPORT).is_file():
-            found.append(run)
-    return sorted(found, key=lambda run: run.name)
+    """Return the build's finished runs whose report is there, by name.
+
+    A run of an earlier cfbuild whose editor's name a newer run has taken is called `NAME-earlier`.
+    """
+    entries = folder.manifest()["verbs"]
+    found = [new_run(folder, entry.partition("/")[2]) for entry in entries if entry.startswith(f"{VERB}/")]
+    if VERB in entries:
+        name = default_name(entries[VERB]["config"].get("editor", ""))
+        taken = any(run.name == name for run in found)
+        found.append(Run(folder, f"{name}-earlier" if taken else name, VERB, ""))
+    return sorted((run for run in found if run.path(REPORT).is_file()), key=lambda run: run.name)
 
 
 def chosen_run(folder: BuildFolder, name: str | None) -> Run | None:

@@ -36,15 +36,15 @@ class Choice:
 
 
 def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
-    """The chosen items in their order. Raises ConfigError if there are none, saying what there is."""
+    """Return the chosen items in their order. Raises ConfigError if there are none, saying what there is."""
     everything = list(items)
-    some = [
+    chosen = [
         item
         for item in everything
         if (choice.case is None or item.case_id == choice.case)
         and (choice.relation is None or relation_of(item) == choice.relation)
     ]
-    if not some:
+    if not chosen:
         relations = sorted({relation_of(item) for item in everything}, key=id_number)
         wanted = " and ".join(
             f"{name} {value}"
@@ -55,24 +55,27 @@ def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
             f"none of {len(everything)} rows has {wanted or 'anything to show'}; "
             f"there are rows of {', '.join(relations) or 'no relation'}"
         )
-    if choice.sample is None or choice.sample >= len(some):
-        return some
-    places = sorted(random.Random(f"{choice.seed}:show").sample(range(len(some)), choice.sample))
-    return [some[place] for place in places]
+    if choice.sample is None or choice.sample >= len(chosen):
+        return chosen
+    places = sorted(random.Random(f"{choice.seed}:show").sample(range(len(chosen)), choice.sample))
+    return [chosen[place] for place in places]
 
 
 def relation_of(item: Record | Rejection) -> str:
-    """The relation of a record or of a reject's fact."""
+    """Return the relation of a record or of a reject's fact."""
     return item.relation if isinstance(item, Record) else item.fact.relation
 
 
 def plain(text: str, kind: str) -> str:
-    """A Paint without colours."""
+    """Return the text as it is: a Paint without colours."""
     return text
 
 
-def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain) -> Iterator[str]:
-    """A record, its probabilities before and after, and its first generated texts. Controls in it are made visible."""
+def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, run: str | None = None) -> Iterator[str]:
+    """Yield the lines of a record, its probabilities before and after, and its first generated texts.
+
+    `case` is its score in the run of the name `run`. Controls are made visible.
+    """
     head = f"case {record.case_id}  {record.relation}  {record.subject.label} ({record.subject.id or 'no id'})"
     yield paint(visible(head), "head")
     true, new = visible(record.target_true.label), visible(record.target_new.label)
@@ -83,7 +86,8 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain) -
     if case and case.fault:
         yield paint(f"  no edit: {visible(case.fault)}", "new")
     if case:
-        yield paint("  P(o*) before > after   P(true) before > after", "soft")
+        named = f"   run {visible(run)}" if run else ""
+        yield paint(f"  P(o*) before > after   P(true) before > after{named}", "soft")
     yield from _prompts(record, case, paint)
     yield from _texts(record, case, paint)
 
@@ -103,10 +107,12 @@ def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[s
 def _probabilities(case: CaseScore) -> Iterator[str]:
     for group, before in case.pre.prompts.items():
         after = case.post.prompts.get(group, ()) if case.post else ()
-        for place, one in enumerate(before):
-            two = after[place] if place < len(after) else None
-            new, true = _percent(one.target_new_nll), _percent(one.target_true_nll)
-            new_after, true_after = (_percent(two.target_new_nll), _percent(two.target_true_nll)) if two else ("-", "-")
+        for place, score in enumerate(before):
+            edited = after[place] if place < len(after) else None
+            new, true = _percent(score.target_new_nll), _percent(score.target_true_nll)
+            new_after, true_after = (
+                (_percent(edited.target_new_nll), _percent(edited.target_true_nll)) if edited else ("-", "-")
+            )
             yield f"{new:>6} > {new_after:>6}   {true:>6} > {true_after:>6}   "
 
 
@@ -126,7 +132,7 @@ def _texts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str
 
 
 def rejection_lines(rejection: Rejection, paint: Paint = plain) -> Iterator[str]:
-    """A reject: the fact, the rule that rejected it and what that measured."""
+    """Yield the lines of a reject: the fact, the rule that rejected it and the rule's measurements."""
     fact = rejection.fact
     subject, value = rejection.subject or "(no label)", rejection.object or "(no label)"
     head = f"case {rejection.case_id}  {fact.relation}  {subject} ({fact.subject}) -> {value} ({fact.object})"
@@ -149,7 +155,7 @@ def _percent(nll: float) -> str:
 
 
 def _marked(text: str, record: Record, paint: Paint) -> str:
-    """The text with the subject and both targets painted, each where it first stands."""
+    """Return the text with the subject and both targets painted, each at its first place."""
     shown = visible(text).replace("\n", " ")
     spans: list[tuple[int, int, str]] = []
     names = (("subject", record.subject), ("new", record.target_new), ("true", record.target_true))

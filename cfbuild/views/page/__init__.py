@@ -1,18 +1,18 @@
-"""report.html: one self-contained page with the figures, plots and a browsable table of records.
+"""report.html: one self-contained page with the figures of all runs, plots and a browsable table of records.
 
 Nothing in it asks the network for anything, and its own content security policy forbids it to. The list of records is
-one JSON block; prompts, probabilities and texts lie in compressed blocks of which one is unpacked when a record of it
-is opened, so a page of 20,000 records opens as fast as one of twenty.
+one JSON block, and one more for each run; prompts lie in compressed blocks, probabilities and texts in such blocks of
+each run, of which one each is unpacked when a record of it is opened, so a page of 20,000 records opens as fast as one
+of twenty. Plots and list show one run at a time.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,10 +21,11 @@ from cfbuild import __version__
 from cfbuild.data import CaseScore, Record
 from cfbuild.records.composition import ITEMS, composition
 from cfbuild.records.groups import GROUPS
-from cfbuild.score.table import BESIDE, BEYOND, HEADLINE
+from cfbuild.score.metrics import Figure
+from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, STAGES, Report, ScoreTable, figure_text
 from cfbuild.text.safe import visible
-from cfbuild.views.page.blocks import blocks, columns, to_json
-from cfbuild.views.page.plots import plots
+from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
+from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
 
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",
@@ -42,69 +43,121 @@ MEANING = {
     "generation_mentions": "generated texts that name o*",
     **{name: group.meaning for name, group in GROUPS.items()},
 }
-"""What each figure of report.json is, in a line."""
+"""The meaning of each figure of report.json, in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRun:
+    """A run to show: its name, its report, and its cases."""
+
+    name: str
+    report: Report
+    cases: Sequence[CaseScore]
 
 
 @dataclass(frozen=True, slots=True)
 class PageInput:
-    """What a page is made of; `report` is report.json's content or None where nothing was scored.
+    """Everything that a page is made of.
 
-    `dropped` is how many facts each rule rejected, `origin` what the page says about where the build comes from.
+    `runs` are taken one after the other, so that the cases of one at a time are in memory. `dropped` is how many facts
+    each rule rejected, `origin` the page's words on where the build comes from, `left_out` the names of runs that
+    scored another file than these records.
     """
 
     records: Sequence[Record]
-    cases: Sequence[CaseScore] = ()
-    report: Mapping[str, Any] | None = None
+    runs: Iterable[PageRun] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as the page holds it: `headline` rows, plots by key, the list's columns as JSON, packed details."""
+
+    name: str
+    report: Report
+    headline: Sequence[tuple[str, str, list[str], bool]]
+    plots: Mapping[str, Plot]
+    columns: Markup
+    blocks: Sequence[str]
 
 
 def make_page(given: PageInput) -> Iterator[str]:
-    """The page in pieces, for a writer. The same input gives the same bytes."""
-    cases = {case.case_id: case for case in given.cases}
+    """Yield the page in pieces, for a writer. The same input gives the same bytes."""
+    runs = [_view(run, given.records) for run in given.runs]
     script, style = _own("page.js"), _own("page.css")
-    counted = composition(given.records)
+    table = ScoreTable.of({run.name: run.report for run in runs})
     template = _environment().get_template("page.html")
     return template.generate(
-        title=_title(given),
+        title=_title(given.records, table),
         version=__version__,
         script=Markup(script),
         style=Markup(style),
         script_hash=_digest(script),
-        report=given.report,
-        headline=_headline(given.report),
-        composition=counted,
+        table=table,
+        sections=_section_starts(table),
+        meaning=MEANING,
+        left_out=given.left_out,
+        runs=runs,
+        composition=composition(given.records),
         items=ITEMS,
-        plots=plots(given.records, cases, given.report, given.dropped),
+        plots=_in_order(record_plots(given.records, given.dropped), runs),
         origin=given.origin,
-        dropped=given.dropped,
-        index=Markup(to_json(columns(given.records, cases))),
-        blocks=blocks(given.records, cases),
+        index=Markup(to_json(record_columns(given.records))),
+        blocks=record_blocks(given.records),
         records=len(given.records),
     )
 
 
-def _title(given: PageInput) -> str:
-    if given.report is None:
-        return f"{len(given.records):,} records"
-    settings = given.report["settings"]
-    return f"{settings['model']}, {settings['editor']}, {given.report['cases']:,} records"
+def _view(run: PageRun, records: Sequence[Record]) -> RunView:
+    cases = {case.case_id: case for case in run.cases}
+    return RunView(
+        name=run.name,
+        report=run.report,
+        headline=_headline(run.report),
+        plots=run_plots(list(cases.values()), run.report),
+        columns=Markup(to_json(run_columns(records, cases))),
+        blocks=list(run_blocks(records, cases)),
+    )
 
 
-def _headline(report: Mapping[str, Any] | None) -> list[tuple[str, str, list[str], bool]]:
-    """Rows of the headline table: name, meaning, cells before and after, whether it stands beside the paper's."""
-    if report is None:
-        return []
+def _title(records: Sequence[Record], table: ScoreTable) -> str:
+    runs = [row for row in table.rows if row.run is not None]
+    if not runs:
+        return f"{len(records):,} records"
+    models = ", ".join(table.models)
+    if len(runs) > 1:
+        return f"{models}, {len(runs)} runs, {len(records):,} records"
+    return f"{models}, {runs[0].editor}, {runs[0].records:,} records"
+
+
+def _headline(report: Report) -> list[tuple[str, str, list[str], bool]]:
+    """Return a run's figures: name, meaning, cells before and after, whether the paper's table has it not."""
     rows = []
     for name in (*HEADLINE, *BESIDE, *BEYOND):
-        cells = [_cell(report["figures"][stage].get(name)) for stage in ("pre", "post")]
+        cells = [_cell(report.figures[stage].get(name)) for stage in STAGES]
         if any(cells):
             rows.append((name, MEANING[name], cells, name not in HEADLINE))
     return rows
 
 
-def _cell(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['mean']:.1f} ± {figure['half_width_95']:.1f}".replace("-", "−") if figure else ""
+def _section_starts(table: ScoreTable) -> frozenset[str]:
+    """Return the columns that begin a section after the paper's own."""
+    return frozenset(section[0] for section in table.sections[1:])
+
+
+def _in_order(shared: Mapping[str, Plot], runs: Sequence[RunView]) -> list[tuple[int | None, Plot]]:
+    """Return every plot in the page's order, with the place of its run; None where it is no run's."""
+    found: list[tuple[int | None, Plot]] = []
+    for key in ORDER:
+        found += [(place, run.plots[key]) for place, run in enumerate(runs) if key in run.plots]
+        found += [(None, shared[key])] if key in shared else []
+    return found
+
+
+def _cell(figure: Figure | None) -> str:
+    return figure_text(figure).replace("-", "−")
 
 
 def _digest(script: str) -> str:
@@ -124,5 +177,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["minus"] = lambda number: f"{number:.1f}".replace("-", "−")
     environment.filters["thousands"] = lambda number: f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
     return environment

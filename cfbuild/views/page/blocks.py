@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
@@ -22,41 +23,60 @@ SHOWN = ("ES", "PS", "NS")
 
 
 def to_json(value: Any) -> str:
-    """JSON that can stand in a script element: no `<` and no `&`, so nothing in it can end the element."""
+    """Return JSON that can stand in a script element: no `<` and no `&`, so nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def columns(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> dict[str, Any]:
-    """What the list of records shows, a list a column."""
-    scored = [cases[record.case_id] for record in records if record.case_id in cases]
-    places = {case.case_id: place for place, case in enumerate(scored)}
-    table: dict[str, Any] = {
+def record_columns(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what the list of records shows of each, a list a column; the same for every run."""
+    return {
         "case": [record.case_id for record in records],
         "relation": [record.relation for record in records],
         "subject": [visible(record.subject.label) for record in records],
         "true": [visible(record.target_true.label) for record in records],
         "new": [visible(record.target_new.label) for record in records],
-        "fault": [_fault(cases.get(record.case_id)) for record in records],
         "block": RECORDS_A_BLOCK,
         "groups": {name: name.replace("_", " ").capitalize() for name in GROUPS},
+        "all_texts": most_texts(len(records)) is None,
     }
+
+
+def run_columns(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> dict[str, Any]:
+    """Return what the list of records shows of a run, a list a column; `cases` are the run's by case id."""
+    scored = [cases[record.case_id] for record in records if record.case_id in cases]
+    places = {case.case_id: place for place, case in enumerate(scored)}
+    table: dict[str, Any] = {"fault": [_fault(cases.get(record.case_id)) for record in records]}
+    at = [places.get(record.case_id) for record in records]
     for stage in ("pre", "post"):
         values = case_values(scored, stage)
         for name in SHOWN:
-            column = [places.get(record.case_id) for record in records]
-            table[f"{name}_{stage}"] = [_whole(values[name][at]) if at is not None else None for at in column]
+            table[f"{name}_{stage}"] = [None if place is None else _whole(values[name][place]) for place in at]
     return table
 
 
-def blocks(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> Iterator[str]:
-    """Compressed details, RECORDS_A_BLOCK records a block, in the records' order."""
-    texts = TEXTS_OF_MANY if len(records) > MANY_RECORDS else None
-    for start in range(0, len(records), RECORDS_A_BLOCK):
-        some = records[start : start + RECORDS_A_BLOCK]
-        rows = [_details(record, cases.get(record.case_id), texts) for record in some]
+def most_texts(count: int) -> int | None:
+    """Return how many generated texts of each record are on a page of `count` records; None for all of them."""
+    return TEXTS_OF_MANY if count > MANY_RECORDS else None
+
+
+def record_blocks(records: Sequence[Record]) -> Iterator[str]:
+    """Yield compressed details that no run changes, RECORDS_A_BLOCK records a block, in the records' order."""
+    return _packed(map(_record_details, records))
+
+
+def run_blocks(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> Iterator[str]:
+    """Yield a run's compressed details, block by block as `record_blocks`; null where a record was not scored."""
+    texts = most_texts(len(records))
+    found = (cases.get(record.case_id) for record in records)
+    return _packed(case and _case_details(case, texts) for case in found)
+
+
+def _packed(rows: Iterable[object]) -> Iterator[str]:
+    rows = iter(rows)
+    while block := list(islice(rows, RECORDS_A_BLOCK)):
         # No clock in the header: the same records give the same bytes.
-        packed = gzip.compress(to_json(rows).encode("utf-8", "replace"), compresslevel=6, mtime=0)
+        packed = gzip.compress(to_json(block).encode("utf-8", "replace"), compresslevel=6, mtime=0)
         yield base64.b64encode(packed).decode()
 
 
@@ -68,7 +88,7 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _details(record: Record, case: CaseScore | None, texts: int | None) -> dict[str, Any]:
+def _record_details(record: Record) -> dict[str, Any]:
     prompts = {
         "rewrite": [record.rewrite],
         "paraphrase": [one.text for one in record.paraphrases],
@@ -79,13 +99,8 @@ def _details(record: Record, case: CaseScore | None, texts: int | None) -> dict[
     return {
         "ids": [record.subject.id, record.target_true.id, record.target_new.id],
         "source": visible(record.source),
-        "prompts": {group: [visible(text) for text in some] for group, some in prompts.items()},
-        "pre": _probabilities(case.pre) if case else None,
-        "post": _probabilities(case.post) if case and case.post else None,
+        "prompts": {group: [visible(text) for text in texts] for group, texts in prompts.items()},
         "generation": [visible(text) for text in record.generation],
-        "texts": _texts(case, texts),
-        "all_texts": texts is None,
-        "edit": {name: _short(value) for name, value in case.edit.items()} if case else {},
         "scores": {
             visible(model): {name: _short(value) for name, value in measured.items()}
             for model, measured in record.scores.items()
@@ -93,25 +108,32 @@ def _details(record: Record, case: CaseScore | None, texts: int | None) -> dict[
     }
 
 
+def _case_details(case: CaseScore, texts: int | None) -> dict[str, Any]:
+    return {
+        "pre": _probabilities(case.pre),
+        "post": _probabilities(case.post) if case.post else None,
+        "texts": _texts(case, texts),
+        "edit": {name: _short(value) for name, value in case.edit.items()},
+    }
+
+
 def _question(prompt: GroupPrompt, record: Record) -> str:
-    """A prompt, with its targets where they are not the record's."""
+    """Return a prompt, with its targets where they are not the record's."""
     if (prompt.target_new, prompt.target_true) == (record.target_new, record.target_true):
         return prompt.text
     return f"{prompt.text} ({prompt.target_new.label}, before: {prompt.target_true.label})"
 
 
 def _probabilities(stage: StageScore) -> dict[str, list[list[float]]]:
-    """NLLs in nats of (o*, o_c) by group and prompt; the page turns them into probabilities."""
+    """Return NLLs in nats of (o*, o_c) by group and prompt; the page turns them into probabilities."""
     return {
         group: [[round(one.target_new_nll, 3), round(one.target_true_nll, 3)] for one in scores]
         for group, scores in stage.prompts.items()
     }
 
 
-def _texts(case: CaseScore | None, most: int | None) -> list[list[str]]:
-    """(before, after) of each generated text; after is empty where the edit failed."""
-    if case is None:
-        return []
+def _texts(case: CaseScore, most: int | None) -> list[list[str]]:
+    """Return (before, after) of each generated text; after is empty where the edit failed."""
     before = case.pre.generations[:most]
     after = case.post.generations[:most] if case.post else ()
     return [[visible(text), visible(after[i]) if i < len(after) else ""] for i, text in enumerate(before)]

@@ -2,12 +2,15 @@
 // Labels and texts reach the document as text nodes only, never as markup.
 (() => {
   const index = JSON.parse(document.getElementById("index").textContent);
-  const blocks = document.getElementsByClassName("block");
+  // The blocks of the records come first, then as many again for each run.
+  const blocks = document.getElementsByClassName("block"), columns = document.getElementsByClassName("columns");
+  const perRun = Math.ceil(index.case.length / index.block);
   const size = index.case.length, PAGE = 50;
   const at = (id) => document.getElementById(id);
   const texts = index.case.map((id, i) => [id, index.subject[i], index.true[i], index.new[i]].join("\n").toLowerCase());
   const unpacked = new Map();
-  let found = [], page = 0;
+  let found = [], page = 0, run = 0, scores = columns.length ? JSON.parse(columns[0].textContent) : {};
+  const score = (name, i) => scores[name]?.[i] ?? null;
 
   const make = (tag, attributes, ...children) => {
     const node = document.createElement(tag);
@@ -19,17 +22,17 @@
 
   const OUTCOMES = {
     "": () => true,
-    worked: (i) => index.ES_post[i] === 100,
-    failed: (i) => index.ES_post[i] !== null && index.ES_post[i] < 100,
-    damaged: (i) => index.NS_post[i] !== null && index.NS_post[i] < index.NS_pre[i],
-    fault: (i) => index.fault[i] !== null,
-    unscored: (i) => index.ES_pre[i] === null,
+    worked: (i) => score("ES_post", i) === 100,
+    failed: (i) => score("ES_post", i) !== null && score("ES_post", i) < 100,
+    damaged: (i) => score("NS_post", i) !== null && score("NS_post", i) < score("NS_pre", i),
+    fault: (i) => score("fault", i) !== null,
+    unscored: (i) => score("ES_pre", i) === null,
   };
   const names = new Intl.Collator();
   let orders = {};
   const order = (name) => {
     if (!orders[name]) {
-      const column = index[name], all = [...Array(size).keys()];
+      const column = index[name] || scores[name] || [], all = [...Array(size).keys()];
       const compare = name === "subject" ? (a, b) => names.compare(column[a], column[b])
         : (a, b) => (column[a] ?? Infinity) - (column[b] ?? Infinity);
       orders[name] = name === "case" ? all : all.sort((a, b) => compare(a, b) || a - b);
@@ -58,7 +61,7 @@
   }
 
   function row(i) {
-    const button = make("button", { type: "button", class: "open", "aria-expanded": "false" }, isolated(index.subject[i]));
+    const button = make("button", { type: "button", class: "open", "aria-expanded": "false", "data-record": i }, isolated(index.subject[i]));
     const line = make("tr", { role: "row" },
       make("td", { role: "cell" }, button),
       make("td", { role: "cell" }, isolated(index.true[i]), " → ", isolated(index.new[i])),
@@ -69,7 +72,7 @@
   }
 
   function change(i, name) {
-    const before = index[`${name}_pre`][i], after = index[`${name}_post`][i];
+    const before = score(`${name}_pre`, i), after = score(`${name}_post`, i);
     if (before === null) return "–";
     return `${before} → ${after === null ? "–" : after}`;
   }
@@ -84,11 +87,33 @@
     const cell = make("td", { role: "cell", colspan: "6" }, "…");
     line.after(make("tr", { role: "row", class: "details" }, cell));
     try {
-      const block = await unpack(Math.floor(i / index.block));
-      cell.replaceChildren(...details(i, block[i % index.block]));
+      const number = Math.floor(i / index.block), place = i % index.block, shown = run;
+      const record = (await unpack(number))[place];
+      const scored = columns.length ? (await unpack((shown + 1) * perRun + number))[place] : null;
+      cell.replaceChildren(...details(i, { ...record, ...(scored || NOT_SCORED) }));
     } catch (error) {
       cell.replaceChildren(make("p", { class: "fault" }, `This browser cannot unpack the record (${error.message}).`));
     }
+  }
+
+  const NOT_SCORED = { pre: null, post: null, texts: [], edit: {} };
+
+  // Open records stay open, so that what two runs made of one of them can be compared.
+  function change_run() {
+    const kept = page, open = [...document.querySelectorAll(".open[aria-expanded=true]")].map((one) => one.dataset.record);
+    run = Number(at("run").value);
+    scores = JSON.parse(columns[run].textContent);
+    orders = {};
+    for (const node of document.querySelectorAll("[data-run]")) node.hidden = node.dataset.run !== String(run);
+    mark_row();
+    filter();
+    if (kept * PAGE < found.length) { page = kept; show(); }
+    for (const button of document.querySelectorAll(".open")) if (open.includes(button.dataset.record)) button.click();
+  }
+
+  function mark_row() {
+    const name = at("run").selectedOptions[0].textContent;
+    for (const row of document.querySelectorAll("[data-row]")) row.classList.toggle("shown", row.dataset.row === name);
   }
 
   async function unpack(number) {
@@ -138,7 +163,8 @@
     const names = [["subject", index.subject[i]], ["true", index.true[i]], ["new", index.new[i]]];
     const nodes = [facts({ case: index.case[i], subject: record.ids[0], "true object": record.ids[1], "o*": record.ids[2],
       source: record.source, ...record.edit, ...Object.assign({}, ...Object.values(record.scores)) })];
-    if (index.fault[i]) nodes.push(make("p", { class: "fault" }, `No edit: ${index.fault[i]}`));
+    const fault = score("fault", i);
+    if (fault) nodes.push(make("p", { class: "fault" }, `No edit: ${fault}`));
     for (const [group, title] of Object.entries(GROUPS))
       if (record.prompts[group]?.length) nodes.push(make("h4", {}, title), prompts(group, title, i, record, names));
     nodes.push(make("p", { class: "note" }, "P is the geometric mean over the target's tokens; ● marks the likelier target."));
@@ -169,7 +195,7 @@
     const both = record.texts.flatMap(([before, after]) => [["Before", before], ["After", after]].map(([label, text]) =>
       make("div", { class: "text" }, make("p", { class: "label" }, label), make("p", {}, text ? marked(text, names) : "–"))));
     const grid = make("div", { class: "texts" }, make("p", { class: "head" }, "Before"), make("p", { class: "head" }, "After"), ...both);
-    if (record.all_texts) return grid;
+    if (index.all_texts) return grid;
     return make("div", {}, grid, make("p", { class: "note" }, "The first texts only; cases.jsonl holds all of them."));
   }
 
@@ -181,5 +207,12 @@
   const turn = (step) => { page += step; show(); at("records").focus(); at("list").scrollIntoView({ block: "start" }); };
   at("previous").addEventListener("click", () => turn(-1));
   at("next").addEventListener("click", () => turn(1));
+  if (at("run")) {
+    at("run").addEventListener("change", change_run);
+    at("switch").addEventListener("submit", (event) => event.preventDefault());
+    mark_row();
+    // A browser that comes back to the page may have kept the choice.
+    if (at("run").value !== "0") change_run();
+  }
   filter();
 })();

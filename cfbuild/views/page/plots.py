@@ -6,12 +6,12 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from cfbuild.data import CaseScore, Record
 from cfbuild.score.metrics import case_values
+from cfbuild.score.table import RelationScores, Report
 
 WIDTH = 420
 """User units of every plot: on a phone one is nearly one pixel, so text stays readable."""
@@ -32,27 +32,31 @@ class Plot:
     svg: Markup
 
 
-def plots(
-    records: Sequence[Record],
-    cases: Mapping[int, CaseScore],
-    report: Mapping[str, Any] | None,
-    dropped: Mapping[str, int],
-) -> list[Plot]:
-    """Every plot that there is data for."""
-    scored = list(cases.values())
-    found = (
-        _by_relation(report["by_relation"] if report else {}),
-        _nll(scored, "target_new_nll", "Rewrite prompt: o*", "the false object o*"),
-        _nll(scored, "target_true_nll", "Rewrite prompt: true object", "the true object"),
-        _ranks(records),
-        _norms(scored),
-        _drops(dropped),
+ORDER = ("by_relation", "nll_new", "nll_true", "ranks", "norms", "drops")
+"""The plots there can be, by key, as the page shows them."""
+
+
+def run_plots(cases: Sequence[CaseScore], report: Report) -> dict[str, Plot]:
+    """Return the plots of a run that there is data for, by their key in ORDER."""
+    return _drawn(
+        by_relation=_by_relation(report.by_relation),
+        nll_new=_nll(cases, "target_new_nll", "Rewrite prompt: o*", "the false object o*"),
+        nll_true=_nll(cases, "target_true_nll", "Rewrite prompt: true object", "the true object"),
+        norms=_norms(cases),
     )
-    return [plot for plot in found if plot is not None]
 
 
-def _by_relation(relations: Mapping[str, Mapping[str, Any]]) -> Plot | None:
-    rows = [(name, one["pre"].get("S"), one["post"].get("S")) for name, one in relations.items()]
+def record_plots(records: Sequence[Record], dropped: Mapping[str, int]) -> dict[str, Plot]:
+    """Return the plots that no run changes, by their key in ORDER; `dropped` is how many facts each rule rejected."""
+    return _drawn(ranks=_ranks(records), drops=_drops(dropped))
+
+
+def _drawn(**plots: Plot | None) -> dict[str, Plot]:
+    return {key: plot for key, plot in plots.items() if plot is not None}
+
+
+def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
+    rows = [(name, one.means["pre"].get("S"), one.means["post"].get("S")) for name, one in relations.items()]
     rows = [row for row in rows if row[1] is not None or row[2] is not None]
     if not rows:
         return None

@@ -1,0 +1,58 @@
+"""The finished runs of a build, read: each with its report, and its cases when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from cfbuild.data import CaseScore
+from cfbuild.errors import DataError
+from cfbuild.score.table import Report, ScoreTable
+from cfbuild.store.codec import decode_case
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_json, read_values
+from cfbuild.store.runs import CASES, REPORT, Run, finished_runs
+from cfbuild.store.schema import conforming
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """A finished run and its report."""
+
+    run: Run
+    report: Report
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    def scores_file(self, digest: str) -> bool:
+        """Return whether a file of this sha256 is the one that was scored; True where the run does not tell."""
+        return self.run.record.get("config", {}).get("records") in (None, digest)
+
+    def cases(self) -> Iterator[CaseScore]:
+        """Yield the run's cases in their order. Raises DataError for a row that is not a case."""
+        return read_cases(self.run)
+
+
+def read_cases(run: Run) -> Iterator[CaseScore]:
+    """Yield a run's cases in their order. Raises DataError for a row that is not a case."""
+    yield from read_values(run.path(CASES), conforming("cases", decode_case))
+
+
+def scored_runs(folder: BuildFolder) -> list[ScoredRun]:
+    """Return the build's finished runs with their reports, by name. Raises DataError for a report that is none."""
+    return [ScoredRun(run, _report(run)) for run in finished_runs(folder)]
+
+
+def table_of(runs: Iterable[ScoredRun]) -> ScoreTable:
+    """Return the table over runs."""
+    return ScoreTable.of({run.name: run.report for run in runs})
+
+
+def _report(run: Run) -> Report:
+    try:
+        return Report.of_dict(read_json(run.path(REPORT)))
+    except DataError as error:
+        raise DataError(f"{run.path(REPORT)}: {error}") from None
