@@ -46,7 +46,7 @@ from cfbuild.lm.load import convert_gguf, load
 from cfbuild.lm.sample import generate as write_texts
 from cfbuild.lm.sample import sample_contexts, sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.export import export_records
+from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
@@ -248,7 +248,7 @@ def test_a_pipe_in_a_build_folder_is_named_and_not_waited_for(tmp_path: Path) ->
     with pytest.raises(BuildStateError, match="neither a file nor a folder"):
         generate(folder, GenerateOptions())
     with pytest.raises(BuildStateError, match="neither a file nor a folder"):
-        export_records(BuildFolder(write_linked(tmp_path / "other")), "counterfact")
+        export_records(BuildFolder(write_linked(tmp_path / "other")), ExportOptions())
 
 
 def write_linked(root: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
 from cfbuild.errors import ConfigError
-from cfbuild.score.cases import prompts_of
+from cfbuild.option import option, seed_option
 from cfbuild.text.safe import visible
 
 Chosen = TypeVar("Chosen", Record, Rejection)
@@ -25,10 +25,10 @@ ELLIPSIS_AT = 300
 class Choice:
     """Which records to look at; nothing given means all. Raises ConfigError for a sample below 1."""
 
-    case: int | None = None
-    relation: str | None = None
-    sample: int | None = None
-    seed: int = 0
+    case: int | None = option(None, "The record of this case id.")
+    relation: str | None = option(None, "Records of this relation only, such as P36.")
+    sample: int | None = option(None, "A seeded sample of so many. [default: all]")
+    seed: int = seed_option()
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
@@ -89,6 +89,8 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain) -
 
 
 def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str]:
+    from cfbuild.score.cases import prompts_of  # loads torch, which help has no use for
+
     columns = _probabilities(case) if case else iter(())
     last = None
     for group, text, new, true in prompts_of(record):

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from typing import TYPE_CHECKING, Any, cast
 
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.store.jsonl import Row, Value, dump_row
@@ -18,6 +15,10 @@ from cfbuild.store.schema.accept import Accept, compile_accept
 from cfbuild.store.schema.faults import Fault, Located, Violation, show
 from cfbuild.store.schema.located import read_located
 from cfbuild.store.schema.semantics import faults as semantic_faults
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
 
 __all__ = ["NAMES", "Tally", "Violation", "conforming", "load_schema", "read_valid", "row_faults", "violations"]
 
@@ -132,6 +133,8 @@ def _accept(name: str) -> Accept:
 
 @cache
 def _validator(name: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # heavy, and needed only to explain what is wrong
+
     return Draft202012Validator(_without_references(load_schema(name)))
 
 
