@@ -8,9 +8,12 @@ group, whose options count as the outer member's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
+
+from cfbuild.errors import ConfigError
 
 ABOUT_MODEL = "The model"
 ABOUT_RUN = "The run"
@@ -26,11 +29,13 @@ _KEY = "cfbuild option"
 class Form:
     """The text of a value on the command line: `read` makes a value of it, `write` makes it of a value.
 
+    An option that is `repeated` may be given several times: `read` takes a list of texts, `write` returns one.
     `read` raises ConfigError for a text that is no value.
     """
 
-    read: Callable[[str], Any]
-    write: Callable[[Any], str] = str
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any] = str
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,9 @@ class Option:
             return []
         if self.is_switch:
             return [self.flags[0]]
-        text = self.form.write(value) if self.form else str(value)
-        return [text] if self.default is MISSING else [self.flags[0], text]
+        text: Any = self.form.write(value) if self.form else str(value)
+        texts: list[str] = text if self.form and self.form.repeated else [text]
+        return texts if self.default is MISSING else [word for each in texts for word in (self.flags[0], each)]
 
 
 def option(
@@ -77,14 +83,17 @@ def option(
 ) -> Any:
     """Return a dataclass field that is an option of the command line.
 
-    `flag` is its flags with spaces between (None: `--` and the field's name); `form` is needed for values that are no
-    number, text, path or switch. A help with "[default: ...]" tells the default in words.
+    `flag` is its flags with spaces between (None: `--` and the field's name). `form` is needed for values that are no
+    number, text, path or switch. A default that can be changed in place is given as its type, such as `dict`. A help
+    with "[default: ...]" tells the default in words.
 
     Raises ValueError for a switch that is on by default: no flag could turn it off.
     """
     if default is True:
         raise ValueError("a switch is off by default; declare its opposite")
     details = {"help": help, "flag": flag, "panel": panel, "form": form, "metavar": metavar}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata={_KEY: details})
     return field(default=default, metadata={_KEY: details})
 
 
@@ -110,6 +119,35 @@ COMMA_SEPARATED_OR_NONE = Form(
 """For a list that may be empty."""
 
 
+def named_values(texts: Iterable[str]) -> dict[str, Any]:
+    """Return NAME=VALUE texts as a dictionary; a value that is JSON (a number, true, null) is taken as that, others are
+    text. Raises ConfigError for a text without a name."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"--set {text}: expected NAME=VALUE")
+        values[name.replace("-", "_")] = _from_json(value)
+    return values
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _named_texts(values: Mapping[str, Any]) -> list[str]:
+    """Return the texts of which `named_values` makes `values`."""
+    plain = {name: value for name, value in values.items() if isinstance(value, str) and _from_json(value) == value}
+    return [f"{name}={plain[name] if name in plain else json.dumps(values[name])}" for name in values]
+
+
+NAMED_VALUES = Form(named_values, _named_texts, repeated=True)
+"""For settings by name, such as an editor's: `--set NAME=VALUE`, as often as there are settings."""
+
+
 def options_of(kind: type) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, those of its groups included, in the fields' order."""
     return tuple(_declared(kind))
@@ -127,7 +165,11 @@ def _declared(kind: type) -> Iterator[Option]:
 def _option(member: Field[Any], kind: Any) -> Option:
     details = dict(member.metadata[_KEY])
     flags = details.pop("flag") or f"--{member.name.replace('_', '-')}"
-    return Option(name=member.name, kind=kind, default=member.default, flags=tuple(flags.split()), **details)
+    return Option(name=member.name, kind=kind, default=_default(member), flags=tuple(flags.split()), **details)
+
+
+def _default(member: Field[Any]) -> Any:
+    return member.default if member.default_factory is MISSING else member.default_factory()
 
 
 def assemble(kind: type, values: Mapping[str, Any]) -> Any:
@@ -194,6 +236,6 @@ def unsaid(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if is_dataclass(group := types[member.name]):
             found |= unsaid(group, values)  # type: ignore[arg-type]
-        elif member.name in values and values[member.name] != member.default:
+        elif member.name in values and values[member.name] != _default(member):
             found[member.name] = values[member.name]
     return found

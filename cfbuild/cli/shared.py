@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from cfbuild.errors import ConfigError
 from cfbuild.lm import selection
 from cfbuild.option import (
     ABOUT_RUN,
+    NAMED_VALUES,
     REQUIRED,
     Option,
     assemble,
@@ -40,6 +40,7 @@ LINE_EVERY_S = 10.0
 """Where there is no terminal, progress is a line this often instead of a bar."""
 
 ModelOptions = selection.ModelOptions
+named_values = NAMED_VALUES.read
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
 JSON = "Print the result as JSON on stdout."
 
@@ -102,12 +103,12 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
 def _parameter(declared: Option) -> inspect.Parameter:
     """Return typer's parameter for a declared option; None as its value means that it was not given."""
     about: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
-    kind: Any = str if declared.form else declared.kind
+    kind: Any = declared.kind if declared.form is None else list[str] if declared.form.repeated else str
     default: Any = declared.default
     info: Any = typer.Option(*declared.flags, **about)
     if default is REQUIRED:
         info, default = typer.Argument(**about), inspect.Parameter.empty
-    elif default is None or declared.tells_default:
+    elif default is None or declared.tells_default or (declared.form and declared.form.repeated):
         kind, default = kind | None, None
     elif declared.form:
         default = declared.form.write(default)
@@ -144,23 +145,6 @@ def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
     lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision, trust=options.trust)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
-
-
-def named_values(texts: Iterable[str]) -> dict[str, Any]:
-    """NAME=VALUE as a dictionary; a value that is JSON (a number, true, null) is taken as that, others are text.
-
-    Raises ConfigError for a text without a name.
-    """
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise ConfigError(f"--set {text}: expected NAME=VALUE")
-        try:
-            values[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            values[name.replace("-", "_")] = value
-    return values
 
 
 def tell(text: object, err: bool = False) -> None:
