@@ -20,9 +20,10 @@ from benchmarks.draw import draw_curve
 from benchmarks.measure import machine, peak_memory_bytes
 from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
 from benchmarks.world import World, make, requests
-from cfbuild.cli.shared import shown_progress, split
+from cfbuild.cli.shared import shown_progress
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import fast
+from cfbuild.option import split
 from cfbuild.store.jsonl import write_json
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)

@@ -12,7 +12,7 @@ from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.demo import fetch_snapshot, generate_known
+from cfbuild.pipeline.demo import DemoOptions, fetch_snapshot, generate_known
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, make_editor
 from cfbuild.progress import Progress
 from cfbuild.store.codec import decode_record
@@ -46,8 +46,9 @@ def make(root: Path, model: str, device: str, records: int, seed: int, progress:
     """Fetch the snapshot, generate `records` records that the model knows, sample contexts, compute C."""
     folder = BuildFolder(root / f"{model.replace('/', '--')}-{records}-{seed}")
     lm = load(model, device=device, dtype="float32")
-    fetch_snapshot(folder, seed, False, progress)
-    generate_known(folder, lm, records, seed, False, progress)
+    options = DemoOptions(records, seed)
+    fetch_snapshot(folder, options, progress)
+    generate_known(folder, lm, options, progress)
     # The baseline knows CounterFact's prompts only.
     made = tuple(replace(one, groups={}) for one in read_values(folder.path("records.jsonl"), decode_record))
     rome = make_editor(lm, EvaluateOptions(seed=seed), made, (), progress).editor

@@ -36,7 +36,7 @@ from cfbuild.pipeline import generate as generate_verb
 from cfbuild.pipeline import publish as publish_verb
 from cfbuild.pipeline import validate_and_score as evaluate_verb
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.export import export_records
+from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
@@ -224,7 +224,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
         ),
         "export": Scene(
             lambda folder: write_scored(folder, records(1500)),
-            lambda folder: export_records(BuildFolder(folder), "easyedit"),
+            lambda folder: export_records(BuildFolder(folder), ExportOptions("easyedit")),
         ),
         "audit --fix": Scene(
             audited, lambda folder: audit(AuditOptions(folder / "theirs.jsonl", fix=folder / "fixed.jsonl"))

@@ -26,10 +26,10 @@ from cfbuild.lm.families import PRESETS
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.sample import generate
-from cfbuild.pipeline import validate_and_score as verb
 from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.pipeline.generate import generate as make_records
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.score import passes
 from cfbuild.score.cases import score_cases
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows
@@ -276,7 +276,7 @@ def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verb, "CASES_AT_ONCE", 2)
+    monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
     folder, lm = BuildFolder(write_world(tmp_path / "build")), tiny.make("gpt2")
     make_records(folder, GenerateOptions(limit=6))
     options = EvaluateOptions(
@@ -300,7 +300,7 @@ def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
     made: list[int] = []
     monkeypatch.setattr(TwoLayers, "edit", counting(TwoLayers.edit, made))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(verb, "score_cases", stopping_after(2))
+        patch.setattr(passes, "score_cases", stopping_after(2))
         evaluate(folder, replace(options, restart=True), lm)
     assert made == [4, 2]
     evaluate(folder, options, lm)
@@ -336,7 +336,7 @@ def stopping_after(count: int) -> Any:
 
 def test_no_two_records_of_a_batch_are_about_one_fact() -> None:
     records = [scored_build.record(number, relation="P36", entity=number // 3) for number in range(9)]
-    made = verb.batches(records, 4)
+    made = passes.batches(records, 4)
     assert sorted(record.case_id for batch in made for record in batch) == list(range(9))
     for batch in made:
         facts = [(record.subject.id, record.relation) for record in batch]

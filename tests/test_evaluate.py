@@ -13,12 +13,13 @@ from small_world import write_world
 
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline import validate_and_score as verb
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress, silent
+from cfbuild.score import passes
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_jsonl
+from cfbuild.store.runs import VERB
 
 OPTIONS: dict[str, Any] = {"limit": 5, "covariance_tokens": 400, "steps": 3, "skip_generation": True, "layer": 1}
 FILES = ("runs/rome/cases.jsonl", "runs/rome/report.json")
@@ -32,7 +33,7 @@ def lm() -> LanguageModel:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verb, "CASES_AT_ONCE", 2)
+    monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
     built = BuildFolder(write_world(tmp_path / "build"))
     generate(built, GenerateOptions(limit=6))
     return built
@@ -76,7 +77,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(folder: BuildFolder, lm: La
     for count in (2, 4):
         with pytest.raises(KeyboardInterrupt):
             evaluate(folder, EvaluateOptions(**OPTIONS, restart=True), lm, stop_after(count))
-        log = folder.progress(f"{verb.VERB}/rome") / "rows.jsonl"
+        log = folder.progress(f"{VERB}/rome") / "rows.jsonl"
         with log.open("ab") as stream:
             stream.write(b'{"case_id": 3, "rel')  # a line torn by the interruption
         done: list[int] = []

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cfbuild.audit.validate import violations
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError
-from cfbuild.pipeline.export import export_records
+from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.publish.formats import EXPORTERS, LOC_MARK
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
@@ -29,7 +29,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
 
 
 def exported(build: BuildFolder, name: str) -> list[dict[str, Any]]:
-    path, count = export_records(build, name)
+    path, count = export_records(build, ExportOptions(name))
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     assert len(rows) == count == len(RECORDS)
     return rows
@@ -105,6 +105,6 @@ def test_the_command(build: BuildFolder, tmp_path: Path) -> None:
 
 def test_a_format_that_does_not_exist(build: BuildFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected one of counterfact, easyedit"):
-        export_records(build, "csv")
+        export_records(build, ExportOptions("csv"))
     with pytest.raises(ConfigError, match="is not a folder"):
-        export_records(build, "zsre", tmp_path / "no" / "x.json")
+        export_records(build, ExportOptions("zsre", tmp_path / "no" / "x.json"))

@@ -48,7 +48,7 @@ from cfbuild.lm.load import convert_gguf, load
 from cfbuild.lm.sample import generate as write_texts
 from cfbuild.lm.sample import sample_contexts, sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.export import export_records
+from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
@@ -249,7 +249,7 @@ def test_a_pipe_in_a_build_folder_is_named_and_not_waited_for(tmp_path: Path) ->
     with pytest.raises(BuildStateError, match="neither a file nor a folder"):
         generate(folder, GenerateOptions())
     with pytest.raises(BuildStateError, match="neither a file nor a folder"):
-        export_records(BuildFolder(write_linked(tmp_path / "other")), "counterfact")
+        export_records(BuildFolder(write_linked(tmp_path / "other")), ExportOptions())
 
 
 def write_linked(root: Path) -> Path:
@@ -751,7 +751,7 @@ def test_a_product_near_zero_is_a_fault_of_its_record() -> None:
 @pytest.fixture
 def small_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cfbuild.pipeline.validate_and_score.CASES_AT_ONCE", 2)
+    monkeypatch.setattr("cfbuild.score.passes.CASES_AT_ONCE", 2)
     folder = BuildFolder(write_world(tmp_path / "build"))
     generate(folder, GenerateOptions(limit=4))
     return folder

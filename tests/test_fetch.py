@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateEr
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import TARGET_RULES, RuleContext
 from cfbuild.pipeline.fetch import FetchOptions, fetch
+from cfbuild.sources.catalogue import SOURCES
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.source import LeftOut, SourceOptions, SourceSpec
 from cfbuild.store.codec import decode_entity, decode_fact, decode_template
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values
@@ -248,6 +251,36 @@ def test_the_snapshot_and_the_bundled_templates_need_no_network(folder: BuildFol
     assert set(summary.facts) == set(summary.templates)
     assert max(summary.facts.values()) == 20
     assert fetch(folder, FetchOptions(source="snapshot", per_relation=20)).unchanged
+
+
+class Few:
+    """A source of three facts: what somebody who adds a source writes, beside the options that all sources have."""
+
+    def __init__(self, options: SourceOptions, asker: Asker) -> None:
+        self.tally = LeftOut()
+        self._language = options.language
+
+    def facts(self, relation: str) -> Iterator[Fact]:
+        yield from (Fact(relation, f"Q{number}", "Q9", source="few") for number in (1, 2, 3))
+
+    def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
+        yield from (Entity(item, {self._language: f"item {item}"}) for item in ids)
+
+
+def test_a_source_is_a_file_and_a_line_in_the_table(folder: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "few", SourceSpec(SourceOptions, Few, frozenset({"facts", "names"})))
+    options = FetchOptions(source="few", relations=("P36",), language="de")
+    summary = fetch(folder, options)
+    assert summary.facts == {"P36": 3} and summary.entities == 4 and summary.sent == 0
+    entities = list(read_values(folder.path("entities.jsonl"), decode_entity))
+    assert entities[0] == Entity("Q1", {"de": "item Q1"})
+    for setting, message in (
+        ({"statements": True}, "the source few has no statements"),
+        ({"endpoint": "http://127.0.0.1:9/"}, "the source few asks no endpoint"),
+        ({"references": True}, "the source few cannot tell which articles"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            fetch(folder, changed(options, **setting))
 
 
 def test_both_template_sets_give_each_text_once(folder: BuildFolder, options: FetchOptions) -> None:

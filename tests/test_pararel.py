@@ -16,8 +16,7 @@ from cfbuild.data import Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.pararel import PARAREL, RELATIONS, Files, Pararel
-from cfbuild.sources.source import Wanted
+from cfbuild.sources.pararel import PARAREL, RELATIONS, Files, Pararel, PararelOptions
 from cfbuild.templates.patterns import templates
 
 KEPT = {
@@ -132,7 +131,7 @@ def test_a_checkout_gives_patterns_and_tuples(tmp_path: Path) -> None:
 def test_tuples_with_ids_are_facts_without_asking_anyone(tmp_path: Path) -> None:
     root = checkout(tmp_path / "pararel", {"P36": list(KEPT)}, {"P36": TUPLES})
     with asker(tmp_path) as asking:
-        source = Pararel(Wanted(asking, location=str(root)))
+        source = Pararel(PararelOptions(pararel=str(root)), asking)
         facts = list(source.facts("P36"))
         assert facts == [Fact("P36", "Q17", "Q1490", source="pararel"), Fact("P36", "Q142", "Q90", source="pararel")]
         assert list(source.entities(["Q90"])) == [Entity("Q90", labels={"en": "Paris"})]
@@ -150,7 +149,7 @@ def test_tuples_without_ids_are_looked_up_by_labels_and_relation(tmp_path: Path)
     lines = [f'<{entity}{one}> <{label}> "{name}"@en .' for one, (name, _) in GRAPH.items()]
     lines += [f"<{entity}{one}> <{wdt}> <{entity}{value}> ." for one, (_, value) in GRAPH.items() if value]
     with oxigraph(tmp_path, "\n".join(lines)) as url, asker(tmp_path) as asking:
-        source = Pararel(Wanted(asking, location=str(root), endpoint=url))
+        source = Pararel(PararelOptions(pararel=str(root), endpoint=url), asking)
         facts = [(fact.subject, fact.object) for fact in source.facts("P36")]
         assert facts == [("Q17", "Q1490"), ("Q142", "Q90"), ("Q657", "Q3659")]
         names = [entity.labels["en"] for entity in source.entities(["Q657", "Q1490"])]
@@ -167,7 +166,7 @@ def test_a_sample_of_tuples_is_seeded(tmp_path: Path) -> None:
     root = checkout(tmp_path / "pararel", {"P36": list(KEPT)}, {"P36": rows})
     with asker(tmp_path) as asking:
         one, same, other = (
-            list(Pararel(Wanted(asking, per_relation=7, seed=seed, location=str(root))).facts("P36"))
+            list(Pararel(PararelOptions(per_relation=7, seed=seed, pararel=str(root)), asking).facts("P36"))
             for seed in (1, 1, 2)
         )
     assert one == same != other and len(one) == 7

@@ -119,7 +119,7 @@ def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Pa
     summary = audit(AuditOptions(folder.path("records.jsonl"), folder))
     assert not {"prefix-fragment", "prefix-mention"} & summary.rules.keys()
     config = folder.manifest()["verbs"]["generate"]["config"]["prefixes"]
-    assert config == {"source": "file", "sha256": files.sha256_file(file)}
+    assert config == {"source": "file", "name": file.name, "sha256": files.sha256_file(file)}
     file.write_text(GOOD, encoding="utf-8")
     with pytest.raises(BuildStateError, match="prefixes"):
         generate(folder, GenerateOptions(prefixes=str(file)))

@@ -14,9 +14,17 @@ from cfbuild.data import Target
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_target
-from cfbuild.sources.journal import Asker
-from cfbuild.sources.snapshot import FACT_COLUMNS, Snapshot, aliases, classes, labels, load, read_rows, rows
-from cfbuild.sources.source import Wanted
+from cfbuild.sources.snapshot import (
+    FACT_COLUMNS,
+    Snapshot,
+    SnapshotOptions,
+    aliases,
+    classes,
+    labels,
+    load,
+    read_rows,
+    rows,
+)
 from cfbuild.templates import builtin
 from cfbuild.text.names import find_name
 
@@ -93,7 +101,7 @@ def test_files_end_in_one_newline() -> None:
 
 
 def test_source() -> None:
-    source = load(_wanted())
+    source = load(SnapshotOptions())
     facts = list(source.facts("P37"))
     assert [fact.source for fact in facts] == ["snapshot"] * len(facts)
     assert facts == sorted(facts, key=lambda fact: (int(fact.subject[1:]), int(fact.object[1:])))
@@ -104,16 +112,16 @@ def test_source() -> None:
 
 
 def test_sample_is_seeded() -> None:
-    few = list(load(_wanted(per_relation=7)).facts("P103"))
+    few = list(load(SnapshotOptions(per_relation=7)).facts("P103"))
     assert len(few) == 7
-    assert few == list(load(_wanted(per_relation=7)).facts("P103"))
-    assert few != list(load(_wanted(per_relation=7, seed=1)).facts("P103"))
+    assert few == list(load(SnapshotOptions(per_relation=7)).facts("P103"))
+    assert few != list(load(SnapshotOptions(per_relation=7, seed=1)).facts("P103"))
     assert set(few) <= set(Snapshot().facts("P103"))
 
 
 def test_other_languages_are_refused() -> None:
     with pytest.raises(ConfigError, match="'fr'"):
-        load(_wanted(language="fr"))
+        load(SnapshotOptions(language="fr"))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +151,3 @@ def test_ids_and_labels_are_wikidatas(excerpt: Path) -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), str(excerpt)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert done.stdout.splitlines()[-1].endswith("0 wrong ids or labels")
-
-
-def _wanted(language: str = "en", per_relation: int | None = None, seed: int = 0) -> Wanted:
-    # The snapshot asks nothing of anybody, so its asker is never called.
-    return Wanted(asker=Asker.__new__(Asker), language=language, per_relation=per_relation, seed=seed)

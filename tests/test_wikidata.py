@@ -27,7 +27,16 @@ from cfbuild.sources.http import Client, HeavyAnswerError
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.sparql import Endpoint, parse
 from cfbuild.sources.subset import HASHES, SampleOrder
-from cfbuild.sources.wikidata import PROLOGUE, QLEVER, WIKIDATA, Part, Wikidata, endpoint_url, language_code
+from cfbuild.sources.wikidata import (
+    PROLOGUE,
+    QLEVER,
+    WIKIDATA,
+    Part,
+    Wikidata,
+    WikidataOptions,
+    endpoint_url,
+    language_code,
+)
 from cfbuild.store.folder import BuildFolder
 
 WD = "http://www.wikidata.org/entity/"
@@ -84,7 +93,8 @@ def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, 
     """A source that does not sleep, with a journal in `folder`."""
     with Client(sleep=lambda seconds: None, timeout_s=20, attempts=2) as client, Journal(folder / "journal") as journal:
         asker = Asker(client, journal)
-        yield Wikidata(url, asker, **settings), asker
+        pages = {name: settings.pop(name) for name in ("page_rows", "scan_rows") if name in settings}
+        yield Wikidata(WikidataOptions(endpoint=url, **settings), asker, **pages), asker
 
 
 def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:

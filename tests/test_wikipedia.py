@@ -67,7 +67,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def options(endpoint: str, served: MediaWiki, **settings: Any) -> FetchOptions:
-    given = {"references": 4, "relations": ("P19",), "attempts": 1, **settings}
+    given = {"references": True, "references_per_object": 4, "relations": ("P19",), "attempts": 1, **settings}
     return FetchOptions(endpoint=endpoint, wikipedia=served.url, contact="me@example.org", **given)
 
 
@@ -114,7 +114,7 @@ def test_a_finished_fetch_asks_nothing_and_an_interrupted_one_ends_with_the_same
 ) -> None:
     source = wiki(extracts=3)
     with MediaWiki(source) as served:
-        asked = options(endpoint, served, references=15)
+        asked = options(endpoint, served, references_per_object=15)
         fetch(whole := BuildFolder(tmp_path / "whole"), asked)
         count = len(source.log)
         assert count > 6 and fetch(whole, asked).unchanged and len(source.log) == count
@@ -138,13 +138,13 @@ def test_other_settings_are_another_build(tmp_path: Path, endpoint: str) -> None
     with MediaWiki(wiki()) as served:
         fetch(folder := BuildFolder(tmp_path), options(endpoint, served))
         with pytest.raises(BuildStateError, match="references: 4 then, 5 now"):
-            fetch(folder, options(endpoint, served, references=5))
+            fetch(folder, options(endpoint, served, references_per_object=5))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"references": 0}, "at least 1"),
+        ({"references_per_object": 0}, "at least 1"),
         ({"source": "snapshot", "endpoint": None}, "cannot tell which articles"),
         ({"contact": None, "wikipedia": None}, "--contact"),
         ({"wikipedia": "ftp://x/api"}, "http or https"),
@@ -154,7 +154,7 @@ def test_options_that_make_no_sense(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str
 ) -> None:
     monkeypatch.delenv("CFBUILD_CONTACT", raising=False)
-    base = FetchOptions(endpoint="http://127.0.0.1:9/query", references=3, contact="me@example.org")
+    base = FetchOptions(endpoint="http://127.0.0.1:9/query", references=True, contact="me@example.org")
     with pytest.raises(ConfigError, match=message):
         fetch(BuildFolder(tmp_path / "b"), dataclasses.replace(base, **settings))
 

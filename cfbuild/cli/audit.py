@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Json, Quiet, open_folder, shown_progress, tell_json
+from cfbuild.cli.shared import OutputOptions, shown_progress, tell_json
+from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.text.safe import visible
 
 EXAMPLES = (
@@ -17,49 +17,22 @@ EXAMPLES = (
 )
 
 
-def run(
-    file: Annotated[Path, typer.Argument(help="A file of CounterFact's format, cfbuild's, or EasyEdit's.")],
-    build: Annotated[
-        Path | None, typer.Option("--build", "-b", help="A build folder whose facts to hold the file against.")
-    ] = None,
-    fix: Annotated[
-        Path | None, typer.Option(help="Write a cleaned file here, and what was changed beside it (.changes.jsonl).")
-    ] = None,
-    max_per_entity: Annotated[
-        int, typer.Option(help="How often one entity may be asked about among a record's prompts of a kind.")
-    ] = 1,
-    allow_symmetric: Annotated[
-        bool, typer.Option("--allow-symmetric", help="Relations that hold both ways are no fault.")
-    ] = False,
-    allow_several: Annotated[
-        bool, typer.Option("--allow-several", help="Subjects with several true objects are no fault.")
-    ] = False,
-    min_sitelinks: Annotated[int | None, typer.Option(help="Fewest wikis with a page about the subject.")] = None,
-    max_sitelinks: Annotated[int | None, typer.Option(help="Most wikis with a page about the subject.")] = None,
-    json_: Json = False,
-    quiet: Quiet = False,
-) -> None:
+def run(options: AuditOptions, output: OutputOptions) -> None:
     """Find the known faults of counterfactual records in anyone's file, by rule, with examples; or clean the file.
 
     Exits with 1 if there are faults and no cleaned file was asked for.
     """
-    from cfbuild.pipeline.audit import AuditOptions, audit
-
-    folder = None if build is None else open_folder(build)
-    options = AuditOptions(
-        file, folder, fix, max_per_entity, allow_symmetric, allow_several, min_sitelinks, max_sitelinks
-    )
-    with shown_progress(quiet) as progress:
+    with shown_progress(output.quiet) as progress:
         summary = audit(options, progress)
-    if json_:
+    if output.json_:
         tell_json(asdict(summary))
     else:
-        _print_audit(summary, file, fix)
-    if summary.faulty and fix is None:
+        _print_audit(summary, options.file, options.fix)
+    if summary.faulty and options.fix is None:
         raise typer.Exit(1)
 
 
-def _print_audit(summary: Any, file: Path, fix: Path | None) -> None:
+def _print_audit(summary: AuditSummary, file: Path, fix: Path | None) -> None:
     """A table of faults by rule, each with an example; then totals."""
     from rich.console import Console
     from rich.table import Table

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, JsonOption, open_folder, tell, tell_json
+from cfbuild.publish.hub import Destination
+from cfbuild.publish.split import SplitOptions
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.publish import Staged
@@ -20,33 +23,27 @@ EXAMPLES = (
 
 
 def run(
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset's name on the Hub.")],
+    where: Destination,
     build: Build = Path("build"),
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private if it is new.")] = False,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
-    revision: Annotated[str, typer.Option(help="The branch to commit to; made if it is not there.")] = "main",
-    tag: Annotated[str | None, typer.Option(help="A tag to set on the commit.")] = None,
+    *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show every file and the card; ask nothing of the network.")
     ] = False,
-    seed: Seed = 0,
-    json_: Json = False,
+    division: SplitOptions,
+    output: JsonOption,
 ) -> None:
     """Publish the build as a dataset on the Hugging Face Hub, in one commit.
 
     The token is the environment's (`HF_TOKEN`) or the login store's; `HF_ENDPOINT` names another Hub.
     """
-    from dataclasses import asdict
-
     from cfbuild.pipeline import publish as verb
-    from cfbuild.publish.hub import Destination
 
-    folder, where = open_folder(build), Destination(repository, private, create_pr, revision, tag)
+    folder = open_folder(build)
     if dry_run:
-        _show_staged(verb.stage(folder, repository, seed), json_)
+        _show_staged(verb.stage(folder, where.repository, division.seed), output.json_)
         return
-    published = verb.publish(folder, where, seed)
-    if json_:
+    published = verb.publish(folder, where, division.seed)
+    if output.json_:
         tell_json(asdict(published), indent=None)
         return
     tell("published" if published.changed else "nothing to do: the Hub already holds this build")

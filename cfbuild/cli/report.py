@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, JsonOption, open_folder, tell, tell_json
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def run(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="The file that was scored, if it was not the build's records.")
     ] = None,
-    json_: Json = False,
+    *,
+    output: JsonOption,
 ) -> None:
     """Print the scores of all runs in a table, the unedited model on top, and write report.html with it.
 
@@ -43,7 +44,7 @@ def run(
         made = report(folder, file)
     if made.left_out:
         tell(f"cfbuild: left out, for another file was scored: {', '.join(made.left_out)}; name it by --file", err=True)
-    if json_:
+    if output.json_:
         tell_json({"page": str(made.page), **made.table.as_dict(), "left_out": list(made.left_out)})
         return
     print_scores(made.table)

@@ -10,14 +10,25 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from cfbuild.errors import ConfigError
+from cfbuild.lm import selection
+from cfbuild.option import (
+    ABOUT_RUN,
+    NAMED_VALUES,
+    REQUIRED,
+    Option,
+    assemble,
+    option,
+    options_of,
+    restart_option,
+    seed_option,
+)
 from cfbuild.progress import Progress
 from cfbuild.text.safe import discreet, visible, visible_json
 
@@ -28,95 +39,92 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10.0
 """Where there is no terminal, progress is a line this often instead of a bar."""
 
-ABOUT_MODEL = "The model"
-ABOUT_RUN = "The run"
-"""Panels of the help, for options that most commands have."""
-
+ModelOptions = selection.ModelOptions
+named_values = NAMED_VALUES.read
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=ABOUT_RUN)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=ABOUT_RUN)]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=ABOUT_RUN)]
-Restart = Annotated[
-    bool,
-    typer.Option(
-        "--restart", help="Throw away what this verb did in this build, start over.", rich_help_panel=ABOUT_RUN
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        help="auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.",
-        rich_help_panel=ABOUT_MODEL,
-    ),
-]
+JSON = "Print the result as JSON on stdout."
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Options of a command that does long work."""
+class JsonOption:
+    """How a command that does short work answers."""
 
-    seed: Seed = 0
-    restart: Restart = False
-    json_: Json = False
-    quiet: Quiet = False
+    json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """Options of a command that loads a model."""
+class OutputOptions:
+    """How a command that does long work answers."""
 
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A preset (smollm2-135m, gpt2-medium, gpt2-large, gpt2-xl, gpt-j-6b), a Hub id, a folder, or a .gguf "
-            "file.",
-            rich_help_panel=ABOUT_MODEL,
-        ),
-    ] = "smollm2-135m"
-    device: Device = "auto"
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=ABOUT_MODEL)] = (
-        "auto"
-    )
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit of a model on the Hub.", rich_help_panel=ABOUT_MODEL),
-    ] = None
-    trust: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="The name given with --model once more, to allow pickled weights and code of that model's repository, "
-            "which then runs as you.",
-            rich_help_panel=ABOUT_MODEL,
-        ),
-    ] = None
+    json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
+    quiet: bool = option(False, "No progress on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
+
+
+@dataclass(frozen=True)
+class RunOptions(OutputOptions):
+    """Options of a command that does long work, where the verb's own options do not have them."""
+
+    seed: int = seed_option()
+    restart: bool = restart_option()
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` for typer: each parameter whose type is a dataclass of options stands for these options."""
+    """Return `command` for typer: a parameter whose type is a dataclass stands for the options it declares."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in groups:
-            own = inspect.signature(groups[name]).parameters.values()
-            types = get_type_hints(groups[name], include_extras=True)
-            parameters += [one.replace(kind=parameter.KEYWORD_ONLY, annotation=types[one.name]) for one in own]
+            parameters += _parameters(groups[name])
         else:
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
 
     def spread(**given: Any) -> None:
-        collected = {
-            name: kind(**{one.name: given.pop(one.name) for one in fields(kind)}) for name, kind in groups.items()
-        }
-        command(**given, **collected)
+        values = {name: _collected(kind, given) for name, kind in groups.items()}
+        command(**{name: value for name, value in given.items() if name in hints}, **values)
 
     spread.__name__, spread.__doc__ = command.__name__, command.__doc__
-    spread.__annotations__ = {one.name: one.annotation for one in parameters}
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return spread
+
+
+def _parameters(kind: type) -> list[inspect.Parameter]:
+    """Return typer's parameters for a dataclass: of its declared options, and of fields annotated for typer."""
+    declared = [_parameter(each) for each in options_of(kind)]
+    own = inspect.signature(kind).parameters
+    types = get_type_hints(kind, include_extras=True)
+    annotated = [name for name, hint in types.items() if get_origin(hint) is Annotated]
+    return declared + [
+        own[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=types[name]) for name in annotated
+    ]
+
+
+def _parameter(declared: Option) -> inspect.Parameter:
+    """Return typer's parameter for a declared option; None as its value means that it was not given."""
+    about: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
+    kind: Any = declared.kind if declared.form is None else list[str] if declared.form.repeated else str
+    default: Any = declared.default
+    info: Any = typer.Option(*declared.flags, **about)
+    if default is REQUIRED:
+        info, default = typer.Argument(**about), inspect.Parameter.empty
+    elif default is None or declared.tells_default or (declared.form and declared.form.repeated):
+        kind, default = kind | None, None
+    elif declared.form:
+        default = declared.form.write(default)
+    hint = Annotated[kind, info]
+    return inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _collected(kind: type, given: dict[str, Any]) -> Any:
+    """Return the options value `kind` of what was given on the command line."""
+    values: dict[str, Any] = {}
+    forms = {declared.name: declared.form for declared in options_of(kind)}
+    for parameter in _parameters(kind):
+        value, form = given[parameter.name], forms.get(parameter.name)
+        if value is not None:
+            values[parameter.name] = form.read(value) if form else value
+    return assemble(kind, values)
 
 
 def examples(*commands: str) -> str:
@@ -137,32 +145,6 @@ def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
     lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision, trust=options.trust)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
-
-
-def split(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def given(**options: Any) -> dict[str, Any]:
-    """The options that were given, so that the others keep the defaults of whoever defines them."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def named_values(texts: Iterable[str]) -> dict[str, Any]:
-    """NAME=VALUE as a dictionary; a value that is JSON (a number, true, null) is taken as that, others are text.
-
-    Raises ConfigError for a text without a name.
-    """
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise ConfigError(f"--set {text}: expected NAME=VALUE")
-        try:
-            values[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            values[name.replace("-", "_")] = value
-    return values
 
 
 def tell(text: object, err: bool = False) -> None:

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, Json, Seed, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, JsonOption, open_folder, tell, tell_json
 from cfbuild.errors import ConfigError
+from cfbuild.pipeline import show as verb
+from cfbuild.views.terminal import Choice, record_lines, rejection_lines
 
 EXAMPLES = (
     "cfbuild show --sample 5",
@@ -25,25 +27,20 @@ COLOURS = {"subject": "33", "true": "36", "new": "35", "head": "1", "soft": "2"}
 
 def run(
     build: Build = Path("build"),
-    case: Annotated[int | None, typer.Option(help="The record of this case id.")] = None,
-    relation: Annotated[str | None, typer.Option(help="Records of this relation only, such as P36.")] = None,
-    sample: Annotated[int | None, typer.Option(help="A seeded sample of so many. [default: all]")] = None,
     run_: Annotated[
         str | None,
         typer.Option("--run", help="The run whose scores are shown. [default: the only one, or the first by name]"),
     ] = None,
+    *,
+    choice: Choice,
     rejected: Annotated[bool, typer.Option("--rejected", help="The facts that became no record, and why.")] = False,
-    seed: Seed = 0,
-    json_: Json = False,
+    output: JsonOption,
 ) -> None:
     """Look at records: prompts, probabilities before and after the edit, generated texts."""
-    from cfbuild.pipeline import show as verb
-    from cfbuild.views.terminal import Choice, record_lines, rejection_lines
-
     if rejected and run_ is not None:
         raise ConfigError("--run and --rejected do not go together: rejects have no scores")
-    folder, choice = open_folder(build), Choice(case, relation, sample, seed)
-    if json_:
+    folder = open_folder(build)
+    if output.json_:
         for row in verb.rows(folder, choice, rejected, run_):
             tell_json(row, indent=None)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +11,14 @@ import typer
 from cfbuild.cli.shared import (
     Build,
     ModelOptions,
-    RunOptions,
+    OutputOptions,
     load_model,
-    named_values,
     open_folder,
     shown_progress,
     tell,
     tell_json,
 )
-from cfbuild.edit import EDITORS
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -35,106 +34,36 @@ EXAMPLES = (
     "cfbuild validate-and-score --limit 100 --editor ft --set learning_rate=1e-4",
     "cfbuild validate-and-score --file counterfact.json --validate-only",
 )
-ABOUT_EDITOR = "The editor"
 NAMED = 10
 """Faulty records of a kind that the summary names; report.json names them all."""
 
 
-@dataclass(frozen=True)
-class EditorOptions:
-    """Which editor, and how it edits."""
-
-    editor: Annotated[
-        str,
-        typer.Option(
-            help=f"The editor to score: {', '.join(EDITORS)}; or module:function of your own.",
-            rich_help_panel=ABOUT_EDITOR,
-        ),
-    ] = "rome"
-    layer: Annotated[
-        int | None, typer.Option(help="Layer to edit. [default: the preset's]", rich_help_panel=ABOUT_EDITOR)
-    ] = None
-    key_mode: Annotated[
-        str | None,
-        typer.Option(
-            help="rome: reference (as released) or consistent (R-ROME). [default: reference]",
-            rich_help_panel=ABOUT_EDITOR,
-        ),
-    ] = None
-    covariance: Annotated[
-        str,
-        typer.Option(
-            help="Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.",
-            rich_help_panel=ABOUT_EDITOR,
-        ),
-    ] = "build"
-    covariance_tokens: Annotated[
-        int, typer.Option(help="Tokens of the corpus to use.", rich_help_panel=ABOUT_EDITOR)
-    ] = 100_000
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Most optimisation steps of an edit. [default: the editor's]", rich_help_panel=ABOUT_EDITOR),
-    ] = None
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any other setting of the editor; may be given several times.",
-            rich_help_panel=ABOUT_EDITOR,
-        ),
-    ] = None
-
-
 def run(
     build: Build = Path("build"),
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Any CounterFact-format file. [default: the build's records]")
-    ] = None,
-    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Score the valid rows all the same.")] = False,
     *,
-    editor_options: EditorOptions,
-    limit: Annotated[int | None, typer.Option(help="Score only the first so many records.")] = None,
-    skip_generation: Annotated[bool, typer.Option("--skip-generation", help="No texts, so no GE and RS.")] = False,
+    options: EvaluateOptions,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
     lm_options: ModelOptions,
-    run_options: RunOptions,
+    output: OutputOptions,
 ) -> None:
     """Check every record; edit the model by each one; print the paper's metrics before and after.
 
     Exits with 1, and every violation, if a row breaks the schema or a rule.
     """
-    from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
-    from cfbuild.store.runs import new_run
-
-    options = EvaluateOptions(
-        file=file,
-        editor=editor_options.editor,
-        limit=limit,
-        skip_generation=skip_generation,
-        skip_invalid=skip_invalid,
-        seed=run_options.seed,
-        layer=editor_options.layer,
-        key_mode=editor_options.key_mode,
-        steps=editor_options.steps,
-        settings=named_values(editor_options.settings or ()),
-        covariance=editor_options.covariance,
-        covariance_tokens=editor_options.covariance_tokens,
-        restart=run_options.restart,
-    )
     folder = open_folder(build)
-    path = file or folder.require("records.jsonl")
+    path = options.file or folder.require("records.jsonl")
     if validate_only:
-        validate(path, run_options.json_, stop=not skip_invalid)
+        validate(path, output.json_, stop=not options.skip_invalid)
         return
     from cfbuild.audit.validate import read_records
+    from cfbuild.store.runs import new_run
 
     read = read_records(path)
-    tell_violations(path, read.violations, read.tally, stop=not skip_invalid)
-    lm = load_model(lm_options, run_options.quiet)
-    with shown_progress(run_options.quiet) as progress:
+    tell_violations(path, read.violations, read.tally, stop=not options.skip_invalid)
+    lm = load_model(lm_options, output.quiet)
+    with shown_progress(output.quiet) as progress:
         report = evaluate(folder, options, lm, progress, read)
-    print_report(report, new_run(folder, options.name), run_options.json_)
+    print_report(report, new_run(folder, options.name), output.json_)
 
 
 def validate(path: Path, as_json: bool, stop: bool = True) -> None:

@@ -4,6 +4,8 @@ An editor is a file here and a line in this table: name -> "module:attribute", w
 (`editor.py`). It is imported when it is asked for. `--editor` takes "module:attribute" too.
 """
 
+from cfbuild.errors import ConfigError
+
 EDITORS = {
     "rome": "cfbuild.edit.rome:ROME",
     "rome-fast": "cfbuild.edit.rome:ROME_FAST",
@@ -12,3 +14,14 @@ EDITORS = {
     "ike": "cfbuild.edit.ike:IKE",
     "emmet": "cfbuild.edit.emmet:EMMET",
 }
+
+COVARIANCE_TOKENS = 100_000
+"""Tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless `name` is in the table or has the form "module:attribute" (an editor of one's own)."""
+    if name not in EDITORS and ":" not in name:
+        raise ConfigError(
+            f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:attribute of your own"
+        )

@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints
 
 from cfbuild.data import Measured, Request
-from cfbuild.edit import EDITORS
+from cfbuild.edit import EDITORS, check_name
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.presets import check_layer, preset_settings
 from cfbuild.errors import ConfigError, EditError
@@ -216,14 +216,6 @@ def editor_spec(name: str) -> EditorSpec[Any]:
     if not isinstance(spec, EditorSpec):
         raise ConfigError(f"editor {name}: is a {type(spec).__name__}; expected an EditorSpec of cfbuild.edit.editor")
     return spec
-
-
-def check_name(name: str) -> None:
-    """Raise ConfigError unless `name` is in the table or has the form "module:attribute" (an editor of one's own)."""
-    if name not in EDITORS and ":" not in name:
-        raise ConfigError(
-            f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:attribute of your own"
-        )
 
 
 def settled_options(name: str, lm: LanguageModel, asked: Mapping[str, Any]) -> Any:

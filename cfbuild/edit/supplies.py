@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from cfbuild.data import Record, Reference
+from cfbuild.edit import COVARIANCE_TOKENS
 from cfbuild.edit.artefacts import Artefact, weights_identity
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
 from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
@@ -22,7 +23,6 @@ from cfbuild.store.jsonl import read_json, write_json
 
 BUILD, NONE = "build", "none"
 """Covariances that are no file and no dataset: over the build's own true statements; C = I."""
-COVARIANCE_TOKENS = 100_000
 CONTEXTS = "contexts.json"
 
 

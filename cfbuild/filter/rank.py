@@ -11,33 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from cfbuild.data import Candidate, Decision, Measured, Target, Verdict
-from cfbuild.errors import ConfigError
+from cfbuild.filter.thresholds import FilterOptions
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
 
 MARGIN_NATS = 1e-3
 """A lead of o_c below this is no preference: batches of different shape differ by up to 1e-4 in float32."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilterOptions:
-    """Thresholds. Ranks count from 1, the likeliest object of the relation.
-
-    `min_rank_share`: o*'s rank over the size of its pool must be at least this. `max_true_rank`: o_c must be among so
-    many likeliest objects (None: need not be known). `min_neighbors_right`: of the neighborhood prompts, so large a
-    share must have o_c more likely than o*.
-    """
-
-    min_rank_share: float = 0.5
-    max_true_rank: int | None = None
-    min_neighbors_right: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("min_rank_share", "min_neighbors_right"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1")
-        if self.max_true_rank is not None and self.max_true_rank < 1:
-            raise ConfigError(f"max_true_rank is {self.max_true_rank}; ranks count from 1")
 
 
 @dataclass(slots=True)

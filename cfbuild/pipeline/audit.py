@@ -12,6 +12,7 @@ from cfbuild.audit.fix import clean_file
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
+from cfbuild.option import REQUIRED, Form, option
 from cfbuild.progress import Progress, silent
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -30,14 +31,20 @@ class AuditOptions:
     Raises ConfigError for a limit below 1, or a cleaned file that would replace the file that is audited.
     """
 
-    file: Path
-    build: BuildFolder | None = None
-    fix: Path | None = None
-    max_per_entity: int = 1
-    allow_symmetric: bool = False
-    allow_several: bool = False
-    min_sitelinks: int | None = None
-    max_sitelinks: int | None = None
+    file: Path = option(REQUIRED, "A file of CounterFact's format, cfbuild's, or EasyEdit's.")
+    build: BuildFolder | None = option(
+        None,
+        "A build folder whose facts to hold the file against.",
+        flag="--build -b",
+        form=Form(lambda text: BuildFolder(Path(text)), lambda folder: str(folder.root)),
+        metavar="<path>",
+    )
+    fix: Path | None = option(None, "Write a cleaned file here, and what was changed beside it (.changes.jsonl).")
+    max_per_entity: int = option(1, "How often one entity may be asked about among a record's prompts of a kind.")
+    allow_symmetric: bool = option(False, "Relations that hold both ways are no fault.")
+    allow_several: bool = option(False, "Subjects with several true objects are no fault.")
+    min_sitelinks: int | None = option(None, "Fewest wikis with a page about the subject.")
+    max_sitelinks: int | None = option(None, "Most wikis with a page about the subject.")
 
     def __post_init__(self) -> None:
         if self.max_per_entity < 1:

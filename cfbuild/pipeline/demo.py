@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from cfbuild.filter.rank import FilterOptions, RankFilter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cfbuild.filter.thresholds import FilterOptions
 from cfbuild.lm.families import DEFAULT_PRESET
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.selection import ModelOptions, device_option
+from cfbuild.option import option, restart_option, seed_option
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
-from cfbuild.pipeline.publish import Staged, stage
-from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress
 from cfbuild.records.builder import BuildOptions
 from cfbuild.score.table import Report
 from cfbuild.store.folder import BuildFolder
 
-MODEL = DEFAULT_PRESET
+if TYPE_CHECKING:
+    from cfbuild.lm.model import LanguageModel
+    from cfbuild.pipeline.publish import Staged
+
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)
 """The demo edits what the model knows: o_c is its first choice, and it gets most neighbours right."""
 MIN_NEIGHBORS = 10
@@ -22,26 +27,48 @@ REPOSITORY = "you/counterfact-demo"
 """The name in the dry run of publishing; nothing is sent."""
 
 
-def fetch_snapshot(folder: BuildFolder, seed: int, restart: bool, progress: Progress) -> FetchSummary:
-    """The bundled facts, all of them."""
-    return fetch(folder, FetchOptions(source="snapshot", seed=seed, restart=restart), progress)
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """Options of `cfbuild demo`: how many records it makes, and the verbs' options that it passes on."""
+
+    records: int = option(32, "How many records to make and score.")
+    seed: int = seed_option()
+    device: str = device_option()
+    restart: bool = restart_option()
+
+    @property
+    def model(self) -> ModelOptions:
+        """Return the options of the embedded model."""
+        return ModelOptions(DEFAULT_PRESET, self.device)
 
 
-def generate_known(
-    folder: BuildFolder, lm: LanguageModel, records: int, seed: int, restart: bool, progress: Progress
-) -> GenerateSummary:
-    """`records` records of facts that the model knows, from all relations in turn."""
-    options = GenerateOptions(
-        build=BuildOptions(seed=seed), limit=records, min_neighbors=MIN_NEIGHBORS, restart=restart
+def fetch_snapshot(folder: BuildFolder, options: DemoOptions, progress: Progress) -> FetchSummary:
+    """Fetch the bundled facts, all of them, and return the summary."""
+    return fetch(folder, FetchOptions(source="snapshot", seed=options.seed, restart=options.restart), progress)
+
+
+def generate_known(folder: BuildFolder, lm: LanguageModel, options: DemoOptions, progress: Progress) -> GenerateSummary:
+    """Make records of facts that the model knows, from all relations in turn, and return the summary."""
+    from cfbuild.filter.rank import RankFilter
+
+    chosen = GenerateOptions(
+        build=BuildOptions(seed=options.seed),
+        limit=options.records,
+        min_neighbors=MIN_NEIGHBORS,
+        restart=options.restart,
     )
-    return generate(folder, options, RankFilter(lm, THRESHOLDS), progress)
+    return generate(folder, chosen, RankFilter(lm, THRESHOLDS), progress)
 
 
-def score(folder: BuildFolder, lm: LanguageModel, seed: int, restart: bool, progress: Progress) -> Report:
-    """ROME on every record, with generated texts."""
-    return evaluate(folder, EvaluateOptions(seed=seed, restart=restart), lm, progress)
+def score(folder: BuildFolder, lm: LanguageModel, options: DemoOptions, progress: Progress) -> Report:
+    """Edit every record by ROME, with generated texts, and return the report."""
+    from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+
+    return evaluate(folder, EvaluateOptions(seed=options.seed, restart=options.restart), lm, progress)
 
 
 def publish_dry(folder: BuildFolder, seed: int) -> Staged:
-    """What publishing would put on the Hub; asks nothing of the network."""
+    """Return what publishing would put on the Hub; asks nothing of the network."""
+    from cfbuild.pipeline.publish import stage
+
     return stage(folder, REPOSITORY, seed)

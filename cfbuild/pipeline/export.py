@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cfbuild.errors import ConfigError
+from cfbuild.option import option
 from cfbuild.publish.formats import export
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
@@ -14,15 +16,28 @@ from cfbuild.store.jsonl import dump_row, read_values
 from cfbuild.store.schema import conforming
 
 
-def export_records(folder: BuildFolder, name: str, out: Path | None = None) -> tuple[Path, int]:
-    """Write `export/NAME.json` in the build, or `out`; return the path and how many rows it has.
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Options of `cfbuild export`: the format's name, and the file (None: export/FORMAT.json in the build)."""
+
+    format_: str = option(
+        "counterfact",
+        "counterfact (without meta), easyedit, knowedit, zsre (MEND's), or mquake.",
+        flag="--format",
+    )
+    out: Path | None = option(None, "The file to write. [default: export/FORMAT.json in the build]", flag="--out -o")
+
+
+def export_records(folder: BuildFolder, options: ExportOptions) -> tuple[Path, int]:
+    """Write `export/FORMAT.json` in the build, or `out`; return the path and how many rows it has.
 
     Raises ConfigError for a format that does not exist or a folder to write to that does not, BuildStateError if the
     build has no records.
     """
-    rows = export(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), name)
+    out = options.out
+    rows = export(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), options.format_)
     folder.refuse_links()
-    path = out or folder.path("export") / f"{name}.json"
+    path = out or folder.path("export") / f"{options.format_}.json"
     if out is None:
         path.parent.mkdir(exist_ok=True)
     elif not out.parent.is_dir():

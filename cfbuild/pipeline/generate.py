@@ -16,6 +16,7 @@ from cfbuild.data import Candidate, Decision, Fact, Record, Rejection, Target, V
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import KEPT, Outcome, RuleContext, judge_draft, judge_fact, judge_target, judge_template
+from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, option, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft, cases
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
@@ -62,18 +63,24 @@ class GenerateOptions:
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
-    relations: tuple[str, ...] = ()
-    language: str = "en"
-    limit: int | None = None
-    per_relation: int | None = None
-    min_neighbors: int = 0
-    allow_several: bool = False
-    allow_symmetric: bool = False
-    min_sitelinks: int | None = None
-    max_sitelinks: int | None = None
-    prefixes: str = BUILTIN
-    groups: tuple[str, ...] = tuple(GROUPS)
-    restart: bool = False
+    relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
+    language: str = option("en", "Language of the labels to use.")
+    limit: int | None = option(None, "Stop after so many records, taken from the relations in turn.")
+    per_relation: int | None = option(None, "At most so many records a relation.")
+    min_neighbors: int = option(0, "Fewest neighborhood prompts a record may have.")
+    allow_several: bool = option(False, "Keep facts whose subject has other objects too.")
+    allow_symmetric: bool = option(False, "Keep relations that hold both ways, such as P47.")
+    min_sitelinks: int | None = option(None, "Fewest wikis that have a page about the subject.")
+    max_sitelinks: int | None = option(None, "Most wikis that have a page about the subject.")
+    prefixes: str = option(
+        BUILTIN, "Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file."
+    )
+    groups: tuple[str, ...] = option(
+        tuple(GROUPS),
+        f"Prompt groups beyond CounterFact's, comma-separated, or none: {', '.join(GROUPS)}. [default: all]",
+        form=COMMA_SEPARATED_OR_NONE,
+    )
+    restart: bool = restart_option()
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
@@ -67,14 +68,16 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
         licences = {
             row["licence"].lower() for table in tables if table.name == "references" for row in table.rows[FULL]
         }
+        manifest = folder.manifest()
         given = CardInput(
             repository=repository,
-            manifest=folder.manifest(),
+            manifest=manifest,
             tables=tables,
             composition=composition(records),
             reports={run.name: run.report for run in scored_runs(folder)},
             languages=sorted({record.language for record in records}),
             licences=sorted(licences),
+            rebuild=rebuild(manifest["verbs"]),
         )
         card = make_card(given)
         write_atomic(root / "README.md", [card])

@@ -1,73 +1,78 @@
-"""`cfbuild validate-and-score`: schema and rules first, then an editor on every record, then the paper's table.
-
-Editing and scoring are two passes over each unit of records (a chunk, or a batch that is edited together): the edits
-of a unit are kept as work in progress, so a run that is interrupted between them goes on with scoring.
-"""
+"""`cfbuild validate-and-score`: schema and rules first, then an editor on every record, then the paper's table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
-from cfbuild.audit.validate import RecordFile, read_records
-from cfbuild.data import Record, Reference, Request
-from cfbuild.edit.editor import Edit, OpenEditor, check_name, editor_spec, open_editor, settled_options
-from cfbuild.edit.saved import load_edits, save_edits
-from cfbuild.edit.supplies import BUILD, COVARIANCE_TOKENS, ModelSupplies, build_corpus, covariance_name
-from cfbuild.errors import ConfigError, DataError, SchemaError
-from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.report import write_page
+from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, check_name
+from cfbuild.errors import ConfigError, SchemaError
+from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
-from cfbuild.score.cases import score_cases
-from cfbuild.score.scored import read_cases
-from cfbuild.score.table import Report
-from cfbuild.score.texts import ReferenceTexts
-from cfbuild.store.codec import decode_reference, encode_case
+from cfbuild.store.codec import decode_reference
 from cfbuild.store.files import sha256_file, sha256_text
-from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_values, write_json, write_jsonl
-from cfbuild.store.rowlog import RowLog
+from cfbuild.store.jsonl import read_values, write_json
 from cfbuild.store.runs import CASES, EDITS, REPORT, VERB, Run, default_name, new_run
 from cfbuild.store.schema import conforming
 
-CASES_AT_ONCE = 16
-"""Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
-TOGETHER = 100
-"""Records that a batch editor edits together unless `--batch` says otherwise (AlphaEdit's and UltraEdit's number)."""
+if TYPE_CHECKING:
+    from cfbuild.audit.validate import RecordFile
+    from cfbuild.data import Record, Reference
+    from cfbuild.edit.editor import OpenEditor
+    from cfbuild.lm.model import LanguageModel
+    from cfbuild.score.passes import Passes
+    from cfbuild.score.table import Report
+    from cfbuild.store.folder import BuildFolder
+
 SHORT = ("layer", "steps", "key_mode")
 """Settings of editors that have an option of their own."""
+ABOUT_EDITOR = "The editor"
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """What `validate-and-score` can be told; None means the preset's or the editor's.
+    """Options of `cfbuild validate-and-score`; None means the preset's or the editor's.
 
-    `settings` are an editor's by name; `layer`, `steps` and `key_mode` are settings too. `run` names the run (None: the
-    editor's name). `batch` is how many records an editor that edits them together gets at a time. `file` is any
-    CounterFact-format file, None the build's records. `covariance` is `build`, `none`, an .npz file, a text file or
-    `hub:NAME`. `skip_invalid` scores the valid rows of a file that has others; `keep_edits` writes edits.safetensors.
+    `settings` are an editor's by name; `layer`, `steps` and `key_mode` are settings too. Raises ConfigError for a
+    number below its minimum and an editor that does not exist.
     """
 
-    file: Path | None = None
-    run: str | None = None
-    editor: str = "rome"
-    limit: int | None = None
-    batch: int | None = None
-    skip_generation: bool = False
-    skip_invalid: bool = False
-    keep_edits: bool = False
-    seed: int = 0
-    layer: int | None = None
-    key_mode: str | None = None
-    steps: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    covariance: str = BUILD
-    covariance_tokens: int = COVARIANCE_TOKENS
-    restart: bool = False
+    file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
+    skip_invalid: bool = option(False, "Score the valid rows all the same.")
+    run: str | None = option(None, "The run's name: runs stand side by side in a build. [default: the editor's name]")
+    editor: str = option(
+        "rome", f"The editor to score: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
+    )
+    layer: int | None = option(None, "Layer to edit. [default: the preset's]", panel=ABOUT_EDITOR)
+    key_mode: str | None = option(
+        None,
+        "rome: reference (as released) or consistent (R-ROME). [default: reference]",
+        panel=ABOUT_EDITOR,
+    )
+    covariance: str = option(
+        "build", "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.", panel=ABOUT_EDITOR
+    )
+    covariance_tokens: int = option(COVARIANCE_TOKENS, "Tokens of the corpus to use.", panel=ABOUT_EDITOR)
+    steps: int | None = option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
+    batch: int | None = option(
+        None, "Records that emmet, or an editor like it, edits together. [default: 100]", panel=ABOUT_EDITOR
+    )
+    settings: Mapping[str, Any] = option(
+        dict,
+        "Any other setting of the editor; may be given several times.",
+        flag="--set",
+        metavar="NAME=VALUE",
+        form=NAMED_VALUES,
+        panel=ABOUT_EDITOR,
+    )
+    limit: int | None = option(None, "Score only the first so many records.")
+    skip_generation: bool = option(False, "No texts, so no GE and RS.")
+    keep_edits: bool = option(False, "Keep the edits: edits.safetensors beside the run's cases.")
+    seed: int = seed_option()
+    restart: bool = restart_option()
 
     def __post_init__(self) -> None:
         check_name(self.editor)
@@ -100,6 +105,9 @@ def evaluate(
     with the same bytes; a finished one is not repeated. Raises SchemaError if the file has violations and
     `skip_invalid` is not set; see also the errors of the editor.
     """
+    from cfbuild.audit.validate import read_records
+    from cfbuild.pipeline.report import write_page
+
     read = read or read_records(options.file or folder.require("records.jsonl"))
     run = new_run(folder, options.name)
     with folder.lock(VERB):
@@ -110,6 +118,11 @@ def evaluate(
 
 def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
     """Return the report of a run, made or already there; called inside the lock."""
+    from cfbuild.score.passes import Passes
+    from cfbuild.score.scored import read_cases
+    from cfbuild.score.table import Report
+    from cfbuild.score.texts import ReferenceTexts
+
     folder = run.folder
     config = _config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
@@ -120,13 +133,21 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
             f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "
             "with --validate-only to see them, or with --skip-invalid to score the rows that are valid"
         )
-    records = read.records[: options.limit]
-    references = _references(folder)
-    editor = make_editor(lm, options, records, references, progress)
-    job = _Job(run, lm, editor, records, options, progress)
-    job.work_off(None if options.skip_generation else ReferenceTexts(references))
-    files = job.write()
-    signature = _signature(job, read.sha256)
+    records, references = read.records[: options.limit], _references(folder)
+    passes = Passes(
+        folder.progress(run.entry),
+        lm,
+        make_editor(lm, options, records, references, progress),
+        records,
+        batch=options.batch,
+        texts=None if options.skip_generation else ReferenceTexts(references),
+        seed=options.seed,
+        keep_edits=options.keep_edits,
+        progress=progress,
+    )
+    passes.work_off()
+    signature = _signature(passes, read.sha256)
+    files = _write(run, passes, options)
     report = Report.of_cases(list(read_cases(run)), signature)
     write_json(run.path(REPORT), report.as_dict())
     folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
@@ -134,10 +155,22 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
     return report
 
 
+def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]:
+    """Put the run's cases and edits in place; return how many rows each file has."""
+    files = {run.file(CASES): passes.write_cases(run.path(CASES))}
+    if options.keep_edits:
+        files[run.file(EDITS)] = passes.write_edits(run.path(EDITS))
+    return files
+
+
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
     """Return everything that the run's bytes depend on; `digest` is that of the file of records."""
+    from cfbuild.edit.editor import editor_spec
+    from cfbuild.edit.supplies import covariance_name
+    from cfbuild.score.passes import TOGETHER
+
     spec = editor_spec(options.editor)
-    config = {**asdict(options), "file": None, "records": digest, "cfbuild": __version__}
+    config = {**values_of(options), "file": None, "records": digest, "cfbuild": __version__}
     del config["restart"], config["run"]
     chosen = _chosen(options, lm)
     config |= {name: chosen.pop(name, None) for name in SHORT} | {"settings": chosen}
@@ -156,6 +189,8 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, di
 
 def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
     """Return what was asked for that the editor would not do anyway."""
+    from cfbuild.edit.editor import settled_options
+
     settled_options(options.editor, lm, options.asked)  # refuses what the editor does not know
     usual = settled_options(options.editor, lm, {})
     return {name: value for name, value in options.asked.items() if getattr(usual, name) != value}
@@ -174,6 +209,9 @@ def make_editor(
     progress: Progress,
 ) -> OpenEditor:
     """Return the editor that the options ask for; `records` and `references` are the texts of `--covariance build`."""
+    from cfbuild.edit.editor import open_editor
+    from cfbuild.edit.supplies import ModelSupplies, build_corpus
+
     supplies = ModelSupplies(
         lm,
         corpus=lambda: build_corpus(records, references),
@@ -185,139 +223,18 @@ def make_editor(
     return open_editor(options.editor, lm, options.asked, supplies)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One run at work: its records, its editor, and its unfinished files."""
-
-    run: Run
-    lm: LanguageModel
-    editor: OpenEditor
-    records: Sequence[Record]
-    options: EvaluateOptions
-    progress: Progress
-
-    @property
-    def folder(self) -> Path:
-        """Where what is unfinished lies."""
-        return self.run.folder.progress(self.run.entry)
-
-    def log(self) -> RowLog:
-        """Return the log of finished cases."""
-        return RowLog(self.folder / "rows.jsonl")
-
-    def units(self) -> list[list[Record]]:
-        """Return the records that are edited by one call each: fixed chunks, or batches that are edited together."""
-        if self.editor.together:
-            return batches(self.records, self.options.batch or TOGETHER)
-        places = range(0, len(self.records), CASES_AT_ONCE)
-        return [list(self.records[start : start + CASES_AT_ONCE]) for start in places]
-
-    def work_off(self, texts: ReferenceTexts | None) -> None:
-        """Edit and score what is not scored yet, unit by unit."""
-        log = self.log()
-        scored = {entry.case_id for entry in log.entries}
-        edited = 0
-        self.progress("records", len(scored), len(self.records))
-        for number, unit in enumerate(self.units()):
-            left = [record for record in unit if record.case_id not in scored]
-            if left or (self.options.keep_edits and not self._edits_file(number).is_file()):
-                self._score(log, left, self._edits(number, unit, edited), texts)
-            if not self.options.keep_edits:
-                self._edits_file(number).unlink(missing_ok=True)
-            edited += len(unit)
-
-    def _edits_file(self, number: int) -> Path:
-        return self.folder / f"edits-{number:06d}.safetensors"
-
-    def _edits(self, number: int, unit: Sequence[Record], before: int) -> dict[int, Edit]:
-        """Return the edit of each record of a unit by case id, made now or before an interruption."""
-        file = self._edits_file(number)
-        case_ids = [record.case_id for record in unit]
-        if file.is_file():
-            try:
-                return _by_case(load_edits(file), case_ids)
-            except DataError:
-                file.unlink()  # cut short by whatever ended the run: made again
-        requests = [request_of(record) for record in unit]
-        made = self.editor.edit(requests, partial(_count_edits, self.progress, before, len(self.records)))
-        named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in made]
-        save_edits(file, named)
-        return _by_case(named, case_ids)
-
-    def _score(
-        self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit], texts: ReferenceTexts | None
-    ) -> None:
-        for start in range(0, len(left), CASES_AT_ONCE):
-            chunk = left[start : start + CASES_AT_ONCE]
-            own = [edits[record.case_id] for record in chunk]
-            cases = score_cases(self.lm, chunk, own, self.editor.name, texts, seed=self.options.seed)
-            log.append(map(encode_case, cases))
-            self.progress("records", len(log.entries), len(self.records))
-
-    def write(self) -> dict[str, int]:
-        """Put the run's cases, in the records' order, and its edits in place; return how many rows each file has."""
-        log = self.log()
-        place = {record.case_id: number for number, record in enumerate(self.records)}
-        entries = sorted(log.entries, key=lambda entry: place[entry.case_id])
-        self.run.path(CASES).parent.mkdir(parents=True, exist_ok=True)
-        files = {self.run.file(CASES): write_jsonl(self.run.path(CASES), log.rows(entries))}
-        if self.options.keep_edits:
-            edits = [edit for number in range(len(self.units())) for edit in load_edits(self._edits_file(number))]
-            save_edits(self.run.path(EDITS), edits)
-            files[self.run.file(EDITS)] = len(edits)
-        return files
-
-
-def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
-    """Return records in batches of `size` that are edited together, in order, no two of a batch about one (s, r).
-
-    A record whose fact another of the batch is about goes into a later batch: one edit cannot make both true.
-    """
-    filled: list[list[Record]] = []
-    facts: list[set[tuple[str, str]]] = []
-    first_open = 0
-    for record in records:
-        fact = (record.subject.id or record.subject.label, record.relation)
-        number = first_open
-        while number < len(filled) and (len(filled[number]) >= size or fact in facts[number]):
-            number += 1
-        if number == len(filled):
-            filled.append([])
-            facts.append(set())
-        filled[number].append(record)
-        facts[number].add(fact)
-        while first_open < len(filled) and len(filled[first_open]) >= size:
-            first_open += 1
-    return filled
-
-
-def request_of(record: Record) -> Request:
-    """Return what an editor is asked for a record."""
-    return Request(record.prompt.text, record.subject.label, record.target_new.label)
-
-
-def _by_case(edits: Sequence[Edit], case_ids: Sequence[int]) -> dict[int, Edit]:
-    found = {case_id: edit for edit in edits for case_id in edit.records}
-    if set(found) != set(case_ids):
-        raise DataError("edits of other records than the unit's")
-    return found
-
-
-def _count_edits(progress: Progress, before: int, total: int, count: int) -> None:
-    progress("edits", before + count, total)
-
-
-def _signature(job: _Job, digest: str) -> dict[str, Any]:
+def _signature(passes: Passes, digest: str) -> dict[str, Any]:
     """Return everything that the run's figures depend on, in words short enough for a report."""
-    settings = dict(job.editor.signature)
+    from cfbuild.score.passes import TOGETHER
+
+    settings = dict(passes.editor.signature)
     if contexts := settings.get("contexts"):
         settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
-    options = job.options
-    together = {"batch": options.batch or TOGETHER} if job.editor.together else {}
+    together = {"batch": passes.batch or TOGETHER} if passes.editor.together else {}
     return {
-        **job.lm.identity,
+        **passes.lm.identity,
         **settings,
         **together,
-        "records": f"{len(job.records)}@{digest[:12]}",
-        "generation": "none" if options.skip_generation else f"top-k 5, 100 tokens, seed {options.seed}",
+        "records": f"{len(passes.records)}@{digest[:12]}",
+        "generation": "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}",
     }

@@ -28,6 +28,14 @@ PAPER = """@inproceedings{meng2022locating,
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """The commands that make the build again, each as its words after `cfbuild`, and notes on what they need."""
+
+    commands: Sequence[Sequence[str]]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class CardInput:
     """Everything that a card is made of; `reports` are those of the runs by name."""
 
@@ -38,6 +46,7 @@ class CardInput:
     reports: Mapping[str, Report]
     languages: Sequence[str]
     licences: Sequence[str]
+    rebuild: Rebuild
 
 
 def make_card(given: CardInput) -> str:
@@ -112,7 +121,7 @@ def _parts(given: CardInput) -> Iterator[str]:
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
     yield _dropped(verbs.get("generate", {}))
-    yield _rebuild(verbs)
+    yield _rebuild(given.rebuild)
     yield _licences(given)
     yield f"## Citation\n\nCite this dataset by its `CITATION.cff`, and the paper:\n\n```bibtex\n{PAPER}\n```"
 
@@ -208,64 +217,19 @@ def _dropped(generated: Mapping[str, Any]) -> str:
     return f"## Dropped by rule\n\n{total}\n\n{_table(('rule', 'facts'), rows)}"
 
 
-def _rebuild(verbs: Mapping[str, Any]) -> str:
-    fetched, made, scored = (
-        verbs.get(verb, {}).get("config", {}) for verb in ("fetch", "generate", "validate-and-score")
+def _rebuild(given: Rebuild) -> str:
+    shown = "\n".join(
+        [
+            *(shlex.join(["cfbuild", *(visible(word) for word in command)]) for command in given.commands),
+            *(f"# {_line(note)}" for note in given.notes),
+        ]
     )
-    judge = made.get("model_filter") or {}
-    commands = [
-        _command(
-            "fetch",
-            source=fetched.get("source"),
-            endpoint=fetched.get("endpoint"),
-            language=fetched.get("language"),
-            relations=",".join(fetched.get("relations") or ()) or None,
-            per_relation=fetched.get("per_relation"),
-            statements=fetched.get("statements"),
-            references=fetched.get("references") is not None,
-            references_per_object=fetched.get("references"),
-            templates=",".join(fetched.get("templates") or ()) or None,
-            seed=fetched.get("seed"),
-        ),
-        _command(
-            "generate",
-            model=judge.get("model"),
-            trust=judge.get("model") if judge.get("trusted") else None,
-            no_filter=not judge,
-            language=made.get("language"),
-            min_rank=judge.get("min_rank_share"),
-            known_rank=judge.get("max_true_rank"),
-            min_neighbors_right=judge.get("min_neighbors_right"),
-            limit=made.get("limit"),
-            per_relation=made.get("per_relation"),
-            min_neighbors=made.get("min_neighbors"),
-            prefixes=made.get("prefixes", {}).get("source"),
-            groups=",".join(made["groups"]) or "none" if "groups" in made else None,
-            seed=made.get("build", {}).get("seed"),
-        ),
-    ]
-    if scored:
-        names = ("model", "editor", "layer", "key_mode", "covariance", "steps", "limit", "seed")
-        trust = scored.get("model") if scored.get("trusted") else None
-        commands.append(_command("validate-and-score", **{name: scored.get(name) for name in names}, trust=trust))
-    shown = "\n".join(commands)
     # A name with a fence in it does not end this one.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return (
         f"## Rebuild\n\nWith cfbuild {__version__}; `manifest.json` has every setting and the digest of every file.\n\n"
         f"{fence}sh\n{shown}\n{fence}"
     )
-
-
-def _command(verb: str, **options: Any) -> str:
-    words = ["cfbuild", verb]
-    for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif value is not None and value is not False:
-            words += [flag, visible(str(value))]
-    return shlex.join(words)
 
 
 def _licences(given: CardInput) -> str:

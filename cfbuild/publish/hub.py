@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cfbuild.errors import ConfigError, PublishError
+from cfbuild.option import REQUIRED, option
 from cfbuild.publish.stage import StagedFile
 
 HubAnswer = TypeVar("HubAnswer")
@@ -35,11 +36,11 @@ AGAIN = frozenset({408, 409, 412, 429, 500, 502, 503, 504})
 class Destination:
     """Where to publish. Raises ConfigError unless the repository is OWNER/NAME and the options go together."""
 
-    repository: str
-    private: bool = False
-    create_pr: bool = False
-    revision: str = "main"
-    tag: str | None = None
+    repository: str = option(REQUIRED, "The dataset's name on the Hub.", metavar="OWNER/NAME")
+    private: bool = option(False, "Make the repository private if it is new.")
+    create_pr: bool = option(False, "Open a pull request instead.")
+    revision: str = option("main", "The branch to commit to; made if it is not there.")
+    tag: str | None = option(None, "A tag to set on the commit.")
 
     def __post_init__(self) -> None:
         if not REPOSITORY.match(self.repository):

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from cfbuild.data import Record
+from cfbuild.option import seed_option
 
 SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
 """Share of the subjects in each split but `train`, which has the others; every split has one if there are three."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """Options of the division into splits."""
+
+    seed: int = seed_option()
 
 
 def split_by_subject(records: Iterable[Record], seed: int) -> dict[int, str]:

@@ -15,6 +15,7 @@ from typing import TypeGuard, TypeVar
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.facts.graph import FactGraph
+from cfbuild.option import option, seed_option
 from cfbuild.text.languages.english import clashing_article, noise
 from cfbuild.text.names import find_name, gives_away
 
@@ -33,13 +34,13 @@ class BuildOptions:
     try. Raises ConfigError for a number below its minimum.
     """
 
-    seed: int = 0
+    seed: int = seed_option()
     paraphrases: int = 2
     neighborhood: int = 10
     attribute: int = 10
     generation: int = 10
-    prompts_per_entity: int = 1
-    max_draws: int = 10
+    prompts_per_entity: int = option(1, "How often one entity may appear among the neighborhood or attribute prompts.")
+    max_draws: int = option(10, "How many o* a fact may try.")
 
     def __post_init__(self) -> None:
         least = {"paraphrases": 1, "generation": 1, "prompts_per_entity": 1, "max_draws": 1}

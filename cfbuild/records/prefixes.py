@@ -57,9 +57,11 @@ class Prefixes:
             if self.sampler is None:
                 raise ConfigError("--prefixes model asks for a model to write them")
             return {"source": MODEL, **self.sampler.signature}
-        # A file's path is this machine's; what it holds, its digest tells.
-        source = REFERENCES if self.source == REFERENCES else "file"
-        return {"source": source, "sha256": files.sha256_file(self._file())}
+        path = self._file()
+        if self.source == REFERENCES:
+            return {"source": REFERENCES, "sha256": files.sha256_file(path)}
+        # A file's folder is this machine's; what the file holds, its digest tells.
+        return {"source": "file", "name": path.name, "sha256": files.sha256_file(path)}
 
     def of(self, progress: Path, names: Names) -> Callable[[str], Sequence[str]]:
         """Relation -> the sentences that name none of its objects. Raises DataError if there are no sentences at all.

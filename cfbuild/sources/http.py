@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import time
 import zlib
@@ -17,19 +18,22 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urljoin
-
-import requests
-import urllib3
 
 from cfbuild import __version__
 from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.option import option
 from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
-from cfbuild.sources.session import TIMEOUT_S, Session
+
+if TYPE_CHECKING:
+    import requests
 
 Parsed = TypeVar("Parsed")
 
+CONTACT_VARIABLE = "CFBUILD_CONTACT"
+TIMEOUT_S = 75.0
+"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
 ATTEMPTS = 5
 FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
@@ -49,6 +53,20 @@ HEAVY = frozenset({500, 504})
 
 _CONTACT = re.compile(r"[!-~][ -~]{1,198}[!-~]\Z")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options of how services are asked. `contact` None means the environment's CFBUILD_CONTACT."""
+
+    contact: str | None = option(None, "Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
+    timeout_s: float = option(TIMEOUT_S, f"Seconds to wait for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
+    attempts: int = option(ATTEMPTS, f"Tries before a request has failed. [default: {ATTEMPTS}]")
+
+    @property
+    def contact_address(self) -> str | None:
+        """Return the e-mail or URL that services are told; None where none is known."""
+        return self.contact or os.environ.get(CONTACT_VARIABLE) or None
 
 
 class HeavyAnswerError(SourceError):
@@ -89,6 +107,8 @@ def require_contact(url: str, contact: str | None) -> None:
 
 def user_agent(contact: str | None) -> str:
     """The User-Agent: cfbuild's version, the contact if there is one, and the library (Wikimedia's policy)."""
+    import requests
+
     named = f" ({contact})" if contact else ""
     return f"cfbuild/{__version__}{named} python-requests/{requests.__version__}"
 
@@ -115,6 +135,8 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        from cfbuild.sources.session import Session  # requests is loaded where something is asked, not for help
+
         self.contact = contact.strip() if contact else None
         self.timeout_s = timeout_s
         self.attempts = attempts
@@ -180,6 +202,9 @@ class Client:
 
     def _once(self, request: HttpRequest) -> tuple[bytes, float | None]:
         """A body, and the Retry-After that came with it."""
+        import requests
+        import urllib3
+
         url = request.url
         for _ in range(REDIRECTS + 1):
             try:
@@ -320,6 +345,8 @@ def _arriving(response: requests.Response) -> Iterator[bytes]:
 
 def _said(response: requests.Response, patience_s: float) -> str:
     """What an error page says, on one line and short."""
+    import urllib3
+
     start, deadline = b"", time.monotonic() + patience_s
     try:
         for chunk in _arriving(response):

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.option import option
 from cfbuild.sources.http import HttpRequest
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import FactSource, LeftOut, Wanted, local_path
+from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec, local_path
 from cfbuild.sources.sparql import Binding, Endpoint, literal
 from cfbuild.sources.subset import sampled
-from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, endpoint_url, language_code
+from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, WikidataOptions, endpoint_url, language_code
 from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.jsonl import Row, parse_row, read_rows
 
@@ -162,23 +164,33 @@ def _with_keys(row: Row, keys: Sequence[str], where: str) -> Row:
     return row
 
 
-def load(wanted: Wanted) -> FactSource:
-    """ParaRel's tuples at `wanted.location` or its home; ids and names from `wanted.endpoint` where one is given."""
-    return Pararel(wanted)
+@dataclass(frozen=True)
+class PararelOptions(EndpointOptions):
+    """Options of ParaRel's tuples: the folder or raw URL of its files, and where ids and names come from (None: the
+    files alone)."""
+
+    pararel: str = option(PARAREL, "A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
+
+    @property
+    def service(self) -> str | None:
+        return endpoint_url(self.endpoint) if self.endpoint else None
+
+    def addresses(self) -> tuple[str, ...]:
+        return (*super().addresses(), *(() if local_path(self.pararel) else (self.pararel,)))
 
 
 class Pararel:
     """A `FactSource` over ParaRel's tuples. Without an endpoint it knows labels only, and only tuples that have ids."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, options: PararelOptions, asker: Asker) -> None:
         self.tally = LeftOut()
-        self.language = language_code(wanted.language)
-        self._wanted = wanted
-        self._files = Files(wanted.location or PARAREL, wanted.asker)
+        self.language = language_code(options.language)
+        self._options = options
+        self._files = Files(options.pararel, asker)
         self._labels: dict[str, str] = {}
-        url = endpoint_url(wanted.endpoint) if wanted.endpoint else None
-        self._endpoint = Endpoint(url, wanted.asker, PROLOGUE) if url else None
-        self._graph = Wikidata(url, wanted.asker, language=self.language) if url else None
+        url = options.service
+        self._endpoint = Endpoint(url, asker, PROLOGUE) if url else None
+        self._graph = Wikidata(WikidataOptions(language=self.language, endpoint=url), asker) if url else None
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """The tuples of `relation` as facts, or the seeded sample of them, by subject then object number."""
@@ -191,7 +203,7 @@ class Pararel:
                 unknown.append((row["sub_label"], row["obj_label"]))
         pairs = [*filter(None, known), *self._looked_up(relation, sorted(set(unknown)))]
         facts = {Fact(relation, subject, value, source="pararel") for subject, value in pairs}
-        yield from sampled(facts, relation, self._wanted.per_relation, self._wanted.seed)
+        yield from sampled(facts, relation, self._options.per_relation, self._options.seed)
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """What the endpoint says of each of `ids`, or what the tuples do: a label."""
@@ -251,6 +263,9 @@ class Pararel:
             if match[0] is not None and match[1] is not None:
                 found.setdefault((row["a"].value, row["b"].value), set()).add((match[0], match[1]))
         return found
+
+
+SPEC = SourceSpec(PararelOptions, Pararel, frozenset({"facts", "names", "references"}))
 
 
 def _bound(row: Binding, name: str) -> str | None:

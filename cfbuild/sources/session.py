@@ -13,8 +13,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-TIMEOUT_S = 75.0
-"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
+from cfbuild.sources.http import TIMEOUT_S
+
 PATIENCE = 8
 """An answer, headers and body, may take this many timeouts in all: a server that sends a byte a minute is given up."""
 

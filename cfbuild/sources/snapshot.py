@@ -19,7 +19,8 @@ from importlib import resources
 from cfbuild.data import Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.relations import INSTANCE_OF
-from cfbuild.sources.source import FactSource, LeftOut, Wanted
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.source import FactSource, LeftOut, SourceOptions, SourceSpec
 from cfbuild.sources.subset import sampled
 
 LANGUAGE = "en"
@@ -43,14 +44,25 @@ class Line:
     object_label: str
 
 
-def load(wanted: Wanted) -> FactSource:
-    """The bundled snapshot as a source. Raises ConfigError for a language other than English."""
-    if wanted.language != LANGUAGE:
+@dataclass(frozen=True)
+class SnapshotOptions(SourceOptions):
+    """Options of the bundled snapshot: those of every source."""
+
+    def known_relations(self) -> frozenset[str]:
+        return frozenset(Snapshot().relations())
+
+
+def load(options: SourceOptions, asker: Asker | None = None) -> FactSource:
+    """Return the bundled snapshot as a source. Raises ConfigError for a language other than English."""
+    if options.language != LANGUAGE:
         raise ConfigError(
-            f"the bundled snapshot is in {LANGUAGE} only, not in {wanted.language!r}; "
+            f"the bundled snapshot is in {LANGUAGE} only, not in {options.language!r}; "
             "choose --source wikidata for another language"
         )
-    return Snapshot(wanted.per_relation, wanted.seed)
+    return Snapshot(options.per_relation, options.seed)
+
+
+SPEC = SourceSpec(SnapshotOptions, load, frozenset({"facts", "names"}))
 
 
 class Snapshot:

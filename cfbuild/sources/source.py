@@ -1,31 +1,47 @@
-"""What a fact source is, and what every one of them is told."""
+"""The contract of fact sources: what each is told, what it offers, and how its facts and names are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from cfbuild.data import Entity, Fact
+from cfbuild.option import option, seed_option
 from cfbuild.sources.journal import Asker
 
+Offer = Literal["facts", "statements", "names", "references"]
+"""A thing that a source can have: facts, their statements (ranks, dates), names of items, articles about them."""
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is wanted of a source: the language of names, how many facts a relation, and where to ask.
 
-    `endpoint` and `location` (ParaRel's folder or raw URL) are used by the sources that have use for them; a request
-    goes through `asker` only. `statements` asks for ranks, dates, redirects and revisions too, where a source has them.
-    """
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options of every source. `per_relation` None means all facts. A source with more of them derives its own."""
 
-    asker: Asker
-    language: str = "en"
-    per_relation: int | None = None
-    seed: int = 0
-    endpoint: str | None = None
-    location: str | None = None
-    statements: bool = False
+    language: str = option("en", "Language of labels and aliases.")
+    per_relation: int | None = option(None, "A seeded sample of so many facts a relation.")
+    seed: int = seed_option()
+
+    @property
+    def service(self) -> str | None:
+        """Return the address of the SPARQL endpoint that is asked; None where none is."""
+        return None
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return every address that is asked for facts and names."""
+        return () if self.service is None else (self.service,)
+
+    def known_relations(self) -> frozenset[str] | None:
+        """Return the relations that have facts; None for a source that has to be asked."""
+        return None
+
+
+@dataclass(frozen=True)
+class EndpointOptions(SourceOptions):
+    """Options of a source that may ask a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
+
+    endpoint: str | None = option(None, "SPARQL endpoint: a URL, wikidata, or qlever. [default: wikidata]")
 
 
 @dataclass(slots=True)
@@ -51,6 +67,19 @@ class FactSource(Protocol):
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """One Entity for each of `ids`, in their order. Raises SourceError if not all could be had."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A source, as the table of sources has it.
+
+    `options` is a type of SourceOptions. `make` opens the source: its options, and what requests go through. `offers`
+    tells what can be had of it; "references" needs that its options name a service.
+    """
+
+    options: type[SourceOptions]
+    make: Callable[[Any, Asker], FactSource]
+    offers: frozenset[Offer]
 
 
 def local_path(location: str) -> Path | None:

@@ -15,9 +15,10 @@ from math import ceil
 from cfbuild.data import ITEM_ID, Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
+from cfbuild.option import option
 from cfbuild.sources.http import HeavyAnswerError
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import FactSource, LeftOut, Wanted
+from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec
 from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
 from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
@@ -67,16 +68,15 @@ def endpoint_url(name: str | None) -> str:
     return ENDPOINTS.get(name or "wikidata", name or WIKIDATA)
 
 
-def load(wanted: Wanted) -> FactSource:
-    """The source for `wanted`, at its endpoint or Wikidata's."""
-    return Wikidata(
-        endpoint_url(wanted.endpoint),
-        wanted.asker,
-        language=wanted.language,
-        per_relation=wanted.per_relation,
-        seed=wanted.seed,
-        statements=wanted.statements,
-    )
+@dataclass(frozen=True)
+class WikidataOptions(EndpointOptions):
+    """Options of a SPARQL endpoint that holds Wikidata's graph; `endpoint` None means Wikidata's own."""
+
+    statements: bool = option(False, "Ask for ranks, dates, redirects and revisions too (Wikidata).")
+
+    @property
+    def service(self) -> str:
+        return endpoint_url(self.endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,23 +130,14 @@ class Wikidata:
     """A `FactSource` over a SPARQL endpoint. `page_rows` and `scan_rows` are there for tests; they change no byte."""
 
     def __init__(
-        self,
-        url: str,
-        asker: Asker,
-        *,
-        language: str = "en",
-        per_relation: int | None = None,
-        seed: int = 0,
-        page_rows: int = PAGE_ROWS,
-        scan_rows: int = SCAN_ROWS,
-        statements: bool = False,
+        self, options: WikidataOptions, asker: Asker, *, page_rows: int = PAGE_ROWS, scan_rows: int = SCAN_ROWS
     ) -> None:
         self.tally = LeftOut()
-        self.statements = statements
-        self.endpoint = Endpoint(url, asker, PROLOGUE + (PREFIXES if statements else ""))
-        self.language = language_code(language)
-        self.per_relation = per_relation
-        self.seed = seed
+        self.statements = options.statements
+        self.endpoint = Endpoint(options.service, asker, PROLOGUE + (PREFIXES if options.statements else ""))
+        self.language = language_code(options.language)
+        self.per_relation = options.per_relation
+        self.seed = options.seed
         self.page_rows = page_rows
         self.scan_rows = scan_rows
 
@@ -281,6 +272,9 @@ class Wikidata:
             raise SourceError(f"{batch[0]} has more than {self.page_rows} names and attributes, which cannot be right")
         for half in _halves(batch):
             yield from self._described(half)
+
+
+SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "names", "references"}))
 
 
 def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:

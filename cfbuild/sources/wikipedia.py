@@ -15,6 +15,7 @@ from urllib.parse import quote_plus, urlencode
 
 from cfbuild.data import ITEM_ID, Fact, Reference, id_number, item_id
 from cfbuild.errors import DataError, SourceError
+from cfbuild.option import option
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.http import BusyAnswerError, HttpRequest
 from cfbuild.sources.journal import Asker
@@ -46,6 +47,20 @@ WIKIS = {"nb": "no", "zh-hans": "zh", "zh-hant": "zh", "zh-cn": "zh", "zh-tw": "
 
 PROLOGUE = "PREFIX wd: <http://www.wikidata.org/entity/> PREFIX schema: <http://schema.org/> "
 ENTITY = "http://www.wikidata.org/entity/"
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Options of reference texts: whether to get any, how many for each relation and object, and the address of the
+    MediaWiki API (None: that of the language's Wikipedia)."""
+
+    references: bool = option(False, "Get lead texts of Wikipedia articles too, for RS and prefixes.")
+    references_per_object: int = option(5, "How many such texts for each relation and object.")
+    wikipedia: str | None = option(None, "Address of the MediaWiki API to ask. [default: the language's Wikipedia]")
+
+    def api(self, language: str) -> str:
+        """Return the address that is asked for articles in `language`."""
+        return self.wikipedia or api_url(language)
 
 
 @dataclass(frozen=True, slots=True)

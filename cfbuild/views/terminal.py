@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
 from cfbuild.errors import ConfigError
+from cfbuild.option import option, seed_option
 from cfbuild.records.prompts import prompts_of
 from cfbuild.text.safe import visible
 
@@ -25,10 +26,10 @@ ELLIPSIS_AT = 300
 class Choice:
     """Which records to look at; nothing given means all. Raises ConfigError for a sample below 1."""
 
-    case: int | None = None
-    relation: str | None = None
-    sample: int | None = None
-    seed: int = 0
+    case: int | None = option(None, "The record of this case id.")
+    relation: str | None = option(None, "Records of this relation only, such as P36.")
+    sample: int | None = option(None, "A seeded sample of so many. [default: all]")
+    seed: int = seed_option()
 
     def __post_init__(self) -> None:
         if self.sample is not None and self.sample < 1:
@@ -93,6 +94,7 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, r
 
 
 def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str]:
+
     columns = _probabilities(case) if case else iter(())
     last = None
     for group, text, new, true in prompts_of(record):

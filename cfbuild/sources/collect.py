@@ -1,4 +1,4 @@
-"""The files of facts, entities and references, written row by row into the working folder of a fetch."""
+"""Facts, entities with what contains them, and references of a source, written row by row into a working folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import Any
 from cfbuild.data import Entity, id_number
 from cfbuild.errors import SourceError
 from cfbuild.facts.relations import CONTAINMENT
-from cfbuild.pipeline.fetch.options import FetchOptions, wikipedia_url
 from cfbuild.progress import Progress
 from cfbuild.sources import wikidata, wikipedia
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import FactSource, LeftOut
+from cfbuild.sources.source import FactSource, LeftOut, SourceOptions
 from cfbuild.sources.sparql import Endpoint
 from cfbuild.store.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
 from cfbuild.store.jsonl import read_values, write_jsonl
@@ -96,15 +95,16 @@ def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> It
         yield entity
 
 
-def write_references(work: Work, options: FetchOptions, wanted: int, tally: LeftOut) -> int:
-    """references.jsonl in the working folder: lead texts of articles about subjects, for each relation and object."""
-    language = wikidata.language_code(options.language)
-    endpoint = Endpoint(wikidata.endpoint_url(options.endpoint), work.asker, wikipedia.PROLOGUE)
+def write_references(work: Work, options: SourceOptions, texts: wikipedia.ReferenceOptions, tally: LeftOut) -> int:
+    """Write references.jsonl in the working folder, lead texts of articles about subjects, for each relation and
+    object; return how many rows it has. `options` must name a service."""
+    language, wanted = wikidata.language_code(options.language), texts.references_per_object
+    endpoint = Endpoint(options.service or wikidata.WIKIDATA, work.asker, wikipedia.PROLOGUE)
     chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)
     linked = wikipedia.titles(endpoint, {one for subjects in chosen.values() for one in subjects}, language)
     asked = wikipedia.wanted_titles(chosen, linked, wanted)
     articles: dict[str, wikipedia.Article] = {}
-    for article in wikipedia.Wikipedia(wikipedia_url(options), work.asker, tally).articles(asked):
+    for article in wikipedia.Wikipedia(texts.api(language), work.asker, tally).articles(asked):
         articles[article.entity] = article
         if len(articles) % wikipedia.TITLES == 0:
             work.progress("articles", len(articles), len(asked))

@@ -1,0 +1,45 @@
+"""The thresholds of the model filter, and the choice to have one; nothing here loads a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cfbuild.errors import ConfigError
+from cfbuild.option import option
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """Thresholds. Ranks count from 1, the likeliest object of the relation.
+
+    `min_rank_share`: o*'s rank over the size of its pool must be at least this. `max_true_rank`: o_c must be among so
+    many likeliest objects (None: need not be known). `min_neighbors_right`: of the neighborhood prompts, so large a
+    share must have o_c more likely than o*.
+
+    Raises ConfigError for a share that is not between 0 and 1, and for a rank below 1.
+    """
+
+    min_rank_share: float = option(
+        0.5, "o*'s rank in its pool, as a share of the pool, must be at least this.", flag="--min-rank"
+    )
+    max_true_rank: int | None = option(
+        None, "The true object must be among so many likeliest of its pool.", flag="--known-rank"
+    )
+    min_neighbors_right: float = option(
+        0.0, "Share of neighborhood prompts on which the model must prefer the true object."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("min_rank_share", "min_neighbors_right"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1")
+        if self.max_true_rank is not None and self.max_true_rank < 1:
+            raise ConfigError(f"max_true_rank is {self.max_true_rank}; ranks count from 1")
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChoice:
+    """Options of a command that may filter: whether a model is asked, and with which thresholds."""
+
+    no_filter: bool = option(False, "Ask no model: keep the first o* drawn.")
+    thresholds: FilterOptions = field(default_factory=FilterOptions)

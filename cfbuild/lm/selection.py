@@ -1,0 +1,40 @@
+"""The options that say which model is loaded, and how; nothing here loads one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cfbuild.lm.families import DEFAULT_PRESET, PRESETS
+from cfbuild.option import ABOUT_MODEL, option
+
+
+def device_option() -> Any:
+    """Return the field of the option `--device`."""
+    return option(
+        "auto",
+        "auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.",
+        panel=ABOUT_MODEL,
+    )
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Options of a command that loads a model: what `cfbuild.lm.load.load` is given."""
+
+    model: str = option(
+        DEFAULT_PRESET,
+        f"A preset ({', '.join(PRESETS)}), a Hub id, a folder, or a .gguf file.",
+        flag="--model -m",
+        panel=ABOUT_MODEL,
+    )
+    device: str = device_option()
+    dtype: str = option("auto", "auto, float32, bfloat16 or float16.", panel=ABOUT_MODEL)
+    revision: str | None = option(None, "Branch, tag or commit of a model on the Hub.", panel=ABOUT_MODEL)
+    trust: str | None = option(
+        None,
+        "The name given with --model once more, to allow pickled weights and code of that model's repository, "
+        "which then runs as you.",
+        panel=ABOUT_MODEL,
+        metavar="MODEL",
+    )

@@ -1,0 +1,320 @@
+"""`cfbuild fetch`: facts, entities and templates from a source and template sets into the build folder.
+
+Everything asked over the network goes through a journal in the build folder, so an interrupted fetch goes on where it
+stopped, and one whose files were deleted writes the same bytes again without asking anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from cfbuild.data import Template, id_number, property_id
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.option import COMMA_SEPARATED, option, restart_option
+from cfbuild.progress import Progress, silent
+from cfbuild.sources import http, pararel, wikidata
+from cfbuild.sources.address import checked_url, redact
+from cfbuild.sources.catalogue import SOURCES
+from cfbuild.sources.collect import Work, write_entities, write_facts, write_references
+from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.source import SourceOptions, SourceSpec, local_path
+from cfbuild.sources.wikipedia import ReferenceOptions
+from cfbuild.store.codec import encode_template
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import write_jsonl
+from cfbuild.templates import builtin, own
+from cfbuild.templates.patterns import Refusal
+from cfbuild.templates.patterns import templates as pararel_templates
+from cfbuild.templates.sets import BUILTIN, PARAREL, TEMPLATE_SETS, TemplateOptions, is_own, recorded_name
+
+__all__ = ["FetchOptions", "FetchSummary", "fetch"]
+
+VERB = "fetch"
+JOURNAL = "answers.journal"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FetchOptions(
+    wikidata.WikidataOptions, pararel.PararelOptions, ReferenceOptions, TemplateOptions, http.NetworkOptions
+):
+    """Options of `cfbuild fetch`: the source's own, those of references, templates and network, and the verb's.
+
+    `relations` None means all that have templates. Options that the source does not read are refused by `checked`.
+    """
+
+    source: str = option("wikidata", "wikidata, pararel, or snapshot (bundled facts, offline).")
+    relations: tuple[str, ...] | None = option(
+        None, "Comma-separated property ids. [default: all that have templates]", form=COMMA_SEPARATED
+    )
+    restart: bool = restart_option()
+
+    @property
+    def spec(self) -> SourceSpec:
+        """Return the chosen source. Raises ConfigError for one that is not in the table."""
+        _known(self.source, SOURCES, "source")
+        return SOURCES[self.source]
+
+    @property
+    def of_source(self) -> SourceOptions:
+        """Return the options that the chosen source reads."""
+        kind = self.spec.options
+        return kind(**{part.name: getattr(self, part.name) for part in fields(kind)})
+
+    @property
+    def service(self) -> str | None:  # type: ignore[override]
+        return self.of_source.service
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return every address that is asked: for facts, names, articles and templates."""
+        found = list(self.of_source.addresses())
+        if self.references:
+            found.append(self.api(wikidata.language_code(self.language)))
+        if PARAREL in self.templates and local_path(self.pararel) is None:
+            found.append(self.pararel)
+        return tuple(found)
+
+    def known_relations(self) -> frozenset[str] | None:
+        return self.of_source.known_relations()
+
+
+@dataclass(frozen=True)
+class FetchSummary:
+    """What a fetch put into the build, and what it left out, by reason. `sent` and `waited_s` are of this run alone."""
+
+    facts: dict[str, int]
+    entities: int
+    templates: dict[str, int]
+    left_out: dict[str, int]
+    templates_left_out: dict[str, int]
+    refusals: tuple[Refusal, ...] = ()
+    sent: int = 0
+    waited_s: float = 0.0
+    unchanged: bool = False
+    references: int | None = None
+    retrieved: tuple[str, str] | None = None
+
+
+def fetch(folder: BuildFolder, options: FetchOptions, progress: Progress = silent) -> FetchSummary:
+    """Write facts.jsonl, entities.jsonl and templates.jsonl; do nothing if they stand, made with these options.
+
+    Takes the build's lock. Raises ConfigError for options that do not fit together, BuildStateError for a build made
+    with others, DataError for a broken local file, and SourceError (resumable) for a source that could not be read.
+    """
+    options = checked(options)
+    relations = chosen_relations(options)
+    config = manifest_config(options, relations)
+    with folder.lock(VERB):
+        if not folder.begin(VERB, config, restart=options.restart):
+            return _standing(folder)
+        return _fetch(folder, options, relations, config, progress)
+
+
+def _fetch(
+    folder: BuildFolder,
+    options: FetchOptions,
+    relations: tuple[str, ...],
+    config: dict[str, Any],
+    progress: Progress,
+) -> FetchSummary:
+    path = folder.progress(VERB)
+    _sweep(path)
+    with (
+        http.Client(options.contact_address, timeout_s=options.timeout_s, attempts=options.attempts) as client,
+        Journal(path / JOURNAL) as journal,
+    ):
+        work = Work(path, Asker(client, journal), relations, progress)
+        templates, refusals = _templates(options, work)
+        source = options.spec.make(replace(options.of_source, language=config["language"]), work.asker)
+        rows = {
+            "facts.jsonl": write_facts(work, source),
+            "entities.jsonl": write_entities(work, source),
+            "templates.jsonl": write_jsonl(path / "templates.jsonl", map(encode_template, templates)),
+        }
+        if options.references:
+            rows["references.jsonl"] = write_references(work, options, options, source.tally)
+        summary = FetchSummary(
+            facts={relation: work.facts[relation] for relation in relations},
+            entities=rows["entities.jsonl"],
+            templates=dict(Counter(template.relation for template in templates)),
+            left_out=dict(sorted(source.tally.left_out.items())),
+            templates_left_out=dict(sorted(Counter(refusal.reason for refusal in refusals).items())),
+            refusals=refusals,
+            sent=client.sent,
+            waited_s=client.waited_s,
+            references=rows.get("references.jsonl"),
+            retrieved=journal.retrieved(),
+        )
+        facts = _entered(summary, journal)
+    for name in rows:
+        (path / name).replace(folder.path(name))
+    folder.finish(VERB, config, rows, facts)
+    return summary
+
+
+def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
+    """What the manifest keeps: nothing that depends on how often the fetch was interrupted."""
+    first, last = summary.retrieved or (None, None)
+    return {
+        "facts": summary.facts,
+        "entities": summary.entities,
+        "templates": summary.templates,
+        "left_out": summary.left_out,
+        "templates_left_out": summary.templates_left_out,
+        **({} if summary.references is None else {"references": summary.references}),
+        "answers": {"count": journal.used, "sha256": journal.digest()},
+        "retrieved": {"first": first, "last": last},
+    }
+
+
+def _standing(folder: BuildFolder) -> FetchSummary:
+    entry = folder.manifest()["verbs"][VERB]
+    if not entry.keys() >= {"facts", "entities", "templates", "left_out", "templates_left_out", "retrieved"}:
+        raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
+    first, last = entry["retrieved"]["first"], entry["retrieved"]["last"]
+    return FetchSummary(
+        facts=entry["facts"],
+        entities=entry["entities"],
+        templates=entry["templates"],
+        left_out=entry["left_out"],
+        templates_left_out=entry["templates_left_out"],
+        unchanged=True,
+        references=entry.get("references"),
+        retrieved=(first, last) if first else None,
+    )
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed run was writing; its journal stays."""
+    for part in path.glob(".*.part"):
+        part.unlink()
+
+
+def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple[Refusal, ...]]:
+    """The templates of every set, each text once a relation (the first set's), and ParaRel's patterns that are none."""
+    found: dict[tuple[str, str, str], Template] = {}
+    refused: list[Refusal] = []
+    files = pararel.Files(options.pararel, work.asker) if PARAREL in options.templates else None
+    for relation in work.relations:
+        for name in options.templates:
+            if name == BUILTIN:
+                kept = tuple(builtin.templates(relation))
+            elif is_own(name):
+                kept = own.templates(Path(name), relation)
+            elif files is not None:
+                kept, refusals = pararel_templates(relation, files.patterns(relation))
+                refused.extend(refusals)
+            for template in kept:
+                found.setdefault((template.relation, template.kind, template.text), template)
+        if not any(key[0] == relation for key in found):
+            _log.warning(
+                "%s has no template; its facts can be rewritten only with templates of your own (--templates FOLDER)",
+                relation,
+            )
+    return sorted(found.values(), key=_template_order), tuple(refused)
+
+
+def _template_order(template: Template) -> tuple[int, bool, str]:
+    return id_number(template.relation), template.kind != "rewrite", template.text
+
+
+def checked(options: FetchOptions) -> FetchOptions:
+    """Return the options if they fit together. Raises ConfigError if they do not, before anything is asked."""
+    _check_source(options)
+    _check_templates(options.templates)
+    if options.per_relation is not None and options.per_relation < 1:
+        raise ConfigError(f"per relation {options.per_relation}: expected at least 1 fact a relation")
+    if options.timeout_s <= 0 or options.attempts < 1:
+        raise ConfigError("expected a timeout above 0 seconds and at least 1 attempt")
+    if options.references:
+        _check_references(options)
+    wikidata.language_code(options.language)
+    for url in options.addresses():
+        http.require_contact(checked_url(url), options.contact_address)
+    return options
+
+
+def _check_source(options: FetchOptions) -> None:
+    """Raise ConfigError for options that the chosen source does not read."""
+    spec = options.spec
+    if options.endpoint is not None and "endpoint" not in {part.name for part in fields(spec.options)}:
+        raise ConfigError(
+            f"the source {options.source} asks no endpoint; leave --endpoint out, or choose --source wikidata"
+        )
+    if options.statements and "statements" not in spec.offers:
+        raise ConfigError(
+            f"the source {options.source} has no statements; expected --source wikidata with --statements"
+        )
+
+
+def _check_templates(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not Path(name).is_dir():
+            _known(name, TEMPLATE_SETS, "template set or folder")
+    if not names:
+        raise ConfigError(f"no template set is named; expected some of {', '.join(TEMPLATE_SETS)}")
+
+
+def _check_references(options: FetchOptions) -> None:
+    if options.references_per_object < 1:
+        raise ConfigError(f"references per object {options.references_per_object}: expected at least 1")
+    if "references" not in options.spec.offers or options.service is None:
+        raise ConfigError(
+            f"the source {options.source} cannot tell which articles its items have; "
+            "give --endpoint with --source pararel, or choose --source wikidata"
+        )
+
+
+def _known(name: str, table: Iterable[str], what: str) -> None:
+    if name not in table:
+        raise ConfigError(f"there is no {what} {name!r}; expected one of {', '.join(sorted(table))}")
+
+
+def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
+    """Return the relations to fetch, each once and by number: those asked for, or all that a template set knows and the
+    source has. Raises ConfigError if there are none."""
+    asked = set(options.relations) if options.relations is not None else _relations_with_templates(options)
+    try:
+        relations = tuple(sorted(map(property_id, asked), key=id_number))
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if not relations:
+        raise ConfigError("no relation is asked for; expected --relations such as P36,P103, or none for all")
+    return relations
+
+
+def _relations_with_templates(options: FetchOptions) -> set[str]:
+    """Return the relations that a chosen template set knows, of those that the source is known to have."""
+    found: set[str] = set()
+    for name in options.templates:
+        if is_own(name):
+            found.update(own.relations(Path(name)))
+        else:
+            found.update(builtin.relations() if name == BUILTIN else pararel.Files(options.pararel, None).relations())
+    known = options.known_relations()
+    return found if known is None else found & known
+
+
+def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]:
+    """Return everything that affects the bytes, free of credentials and of this machine's paths."""
+    language = wikidata.language_code(options.language)
+    files = pararel.Files(options.pararel, None) if PARAREL in (options.source, *options.templates) else None
+    return {
+        "source": options.source,
+        "endpoint": redact(options.service) if options.service else None,
+        "relations": list(relations),
+        "language": language,
+        "per_relation": options.per_relation,
+        "seed": options.seed,
+        "statements": options.statements,
+        "references": options.references_per_object if options.references else None,
+        "wikipedia": redact(options.api(language)) if options.references else None,
+        "templates": list(map(recorded_name, options.templates)),
+        "pararel": (files.digest() or redact(options.pararel)) if files else None,
+    }

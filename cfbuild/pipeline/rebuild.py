@@ -1,0 +1,170 @@
+"""The commands that make a build again, from what its manifest keeps of each verb's options.
+
+A manifest's config is an options value without what names this machine: a file or folder of the user's stands there by
+its name and digest. The commands give such a name in the working folder (`./NAME`), and a note tells the digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from cfbuild.filter.thresholds import FilterChoice, FilterOptions
+from cfbuild.lm.selection import ModelOptions
+from cfbuild.option import NAMED_VALUES, arguments, recorded, unsaid
+from cfbuild.pipeline.fetch import FetchOptions
+from cfbuild.pipeline.generate import GenerateOptions
+from cfbuild.publish.card import Rebuild
+from cfbuild.sources.address import is_public
+from cfbuild.sources.catalogue import SOURCES
+from cfbuild.sources.http import CONTACT_VARIABLE
+from cfbuild.sources.wikipedia import api_url
+from cfbuild.templates.sets import recalled_name
+
+SCORED = ("editor", "layer", "key_mode", "steps", "covariance_tokens", "limit", "skip_generation", "seed")
+"""Options of `validate-and-score` that its config keeps as they were given."""
+
+_LOCAL = re.compile(r"(folder|gguf):([0-9a-f]+)\Z")
+"""The revision of a model that lay on the disk: what it was, and its digest."""
+
+
+@dataclass(slots=True)
+class _Recalled:
+    """The words of a command, and notes on what has to be there for it to run."""
+
+    words: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def own(self, name: str, what: str, digest: object) -> str:
+        """Note a file of the user's, and return the name by which the command finds it in the working folder."""
+        self.notes.append(f"{_quoted(name)} in the working folder: {what}, whose sha256 begins {str(digest)[:16]}")
+        return f"./{name}"
+
+    def add(self, kind: type, values: Mapping[str, Any]) -> None:
+        """Give the options of `kind` their values by name; the seed also where it is the default."""
+        self.words += arguments(kind, values, always=("seed",))
+        for name, value in unsaid(kind, values).items():
+            self.notes.append(f"{name} was {value}, which only Python can set")
+
+
+def rebuild(verbs: Mapping[str, Any]) -> Rebuild:
+    """Return the commands for a manifest's verbs that can be run again, and the notes on them."""
+    recalled = [RECALLED[verb](verbs[verb].get("config", {})) for verb in RECALLED if verb in verbs]
+    return Rebuild(
+        tuple(tuple(each.words) for each in recalled), tuple(note for each in recalled for note in each.notes)
+    )
+
+
+def _fetch(config: Mapping[str, Any]) -> _Recalled:
+    recalled = _Recalled(["fetch"])
+    values = recorded(FetchOptions, config)
+    count = values.pop("references", None)
+    if count is not None:
+        values |= {"references": True, "references_per_object": count}
+    spec = SOURCES.get(str(config.get("source")))
+    if spec and values.get("endpoint") == spec.options().service:
+        del values["endpoint"]
+    if values.get("wikipedia") in (None, _usual_wikipedia(config)):
+        values.pop("wikipedia", None)
+    if "templates" in values:
+        values["templates"] = tuple(_template_set(recalled, name) for name in values["templates"])
+    patterns = values.pop("pararel", None)
+    if patterns is not None:
+        values["pararel"] = patterns if "://" in patterns else recalled.own("pararel", "ParaRel's files", patterns)
+    recalled.add(FetchOptions, values)
+    recalled.notes += _about_services([config.get(name) for name in ("endpoint", "wikipedia", "pararel")])
+    return recalled
+
+
+def _usual_wikipedia(config: Mapping[str, Any]) -> str:
+    return api_url(str(config.get("language", FetchOptions().language)))
+
+
+def _template_set(recalled: _Recalled, recorded_as: str) -> str:
+    name, digest = recalled_name(recorded_as)
+    return recalled.own(name, "a folder of templates", digest) if digest else name
+
+
+def _about_services(addresses: list[Any]) -> Iterator[str]:
+    """Return notes on what the addresses that are asked need and do not tell."""
+    urls = [address for address in addresses if isinstance(address, str) and "://" in address]
+    if any(map(_is_public, urls)):
+        yield f"public services are told who asks: set {CONTACT_VARIABLE} to an e-mail address or a web page"
+    if any("?sha256-" in url for url in urls):
+        yield "the query of an address is kept as a digest alone: put it in again"
+
+
+def _is_public(url: str) -> bool:
+    try:
+        return is_public(url) and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
+def _generate(config: Mapping[str, Any]) -> _Recalled:
+    recalled = _Recalled(["generate"])
+    judge = config.get("model_filter") or {}
+    prefixes = config.get("prefixes") or {}
+    values = recorded(GenerateOptions, {name: value for name, value in config.items() if name != "prefixes"})
+    if "source" in prefixes:
+        values["prefixes"] = _prefixes(recalled, prefixes)
+    recalled.add(FilterChoice, {"no_filter": not judge, **recorded(FilterOptions, judge)})
+    recalled.add(GenerateOptions, values)
+    recalled.add(ModelOptions, _model(recalled, judge or prefixes))
+    return recalled
+
+
+def _prefixes(recalled: _Recalled, prefixes: Mapping[str, Any]) -> str:
+    if prefixes["source"] != "file":
+        return str(prefixes["source"])
+    name = str(prefixes.get("name", "prefixes.txt"))
+    return recalled.own(name, "the text that prefixes are cut from", prefixes.get("sha256"))
+
+
+def _model(recalled: _Recalled, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the model's options from its identity; none if no model was loaded."""
+    if "model" not in identity:
+        return {}
+    values = recorded(ModelOptions, identity)
+    local = _LOCAL.match(str(values.pop("revision", "")))
+    if local is None:
+        values["revision"] = None if identity.get("revision") == "unknown" else identity.get("revision")
+    elif not (local[1] == "gguf" and values["model"] == ModelOptions().model):
+        values["model"] = recalled.own(values["model"], f"the model's {FILES[local[1]]}", local[2])
+    if identity.get("trusted"):
+        values["trust"] = values["model"]
+    return values
+
+
+FILES = {"folder": "folder", "gguf": "file"}
+"""What a model on the disk is, by the kind of its revision."""
+
+
+def _score(config: Mapping[str, Any]) -> _Recalled:
+    recalled = _Recalled(["validate-and-score"])
+    for name in SCORED:
+        value = config.get(name)
+        if value is True:
+            recalled.words.append(f"--{name.replace('_', '-')}")
+        elif value is not None and value is not False:
+            recalled.words += [f"--{name.replace('_', '-')}", str(value)]
+    for setting in NAMED_VALUES.write(config.get("settings") or {}):
+        recalled.words += ["--set", setting]
+    if "covariance" in config:
+        name, at, digest = str(config["covariance"]).rpartition("@")
+        corpus = recalled.own(name, "the file for the covariance", digest) if at else str(config["covariance"])
+        recalled.words += ["--covariance", corpus]
+    recalled.add(ModelOptions, _model(recalled, config))
+    return recalled
+
+
+def _quoted(name: str) -> str:
+    """Return a name in quotes for a comment; quotes in it are left out, since the command has it in full."""
+    return "'" + name.replace("'", "") + "'"
+
+
+RECALLED = {"fetch": _fetch, "generate": _generate, "validate-and-score": _score}
+"""How each verb's command is recalled from its config, in the order in which they are run."""

@@ -1,0 +1,152 @@
+"""Records edited and scored: two passes over each unit of records, whose edits are kept between them.
+
+A unit is a chunk of records, each with an edit of its own, or a batch that one edit covers. Edits are work in progress
+like finished cases, so a run that is interrupted between the passes goes on with scoring, with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from cfbuild.data import Record, Request
+from cfbuild.edit.editor import Edit, OpenEditor
+from cfbuild.edit.saved import load_edits, save_edits
+from cfbuild.errors import DataError
+from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import Progress, silent
+from cfbuild.score.cases import score_cases
+from cfbuild.score.texts import ReferenceTexts
+from cfbuild.store.codec import encode_case
+from cfbuild.store.jsonl import write_jsonl
+from cfbuild.store.rowlog import RowLog
+
+CASES_AT_ONCE = 16
+"""Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
+TOGETHER = 100
+"""Records that a batch editor edits together by default (AlphaEdit's and UltraEdit's number)."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Records to be edited and scored by one editor.
+
+    `folder` is where unfinished work is kept; `batch` how many records an editor that edits them together gets at a
+    time; `texts` the reference texts, without which nothing is generated; `seed` that of the generated texts.
+    """
+
+    folder: Path
+    lm: LanguageModel
+    editor: OpenEditor
+    records: Sequence[Record]
+    batch: int | None = None
+    texts: ReferenceTexts | None = None
+    seed: int = 0
+    keep_edits: bool = False
+    progress: Progress = silent
+
+    def log(self) -> RowLog:
+        """Return the log of finished cases."""
+        return RowLog(self.folder / "rows.jsonl")
+
+    def units(self) -> list[list[Record]]:
+        """Return the records that are edited by one call each: fixed chunks, or batches that are edited together."""
+        if self.editor.together:
+            return batches(self.records, self.batch or TOGETHER)
+        places = range(0, len(self.records), CASES_AT_ONCE)
+        return [list(self.records[start : start + CASES_AT_ONCE]) for start in places]
+
+    def work_off(self) -> None:
+        """Edit and score what is not scored yet, unit by unit."""
+        log = self.log()
+        scored = {entry.case_id for entry in log.entries}
+        edited = 0
+        self.progress("records", len(scored), len(self.records))
+        for number, unit in enumerate(self.units()):
+            left = [record for record in unit if record.case_id not in scored]
+            if left or (self.keep_edits and not self._edits_file(number).is_file()):
+                self._score(log, left, self._edits(number, unit, edited))
+            if not self.keep_edits:
+                self._edits_file(number).unlink(missing_ok=True)
+            edited += len(unit)
+
+    def _edits_file(self, number: int) -> Path:
+        return self.folder / f"edits-{number:06d}.safetensors"
+
+    def _edits(self, number: int, unit: Sequence[Record], before: int) -> dict[int, Edit]:
+        """Return the edit of each record of a unit by case id, made now or before an interruption."""
+        file = self._edits_file(number)
+        case_ids = [record.case_id for record in unit]
+        if file.is_file():
+            try:
+                return _by_case(load_edits(file), case_ids)
+            except DataError:
+                file.unlink()  # cut short by whatever ended the run: made again
+        requests = [request_of(record) for record in unit]
+        made = self.editor.edit(requests, partial(_count_edits, self.progress, before, len(self.records)))
+        named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in made]
+        save_edits(file, named)
+        return _by_case(named, case_ids)
+
+    def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit]) -> None:
+        for start in range(0, len(left), CASES_AT_ONCE):
+            chunk = left[start : start + CASES_AT_ONCE]
+            own = [edits[record.case_id] for record in chunk]
+            cases = score_cases(self.lm, chunk, own, self.editor.name, self.texts, seed=self.seed)
+            log.append(map(encode_case, cases))
+            self.progress("records", len(log.entries), len(self.records))
+
+    def write_cases(self, path: Path) -> int:
+        """Write the finished cases in the records' order; return how many there are."""
+        log = self.log()
+        place = {record.case_id: number for number, record in enumerate(self.records)}
+        entries = sorted(log.entries, key=lambda entry: place[entry.case_id])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_jsonl(path, log.rows(entries))
+
+    def write_edits(self, path: Path) -> int:
+        """Write the edits, whose `records` are case ids; return how many there are. They must have been kept."""
+        edits = [edit for number in range(len(self.units())) for edit in load_edits(self._edits_file(number))]
+        save_edits(path, edits)
+        return len(edits)
+
+
+def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
+    """Return records in batches of `size` that are edited together, in order, no two of a batch about one (s, r).
+
+    A record whose fact another of the batch is about goes into a later batch: one edit cannot make both true.
+    """
+    filled: list[list[Record]] = []
+    facts: list[set[tuple[str, str]]] = []
+    first_open = 0
+    for record in records:
+        fact = (record.subject.id or record.subject.label, record.relation)
+        number = first_open
+        while number < len(filled) and (len(filled[number]) >= size or fact in facts[number]):
+            number += 1
+        if number == len(filled):
+            filled.append([])
+            facts.append(set())
+        filled[number].append(record)
+        facts[number].add(fact)
+        while first_open < len(filled) and len(filled[first_open]) >= size:
+            first_open += 1
+    return filled
+
+
+def request_of(record: Record) -> Request:
+    """Return what an editor is asked for a record."""
+    return Request(record.prompt.text, record.subject.label, record.target_new.label)
+
+
+def _by_case(edits: Sequence[Edit], case_ids: Sequence[int]) -> dict[int, Edit]:
+    found = {case_id: edit for edit in edits for case_id in edit.records}
+    if set(found) != set(case_ids):
+        raise DataError("edits of other records than the unit's")
+    return found
+
+
+def _count_edits(progress: Progress, before: int, total: int, count: int) -> None:
+    progress("edits", before + count, total)

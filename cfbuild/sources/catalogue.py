@@ -1,0 +1,14 @@
+"""The sources of facts. A source is a file here, and a line in this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cfbuild.sources import pararel, snapshot, wikidata
+from cfbuild.sources.source import SourceSpec
+
+SOURCES: Mapping[str, SourceSpec] = {
+    "wikidata": wikidata.SPEC,
+    "pararel": pararel.SPEC,
+    "snapshot": snapshot.SPEC,
+}

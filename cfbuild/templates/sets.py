@@ -1,0 +1,40 @@
+"""The template sets that a fetch can take: the bundled one, ParaRel's, and folders of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfbuild.option import COMMA_SEPARATED, option
+from cfbuild.templates import own
+
+BUILTIN, PARAREL = "builtin", "pararel"
+TEMPLATE_SETS = (BUILTIN, PARAREL)
+"""The named sets; any other name is that of a folder."""
+
+
+@dataclass(frozen=True)
+class TemplateOptions:
+    """Options of prompt templates: names of sets, or folders with files of one's own, the first taking precedence."""
+
+    templates: tuple[str, ...] = option(
+        (BUILTIN,),
+        "Template sets, comma-separated: builtin, pararel, folders with files of your own.",
+        form=COMMA_SEPARATED,
+    )
+
+
+def is_own(name: str) -> bool:
+    """Return True if `name` is a folder of one's own and no named set."""
+    return name not in TEMPLATE_SETS
+
+
+def recorded_name(name: str) -> str:
+    """Return a template set as the manifest names it: a folder without where it lies, but with its digest."""
+    return f"{Path(name).resolve().name}@{own.digest(Path(name))[:16]}" if is_own(name) else name
+
+
+def recalled_name(recorded: str) -> tuple[str, str]:
+    """Return the name and the start of the digest that `recorded_name` joined; no digest for a named set."""
+    name, at, digest = recorded.rpartition("@")
+    return (name, digest) if at else (recorded, "")
