@@ -194,4 +194,4 @@ def test_a_plain_counterfact_row_is_scored_too(folder: BuildFolder, lm: Language
         row["pararel_idx"] = index
     file = folder.path("counterfact.json")
     file.write_text(json.dumps(rows, indent=1))
-    assert evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file}), lm)["cases"] == 5
+    assert evaluate(folder, EvaluateOptions(**{**OPTIONS, "file": file}), lm).cases == 5
