@@ -161,7 +161,7 @@ class _Bench:
         )
         self.relations = _relations(self.graph, options.relations)
         prompts = jsonl.read_values(templates, conforming("templates", codec.decode_template))
-        sound = (one for one in prompts if judge_template(one).kept)
+        sound = (one for one in prompts if judge_template(one, self.graph.wording).kept)
         sentences = prefixes.of(folder.progress(VERB), self._object_names)
         self.builder = Builder(self.graph, sound, options.build, sentences, self._suits)
 

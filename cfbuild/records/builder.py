@@ -15,7 +15,6 @@ from typing import TypeGuard, TypeVar
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.facts.graph import FactGraph
-from cfbuild.text.languages.english import clashing_article, noise
 from cfbuild.text.names import find_name, gives_away
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
@@ -112,7 +111,8 @@ class Builder:
     def _fitting(self, fact: Fact) -> Sequence[Template]:
         """The rewrite templates that do not end in the article that o_c cannot follow."""
         label = self.graph.label(fact.object) or ""
-        return [one for one in self.templates(fact.relation) if clashing_article(one.text, label) is None]
+        clash = self.graph.wording.article_clash
+        return [template for template in self.templates(fact.relation) if clash(template.text, label) is None]
 
     def pool(self, relation: str) -> tuple[Target, ...]:
         """Every object of `relation` with a usable label, each label once (the most frequent object's), by count.
@@ -297,13 +297,13 @@ class Builder:
         last."""
         key = (relation, value)
         if key not in self._tiers:
-            names, own = self.graph.names(value), self.graph.label(value) or ""
+            names, own, wording = self.graph.names(value), self.graph.label(value) or "", self.graph.wording
             tiers: tuple[list[Target], list[Target]] = ([], [])
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
-                if is_usable(label) and noise(label) is None and self._suits(relation, item):
+                if is_usable(label) and wording.noise(label) is None and self._suits(relation, item):
                     several = len(self.graph.values(item, relation)) > 1
-                    if gives_away(label, own, names) is None:
+                    if gives_away(label, own, names, wording) is None:
                         tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]
