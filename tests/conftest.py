@@ -34,7 +34,7 @@ def excerpt() -> Path:
 GENERATE = """
 import sys
 from pathlib import Path
-from cfbuild.pipeline.folder import BuildFolder
+from cfbuild.store.folder import BuildFolder
 from cfbuild.pipeline.generate import GenerateOptions, generate
 generate(BuildFolder(Path(sys.argv[1])), GenerateOptions())
 status = Path("/proc/self/status")

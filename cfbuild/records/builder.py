@@ -13,7 +13,7 @@ from random import Random
 from typing import TypeGuard, TypeVar
 
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
-from cfbuild.errors import ConfigError, TemplateError
+from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.text.names import find_name, gives_away
 
@@ -41,10 +41,7 @@ class BuildOptions:
     max_draws: int = 10
 
     def __post_init__(self) -> None:
-        least = {"paraphrases": 1, "generation": 1, "prompts_per_entity": 1, "max_draws": 1}
-        for name in ("paraphrases", "neighborhood", "attribute", "generation", "prompts_per_entity", "max_draws"):
-            if getattr(self, name) < least.get(name, 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least.get(name, 0)}")
+        check_least(self, paraphrases=1, neighborhood=0, attribute=0, generation=1, prompts_per_entity=1, max_draws=1)
 
 
 @dataclass(frozen=True, slots=True)
