@@ -82,16 +82,14 @@ def derived(text: str, name: str) -> str | None:
 
 
 def noise(label: str) -> str | None:
-    """What does not belong into a name: a control character, markup, or a disambiguation suffix; None if nothing."""
+    """Return what does not belong into a name: a control, markup, a suffix that tells namesakes apart; or None."""
     if label.isascii() and label.isalpha():
         return None
-    return neutral.control(label) or neutral.markup(label) or _suffix(label) or neutral.stray_space(label)
-
-
-def _suffix(label: str) -> str | None:
-    """Return the bracket or full stop at the end of `label` that is not part of the name, or None."""
-    match = DISAMBIGUATION.search(label) or FULL_STOP.search(label)
-    return match[0].strip() if match else None
+    if not (label.isascii() and label.isprintable()) and (found := neutral.control(label)):
+        return found
+    # Asked of every name of a build, several times: as few calls as possible.
+    match = neutral.MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
+    return match[0].strip() if match else neutral.stray_space(label)
 
 
 def description(template: str) -> str | None:

@@ -19,21 +19,16 @@ HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 def noise(label: str) -> str | None:
     """Return the control character, markup or stray white space in a name; None if there is none."""
-    return control(label) or markup(label) or stray_space(label)
+    markup = MARKUP.search(label)
+    return control(label) or (markup[0].strip() if markup else stray_space(label))
 
 
 def control(label: str) -> str | None:
     """Return the code point of the first character of `label` that prints nothing, such as `U+00AD`, or None."""
-    for character in "" if label.isascii() and label.isprintable() else label:
+    for character in label:
         if unicodedata.category(character) in HIDDEN_CATEGORIES and character not in ALLOWED_CONTROLS:
             return f"U+{ord(character):04X}"
     return None
-
-
-def markup(label: str) -> str | None:
-    """Return the first piece of markup in `label`, or None."""
-    match = MARKUP.search(label)
-    return match[0].strip() if match else None
 
 
 def stray_space(label: str) -> str | None:
