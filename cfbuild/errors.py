@@ -31,6 +31,14 @@ class ConfigError(CfbuildError):
     exit_code = 2
 
 
+def check_least(options: object, **least: int) -> None:
+    """Raise ConfigError for the first named number of `options` that is set and below its least value."""
+    for name, minimum in least.items():
+        value = getattr(options, name)
+        if value is not None and value < minimum:
+            raise ConfigError(f"{name} is {value}; expected at least {minimum}")
+
+
 class BuildStateError(ConfigError):
     """The build folder holds work made with other settings, or lacks the file that a verb starts from."""
 

@@ -32,7 +32,6 @@ from small_world import write_world
 
 from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline import generate as generate_verb
 from cfbuild.pipeline import publish as publish_verb
 from cfbuild.pipeline import validate_and_score as evaluate_verb
 from cfbuild.pipeline.audit import AuditOptions, audit
@@ -41,6 +40,7 @@ from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.publish.hub import Destination
+from cfbuild.records import maker
 from cfbuild.sources.http import Client
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -186,7 +186,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
     stack.enter_context(mock.patch.object(Client, "now", lambda self: "2026-01-01T00:00:00+00:00"))
     # Smaller chunks give more moments at which something is half done; bytes depend on none but the second.
     for module, constant, size in (
-        (generate_verb, "JUDGED_AT_ONCE", 8),
+        (maker, "JUDGED_AT_ONCE", 8),
         (evaluate_verb, "CASES_AT_ONCE", 2),
     ):
         stack.enter_context(mock.patch.object(module, constant, size))

@@ -13,8 +13,8 @@ from cfbuild.audit.validate import violations
 from cfbuild.data import Candidate, Decision, Record, Verdict
 from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.filter.rules import KEPT
-from cfbuild.pipeline import generate as verb
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
+from cfbuild.records import maker
 from cfbuild.records.builder import BuildOptions
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -115,7 +115,7 @@ OPTIONS = {
 def test_an_interrupted_run_ends_with_the_same_bytes(
     tmp_path: Path, options: GenerateOptions, fail_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "JUDGED_AT_ONCE", 8)
+    monkeypatch.setattr(maker, "JUDGED_AT_ONCE", 8)
     whole, broken = build(tmp_path / "whole"), build(tmp_path / "broken")
     generate(whole, options, whole_filter := FakeFilter())
     first = FakeFilter(fail_after)
@@ -137,8 +137,8 @@ def test_bytes_do_not_depend_on_the_chunk(
 ) -> None:
     outputs = []
     for size in (1, 7, 500):
-        monkeypatch.setattr(verb, "JUDGED_AT_ONCE", size)
-        monkeypatch.setattr(verb, "FEWEST_AT_ONCE", size)
+        monkeypatch.setattr(maker, "JUDGED_AT_ONCE", size)
+        monkeypatch.setattr(maker, "FEWEST_AT_ONCE", size)
         folder = build(tmp_path / str(size))
         generate(folder, options, FakeFilter())
         outputs.append(files_of(folder))

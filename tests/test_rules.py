@@ -20,7 +20,9 @@ from cfbuild.filter.rules import (
     judge_target,
     judge_template,
 )
+from cfbuild.text.languages import language
 
+ENGLISH = language("en")
 FACT = Fact("P551", "Q100", "Q1")
 CLEAN = (item(1, "Oslo", "Kristiania"), item(2, "Lima"), item(100, "Ann Lee"), item(101, "Bob"))
 PAIRS = ((100, 1), (101, 2))
@@ -232,9 +234,9 @@ def test_prompts_that_speak_of_a_person_are_about_persons() -> None:
     ],
 )
 def test_template_rules_keep_and_drop(keep: str, drop: str) -> None:
-    assert judge_template(Template("P551", "rewrite", keep, "test")).kept
-    assert judge_template(Template("P551", "rewrite", drop, "test")).rule == "template-grammar"
-    assert judge_template(Template("P551", "generation", drop, "test")).kept
+    assert judge_template(Template("P551", "rewrite", keep, "test"), ENGLISH).kept
+    assert judge_template(Template("P551", "rewrite", drop, "test"), ENGLISH).rule == "template-grammar"
+    assert judge_template(Template("P551", "generation", drop, "test"), ENGLISH).kept
 
 
 def test_draft_rules_keep_and_drop() -> None:

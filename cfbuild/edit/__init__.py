@@ -4,6 +4,7 @@ An editor is a file here and a line in this table: name -> "module:attribute", w
 (`editor.py`). It is imported when it is asked for. `--editor` takes "module:attribute" too.
 """
 
+from cfbuild.callable_room import make_callable
 from cfbuild.errors import ConfigError
 
 EDITORS = {
@@ -25,3 +26,6 @@ def check_name(name: str) -> None:
         raise ConfigError(
             f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:attribute of your own"
         )
+
+
+make_callable(__name__)

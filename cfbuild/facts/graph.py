@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from cfbuild.data import Entity, Fact, id_number
 from cfbuild.facts.relations import CONTAINMENT
+from cfbuild.text import languages
 
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
 
@@ -15,12 +16,15 @@ RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprec
 class FactGraph:
     """Facts by (subject, relation) and by (relation, object), with the entities' labels in one language.
 
+    `wording` holds that language's rules about names and prompts.
+
     Order is fixed by the facts' sort order, never by hash or input order, so that whoever draws from a list draws the
     same thing on every machine.
     """
 
     def __init__(self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en") -> None:
         self.language = language
+        self.wording = languages.language(language)
         self.entities: Mapping[str, Entity] = MappingProxyType({entity.id: entity for entity in entities})
         self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=_identity))
         self._values: dict[tuple[str, str], list[str]] = {}

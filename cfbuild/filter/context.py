@@ -1,38 +1,59 @@
-"""What rules may look at, and the shapes that rules have."""
+"""The options of rules, the facts that rules look at, and the shapes of rules and of model filters."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
-from cfbuild.data import Fact, Measured, Target
+from cfbuild.data import Candidate, Fact, Measured, Target, Verdict
+from cfbuild.errors import check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import HUMAN, PLACES, kinds_of
 from cfbuild.facts.relations import INSTANCE_OF, PERSONAL
+from cfbuild.option import option
 
 USUAL_SHARE = 0.9
 """Share of a relation's facts that makes a kind of place the usual one; less is a relation that mixes kinds."""
 USUAL_FACTS = 20
 
 
-@dataclass(frozen=True)
-class RuleContext:
-    """What rules may look at: the facts, the rewrite templates' texts by relation, and the options.
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The options of the rules that need no model. Raises ConfigError for a number below 0.
 
-    `min_templates` is one for the rewrite and one for each paraphrase. `allow_several` lets a subject with several
-    true objects through with one of them, drawn with `seed`; `allow_symmetric` lets relations through that hold both
-    ways. `min_sitelinks` and `max_sitelinks` bound how well known a subject is (None: not asked).
+    min_neighbors: fewest neighborhood prompts that a record may have.
+    allow_several: keep a subject with several true objects, with one of them drawn by the seed.
+    allow_symmetric: keep relations that hold both ways, such as P47.
+    min_sitelinks, max_sitelinks: fewest and most wikis that have a page about the subject (None: any number).
+    """
+
+    min_neighbors: int = option(0, "Fewest neighborhood prompts a record may have.")
+    allow_several: bool = option(False, "Keep facts whose subject has other objects too.")
+    allow_symmetric: bool = option(False, "Keep relations that hold both ways, such as P47.")
+    min_sitelinks: int | None = option(None, "Fewest wikis that have a page about the subject.")
+    max_sitelinks: int | None = option(None, "Most wikis that have a page about the subject.")
+
+    def __post_init__(self) -> None:
+        check_least(self, min_neighbors=0, min_sitelinks=0, max_sitelinks=0)
+
+    def rule_options(self) -> dict[str, Any]:
+        """Return these options alone by name, of a value that may hold others too."""
+        return {rule.name: getattr(self, rule.name) for rule in fields(Rules)}
+
+
+@dataclass(frozen=True)
+class RuleContext(Rules):
+    """The facts that rules look at, the rewrite templates' texts by relation, and the options.
+
+    `min_templates` is one for the rewrite and one for each paraphrase; `seed` draws the object that is kept where
+    several are allowed.
     """
 
     graph: FactGraph
     rewrite_templates: Mapping[str, tuple[str, ...]]
     min_templates: int = 3
-    min_neighbors: int = 0
-    allow_several: bool = False
-    allow_symmetric: bool = False
-    min_sitelinks: int | None = None
-    max_sitelinks: int | None = None
     seed: int = 0
     remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -96,3 +117,16 @@ class Outcome:
 FactRule = Callable[[Fact, RuleContext], "Measured | None"]
 TargetRule = Callable[[Fact, Target, RuleContext], "Measured | None"]
 DraftRule = Callable[[Fact, Outcome, RuleContext], "Measured | None"]
+
+
+class TargetFilter(Protocol):
+    """A filter that chooses, for each candidate, the first o* that a model does not believe already."""
+
+    @property
+    def signature(self) -> Mapping[str, Any]:
+        """Return all that verdicts depend on, as JSON values; `model` names the scores in a record's meta."""
+        ...
+
+    def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        """Return a verdict for each candidate, in order; no verdict depends on the other candidates."""
+        ...

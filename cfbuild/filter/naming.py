@@ -5,7 +5,6 @@ from __future__ import annotations
 from cfbuild.data import ITEM_ID, Fact, Measured, Target
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.context import RuleContext
-from cfbuild.text.languages.english import ARTICLE, article, clashing_article, noise
 from cfbuild.text.names import find_name, gives_away
 
 COMPOUND = 4
@@ -34,7 +33,7 @@ def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
     """A label with something in it that nobody would say: a suffix that tells namesakes apart, markup, controls."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item) or ""
-        found = noise(label)
+        found = context.graph.wording.noise(label)
         if found is not None:
             return {"part": part, "item": item, "label": label, "noise": found}
     return None
@@ -90,16 +89,16 @@ def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """o*'s label has something in it that nobody would say."""
-    found = noise(target.label)
+    found = context.graph.wording.noise(target.label)
     return None if found is None else {"label": target.label, "noise": found}
 
 
 def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """A template ends in "a" or "an", and o* needs the other one, or another than o_c does."""
-    true = context.graph.label(fact.object) or ""
+    """A template ends in an article that o_c can follow, and o* needs another one."""
+    true, wording = context.graph.label(fact.object) or "", context.graph.wording
     for text in context.rewrite_templates.get(fact.relation, ()):
-        if ARTICLE.search(text) and clashing_article(text, true) is None and clashing_article(text, target.label):
-            return {"template": text, "needs": article(target.label)}
+        if wording.article_clash(text, target.label) and wording.article_clash(text, true) is None:
+            return {"template": text, "needs": wording.article(target.label)}
     return None
 
 
@@ -114,7 +113,7 @@ def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:
     """What in the label of one item gives the other away: a name as whole words, or a word made from its label."""
     for part, holder, held in (("subject", subject, item), ("object", item, subject)):
         label = graph.label(holder) or ""
-        name = gives_away(label, graph.label(held) or "", graph.names(held))
+        name = gives_away(label, graph.label(held) or "", graph.names(held), graph.wording)
         if name is not None:
             return {"in": part, "label": label, "name": name}
     return None

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
 from cfbuild.filter import naming, truth
 from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
-from cfbuild.text.languages.english import clashing_article, ungrammatical
+from cfbuild.text.languages import Language
 
 __all__ = ["DRAFT_RULES", "FACT_RULES", "KEPT", "TARGET_RULES", "TEMPLATE_RULES", "Outcome", "RuleContext"]
 
-TemplateRule = Callable[[Template], "Measured | None"]
+TemplateRule = Callable[[Template, Language], "Measured | None"]
 
 KEPT = Decision(True, "kept")
 
@@ -54,10 +54,10 @@ def judge_draft(fact: Fact, outcome: Outcome, context: RuleContext) -> Decision:
     return KEPT
 
 
-def judge_template(template: Template) -> Decision:
-    """Kept, or the first template rule that drops the template and what it measured."""
+def judge_template(template: Template, wording: Language) -> Decision:
+    """Return the decision about a template: kept, or the first rule that drops it by the rules of `wording`."""
     for name, rule in TEMPLATE_RULES.items():
-        measured = rule(template)
+        measured = rule(template, wording)
         if measured is not None:
             return Decision(False, name, measured)
     return KEPT
@@ -67,7 +67,7 @@ def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
     """The relation cannot give a rewrite and its paraphrases different wordings that fit the object's article."""
     label = context.graph.label(fact.object) or ""
     texts = context.rewrite_templates.get(fact.relation, ())
-    count = sum(clashing_article(text, label) is None for text in texts)
+    count = sum(context.graph.wording.article_clash(text, label) is None for text in texts)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None
 
 
@@ -85,11 +85,11 @@ def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Me
     return {"neighbors": outcome.neighbors, "needed": context.min_neighbors}
 
 
-def _ungrammatical(template: Template) -> Measured | None:
-    """A template with a space before a comma, two articles in a row, or nothing between subject and object."""
+def _ungrammatical(template: Template, wording: Language) -> Measured | None:
+    """A rewrite template that is broken by the rules of its language, such as two articles in a row."""
     if template.kind != "rewrite":
         return None
-    found = ungrammatical(template.text, SLOT)
+    found = wording.template_fault(template.text, SLOT)
     return None if found is None else {"template": template.text, "broken": found}
 
 

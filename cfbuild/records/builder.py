@@ -13,10 +13,9 @@ from random import Random
 from typing import TypeGuard, TypeVar
 
 from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
-from cfbuild.errors import ConfigError, TemplateError
+from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.option import option, seed_option
-from cfbuild.text.languages.english import clashing_article, noise
 from cfbuild.text.names import find_name, gives_away
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
@@ -43,10 +42,7 @@ class BuildOptions:
     max_draws: int = option(10, "How many o* a fact may try.")
 
     def __post_init__(self) -> None:
-        least = {"paraphrases": 1, "generation": 1, "prompts_per_entity": 1, "max_draws": 1}
-        for name in ("paraphrases", "neighborhood", "attribute", "generation", "prompts_per_entity", "max_draws"):
-            if getattr(self, name) < least.get(name, 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least.get(name, 0)}")
+        check_least(self, paraphrases=1, neighborhood=0, attribute=0, generation=1, prompts_per_entity=1, max_draws=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +109,8 @@ class Builder:
     def _fitting(self, fact: Fact) -> Sequence[Template]:
         """The rewrite templates that do not end in the article that o_c cannot follow."""
         label = self.graph.label(fact.object) or ""
-        return [one for one in self.templates(fact.relation) if clashing_article(one.text, label) is None]
+        clash = self.graph.wording.article_clash
+        return [template for template in self.templates(fact.relation) if clash(template.text, label) is None]
 
     def pool(self, relation: str) -> tuple[Target, ...]:
         """Every object of `relation` with a usable label, each label once (the most frequent object's), by count.
@@ -298,13 +295,13 @@ class Builder:
         last."""
         key = (relation, value)
         if key not in self._tiers:
-            names, own = self.graph.names(value), self.graph.label(value) or ""
+            names, own, wording = self.graph.names(value), self.graph.label(value) or "", self.graph.wording
             tiers: tuple[list[Target], list[Target]] = ([], [])
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
-                if is_usable(label) and noise(label) is None and self._suits(relation, item):
+                if is_usable(label) and wording.noise(label) is None and self._suits(relation, item):
                     several = len(self.graph.values(item, relation)) > 1
-                    if gives_away(label, own, names) is None:
+                    if gives_away(label, own, names, wording) is None:
                         tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]

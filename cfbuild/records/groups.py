@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from cfbuild.data import Fact, GroupPrompt, Record, Target, Template
+from cfbuild.data import SLOT, Fact, GroupPrompt, Record, Target, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
-from cfbuild.text.languages.english import clashing_article, noise
+from cfbuild.text.languages import Language
 from cfbuild.text.names import find_name, gives_away
 
 MOST_ALIASES = 5
 MOST_INVERSE = 3
 MOST_HOPS = 5
 """Prompts of a group in one record, at most."""
-DESCRIPTION = re.compile(r"(The [A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)\Z")
-"""A template that is a definite description of its object and a verb: "The birthplace of {} is"."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
     Names that another item has too, that name a target, or that only spell the label otherwise or in the plural are
     left out.
     """
-    said = {f"{_letters(record.subject.label)}{ending}" for ending in ("", "s", "es")}
+    said = {f"{_letters(record.subject.label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
     aliases = known.graph.names(record.subject.id)[1:]
     asked = 0
     for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
@@ -86,10 +84,11 @@ def _is_alias(name: str, record: Record, known: Known) -> bool:
     label = record.subject.label
     codes = re.search(r"\d", name) and not re.search(r"\d", label)
     alike = not codes and not (label[0].isupper() and name[0].islower())
-    if not alike or not _is_name(name) or known.bearers[name.casefold()] > 1:
+    if not alike or not _is_name(name, known.graph) or known.bearers[name.casefold()] > 1:
         return False
     targets = record.target_true, record.target_new
-    return all(gives_away(name, one.label, known.graph.names(one.id)) is None for one in targets)
+    graph = known.graph
+    return all(gives_away(name, target.label, graph.names(target.id), graph.wording) is None for target in targets)
 
 
 def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
@@ -120,7 +119,8 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
     Right after the edit is what holds of o*, before it what holds of o_c; asked only where each has one answer, the
     answers differ, neither is inside the other, and the prompt gives none away.
     """
-    described = [match[1] for one in known.templates(record.relation) if (match := DESCRIPTION.match(one.text))]
+    wording = known.graph.wording
+    described = [found for one in known.templates(record.relation) if (found := wording.description(one.text))]
     random = known.random(record, "two_hop")
     asked = 0
     relations = [one for one in known.graph.relations if described and _leads_on(record.relation, one)]
@@ -130,7 +130,7 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
             continue
         about = random.choice(described).replace("{}", record.subject.label)
         templates = [one for one in _fitting(known, relation, new, true) if re.search(r"\{\}(?= [a-z])", one.text)]
-        texts = [(one, _filled(one, about)) for one in templates]
+        texts = [(one, _filled(one, about, wording)) for one in templates]
         texts = [(one, text) for one, text in texts if not _names(known.graph, text, new, true)]
         if texts and asked < MOST_HOPS:
             asked += 1
@@ -171,7 +171,7 @@ def _target(known: Known, items: Sequence[str]) -> Target | None:
     """The one item there is, if it has a plain name that no other item has as its label."""
     item = items[0] if items and len(set(items)) == 1 else ""
     label = known.graph.label(item) or ""
-    return Target(item, label) if _is_name(label) else None
+    return Target(item, label) if _is_name(label, known.graph) else None
 
 
 def _fitting(known: Known, relation: str, *answers: Target) -> list[Template]:
@@ -179,15 +179,13 @@ def _fitting(known: Known, relation: str, *answers: Target) -> list[Template]:
     return [
         one
         for one in known.templates(relation)
-        if all(clashing_article(one.text, answer.label) is None for answer in answers)
+        if all(known.graph.wording.article_clash(one.text, answer.label) is None for answer in answers)
     ]
 
 
-def _filled(template: Template, description: str) -> str:
-    """A template with a description in its slot: "The" keeps its capital at the beginning only."""
-    if not template.text.startswith("{}") and description.startswith("The "):
-        description = "the" + description[3:]
-    return template.fill(description)
+def _filled(template: Template, description: str, wording: Language) -> str:
+    """Return a template with a description in its slot, written as the description's place in the sentence asks."""
+    return template.fill(description if template.text.startswith(SLOT) else wording.inside(description))
 
 
 def _names(graph: FactGraph, text: str, *items: Target) -> bool:
@@ -203,10 +201,10 @@ def _apart(graph: FactGraph, one: str, other: str) -> bool:
     return one != other and names[0].isdisjoint(names[1]) and not nested and not inside
 
 
-def _is_name(text: str) -> bool:
+def _is_name(text: str, graph: FactGraph) -> bool:
     """Whether a prompt can say it: two letters at least, nothing that tells namesakes apart, no list, no code."""
     letters = sum(character.isalpha() for character in text)
-    plain = noise(text) is None and not set(',;/()|"') & set(text)
+    plain = graph.wording.noise(text) is None and not set(',;/()|"') & set(text)
     return letters > 1 and plain and not (text.islower() and letters < 4)
 
 

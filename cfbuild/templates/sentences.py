@@ -7,27 +7,24 @@ cut from texts: reference texts, a file, or what a model wrote.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from random import Random
 from typing import Any
 
-from cfbuild.text.languages.english import BROKEN_SPACE, fragment, noise
+from cfbuild.text.languages import Language
+from cfbuild.text.languages import language as wording_of
 from cfbuild.text.names import SHORT_NAME, find_name
 
 WORDS = range(5, 26)
 """How many words a sentence may have."""
 MOST = 2000
 """Sentences that are kept of a text: enough that a record's two differ from the next one's."""
-ENDS = frozenset(".!?")
-CLOSING = frozenset("\"'”’»")
-ENDING = "".join(ENDS | CLOSING)
-ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
-"""Ends at which the sentencizer may have cut a sentence in two."""
-UNRESOLVED = re.compile(r"(?:he|she|it|they|his|her|hers|its|their|theirs|him|them|this|that|these|those)\b", re.I)
-"""Beginnings that refer to a sentence before: in front of a prompt they would seem to speak of its subject."""
+CLOSING = frozenset("\"'”’»“«」』")
+"""Quotation marks that may follow the end of a sentence in some language: „So.“ in German, »So.« in Danish."""
+BRACKETS = (("(", ")"), ("[", "]"), ("«", "»"))
+"""Pairs that a whole sentence has as often open as closed in any language; others differ in which mark opens."""
 
 
 @cache
@@ -38,14 +35,15 @@ def distractor_prefixes() -> tuple[str, ...]:
 
 
 def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, ...]:
-    """The sentences of `texts` that can stand alone, each once; a seeded choice of MOST where there are more."""
-    pipeline = _pipeline(language)
+    """Return the sentences of `texts` that can stand alone, each once; a seeded choice of MOST where there are more."""
+    pipeline, wording = _pipeline(language), wording_of(language)
+    ends = frozenset(pipeline.get_pipe("sentencizer").punct_chars)
     paragraphs = (" ".join(part.split()) for text in texts for part in text.splitlines())
     found = dict.fromkeys(
         sentence.text.strip()
         for document in pipeline.pipe(part for part in paragraphs if part)
         for sentence in document.sents
-        if _stands_alone(sentence)
+        if _stands_alone(sentence, ends, wording)
     )
     return tuple(Random(f"{seed}:prefixes").sample(list(found), min(MOST, len(found))))
 
@@ -90,19 +88,21 @@ def _pipeline(language: str) -> Any:
     return pipeline
 
 
-def _stands_alone(sentence: Any) -> bool:
-    """Whether a sentence of a document is a whole one, of a fit length, that speaks of what it names itself."""
+def _stands_alone(sentence: Any, ends: frozenset[str], wording: Language) -> bool:
+    """Return True for a sentence of a document that is whole, of a fit length, and right by the rules of `wording`.
+
+    `ends` are the marks that may end a sentence.
+    """
     text = sentence.text.strip()
     tokens = [token.text for token in sentence if not token.is_space]
     while len(tokens) > 1 and tokens[-1] in CLOSING:
         tokens.pop()
     # An abbreviation keeps its full stop in its token: it may end no sentence at all.
-    whole = bool(tokens) and tokens[-1] in ENDS and fragment(text) is None
+    whole = bool(tokens) and tokens[-1] in ends and wording.sentence_fault(text) is None
     words = sum(any(character.isalnum() for character in token) for token in tokens)
-    return whole and words in WORDS and _is_clean(text) and not UNRESOLVED.match(text)
+    return whole and words in WORDS and _is_clean(text, ends, wording)
 
 
-def _is_clean(text: str) -> bool:
-    pairs = all(text.count(opening) == text.count(closing) for opening, closing in ("()", "[]", "“”", "«»"))
-    broken = BROKEN_SPACE.search(text) or ABBREVIATED.search(text)
-    return pairs and text.count('"') % 2 == 0 and noise(text.rstrip(ENDING)) is None and broken is None
+def _is_clean(text: str, ends: frozenset[str], wording: Language) -> bool:
+    pairs = all(text.count(opening) == text.count(closing) for opening, closing in BRACKETS)
+    return pairs and wording.noise(text.rstrip("".join(ends | CLOSING))) is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cfbuild.text.languages.english import derived
+from cfbuild.text.languages import LANGUAGES, Language
+
+ENGLISH = LANGUAGES["en"]
 
 SHORT_NAME = 3
 """Names up to this many characters are matched with their letter case: the longest country and language codes."""
@@ -29,13 +31,14 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
     return None
 
 
-def gives_away(text: str, label: str, names: Iterable[str]) -> str | None:
-    """What in `text` gives away the thing called `label`, one of whose `names` that is, or None.
+def gives_away(text: str, label: str, names: Iterable[str], wording: Language = ENGLISH) -> str | None:
+    """Return the part of `text` that gives away the thing called `label`, one of whose `names` that is, or None.
 
-    That is a name (`find_name`), the label itself however short ("art school" and art), or a word made from it.
+    That is a name (`find_name`), the label itself however short ("art school" and art), or a word that is made from it
+    by the rules of `wording`.
     """
     whole = label if label and _holds_word(text.casefold(), label.casefold()) else None
-    return find_name(text, names) or whole or derived(text, label)
+    return find_name(text, names) or whole or wording.derived(text, label)
 
 
 def _holds_word(text: str, word: str) -> bool:

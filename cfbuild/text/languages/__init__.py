@@ -1,0 +1,69 @@
+"""Rules of wording, language by language: a file of functions and a line in the table LANGUAGES each.
+
+A language without a file has the neutral rules, which object to nothing that could be right in some language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from cfbuild.text.languages import english, neutral
+
+__all__ = ["LANGUAGES", "Language", "language"]
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """The rules of one language as functions of texts, each neutral unless given. Equal, hashable and picklable.
+
+    article(name): the indefinite article that a name needs, or None.
+    article_clash(prompt, name): the article that a prompt ends in, if the name needs another, or None.
+    template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` is what stands
+    for the subject.
+    noise(label): what does not belong into a name, or None.
+    derived(text, name): a word of the text that is made from the name (Devonian from Devon), or None.
+    description(template): the definite description of its object that a template is, but for its verb, or None.
+    inside(description): a description as it is written inside a sentence.
+    fragment(text): why a text in front of a prompt is no whole sentence, or None.
+    sentence_fault(text): why a sentence cut from a longer text cannot stand alone in front of a prompt, or None.
+    plural_endings: what a name's plural may end in beside the name.
+    """
+
+    code: str
+    article: Callable[[str], str | None] = neutral.no_article
+    article_clash: Callable[[str, str], str | None] = neutral.no_clash
+    template_fault: Callable[[str, str], str | None] = neutral.no_template_fault
+    noise: Callable[[str], str | None] = neutral.noise
+    derived: Callable[[str, str], str | None] = neutral.no_derived_word
+    description: Callable[[str], str | None] = neutral.no_description
+    inside: Callable[[str], str] = neutral.unchanged
+    fragment: Callable[[str], str | None] = neutral.no_sentence_fault
+    sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
+    plural_endings: tuple[str, ...] = ()
+
+
+LANGUAGES: Mapping[str, Language] = MappingProxyType(
+    {
+        "en": Language(
+            "en",
+            article=english.article,
+            article_clash=english.clashing_article,
+            template_fault=english.ungrammatical,
+            noise=english.noise,
+            derived=english.derived,
+            description=english.description,
+            inside=english.inside,
+            fragment=english.fragment,
+            sentence_fault=english.sentence_fault,
+            plural_endings=("s", "es"),
+        ),
+    }
+)
+"""The languages that have rules of their own, by the first part of their code: "en" serves "en-gb" too."""
+
+
+def language(code: str) -> Language:
+    """Return the rules of the language `code`, such as "en" or "pt-br"; the neutral ones if it has none of its own."""
+    return LANGUAGES.get(code.partition("-")[0].lower()) or Language(code)

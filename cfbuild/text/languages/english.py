@@ -1,12 +1,14 @@
-"""What can be said of English wording without a model: articles, noise in names, whole sentences.
+"""Rules of English wording that need no model: articles, noise in names, words made from names, whole sentences.
 
-Every question is answered carefully: where the letters alone do not tell, the answer is that nothing is wrong.
+Every rule is careful: where the letters alone do not tell, nothing is wrong.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+from cfbuild.text.languages import neutral
 
 ARTICLE = re.compile(r"\b(an?)\Z", re.IGNORECASE)
 WORD = re.compile(r"[^\W_]+")
@@ -19,20 +21,22 @@ UNSURE = ("historic", "histori", "herb", "hotel", "u", "y")
 SPELLED_WITH_VOWEL = frozenset("AEFHILMNORSX")
 """Letters whose names begin with a vowel: an FBI agent, a BBC programme."""
 
-MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
 DISAMBIGUATION = re.compile(r"\S \((?:[a-z0-9][^()]*|[^()\s]+)\)\Z")
 """A bracket at the end that is one word or begins with a small letter: titles as "Girl (Why You Wanna)" are left."""
 FULL_STOP = re.compile(r"(?<![.\w])[^\W\d_]{3,}[aeiou]\.\Z")
 """A full stop that ends no abbreviation: those of four letters and more do not end in a vowel."""
-ALLOWED_CONTROLS = frozenset("\u200c\u200d")
-"""Joiners that Persian and Indian scripts need."""
-
 DERIVED = re.compile(r"(?:s|es|an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
 """Endings of words made from a name: Satires, Devonian, Abrahamic, Venezuelan, Marxism, Japanese, Iraqi."""
 STEM = 4
 """Letters that a name must have, so that what begins with it is made from it."""
 BROKEN_SPACE = re.compile(r"\s\s|\s[,.;:!?](?=\s|\Z)|\s['’]s\b|\(\s|\s\)")
 REPEATED = re.compile(r"\b(a|an|the|of|in|is|was|by|to|and)\s+\1\b", re.IGNORECASE)
+ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
+"""Ends at which the sentencizer may have cut a sentence in two."""
+UNRESOLVED = re.compile(r"(?:he|she|it|they|his|her|hers|its|their|theirs|him|them|this|that|these|those)\b", re.I)
+"""Beginnings that refer to a sentence before: in front of a prompt they would seem to speak of its subject."""
+DESCRIPTION = re.compile(r"(The [A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
+"""A template that is a definite description of its object and a verb: "The birthplace of {} is"."""
 TWO_ARTICLES = re.compile(r"\b(?:a|an|the) (?:a|an|the)\b", re.IGNORECASE)
 
 
@@ -78,17 +82,25 @@ def derived(text: str, name: str) -> str | None:
 
 
 def noise(label: str) -> str | None:
-    """What does not belong into a name: a control character, markup, or a disambiguation suffix; None if nothing."""
+    """Return what does not belong into a name: a control, markup, a suffix that tells namesakes apart; or None."""
     if label.isascii() and label.isalpha():
         return None
-    for character in "" if label.isascii() and label.isprintable() else label:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in ALLOWED_CONTROLS:
-            return f"U+{ord(character):04X}"
-    match = MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
-    if match:
-        return match[0].strip()
-    return "white space at an end, or twice" if label != " ".join(label.split()) else None
+    if not (label.isascii() and label.isprintable()) and (found := neutral.control(label)):
+        return found
+    # Asked of every name of a build, several times: as few calls as possible.
+    match = neutral.MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
+    return match[0].strip() if match else neutral.stray_space(label)
+
+
+def description(template: str) -> str | None:
+    """Return the definite description in a template that is one and a verb ("The birthplace of {} is"), or None."""
+    match = DESCRIPTION.fullmatch(template)
+    return match[1] if match else None
+
+
+def inside(text: str) -> str:
+    """Return a description as it is written inside a sentence: "The" keeps its capital at the beginning only."""
+    return f"the{text[3:]}" if text.startswith("The ") else text
 
 
 def ungrammatical(prompt: str, slot: str) -> str | None:
@@ -129,3 +141,15 @@ def fragment(prefix: str) -> str | None:
     if not any(word[0].islower() for word in words if word[0].isalpha()):
         return "holds names or a title only"
     return None
+
+
+def sentence_fault(text: str) -> str | None:
+    """Return why a sentence that was cut from a text cannot stand in front of a prompt, or None."""
+    quotes = text.count('"') % 2 == 0 and text.count("“") == text.count("”")
+    if UNRESOLVED.match(text):
+        return "refers to a sentence before it"
+    if ABBREVIATED.search(text):
+        return "may end in an abbreviation"
+    if BROKEN_SPACE.search(text) or not quotes:
+        return "has a broken space or a quotation mark alone"
+    return fragment(text)

@@ -1,0 +1,185 @@
+"""The public API: each organ as a function or a value, for a notebook. Nothing here needs a build folder.
+
+`cfbuild/__init__.py` offers these names and imports them when they are first asked for; docs/python.md shows them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.audit.validate import read_records as read_record_file
+from cfbuild.data import CaseScore, Record, Reference, Request
+from cfbuild.edit import COVARIANCE_TOKENS
+from cfbuild.edit.corpus import Corpus
+from cfbuild.edit.editor import Edit, OpenEditor, open_editor
+from cfbuild.edit.saved import load_edits
+from cfbuild.edit.supplies import ModelSupplies, build_corpus
+from cfbuild.errors import DataError, EditError
+from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import Rules
+from cfbuild.lm.likelihood import Question
+from cfbuild.lm.likelihood import score as score_questions
+from cfbuild.lm.load import load as load_model
+from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import Progress, silent
+from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records.factset import FactSet, snapshot
+from cfbuild.records.maker import RecordMaker
+from cfbuild.score.passes import Passes
+from cfbuild.score.table import Report, ScoreTable
+from cfbuild.score.texts import ReferenceTexts
+from cfbuild.store.codec import decode_case, encode_case, encode_record
+from cfbuild.store.jsonl import write_json, write_jsonl
+
+__all__ = [
+    "Edit",
+    "FactSet",
+    "LanguageModel",
+    "Record",
+    "RecordMaker",
+    "Reference",
+    "Rules",
+    "Scores",
+    "edit",
+    "load_edits",
+    "load_model",
+    "nll",
+    "read_records",
+    "score",
+    "snapshot",
+    "write_records",
+]
+
+
+def nll(lm: LanguageModel, prompt: str, continuations: Sequence[str]) -> list[float]:
+    """Return the mean negative log-likelihood of each continuation of `prompt`, in nats per token.
+
+    A continuation follows the prompt after one space, as targets do in CounterFact. Example:
+    `nll(lm, "LeBron James plays the sport of", ["football", "basketball"])`.
+    """
+    question = Question(lm.encode(prompt), tuple(lm.continuation(text) for text in continuations))
+    (answers,) = score_questions(lm, [question])
+    return [answer.nll_nats for answer in answers]
+
+
+def edit(
+    lm: LanguageModel,
+    prompt: str,
+    *,
+    subject: str,
+    target: str,
+    editor: str = "rome",
+    **settings: Any,
+) -> Edit:
+    """Return the edit that makes `lm` continue `prompt` by `target`; the model stays as it is.
+
+    prompt: text with `{}` for the subject. editor: a name of the table, or "module:attribute" of one's own.
+    settings: the editor's by name, such as `layer=5`; `covariance` and `covariance_tokens` (see `score`), and `seed`.
+
+    Raises ConfigError for an editor or a setting that does not exist, EditError if the edit fails.
+    """
+    opened = _open(lm, editor, _snapshot_corpus, settings)
+    (made,) = opened.edit([Request(prompt, subject, target)])
+    if made.fault is not None:
+        raise EditError(f"{editor} on {subject!r}: {made.fault}")
+    return made
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of records before and after their edits: figures with intervals, and every case."""
+
+    report: Report
+    cases: tuple[CaseScore, ...]
+
+    def table(self) -> str:
+        """Return the paper's table as text: the unedited model on top, the editor below."""
+        return ScoreTable.of({self.report.editor: self.report}).as_text()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of report.json: signature, figures of both stages, by relation, records without edit."""
+        return self.report.as_dict()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row a record, as in cases.jsonl: likelihoods of its prompts, its texts, the edit's statistics."""
+        return (dict(encode_case(case)) for case in self.cases)
+
+
+def score(
+    lm: LanguageModel,
+    records: Sequence[Record],
+    editor: str = "rome",
+    *,
+    references: Sequence[Reference] | None = None,
+    batch: int | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> Scores:
+    """Edit `lm` by each record and return the paper's scores before and after; the model stays as it is.
+
+    references: texts that generations are compared with (RS); None writes no texts, so there is no GE and RS.
+    batch: how many records an editor that edits them together gets at a time. settings: the editor's by name;
+    `seed`; `covariance`: `build` (the records' and references' own true statements), `none`, a text file, `hub:NAME` or
+    an .npz file with C; `covariance_tokens`.
+
+    Raises ConfigError for an editor or a setting that does not exist, DataError for records that share a case id.
+    """
+    if len({record.case_id for record in records}) != len(records):
+        raise DataError("two records have the same case_id; give each its own")
+    seed = settings.get("seed", 0)
+    opened = _open(lm, editor, lambda: build_corpus(records, references or ()), settings, progress)
+    texts = None if references is None else ReferenceTexts(references)
+    with tempfile.TemporaryDirectory(prefix="cfbuild-") as folder:
+        passes = Passes(Path(folder), lm, opened, records, batch=batch, texts=texts, seed=seed, progress=progress)
+        passes.work_off()
+        log = passes.log()
+        found = {case.case_id: case for case in map(decode_case, log.rows(log.entries))}
+    cases = tuple(found[record.case_id] for record in records)
+    return Scores(Report.of_cases(cases, {**lm.identity, **opened.signature, "records": len(records)}), cases)
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Return the records of a CounterFact file (a JSON array or JSON lines).
+
+    Raises DataError naming the first violation if the file breaks the schema or a rule, or cannot be read.
+    """
+    read = read_record_file(Path(path))
+    if read.violations:
+        raise DataError(f"{read.violations[0]} ({len(read.violations)} violations in all)")
+    return read.records
+
+
+def write_records(records: Sequence[Record], path: str | Path) -> None:
+    """Write records as JSON lines, or as one JSON array where the path ends in `.json`; the file is replaced whole."""
+    target, rows = Path(path), list(map(encode_record, records))
+    if target.suffix == ".json":
+        write_json(target, rows)
+    else:
+        write_jsonl(target, rows)
+
+
+def _open(
+    lm: LanguageModel, editor: str, corpus: Any, settings: dict[str, Any], progress: Progress = silent
+) -> OpenEditor:
+    """Return an editor with supplies for it; of `settings`, what supplies are made by is taken out."""
+    asked = dict(settings)
+    supplies = ModelSupplies(
+        lm,
+        corpus=corpus,
+        covariance_of=asked.pop("covariance", "build"),
+        tokens=asked.pop("covariance_tokens", COVARIANCE_TOKENS),
+        seed=asked.pop("seed", 0),
+        progress=progress,
+    )
+    return open_editor(editor, lm, asked, supplies)
+
+
+def _snapshot_corpus() -> Corpus:
+    """Return the bundled facts as sentences: what C is computed over where there are no records."""
+    facts = snapshot()
+    graph = FactGraph(facts.facts, facts.entities, facts.language)
+    return build_corpus((), list(Builder(graph, facts.templates, BuildOptions()).references()))

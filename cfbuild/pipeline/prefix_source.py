@@ -1,0 +1,99 @@
+"""The sources that `cfbuild generate` may take the sentences before paraphrases from: files, the build, a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.records.prefixes import BUILTIN, MODEL, NONE, REFERENCES, Prefixes, Sampler
+from cfbuild.store import codec, files, jsonl
+from cfbuild.store.folder import BuildFolder
+from cfbuild.templates.sentences import distractor_prefixes
+from cfbuild.text.languages import LANGUAGES, language
+
+SAMPLED = "sentences.txt"
+"""The file that keeps a model's texts while records are made, so that sampling is not repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixSource:
+    """A source of sentences: `source` is a name of records/prefixes.py or a text file, `code` the build's language."""
+
+    folder: BuildFolder
+    source: str
+    code: str
+    seed: int
+    sampler: Sampler | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return all that the sentences depend on, for the manifest.
+
+        Raises ConfigError for a source that cannot be used.
+        """
+        if self.source == NONE:
+            return {"source": NONE}
+        if self.source == BUILTIN:
+            if language(self.code) is not LANGUAGES["en"]:
+                raise ConfigError(
+                    f"the bundled distractor sentences are in English, the build is in {self.code!r}; "
+                    "choose --prefixes none, references, or a file"
+                )
+            return {"source": BUILTIN, "sha256": files.sha256_text("\n".join(distractor_prefixes()))}
+        if self.source == MODEL:
+            if self.sampler is None:
+                raise ConfigError("--prefixes model asks for a model to write them")
+            return {"source": MODEL, **self.sampler.signature}
+        path = self._file()
+        if self.source == REFERENCES:
+            return {"source": REFERENCES, "sha256": files.sha256_file(path)}
+        # A file's folder is this machine's; what the file holds, its digest tells.
+        return {"source": "file", "name": path.name, "sha256": files.sha256_file(path)}
+
+    def prefixes(self, progress: Path) -> Prefixes:
+        """Return the sentences. Raises DataError if texts are read or sampled and hold none to use.
+
+        `progress` is the folder that keeps sampled texts while the verb works.
+        """
+        if self.source in (NONE, BUILTIN):
+            return Prefixes.builtin() if self.source == BUILTIN else Prefixes()
+        prefixes = Prefixes.cut(self._texts(progress), self.code, self.seed)
+        if not prefixes.sentences:
+            raise DataError(f"the texts of --prefixes {self.source} hold no whole sentence of 5 to 25 words to use")
+        return prefixes
+
+    def _texts(self, progress: Path) -> Sequence[str]:
+        if self.source == REFERENCES:
+            return [reference.text for reference in jsonl.read_values(self._file(), codec.decode_reference)]
+        if self.source != MODEL:
+            return [_read(self._file())]
+        kept = progress / SAMPLED
+        if not kept.exists():
+            # Line breaks end sentences anyway; with a text a line the texts come back as they were.
+            texts = [" ".join(text.split()) for text in self.sampler.texts()] if self.sampler else []
+            files.write_atomic(kept, (f"{text}\n" for text in texts))
+        return [_read(kept)]
+
+    def _file(self) -> Path:
+        if self.source != REFERENCES:
+            path = Path(self.source).expanduser()
+            if not path.is_file():
+                raise ConfigError(
+                    f"prefixes {self.source!r}: expected builtin, references, model, none, or a text file"
+                )
+            return path
+        path = self.folder.path("references.jsonl")
+        texts = jsonl.read_values(path, codec.decode_reference) if path.is_file() else iter(())
+        if not any(reference.title for reference in texts):
+            raise ConfigError("the build has no texts of Wikipedia; run `cfbuild fetch` with --references first")
+        return path
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error

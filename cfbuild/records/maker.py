@@ -1,0 +1,285 @@
+"""Facts and rules to records, with or without a model: no folder, no files, the same records in every process.
+
+records, rejected = RecordMaker(snapshot(), seed=0).make(limit=50)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from cfbuild.data import Candidate, Decision, Fact, Record, Reference, Rejection, Target, Verdict, id_number
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import RuleContext, Rules, TargetFilter
+from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_target, judge_template
+from cfbuild.progress import Progress, silent
+from cfbuild.records.builder import Builder, BuildOptions, Draft
+from cfbuild.records.factset import FactSet
+from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.prefixes import Prefixes
+from cfbuild.records.turns import Caps, Selection, Turn, turns
+from cfbuild.text.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from cfbuild.lm.model import LanguageModel
+
+JUDGED_AT_ONCE = 64
+"""Candidates in a portion that a model judges: an interruption loses so many at most."""
+BUILT_AT_ONCE = 1024
+"""Candidates in a portion without a model."""
+FEWEST_AT_ONCE = 8
+"""Candidates in a portion when nearly as many records are kept as are wanted."""
+
+Drafted = tuple[int, Fact, Draft | Decision]
+"""A fact with its case id, and its draft or the decision of the rule that rejects it."""
+
+
+class Made(NamedTuple):
+    """The records and the rejected facts of a selection, each by case id."""
+
+    records: tuple[Record, ...]
+    rejected: tuple[Rejection, ...]
+
+
+class Finished(Protocol):
+    """A fact that an earlier pass has worked on, and whether it became a record."""
+
+    @property
+    def case_id(self) -> int: ...
+
+    @property
+    def relation(self) -> str: ...
+
+    @property
+    def kept(self) -> bool: ...
+
+
+def check_groups(groups: Iterable[str]) -> None:
+    """Raise ConfigError if `groups` holds a name that the table GROUPS does not."""
+    unknown = sorted(set(groups) - GROUPS.keys())
+    if unknown:
+        raise ConfigError(f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
+
+
+class RecordMaker:
+    """Makes records of facts by all rules. Picklable: another process makes the same records of the same facts.
+
+    facts: a `FactSet`, such as `snapshot()`.
+    rules: the options of the rules; a model's thresholds belong to its filter.
+    build: how many prompts of each kind a record has, and the seed.
+    prefixes: the sentences before paraphrases; None for the bundled ones in English, and for none in other languages.
+    groups: the prompt groups beyond CounterFact's; None for all.
+    seed: takes the place of the seed in `build`.
+    """
+
+    def __init__(
+        self,
+        facts: FactSet,
+        rules: Rules | None = None,
+        build: BuildOptions | None = None,
+        prefixes: Prefixes | None = None,
+        groups: Collection[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.facts = facts
+        self.rules = rules or Rules()
+        self.build = build or BuildOptions()
+        if seed is not None:
+            self.build = dataclasses.replace(self.build, seed=seed)
+        self.groups = tuple(GROUPS if groups is None else groups)
+        check_groups(self.groups)
+        self.graph = FactGraph(facts.facts, facts.entities, facts.language)
+        english = self.graph.wording is LANGUAGES["en"]
+        self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what facts are worked on with: the builder, the rules' context, and what prompt groups are made of."""
+        graph, seed = self.graph, self.build.seed
+        sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
+        sentences = self.prefixes.by_relation(self._object_names)
+        self._builder = Builder(graph, sound, self.build, sentences, lambda *about: self._context.suits(*about))
+        texts = {
+            relation: tuple(template.text for template in self._builder.templates(relation))
+            for relation in graph.relations
+        }
+        needed = 1 + self.build.paraphrases
+        self._context = RuleContext(graph, texts, needed, seed, **self.rules.rule_options())
+        # Facts of a second hop need no rewrite of their own, and how well known o* is does not matter.
+        hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
+        self._known = Known(graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed)
+
+    def __reduce__(self) -> tuple[type[RecordMaker], tuple[Any, ...]]:
+        return type(self), (self.facts, self.rules, self.build, self.prefixes, self.groups)
+
+    def make(
+        self,
+        limit: int | None = None,
+        per_relation: int | None = None,
+        relations: Sequence[str] = (),
+        model: TargetFilter | LanguageModel | None = None,
+        progress: Progress = silent,
+    ) -> Made:
+        """Return the records and the rejected facts of a selection (see `Selection`), each by case id.
+
+        model: a filter that chooses o*; or a language model, asked with the default thresholds; or None to keep the
+        first o* that is drawn. Raises ConfigError for a relation without facts or a number below its least value, and
+        DataError for a filter that breaks its promises.
+        """
+        selection = Selection(relations=tuple(relations), limit=limit, per_relation=per_relation)
+        making = self.start(selection, model)
+        decided: list[Record | Rejection] = []
+        for portion in making:
+            decided += portion
+            progress("facts", making.place, len(making.turns))
+        decided.sort(key=lambda decision: decision.case_id)
+        return Made(
+            tuple(record for record in decided if isinstance(record, Record)),
+            tuple(rejection for rejection in decided if isinstance(rejection, Rejection)),
+        )
+
+    def start(self, selection: Selection, model: TargetFilter | LanguageModel | None = None) -> Making:
+        """Return a pass over the facts of a selection. Raises ConfigError for a relation without facts."""
+        return Making(self, selection, target_filter(model))
+
+    def draft(self, turn: Turn) -> Drafted:
+        """Return a fact with its draft, or with the decision of the rule that rejects it."""
+        case_id, fact = turn
+        decision = judge_fact(fact, self._context)
+        if decision.kept:
+            draft = self._builder.draft(case_id, fact, self._refusal)
+            outcome = Outcome(len(draft.draws), len(draft.neighborhood), draft.refused)
+            decision = judge_draft(fact, outcome, self._context)
+            if decision.kept:
+                return case_id, fact, draft
+        return case_id, fact, decision
+
+    def decide(self, drafted: Sequence[Drafted], model: TargetFilter | None) -> Iterator[Record | Rejection]:
+        """Yield the record or the rejection of each drafted fact, in order. Raises DataError as `make` does."""
+        verdicts = self._verdicts([draft for _, _, draft in drafted if isinstance(draft, Draft)], model)
+        for case_id, fact, draft in drafted:
+            if isinstance(draft, Decision):
+                yield self._rejection(case_id, fact, draft)
+                continue
+            verdict = verdicts[case_id]
+            if verdict.chosen is None:
+                yield self._rejection(case_id, fact, verdict.decision)
+                continue
+            record = self._builder.record(draft, verdict.chosen)
+            scores = {} if model is None else {str(model.signature["model"]): verdict.scores}
+            groups = prompt_groups(record, self._known, self.groups)
+            yield dataclasses.replace(record, groups=groups, scores=scores)
+
+    def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
+        """Yield each fact of `relations` (None for all) as a sentence, which generations are compared with."""
+        return self._builder.references(relations)
+
+    def _verdicts(self, drafts: Sequence[Draft], model: TargetFilter | None) -> dict[int, Verdict]:
+        """Return each draft's verdict by case id. The filter gets candidates by relation, whose pool they share."""
+        if model is None:
+            return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
+        candidates = sorted(
+            map(self._candidate, drafts), key=lambda candidate: (id_number(candidate.relation), candidate.case_id)
+        )
+        verdicts = model.judge(candidates) if candidates else []
+        if len(verdicts) != len(candidates):
+            raise DataError(
+                f"the model filter gave {len(verdicts)} verdicts; expected {len(candidates)}, one a candidate"
+            )
+        for candidate, verdict in zip(candidates, verdicts, strict=True):
+            if verdict.chosen is not None and verdict.chosen not in candidate.draws:
+                raise DataError(
+                    f"the model filter chose {verdict.chosen} for case {candidate.case_id}; expected a draw"
+                )
+        return {candidate.case_id: verdict for candidate, verdict in zip(candidates, verdicts, strict=True)}
+
+    def _candidate(self, draft: Draft) -> Candidate:
+        return Candidate(
+            case_id=draft.case_id,
+            relation=draft.fact.relation,
+            rewrite=draft.rewrite,
+            target_true=draft.target_true,
+            draws=draft.draws,
+            pool=self._builder.pool(draft.fact.relation),
+            neighborhood=tuple(prompt.text for prompt in draft.neighborhood),
+        )
+
+    def _rejection(self, case_id: int, fact: Fact, decision: Decision) -> Rejection:
+        return Rejection(case_id, fact, self.graph.label(fact.subject), self.graph.label(fact.object), decision)
+
+    def _object_names(self, relation: str) -> list[str]:
+        return [name for item in self.graph.object_counts(relation) for name in self.graph.names(item)]
+
+    def _refusal(self, fact: Fact, target: Target) -> str | None:
+        decision = judge_target(fact, target, self._context)
+        return None if decision.kept else decision.rule
+
+
+class Making:
+    """A pass over the facts of a selection: iterating yields what portion after portion of them became.
+
+    turns: the selected facts in their order. place: how many of them had their turn. relations: those selected. A pass
+    that was interrupted goes on in another one that is told what is finished (`resume`); the records do not depend on
+    the portions.
+    """
+
+    def __init__(self, maker: RecordMaker, selection: Selection, model: TargetFilter | None) -> None:
+        self.relations = selection.chosen(maker.graph.relations)
+        self.turns = turns(maker.graph, selection, maker.build.seed)
+        self.place = 0
+        self._maker = maker
+        self._model = model
+        self._caps = Caps(selection)
+
+    def resume(self, finished: Sequence[Finished]) -> None:
+        """Go on after the last of the `finished` facts, in the order of their turn.
+
+        Raises DataError if one is no fact of this selection.
+        """
+        places = {case_id: place for place, (case_id, _) in enumerate(self.turns)}
+        unknown = next((fact.case_id for fact in finished if fact.case_id not in places), None)
+        if unknown is not None:
+            raise DataError(f"case {unknown} is of other facts than these")
+        for fact in finished:
+            self._caps.count(fact.relation, fact.kept)
+        self.place = places[finished[-1].case_id] + 1 if finished else 0
+
+    def __iter__(self) -> Iterator[list[Record | Rejection]]:
+        while self.place < len(self.turns) and self._caps.wanted != 0:
+            decided = self._maker.decide(self._drafted(), self._model)
+            # A portion may hold a few facts more than get their turn.
+            portion = [decision for decision in decided if self._count(decision)]
+            if portion:
+                yield portion
+
+    def _count(self, decision: Record | Rejection) -> bool:
+        if isinstance(decision, Record):
+            return self._caps.count(decision.relation, True)
+        return self._caps.count(decision.fact.relation, False)
+
+    def _drafted(self) -> list[Drafted]:
+        """Return the next facts, until enough of them need a verdict."""
+        size = BUILT_AT_ONCE if self._model is None else JUDGED_AT_ONCE
+        if self._caps.wanted is not None:
+            size = min(size, max(FEWEST_AT_ONCE, self._caps.wanted))
+        drafted: list[Drafted] = []
+        drafts = 0
+        while self.place < len(self.turns) and drafts < size:
+            turn = self.turns[self.place]
+            self.place += 1
+            if self._caps.admits(turn[1].relation):
+                drafted.append(self._maker.draft(turn))
+                drafts += isinstance(drafted[-1][2], Draft)
+        return drafted
+
+
+def target_filter(model: TargetFilter | LanguageModel | None) -> TargetFilter | None:
+    """Return the filter that asks `model`: itself if it is a filter, else one with the default thresholds."""
+    if model is None or hasattr(model, "judge"):
+        return cast("TargetFilter | None", model)
+    from cfbuild.filter.rank import RankFilter
+    from cfbuild.filter.thresholds import FilterOptions
+
+    return RankFilter(model, FilterOptions())

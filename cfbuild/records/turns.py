@@ -1,0 +1,90 @@
+"""The order in which facts get their turn, and the caps that end it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from random import Random
+
+from cfbuild.data import Fact
+from cfbuild.errors import ConfigError, check_least
+from cfbuild.facts.graph import FactGraph
+from cfbuild.option import COMMA_SEPARATED, option
+from cfbuild.records.builder import cases
+
+Turn = tuple[int, Fact]
+"""A fact with its case id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The facts that get their turn, and how many records are enough. Raises ConfigError for a number below 1.
+
+    relations: those to take facts of; all if empty.
+    limit: stop after so many records, taken from the relations in turn.
+    per_relation: stop after so many records of a relation.
+    Facts whose turn does not come are neither kept nor rejected.
+    """
+
+    relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
+    limit: int | None = option(None, "Stop after so many records, taken from the relations in turn.")
+    per_relation: int | None = option(None, "At most so many records a relation.")
+
+    def __post_init__(self) -> None:
+        check_least(self, limit=1, per_relation=1)
+
+    def chosen(self, relations: Sequence[str]) -> tuple[str, ...]:
+        """Return those of `relations`, all that have facts, that are selected.
+
+        Raises ConfigError for a selected relation without facts.
+        """
+        unknown = sorted(set(self.relations) - set(relations))
+        if unknown:
+            raise ConfigError(
+                f"the build has no facts of {', '.join(unknown)}; it has {', '.join(relations) or 'none at all'}"
+            )
+        return tuple(relation for relation in relations if not self.relations or relation in self.relations)
+
+
+def turns(graph: FactGraph, selection: Selection, seed: int) -> list[Turn]:
+    """Return the selected facts in the order of their turn.
+
+    The order is the graph's; under a cap it is a seeded one within each relation; under a limit the relations give a
+    fact each, one after the other.
+    """
+    by_relation: dict[str, list[Turn]] = {relation: [] for relation in selection.chosen(graph.relations)}
+    for case_id, fact in cases(graph):
+        if fact.relation in by_relation:
+            by_relation[fact.relation].append((case_id, fact))
+    if selection.limit is not None or selection.per_relation is not None:
+        for relation, facts in by_relation.items():
+            Random(f"{seed}:{relation}:turns").shuffle(facts)
+    if selection.limit is None:
+        return [turn for facts in by_relation.values() for turn in facts]
+    return [turn for facts in zip_longest(*by_relation.values()) for turn in facts if turn is not None]
+
+
+class Caps:
+    """The number of records that are still wanted, in all and of each relation."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._limit = selection.limit
+        self._per_relation = selection.per_relation
+        self._kept: Counter[str] = Counter()
+
+    @property
+    def wanted(self) -> int | None:
+        """Return how many more records are wanted in all; None for any number."""
+        return None if self._limit is None else self._limit - self._kept.total()
+
+    def admits(self, relation: str) -> bool:
+        """Return True if the next fact of `relation` gets its turn."""
+        return self.wanted != 0 and (self._per_relation is None or self._kept[relation] < self._per_relation)
+
+    def count(self, relation: str, kept: bool) -> bool:
+        """Count a fact that became a record, or a reject; return False, and count nothing, if its turn did not come."""
+        admitted = self.admits(relation)
+        self._kept[relation] += admitted and kept
+        return admitted

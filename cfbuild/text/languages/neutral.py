@@ -1,0 +1,65 @@
+"""Rules of wording for a language that has no file of its own: those that hold in every language and script.
+
+Nothing here knows articles, endings, letter case or brackets: "grenzt an" ends in no article, "Frankfurt (Oder)" is a
+town's own name, and Georgian sentences begin with what Unicode calls a small letter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
+"""HTML and wiki text, slots of templates, and ParaRel's: no name in any language."""
+ALLOWED_CONTROLS = frozenset("\u200c\u200d")
+"""Joiners that Persian and Indian scripts need."""
+HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's controls, formats, surrogates, private and unassigned characters, line and paragraph separators."""
+
+
+def noise(label: str) -> str | None:
+    """Return the control character, markup or stray white space in a name; None if there is none."""
+    markup = MARKUP.search(label)
+    return control(label) or (markup[0].strip() if markup else stray_space(label))
+
+
+def control(label: str) -> str | None:
+    """Return the code point of the first character of `label` that prints nothing, such as `U+00AD`, or None."""
+    for character in label:
+        if unicodedata.category(character) in HIDDEN_CATEGORIES and character not in ALLOWED_CONTROLS:
+            return f"U+{ord(character):04X}"
+    return None
+
+
+def stray_space(label: str) -> str | None:
+    """Return a description of white space that no name has, or None."""
+    return "white space at an end, or twice" if label != " ".join(label.split()) else None
+
+
+def no_article(name: str) -> None:
+    """Return None: the article that `name` needs is not known."""
+
+
+def no_clash(prompt: str, name: str) -> None:
+    """Return None: the words at the end of `prompt` are not known to be articles."""
+
+
+def no_template_fault(text: str, slot: str) -> None:
+    """Return None: the grammar of `text` is not known."""
+
+
+def no_derived_word(text: str, name: str) -> None:
+    """Return None: the endings that make words from `name` are not known."""
+
+
+def no_description(template: str) -> None:
+    """Return None: the words that would make `template` a description are not known."""
+
+
+def unchanged(text: str) -> str:
+    """Return `text` as it is: how it is written inside a sentence is not known."""
+    return text
+
+
+def no_sentence_fault(text: str) -> None:
+    """Return None: the form of a whole sentence is not known."""
