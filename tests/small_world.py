@@ -12,6 +12,7 @@ from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.store import codec, jsonl
 from cfbuild.templates import builtin
+from cfbuild.templates.patterns import templates as pararel_templates
 
 TRIPLE = re.compile(r'<[^>]*/(Q\d+)> <([^>]*)> (?:<[^>]*/(Q\d+)>|"((?:[^"\\]|\\.)*)"@([\w-]+)) \.\n')
 
@@ -99,6 +100,6 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Pa
         )
     prompts = []
     for file in sorted(patterns.glob("*.jsonl")):
-        kept, _ = patterns.templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))
+        kept, _ = pararel_templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))
         prompts += kept
     return write_build(root, facts, entities, prompts)
