@@ -34,7 +34,7 @@ CONFIG = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions(Selection, Rules):
+class GenerateOptions(Rules, Selection):
     """The options of `cfbuild generate`. Raises ConfigError for a number below its least value.
 
     Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
