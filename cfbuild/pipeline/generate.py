@@ -33,7 +33,7 @@ CONFIG = (
 """The options that the output's bytes depend on, in the manifest's order."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GenerateOptions(Rules, Selection):
     """The options of `cfbuild generate`. Raises ConfigError for a number below its least value.
 
