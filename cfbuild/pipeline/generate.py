@@ -29,8 +29,8 @@ from cfbuild.store.rowlog import Entry, RowLog
 VERB = "generate"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerateOptions(Selection, Rules):
+@dataclass(frozen=True)
+class GenerateOptions(Rules, Selection):
     """The options of `cfbuild generate`. Raises ConfigError for a number below its least value.
 
     Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
