@@ -16,7 +16,18 @@ from cfbuild.cli import app
 from cfbuild.store.folder import BuildFolder
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-HEAVY = ("torch", "transformers", "spacy", "datasets", "sklearn", "jsonschema", "requests")
+HEAVY = (
+    "torch",
+    "transformers",
+    "spacy",
+    "datasets",
+    "sklearn",
+    "jsonschema",
+    "requests",
+    "urllib3",
+    "numpy",
+    "jinja2",
+)
 
 
 def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ import pytest
 import tiny
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
+from mediawiki import MediaWiki, Page, Wiki
 from servers import oxigraph
 from typer.testing import CliRunner
 
@@ -34,6 +35,7 @@ from cfbuild.sources.wikidata import WIKIDATA
 from cfbuild.store.folder import BuildFolder
 
 COMPARED = ("records.jsonl", "rejected.jsonl", "facts.jsonl", "entities.jsonl", "templates.jsonl", "references.jsonl")
+SCHEMA = "http://schema.org/"
 OWN_TEMPLATES = "[rewrite]\n{} once said that the answer is\n{}, when asked, will always say\n{} would have answered\n"
 OWN_SENTENCES = (
     "The rain had stopped before anybody noticed it. Nobody in the street wanted to go home so early. "
@@ -85,10 +87,25 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     links = [(100 + number, "P103", 20 + number % 3) for number in range(18)]
     links += [(100 + number, "P19", 10 + number * number % 3) for number in range(18)] + [(100, "P19", 12)]
     lines = [f"<{item}{s}> <{direct}{p}> <{item}{o}> ." for s, p, o in links]
+    for number in range(18):
+        for language in ("en", "fr"):
+            page, home = f"<https://{language}.wikipedia.org/wiki/{number}>", f"<https://{language}.wikipedia.org/>"
+            lines.append(f"{page} <{SCHEMA}about> <{item}{100 + number}> .")
+            lines.append(f"{page} <{SCHEMA}isPartOf> {home} .")
+            lines.append(f'{page} <{SCHEMA}name> "Ada Moe{number}"@{language} .')
     for number, (english, french) in names.items():
         lines += [f'<{item}{number}> <{label}> "{english}"@en .', f'<{item}{number}> <{label}> "{french}"@fr .']
     with oxigraph(tmp_path_factory.mktemp("graph"), "\n".join(lines)) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def wikipedia() -> Iterator[str]:
+    """The API of a small Wikipedia with articles about the people."""
+    titles = {100 + number: f"Ada Moe{number}" for number in range(18)}
+    pages = [Page(title, f"{title} was a poet of note.", f"Q{number}", revision=7) for number, title in titles.items()]
+    with MediaWiki(Wiki({page.title: page for page in pages})) as served:
+        yield served.url
 
 
 def commands(card: str) -> tuple[list[list[str]], list[str]]:
@@ -179,7 +196,7 @@ def test_a_build_of_the_snapshot_is_made_again(
 @SLOW
 @given(data=st.data())
 def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(
-    home: Home, endpoint: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    home: Home, endpoint: str, wikipedia: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     place = tmp_path_factory.mktemp("wikidata")
     language = data.draw(st.sampled_from(["en", "fr"]))
@@ -189,6 +206,9 @@ def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(
         language=language,
         per_relation=data.draw(st.none() | st.integers(12, 18)),
         statements=data.draw(st.booleans()),
+        references=data.draw(st.booleans()),
+        references_per_object=data.draw(st.integers(1, 6)),
+        wikipedia=wikipedia,
         seed=data.draw(st.integers(0, 3)),
         templates=("builtin", home.path("my templates")),
     )

@@ -86,7 +86,10 @@ class FetchOptions(
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """What a fetch put into the build, and what it left out, by reason. `sent` and `waited_s` are of this run alone."""
+    """The counts of a fetch: what it put into the build, and what it left out, by reason.
+
+    `sent` (requests) and `waited_s` are of this run alone.
+    """
 
     facts: dict[str, int]
     entities: int
@@ -159,7 +162,7 @@ def _fetch(
 
 
 def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
-    """What the manifest keeps: nothing that depends on how often the fetch was interrupted."""
+    """Return what the manifest keeps: nothing that depends on how often the fetch was interrupted."""
     first, last = summary.retrieved or (None, None)
     return {
         "facts": summary.facts,
@@ -197,7 +200,8 @@ def _sweep(path: Path) -> None:
 
 
 def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple[Refusal, ...]]:
-    """The templates of every set, each text once a relation (the first set's), and ParaRel's patterns that are none."""
+    """Return the templates of every set, each text once a relation (the first set's), and ParaRel's patterns that are
+    none."""
     found: dict[tuple[str, str, str], Template] = {}
     refused: list[Refusal] = []
     files = pararel.Files(options.pararel, work.asker) if PARAREL in options.templates else None

@@ -1,4 +1,7 @@
-"""Facts, entities with what contains them, and references of a source, written row by row into a working folder."""
+"""Collecting from a source: facts, entities level by level with what contains them, and reference texts.
+
+Rows are written one by one into a working folder, so that a relation of millions of facts fits into memory.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Work:
-    """One run: the folder it writes into before its files are put in place, and what it has counted."""
+    """A run of a fetch: the folder it writes into before its files are put in place, and what it has counted."""
 
     path: Path
     asker: Asker
@@ -40,7 +43,10 @@ class Work:
 
 
 def write_facts(work: Work, source: FactSource) -> int:
-    """facts.jsonl in the working folder, relation by relation. Raises SourceError if there is not one fact."""
+    """Write facts.jsonl in the working folder, relation by relation; return how many rows it has.
+
+    Raises SourceError if the source has no fact at all.
+    """
 
     def rows() -> Iterator[dict[str, Any]]:
         for done, relation in enumerate(work.relations):
@@ -64,8 +70,11 @@ def write_facts(work: Work, source: FactSource) -> int:
 
 
 def write_entities(work: Work, source: FactSource) -> int:
-    """entities.jsonl in the working folder: the items of the facts, then level by level what contains them, then the
-    named ones of their classes."""
+    """Write entities.jsonl in the working folder; return how many rows it has.
+
+    It holds the items of the facts, then level by level what contains them, then those of their classes that have a
+    label.
+    """
     parts: list[Path] = []
     seen: set[str] = set()
     classes: set[str] = set()
@@ -88,7 +97,7 @@ def write_entities(work: Work, source: FactSource) -> int:
 
 
 def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> Iterator[Entity]:
-    """The entities, while what contains them goes into `outer` and what else they name into `others`."""
+    """Return the entities as they come; what contains them goes into `outer`, what else they name into `others`."""
     for entity in entities:
         for relation, ids in entity.attributes.items():
             (outer if relation in CONTAINMENT else others).update(ids)
