@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from cfbuild.cli import VERBS, app
 from cfbuild.cli.shared import with_options
+from cfbuild.edit import EDITORS
 from cfbuild.errors import ConfigError
 from cfbuild.filter.thresholds import FilterChoice, FilterOptions
 from cfbuild.lm.selection import ModelOptions
@@ -40,6 +41,7 @@ from cfbuild.pipeline.demo import DemoOptions
 from cfbuild.pipeline.export import ExportOptions
 from cfbuild.pipeline.fetch import FetchOptions
 from cfbuild.pipeline.generate import GenerateOptions
+from cfbuild.pipeline.validate_and_score import EvaluateOptions
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
 from cfbuild.records.builder import BuildOptions
@@ -55,6 +57,7 @@ DECLARED = {
     "show": (Choice,),
     "export": (ExportOptions,),
     "audit": (AuditOptions,),
+    "validate-and-score": (EvaluateOptions, ModelOptions),
 }
 WORD = st.text("abcXYZ019 .:/-_'\"$é", min_size=1, max_size=8).filter(
     lambda text: text == text.strip() and text != "none"
@@ -66,9 +69,16 @@ BY_KIND: dict[Any, st.SearchStrategy[Any]] = {
     str: WORD,
     Path: WORD.map(Path),
     tuple[str, ...]: st.lists(WORD, min_size=1, max_size=3).map(tuple),
+    Mapping[str, Any]: st.dictionaries(
+        st.from_regex(r"[a-z]{1,4}", fullmatch=True), st.integers() | st.booleans() | WORD, max_size=2
+    ),
     BuildFolder: WORD.map(lambda text: BuildFolder(Path(text))),
 }
-SPECIAL = {"groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple), "repository": st.just("a/b")}
+SPECIAL = {
+    "groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple),
+    "repository": st.just("a/b"),
+    "editor": st.sampled_from(sorted(EDITORS)),
+}
 
 
 def drawn(declared: Option) -> st.SearchStrategy[Any]:
@@ -150,7 +160,7 @@ def test_words_of_options_that_differ() -> None:
     options = GenerateOptions(BuildOptions(seed=4), relations=("P36", "P19"), limit=3, allow_several=True, groups=())
     words = command_line("generate", FilterChoice(True, FilterOptions(0.25)), options, ModelOptions())
     expected = (
-        "generate --no-filter --min-rank 0.25 --seed 4 --relations P36,P19 --limit 3 --allow-several --groups none"
+        "generate --no-filter --min-rank 0.25 --relations P36,P19 --limit 3 --allow-several --seed 4 --groups none"
     )
     assert " ".join(words) == expected
 

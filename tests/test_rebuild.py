@@ -306,7 +306,7 @@ def test_a_scored_build_tells_how_it_was_scored() -> None:
     config |= {"covariance": "corpus.txt@0123456789abcdef", "model": "gpt2-xl", "revision": "abc", "limit": 5}
     command, notes = words_of("validate-and-score", config)
     assert command == (
-        "validate-and-score --editor rome --layer 3 --limit 5 --skip-generation --seed 2 --set kl=0.5 "
-        "--covariance ./corpus.txt --model gpt2-xl --revision abc"
+        "validate-and-score --layer 3 --covariance ./corpus.txt --set kl=0.5 --limit 5 --skip-generation --seed 2 "
+        "--model gpt2-xl --revision abc"
     )
     assert len(notes) == 1 and "corpus.txt" in notes[0]

@@ -20,14 +20,11 @@ import typer
 from cfbuild.lm import selection
 from cfbuild.option import (
     ABOUT_RUN,
-    NAMED_VALUES,
     REQUIRED,
     Option,
     assemble,
     option,
     options_of,
-    restart_option,
-    seed_option,
 )
 from cfbuild.progress import Progress
 from cfbuild.text.safe import discreet, visible, visible_json
@@ -40,7 +37,6 @@ LINE_EVERY_S = 10.0
 """Where there is no terminal, progress is a line this often instead of a bar."""
 
 ModelOptions = selection.ModelOptions
-named_values = NAMED_VALUES.read
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
 JSON = "Print the result as JSON on stdout."
 
@@ -58,14 +54,6 @@ class OutputOptions:
 
     json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
     quiet: bool = option(False, "No progress on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
-
-
-@dataclass(frozen=True)
-class RunOptions(OutputOptions):
-    """Options of a command that does long work, where the verb's own options do not have them."""
-
-    seed: int = seed_option()
-    restart: bool = restart_option()
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,18 +14,17 @@ from urllib.parse import urlsplit
 
 from cfbuild.filter.thresholds import FilterChoice, FilterOptions
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.option import NAMED_VALUES, arguments, recorded, unsaid
+from cfbuild.option import arguments, recorded, unsaid
 from cfbuild.pipeline.fetch import FetchOptions
 from cfbuild.pipeline.generate import GenerateOptions
+from cfbuild.pipeline.validate_and_score import EvaluateOptions
 from cfbuild.publish.card import Rebuild
 from cfbuild.sources.address import is_public
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.http import CONTACT_VARIABLE
 from cfbuild.sources.wikipedia import api_url
+from cfbuild.store.runs import VERB, default_name
 from cfbuild.templates.sets import recalled_name
-
-SCORED = ("editor", "layer", "key_mode", "steps", "covariance_tokens", "limit", "skip_generation", "seed")
-"""Options of `validate-and-score` that its config keeps as they were given."""
 
 _LOCAL = re.compile(r"(folder|gguf):([0-9a-f]+)\Z")
 """The revision of a model that lay on the disk: what it was, and its digest."""
@@ -53,6 +52,11 @@ class _Recalled:
 def rebuild(verbs: Mapping[str, Any]) -> Rebuild:
     """Return the commands for a manifest's verbs that can be run again, and the notes on them."""
     recalled = [RECALLED[verb](verbs[verb].get("config", {})) for verb in RECALLED if verb in verbs]
+    for entry in verbs:
+        verb, _, run = entry.partition("/")
+        if verb == VERB:
+            config = verbs[entry].get("config", {})
+            recalled.append(_score(config, run or default_name(str(config.get("editor")))))
     return Rebuild(
         tuple(tuple(each.words) for each in recalled), tuple(note for each in recalled for note in each.notes)
     )
@@ -143,20 +147,16 @@ FILES = {"folder": "folder", "gguf": "file"}
 """What a model on the disk is, by the kind of its revision."""
 
 
-def _score(config: Mapping[str, Any]) -> _Recalled:
+def _score(config: Mapping[str, Any], run: str) -> _Recalled:
     recalled = _Recalled(["validate-and-score"])
-    for name in SCORED:
-        value = config.get(name)
-        if value is True:
-            recalled.words.append(f"--{name.replace('_', '-')}")
-        elif value is not None and value is not False:
-            recalled.words += [f"--{name.replace('_', '-')}", str(value)]
-    for setting in NAMED_VALUES.write(config.get("settings") or {}):
-        recalled.words += ["--set", setting]
-    if "covariance" in config:
-        name, at, digest = str(config["covariance"]).rpartition("@")
-        corpus = recalled.own(name, "the file for the covariance", digest) if at else str(config["covariance"])
-        recalled.words += ["--covariance", corpus]
+    values = recorded(EvaluateOptions, {name: value for name, value in config.items() if value is not None})
+    if run != default_name(str(config.get("editor"))):
+        values["run"] = run
+    if "covariance" in values:
+        name, at, digest = str(values["covariance"]).rpartition("@")
+        if at:
+            values["covariance"] = recalled.own(name, "the file for the covariance", digest)
+    recalled.add(EvaluateOptions, values)
     recalled.add(ModelOptions, _model(recalled, config))
     return recalled
 
@@ -166,5 +166,5 @@ def _quoted(name: str) -> str:
     return "'" + name.replace("'", "") + "'"
 
 
-RECALLED = {"fetch": _fetch, "generate": _generate, "validate-and-score": _score}
-"""How each verb's command is recalled from its config, in the order in which they are run."""
+RECALLED = {"fetch": _fetch, "generate": _generate}
+"""How the command of a verb that a build has once is recalled from its config, in the order in which they are run."""
