@@ -83,9 +83,10 @@ def main() -> None:
         folder.mkdir()
         os.chdir(folder)
         set_the_scene(page)
+        names: dict[str, object] = {}
         for number, (language, block) in enumerate(blocks):
             try:
-                exec(block, {}) if language == "python" else run_shell(block)
+                exec(block, names) if language == "python" else run_shell(block)
                 results[f"{page}:{number}"] = ""
             except (Exception, SystemExit):  # noqa: BLE001 - whatever a block does, it is reported
                 results[f"{page}:{number}"] = traceback.format_exc()[-4000:]

@@ -14,7 +14,6 @@ from cfbuild.audit.row import ABOUT_OTHERS, REWRITE, Prompt, RecordParts
 from cfbuild.data import ITEM_ID, SLOT
 from cfbuild.facts.relations import SYMMETRIC
 from cfbuild.store.schema.faults import Fault, show
-from cfbuild.text.languages.english import clashing_article, fragment, noise, ungrammatical
 from cfbuild.text.names import find_name, gives_away
 
 OBJECTS = ("target_true", "target_new")
@@ -26,7 +25,7 @@ def prefix_fragment(parts: RecordParts, context: AuditContext) -> Iterator[Fault
     """Yield paraphrases behind something that is no whole sentence."""
     for place, prompt in enumerate(parts.group("paraphrase")):
         prefix, _ = parts.split(place)
-        found = fragment(prefix) if prefix else None
+        found = parts.wording.fragment(prefix) if prefix else None
         if found is not None:
             yield Fault(prompt.path, "prefix-fragment", f"{show(prefix)}, which {found}", "a whole sentence")
 
@@ -68,7 +67,7 @@ def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault
 def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield names with something in them that nobody would say."""
     for path, label in (*_labels(parts), *_answers(parts)):
-        found = noise(label)
+        found = parts.wording.noise(label)
         if found is not None:
             yield Fault(path, "label-noise", f"{show(label)} with {show(found)}", "a plain name")
 
@@ -94,7 +93,9 @@ def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fa
     """Yield prompts about others whose name gives away the object that they should be asked for."""
     for group, target in (("neighborhood", parts.target_true), ("attribute", parts.target_new)):
         for prompt, name in context.about[group]:
-            if name is not None and target.label and gives_away(name, target.label, (target.label,)) is not None:
+            if name is None or not target.label:
+                continue
+            if gives_away(name, target.label, (target.label,), parts.wording) is not None:
                 yield Fault(prompt.path, "object-in-neighbor", f"{show(target.label)} in {show(name)}", "names apart")
 
 
@@ -105,7 +106,7 @@ def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     prompts += [prompt for group in ("paraphrase", *ABOUT_OTHERS) for prompt in parts.group(group)]
     for prompt in (*prompts, *_answered(parts)):
         for label in prompt.answers or labels:
-            clash = clashing_article(prompt.text, label)
+            clash = parts.wording.article_clash(prompt.text, label)
             if clash is not None:
                 expected = "an article that fits" if prompt.answers else "an article that fits both targets, or none"
                 yield Fault(prompt.path, "article", f"{show(clash)} before {show(label)}", expected)
@@ -122,7 +123,7 @@ def template_grammar(parts: RecordParts, context: AuditContext) -> Iterator[Faul
             if name is not None and name in prompt.text:
                 texts.append((prompt.path, prompt.text.replace(name, SLOT)))
     for path, text in texts:
-        found = ungrammatical(text, SLOT)
+        found = parts.wording.template_fault(text, SLOT)
         if found is not None:
             yield Fault(path, "template-grammar", f"{show(found)} in {show(text)}", "a sentence up to its object")
 
@@ -146,7 +147,7 @@ def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Faul
 def _named_in_subject(parts: RecordParts, target: str, rule: str) -> Iterator[Fault]:
     label = getattr(parts, target).label
     for holder, held in ((parts.subject, label), (label, parts.subject)):
-        if holder and held and gives_away(holder, held, (held,)) is not None:
+        if holder and held and gives_away(holder, held, (held,), parts.wording) is not None:
             yield Fault(parts.target_path(target), rule, f"{show(held)} in {show(holder)}", "names apart")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cfbuild.data import SLOT, Target
+from cfbuild.text.languages import Language, language
 from cfbuild.text.languages.english import split_prefix
 
 PROMPT_GROUPS = ("paraphrase", "neighborhood", "attribute", "generation")
@@ -61,11 +62,17 @@ class RecordParts:
     relation: str = ""
     subject_id: str = ""
     case_id: CaseId | None = None
+    language: str = "en"
     rewrite_path: str = "/prompt"
     prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     prefixes: tuple[tuple[str, str], ...] = ()
     answered: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+
+    @property
+    def wording(self) -> Language:
+        """The rules of the row's language: `meta.language`, or English where the row does not say."""
+        return language(self.language)
 
     @property
     def is_counterfact(self) -> bool:
@@ -186,6 +193,7 @@ def _counterfact(row: Mapping[str, Any]) -> RecordParts:
         relation=reader.text(rewrite.get("relation_id") or "", f"{REWRITE}/relation_id"),
         subject_id=reader.text(meta.get("subject_id") or "", "/meta/subject_id"),
         case_id=_case_id(row),
+        language=reader.text(meta.get("language") or "en", "/meta/language"),
         rewrite_path=f"{REWRITE}/prompt",
         prompts=prompts,
         prefixes=tuple(_prefixes(reader, meta)),

@@ -38,8 +38,11 @@ def save_edits(path: Path, edits: Sequence[Edit]) -> None:
     part.replace(path)
 
 
-def load_edits(path: Path) -> list[Edit]:
-    """Return the edits of a file that `save_edits` wrote. Raises DataError naming the file for anything else."""
+def load_edits(path: str | Path) -> list[Edit]:
+    """Return the edits in the file `path`, one that `Edit.save` or `--keep-edits` wrote.
+
+    Raises DataError naming the file for anything else.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -43,7 +43,7 @@ class Selection:
         unknown = sorted(set(self.relations) - set(relations))
         if unknown:
             raise ConfigError(
-                f"the build has no facts of {', '.join(unknown)}; it has {', '.join(relations) or 'none at all'}"
+                f"there are no facts of {', '.join(unknown)}; there are some of {', '.join(relations) or 'no relation'}"
             )
         return tuple(relation for relation in relations if not self.relations or relation in self.relations)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cfbuild.text.languages import LANGUAGES, Language
-
-ENGLISH = LANGUAGES["en"]
+from cfbuild.text.languages import Language
 
 SHORT_NAME = 3
 """Names up to this many characters are matched with their letter case: the longest country and language codes."""
@@ -31,7 +29,7 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
     return None
 
 
-def gives_away(text: str, label: str, names: Iterable[str], wording: Language = ENGLISH) -> str | None:
+def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -> str | None:
     """Return the part of `text` that gives away the thing called `label`, one of whose `names` that is, or None.
 
     That is a name (`find_name`), the label itself however short ("art school" and art), or a word that is made from it
