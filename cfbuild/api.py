@@ -56,7 +56,7 @@ __all__ = [
 
 
 def nll(lm: LanguageModel, prompt: str, continuations: Sequence[str]) -> list[float]:
-    """Return the mean negative log-likelihood of each continuation of `prompt`, in nats per token.
+    """Return the mean negative log-likelihood of each of the `continuations` of `prompt`, in nats per token.
 
     A continuation follows the prompt after one space, as targets do in CounterFact. Example:
     `nll(lm, "LeBron James plays the sport of", ["football", "basketball"])`.
@@ -143,7 +143,7 @@ def score(
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Return the records of a CounterFact file (a JSON array or JSON lines).
+    """Return the records of the CounterFact file `path` (a JSON array or JSON lines).
 
     Raises DataError naming the first violation if the file breaks the schema or a rule, or cannot be read.
     """

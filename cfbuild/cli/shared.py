@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from cfbuild.lm import selection
+from cfbuild.lm.selection import ModelOptions
 from cfbuild.option import (
     ABOUT_RUN,
     REQUIRED,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10.0
 """Where there is no terminal, progress is a line this often instead of a bar."""
 
-ModelOptions = selection.ModelOptions
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
 JSON = "Print the result as JSON on stdout."
 

@@ -24,7 +24,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.store.files import sha256_text
 from cfbuild.store.jsonl import write_json
 
-Made = TypeVar("Made")
+Loaded = TypeVar("Loaded")
 MADE_OF = "made_of.json"
 UNKNOWN = "unknown"
 """The revision of a model whose weights nothing names."""
@@ -45,7 +45,7 @@ class Artefact:
         digest = sha256_text(json.dumps(self.made_of, sort_keys=True, allow_nan=False))
         return cache_folder() / self.kind / digest[:32]
 
-    def get(self, make: Callable[[Path], None], read: Callable[[Path], Made]) -> Made:
+    def get(self, make: Callable[[Path], None], read: Callable[[Path], Loaded]) -> Loaded:
         """Return what `read` makes of the artefact's folder; `make` fills it first if it is not there.
 
         A folder that cannot be read (`read` raises ModelError) is made again. The folder is put in place whole.

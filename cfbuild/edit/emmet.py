@@ -15,7 +15,7 @@ from torch import Tensor
 from cfbuild.data import Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
-from cfbuild.edit.rome.optimise import Value, ValueOptimiser
+from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import RomeOptions, on_device
 from cfbuild.lm.delta import Delta, LowRank
 from cfbuild.lm.model import LanguageModel
@@ -79,7 +79,7 @@ class Emmet:
         return directions.to(keys.device, keys.dtype)
 
 
-def _key_and_residual(value: Value) -> tuple[Tensor, Tensor]:
+def _key_and_residual(value: TargetValue) -> tuple[Tensor, Tensor]:
     """Return k [d_in] and v* - W k [d_model]: half of k is the bare prompt's, half the contexts' mean, as is W k."""
     if len(value.keys) < 3:  # no context but the essence prompt, which is no key
         return value.keys[0], value.shift

@@ -11,7 +11,7 @@ from dataclasses import replace
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
-from cfbuild.edit.rome.optimise import Value, ValueOptimiser
+from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import FAST_TAKES_EVERY, FastRomeOptions, RomeOptions, on_device
 from cfbuild.lm.delta import Delta, LowRank
 from cfbuild.lm.model import LanguageModel
@@ -41,7 +41,7 @@ class Rome:
         edits = {place: self._update(place, value) for place, value in found}
         return [edits[place] for place in range(len(requests))]
 
-    def _update(self, place: int, value: Value) -> Edit:
+    def _update(self, place: int, value: TargetValue) -> Edit:
         """Return the rank-one update that writes one request's value."""
         mean_key = value.mean_key
         direction = self.covariance.whiten(mean_key) if self.covariance else mean_key

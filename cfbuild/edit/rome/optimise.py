@@ -32,7 +32,7 @@ SHARE_THAT_STAYS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class TargetValue:
     """What W should write for one request, and what it reads and writes now at the subject's last token.
 
     keys: [rows, d_in], W's input under the bare prompt, under each context, and in the essence prompt; outputs:
@@ -82,7 +82,7 @@ class ValueOptimiser:
 
     def values(
         self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None
-    ) -> Iterator[tuple[int, Value]]:
+    ) -> Iterator[tuple[int, TargetValue]]:
         """Yield (place, value) of each request, batch by batch; `done` is told how many there are as they come."""
         plans = [self._plan(place, request) for place, request in enumerate(requests)]
         finished = 0
@@ -106,11 +106,11 @@ class ValueOptimiser:
         rows.append(CutText(ids[:last], ids[last : last + 1], ()))
         return Plan(index, tuple(rows))
 
-    def _values_of_batch(self, plans: Sequence[Plan]) -> list[Value]:
+    def _values_of_batch(self, plans: Sequence[Plan]) -> list[TargetValue]:
         layout = lay_out(self.lm, self.options.layer, self._replayed_from, tuple(plans))
         shifts, statistics = self._optimise(layout)
         keys, outputs = layout.keys.float(), layout.outputs.float()
-        return [Value(keys[i], outputs[i], shifts[i], statistics[i]) for i in range(len(plans))]
+        return [TargetValue(keys[i], outputs[i], shifts[i], statistics[i]) for i in range(len(plans))]
 
     def _optimise(self, layout: Layout) -> tuple[Tensor, list[dict[str, float]]]:
         """The value optimisation: d of every record [records, d_model], and how it ended."""
