@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ class Packing:
     real: Tensor
     source: Tensor
     mask: Tensor  # [rows, width], false for fillers
+    derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    """What layers compute from the packing and share; it lives as long as the packing, so no longer than a pass."""
 
     @staticmethod
     def of(mask: Tensor) -> Packing:
@@ -50,7 +52,6 @@ class Packing:
         return Packing(rows, width, real, source, mask)
 
     @staticmethod
-    @lru_cache(maxsize=4)
     def full(rows: int, width: int, device: torch.device) -> Packing:
         """Of rows without fillers."""
         return Packing.of(torch.ones(rows, width, dtype=torch.bool, device=device))
