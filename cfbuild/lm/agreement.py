@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
-from cfbuild.lm.forward import remember, replay, trace
+from cfbuild.lm.forward import Trace, remember, replay, trace, trace_below
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.trust import is_own_code
@@ -75,9 +75,10 @@ def check_parts(lm: LanguageModel) -> None:
     """Raise ModelError unless running the model by its parts, plain and fused, gives the logits of the whole model."""
     ids = tuple(range(TOKENS))
     whole = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0, HALF:].float()
+    traced = _trace_of_second_half(lm, ids)
     for way in ("plain", "fused"):
         with fused_layers(lm) if way == "fused" else nullcontext():
-            parts = lm.logits(_second_half(lm, ids)[0])
+            parts = lm.logits(replay(lm, traced)[0])
         if not _agree(lm, parts, whole):
             subject = "its code" if is_own_code(lm.model) else "it"
             raise ModelError(
@@ -86,14 +87,14 @@ def check_parts(lm: LanguageModel) -> None:
             )
 
 
-def _second_half(lm: LanguageModel, ids: tuple[int, ...]) -> Tensor:
-    """Return the finished states of the tokens from HALF on, over those before as a past: [1, rest, d_model]."""
+def _trace_of_second_half(lm: LanguageModel, ids: tuple[int, ...]) -> Trace:
+    """Return how the layers are called for the tokens from HALF on, over those before as a past."""
     past = Past(len(lm.layers), len(ids))
     remember(lm, *left_padded([ids[:HALF]], lm), past)
     visible = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril()[None, HALF:]
     positions = torch.arange(HALF, len(ids), device=lm.device)[None]
     rest = Batch(torch.tensor([ids[HALF:]], device=lm.device), positions, additive_mask(visible, lm.dtype))
-    return replay(lm, trace(lm, rest, 0, past=past))
+    return trace_below(lm, rest, 0, 1, past=past)  # the layers above the first need not run for it
 
 
 def _agree(lm: LanguageModel, got: Tensor, expected: Tensor) -> bool:

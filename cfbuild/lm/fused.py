@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Packing
 from cfbuild.lm.fusible import fusible_layers, norm_epsilon
-from cfbuild.lm.hooks import StandIn, all_modules_are_heard, has_anothers_forward, is_heard, standing_in
+from cfbuild.lm.hooks import StandIn, all_modules_are_heard, hooks_of, standing_in
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products, multiply, multiply_and_add, stamp_of
 
@@ -166,15 +166,19 @@ class _FusedLayer(StandIn):
     def __init__(self, layer: Any, dtype: torch.dtype, packings: _FullPackings) -> None:
         super().__init__(layer)
         self._layer, self._dtype, self._packings = layer, dtype, packings
-        self._inner = [module for module in layer.modules() if module is not layer]
+        # What is looked at before each call is found once: a pass looks a hundred times.
+        inner = [module for module in layer.modules() if module is not layer]
         self._children = [(module, tuple(module._modules.values())) for module in layer.modules() if module._modules]
+        self._inner_state = [module.__dict__ for module in inner]
+        self._inner_hooks = [hooks for module in inner for hooks in hooks_of(module)]
+        self._parameters = [(module._parameters, name) for module in inner for name in module._parameters]
         self._weights: tuple[tuple[int, int], ...] = ()
         self._maps: _Layer | None = None
 
     @property
     def packs(self) -> bool:
         """Whether nothing listens to the layer or to a module of it, which do not run here."""
-        return self._is_bare() and not is_heard(self._layer)
+        return self._is_bare() and not any(hooks_of(self._layer))
 
     def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:
         """[R, width, d_model] -> [R, width, d_model]."""
@@ -208,16 +212,15 @@ class _FusedLayer(StandIn):
         """Whether the layer's modules are what they were, with no hook on them and no patch in them."""
         return (
             self.is_open
+            and not any(self._inner_hooks)
             and all(tuple(module._modules.values()) == children for module, children in self._children)
-            and not any(is_heard(module) or has_anothers_forward(module) for module in self._inner)
+            and not any("forward" in state and not isinstance(state["forward"], StandIn) for state in self._inner_state)
             and not all_modules_are_heard()
         )
 
     def _current(self) -> _Layer:
         """Return the weights as they are now."""
-        stamps = tuple(
-            stamp_of(weight) for module in self._inner for weight in module._parameters.values() if weight is not None
-        )
+        stamps = tuple(stamp_of(held[name]) for held, name in self._parameters if held[name] is not None)
         if self._maps is None or stamps != self._weights:
             self._maps, self._weights = _Layer.of(self._layer, self._dtype), stamps
         return self._maps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,18 +47,31 @@ class _Examined:
     def __init__(self) -> None:
         self._norms: dict[tuple[type, float | None], bool] = {}
         self._activations: dict[type, bool] = {}
+        self._known: dict[type[nn.Module], bool] = {}
 
-    def obstacle(self, layer: nn.Module) -> str | None:
+    def obstacle(self, layer: Any) -> str | None:
         """Return the reason why a layer cannot run fused, or None."""
-        structure = _structural_obstacle(layer)
-        if structure is not None:
-            return structure
-        parts: Any = layer
         return (
-            _config_obstacle(parts.self_attn)
-            or next((f"{name} is no RMSNorm" for name in NORMS if not self._is_rms(getattr(layer, name))), None)
-            or (None if self._is_silu(parts.mlp) else f"its activation is {_kind(parts.mlp.act_fn)}, not SiLU")
+            _parts_obstacle(layer)
+            or self._code_obstacle(layer)
+            or _map_obstacle(layer.self_attn, ATTENTION_MAPS)
+            or _map_obstacle(layer.mlp, MLP_MAPS)
+            or _config_obstacle(layer.self_attn)
+            or next((f"{name} is no RMSNorm" for name in NORMS if not self._is_rms(layer._modules[name])), None)
+            or (None if self._is_silu(layer.mlp) else f"its activation is {_kind(layer.mlp.act_fn)}, not SiLU")
         )
+
+    def _code_obstacle(self, layer: nn.Module) -> str | None:
+        """Return the module whose code is not a known library's, in words, or None."""
+        for name, module in layer.named_modules():
+            kind = type(module)
+            if kind not in self._known:
+                self._known[kind] = all(code.__module__.startswith(LIBRARIES) for code in (kind, kind.forward))
+            if not self._known[kind]:
+                return f"{name or 'the layer'} is a {_kind(module)}, whose code is not known"
+            if has_anothers_forward(module):
+                return f"{name or 'the layer'} has a forward that was patched in"
+        return None
 
     def _is_rms(self, norm: nn.Module) -> bool:
         eps = norm_epsilon(norm)
@@ -80,28 +93,31 @@ def norm_epsilon(norm: Any) -> float | None:
     return float(epsilon) if isinstance(epsilon, float | int) else None
 
 
-def _structural_obstacle(layer: nn.Module) -> str | None:
-    """Return the module that a Llama-like layer does not have, or has otherwise, in words; None if there is none."""
-    expected = {"": {"self_attn", "mlp", *NORMS}, "self_attn": {*ATTENTION_MAPS}, "mlp": {*MLP_MAPS, ACTIVATION}}
-    for name, children in expected.items():
+CHILDREN = {
+    "": frozenset({"self_attn", "mlp", *NORMS}),
+    "self_attn": frozenset(ATTENTION_MAPS),
+    "mlp": frozenset({*MLP_MAPS, ACTIVATION}),
+}
+"""The modules of a Llama-like layer, by the module that has them."""
+
+
+def _parts_obstacle(layer: nn.Module) -> str | None:
+    """Return the module that has other parts than a Llama-like layer's, in words, or None."""
+    for name, children in CHILDREN.items():
         module = layer._modules.get(name) if name else layer
-        if module is None or set(module._modules) != children:
+        if module is None or module._modules.keys() != children:
             return f"its parts are not those of a Llama-like layer ({name or 'the layer'})"
         if module._parameters or module._buffers:
             return f"{name or 'the layer'} has weights of its own"
-    for name, module in layer.named_modules():
-        if not all(code.__module__.startswith(LIBRARIES) for code in (type(module), type(module).forward)):
-            return f"{name or 'the layer'} is a {_kind(module)}, whose code is not known"
-        if has_anothers_forward(module):
-            return f"{name or 'the layer'} has a forward that was patched in"
+    return None
+
+
+def _map_obstacle(module: nn.Module, names: Sequence[str]) -> str | None:
+    """Return the linear map that is none, in words, or None."""
+    maps = module._modules
     return next(
-        (f"{name} is a {_kind(part)}, not a Linear" for name, part in _maps(layer) if not _is_linear(part)), None
+        (f"{name} is a {_kind(maps[name])}, not a Linear" for name in names if not _is_linear(maps[name])), None
     )
-
-
-def _maps(layer: Any) -> Iterator[tuple[str, Any]]:
-    yield from ((name, layer.self_attn._modules[name]) for name in ATTENTION_MAPS)
-    yield from ((name, layer.mlp._modules[name]) for name in MLP_MAPS)
 
 
 def _is_linear(module: Any) -> bool:

@@ -47,11 +47,10 @@ def has_anothers_forward(module: nn.Module) -> bool:
     return patch is not None and not isinstance(patch, StandIn)
 
 
-def is_heard(module: nn.Module) -> bool:
-    """Return True if a hook of the module's own listens to its calls, forwards or backwards."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+def hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    """Return the hooks that listen to the module's calls, forwards and backwards, as torch keeps them."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return hooks
 
 
 def all_modules_are_heard() -> bool:
