@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import threading
@@ -70,7 +71,7 @@ def some_batch(width: int = 6) -> Batch:
 # Layers that are not quite Llama's.
 
 
-@pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_pytorch_tanh", "hardswish"])
+@pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_pytorch_tanh", "quick_gelu"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
 def test_another_activation_is_scored_as_the_model_does(family: str, activation: str) -> None:
     lm = tiny.make(family, hidden_act=activation)
@@ -635,6 +636,15 @@ def test_a_context_that_another_thread_holds_is_waited_for() -> None:
     holder.join(10)
     user.join(10)
     assert done.is_set() and all(patch is None for patch in forwards(lm).values())
+
+
+def test_a_copy_of_a_model_has_a_lock_of_its_own() -> None:
+    lm = tiny.make("llama")
+    with lm.lock:
+        copied = copy.deepcopy(lm.model)
+    other = LanguageModel(copied, lm.tokenizer, lm.family, lm.name, None, lm.revision)
+    again = LanguageModel(lm.model, lm.tokenizer, lm.family, lm.name, None, lm.revision)
+    assert again.lock is lm.lock is not other.lock and torch.equal(states(other), states(lm))
 
 
 # Devices, number formats and memory.

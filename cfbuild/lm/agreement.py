@@ -1,4 +1,4 @@
-"""What a model must agree with itself about before it is used: each check is a ModelError that names the part.
+"""Checks of a model against itself before it is used; a difference is a ModelError that names the part.
 
 The tokenizer gives back the text that it was given; weights are all here, each in one place; and run by its parts, as
 they are and fused, the model gives the logits that it gives as a whole.

@@ -21,7 +21,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.windows import windowed
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a layer is called with beside the hidden states."""
+"""The arguments of a layer beside the hidden states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
 
 @torch.no_grad()
 def adds_value(lm: LanguageModel, layer: int) -> bool:
-    """Whether a change of W's output reaches the input of the next layer as it is.
+    """Return True if a change of W's output reaches the input of the next layer as it is.
 
     Not so for the last layer, nor in families that normalise W's output or the sum. Found by trying it.
     """

@@ -90,10 +90,10 @@ class _Map:
 
 
 def _back(maps: Sequence[_Map], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The gradient in the one input of several maps: [T, d_in]."""
+    """Return the gradient in the one input of several maps: [T, d_in]."""
     total: Tensor | None = None
-    for one, gradient in zip(maps, gradients, strict=True):
-        total = one.back(gradient, total)
+    for linear, gradient in zip(maps, gradients, strict=True):
+        total = linear.back(gradient, total)
     assert total is not None
     return total.to(dtype)
 
@@ -177,7 +177,7 @@ class _FusedLayer(StandIn):
 
     @property
     def packs(self) -> bool:
-        """Whether nothing listens to the layer or to a module of it, which do not run here."""
+        """Return True if nothing listens to the layer or to a module of it, which do not run here."""
         return self._is_bare() and not any(hooks_of(self._layer))
 
     def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:
@@ -209,7 +209,7 @@ class _FusedLayer(StandIn):
         self._packings = _FullPackings()
 
     def _is_bare(self) -> bool:
-        """Whether the layer's modules are what they were, with no hook on them and no patch in them."""
+        """Return True if the layer's modules are what they were, with no hook on them and no patch in them."""
         return (
             self.is_open
             and not any(self._inner_hooks)
@@ -227,14 +227,14 @@ class _FusedLayer(StandIn):
 
 
 POSITIONS, MASK, PAST = "position_embeddings", "attention_mask", ("cache", "past_key_values")
-"""What transformers calls a layer's cosines and sines, its mask, and its past (`cache` from 5.24 on)."""
+"""The names that transformers has for a layer's cosines and sines, its mask, and its past (`cache` from 5.24 on)."""
 WITHOUT_EFFECT = frozenset({"position_ids", "cache_position", "use_cache"})
 """Arguments that say again what cosines and sines, mask and past say."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What attention needs beside queries, keys and values."""
+    """The inputs of attention beside queries, keys and values."""
 
     layer: _Layer
     packing: Packing
@@ -278,7 +278,7 @@ class _NormAndMaps(torch.autograd.Function):
         ctx.save_for_backward(inputs, scale)
         ctx.norm, ctx.maps = norm, maps
         normed = norm.apply(inputs, scale).to(maps[0].dtype)
-        return tuple(one(normed).to(inputs.dtype) for one in maps)
+        return tuple(linear(normed).to(inputs.dtype) for linear in maps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -307,7 +307,7 @@ class _GatedMlp(torch.autograd.Function):
         scale = layer.mlp_norm.scale(inputs)
         # What is between the maps stays in their number format: rounded once already, and half the bytes.
         normed = layer.mlp_norm.apply(inputs, scale).to(layer.mlp_out.dtype)
-        gate, up = (one(normed) for one in layer.mlp_in)  # each [T, d_mlp]
+        gate, up = (linear(normed) for linear in layer.mlp_in)  # each [T, d_mlp]
         ctx.save_for_backward(inputs, scale, gate, up)
         ctx.layer = layer
         return layer.mlp_out.add_to(nn.functional.silu(gate).mul_(up), inputs)
@@ -369,7 +369,7 @@ class _Attention(torch.autograd.Function):
         of_values = torch.bmm(weights[:, :, here].transpose(1, 2), by_head)
         to_queries, to_keys = _tokens(packing, heads), _tokens(packing, shared)
         turned = _gather(torch.bmm(logits, keys), to_queries, count), _gather(of_keys, to_keys, count)
-        of_projected = (_rotated_back(one, *turn) for one, turn in zip(turned, ctx.turns, strict=True))
+        of_projected = (_rotated_back(gradient, *turn) for gradient, turn in zip(turned, ctx.turns, strict=True))
         return *of_projected, _gather(of_values, to_keys, count).flatten(1), None
 
 
@@ -399,7 +399,7 @@ def _kept(packing: Packing, key: Hashable, make: Callable[[], Tensor]) -> Tensor
 
 
 def _turns(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the real tokens times a factor, each [T, 1, d]; a pass has the same for all layers."""
+    """Return cosines and sines of the real tokens times a factor, each [T, 1, d]; all layers of a pass share them."""
     of, turned = packing.derived.get(("turns", factor), (None, None))
     if of is None or of[0] is not cosine or of[1] is not sine:
         packed = (packing.pack(values.float().expand(packing.rows, -1, -1)) for values in (cosine, sine))
@@ -441,7 +441,7 @@ def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
 
 
 def _places(packing: Packing, count: int) -> Tensor:
-    """Which vectors of [T, count, d] go to [R, count, width, d]: [R count width]; a filler gets one of its row's."""
+    """Return which vectors of [T, count, d] go to [R, count, width, d]: [R count width]; fillers get one of the row."""
 
     def make() -> Tensor:
         heads = torch.arange(count, device=packing.source.device)
@@ -451,7 +451,7 @@ def _places(packing: Packing, count: int) -> Tensor:
 
 
 def _tokens(packing: Packing, count: int) -> Tensor:
-    """Which vectors of [R, count, width, d] are the T real tokens': [T count]."""
+    """Return which vectors of [R, count, width, d] are the T real tokens': [T count]."""
 
     def make() -> Tensor:
         row, column = packing.real // packing.width, packing.real % packing.width
@@ -462,12 +462,12 @@ def _tokens(packing: Packing, count: int) -> Tensor:
 
 
 def _joined(past: Any, own: Sequence[Tensor], rows: int, index: int) -> Sequence[Tensor]:
-    """Keys and values that layer `index` sees, the past's and its own [R K, width, d]: each [R K, seen, d]."""
-    return [one.flatten(0, 1) for one in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
+    """Return keys and values that layer `index` sees, the past's and its own [R K, width, d]: each [R K, seen, d]."""
+    return [joined.flatten(0, 1) for joined in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
 
 
 def _causal(width: int, seen: int, like: Tensor) -> Tensor:
-    """What keeps a token from later ones: [width, seen], added to attention's logits."""
+    """Return the mask that keeps a token from later ones: [width, seen], added to attention's logits."""
     return torch.full((width, seen), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device).triu(
         seen - width + 1
     )

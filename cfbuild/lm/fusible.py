@@ -1,4 +1,4 @@
-"""Whether a layer may run fused, read from its modules and its configuration, never from its type's name."""
+"""Layers that may run fused: told by their modules and their configuration, never by their type's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORMS = ("input_layernorm", "post_attention_layernorm")
 ATTENTION_MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MAPS = ("gate_proj", "up_proj", "down_proj")
 ACTIVATION = "act_fn"
-"""What transformers calls the parts of a Llama-like layer; one with other parts, or more, is another kind of layer."""
+"""The names that transformers has for the parts of a Llama-like layer; with others, or more, it is another kind."""
 SILU = ("silu", "swish")
 """The names that transformers has for x sigmoid(x)."""
 ATTENTION_WAYS = ("eager", "sdpa")

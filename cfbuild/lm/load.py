@@ -48,7 +48,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model is: `location` is a folder or Hub id; `preset` its short name if it has one."""
+    """The place of a model: `location` is a folder or Hub id; `preset` its short name if it has one."""
 
     location: str
     revision: str | None
@@ -119,7 +119,7 @@ class _Wanted:
 
     @property
     def hub(self) -> dict[str, Any]:
-        """Where transformers reads it."""
+        """The place that transformers reads it from."""
         return {"revision": self.source.revision, "local_files_only": self.offline}
 
 
@@ -158,7 +158,7 @@ def find(name: str, revision: str | None = None) -> ModelSource:
 
 
 def _embedded_file(distribution: str) -> Path | None:
-    """The GGUF file inside an installed wheel, found without importing the package; None if it is not installed."""
+    """Return the GGUF file inside an installed wheel, found without importing it; None if it is not installed."""
     try:
         files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
@@ -168,7 +168,7 @@ def _embedded_file(distribution: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where converted models and covariances are kept: `$CFBUILD_CACHE`, else cfbuild under the user's cache folder."""
+    """Return the folder of converted models and covariances: `$CFBUILD_CACHE`, else cfbuild in the user's cache."""
     own = os.environ.get("CFBUILD_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfbuild"
     return Path(own) if own else base
@@ -304,7 +304,7 @@ def _check(lm: LanguageModel, location: str) -> None:
 
 
 def _public_name(location: str) -> str:
-    """What a model is called in files that are published: a Hub id, or the name of the file or folder alone."""
+    """Return the name of a model in files that are published: a Hub id, or the name of the file or folder alone."""
     path = Path(location).expanduser()
     return path.resolve().name if path.exists() else location
 
@@ -380,8 +380,8 @@ def _check_weights(folder: Path) -> None:
 
 
 def _digest_folder(folder: Path, trusted: bool) -> str:
-    """Digest of what decides a local model's behaviour: configuration, tokenizer and weights; pickles and code where
-    they count."""
+    """Return the digest of what decides a local model's behaviour: configuration, tokenizer and weights, and where it
+    is trusted pickles and code."""
     digest = hashlib.sha256()
     files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".json", ".model")]
     if trusted:

@@ -39,7 +39,7 @@ class LanguageModel:
 
     @property
     def identity(self) -> dict[str, str | bool]:
-        """What settings and signatures record of the model."""
+        """The facts of the model that settings and signatures record."""
         dtype = str(self.dtype).removeprefix("torch.")
         trusted = {"trusted": True} if self.trusted else {}
         return {"model": self.name, "revision": self.revision, "dtype": dtype, **trusted}
@@ -58,7 +58,7 @@ class LanguageModel:
 
     @functools.cached_property
     def past_argument(self) -> str:
-        """What the stack calls keys and values of earlier tokens: `cache` from transformers 5.24 on."""
+        """The argument by which the stack takes keys and values of the past: `cache` from transformers 5.24 on."""
         return "cache" if "cache" in inspect.signature(self.base.forward).parameters else "past_key_values"
 
     @property
@@ -68,7 +68,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; every tensor of a computation is made there."""
+        """The device of the weights; every tensor of a computation is made there."""
         device: torch.device = self.model.device
         return device
 

@@ -26,7 +26,7 @@ X86 = ("x86_64", "AMD64")
 
 
 def narrow_is_fast(device: torch.device) -> bool:
-    """Whether products in bfloat16 save time there: on every accelerator, and on CPUs with instructions for them."""
+    """Return True if products in bfloat16 save time: on accelerators, and on CPUs with instructions for them."""
     if device.type != "cpu":
         return True
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -50,7 +50,7 @@ def multiply_and_add(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
 
 
 def _onednn_is_faster(weight: Tensor) -> bool:
-    """Elsewhere than on x86 torch takes the fastest library by itself."""
+    """Return False elsewhere than on x86, where torch takes the fastest library by itself."""
     return (
         weight.dtype == torch.float32
         and weight.device.type == "cpu"

@@ -22,7 +22,7 @@ CODE = "transformers_modules."
 
 
 def is_trusted(model: str, trust: str | None) -> bool:
-    """Whether the user trusts `model`. Raises ConfigError if another is named: nothing else is trusted by the way."""
+    """Return True if the user trusts `model`. Raises ConfigError if another is named: nothing is trusted by the way."""
     if trust not in (None, model):
         raise ConfigError(
             f"--trust {trust}: the model is {model}. --trust allows pickled weights and code of the model it names and "
@@ -50,17 +50,17 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | Mapping):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(one)
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def is_own_code(model: nn.Module) -> bool:
-    """Whether a loaded model's class is its repository's."""
+    """Return True if a loaded model's class is its repository's."""
     return type(model).__module__.startswith(CODE)
 
 
 def family_of_code(model: nn.Module) -> Family:
-    """The family whose parts a model of a repository's code has. Raises ModelError if it has those of none.
+    """Return the family whose parts a model of a repository's code has. Raises ModelError if it has those of none.
 
     Only the names are the family's: how a weight lies is looked at, and no layer is run as anything but itself.
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 from cfbuild.lm.model import LanguageModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-"""What transformers calls the two kinds of layers, and the masks that it takes for each."""
+"""The names that transformers has for the two kinds of layers, and the masks that it takes for each."""
 
 
 def window_of(config: Any) -> int | None:
