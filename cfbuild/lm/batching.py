@@ -9,6 +9,7 @@ import torch
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.notices import log_once
 
 Result = TypeVar("Result")
 
@@ -53,6 +54,7 @@ def halving(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item
             raise ModelError(
                 "memory ran out over a single text; try --dtype bfloat16, a smaller model or another --device"
             ) from error
+    log_once("memory ran out over a batch; batches that do not fit are done in halves, which is slower")
     middle = len(items) // 2  # outside the handler, so that the failed pass's tensors are gone
     return halving(work, items[:middle]) + halving(work, items[middle:])
 

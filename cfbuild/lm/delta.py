@@ -199,17 +199,21 @@ def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:
 
 @contextmanager
 def applied(lm: LanguageModel, delta: Delta) -> Iterator[None]:
-    """While open, the weights hold the delta; afterwards they are the same bits as before, whatever happened."""
+    """While open, the weights hold the delta; afterwards they are the same bits as before, whatever happened.
+
+    Other threads that run the model wait.
+    """
     kept: list[tuple[Tensor, Tensor]] = []
-    try:
-        for weight, change in delta.changes.items():
-            tensor = lm.weight(weight)
-            kept.append((tensor, tensor.detach().clone()))
-            matrix = change.matrix().to(tensor.device, tensor.dtype)
+    with lm.lock:
+        try:
+            for weight, change in delta.changes.items():
+                tensor = lm.weight(weight)
+                kept.append((tensor, tensor.detach().clone()))
+                matrix = change.matrix().to(tensor.device, tensor.dtype)
+                with torch.no_grad():
+                    tensor += matrix.T if lm.is_transposed(weight) else matrix
+            yield
+        finally:
             with torch.no_grad():
-                tensor += matrix.T if lm.is_transposed(weight) else matrix
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, original in reversed(kept):
-                tensor.copy_(original)
+                for tensor, original in reversed(kept):
+                    tensor.copy_(original)

@@ -18,9 +18,10 @@ from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Batch, Packing, Past
 from cfbuild.lm.hooks import echoing, projection_output
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.windows import windowed
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a layer is called with beside the hidden states."""
+"""The arguments of a layer beside the hidden states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,14 @@ def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
         raise ModelError(
             f"a text has {longest} tokens, and {lm.name} has positions for {lm.max_tokens}; shorten or drop it"
         )
-    output = lm.base(
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        attention_mask=batch.mask,
-        use_cache=past is not None,
-        **{lm.past_argument: past},
-    )
+    with lm.lock:
+        output = lm.base(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=windowed(lm, batch.mask, longest),
+            use_cache=past is not None,
+            **{lm.past_argument: past},
+        )
     hidden: Tensor = output.last_hidden_state
     return hidden
 
@@ -63,7 +65,7 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: Past | None = No
             inputs.append(hidden.detach())
         calls.append((args[1:], kwargs))
 
-    with ExitStack() as hooks:
+    with lm.lock, ExitStack() as hooks:
         for layer in list(lm.layers)[start:]:
             hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
         hidden = run(lm, batch, past=past)
@@ -76,7 +78,7 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
     layers = list(lm.layers)
     # What a layer returns beside its states differs from family to family; the layer before shows it.
     shown: list[Any] = []
-    with ExitStack() as stack:
+    with lm.lock, ExitStack() as stack:
         if stop:
             hook = layers[stop - 1].register_forward_hook(lambda *seen: shown.append(seen[-1]))
             stack.callback(hook.remove)
@@ -183,19 +185,20 @@ def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
         kept.append(args[0])
         raise _Reached
 
-    handle = lm.projection(layer).register_forward_pre_hook(stop)
-    try:
-        run(lm, batch)
-    except _Reached:
-        return kept[0].reshape(*batch.ids.shape, -1)
-    finally:
-        handle.remove()
+    with lm.lock:
+        handle = lm.projection(layer).register_forward_pre_hook(stop)
+        try:
+            run(lm, batch)
+        except _Reached:
+            return kept[0].reshape(*batch.ids.shape, -1)
+        finally:
+            handle.remove()
     raise ModelError(f"layer {layer} of {lm.name} never called its value projection")
 
 
 @torch.no_grad()
 def adds_value(lm: LanguageModel, layer: int) -> bool:
-    """Whether a change of W's output reaches the input of the next layer as it is.
+    """Return True if a change of W's output reaches the input of the next layer as it is.
 
     Not so for the last layer, nor in families that normalise W's output or the sum. Found by trying it.
     """

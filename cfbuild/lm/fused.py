@@ -9,18 +9,20 @@ heads, K heads of keys and values, d a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Packing
+from cfbuild.lm.fusible import fusible_layers, norm_epsilon
+from cfbuild.lm.hooks import StandIn, all_modules_are_heard, hooks_of, standing_in
 from cfbuild.lm.model import LanguageModel
-from cfbuild.lm.products import fast_products, multiply, multiply_and_add
+from cfbuild.lm.products import fast_products, multiply, multiply_and_add, stamp_of
 
 REGISTER = 16
 """Numbers in float32 that a CPU's widest registers hold."""
@@ -30,23 +32,35 @@ ROWS_IN_CACHE = 8
 
 @contextmanager
 def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[None]:
-    """While open, layers run fused where the model's family allows; others run as they are, with faster products.
+    """While open, layers run fused where `fusible_layers` allows; others run as they are, with faster products.
 
-    Layers from `narrow_from` on, fused or not, and the output head multiply in bfloat16. A layer with a hook on its
-    value projection runs as it is while the hook is there, so overlays and edits work as ever.
+    Layers from `narrow_from` on, fused or not, and the output head multiply in bfloat16. A layer with a hook on itself
+    or on any of its modules runs as it is while the hook is there, so overlays and edits work as ever. Contexts nest;
+    threads take turns.
     """
-    depth = len(lm.layers)
-    narrow = depth if narrow_from is None or lm.dtype != torch.float32 else narrow_from
-    chosen = list(lm.layers) if lm.family.is_llama_like else []
-    try:
-        for index, layer in enumerate(chosen):
-            maps = _Layer.of(layer, torch.bfloat16 if index >= narrow else lm.dtype)
-            layer.__dict__["forward"] = _FusedLayer(layer, maps)
-        with fast_products(lm, range(len(chosen), depth), narrow):
-            yield
-    finally:
-        for layer in chosen:
-            layer.__dict__.pop("forward", None)
+    with lm.lock, ExitStack() as stack:
+        depth = len(lm.layers)
+        narrow = depth if narrow_from is None or lm.dtype != torch.float32 else narrow_from
+        fusible, packings = fusible_layers(lm), _FullPackings()
+        for index in fusible:
+            stand_in = _FusedLayer(lm.layers[index], torch.bfloat16 if index >= narrow else lm.dtype, packings)
+            stack.enter_context(standing_in(lm.layers[index], stand_in))
+        stack.enter_context(fast_products(lm, sorted({*range(depth)} - {*fusible}), narrow))
+        yield
+
+
+class _FullPackings:
+    """Packings of rows without fillers, which all layers of a pass share, and passes of one shape."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], Packing] = {}
+
+    def of(self, hidden: Tensor) -> Packing:
+        """Return the packing of states [R, width, d_model]; those of earlier shapes are forgotten."""
+        shape = hidden.shape[0], hidden.shape[1]
+        if shape not in self._kept:
+            self._kept = {shape: Packing.full(*shape, hidden.device)}
+        return self._kept[shape]
 
 
 class _Map:
@@ -76,10 +90,10 @@ class _Map:
 
 
 def _back(maps: Sequence[_Map], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The gradient in the one input of several maps: [T, d_in]."""
+    """Return the gradient in the one input of several maps: [T, d_in]."""
     total: Tensor | None = None
-    for one, gradient in zip(maps, gradients, strict=True):
-        total = one.back(gradient, total)
+    for linear, gradient in zip(maps, gradients, strict=True):
+        total = linear.back(gradient, total)
     assert total is not None
     return total.to(dtype)
 
@@ -90,6 +104,12 @@ class _Norm:
 
     gain: Tensor
     eps: float
+
+    @staticmethod
+    def of(module: Any) -> _Norm:
+        eps = norm_epsilon(module)
+        assert eps is not None
+        return _Norm(module.weight.detach().float(), eps)
 
     def scale(self, inputs: Tensor) -> Tensor:
         """1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
@@ -118,68 +138,135 @@ class _Layer:
     mlp_out: _Map
     head_width: int
     scaling: float
-    projection: Any
+    index: int  # by which a past knows the layer
 
     @staticmethod
     def of(layer: Any, dtype: torch.dtype) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        first, second = layer.input_layernorm, layer.post_attention_layernorm
         return _Layer(
-            _Norm(first.weight.detach().float(), first.variance_epsilon),
+            _Norm.of(layer.input_layernorm),
             (_Map(attention.q_proj, dtype), _Map(attention.k_proj, dtype), _Map(attention.v_proj, dtype)),
             _Map(attention.o_proj, dtype),
-            _Norm(second.weight.detach().float(), second.variance_epsilon),
+            _Norm.of(layer.post_attention_layernorm),
             (_Map(mlp.gate_proj, dtype), _Map(mlp.up_proj, dtype)),
             _Map(mlp.down_proj, dtype),
             attention.head_dim,
             attention.scaling,
-            mlp.down_proj,
+            attention.layer_idx,
         )
 
 
-class _FusedLayer:
-    """What stands in for a layer's `forward`, with the layer's own signature."""
+class _FusedLayer(StandIn):
+    """The `forward` of a fused layer, with the layer's own signature.
 
-    def __init__(self, module: Any, maps: _Layer) -> None:
-        self._plain, self._maps, self._index = module.forward, maps, module.self_attn.layer_idx
+    Before each call it looks whether the layer still is what it was made from: weights that have changed are taken
+    anew, and with a hook or a patch inside, or another module, the layer runs as it is.
+    """
+
+    def __init__(self, layer: Any, dtype: torch.dtype, packings: _FullPackings) -> None:
+        super().__init__(layer)
+        self._layer, self._dtype, self._packings = layer, dtype, packings
+        # What is looked at before each call is found once: a pass looks a hundred times.
+        inner = [module for module in layer.modules() if module is not layer]
+        self._children = [(module, tuple(module._modules.values())) for module in layer.modules() if module._modules]
+        self._inner_state = [module.__dict__ for module in inner]
+        self._inner_hooks = [hooks for module in inner for hooks in hooks_of(module)]
+        self._parameters = [(module._parameters, name) for module in inner for name in module._parameters]
+        self._weights: tuple[tuple[int, int], ...] = ()
+        self._maps: _Layer | None = None
 
     @property
     def packs(self) -> bool:
-        """Whether nothing listens to the layer's value projection, which does not run here."""
-        return not (self._maps.projection._forward_hooks or self._maps.projection._forward_pre_hooks)
+        """Return True if nothing listens to the layer or to a module of it, which do not run here."""
+        return self._is_bare() and not any(hooks_of(self._layer))
 
-    def __call__(self, hidden_states: Tensor, **given: Any) -> Tensor:
+    def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:
         """[R, width, d_model] -> [R, width, d_model]."""
-        if not self.packs:
-            output: Tensor = self._plain(hidden_states.to(self._maps.projection.weight.dtype), **given)
+        if not self._is_bare():
+            output: Tensor = self.before(hidden_states.to(self._layer.mlp.down_proj.weight.dtype), *given, **named)
             return output
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
-        packing = Packing.full(*hidden_states.shape[:2], flat.device)
-        return self.packed(flat, packing, None, **given).view(hidden_states.shape)
+        return self.packed(flat, self._packings.of(hidden_states), None, *given, **named).view(hidden_states.shape)
 
-    def packed(
-        self,
-        hidden: Tensor,
-        packing: Packing,
-        wanted: Tensor | None,
-        position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None = None,
-        cache: Any = None,
-        past_key_values: Any = None,
-        **_: Any,
-    ) -> Tensor:
-        """The T real tokens' states [T, d_model] -> those of all or of the `wanted` ones, [n, d_model]."""
-        maps, hidden = self._maps, hidden.float()
-        past = past_key_values if cache is None else cache  # before and from transformers 5.24 on
+    def packed(self, hidden: Tensor, packing: Packing, wanted: Tensor | None, *given: Any, **named: Any) -> Tensor:
+        """The T real tokens' states [T, d_model] -> those of all or of the `wanted` ones, [n, d_model].
+
+        Raises ModelError for an argument of the layer's that is not known here.
+        """
+        maps, hidden = self._current(), hidden.float()
+        call = _Call.of(maps, packing, given, named)
         projected = _NormAndMaps.apply(hidden, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
-        mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-            *projected, maps, packing, position_embeddings, attention_mask, past, self._index
-        )
+        mixed: Tensor = _Attention.apply(*projected, call)  # type: ignore[no-untyped-call]
         if wanted is not None:
             mixed, hidden = mixed[wanted], hidden[wanted]
         attended = _MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
         finished: Tensor = _GatedMlp.apply(attended, maps)  # type: ignore[no-untyped-call]
         return finished
+
+    def close(self) -> None:
+        super().close()
+        self._maps = None
+        self._packings = _FullPackings()
+
+    def _is_bare(self) -> bool:
+        """Return True if the layer's modules are what they were, with no hook on them and no patch in them."""
+        return (
+            self.is_open
+            and not any(self._inner_hooks)
+            and all(tuple(module._modules.values()) == children for module, children in self._children)
+            and not any("forward" in state and not isinstance(state["forward"], StandIn) for state in self._inner_state)
+            and not all_modules_are_heard()
+        )
+
+    def _current(self) -> _Layer:
+        """Return the weights as they are now."""
+        stamps = tuple(stamp_of(held[name]) for held, name in self._parameters if held[name] is not None)
+        if self._maps is None or stamps != self._weights:
+            self._maps, self._weights = _Layer.of(self._layer, self._dtype), stamps
+        return self._maps
+
+
+POSITIONS, MASK, PAST = "position_embeddings", "attention_mask", ("cache", "past_key_values")
+"""The names that transformers has for a layer's cosines and sines, its mask, and its past (`cache` from 5.24 on)."""
+WITHOUT_EFFECT = frozenset({"position_ids", "cache_position", "use_cache"})
+"""Arguments that say again what cosines and sines, mask and past say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The inputs of attention beside queries, keys and values."""
+
+    layer: _Layer
+    packing: Packing
+    positions: tuple[Tensor, Tensor]  # cosines and sines, each [R or 1, width, d]
+    mask: Tensor | None  # [R or 1, H or 1, width, seen], added or (boolean) true where a token sees; None for causal
+    past: Any
+
+    @staticmethod
+    def of(layer: _Layer, packing: Packing, given: tuple[Any, ...], named: Mapping[str, Any]) -> _Call:
+        """Return the call that a layer's arguments make. Raises ModelError for one that could mean something else."""
+        unknown = [name for name in named if name not in (POSITIONS, MASK, *PAST, *WITHOUT_EFFECT)]
+        unknown = [name for name in unknown if named[name] is not None and named[name] is not False]
+        if given or unknown:
+            raise _unexpected(layer, f"was called with {', '.join(unknown) or 'arguments without names'}")
+        positions, mask = named.get(POSITIONS), named.get(MASK)
+        if positions is None or any(turned.shape[-1] != layer.head_width for turned in positions):
+            raise _unexpected(layer, f"got no cosines and sines of its heads' width, {layer.head_width}")
+        if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 4 and _is_mask_dtype(mask.dtype)):
+            raise _unexpected(layer, "got a mask that is not [batch, heads, width, seen], boolean or to be added")
+        past = next((named[name] for name in PAST if named.get(name) is not None), None)
+        return _Call(layer, packing, positions, mask, past)
+
+
+def _is_mask_dtype(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype == torch.bool
+
+
+def _unexpected(layer: _Layer, problem: str) -> ModelError:
+    return ModelError(
+        f"layer {layer.index} {problem}, which cfbuild's fused layers do not know; a version of transformers that "
+        "cfbuild was tested with (ARCHITECTURE.md) or another attention implementation may help"
+    )
 
 
 class _NormAndMaps(torch.autograd.Function):
@@ -191,7 +278,7 @@ class _NormAndMaps(torch.autograd.Function):
         ctx.save_for_backward(inputs, scale)
         ctx.norm, ctx.maps = norm, maps
         normed = norm.apply(inputs, scale).to(maps[0].dtype)
-        return tuple(one(normed).to(inputs.dtype) for one in maps)
+        return tuple(linear(normed).to(inputs.dtype) for linear in maps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -220,7 +307,7 @@ class _GatedMlp(torch.autograd.Function):
         scale = layer.mlp_norm.scale(inputs)
         # What is between the maps stays in their number format: rounded once already, and half the bytes.
         normed = layer.mlp_norm.apply(inputs, scale).to(layer.mlp_out.dtype)
-        gate, up = (one(normed) for one in layer.mlp_in)  # each [T, d_mlp]
+        gate, up = (linear(normed) for linear in layer.mlp_in)  # each [T, d_mlp]
         ctx.save_for_backward(inputs, scale, gate, up)
         ctx.layer = layer
         return layer.mlp_out.add_to(nn.functional.silu(gate).mul_(up), inputs)
@@ -245,33 +332,22 @@ class _Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        layer: _Layer,
-        packing: Packing,
-        positions: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        past: Any,
-        index: int,
-    ) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, call: _Call) -> Tensor:
+        layer, packing = call.layer, call.packing
         if packing.is_shared and any(ctx.needs_input_grad):
             raise NotImplementedError("gradients of tokens that stand in several rows")
         rows, width, size = packing.rows, packing.width, layer.head_width
         heads, shared = queries.shape[1] // size, keys.shape[1] // size  # H, K
-        turn, turn_and_scale = _turns(packing, *positions, 1.0), _turns(packing, *positions, layer.scaling)
+        turn, turn_and_scale = (_turns(packing, *call.positions, factor) for factor in (1.0, layer.scaling))
         to_queries, to_keys = _places(packing, heads), _places(packing, shared)
         queries = _gather(_rotated(queries, *turn_and_scale), to_queries, rows * shared)  # [R K, H / K * width, d]
         own = [
             _gather(_rotated(keys, *turn), to_keys, rows * shared),
             _gather(values.view(-1, size), to_keys, rows * shared),
         ]
-        keys, values = own if past is None else _joined(past, own, rows, index)  # [R K, seen, d]
+        keys, values = own if call.past is None else _joined(call.past, own, rows, layer.index)  # [R K, seen, d]
         weights = torch.bmm(queries, keys.transpose(1, 2))  # [R K, H / K * width, seen]
-        by_row = weights.view(rows, heads, width, -1)
-        by_row.add_(_causal(width, keys.shape[1], by_row) if mask is None else mask)
+        _hide(weights.view(rows, heads, width, -1), call)
         weights = _softmax(weights)
         if not packing.is_full:  # what a filler sees would have gradients
             weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
@@ -293,15 +369,43 @@ class _Attention(torch.autograd.Function):
         of_values = torch.bmm(weights[:, :, here].transpose(1, 2), by_head)
         to_queries, to_keys = _tokens(packing, heads), _tokens(packing, shared)
         turned = _gather(torch.bmm(logits, keys), to_queries, count), _gather(of_keys, to_keys, count)
-        of_projected = (_rotated_back(one, *turn) for one, turn in zip(turned, ctx.turns, strict=True))
-        return *of_projected, _gather(of_values, to_keys, count).flatten(1), None, None, None, None, None, None
+        of_projected = (_rotated_back(gradient, *turn) for gradient, turn in zip(turned, ctx.turns, strict=True))
+        return *of_projected, _gather(of_values, to_keys, count).flatten(1), None
 
 
-@lru_cache(maxsize=4)
+def _hide(logits: Tensor, call: _Call) -> None:
+    """Overwrite attention's logits [R, H, width, seen] of what a token must not see by the lowest number, or so.
+
+    Raises ModelError for a mask of other tokens than these.
+    """
+    mask, (width, seen) = call.mask, logits.shape[-2:]
+    if mask is None:
+        logits.add_(_causal(width, seen, logits))
+        return
+    if mask.shape[-2:] != (width, seen):
+        raise _unexpected(call.layer, f"got a mask of {tuple(mask.shape[-2:])} for {(width, seen)} tokens")
+    if mask.dtype == torch.bool:
+        logits.masked_fill_(~mask, torch.finfo(logits.dtype).min)
+    else:
+        logits.add_(mask)
+
+
+def _kept(packing: Packing, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    """Return what `make` returns, made once a packing."""
+    if key not in packing.derived:
+        packing.derived[key] = make()
+    tensor: Tensor = packing.derived[key]
+    return tensor
+
+
 def _turns(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the real tokens times a factor, each [T, 1, d]; a pass has the same for all layers."""
-    some = (packing.pack(one.float().expand(packing.rows, -1, -1)) for one in (cosine, sine))
-    turned_cosine, turned_sine = (one[:, None] * factor for one in some)
+    """Return cosines and sines of the real tokens times a factor, each [T, 1, d]; all layers of a pass share them."""
+    of, turned = packing.derived.get(("turns", factor), (None, None))
+    if of is None or of[0] is not cosine or of[1] is not sine:
+        packed = (packing.pack(values.float().expand(packing.rows, -1, -1)) for values in (cosine, sine))
+        turned = tuple(values[:, None] * factor for values in packed)
+        packing.derived["turns", factor] = (cosine, sine), turned
+    turned_cosine, turned_sine = turned
     return turned_cosine, turned_sine
 
 
@@ -336,28 +440,34 @@ def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
     return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
 
 
-@lru_cache(maxsize=32)
-def _places(packing: Packing, some: int) -> Tensor:
-    """Which vectors of [T, some, d] go to [R, some, width, d]: [R some width]; a filler gets one of its row's."""
-    heads = torch.arange(some, device=packing.source.device)
-    return (packing.source.view(packing.rows, 1, -1) * some + heads[:, None]).flatten()
+def _places(packing: Packing, count: int) -> Tensor:
+    """Return which vectors of [T, count, d] go to [R, count, width, d]: [R count width]; fillers get one of the row."""
+
+    def make() -> Tensor:
+        heads = torch.arange(count, device=packing.source.device)
+        return (packing.source.view(packing.rows, 1, -1) * count + heads[:, None]).flatten()
+
+    return _kept(packing, ("places", count), make)
 
 
-@lru_cache(maxsize=32)
-def _tokens(packing: Packing, some: int) -> Tensor:
-    """Which vectors of [R, some, width, d] are the T real tokens': [T some]."""
-    row, column = packing.real // packing.width, packing.real % packing.width
-    heads = torch.arange(some, device=row.device)
-    return ((row[:, None] * some + heads) * packing.width + column[:, None]).flatten()
+def _tokens(packing: Packing, count: int) -> Tensor:
+    """Return which vectors of [R, count, width, d] are the T real tokens': [T count]."""
+
+    def make() -> Tensor:
+        row, column = packing.real // packing.width, packing.real % packing.width
+        heads = torch.arange(count, device=row.device)
+        return ((row[:, None] * count + heads) * packing.width + column[:, None]).flatten()
+
+    return _kept(packing, ("tokens", count), make)
 
 
 def _joined(past: Any, own: Sequence[Tensor], rows: int, index: int) -> Sequence[Tensor]:
-    """Keys and values that layer `index` sees, the past's and its own [R K, width, d]: each [R K, seen, d]."""
-    return [one.flatten(0, 1) for one in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
+    """Return keys and values that layer `index` sees, the past's and its own [R K, width, d]: each [R K, seen, d]."""
+    return [joined.flatten(0, 1) for joined in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
 
 
 def _causal(width: int, seen: int, like: Tensor) -> Tensor:
-    """What keeps a token from later ones: [width, seen], added to attention's logits."""
+    """Return the mask that keeps a token from later ones: [width, seen], added to attention's logits."""
     return torch.full((width, seen), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device).triu(
         seen - width + 1
     )

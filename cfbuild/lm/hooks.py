@@ -1,4 +1,4 @@
-"""Listen to, change or stand in for a layer while a context is open, and restore what was there."""
+"""Listen to, change or stand in for a module while a context is open, and restore what was there."""
 
 from __future__ import annotations
 
@@ -6,26 +6,83 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfbuild.lm.model import LanguageModel, Weight
+
+
+class StandIn:
+    """A `forward` of ours in a module's place. Once it is closed it does what the `forward` before it did.
+
+    It may be called when it is closed: where another's patch was put over it and not taken away, it cannot be removed.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.before: Callable[..., Any] = module.forward
+        self.is_open = True
+
+    def close(self) -> None:
+        """Step aside for good, and let go of tensors."""
+        self.is_open = False
+
+
+@contextmanager
+def standing_in(module: nn.Module, forward: StandIn) -> Iterator[None]:
+    """While open, `forward` is the module's; afterwards what was there before is, unless another's was put over it."""
+    kept = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        forward.close()
+        if module.__dict__.get("forward") is forward:
+            del module.__dict__["forward"]
+            if kept is not None:
+                module.__dict__["forward"] = kept
+
+
+def has_anothers_forward(module: nn.Module) -> bool:
+    """Return True if someone else than us has put a `forward` into the module."""
+    patch = module.__dict__.get("forward")
+    return patch is not None and not isinstance(patch, StandIn)
+
+
+def hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    """Return the hooks that listen to the module's calls, forwards and backwards, as torch keeps them."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return hooks
+
+
+def all_modules_are_heard() -> bool:
+    """Return True if torch has a hook that listens to the calls of every module."""
+    state = nn.modules.module
+    return bool(
+        state._global_forward_hooks
+        or state._global_forward_pre_hooks
+        or state._global_backward_hooks
+        or state._global_backward_pre_hooks
+    )
+
+
+class _Echo(StandIn):
+    """Returns what a layer is given, in the shape of `shown[0]` if there is one."""
+
+    def __init__(self, layer: nn.Module, shown: Sequence[Any]) -> None:
+        super().__init__(layer)
+        self._shown = shown
+
+    def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Any:
+        if not self.is_open:
+            return self.before(hidden_states, *given, **named)
+        is_tuple = bool(self._shown) and isinstance(self._shown[0], tuple)
+        return (hidden_states, *self._shown[0][1:]) if is_tuple else hidden_states
 
 
 @contextmanager
 def echoing(layer: Any, shown: Sequence[Any]) -> Iterator[None]:
     """While open, the layer returns what it is given, in the shape of `shown[0]` if there is one."""
-
-    def echo(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        return (hidden_states, *shown[0][1:]) if shown and isinstance(shown[0], tuple) else hidden_states
-
-    kept = layer.__dict__.get("forward")
-    layer.__dict__["forward"] = echo
-    try:
+    with standing_in(layer, _Echo(layer, shown)):
         yield
-    finally:
-        del layer.__dict__["forward"]
-        if kept is not None:
-            layer.__dict__["forward"] = kept
 
 
 def projection_output(
@@ -37,9 +94,13 @@ def projection_output(
 
 @contextmanager
 def module_output(lm: LanguageModel, weight: Weight, change: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
-    """While open, replace each output of the module that holds `weight` by `change(input, output)`."""
-    handle = lm.module(weight).register_forward_hook(lambda _, args, output: change(args[0], output))
-    try:
-        yield
-    finally:
-        handle.remove()
+    """While open, replace each output of the module that holds `weight` by `change(input, output)`.
+
+    Other threads that run the model wait.
+    """
+    with lm.lock:
+        handle = lm.module(weight).register_forward_hook(lambda _, args, output: change(args[0], output))
+        try:
+            yield
+        finally:
+            handle.remove()

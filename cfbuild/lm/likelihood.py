@@ -241,7 +241,7 @@ def _token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int
         wanted = torch.from_numpy(token[here]).to(logits.device)
         parts = [(some.logsumexp(-1), some.argmax(-1)) for some in torch.split(logits, ROWS_IN_CACHE)]
         norm, top = (torch.cat(column) for column in zip(*parts, strict=True))
-        nll[here] = (norm[row] - logits[row, wanted]).double().cpu().numpy()
+        nll[here] = (norm[row] - logits[row, wanted]).cpu().double().numpy()
         best[here] = (top[row] == wanted).cpu().numpy()
     return nll, best
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,12 @@ from typing import Any
 import torch
 
 from cfbuild.errors import CfbuildError, ConfigError, ModelError
-from cfbuild.lm.families import PRESETS, family_of
+from cfbuild.lm.agreement import check_model
+from cfbuild.lm.families import PRESETS, Family, family_of
 from cfbuild.lm.memory import bound_kernel_caches
 from cfbuild.lm.model import LanguageModel
-from cfbuild.lm.trust import check_parts, family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
+from cfbuild.lm.notices import log_once
+from cfbuild.lm.trust import family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import read_json
 
@@ -39,10 +42,13 @@ NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 SHARE_OF_DEVICE_FOR_FLOAT32 = 0.6
 """`auto` takes float32 on an accelerator only if the weights then fill at most this share of its memory."""
 
+GIB = 1 << 30
+"""Bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model is: `location` is a folder or Hub id; `preset` its short name if it has one."""
+    """The place of a model: `location` is a folder or Hub id; `preset` its short name if it has one."""
 
     location: str
     revision: str | None
@@ -81,8 +87,9 @@ def load(
 ) -> LanguageModel:
     """Load a causal language model for scoring and editing.
 
-    `name` is a preset, a folder, a `.gguf` file or a Hub id. `trust`, the same name again, allows pickled weights
-    and code of that repository. Raises ConfigError for a device or dtype that does not exist and for another name in
+    `name` is a preset, a folder, a `.gguf` file or a Hub id, `device` and `dtype` are as the command line takes them,
+    `revision` is a branch, tag or commit on the Hub; with `offline` the network is not asked. `trust`, the same name
+    again, allows pickled weights and code of that repository. Raises ConfigError for a device or dtype that does not exist and for another name in
     `trust`, ModelError for anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
     """
     bound_kernel_caches()
@@ -90,21 +97,40 @@ def load(
     where = choose_device(device)
     source = find(name, revision)
     if source.gguf is not None:
-        folder = convert_gguf(source.gguf)
-        return _load_folder(str(folder), source, where, dtype, f"gguf:{sha256_file(source.gguf)[:16]}", offline=True)
+        digest = f"gguf:{sha256_file(source.gguf)[:16]}"
+        return _load(_Wanted(str(convert_gguf(source.gguf)), source, where, dtype, digest, offline=True))
     local = Path(source.location)
     if local.is_dir():
         _check_weights(local)
     identity = f"folder:{_digest_folder(local, trusted)}" if local.is_dir() else None
-    offline = offline or local.is_dir()
-    return _load_folder(source.location, source, where, dtype, identity, offline=offline, trusted=trusted)
+    return _load(_Wanted(source.location, source, where, dtype, identity, offline or local.is_dir(), trusted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A model to load. location: the folder or Hub id that is read; identity: the revision, where its files say it."""
+
+    location: str
+    source: ModelSource
+    device: torch.device
+    dtype: str
+    identity: str | None
+    offline: bool
+    trusted: bool = False
+
+    @property
+    def hub(self) -> dict[str, Any]:
+        """The place that transformers reads it from."""
+        return {"revision": self.source.revision, "local_files_only": self.offline}
 
 
 def choose_device(device: str) -> torch.device:
     """`auto` is the accelerator if there is one, else the CPU. Raises ConfigError for a device that is not there."""
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
+        chosen = accelerator or torch.device("cpu")
+        log_once(f"--device auto: {chosen}", logging.INFO)
+        return chosen
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
@@ -133,7 +159,7 @@ def find(name: str, revision: str | None = None) -> ModelSource:
 
 
 def _embedded_file(distribution: str) -> Path | None:
-    """The GGUF file inside an installed wheel, found without importing the package; None if it is not installed."""
+    """Return the GGUF file inside an installed wheel, found without importing it; None if it is not installed."""
     try:
         files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
@@ -143,7 +169,7 @@ def _embedded_file(distribution: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where converted models and covariances are kept: `$CFBUILD_CACHE`, else cfbuild under the user's cache folder."""
+    """Return the folder of converted models and covariances: `$CFBUILD_CACHE`, else cfbuild in the user's cache."""
     own = os.environ.get("CFBUILD_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfbuild"
     return Path(own) if own else base
@@ -177,7 +203,10 @@ def _write_converted(file: Path, folder: Path) -> None:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        quantized = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        quantized, report = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+        )
+        _refuse_missing(report, str(file))
         # transformers will not save a model that it marked as quantized, so its weights move into a plain one.
         config = type(quantized.config).from_dict(
             {key: value for key, value in quantized.config.to_dict().items() if key != "quantization_config"}
@@ -186,97 +215,151 @@ def _write_converted(file: Path, folder: Path) -> None:
             plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         plain.load_state_dict(quantized.state_dict(), assign=True)
         plain.tie_weights()
+    except CfbuildError:
+        raise
     except Exception as error:
         raise ModelError(f"{file}: is not a GGUF model that can be read ({_first_line(error)})") from error
     plain.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 
-def _load_folder(
-    location: str,
-    source: ModelSource,
-    device: torch.device,
-    dtype: str,
-    identity: str | None,
-    *,
-    offline: bool,
-    trusted: bool = False,
-) -> LanguageModel:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    hub = {"revision": source.revision, "local_files_only": offline}
-    given: dict[str, Any] = {**hub, "trust_remote_code": trusted}
+def _load(wanted: _Wanted) -> LanguageModel:
     try:
-        if trusted:
-            refuse_code_elsewhere(location, **hub)
-        config = AutoConfig.from_pretrained(location, **given)
-        family = None if trusted and getattr(config, "auto_map", None) else family_of(config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(location, **given)
-        model = AutoModelForCausalLM.from_pretrained(
-            location,
-            config=config,
-            dtype=_choose_dtype(dtype, config, device, trusted),
-            # Also where trusted, safetensors come first, and pickles are read as weights and nothing else.
-            use_safetensors=None if trusted else True,
-            weights_only=True,
-            **given,
-        )
-        if is_own_code(model):
-            family = family_of_code(model)
+        family, tokenizer, model = _read(wanted)
     except CfbuildError:
         raise
     except Exception as error:
         raise ModelError(
-            f"{location}: cannot be loaded ({_first_line(error)}); expected a preset ({', '.join(PRESETS)}), a folder "
-            "or Hub repository with safetensors weights, or a .gguf file. Pickled weights and code of a repository "
-            "are allowed only where --trust names the model"
+            f"{wanted.location}: cannot be loaded ({_first_line(error)}); expected a preset ({', '.join(PRESETS)}), a "
+            "folder or Hub repository with safetensors weights, or a .gguf file. Pickled weights and code of a "
+            "repository are allowed only where --trust names the model"
         ) from error
     if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{location}: its tokenizer has no fast version, which finding the subject's tokens needs")
-    revision = identity or getattr(config, "_commit_hash", None) or "unknown"
+        raise ModelError(
+            f"{wanted.location}: its tokenizer has no fast version, which finding the subject's tokens needs"
+        )
+    _refuse_scattered(model, wanted.location)
     model.requires_grad_(False)
     lm = LanguageModel(
-        model=model.to(device).eval(),
+        model=model.to(wanted.device).eval(),
         tokenizer=tokenizer,
-        family=family or family_of(config.model_type),
-        name=source.preset or _public_name(source.location),
-        preset=source.preset,
-        revision=revision,
-        trusted=trusted,
+        family=family,
+        name=wanted.source.preset or _public_name(wanted.source.location),
+        preset=wanted.source.preset,
+        revision=wanted.identity or getattr(model.config, "_commit_hash", None) or "unknown",
+        trusted=wanted.trusted,
     )
-    if is_own_code(model):
-        _check_code(lm, location)
+    _check(lm, wanted.location)
     return lm
 
 
-def _check_code(lm: LanguageModel, location: str) -> None:
+def _read(wanted: _Wanted) -> tuple[Family, Any, Any]:
+    """Return the family, the tokenizer and the model as transformers reads them."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    given: dict[str, Any] = {**wanted.hub, "trust_remote_code": wanted.trusted}
+    if wanted.trusted:
+        refuse_code_elsewhere(wanted.location, **wanted.hub)
+    config = AutoConfig.from_pretrained(wanted.location, **given)
+    family = None if wanted.trusted and getattr(config, "auto_map", None) else family_of(config.model_type)
+    tokenizer = AutoTokenizer.from_pretrained(wanted.location, **given)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        wanted.location,
+        config=config,
+        dtype=_choose_dtype(wanted, config),
+        # Also where trusted, safetensors come first, and pickles are read as weights and nothing else.
+        use_safetensors=None if wanted.trusted else True,
+        weights_only=True,
+        output_loading_info=True,
+        **given,
+    )
+    if is_own_code(model):
+        family = family_of_code(model)
+    _refuse_missing(report, wanted.location)
+    return family or family_of(config.model_type), tokenizer, model
+
+
+def _refuse_missing(report: Mapping[str, Any], location: str) -> None:
+    """Raise ModelError if files lack weights of the model, which transformers would fill with random numbers."""
+    missing = sorted(report.get("missing_keys", ()))
+    if missing:
+        raise ModelError(
+            f"{location}: its files lack {len(missing)} of the model's weights ({', '.join(missing[:3])}...); they "
+            "would be random numbers"
+        )
+
+
+def _refuse_scattered(model: Any, location: str) -> None:
+    """Raise ModelError if some weights are on no device or on others than the rest."""
+    places = {str(weight.device) for weight in model.parameters()}
+    if len(places) > 1 or "meta" in places:
+        raise ModelError(f"{location}: its weights are on {', '.join(sorted(places))}; they must be on one device")
+
+
+def _check(lm: LanguageModel, location: str) -> None:
+    """Raise ModelError if the model contradicts itself (`agreement.py`) or cannot be run at all."""
     try:
-        check_parts(lm)
+        check_model(lm)
     except Exception as error:
         raise ModelError(f"{location}: cannot be run ({_first_line(error)})") from error
 
 
 def _public_name(location: str) -> str:
-    """What a model is called in files that are published: a Hub id, or the name of the file or folder alone."""
+    """Return the name of a model in files that are published: a Hub id, or the name of the file or folder alone."""
     path = Path(location).expanduser()
     return path.resolve().name if path.exists() else location
 
 
-def _choose_dtype(dtype: str, config: Any, device: torch.device, trusted: bool) -> torch.dtype:
-    if dtype != "auto":
-        if dtype not in DTYPES:
-            raise ConfigError(f"--dtype {dtype}: expected auto or one of {', '.join(DTYPES)}")
-        return DTYPES[dtype]
-    if device.type == "cpu":
+def _choose_dtype(wanted: _Wanted, config: Any) -> torch.dtype:
+    """Return the number format to load weights in; `auto` prefers float32. Raises ConfigError for an unknown one."""
+    if wanted.dtype != "auto":
+        if wanted.dtype not in DTYPES:
+            raise ConfigError(f"--dtype {wanted.dtype}: expected auto or one of {', '.join(DTYPES)}")
+        return DTYPES[wanted.dtype]
+    if wanted.device.type == "cpu":
         return torch.float32
+    size, free = _size_in_float32(config, wanted.trusted), free_memory(wanted.device)
+    if free is None:
+        log_once(
+            f"--dtype auto: torch does not say how much memory {wanted.device} has, so {wanted.location} is loaded in "
+            "float32; if that does not fit, try --dtype bfloat16"
+        )
+        return torch.float32
+    if size <= SHARE_OF_DEVICE_FOR_FLOAT32 * free:
+        return torch.float32
+    log_once(
+        f"--dtype auto: {wanted.location} takes {size / GIB:.1f} GiB in float32 and {wanted.device} has "
+        f"{free / GIB:.1f} free, so it is loaded in bfloat16, whose figures differ a little"
+    )
+    return torch.bfloat16
+
+
+def _size_in_float32(config: Any, trusted: bool) -> int:
+    """Return how many bytes the weights of a configuration take, without making them."""
     from transformers import AutoModelForCausalLM
 
     own = {"trust_remote_code": True, "code_revision": getattr(config, "_commit_hash", None)}
     code = own if trusted and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}) else {}
     with torch.device("meta"):
-        size = 4 * sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config, **code).parameters())
-    free, _ = torch.accelerator.get_memory_info(device) if hasattr(torch.accelerator, "get_memory_info") else (0, 0)
-    return torch.float32 if size <= SHARE_OF_DEVICE_FOR_FLOAT32 * free else torch.bfloat16
+        weights = AutoModelForCausalLM.from_config(config, **code).parameters()
+    numbers: int = sum(weight.numel() for weight in weights)
+    return 4 * numbers
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the free bytes of an accelerator, or None where torch has no means to tell."""
+    own = getattr(torch, device.type, None)
+    means: tuple[Callable[[], int], ...] = (
+        lambda: int(torch.accelerator.get_memory_info(device)[0]),  # from torch 2.9 on
+        lambda: int(own.mem_get_info(device)[0]),  # type: ignore[union-attr]
+        lambda: int(own.recommended_max_memory()) - int(own.driver_allocated_memory()),  # type: ignore[union-attr]
+    )
+    for read in means:
+        try:
+            return read()
+        except (AttributeError, RuntimeError, NotImplementedError, AssertionError):
+            continue
+    return None
 
 
 def _check_weights(folder: Path) -> None:
@@ -298,8 +381,8 @@ def _check_weights(folder: Path) -> None:
 
 
 def _digest_folder(folder: Path, trusted: bool) -> str:
-    """Digest of what decides a local model's behaviour: configuration, tokenizer and weights; pickles and code where
-    they count."""
+    """Return the digest of what decides a local model's behaviour: configuration, tokenizer and weights, and where it
+    is trusted pickles and code."""
     digest = hashlib.sha256()
     files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".json", ".model")]
     if trusted:

@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from cfbuild.data import SLOT
 from cfbuild.errors import ModelError
 from cfbuild.lm.families import VALUE_PROJECTION, Family
+from cfbuild.lm.lock import ModelLock, lock_of
 
 Ids = tuple[int, ...]
+
+LEADING_PROBES = ("is", "The capital city of France is Paris", "Zo\u00eb speaks")
+"""Texts of different tokens and lengths, so that only what stands in front of all of them is in front of any."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,7 +47,7 @@ class LanguageModel:
 
     @property
     def identity(self) -> dict[str, str | bool]:
-        """What settings and signatures record of the model."""
+        """The facts of the model that settings and signatures record."""
         dtype = str(self.dtype).removeprefix("torch.")
         trusted = {"trusted": True} if self.trusted else {}
         return {"model": self.name, "revision": self.revision, "dtype": dtype, **trusted}
@@ -62,12 +66,17 @@ class LanguageModel:
 
     @functools.cached_property
     def past_argument(self) -> str:
-        """What the stack calls keys and values of earlier tokens: `cache` from transformers 5.24 on."""
+        """The argument by which the stack takes keys and values of the past: `cache` from transformers 5.24 on."""
         return "cache" if "cache" in inspect.signature(self.base.forward).parameters else "past_key_values"
 
     @property
+    def lock(self) -> ModelLock:
+        """The lock to hold while the model runs with hooks or patches in it; one thread may take it many times."""
+        return lock_of(self.model)
+
+    @property
     def device(self) -> torch.device:
-        """Where the weights are; every tensor of a computation is made there."""
+        """The device of the weights; every tensor of a computation is made there."""
         device: torch.device = self.model.device
         return device
 
@@ -136,9 +145,36 @@ class LanguageModel:
 
     @functools.cached_property
     def leading_ids(self) -> Ids:
-        """The beginning-of-sequence token if this tokenizer puts one before a text, else nothing."""
-        bos = self.tokenizer.bos_token_id
-        return (bos,) if bos is not None and bos in self.tokenizer("")["input_ids"] else ()
+        """The tokens that the tokenizer puts in front of a text: seen by trying it, not by what it declares.
+
+        Raises ModelError if it does more with a text than to put tokens before and after it.
+        """
+        texts = [self._with_and_without_special(text) for text in LEADING_PROBES]
+        whole, plain = texts[0]
+        for count in range(len(whole) - len(plain) + 1):
+            if all(whole[:count] == full[:count] and full[count:][: len(bare)] == bare for full, bare in texts):
+                return whole[:count]
+        raise ModelError(
+            f"{self.name}: its tokenizer changes a text's tokens where it adds special ones ({plain} became {whole}); "
+            "cfbuild knows tokens before and after a text only"
+        )
+
+    @property
+    def starting_ids(self) -> Ids:
+        """The tokens that a text written from nothing begins with: the leading ones, else the end-of-text token.
+
+        Raises ModelError if the tokenizer has neither.
+        """
+        end = self.tokenizer.eos_token_id
+        if not self.leading_ids and end is None:
+            raise ModelError(f"{self.name}: its tokenizer has no token that a text could begin with")
+        return self.leading_ids or (end,)
+
+    def _with_and_without_special(self, text: str) -> tuple[Ids, Ids]:
+        with_special, without = (
+            tuple(self.tokenizer(text, add_special_tokens=added)["input_ids"]) for added in (True, False)
+        )
+        return with_special, without
 
     def encode(self, text: str) -> Ids:
         """A text's tokens, with the leading token."""

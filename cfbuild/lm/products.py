@@ -10,14 +10,14 @@ twice as fast at an output head over a hundred rows, where MKL spends its time o
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cfbuild.lm.hooks import StandIn, has_anothers_forward, standing_in
 from cfbuild.lm.model import LanguageModel
 
 FAST_AT_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
@@ -26,7 +26,7 @@ X86 = ("x86_64", "AMD64")
 
 
 def narrow_is_fast(device: torch.device) -> bool:
-    """Whether products in bfloat16 save time there: on every accelerator, and on CPUs with instructions for them."""
+    """Return True if products in bfloat16 save time: on accelerators, and on CPUs with instructions for them."""
     if device.type != "cpu":
         return True
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -50,7 +50,7 @@ def multiply_and_add(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
 
 
 def _onednn_is_faster(weight: Tensor) -> bool:
-    """Elsewhere than on x86 torch takes the fastest library by itself."""
+    """Return False elsewhere than on x86, where torch takes the fastest library by itself."""
     return (
         weight.dtype == torch.float32
         and weight.device.type == "cpu"
@@ -76,39 +76,81 @@ class _Product(torch.autograd.Function):
         return multiply(gradient.to(ctx.weight.dtype), ctx.weight.T).to(gradient.dtype), None, None
 
 
-def _forward(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
-    product: Tensor = _Product.apply(inputs, weight, bias)  # type: ignore[no-untyped-call]
-    return product
+class _FastMap(StandIn):
+    """The `forward` of a linear map that multiplies by `multiply`, in a number format of its own.
+
+    A narrow copy of the weight is made again where the weight has changed since.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__(module)
+        self._module: Any = module
+        self._dtype = dtype
+        self._made_from: tuple[Any, ...] = ()
+        self._weight: Tensor | None = None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        if not self.is_open:
+            output: Tensor = self.before(inputs)
+            return output
+        product: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
+            inputs, self._current(), self._module.bias
+        )
+        return product
+
+    def close(self) -> None:
+        super().close()
+        self._weight, self._made_from = None, ()
+
+    def _current(self) -> Tensor:
+        """Return the weight as it is now, [d_out, d_in]."""
+        stamp = stamp_of(self._module.weight)
+        if self._weight is None or stamp != self._made_from:
+            weight = weight_of(self._module)
+            self._weight = weight if weight.dtype == self._dtype else weight.to(self._dtype).contiguous()
+            self._made_from = stamp
+        return self._weight
+
+
+def stamp_of(weight: Tensor) -> tuple[int, int]:
+    """Return two numbers that change where a weight is replaced or written to: its place and its count of writes."""
+    return weight.data_ptr(), weight._version
 
 
 @contextmanager
-def fast_products(lm: LanguageModel, layers: range, narrow_from: int | None = None) -> Iterator[None]:
+def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | None = None) -> Iterator[None]:
     """While open, the linear maps of some layers and of the output head multiply by `multiply`.
 
     Those of layers from `narrow_from` on, and the head's if there is such a layer, do so in bfloat16; a model that is
-    no wider already is left as it is.
+    no wider already is left as it is. Maps that someone else has patched are left alone. Other threads wait.
     """
     narrow = torch.bfloat16 if lm.dtype == torch.float32 else lm.dtype
     roots = [(lm.layers[index], narrow_from is not None and index >= narrow_from) for index in layers]
     roots.append((lm.model.get_output_embeddings(), narrow_from is not None and narrow_from < len(lm.layers)))
-    changed: list[Any] = []
-    try:
+    with lm.lock, ExitStack() as stack:
         for root, is_narrow in roots:
             for module, weight in _linear_maps(root):
-                wanted = weight.to(narrow).contiguous() if is_narrow else weight
-                if wanted.dtype != weight.dtype or _onednn_is_faster(weight):
-                    module.__dict__["forward"] = partial(_forward, wanted, getattr(module, "bias", None))
-                    changed.append(module)
+                dtype = narrow if is_narrow else weight.dtype
+                if dtype != weight.dtype or _onednn_is_faster(weight) or "forward" in module.__dict__:
+                    stack.enter_context(standing_in(module, _FastMap(module, dtype)))
         yield
-    finally:
-        for module in changed:
-            module.__dict__.pop("forward", None)
 
 
 def _linear_maps(root: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
-    """Every linear map of a module, and its weight as [d_out, d_in], whichever way it is stored."""
+    """Return every linear map of a module that is one and no more, and its weight as [d_out, d_in]."""
     for module in root.modules():
-        if isinstance(module, nn.Linear):
-            yield module, module.weight.detach()
-        elif type(module).__name__ == "Conv1D":
-            yield module, module.weight.detach().T  # type: ignore[operator]
+        if _is_linear_map(module) and not has_anothers_forward(module):
+            yield module, weight_of(module)
+
+
+def _is_linear_map(module: nn.Module) -> bool:
+    """Return False for kinds of maps made from these, of quantised weights for example, which compute otherwise."""
+    from transformers.pytorch_utils import Conv1D
+
+    return type(module).forward in (nn.Linear.forward, Conv1D.forward)
+
+
+def weight_of(module: Any) -> Tensor:
+    """Return a linear map's weight as [d_out, d_in], whichever way it is stored."""
+    weight: Tensor = module.weight.detach()
+    return weight if isinstance(module, nn.Linear) else weight.T

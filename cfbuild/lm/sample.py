@@ -15,6 +15,7 @@ from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import run
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.precision import widest
 
 TOP_K = 5
 """As the paper's generations and context prefixes are sampled."""
@@ -111,6 +112,7 @@ def _next(lm: LanguageModel, tokens: Tensor, real: Tensor) -> Batch:
 def _pick(logits: Tensor, draws: Sequence[float]) -> Tensor:
     """One of the TOP_K likeliest tokens a row, by its draw in [0, 1). logits: [batch, vocabulary] -> [batch]."""
     top = logits.topk(TOP_K, dim=-1)
-    reached = top.values.double().softmax(dim=-1).cumsum(dim=-1)  # [batch, TOP_K]
-    where = (reached < torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None]).sum(dim=-1)
+    numbers = widest(logits.device)
+    reached = top.values.to(numbers).softmax(dim=-1).cumsum(dim=-1)  # [batch, TOP_K]
+    where = (reached < torch.tensor(draws, dtype=numbers, device=logits.device)[:, None]).sum(dim=-1)
     return top.indices.gather(1, where.clamp_max(TOP_K - 1)[:, None])[:, 0]

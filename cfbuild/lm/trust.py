@@ -12,25 +12,17 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
-import torch
 from torch import nn
 
 from cfbuild.errors import ConfigError, ModelError
-from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
 from cfbuild.lm.families import FAMILIES, VALUE_PROJECTION, Family
-from cfbuild.lm.forward import remember, replay, trace
-from cfbuild.lm.model import LanguageModel
 
 CODE = "transformers_modules."
 """Where transformers imports a repository's code."""
-AGREEMENT = 1e-3
-"""How far the logits of two ways to run one float32 model may be apart, in units of their largest."""
-AGREEMENT_NARROW = 5e-2
-"""The same for half-wide numbers."""
 
 
 def is_trusted(model: str, trust: str | None) -> bool:
-    """Whether the user trusts `model`. Raises ConfigError if another is named: nothing else is trusted by the way."""
+    """Return True if the user trusts `model`. Raises ConfigError if another is named: nothing is trusted by the way."""
     if trust not in (None, model):
         raise ConfigError(
             f"--trust {trust}: the model is {model}. --trust allows pickled weights and code of the model it names and "
@@ -58,17 +50,17 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | Mapping):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(one)
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def is_own_code(model: nn.Module) -> bool:
-    """Whether a loaded model's class is its repository's."""
+    """Return True if a loaded model's class is its repository's."""
     return type(model).__module__.startswith(CODE)
 
 
 def family_of_code(model: nn.Module) -> Family:
-    """The family whose parts a model of a repository's code has. Raises ModelError if it has those of none.
+    """Return the family whose parts a model of a repository's code has. Raises ModelError if it has those of none.
 
     Only the names are the family's: how a weight lies is looked at, and no layer is run as anything but itself.
     """
@@ -85,19 +77,3 @@ def family_of_code(model: nn.Module) -> Family:
         return dataclasses.replace(family, projection_is_transposed=transposed, is_llama_like=False)
     shapes = {f"{family.base}.{family.layers}[i].{family.parts[VALUE_PROJECTION]}": None for family in FAMILIES}
     raise ModelError(f"its code names its parts otherwise than any family does; expected one of {', '.join(shapes)}")
-
-
-@torch.no_grad()
-def check_parts(lm: LanguageModel) -> None:
-    """Raise ModelError unless running the model by its parts gives the logits that the model itself gives."""
-    ids, half = tuple(range(6)), 3
-    whole = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0, half:].float()
-    past = Past(len(lm.layers), len(ids))
-    remember(lm, *left_padded([ids[:half]], lm), past)
-    visible = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril()[None, half:]
-    positions = torch.arange(half, len(ids), device=lm.device)[None]
-    rest = Batch(torch.tensor([ids[half:]], device=lm.device), positions, additive_mask(visible, lm.dtype))
-    parts = lm.logits(replay(lm, trace(lm, rest, 0, past=past))[0])
-    limit = AGREEMENT if lm.dtype == torch.float32 else AGREEMENT_NARROW
-    if parts.shape != whole.shape or not float((parts - whole).abs().max()) <= limit * float(whole.abs().max()):
-        raise ModelError("run by its parts, its code gives other logits than as a whole; cfbuild cannot score it")
