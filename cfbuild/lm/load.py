@@ -87,10 +87,12 @@ def load(
 ) -> LanguageModel:
     """Load a causal language model for scoring and editing.
 
-    `name` is a preset, a folder, a `.gguf` file or a Hub id, `device` and `dtype` are as the command line takes them,
-    `revision` is a branch, tag or commit on the Hub; with `offline` the network is not asked. `trust`, the same name
-    again, allows pickled weights and code of that repository. Raises ConfigError for a device or dtype that does not exist and for another name in
-    `trust`, ModelError for anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
+    `name` is a preset, a folder, a `.gguf` file or a Hub id; `device` and `dtype` are as the command line takes them;
+    `revision` is a branch, tag or commit on the Hub; with `offline` the network is not asked; `trust`, the same name
+    again, allows pickled weights and code of that repository.
+
+    Raises ConfigError for a device or dtype that does not exist and for another name in `trust`, ModelError for
+    anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
     """
     bound_kernel_caches()
     trusted = is_trusted(name, trust)
