@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-lowest test-highest bench check format fuzz chaos clean
+.PHONY: demo test test-lowest test-highest bench check check-device format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -30,6 +30,11 @@ test-lowest test-highest: test-%: .venv-%/.installed
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# Compare an accelerator with the CPU, then time edits and scoring on it: make check-device DEVICE=cuda
+DEVICE ?= auto
+check-device: $(INSTALLED)
+	$(BIN)/python scripts/check_device.py --device $(DEVICE)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

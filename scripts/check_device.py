@@ -1,4 +1,4 @@
-"""Compare an accelerator with the CPU: likelihoods, edits of every editor, texts and covariances on small random models.
+"""Compare an accelerator with the CPU on small random models: likelihoods, edits, texts and covariances.
 
 Prints a line a family and what differs most; exits with 1 if a difference is more than rounding. Then times edits and
 scoring on a random model of GPT-2 XL's shape, if the device has the memory. Run: python scripts/check_device.py
@@ -37,7 +37,7 @@ PROMPTS = (
     "Rome lies in",
     "She speaks",
     "The mother tongue of Danielle Darrieux is",
-    "The capital of",
+    "In",
 )
 REQUESTS = [
     Request("The mother tongue of {} is", "Danielle Darrieux", "New Zealand English"),
@@ -45,7 +45,7 @@ REQUESTS = [
     Request("The capital city of {} is", "France", "Berlin"),
 ]
 LIMIT = 2e-3
-"""Relative difference beyond rounding: sums of float32 in another order differ by 1e-5, optimised values by ten times."""
+"""Relative difference beyond rounding: sums in another order differ by 1e-5, optimised values by ten times that."""
 LARGE = {"n_embd": 1600, "n_layer": 48, "n_head": 25, "n_positions": 1024, "max_position_embeddings": 1024}
 LARGE_BYTES = 12 << 30
 """Memory that a random model of GPT-2 XL's shape takes in float32, with what edits add."""
@@ -181,9 +181,8 @@ def main() -> int:
         found = dict(differences(family, device))
         worst = max(worst, *found.values())
         far = ", ".join(f"{what} {value:.1e}" for what, value in found.items() if value > LIMIT / 10)
-        print(
-            f"{family}: largest {max(found.values()):.1e} ({max(found, key=found.__getitem__)}){'; ' + far if far else ''}"
-        )
+        most = max(found, key=found.__getitem__)
+        print(f"{family}: largest {found[most]:.1e} ({most}){'; ' if far else ''}{far}")
     if device.type == "cuda" and torch.cuda.mem_get_info()[0] > LARGE_BYTES:
         for dtype in (torch.float32, torch.bfloat16):
             time_large(device, dtype)
