@@ -44,7 +44,8 @@ from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
 from cfbuild.store import codec, jsonl
-from cfbuild.store.folder import BuildFolder, _digest
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.manifest import _digest
 from cfbuild.store.rowlog import RowLog
 from cfbuild.store.schema import conforming
 from cfbuild.templates.patterns import templates as pararel_templates

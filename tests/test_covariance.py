@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_long_texts_are_cut_and_short_corpora_used_up(lm: LanguageModel) -> None
     _, count = second_moment(lm, LAYER, TEXTS, 10**6, lambda task, done, total: seen.append((done, total)))
     assert count == sum(len(lm.encode(text)) for text in TEXTS)
     assert seen[-1] == (count, count)
+
+
+def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models of one width whose revision nothing tells: the second does not get the first one's."""
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
+    models = [replace(tiny.make("gpt2", seed=seed), revision="unknown") for seed in (0, 1)]
+    factors = [key_covariance(model, LAYER, Corpus("c", TEXTS), 300).factor for model in models]
+    expected = [factorise(second_moment(model, LAYER, TEXTS, 300)[0], "x").factor for model in models]
+    for found, right in zip(factors, expected, strict=True):
+        assert found is not None and right is not None and torch.equal(found, right)
+    seen: list[str] = []
+    key_covariance(models[0], LAYER, Corpus("c", TEXTS), 300, lambda task, done, total: seen.append(task))
+    assert seen == [], "and the same weights have it once"
 
 
 def test_it_is_computed_once_for_a_model_layer_corpus_and_size(

@@ -80,7 +80,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     assert summary.templates_left_out == {"the object does not come last": 1}
     assert summary.refusals[0].pattern == "[Y] is the capital of [X]."
     assert told[0] == ("relations", 0, 2) and ("entities", 41, 41) in told and summary.sent == 6
-    entry = folder.manifest()["verbs"]["fetch"]
+    entry = folder.manifest().entry("fetch").as_dict()
     assert entry["files"]["facts.jsonl"]["rows"] == 30 and entry["answers"]["count"] == 6
     assert entry["retrieved"]["first"] <= entry["retrieved"]["last"]
 
@@ -150,7 +150,7 @@ def test_a_failed_fetch_leaves_no_output_and_goes_on_where_it_stopped(
         proxy.tamper = lambda body: body if proxy.asked < 5 else body[:-1]
         with pytest.raises(SourceError, match="run the same command again"):
             fetch(folder, options)
-        assert not list(folder.root.glob("*.jsonl")) and folder.manifest()["verbs"] == {}
+        assert not list(folder.root.glob("*.jsonl")) and folder.manifest().verbs == {}
         received = list(proxy.answered)[:4]
         proxy.tamper = lambda body: body
         summary = fetch(folder, options)
@@ -322,7 +322,7 @@ def test_a_folder_of_ones_own_templates(folder: BuildFolder, options: FetchOptio
     found = list(read_values(folder.path("templates.jsonl"), decode_template))
     assert ("P36", "{} is run from", "own") in [(one.relation, one.text, one.origin) for one in found]
     assert {one.origin for one in found} == {"own", "pararel"}
-    (named,) = folder.manifest()["verbs"]["fetch"]["config"]["templates"][1:]
+    (named,) = folder.manifest().entry("fetch").config["templates"][1:]
     assert named.startswith("mine@") and str(tmp_path) not in folder.path("manifest.json").read_text()
     assert set(fetch(folder, changed(mine, relations=None)).facts) == {"P30", "P36"}
     (own / "P36.txt").write_text("[rewrite]\n{} is run from {}\n")

@@ -82,7 +82,7 @@ def test_facts_in_are_records_and_rejects_out(tmp_path: Path) -> None:
 def test_the_manifest_says_that_nothing_was_filtered(tmp_path: Path) -> None:
     folder = build(tmp_path)
     generate(folder, GenerateOptions())
-    entry = folder.manifest()["verbs"]["generate"]
+    entry = folder.manifest().entry("generate").as_dict()
     assert entry["filtered"] is False and entry["config"]["model_filter"] is None
     assert entry["facts"] == entry["kept"] + entry["rejected"]
     assert {name: len(read(folder, name)) for name in FILES} == {n: f["rows"] for n, f in entry["files"].items()}
@@ -99,7 +99,7 @@ def test_the_filter_chooses_and_its_numbers_are_kept(tmp_path: Path) -> None:
     assert {row["meta"]["scores"]["fake"]["attempts"] for row in records} == {1, 2}
     rejects = [row for row in read(folder, "rejected.jsonl") if row["rule"] == "model-prefers"]
     assert rejects and all(row["measured"] == {"attempts": 2} for row in rejects)
-    assert folder.manifest()["verbs"]["generate"]["config"]["model_filter"]["threshold"] == 2
+    assert folder.manifest().entry("generate").config["model_filter"]["threshold"] == 2
 
 
 OPTIONS = {

@@ -118,7 +118,7 @@ def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Pa
     )
     summary = audit(AuditOptions(folder.path("records.jsonl"), folder))
     assert not {"prefix-fragment", "prefix-mention"} & summary.rules.keys()
-    config = folder.manifest()["verbs"]["generate"]["config"]["prefixes"]
+    config = folder.manifest().entry("generate").config["prefixes"]
     assert config == {"source": "file", "name": file.name, "sha256": files.sha256_file(file)}
     file.write_text(GOOD, encoding="utf-8")
     with pytest.raises(BuildStateError, match="prefixes"):
@@ -159,7 +159,7 @@ def test_sampled_texts_are_written_once_and_kept_while_records_are_made(
     check_prefixes(folder, set(LINES[2:]))
     generate(folder, options, None, sampler=sampler)
     assert len(calls) == 1
-    assert folder.manifest()["verbs"]["generate"]["config"]["prefixes"] == {"source": "model", **sampler.signature}
+    assert folder.manifest().entry("generate").config["prefixes"] == {"source": "model", **sampler.signature}
 
 
 def test_sources_that_cannot_be_used_say_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -205,7 +205,7 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
 
     some = [record(number, subject=f"{hostile} {number}", relation="P36") for number in range(3)]
     folder = write_scored(tmp_path / "build", some, scored=False)
-    generated = folder.manifest()["verbs"]["generate"]
+    generated = folder.manifest().entry("generate").as_dict()
     judge = {"model": hostile, "revision": hostile, hostile: hostile, "trusted": True}
     config = {**generated["config"], "model_filter": judge, "prefixes": {"source": hostile}, "language": hostile}
     texts = [{**row, "licence": hostile, "text": hostile} for _, row in read_rows(folder.path("references.jsonl"))]

@@ -29,10 +29,12 @@ from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rebuild import rebuild
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.groups import GROUPS
 from cfbuild.sources.wikidata import WIKIDATA
 from cfbuild.store.folder import BuildFolder
+from cfbuild.store.manifest import VerbEntry
 
 COMPARED = ("records.jsonl", "rejected.jsonl", "facts.jsonl", "entities.jsonl", "templates.jsonl", "references.jsonl")
 SCHEMA = "http://schema.org/"
@@ -123,7 +125,7 @@ def digests(folder: BuildFolder) -> dict[str, str]:
 
 
 def configs(folder: BuildFolder) -> dict[str, Any]:
-    return {verb: entry["config"] for verb, entry in folder.manifest()["verbs"].items()}
+    return {verb: entry.config for verb, entry in folder.manifest().verbs.items()}
 
 
 def made_again(folder: BuildFolder, home: Home, place: Path) -> dict[str, str]:
@@ -264,7 +266,7 @@ def test_files_of_the_user_are_named_and_their_digests_told(home: Home, tmp_path
 
 def words_of(verb: str, config: dict[str, Any]) -> tuple[str, list[str]]:
     """The command for one verb's config in one line, and its notes."""
-    made = rebuild({verb: {"config": config}})
+    made = rebuild({verb: VerbEntry(config)})
     (command,) = made.commands
     return shlex.join(command), list(made.notes)
 
@@ -310,3 +312,28 @@ def test_a_scored_build_tells_how_it_was_scored() -> None:
         "--model gpt2-xl --revision abc"
     )
     assert len(notes) == 1 and "corpus.txt" in notes[0]
+
+
+def test_runs_of_a_build_are_scored_again(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+    folder = BuildFolder(tmp_path / "first")
+    made(folder, FetchOptions(source="snapshot", relations=("P103",)), GenerateOptions(limit=3), None, home.lm)
+    common = {"layer": 1, "steps": 2, "skip_generation": True}
+    for options in (
+        EvaluateOptions(editor="emmet", run="two-at-once", batch=2, keep_edits=True, covariance_tokens=200, **common),
+        EvaluateOptions(editor="rome", covariance=home.path("notes.txt"), seed=3, limit=2, **common),
+    ):
+        evaluate(folder, options, home.lm)
+    place = tmp_path / "again"
+    shutil.copytree(home.root, place)
+    words, notes = commands(stage(folder, "ann/again").card)
+    assert [each[1] for each in words] == ["fetch", "generate", "validate-and-score", "validate-and-score"]
+    assert any("notes.txt" in note for note in notes) and any("tiny model" in note for note in notes)
+    monkeypatch.chdir(place)
+    for each in words:
+        shown = CliRunner().invoke(app, [*each[1:], "--quiet"])
+        assert shown.exit_code == 0, (each, shown.output, shown.exception)
+    again = BuildFolder(place / "build")
+    assert configs(again) == configs(folder)
+    names = ["runs/two-at-once/cases.jsonl", "runs/two-at-once/edits.safetensors", "runs/rome/cases.jsonl"]
+    assert [again.path(name).read_bytes() for name in names] == [folder.path(name).read_bytes() for name in names]

@@ -199,9 +199,9 @@ def test_trust_stands_in_settings_and_is_not_mixed(tmp_path: Path, monkeypatch: 
     generate(folder, GenerateOptions(limit=3), RankFilter(trusted, FilterOptions(0.0)))
     options = EvaluateOptions(covariance_tokens=300, steps=2, skip_generation=True, layer=1)
     report = evaluate(folder, options, trusted)
-    verbs = folder.manifest()["verbs"]
-    assert verbs["generate"]["config"]["model_filter"]["trusted"] is True
-    assert verbs["validate-and-score/rome"]["config"]["trusted"] is True and "trusted" in report.signature
+    verbs = folder.manifest().verbs
+    assert verbs["generate"].config["model_filter"]["trusted"] is True
+    assert verbs["validate-and-score/rome"].config["trusted"] is True and "trusted" in report.signature
     with pytest.raises(BuildStateError, match="trusted: True then, None now"):
         evaluate(folder, options, plain)
 

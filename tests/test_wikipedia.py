@@ -96,7 +96,7 @@ def test_leads_of_subjects_are_kept_with_revision_url_and_licence(tmp_path: Path
     assert not {10, 20, 30, 40, 50, 60} & {int(one.entity[1:]) for one in found}, "these have no article in English"
     assert len(source.log) == 1 and len(source.log[0]["titles"].split("|")) == 12
     assert [agent.split(" ")[1] for agent in source.agents] == ["(me@example.org)"]
-    entry = folder.manifest()["verbs"]["fetch"]
+    entry = folder.manifest().entry("fetch").as_dict()
     assert entry["references"] == entry["files"]["references.jsonl"]["rows"] == 12
 
 
@@ -106,7 +106,7 @@ def test_generate_takes_them_as_the_records_reference_texts(tmp_path: Path, endp
     before = files(folder)["references.jsonl"]
     generate(folder, GenerateOptions())
     assert files(folder)["references.jsonl"] == before
-    assert "references.jsonl" not in folder.manifest()["verbs"]["generate"]["files"]
+    assert "references.jsonl" not in folder.manifest().entry("generate").files
 
 
 def test_a_finished_fetch_asks_nothing_and_an_interrupted_one_ends_with_the_same_bytes(

@@ -177,7 +177,7 @@ def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
 
 
 def _standing(folder: BuildFolder) -> FetchSummary:
-    entry = folder.manifest()["verbs"][VERB]
+    entry = folder.manifest().entry(VERB).counted
     if not entry.keys() >= {"facts", "entities", "templates", "left_out", "templates_left_out", "retrieved"}:
         raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
     first, last = entry["retrieved"]["first"], entry["retrieved"]["last"]

@@ -91,7 +91,7 @@ def generate(
         config = _config(folder, options, source, model_filter)
         if not folder.begin(VERB, config, restart=options.restart):
             folder.discard(VERB)  # a run may have been killed between its last two steps
-            return _summary(folder.manifest()["verbs"][VERB])
+            return _summary(folder.manifest().entry(VERB).counted)
         maker = _maker(folder, options, source)
         making = maker.start(options, model_filter)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
@@ -156,7 +156,7 @@ def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry]) -> dict[s
 def _write_references(folder: BuildFolder, maker: RecordMaker, relations: Sequence[str]) -> dict[str, int]:
     """Put sentences made of facts in place, unless fetch got texts from Wikipedia, which are better; return as _write
     does."""
-    fetched = folder.manifest()["verbs"].get("fetch", {}).get("files", {})
+    fetched = folder.manifest().entry("fetch").files
     if "references.jsonl" in fetched:
         return {}
     rows = map(codec.encode_reference, maker.references(relations))

@@ -77,7 +77,7 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
             reports={run.name: run.report for run in scored_runs(folder)},
             languages=sorted({record.language for record in records}),
             licences=sorted(licences),
-            rebuild=rebuild(manifest["verbs"]),
+            rebuild=rebuild(manifest.verbs),
         )
         card = make_card(given)
         write_atomic(root / "README.md", [card])

@@ -23,6 +23,7 @@ from cfbuild.sources.address import is_public
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.http import CONTACT_VARIABLE
 from cfbuild.sources.wikipedia import api_url
+from cfbuild.store.manifest import VerbEntry
 from cfbuild.store.runs import VERB, default_name
 from cfbuild.templates.sets import recalled_name
 
@@ -49,13 +50,13 @@ class _Recalled:
             self.notes.append(f"{name} was {value}, which only Python can set")
 
 
-def rebuild(verbs: Mapping[str, Any]) -> Rebuild:
+def rebuild(verbs: Mapping[str, VerbEntry]) -> Rebuild:
     """Return the commands for a manifest's verbs that can be run again, and the notes on them."""
-    recalled = [RECALLED[verb](verbs[verb].get("config", {})) for verb in RECALLED if verb in verbs]
+    recalled = [RECALLED[verb](verbs[verb].config) for verb in RECALLED if verb in verbs]
     for entry in verbs:
         verb, _, run = entry.partition("/")
         if verb == VERB:
-            config = verbs[entry].get("config", {})
+            config = verbs[entry].config
             recalled.append(_score(config, run or default_name(str(config.get("editor")))))
     return Rebuild(
         tuple(tuple(each.words) for each in recalled), tuple(note for each in recalled for note in each.notes)

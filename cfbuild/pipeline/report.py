@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cfbuild.audit.validate import RecordFile, read_records
 from cfbuild.errors import BuildStateError, DataError
@@ -13,6 +12,7 @@ from cfbuild.score.scored import ScoredRun, scored_runs, table_of
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
+from cfbuild.store.manifest import Manifest
 from cfbuild.views.page import PageInput, PageRun, make_page
 
 PAGE = "report.html"
@@ -44,12 +44,12 @@ def report(folder: BuildFolder, file: Path | None = None, read: RecordFile | Non
         if file is None and read.violations:
             raise DataError(str(read.violations[0]))
     runs, left_out = _runs_of(folder, read)
-    generated = folder.manifest()["verbs"].get("generate", {}) if file is None else {}
+    manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
         records=read.records,
         runs=_page_runs(runs),
-        dropped=generated.get("by_rule", {}),
-        origin=_origin(folder.manifest()["verbs"]) if file is None else {},
+        dropped=manifest.entry("generate").counted.get("by_rule", {}),
+        origin=_origin(manifest),
         left_out=left_out,
     )
     write_atomic(folder.path(PAGE), make_page(given))
@@ -72,9 +72,9 @@ def _page_runs(runs: Sequence[ScoredRun]) -> Iterator[PageRun]:
         yield PageRun(run.name, run.report, list(run.cases()))
 
 
-def _origin(verbs: Mapping[str, Any]) -> dict[str, str]:
+def _origin(manifest: Manifest) -> dict[str, str]:
     """Return where the build comes from, in the manifest's words."""
-    fetched, made = (verbs.get(verb, {}).get("config", {}) for verb in ("fetch", "generate"))
+    fetched, made = (manifest.entry(verb).config for verb in ("fetch", "generate"))
     judge = made.get("model_filter")
     filtered = f"{judge['model']} ({judge['revision']})" if judge else "no model" if made else None
     known = {

@@ -127,7 +127,7 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
     config = _config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a run may have been killed between its last two steps
-        return Report.of_cases(list(read_cases(run)), run.record["signature"])
+        return Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
     if read.violations and not options.skip_invalid:
         raise SchemaError(
             f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "

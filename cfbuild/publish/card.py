@@ -12,6 +12,7 @@ from cfbuild import __version__
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.records.composition import ITEMS, Composition
 from cfbuild.score.table import STAGES, Report, ScoreTable, figure_text
+from cfbuild.store.manifest import Manifest
 from cfbuild.text.safe import visible
 
 RECORDS_LICENCE = "cc0-1.0"
@@ -40,7 +41,7 @@ class CardInput:
     """Everything that a card is made of; `reports` are those of the runs by name."""
 
     repository: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     tables: Sequence[Table]
     composition: Composition
     reports: Mapping[str, Report]
@@ -108,19 +109,19 @@ def _config(table: Table, default: bool) -> dict[str, Any]:
 
 
 def _parts(given: CardInput) -> Iterator[str]:
-    verbs = given.manifest["verbs"]
+    generated = given.manifest.entry("generate")
     yield f"# {_text(given.repository.split('/')[-1])}"
     yield (
         "Counterfactual records for knowledge editing in the format of CounterFact (Meng et al. 2022), built by "
-        f"cfbuild {_text(given.manifest.get('cfbuild', __version__))}. A record asks a language model to believe a "
+        f"cfbuild {_text(given.manifest.version)}. A record asks a language model to believe a "
         "**false** fact and holds the prompts that test whether it does, and whether it still knows everything else."
     )
     yield _loading(given)
-    yield _filter(verbs.get("generate", {}))
+    yield _filter(generated.config)
     yield _composition(given.composition)
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
-    yield _dropped(verbs.get("generate", {}))
+    yield _dropped(generated.counted)
     yield _rebuild(given.rebuild)
     yield _licences(given)
     yield f"## Citation\n\nCite this dataset by its `CITATION.cff`, and the paper:\n\n```bibtex\n{PAPER}\n```"
@@ -141,8 +142,7 @@ def _loading(given: CardInput) -> str:
     return f"## Use\n\n{code}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}"
 
 
-def _filter(generated: Mapping[str, Any]) -> str:
-    config = generated.get("config", {})
+def _filter(config: Mapping[str, Any]) -> str:
     judge = config.get("model_filter")
     if not judge:
         return "## Filter\n\nNo model was asked: the false objects are the first that were drawn."
@@ -234,7 +234,7 @@ def _rebuild(given: Rebuild) -> str:
 
 def _licences(given: CardInput) -> str:
     text = "## Licence\n\nRecords, rejects and scores are CC0-1.0: their facts are Wikidata's."
-    if "pararel" in given.manifest["verbs"].get("fetch", {}).get("config", {}).get("templates", ()):
+    if "pararel" in given.manifest.entry("fetch").config.get("templates", ()):
         text += " Templates are in part ParaRel's, under the MIT licence."
     if not given.licences:
         return text

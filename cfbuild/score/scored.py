@@ -29,7 +29,7 @@ class ScoredRun:
 
     def scores_file(self, digest: str) -> bool:
         """Return whether a file of this sha256 is the one that was scored; True where the run does not tell."""
-        return self.run.record.get("config", {}).get("records") in (None, digest)
+        return self.run.record.config.get("records") in (None, digest)
 
     def cases(self) -> Iterator[CaseScore]:
         """Yield the run's cases in their order. Raises DataError for a row that is not a case."""

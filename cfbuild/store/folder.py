@@ -8,7 +8,6 @@ other settings on unfinished or finished work is refused with the difference ins
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -19,15 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cfbuild import __version__
 from cfbuild.errors import BuildStateError, DataError
-from cfbuild.store.files import sha256_file, sha256_text
+from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import read_json, write_json
-from cfbuild.store.schema import schema_faults
+from cfbuild.store.manifest import MadeFile, Manifest, VerbEntry
 
 MANIFEST = "manifest.json"
-DIGEST = "sha256"
-"""The manifest's key for the digest of all its others: it tells whether the file is as cfbuild wrote it."""
 LOCK = ".lock"
 FOLDERS = ("progress", "publish", "export", "runs")
 """Folders of a build, in which files are written and deleted."""
@@ -93,21 +89,13 @@ class BuildFolder:
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise _foreign(path)
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands; a fresh one where there is none. Raises DataError if it is not as cfbuild wrote
-        it."""
+    def manifest(self) -> Manifest:
+        """Return the manifest as it stands, an empty one where there is none.
+
+        Raises DataError if it is not as cfbuild wrote it.
+        """
         path = self.path(MANIFEST)
-        if not path.exists():
-            return {"cfbuild": __version__, "verbs": {}}
-        manifest = read_json(path)
-        for fault in schema_faults(manifest, "manifest"):
-            raise DataError(f"{path}: {fault.path or '/'}: got {fault.got}; expected {fault.expected}")
-        if manifest[DIGEST] != _digest(manifest):
-            raise DataError(
-                f"{path} was changed since cfbuild wrote it: its digest differs. Restore it, or delete it to have each "
-                "verb done again (what was fetched is kept)"
-            )
-        return dict(manifest)
+        return Manifest.of_dict(read_json(path), path) if path.exists() else Manifest()
 
     def begin(self, verb: str, config: Mapping[str, Any], *, restart: bool = False) -> bool:
         """Start or resume `verb`; return False if its finished output stands, made with this very `config`.
@@ -117,11 +105,11 @@ class BuildFolder:
         if restart:
             self._forget(verb)
             shutil.rmtree(self.root / "progress" / verb, ignore_errors=True)
-        done = self.manifest()["verbs"].get(verb)
+        done = self.manifest().verbs.get(verb)
         if done is not None:
-            self._refuse_difference(verb, "finished", done["config"], config)
-            self.refuse_changed([name for name in done["files"] if self.path(name).exists()])
-            if all(self.path(name).is_file() for name in done["files"]):
+            self._refuse_difference(verb, "finished", done.config, config)
+            self.refuse_changed([name for name in done.files if self.path(name).exists()])
+            if all(self.path(name).is_file() for name in done.files):
                 return False
         note = self.root / "progress" / verb / "config.json"
         if note.exists():
@@ -139,18 +127,12 @@ class BuildFolder:
         """Remove what `verb` needed to resume, now that it is finished."""
         shutil.rmtree(self.root / "progress" / verb, ignore_errors=True)
 
-    def finish(self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], facts: Mapping[str, Any]) -> None:
+    def finish(
+        self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], counted: Mapping[str, Any]
+    ) -> None:
         """Enter `verb` into the manifest: its config, its files (name -> rows) with digests, and what it counted."""
-        manifest = self.manifest()
-        manifest["cfbuild"] = __version__
-        manifest["verbs"][verb] = {
-            "config": dict(config),
-            "files": {
-                name: {"rows": rows, "sha256": sha256_file(self.path(name))} for name, rows in sorted(files.items())
-            },
-            **facts,
-        }
-        self._write(manifest)
+        made = {name: MadeFile(rows, sha256_file(self.path(name))) for name, rows in files.items()}
+        self._write(self.manifest().with_entry(verb, VerbEntry(config, made, counted)))
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:
         """sha256 of input files by name, for a config that must notice when they change. Tells of one that is no longer
@@ -163,11 +145,11 @@ class BuildFolder:
         """(verb, name) of each file there is, of `names` or of all, that is not as the manifest says."""
         return [
             (verb, name)
-            for verb, entry in self.manifest()["verbs"].items()
-            for name, file in entry["files"].items()
+            for verb, entry in self.manifest().verbs.items()
+            for name, file in entry.files.items()
             if (names is None or name in names)
             and self.path(name).is_file()
-            and sha256_file(self.path(name)) != file["sha256"]
+            and sha256_file(self.path(name)) != file.sha256
         ]
 
     def refuse_changed(self, names: Sequence[str] | None = None) -> None:
@@ -180,13 +162,13 @@ class BuildFolder:
                 f"it. Restore it, move it away to have it made again, or run `{command} --restart`"
             )
 
-    def _write(self, manifest: dict[str, Any]) -> None:
-        write_json(self.path(MANIFEST), {**manifest, DIGEST: _digest(manifest)})
+    def _write(self, manifest: Manifest) -> None:
+        write_json(self.path(MANIFEST), manifest.as_dict())
 
     def _forget(self, verb: str) -> None:
         manifest = self.manifest()
-        if manifest["verbs"].pop(verb, None) is not None:
-            self._write(manifest)
+        if verb in manifest.verbs:
+            self._write(manifest.without(verb))
 
     def _refuse_difference(self, verb: str, state: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -210,9 +192,3 @@ def _foreign(path: Path) -> BuildStateError:
     return BuildStateError(
         f"{path} is {kind}, which cfbuild does not follow inside a build folder; put a copy there or remove it"
     )
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """sha256 of the manifest without its digest, whatever the layout of the file."""
-    rest = {name: value for name, value in manifest.items() if name != DIGEST}
-    return sha256_text(json.dumps(rest, ensure_ascii=False, sort_keys=True))

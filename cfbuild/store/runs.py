@@ -6,13 +6,12 @@ A build of an earlier cfbuild has one run, whose files lie at the build's top; i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.store.folder import BuildFolder
+from cfbuild.store.manifest import VerbEntry
 
 VERB = "validate-and-score"
 RUNS = "runs"
@@ -38,10 +37,9 @@ class Run:
         return self.folder.path(self.file(name))
 
     @property
-    def record(self) -> Mapping[str, Any]:
-        """The manifest's entry: config, files and signature; empty before the run is finished."""
-        entry: Mapping[str, Any] = self.folder.manifest()["verbs"].get(self.entry, {})
-        return entry
+    def record(self) -> VerbEntry:
+        """The manifest's entry: config, files, and the signature among what was counted; empty until it is finished."""
+        return self.folder.manifest().entry(self.entry)
 
 
 def new_run(folder: BuildFolder, name: str) -> Run:
@@ -61,10 +59,10 @@ def finished_runs(folder: BuildFolder) -> list[Run]:
 
     A run of an earlier cfbuild whose editor's name a newer run has taken is called `NAME-earlier`.
     """
-    entries = folder.manifest()["verbs"]
+    entries = folder.manifest().verbs
     found = [new_run(folder, entry.partition("/")[2]) for entry in entries if entry.startswith(f"{VERB}/")]
     if VERB in entries:
-        name = default_name(entries[VERB]["config"].get("editor", ""))
+        name = default_name(entries[VERB].config.get("editor", ""))
         taken = any(run.name == name for run in found)
         found.append(Run(folder, f"{name}-earlier" if taken else name, VERB, ""))
     return sorted((run for run in found if run.path(REPORT).is_file()), key=lambda run: run.name)

@@ -1,0 +1,91 @@
+"""manifest.json as a value: what each verb was given, which files it made, and what it counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cfbuild import __version__
+from cfbuild.errors import DataError
+from cfbuild.store.files import sha256_text
+from cfbuild.store.schema import schema_faults
+
+DIGEST = "sha256"
+"""The key for the digest of all others: it tells whether the file is as cfbuild wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """An output file: how many rows it has, and the digest of its bytes."""
+
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerbEntry:
+    """What a verb, or a run of one, was given (`config`), the files it made by name, and what it counted by name."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, MadeFile] = field(default_factory=dict)
+    counted: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_dict(cls, entry: Mapping[str, Any]) -> VerbEntry:
+        """Return the entry that a manifest's row holds."""
+        files = {name: MadeFile(file["rows"], file["sha256"]) for name, file in entry["files"].items()}
+        counted = {name: value for name, value in entry.items() if name not in ("config", "files")}
+        return cls(entry["config"], files, counted)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry as it stands in the file."""
+        files = {name: {"rows": file.rows, "sha256": file.sha256} for name, file in sorted(self.files.items())}
+        return {"config": dict(self.config), "files": files, **self.counted}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A build's entries by verb, a run's under `validate-and-score/NAME`; `version` of cfbuild wrote it last."""
+
+    version: str = __version__
+    verbs: Mapping[str, VerbEntry] = field(default_factory=dict)
+
+    @classmethod
+    def of_dict(cls, content: Any, place: object) -> Manifest:
+        """Return the manifest that a file holds; `place` names the file.
+
+        Raises DataError for what is no manifest, or not as cfbuild wrote it.
+        """
+        for fault in schema_faults(content, "manifest"):
+            raise DataError(f"{place}: {fault.path or '/'}: got {fault.got}; expected {fault.expected}")
+        if content[DIGEST] != _digest(content):
+            raise DataError(
+                f"{place} was changed since cfbuild wrote it: its digest differs. Restore it, or delete it to have "
+                "each verb done again (what was fetched is kept)"
+            )
+        return cls(content["cfbuild"], {verb: VerbEntry.of_dict(entry) for verb, entry in content["verbs"].items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of the file, with its digest."""
+        content = {"cfbuild": self.version, "verbs": {verb: entry.as_dict() for verb, entry in self.verbs.items()}}
+        return {**content, DIGEST: _digest(content)}
+
+    def entry(self, verb: str) -> VerbEntry:
+        """Return the entry of a verb or run; an empty one where it is not finished."""
+        return self.verbs.get(verb, VerbEntry())
+
+    def with_entry(self, verb: str, entry: VerbEntry) -> Manifest:
+        """Return the manifest in which `verb` has this entry, written by this version."""
+        return Manifest(__version__, {**self.verbs, verb: entry})
+
+    def without(self, verb: str) -> Manifest:
+        """Return the manifest without an entry."""
+        return replace(self, verbs={name: entry for name, entry in self.verbs.items() if name != verb})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of a manifest without its digest, whatever the layout of the file."""
+    rest = {name: value for name, value in content.items() if name != DIGEST}
+    return sha256_text(json.dumps(rest, ensure_ascii=False, sort_keys=True))
