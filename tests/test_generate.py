@@ -171,7 +171,7 @@ def test_relations_can_be_chosen_and_keep_their_case_ids(tmp_path: Path) -> None
     assert set(summary.by_relation) == {"P937"}
     wanted = [row for row in read(whole, "records.jsonl") if row["requested_rewrite"]["relation_id"] == "P937"]
     assert read(part, "records.jsonl") == wanted
-    with pytest.raises(ConfigError, match="no facts of P17; it has P551, P937"):
+    with pytest.raises(ConfigError, match="no facts of P17; there are some of P551, P937"):
         generate(part, GenerateOptions(relations=("P17", "P937"), restart=True))
 
 
