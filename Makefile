@@ -9,8 +9,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
 
+# A worker for each core, but few where there are many: each takes up to 3 GB. One test: pytest tests/test_x.py -k name
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
 
 # The tests that touch transformers, torch, datasets and huggingface_hub, with the lowest and the highest versions that
 # were run. Each end has a virtual environment of its own.

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; with a thread for each core, each would wait for the others. Before torch is loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from small_world import write_excerpt
 
 from cfbuild.lm.model import LanguageModel
 from cfbuild.store.folder import BuildFolder
+
+TOGETHER = {
+    "smollm2": "the real model",
+    "whole": "the excerpt fetched",
+    "excerpt_build": "the excerpt built",
+}
+"""Fixtures that take long to make, and the name of the group of all tests that ask for them: a group runs in one
+worker, so that each of these is made once."""
+FIRST = ("the real model", "the excerpt fetched", "test_docs.py", "test_page.py", "the excerpt built", "test_chaos.py")
+"""The longest groups, longest first: the last to end decides when all have ended."""
+LAST = ("test_families.py", "test_faults.py", "test_publish.py")
+"""Files whose tests share nothing that is slow to make: each test is a group, and they fill the workers at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group and order the tests for several workers (`make test`); in a single process they keep their order."""
+    if not config.getoption("loadgroup", False):
+        return
+    ranks = {}
+    for item in items:
+        shared = [name for fixture, name in TOGETHER.items() if fixture in getattr(item, "fixturenames", ())]
+        group = shared[0] if shared else item.path.name
+        if group not in LAST:
+            item.add_marker(pytest.mark.xdist_group(group))
+        ranks[item] = FIRST.index(group) if group in FIRST else len(FIRST) + (group in LAST)
+    items.sort(key=ranks.__getitem__)
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -112,6 +112,7 @@ ROUTES: list[tuple[str, str, str]] = [
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two packets: the second would wait 40 ms for an answer
     hub: Hub
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -61,9 +61,9 @@ def record(number: int, subject: str | None = None, relation: str | None = None,
             Paraphrase("", f"The house of {name} stands in", "t2"),
         ),
         neighborhood=tuple(
-            EntityPrompt(f"{one} lives in the city of", f"Q{5000 + i}", "t0") for i, one in enumerate(near)
+            EntityPrompt(f"{one} lives in the city of", f"Q{500_000 + i}", "t0") for i, one in enumerate(near)
         ),
-        attribute=tuple(EntityPrompt(f"Other {i} lives in the city of", f"Q{6000 + i}", "t0") for i in range(10)),
+        attribute=tuple(EntityPrompt(f"Other {i} lives in the city of", f"Q{600_000 + i}", "t0") for i in range(10)),
         generation=tuple(f"{start} {name} is" for start in ("The garden of", "A day with", "The street of")) * 3
         + (f"The garden of {name} is",),
         source="test",

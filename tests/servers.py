@@ -110,6 +110,8 @@ class Proxy(Served):
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # headers and body are two packets: the second would wait for an answer
+
             def do_POST(self) -> None:
                 form = self.rfile.read(int(self.headers["Content-Length"]))
                 proxy.asked += 1

@@ -72,18 +72,20 @@ class FaultProxy:
     def __init__(self, upstream: str) -> None:
         self.failed: Counter[str] = Counter()
         self.asked = 0
-        self._forward = Proxy(upstream).forward
+        self._proxy = Proxy(upstream)
         self._draw = random.Random("soak")
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/query"
 
     def __enter__(self) -> FaultProxy:
+        self._proxy.__enter__()
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._proxy.__exit__()
 
     def _serve(self) -> None:
         while True:
@@ -104,7 +106,7 @@ class FaultProxy:
             if not form:
                 return
             self.asked += 1
-            status, kind, body = self._forward(form)
+            status, kind, body = self._proxy.forward(form)
             answer: bytes | float = reply(body, status=f"{status} OK", kind=kind)
             if self._draw.random() < SHARE:
                 name = list(FAULTS)[sum(self.failed.values()) % len(FAULTS)]

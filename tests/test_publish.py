@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from cfbuild.cli import app
 from cfbuild.errors import BuildStateError, ConfigError, PublishError
 from cfbuild.pipeline.publish import publish, stage
-from cfbuild.publish.hub import Destination
+from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, score_row
@@ -57,6 +57,18 @@ def staged(build: BuildFolder) -> tuple[StagedFile, ...]:
     return stage(build, NAME).files
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> tuple[StagedFile, ...]:
+    """The files of another build of the same name."""
+    return stage(write_scored(tmp_path_factory.mktemp("publish") / "other", records(9)), NAME).files
+
+
+@pytest.fixture(scope="module")
+def whole(staged: tuple[StagedFile, ...]) -> dict[str, int]:
+    """What the hub has to hold of the build: its files' digests by path."""
+    return {one.path: hash(one.source.read_bytes()) for one in staged}
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     import datasets
@@ -85,8 +97,9 @@ def digests(hub: Hub) -> dict[str, int]:
     return {path: hash(content) for path, content in hub.files(NAME).items() if path != ".gitattributes"}
 
 
-def staged_digests(build: BuildFolder) -> dict[str, int]:
-    return {one.path: hash(one.source.read_bytes()) for one in stage(build, NAME).files}
+def upload(staged: tuple[StagedFile, ...], **where: Any) -> Published:
+    """Publish files that are laid out already: laying them out takes longer than all that the hub is asked."""
+    return Uploader(Destination(NAME, **where)).publish(staged, "all")
 
 
 # -------------------------------------------------------------------------------------------------- what is published
@@ -104,8 +117,8 @@ def test_splits_share_no_subject_and_do_not_depend_on_order() -> None:
     assert set(split_by_subject(some[:3], seed=0).values()) == {"train"}
 
 
-def test_the_same_build_is_staged_as_the_same_bytes(build: BuildFolder) -> None:
-    assert staged_digests(build) == staged_digests(build)
+def test_the_same_build_is_staged_as_the_same_bytes(build: BuildFolder, whole: dict[str, int]) -> None:
+    assert {one.path: hash(one.source.read_bytes()) for one in stage(build, NAME).files} == whole
 
 
 def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
@@ -283,12 +296,14 @@ def test_nothing_published_says_where_things_lay_or_holds_a_token(
         assert str(tmp_path).encode() not in folder.path(name).read_bytes()
 
 
-def test_a_dry_run_shows_every_file_and_asks_nothing(build: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_shows_every_file_and_asks_nothing(
+    build: BuildFolder, staged: tuple[StagedFile, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *given: pytest.fail("the network was asked"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     words = ["publish", NAME, "--build", str(build.root), "--dry-run"]
     shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
-    for one in stage(build, NAME).files:
+    for one in staged:
         assert one.path in shown and one.sha256 in shown
     assert "pretty_name: counterfact-test" in shown
     as_json = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)
@@ -296,7 +311,9 @@ def test_a_dry_run_shows_every_file_and_asks_nothing(build: BuildFolder, monkeyp
 
 
 @pytest.mark.parametrize("storage", ["xet", "lfs"])
-def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_path: Path, storage: str) -> None:
+def test_command_line_to_load_dataset_and_the_same_rows(
+    build: BuildFolder, whole: dict[str, int], tmp_path: Path, storage: str
+) -> None:
     """With hf_xet, which the client takes where it is installed, and without it, as where it cannot be."""
     with loopback_hub() as hub:
         environment = {
@@ -317,7 +334,7 @@ def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_
         assert hub.repositories[NAME].private and hub.log.count("commit") == 1
         assert ("xorb" in hub.log, "upload" in hub.log) == (storage == "xet", storage == "lfs")
         assert STORAGE_TOKEN not in done.stdout + done.stderr
-        assert digests(hub) == staged_digests(build)
+        assert digests(hub) == whole
         loaded = subprocess.run(
             [sys.executable, "-c", LOAD, NAME], env=environment, capture_output=True, text=True, check=True
         )
@@ -339,9 +356,9 @@ def test_command_line_to_load_dataset_and_the_same_rows(build: BuildFolder, tmp_
 # ------------------------------------------------------------------------------------------------------- and how
 
 
-def test_one_commit_then_none(build: BuildFolder, hub: Hub) -> None:
+def test_one_commit_then_none(build: BuildFolder, whole: dict[str, int], hub: Hub) -> None:
     first = publish(build, Destination(NAME))
-    assert first.changed and digests(hub) == staged_digests(build)
+    assert first.changed and digests(hub) == whole
     count = len(hub.log)
     second = publish(build, Destination(NAME))
     assert not second.changed and second.commit == first.commit
@@ -349,17 +366,19 @@ def test_one_commit_then_none(build: BuildFolder, hub: Hub) -> None:
     assert hub.tokens == {f"Bearer {TOKEN}", None}  # None: the storage that files are put into gets no token
 
 
-def test_main_moved_before_and_a_shard_of_old_is_removed(build: BuildFolder, hub: Hub) -> None:
-    publish(build, Destination(NAME))
+def test_main_moved_before_and_a_shard_of_old_is_removed(
+    staged: tuple[StagedFile, ...], whole: dict[str, int], hub: Hub
+) -> None:
+    upload(staged)
     hub.push(NAME, "notes.txt", b"mine")
     hub.push(NAME, "data/records/train-00001-of-00002.parquet", b"old")
-    publish(build, Destination(NAME))
+    upload(staged)
     files = hub.files(NAME)
     assert files.pop("notes.txt") == b"mine" and "data/records/train-00001-of-00002.parquet" not in files
-    assert digests(hub).keys() - {"notes.txt"} == staged_digests(build).keys()
+    assert digests(hub).keys() - {"notes.txt"} == whole.keys()
 
 
-def test_main_moves_during_the_commit(build: BuildFolder, hub: Hub) -> None:
+def test_main_moves_during_the_commit(staged: tuple[StagedFile, ...], whole: dict[str, int], hub: Hub) -> None:
     moves = iter(["notes.txt"])
 
     def move() -> None:
@@ -367,27 +386,28 @@ def test_main_moves_during_the_commit(build: BuildFolder, hub: Hub) -> None:
             hub.push(NAME, path, b"mine")
 
     hub.before_commit = move
-    assert publish(build, Destination(NAME)).changed
+    assert upload(staged).changed
     assert hub.log.count("commit") == 2 and hub.files(NAME)["notes.txt"] == b"mine"
-    assert staged_digests(build).items() <= digests(hub).items()
+    assert whole.items() <= digests(hub).items()
 
 
-def test_somebody_elses_data_is_not_overwritten_unseen(build: BuildFolder, hub: Hub) -> None:
-    publish(build, Destination(NAME))
-    other = write_scored(build.root.parent / "other", records(9))
+def test_somebody_elses_data_is_not_overwritten_unseen(
+    staged: tuple[StagedFile, ...], others: tuple[StagedFile, ...], hub: Hub
+) -> None:
+    upload(staged)
     hub.before_commit = lambda: hub.push(NAME, "README.md", b"theirs") and None
     with pytest.raises(PublishError, match=r"somebody else changed README\.md"):
-        publish(other, Destination(NAME))
+        upload(others)
     hub.before_commit = lambda: None
-    assert hub.files(NAME)["README.md"] == b"theirs" and publish(other, Destination(NAME)).changed
+    assert hub.files(NAME)["README.md"] == b"theirs" and upload(others).changed
 
 
 @pytest.mark.parametrize("fault", [409, 412, 429, 500, CUT, LOST])
-def test_a_commit_that_fails_once(build: BuildFolder, hub: Hub, fault: int) -> None:
+def test_a_commit_that_fails_once(staged: tuple[StagedFile, ...], whole: dict[str, int], hub: Hub, fault: int) -> None:
     faults = iter([fault])
     hub.plan = lambda number, route: next(faults, None) if route == "commit" else None
-    assert publish(build, Destination(NAME)).changed
-    assert digests(hub) == staged_digests(build) and len(hub.repositories[NAME].commits) == 2
+    assert upload(staged).changed
+    assert digests(hub) == whole and len(hub.repositories[NAME].commits) == 2
     assert hub.log.count("commit") == (1 if fault == LOST else 2)
 
 
@@ -413,37 +433,40 @@ def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.mark.parametrize(
     ("route", "fault"), [("write_token", 401), ("write_token", CUT), ("xorb", 500), ("shard", CUT), ("shard", LOST)]
 )
-def test_storage_that_fails_once_or_for_good(staged: tuple[StagedFile, ...], xet: Hub, route: str, fault: int) -> None:
+def test_storage_that_fails_once_or_for_good(
+    staged: tuple[StagedFile, ...], whole: dict[str, int], xet: Hub, route: str, fault: int
+) -> None:
     xet.plan = lambda number, asked: fault if asked == route else None
     with pytest.raises(PublishError) as caught:
-        Uploader(Destination(NAME)).publish(staged, "all")
+        upload(staged)
     assert TOKEN not in str(caught.value) and STORAGE_TOKEN not in str(caught.value)
     assert digests(xet) == {} and xet.log.count("commit") == 0
     faults = iter([fault])
     xet.plan = lambda number, asked: next(faults, None) if asked == route else None
-    assert Uploader(Destination(NAME)).publish(staged, "all").changed
-    assert digests(xet) == {one.path: hash(one.source.read_bytes()) for one in staged}
+    assert upload(staged).changed
+    assert digests(xet) == whole
     assert len(xet.repositories[NAME].commits) == 2
 
 
 @pytest.mark.parametrize("fault", [CUT, LOST])
-def test_cut_off_at_each_request_in_turn_and_run_again(staged: tuple[StagedFile, ...], hub: Hub, fault: int) -> None:
+def test_cut_off_at_each_request_in_turn_and_run_again(
+    staged: tuple[StagedFile, ...], whole: dict[str, int], hub: Hub, fault: int
+) -> None:
     """From the n-th request on there is no connection: main is as before or complete, and a second run completes it."""
-    whole = {one.path: hash(one.source.read_bytes()) for one in staged}
     for number in range(200):
         hub.repositories.clear()
         hub.objects.clear()
         hub.log.clear()
         hub.plan = lambda now, route, first=number: None if now < first else fault if now == first else CUT
         try:
-            Uploader(Destination(NAME, tag="v1")).publish(staged, "all")
+            upload(staged, tag="v1")
         except PublishError as error:
             assert TOKEN not in str(error) and (error.__context__ is None or error.__suppress_context__)
         reached = len(hub.log) > number
         if NAME in hub.repositories:
             assert digests(hub) in ({}, whole)
         hub.plan = lambda now, route: None
-        again = Uploader(Destination(NAME, tag="v1")).publish(staged, "all")
+        again = upload(staged, tag="v1")
         assert again.commit == hub.repositories[NAME].tags["v1"]
         assert digests(hub) == whole and len(hub.repositories[NAME].commits) == 2
         if not reached:
@@ -452,41 +475,40 @@ def test_cut_off_at_each_request_in_turn_and_run_again(staged: tuple[StagedFile,
     pytest.fail("publishing never came to its end")
 
 
-def test_a_hub_that_always_refuses(build: BuildFolder, hub: Hub) -> None:
+def test_a_hub_that_always_refuses(staged: tuple[StagedFile, ...], hub: Hub) -> None:
     hub.plan = lambda number, route: 503 if route == "commit" else None
     with pytest.raises(PublishError, match=r"failed 5 times.*run the same command again"):
-        publish(build, Destination(NAME))
+        upload(staged)
     hub.plan = lambda number, route: 403 if route == "commit" else None
     with pytest.raises(PublishError, match="did not take"):
-        publish(build, Destination(NAME))
+        upload(staged)
     assert digests(hub) == {}
 
 
-def test_branch_tag_and_pull_request(build: BuildFolder, hub: Hub) -> None:
-    publish(build, Destination(NAME))
+def test_branch_tag_and_pull_request(staged: tuple[StagedFile, ...], others: tuple[StagedFile, ...], hub: Hub) -> None:
+    upload(staged)
     old = hub.repositories[NAME].branches["main"]
-    other = write_scored(build.root.parent / "more", records(12))
-    there = publish(other, Destination(NAME, revision="next", tag="v2"))
+    there = upload(others, revision="next", tag="v2")
     repository = hub.repositories[NAME]
     assert repository.branches == {"main": old, "next": there.commit} and repository.tags == {"v2": there.commit}
     with pytest.raises(PublishError, match="has a tag v2 already"):
-        publish(build, Destination(NAME, tag="v2"))
-    asked = publish(other, Destination(NAME, create_pr=True))
+        upload(staged, tag="v2")
+    asked = upload(others, create_pr=True)
     assert asked.url.endswith("/discussions/1") and repository.branches["main"] == old
-    assert publish(other, Destination(NAME, create_pr=True)).commit == asked.commit and len(repository.requests) == 1
+    assert upload(others, create_pr=True).commit == asked.commit and len(repository.requests) == 1
 
 
-def test_a_pull_request_whose_answer_was_lost_is_found(build: BuildFolder, hub: Hub) -> None:
+def test_a_pull_request_whose_answer_was_lost_is_found(staged: tuple[StagedFile, ...], hub: Hub) -> None:
     faults = iter([LOST])
     hub.plan = lambda number, route: next(faults, None) if route == "commit" else None
-    asked = publish(build, Destination(NAME, create_pr=True))
+    asked = upload(staged, create_pr=True)
     assert asked.changed and asked.url.endswith("/discussions/1") and len(hub.repositories[NAME].requests) == 1
 
 
-def test_private_is_not_pretended(build: BuildFolder, hub: Hub) -> None:
-    publish(build, Destination(NAME))
+def test_private_is_not_pretended(staged: tuple[StagedFile, ...], hub: Hub) -> None:
+    upload(staged)
     with pytest.raises(PublishError, match="exists and is public"):
-        publish(build, Destination(NAME, private=True))
+        upload(staged, private=True)
 
 
 def test_without_a_token_it_says_how_to_give_one(build: BuildFolder, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
