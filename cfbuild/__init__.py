@@ -1,6 +1,6 @@
 """Build CounterFact-style knowledge-editing data, filter it with a language model, score editors on it.
 
-The names below are the public API (`api.py`, docs/python.md). They are imported when they are first asked for, so that
+The names below are the public API (docs/python.md). They are imported when they are first asked for, so that
 `import cfbuild` loads no model library.
 """
 
@@ -10,36 +10,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cfbuild.api import (
-        Edit,
-        FactSet,
-        LanguageModel,
-        Record,
-        RecordMaker,
-        Reference,
-        Rules,
-        Scores,
-        edit,
-        load_edits,
-        load_model,
-        nll,
-        read_records,
-        score,
-        snapshot,
-        write_records,
-    )
+    from cfbuild.api import Scores, edit, nll, read_records, score, write_records
+    from cfbuild.data import Record, Reference
+    from cfbuild.edit.editor import Edit
+    from cfbuild.edit.saved import load_edits
+    from cfbuild.filter.context import Rules
+    from cfbuild.lm.load import load as load_model
+    from cfbuild.lm.model import LanguageModel
+    from cfbuild.records.factset import FactSet, snapshot
+    from cfbuild.records.maker import RecordMaker
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FactSet": "cfbuild.records.factset",
-    "Record": "cfbuild.data",
-    "RecordMaker": "cfbuild.records.maker",
-    "Reference": "cfbuild.data",
-    "Rules": "cfbuild.filter.context",
-    "snapshot": "cfbuild.records.factset",
+    "Edit": "cfbuild.edit.editor:Edit",
+    "FactSet": "cfbuild.records.factset:FactSet",
+    "LanguageModel": "cfbuild.lm.model:LanguageModel",
+    "Record": "cfbuild.data:Record",
+    "RecordMaker": "cfbuild.records.maker:RecordMaker",
+    "Reference": "cfbuild.data:Reference",
+    "Rules": "cfbuild.filter.context:Rules",
+    "Scores": "cfbuild.api:Scores",
+    "load_edits": "cfbuild.edit.saved:load_edits",
+    "load_model": "cfbuild.lm.load:load",
+    "nll": "cfbuild.api:nll",
+    "read_records": "cfbuild.api:read_records",
+    "snapshot": "cfbuild.records.factset:snapshot",
+    "write_records": "cfbuild.api:write_records",
 }
-"""Names that need no model library, and the modules they come from; the others come from `cfbuild.api`."""
+"""Names of the API, and where each is imported from when it is first asked for."""
 _ROOMS = ("edit", "score")
 """Functions that are rooms as well (`callable_room.py`)."""
 
@@ -68,7 +67,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'cfbuild' has no attribute {name!r}")
     if name in _ROOMS:
         return importlib.import_module(f"cfbuild.{name}")
-    value = getattr(importlib.import_module(_HOMES.get(name, "cfbuild.api")), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 

@@ -1,6 +1,6 @@
-"""The public API: each organ as a function or a value, for a notebook. Nothing here needs a build folder.
+"""The functions of the public API that compose organs, for a notebook. Nothing here needs a build folder.
 
-`cfbuild/__init__.py` offers these names and imports them when they are first asked for; docs/python.md shows them.
+`cfbuild/__init__.py` offers them, and the organs' own values, and imports each when it is first asked for.
 """
 
 from __future__ import annotations
@@ -16,43 +16,20 @@ from cfbuild.data import CaseScore, Record, Reference, Request
 from cfbuild.edit import COVARIANCE_TOKENS
 from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.editor import Edit, OpenEditor, open_editor
-from cfbuild.edit.saved import load_edits
 from cfbuild.edit.supplies import ModelSupplies, build_corpus
 from cfbuild.errors import DataError, EditError
 from cfbuild.facts.graph import FactGraph
-from cfbuild.filter.context import Rules
 from cfbuild.lm.likelihood import Question
 from cfbuild.lm.likelihood import score as score_questions
-from cfbuild.lm.load import load as load_model
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions
-from cfbuild.records.factset import FactSet, snapshot
-from cfbuild.records.maker import RecordMaker
+from cfbuild.records.factset import snapshot
 from cfbuild.score.passes import Passes
 from cfbuild.score.table import Report, ScoreTable
 from cfbuild.score.texts import ReferenceTexts
 from cfbuild.store.codec import decode_case, encode_case, encode_record
 from cfbuild.store.jsonl import write_json, write_jsonl
-
-__all__ = [
-    "Edit",
-    "FactSet",
-    "LanguageModel",
-    "Record",
-    "RecordMaker",
-    "Reference",
-    "Rules",
-    "Scores",
-    "edit",
-    "load_edits",
-    "load_model",
-    "nll",
-    "read_records",
-    "score",
-    "snapshot",
-    "write_records",
-]
 
 
 def nll(lm: LanguageModel, prompt: str, continuations: Sequence[str]) -> list[float]:

