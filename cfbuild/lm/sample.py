@@ -56,7 +56,7 @@ def generate(
 
 def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
     """The texts that ROME puts before a prompt: sampled from nothing, each ending in a full stop and a space."""
-    start = lm.leading_ids or (lm.tokenizer.eos_token_id,)
+    start = lm.starting_ids
     contexts: list[str] = []
     for length, count in CONTEXT_LENGTHS:
         keys = [f"{seed}:context:{length}:{index}" for index in range(count)]
@@ -68,7 +68,7 @@ def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
 
 def sample_texts(lm: LanguageModel, seed: int, count: int, tokens: int) -> list[str]:
     """`count` texts of `tokens` tokens each, written from nothing."""
-    start = lm.leading_ids or (lm.tokenizer.eos_token_id,)
+    start = lm.starting_ids
     keys = [f"{seed}:text:{index}" for index in range(count)]
     return generate(lm, [start] * count, keys, len(start) + tokens)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -140,11 +141,17 @@ def _generate(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit
     return [tuple(texts_of_record) for texts_of_record in written]
 
 
+def _written(text: str, prompt: str) -> str:
+    """Return what a text says after its prompt, which some tokenizers compose anew (NFC)."""
+    composed = unicodedata.normalize("NFC", prompt)
+    return text[len(composed if text.startswith(composed) else prompt) :]
+
+
 def _stage(record: Record, prompts: Scored, texts: tuple[str, ...], references: ReferenceTexts | None) -> StageScore:
     groups = {group: tuple(scores) for group, scores in prompts.items()}
     if references is None or not texts:
         return StageScore(groups)
-    said = [text[len(prompt) :] for text, prompt in zip(texts, record.generation, strict=True)]
+    said = [_written(text, prompt) for text, prompt in zip(texts, record.generation, strict=True)]
     return StageScore(
         prompts=groups,
         generations=texts,
