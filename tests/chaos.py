@@ -33,7 +33,6 @@ from small_world import write_world
 from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline import publish as publish_verb
-from cfbuild.pipeline import validate_and_score as evaluate_verb
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
@@ -41,6 +40,7 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.publish.hub import Destination
 from cfbuild.records import maker
+from cfbuild.score import passes
 from cfbuild.sources.http import Client
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -187,7 +187,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
     # Smaller chunks give more moments at which something is half done; bytes depend on none but the second.
     for module, constant, size in (
         (maker, "JUDGED_AT_ONCE", 8),
-        (evaluate_verb, "CASES_AT_ONCE", 2),
+        (passes, "CASES_AT_ONCE", 2),
     ):
         stack.enter_context(mock.patch.object(module, constant, size))
     lm = tiny.make("gpt2")

@@ -226,7 +226,7 @@ def test_groups_are_scored_and_published_under_their_own_names(
         asked = [len(row["meta"]["groups"].get(name, ())) for row in rows]
         for when in ("pre", "post"):
             assert [len(case[when].get(f"{name}_prompts", ())) for case in cases] == asked
-            figure = report.figures[when][name]
+            figure = report.as_dict()["figures"][when][name]
             assert figure["cases"] == sum(map(bool, asked)) > 0 and "half_width_95" in figure
     assert "inverse" not in report.figures["post"] and set(BEYOND) == set(GROUPS)
     staged = stage(folder, "someone/groups")
@@ -263,7 +263,7 @@ def test_the_right_target_wins_in_each_groups_score() -> None:
     case = CaseScore(1, "P36", "rome", StageScore(new_wins), StageScore(new_wins))
     figures = Report.of_cases([case], {"model": "none"}).figures["post"]
     expected = {"subject_aliases": 100, "inverse": 100, "two_hop": 100, "specificity_plus": 0}
-    assert {name: figures[name]["mean"] for name in GROUPS} == expected
+    assert {name: figures[name].mean for name in GROUPS} == expected
 
 
 @pytest.mark.parametrize(
