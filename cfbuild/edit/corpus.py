@@ -24,13 +24,13 @@ class Corpus:
 
 
 def of_texts(name: str, texts: Iterable[str]) -> Corpus:
-    """Texts that are at hand, named by `name` and their digest."""
+    """Return a corpus of texts at hand, named by `name` and their digest."""
     kept = tuple(texts)
     return Corpus(f"{name}:{sha256_text(chr(0).join(kept))[:16]}", kept)
 
 
 def open_corpus(spec: str) -> Corpus:
-    """A text file (one text a paragraph), or `hub:NAME[:CONFIG[:SPLIT]]` for a dataset with a `text` column.
+    """Return the corpus of a text file (one text a paragraph) or a dataset: `hub:NAME[:CONFIG[:SPLIT]]`, column `text`.
 
     Raises ConfigError for anything else.
     """
