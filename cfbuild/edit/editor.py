@@ -210,8 +210,10 @@ def check_delta(whose: str, lm: LanguageModel, delta: Delta) -> None:
 
 
 def editor_spec(name: str) -> EditorSpec[Any]:
-    """Return the spec of an editor of the table, or of your own as "module:attribute". Raises ConfigError for
-    others."""
+    """Return the spec of an editor of the table, or of your own as "module:attribute".
+
+    Raises ConfigError for a name that is neither.
+    """
     check_name(name)
     module, _, attribute = EDITORS.get(name, name).partition(":")
     try:

@@ -1,5 +1,4 @@
-"""The supplies of editors beside a model: contexts sampled from it, and the covariance of a layer's keys over a
-corpus."""
+"""The supplies of editors beside a model: contexts sampled from it, and the covariance of a layer's keys."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ class ModelSupplies:
     progress: Progress = silent
 
     def contexts(self) -> tuple[str, ...]:
-        """Return the texts that ROME puts in front of a prompt, sampled once for a model, device, version of torch and
+        """Return the texts that ROME puts in front of a prompt, sampled once for a model, device, torch version and
         seed."""
         made_of = {
             **weights_identity(self.lm),

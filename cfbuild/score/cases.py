@@ -66,8 +66,7 @@ def _fault(prompts: Scored, when: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A prompt of the record at place `record`: the question before its edit, and the one after, which a prefix
-    changes."""
+    """A prompt of the record at place `record`: its question before the edit, and after it, which a prefix changes."""
 
     record: int
     group: str

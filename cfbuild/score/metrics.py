@@ -79,8 +79,10 @@ class Figure:
 
 
 def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
-    """Return every metric of a stage (`pre` or `post`) over the cases that have it, S last. Faulty cases have no
-    `post`."""
+    """Return every metric of a stage (`pre` or `post`) over the cases that have it, S last.
+
+    Faulty cases have no `post`.
+    """
     values = case_values(cases, stage)
     figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
     figures = {name: figure for name, figure in figures.items() if figure.cases}

@@ -42,8 +42,10 @@ def read_cases(run: Run) -> Iterator[CaseScore]:
 
 
 def scored_runs(folder: BuildFolder) -> list[ScoredRun]:
-    """Return the build's finished runs with their reports, by name. Raises DataError for a file that holds no
-    report."""
+    """Return the build's finished runs with their reports, by name.
+
+    Raises DataError for a file that holds no report.
+    """
     return [ScoredRun(run, _report(run)) for run in finished_runs(folder)]
 
 

@@ -337,8 +337,7 @@ def _remarks(reports: Mapping[str, Report]) -> list[str]:
 
 
 def _aligned(lines: Sequence[Sequence[str]], names: int) -> str:
-    """Return rows of cells as lines, columns as wide as their widest cell, all but the first `names` aligned to the
-    right."""
+    """Return rows of cells as lines with columns of even width, all but the first `names` aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -38,8 +38,7 @@ class ReferenceTexts:
         return TfidfVectorizer().fit(texts)
 
     def similarity(self, relation: str, target: str, generations: Sequence[str]) -> float | None:
-        """Return RS of one case: the cosine of its generations, joined, and the references; None where there are
-        none."""
+        """Return RS of one case: the cosine of its joined generations and the references; None where there are none."""
         reference = self._joined.get((relation, target))
         if reference is None or not generations:
             return None
