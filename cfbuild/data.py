@@ -241,8 +241,7 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """A record's scores before and after an edit, and the editor's statistics; `fault` is the reason where `post` is
-    None."""
+    """A record's scores before and after an edit, and the editor's statistics; `fault` is why there is no `post`."""
 
     case_id: int
     relation: str

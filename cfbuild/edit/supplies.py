@@ -42,8 +42,10 @@ class ModelSupplies:
     progress: Progress = silent
 
     def contexts(self) -> tuple[str, ...]:
-        """Return the texts that ROME puts in front of a prompt, sampled once for a model, device, torch version and
-        seed."""
+        """Return the texts that ROME puts in front of a prompt.
+
+        They are sampled once for a model, kind of device, torch version and seed.
+        """
         made_of = {
             **weights_identity(self.lm),
             "device": self.lm.device.type,

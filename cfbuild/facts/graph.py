@@ -54,8 +54,7 @@ class FactGraph:
         return tuple(sorted(self._by_relation, key=id_number))
 
     def facts_of(self, relation: str) -> tuple[Fact, ...]:
-        """Return the facts of `relation`, the best one of each (subject, object) pair, by subject then object
-        number."""
+        """Return the facts of `relation`, the best of each (subject, object) pair, by subject then object number."""
         return tuple(self._by_relation.get(relation, ()))
 
     def values(self, subject: str, relation: str) -> tuple[str, ...]:
@@ -79,8 +78,7 @@ class FactGraph:
         return tuple(dict.fromkeys((*attributes, *self.values(item, relation))))
 
     def containers(self, item: str) -> frozenset[str]:
-        """Return everything that `item` is in, part of, or a kind of, by way of CONTAINMENT relations; not `item`
-        itself."""
+        """Return everything that `item` is in, part of, or a kind of, by CONTAINMENT relations; not `item` itself."""
         if item not in self._containers:
             found: set[str] = set()
             front = [item]
@@ -119,7 +117,6 @@ class FactGraph:
 
 
 def _identity(fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
-    """Return a fact's sort key: relation, subject and object; of equal statements, the best ranked and not ended
-    first."""
+    """Return a fact's sort key: relation, subject and object, then the best ranked and not ended first."""
     numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
     return (*numbers, RANKS.get(fact.rank, 1), fact.end is not None, fact.source, fact.start or "", fact.end or "")

@@ -40,8 +40,7 @@ PLACES: Mapping[str, re.Pattern[str]] = {
         "quarter": "borough|quarter|neighbou?rhood|suburb|urban district.*|city district|area of London|ward",
     }.items()
 }
-"""Kinds of places by words in their classes' names, from the broadest to the narrowest: o* has to be as broad as
-o_c."""
+"""Kinds of places by words in their classes' names, the broadest first: o* has to be as broad as o_c."""
 
 OTHERS: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)

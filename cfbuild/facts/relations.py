@@ -1,4 +1,4 @@
-"""What is known about Wikidata's relations: the one table that rules, groups, sources and templates read.
+"""The table of what is known about Wikidata's relations, which rules, groups, sources and templates read.
 
 Add a line to RELATIONS for a relation that has one of these properties; a relation without a line has none of them.
 """

@@ -1,4 +1,4 @@
-"""The options of rules, the facts that rules look at, and the shapes of rules and of model filters."""
+"""The options of rules, the facts that rules read, and the shapes of rules and of model filters."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class RuleContext(Rules):
-    """The facts that rules look at, the rewrite templates' texts by relation, and the options.
+    """The facts that rules read, the rewrite templates' texts by relation, and the options.
 
     `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
     `seed` draws the object that is kept where several are allowed. `remembered` keeps the results of the target rules
-    that do not look at the subject.
+    that do not read the subject.
     """
 
     graph: FactGraph
@@ -111,7 +111,7 @@ class RuleContext(Rules):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of building a fact: how many o* are left, how many neighbors, how many o* each target rule refused."""
+    """The result of building a fact: the numbers of o* left, of neighbors, and of o* that each target rule refused."""
 
     draws: int
     neighbors: int

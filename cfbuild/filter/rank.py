@@ -21,8 +21,7 @@ MARGIN_NATS = 1e-3
 
 @dataclass(slots=True)
 class _Trial:
-    """A candidate under judgement: NLLs of its pool by id, draws left, figures measured, and why the last draw was
-    refused."""
+    """A candidate under judgement: its pool's NLLs by id, the draws left, the figures, and the last draw's refusal."""
 
     candidate: Candidate
     nlls: Mapping[str, float]
@@ -44,8 +43,8 @@ class RankFilter:
         return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Return one verdict for each candidate, in order: the first draw that passes every threshold, or why none
-        did."""
+        """Return a verdict for each candidate, in order: the first draw that passes every threshold, or the reason of
+        none."""
         verdicts: dict[int, Verdict] = {}
         trials = dict(enumerate(self._trials(candidates)))
         while trials:
@@ -61,8 +60,8 @@ class RankFilter:
         return [verdicts[index] for index in range(len(candidates))]
 
     def _trials(self, candidates: Sequence[Candidate]) -> Iterator[_Trial]:
-        """Yield the trial of each candidate, its whole pool scored after its rewrite prompt, in one pass for all
-        candidates."""
+        """Yield the trial of each candidate, after one pass for all that scores the pools behind the rewrite
+        prompts."""
         questions = [
             Question(
                 self.lm.encode(candidate.rewrite),
@@ -83,8 +82,8 @@ class RankFilter:
             yield _Trial(candidate, nlls, iter(enumerate(candidate.draws, 1)), measured)
 
     def _next_draw(self, trial: _Trial) -> Target | Verdict:
-        """Return the next draw that passes on the rewrite prompt; a rejection if there is none, or the fact is not
-        known."""
+        """Return the next draw that passes on the rewrite prompt; a rejection if there is none or the fact is
+        unknown."""
         limit = self.options.max_true_rank
         if trial.measured["target_true_nll"] is None:
             return _reject("likelihoods-not-finite", trial.measured)
@@ -107,8 +106,7 @@ class RankFilter:
         return _reject(trial.refusal, trial.measured)
 
     def _ask_neighbors(self, asked: Mapping[int, tuple[_Trial, Target]]) -> dict[int, Verdict]:
-        """Return the verdicts of trials whose draw keeps enough neighbors right; the others go on to their next
-        draw."""
+        """Return the verdicts of trials whose draw keeps enough neighbors right; the others go on to the next draw."""
         if not self.options.min_neighbors_right:
             return {index: _keep(trial, target) for index, (trial, target) in asked.items()}
         rows = [

@@ -33,8 +33,7 @@ def judge_fact(fact: Fact, context: RuleContext) -> Decision:
 
 
 def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
-    """Return the decision about `target` as the fact's o*: kept, or the first target rule that refuses it and its
-    figures."""
+    """Return the decision about `target` as the fact's o*: kept, or the first target rule that refuses it."""
     for name, rule in TARGET_RULES.items():
         if name not in BY_OBJECT:
             measured = rule(fact, target, context)
@@ -66,8 +65,7 @@ def judge_template(template: Template, wording: Language) -> Decision:
 
 
 def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the number of templates that fit the object's article, where a rewrite and its paraphrases need more, or
-    None."""
+    """Return the number of templates that fit the object's article where it is below `min_templates`, or None."""
     label = context.graph.label(fact.object) or ""
     texts = context.rewrite_templates.get(fact.relation, ())
     count = sum(context.graph.wording.article_clash(text, label) is None for text in texts)
@@ -89,8 +87,7 @@ def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Me
 
 
 def _ungrammatical(template: Template, wording: Language) -> Measured | None:
-    """Return what the rules of the language find broken in a rewrite template, such as two articles in a row, or
-    None."""
+    """Return what the language's rules find broken in a rewrite template (two articles in a row), or None."""
     if template.kind != "rewrite":
         return None
     found = wording.template_fault(template.text, SLOT)
@@ -129,7 +126,7 @@ TARGET_RULES: dict[str, TargetRule] = {
 }
 
 BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-article"})
-"""Target rules that look at o_c and o* only, never at the subject: one result serves all subjects."""
+"""Target rules that read only o_c and o*, never the subject: one result serves all subjects."""
 
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,

@@ -15,15 +15,17 @@ from cfbuild.filter.naming import shared_name
 
 
 def symmetric(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the relation if it holds both ways, or None: an edit of (s, r, o) contradicts (o, r, s), which no prompt
-    tests."""
+    """Return the relation if it holds both ways, or None.
+
+    An edit of (s, r, o) contradicts (o, r, s), which no prompt tests.
+    """
     return {"relation": fact.relation} if fact.relation in SYMMETRIC and not context.allow_symmetric else None
 
 
 def open_relation(fact: Fact, context: RuleContext) -> Measured | None:
     """Return the relation if its subjects surely have objects that nobody wrote down, or None.
 
-    Of arginine's parts nitrogen is listed and oxygen is not, so nothing shows whether an o* is false.
+    Of arginine's parts nitrogen is listed and oxygen is not, so no fact shows that an o* is false.
     """
     return {"relation": fact.relation} if fact.relation in OPEN and not context.allow_several else None
 

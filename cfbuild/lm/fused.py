@@ -177,8 +177,7 @@ class _FusedLayer(StandIn):
 
     @property
     def packs(self) -> bool:
-        """True if the layer may run fused now: neither it nor a module of it, none of which would run, has a hook or
-        patch."""
+        """True if the layer may run fused now: no hook or patch is on it, nor on a module of it (none would run)."""
         return self._is_bare() and not any(hooks_of(self._layer))
 
     def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:

@@ -240,7 +240,7 @@ def _read(
 
 
 def _token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return -log p in nats of each asked (state, token), and whether the token is the state's most likely.
+    """Return -log p in nats of each asked (state, token), and if the token is the state's most likely.
 
     states: [n, d_model].
     """

@@ -58,7 +58,7 @@ class ModelSource:
 
 @contextmanager
 def _unobtrusive() -> Iterator[None]:
-    """Keep transformers, while open, from drawing bars into ours and from having the Hub convert pickled weights."""
+    """Keep transformers, while open, from drawing progress bars and from having the Hub convert pickled weights."""
     from transformers.utils import logging
 
     enabled, conversion = logging.is_progress_bar_enabled(), os.environ.get(NO_CONVERSION)

@@ -113,8 +113,7 @@ class LanguageModel:
         return (columns, rows) if self.is_transposed(weight) else (rows, columns)
 
     def projection(self, layer: int) -> nn.Module:
-        """Return the module of W, the second matrix of the MLP of `layer`: its input is the key, its output the
-        value."""
+        """Return the module of W, the second matrix of the MLP of `layer`, which maps a key to a value."""
         return self.module(Weight(layer))
 
     @property

@@ -1,8 +1,8 @@
 """The permissions of `--trust`, for the one model that it names: weights that are pickles, and code of its repository.
 
-Pickled weights are read by torch's reader for weights, which runs nothing that a pickle asks for. Code of a repository
-runs as its user. The model that it makes is used as one of the family whose parts it has, once cfbuild's way of running
-these parts has given the numbers that the code gives.
+Pickled weights are read by torch's reader for weights, which runs no code of a pickle. Code of a repository runs as its
+user. The model that it makes is used as one of the family whose parts it has, once cfbuild's way of running these parts
+has given the numbers that the code gives.
 """
 
 from __future__ import annotations

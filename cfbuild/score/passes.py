@@ -103,7 +103,7 @@ class Passes:
             self.progress("records", len(log.entries), len(self.records))
 
     def write_cases(self, path: Path) -> int:
-        """Write the finished cases in the records' order; return how many there are."""
+        """Write the finished cases in the records' order; return their number."""
         log = self.log()
         place = {record.case_id: number for number, record in enumerate(self.records)}
         entries = sorted(log.entries, key=lambda entry: place[entry.case_id])
@@ -111,7 +111,7 @@ class Passes:
         return write_jsonl(path, log.rows(entries))
 
     def write_edits(self, path: Path) -> int:
-        """Write the edits, whose `records` are case ids; return how many there are. They must have been kept."""
+        """Write the edits, whose `records` are case ids; return their number. They must have been kept."""
         edits = [edit for number in range(len(self.units())) for edit in load_edits(self._edits_file(number))]
         save_edits(path, edits)
         return len(edits)

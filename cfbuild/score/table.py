@@ -26,7 +26,7 @@ DIGITS = 4
 COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
 """Settings in which runs must agree if their figures are to be compared, with the words for them."""
 REVISION_SHOWN = 8
-"""Characters of a commit by which two revisions of a model are told apart."""
+"""Characters of a commit by which two revisions of a model are distinguished."""
 
 
 # --------------------------------------------------------------------------------------------------------------- a run

@@ -122,7 +122,7 @@ class ValueOptimiser:
         log = torch.zeros(len(layout.plans), 4, device=origin.device)  # updates, loss, NLL, KL
         active = torch.arange(len(layout.plans), device=origin.device)
         before: Tensor | None = None
-        # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
+        # The released loop computes one loss more, checks it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
             asked = adam.value[active].requires_grad_()
             states = with_added(self.lm, options.layer, layout, asked)

@@ -22,8 +22,7 @@ SPELLED_WITH_VOWEL = frozenset("AEFHILMNORSX")
 """Letters whose names begin with a vowel: an FBI agent, a BBC programme."""
 
 DISAMBIGUATION = re.compile(r"\S \((?:[a-z0-9][^()]*|[^()\s]+)\)\Z")
-"""A bracket at the end that is one word or begins with a small letter: titles such as "Girl (Why You Wanna)" are
-left."""
+"""A bracket at the end that is one word or begins with a small letter: not that of "Girl (Why You Wanna)"."""
 FULL_STOP = re.compile(r"(?<![.\w])[^\W\d_]{3,}[aeiou]\.\Z")
 """A full stop that ends no abbreviation: those of four letters and more do not end in a vowel."""
 DERIVED = re.compile(r"(?:s|es|an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
@@ -70,8 +69,7 @@ def clashing_article(prompt: str, name: str) -> str | None:
 
 
 def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from `name`, a single word, or None: Devonian from Devon, German from
-    Germany."""
+    """Return a word of `text` that is made from the single word `name`, or None: Devonian from Devon."""
     folded = name.casefold()
     stems = {stem for stem in (folded, folded.rstrip("aeoy")) if len(stem) >= STEM and stem.isalpha()}
     for word in WORD.findall(text):
@@ -106,8 +104,7 @@ def inside(text: str) -> str:
 
 
 def ungrammatical(prompt: str, slot: str) -> str | None:
-    """Return what is broken in a prompt that an object's name follows, or None; `slot` is the text that marks the
-    subject."""
+    """Return what is broken in a prompt that an object's name follows, or None; `slot` marks the subject."""
     broken = BROKEN_SPACE.search(prompt) or TWO_ARTICLES.search(prompt.replace(slot, "Ann"))
     broken = broken or REPEATED.search(prompt.replace(slot, "Ann")) or re.search(r"\[[XY]\]", prompt)
     if broken:
@@ -121,8 +118,10 @@ def ungrammatical(prompt: str, slot: str) -> str | None:
 
 
 def split_prefix(prompt: str, subject: str) -> tuple[str, str]:
-    """Return the sentences in front of a prompt and the prompt itself, which names `subject`; no prefix if it does
-    not."""
+    """Return the sentences in front of a prompt and the prompt itself, which names `subject`.
+
+    There is no prefix where the prompt does not name it.
+    """
     place = prompt.rfind(subject)
     if place < 0 or not subject:
         return "", prompt
@@ -148,7 +147,7 @@ def fragment(prefix: str) -> str | None:
 
 
 def sentence_fault(text: str) -> str | None:
-    """Return why a sentence that was cut from a text cannot stand in front of a prompt, or None."""
+    """Return why a sentence that was cut from a text cannot be put in front of a prompt, or None."""
     quotes = text.count('"') % 2 == 0 and text.count("“") == text.count("”")
     if UNRESOLVED.match(text):
         return "refers to a sentence before it"
