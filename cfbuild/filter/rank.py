@@ -43,8 +43,8 @@ class RankFilter:
         return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Return a verdict for each candidate, in order: the first draw that passes every threshold, or the reason of
-        none."""
+        """Return a verdict for each candidate, in order: the first draw that passes every threshold, or why none
+        did."""
         verdicts: dict[int, Verdict] = {}
         trials = dict(enumerate(self._trials(candidates)))
         while trials:
@@ -60,8 +60,7 @@ class RankFilter:
         return [verdicts[index] for index in range(len(candidates))]
 
     def _trials(self, candidates: Sequence[Candidate]) -> Iterator[_Trial]:
-        """Yield the trial of each candidate, after one pass for all that scores the pools behind the rewrite
-        prompts."""
+        """Yield the trial of each candidate; one pass for all scores their pools after the rewrite prompts."""
         questions = [
             Question(
                 self.lm.encode(candidate.rewrite),
@@ -82,8 +81,10 @@ class RankFilter:
             yield _Trial(candidate, nlls, iter(enumerate(candidate.draws, 1)), measured)
 
     def _next_draw(self, trial: _Trial) -> Target | Verdict:
-        """Return the next draw that passes on the rewrite prompt; a rejection if there is none or the fact is
-        unknown."""
+        """Return the next draw that passes on the rewrite prompt, or the rejection of a candidate without.
+
+        A candidate whose fact is unknown, or whose likelihoods are not finite, is rejected too.
+        """
         limit = self.options.max_true_rank
         if trial.measured["target_true_nll"] is None:
             return _reject("likelihoods-not-finite", trial.measured)

@@ -10,7 +10,7 @@ from functools import lru_cache
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """Environment variables that bound the kernels oneDNN keeps, and those torch's binding to it keeps, on a CPU."""
 KERNELS = "64"
-"""Kernels to keep: a batch's products need 30. The usual 1,024 of 0.6 MB each take 0.7 GB, between freed memory."""
+"""Kernels to keep: a batch needs about 30. The usual 1,024 of 0.6 MB each take 0.7 GB, between freed memory."""
 
 
 def bound_kernel_caches() -> None:

@@ -256,7 +256,7 @@ class ScoreTable:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads of the columns in front of the figures, without those that would be the same in all rows."""
+        """The heads of the columns in front of the figures, without columns that would say nothing new."""
         given = (
             ("run", True),
             ("editor", any(row.run != row.editor for row in self.rows)),
