@@ -263,8 +263,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rewrite for a model filter to judge: its true object, and the false objects in the order in which they are
-    tried.
+    """A rewrite for a model filter to judge: its true object, and the false objects in the order they are tried.
 
     `pool` holds every object of the relation that has a label; o* is ranked among them. Candidates of one relation
     share one pool object, so it can be prepared once.

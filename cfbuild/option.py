@@ -27,8 +27,7 @@ _KEY = "cfbuild option"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The text form of a value on the command line: `read` makes the value from its text, `write` the text from the
-    value.
+    """The text form of a value on the command line: `read` makes the value from its text, `write` the reverse.
 
     An option that is `repeated` may be given several times: `read` takes a list of texts, `write` returns a list.
     `read` raises ConfigError for a text that is no value.

@@ -43,8 +43,10 @@ class RankFilter:
         return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Return a verdict for each candidate, in order: the first draw that passes every threshold, or why none
-        did."""
+        """Return a verdict for each candidate, in order.
+
+        It has the first draw that passes every threshold, or the reason why none did.
+        """
         verdicts: dict[int, Verdict] = {}
         trials = dict(enumerate(self._trials(candidates)))
         while trials:

@@ -53,10 +53,10 @@ def outranked(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the number of the subject's current objects if there are several, or None: o_c is but one of the right
-    answers.
+    """Return the number of the subject's current objects if there are several, or None.
 
-    Where several are allowed, the object that the seed draws is kept.
+    Any prompt then has several right answers, of which o_c is but one. Where several are allowed, the object that the
+    seed draws is kept.
     """
     values = context.graph.current_values(fact.subject, fact.relation)
     if len(values) <= 1:

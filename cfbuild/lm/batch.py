@@ -95,8 +95,7 @@ class Past:
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return the keys and values that a layer sees: the past's, then `keys` and `values`
-        [batch, heads, width, d_head]."""
+        """Return the keys and values that a layer sees: the past's, then its own [batch, heads, width, d_head]."""
         buffers = self._layers[layer_idx]
         if buffers is None:
             shape = *keys.shape[:2], self.capacity, keys.shape[3]

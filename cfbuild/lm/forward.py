@@ -95,10 +95,10 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
 
 
 def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
-    """Return the finished hidden states of the layers from `traced.start` on, run again with the hooks that are set
-    now.
+    """Return the finished hidden states of a trace whose layers from `traced.start` on are run again.
 
-    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers.
+    Hooks that are set now are included. `below` [batch, width, d_model] takes the place of the traced input of the
+    first of these layers.
     """
     hidden = traced.below if below is None else below
     for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
@@ -109,8 +109,7 @@ def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Ten
 def replay_packed(
     lm: LanguageModel, traced: Trace, packing: Packing, below: Tensor, at: Tensor, start: int | None = None
 ) -> Tensor:
-    """Return the finished states of the packed tokens `at` [n], [n, d_model], by running the layers again as `replay`
-    does.
+    """Return the finished states of the packed tokens `at` [n], [n, d_model]: `replay` for packed tokens.
 
     below: [T, d_model], the input of layer `start`, or else of the first that was traced.
     """

@@ -377,8 +377,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _hide(logits: Tensor, call: _Call) -> None:
-    """Hide from tokens what they must not see: lower attention's logits [R, H, width, seen] there to about the lowest
-    number.
+    """Lower attention's logits [R, H, width, seen] to about the lowest number where a token must not see another.
 
     Raises ModelError for a mask of other tokens than these.
     """

@@ -1,5 +1,7 @@
-"""Text from outside made safe to look at: what would move a cursor or turn the writing direction becomes visible, and
-passwords and tokens are left out."""
+"""Text from outside made safe to look at.
+
+Characters that would move a cursor or turn the writing direction become visible; passwords and tokens are left out.
+"""
 
 from __future__ import annotations
 
