@@ -205,8 +205,7 @@ class LanguageModel:
         return functools.lru_cache(maxsize=1 << 16)(continuation)
 
     def encode_subject(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int]:
-        """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and the place of the subject's last
-        token.
+        """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and the index of the subject's last one.
 
         Raises ModelError if the subject's last character is in no token.
         """
