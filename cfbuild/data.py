@@ -16,11 +16,11 @@ from cfbuild.errors import DataError, TemplateError
 SLOT = "{}"
 ITEM_ID = re.compile(r"Q[1-9][0-9]{0,18}\Z")
 PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
-"""ASCII digits, and fewer than any library refuses to read as a number."""
+"""The forms of Wikidata's ids: ASCII digits, few enough that no library refuses to read them as a number."""
 
 
 Measured = Mapping[str, "int | float | str | bool | None"]
-"""What a rule measured, kept beside its decision."""
+"""The figures that a rule measured, by name, kept beside its decision."""
 
 TemplateKind = Literal["rewrite", "generation"]
 
@@ -40,7 +40,7 @@ def property_id(text: str) -> str:
 
 
 def id_number(one: str) -> int:
-    """The number in an id: what ids are ordered by."""
+    """Return the number in an id, by which ids are ordered."""
     return int(one[1:])
 
 
@@ -48,7 +48,7 @@ def id_number(one: str) -> int:
 class Entity:
     """An item: its labels and aliases by language, and the attribute statements that rules need (P31, P21).
 
-    `sitelinks` is how many wikis have a page about it, `revision` that of the item's page; None where not told.
+    `sitelinks` is the number of wikis with a page about it, `revision` that of the item's page; None where unknown.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fact:
-    """One statement (s, r, o). `rank` and the ISO dates `start`/`end` are None where the source does not tell them."""
+    """One statement (s, r, o). `rank` and the ISO dates `start`/`end` are None where the source does not give them."""
 
     relation: str
     subject: str
@@ -109,13 +109,13 @@ class Template:
         return f"{self.relation}-{digest}"
 
     def fill(self, subject: str) -> str:
-        """Put `subject` into the slot, by plain replacement."""
+        """Return the text with `subject` in the slot, by plain replacement."""
         return self.text.replace(SLOT, subject)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A text about an entity for which (entity, relation, object) holds: what generations are compared with (RS)."""
+    """A text about an entity of which (entity, relation, object) holds; RS compares generations with it."""
 
     relation: str
     object: str
@@ -130,7 +130,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An object as the record names it."""
+    """An item as the record names it: its id and label."""
 
     id: str
     label: str
@@ -155,15 +155,15 @@ class Paraphrase:
 
     @property
     def text(self) -> str:
-        """What the record prints: prefix, one space, clean form; or the clean form alone."""
+        """The prompt in the record: prefix, one space, clean form; the clean form alone where the prefix is empty."""
         return f"{self.prefix} {self.clean}" if self.prefix else self.clean
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPrompt:
-    """A prompt beyond CounterFact's with its own targets: what an edit to o* brings, and what held before.
+    """A prompt beyond CounterFact's with its own targets: the object that an edit to o* brings, and the one before.
 
-    `entity` is the item that the prompt names, `relation` what it asks, `template` what it was filled from.
+    `entity` is the item that the prompt names, `relation` the one it asks about, `template` what it was filled from.
     """
 
     text: str
@@ -205,7 +205,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an editor is asked: make the model continue `prompt`, with `subject` in its slot, by `target_new`."""
+    """A request to an editor: make the model continue `prompt`, with `subject` in its slot, by `target_new`."""
 
     prompt: str
     subject: str
@@ -214,7 +214,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PromptScore:
-    """One prompt's NLLs in nats per token of both targets, and whether each is what greedy decoding would say."""
+    """A prompt's NLL of each target in nats per token, and whether each is the text that greedy decoding would give."""
 
     target_new_nll: float
     target_true_nll: float
@@ -224,10 +224,12 @@ class PromptScore:
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """What a model says of a record, before or after an edit.
+    """The scores that a model gives a record, before or after an edit.
 
     `prompts` holds the scores of each group of prompts, in the record's order; `generations` the texts written from the
-    generation prompts, prompt included; `reference_score` their TF-IDF cosine with the reference texts of (r, o*).
+    generation prompts, prompt included; `generation_entropy` their mean n-gram entropy in bits; `reference_score` their
+    TF-IDF cosine with the reference texts of (r, o*); `mentions_target_new` the share of generations that name o* after
+    their prompt.
     """
 
     prompts: Mapping[str, tuple[PromptScore, ...]]
@@ -239,7 +241,7 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """A record before and after one editor's edit, with what the editor measured; `fault` is why there is no `post`."""
+    """A record's scores before and after an edit, and the editor's statistics; `fault` is why there is no `post`."""
 
     case_id: int
     relation: str
@@ -252,7 +254,7 @@ class CaseScore:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a rule says of a candidate: kept or not, by which rule, and what it measured."""
+    """A rule's decision about a candidate: kept or not, the rule's name, and the figures that it measured."""
 
     kept: bool
     rule: str
@@ -261,10 +263,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a model filter judges: one rewrite with its true object, and the false objects in the order they are tried.
+    """A rewrite for a model filter to judge: its true object, and the false objects in the order they are tried.
 
-    `pool` is every object of the relation that has a label: what o* is ranked among. Candidates of one relation share
-    one pool object, so it can be prepared once.
+    `pool` holds every object of the relation that has a label; o* is ranked among them. Candidates of one relation
+    share one pool object, so it can be prepared once.
     """
 
     case_id: int
@@ -281,7 +283,7 @@ class Verdict:
     """A model filter's answer for one candidate.
 
     `chosen` is the first draw that passes, or None with the reason of the last one in `decision`. `scores` goes into
-    the record's `meta.scores` under the model's name; it says how many draws were looked at as `attempts`.
+    the record's `meta.scores` under the model's name; `attempts` in it is the number of draws that were examined.
     """
 
     chosen: Target | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class CfbuildError(Exception):
-    """Base of every error a user can meet; `exit_code` is what the command line exits with."""
+    """Base of every error a user can meet; `exit_code` is the command line's."""
 
     exit_code = 1
 

@@ -27,9 +27,9 @@ _KEY = "cfbuild option"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The text of a value on the command line: `read` makes a value of it, `write` makes it of a value.
+    """The text form of a value on the command line: `read` makes the value from its text, `write` the reverse.
 
-    An option that is `repeated` may be given several times: `read` takes a list of texts, `write` returns one.
+    An option that is `repeated` may be given several times: `read` takes a list of texts, `write` returns a list.
     `read` raises ConfigError for a text that is no value.
     """
 
@@ -53,16 +53,19 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Return True if the option is on or off and takes no value."""
+        """True if the option is on or off and takes no value."""
         return self.kind is bool
 
     @property
     def tells_default(self) -> bool:
-        """Return True if the help names the default in words, so that none is shown beside it."""
+        """True if the help names the default in words, so that no default is shown beside it."""
         return "[default:" in self.help
 
     def words(self, value: Any, always: bool = False) -> list[str]:
-        """Return the words that give `value`; none for the default, unless `always` is set and it can be given."""
+        """Return the command line's words that give `value`.
+
+        The default needs none, unless `always` is set; a default of None and a switch that is off have none even then.
+        """
         if value == self.default and not (always and value is not None and not self.is_switch):
             return []
         if self.is_switch:
@@ -85,7 +88,7 @@ def option(
 
     `flag` is its flags with spaces between (None: `--` and the field's name). `form` is needed for values that are no
     number, text, path or switch. A default that can be changed in place is given as its type, such as `dict`. A help
-    with "[default: ...]" tells the default in words.
+    with "[default: ...]" states the default in words.
 
     Raises ValueError for a switch that is on by default: no flag could turn it off.
     """
@@ -116,12 +119,15 @@ COMMA_SEPARATED = Form(split, ",".join)
 COMMA_SEPARATED_OR_NONE = Form(
     lambda text: () if text == "none" else split(text), lambda values: ",".join(values) or "none"
 )
-"""For a list that may be empty."""
+"""The form of a list that may be empty, written `none`."""
 
 
 def named_values(texts: Iterable[str]) -> dict[str, Any]:
-    """Return NAME=VALUE texts as a dictionary; a value that is JSON (a number, true, null) is taken as that, others are
-    text. Raises ConfigError for a text without a name."""
+    """Return NAME=VALUE texts as a dictionary by name, with `_` for `-` in names.
+
+    A value that is JSON (a number, true, null) is read as JSON; any other value is text. Raises ConfigError for a text
+    without a name.
+    """
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -139,13 +145,13 @@ def _from_json(text: str) -> Any:
 
 
 def _named_texts(values: Mapping[str, Any]) -> list[str]:
-    """Return the texts of which `named_values` makes `values`."""
+    """Return the texts from which `named_values` makes `values`."""
     plain = {name: value for name, value in values.items() if isinstance(value, str) and _from_json(value) == value}
     return [f"{name}={plain[name] if name in plain else json.dumps(values[name])}" for name in values]
 
 
 NAMED_VALUES = Form(named_values, _named_texts, repeated=True)
-"""For settings by name, such as an editor's: `--set NAME=VALUE`, as often as there are settings."""
+"""The form of settings by name, such as an editor's: `--set NAME=VALUE`, as often as there are settings."""
 
 
 def options_of(kind: type) -> tuple[Option, ...]:
@@ -173,8 +179,10 @@ def _default(member: Field[Any]) -> Any:
 
 
 def assemble(kind: type, values: Mapping[str, Any]) -> Any:
-    """Return the dataclass `kind` with `values` by field name, of its groups too; fields without a value keep their
-    default. Raises what the dataclass raises for values that make no sense."""
+    """Return an instance of the dataclass `kind` with `values` by field name, the fields of its groups included.
+
+    Fields without a value keep their default. Raises what the dataclass raises for values that it refuses.
+    """
     types = get_type_hints(kind)
     given = {}
     for member in fields(kind):
@@ -191,8 +199,10 @@ def values_of(options: Any) -> dict[str, Any]:
 
 
 def recorded(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the dataclass `kind` by field name, as a manifest's `config` has them: a group is a
-    dictionary (or a value of its type), a tuple a list. Fields that `config` lacks are left out."""
+    """Return the values of the dataclass `kind` by field name, read from `config` as a manifest has it.
+
+    In `config` a group is a dictionary (or a value of its type), and a tuple a list. Fields that it lacks are left out.
+    """
     types = get_type_hints(kind)
     values: dict[str, Any] = {}
     for member in fields(kind):
@@ -212,8 +222,10 @@ def recorded(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments(kind: type, values: Mapping[str, Any], always: Collection[str] = ()) -> list[str]:
-    """Return the words that give `values` (by field name) to the options of `kind`; none for defaults, but of the
-    options that `always` names."""
+    """Return the words that give `values` (by field name) to the options of `kind`.
+
+    Defaults are left out, except those of the options that `always` names.
+    """
     return [
         word
         for each in options_of(kind)
@@ -223,12 +235,12 @@ def arguments(kind: type, values: Mapping[str, Any], always: Collection[str] = (
 
 
 def command_line(verb: str, *options: Any) -> list[str]:
-    """Return the verb and the words that give it these options values, defaults left out."""
+    """Return the verb and the words that give it the values of `options`, defaults left out."""
     return [verb, *(word for group in options for word in arguments(type(group), values_of(group)))]
 
 
 def unsaid(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of `values` differs from the defaults of `kind` and no option can give."""
+    """Return the entries of `values` that differ from the defaults of `kind` and that no option can give."""
     types = get_type_hints(kind)
     found: dict[str, Any] = {}
     for member in fields(kind):

@@ -1,4 +1,4 @@
-"""The protocol by which long work tells how far it is."""
+"""The protocol by which long work reports its progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """How long work tells what it is doing: `done` of `total` (None where unknown) units of `task`."""
+    """A function that long work calls with its progress: `done` of `total` (None where unknown) units of `task`."""
 
     def __call__(self, task: str, done: int, total: int | None) -> None: ...
 
 
 def silent(task: str, done: int, total: int | None) -> None:
-    """A Progress that tells nobody."""
+    """Report nothing."""

@@ -1,7 +1,7 @@
 """Editors: each returns its edits as values and leaves the model as it was.
 
 An editor is a file here and a line in this table: name -> "module:attribute", where the attribute is an `EditorSpec`
-(`editor.py`). It is imported when it is asked for. `--editor` takes "module:attribute" too.
+(`editor.py`). It is imported when it is first used. `--editor` takes "module:attribute" too.
 """
 
 from cfbuild.callable_room import make_callable
@@ -21,7 +21,7 @@ COVARIANCE_TOKENS = 100_000
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigError unless `name` is in the table or has the form "module:attribute" (an editor of one's own)."""
+    """Raise ConfigError unless `name` is in the table or has the form "module:attribute" (an editor of your own)."""
     if name not in EDITORS and ":" not in name:
         raise ConfigError(
             f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:attribute of your own"

@@ -1,4 +1,4 @@
-"""What takes time to make and can be kept: contexts, covariances, projections, trained editors, in the cache.
+"""Results that take time to compute and are kept in the cache, such as contexts and covariances.
 
 An artefact's folder is named by the digest of everything that affects it, the model's exact weights among it, so what
 was made for one model, corpus or setting is never used for another.
@@ -26,27 +26,28 @@ from cfbuild.store.jsonl import write_json
 
 Loaded = TypeVar("Loaded")
 MADE_OF = "made_of.json"
+"""The file in an artefact's folder that lists all that affects it; a folder without it is not finished."""
 UNKNOWN = "unknown"
-"""The revision of a model whose weights nothing names."""
+"""The revision of a model whose source does not name its weights."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """One thing to keep: its kind, and all that affects it as JSON values."""
+    """A result to keep: its kind, and all that affects it as JSON values."""
 
     kind: str
     made_of: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
-        """Where it lies, made or not."""
+        """The artefact's place in the cache, made or not."""
         digest = sha256_text(json.dumps(self.made_of, sort_keys=True, allow_nan=False))
         return cache_folder() / self.kind / digest[:32]
 
     def get(self, make: Callable[[Path], None], read: Callable[[Path], Loaded]) -> Loaded:
-        """Return what `read` makes of the artefact's folder; `make` fills it first if it is not there.
+        """Return the value that `read` makes of the artefact's folder, which `make` fills first if it is not there.
 
         A folder that cannot be read (`read` raises ModelError) is made again. The folder is put in place whole.
         """
@@ -72,7 +73,7 @@ class Artefact:
 
 
 def weights_identity(lm: LanguageModel) -> dict[str, str]:
-    """Return what names a model's exact weights and number format: its revision, or a digest where it has none."""
+    """Return the names of a model's exact weights and number format: its revision, or a digest where it has none."""
     revision = lm.revision if lm.revision != UNKNOWN else f"weights:{_digest(lm)}"
     return {"revision": revision, "dtype": str(lm.dtype).removeprefix("torch.")}
 

@@ -24,13 +24,13 @@ class Corpus:
 
 
 def of_texts(name: str, texts: Iterable[str]) -> Corpus:
-    """Texts that are at hand, named by `name` and their digest."""
+    """Return a corpus of texts at hand, named by `name` and their digest."""
     kept = tuple(texts)
     return Corpus(f"{name}:{sha256_text(chr(0).join(kept))[:16]}", kept)
 
 
 def open_corpus(spec: str) -> Corpus:
-    """A text file (one text a paragraph), or `hub:NAME[:CONFIG[:SPLIT]]` for a dataset with a `text` column.
+    """Return the corpus of a text file (one text a paragraph) or a dataset: `hub:NAME[:CONFIG[:SPLIT]]`, column `text`.
 
     Raises ConfigError for anything else.
     """
@@ -38,7 +38,7 @@ def open_corpus(spec: str) -> Corpus:
         parts = spec[len(HUB_PREFIX) :].split(":")
         if not parts[0] or len(parts) > 3:
             raise ConfigError(f"corpus {spec!r} is not {HUB_PREFIX}NAME, {HUB_PREFIX}NAME:CONFIG or with :SPLIT")
-        return Corpus(spec, _dataset_texts(*parts))
+        return Corpus(f"{spec}@{_dataset_version(*parts)}", _dataset_texts(*parts))
     path = Path(spec).expanduser()
     if not path.is_file():
         raise ConfigError(
@@ -64,7 +64,22 @@ def _paragraphs(path: Path) -> Iterator[str]:
         yield " ".join(paragraph)
 
 
+def _dataset_version(name: str, config: str | None = None, split: str = "train") -> str:
+    """Return what tells one state of a dataset from another: its commit on the Hub, or a digest of its files."""
+    from datasets import load_dataset_builder
+
+    try:
+        return str(load_dataset_builder(name, config or None).hash)[:16]
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> ModelError:
+    return ModelError(f"dataset {name}: cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})")
+
+
 def _dataset_texts(name: str, config: str | None = None, split: str = "train") -> Iterator[str]:
+    """Yield the texts of a dataset as they are streamed. Raises ModelError if it cannot be read or has no texts."""
     from datasets import load_dataset
 
     try:
@@ -73,4 +88,4 @@ def _dataset_texts(name: str, config: str | None = None, split: str = "train") -
     except KeyError as error:
         raise ModelError(f"dataset {name}: has no column {TEXT_COLUMN!r}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"dataset {name}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise _unreadable(name, error) from error

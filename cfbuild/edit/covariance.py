@@ -26,7 +26,7 @@ from cfbuild.store.files import sha256_file
 
 MATRIX = "C.npz"
 WINDOW = 256
-"""Longest text of one pass, in tokens; longer texts are cut into pieces of this length."""
+"""Longest text of a pass, in tokens; longer texts are cut into pieces of this length."""
 LAYOUTS = (("C", None), ("moment", None), ("mom2.mom2", "mom2.count"))
 """Arrays that hold C, and the count to divide by where C is a sum (the released statistics files)."""
 RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -41,7 +41,8 @@ _log = logging.getLogger(__name__)
 class Covariance:
     """C as a Cholesky factor [d_in, d_in] in float64; `signature` names model, layer, corpus, size and ridge.
 
-    Where C cannot be solved with, `fault` says why, and is the fault of every edit that needs it.
+    Where C is singular or not finite, `factor` is None and `fault` the reason, which every edit that needs C gets as
+    its fault.
     """
 
     factor: Tensor | None
@@ -60,8 +61,10 @@ class Covariance:
 
 
 def factorise(matrix: Tensor, name: str) -> Covariance:
-    """A Covariance from C: [d_in, d_in], with the smallest of RIDGES that makes it positive definite; with a fault if
-    none does, as where a layer's keys are all zero or not finite."""
+    """Return the Covariance of C [d_in, d_in] with the smallest of RIDGES that makes it positive definite.
+
+    It has a fault where none does (a layer's keys are all zero) or C is not finite. `name` begins its signature.
+    """
     matrix = matrix.cpu().double()
     if not bool(torch.isfinite(matrix).all()):
         return _unsolvable(name, "the covariance of the layer's keys is not finite")
@@ -85,7 +88,7 @@ def _unsolvable(name: str, fault: str) -> Covariance:
 
 
 def load_covariance(file: Path, width: int) -> Covariance:
-    """Read C from an .npz file: ours, or the original project's published statistics.
+    """Return the covariance in an .npz file: cfbuild's own, or the original project's published statistics.
 
     `width` is d_in of the layer. Raises ModelError naming the file for anything else.
     """
@@ -94,7 +97,7 @@ def load_covariance(file: Path, width: int) -> Covariance:
 
 
 def _read(file: Path, width: int) -> tuple[np.ndarray, int]:
-    """The matrix in an .npz file and the number of tokens it is over, 0 where it is not told. Raises ModelError."""
+    """Return the matrix in an .npz file and the number of tokens it is over, 0 where unknown. Raises ModelError."""
     try:
         with zipfile.ZipFile(file) as archive:
             found = [one for one in LAYOUTS if f"{one[0]}.npy" in archive.namelist()]
@@ -111,15 +114,19 @@ def _read(file: Path, width: int) -> tuple[np.ndarray, int]:
 
 
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What zipfile and numpy raise over broken files; NotImplementedError, an unknown packing, is a RuntimeError."""
+"""Errors that zipfile and numpy raise over broken files; NotImplementedError, an unknown packing, is a RuntimeError."""
 
 
 class _ShapeError(Exception):
-    """An array of another shape than expected; its bytes were not read."""
+    """An array has another shape than expected; its bytes were not read."""
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
-    """A member as float64, read only if its header promises numbers in `shape`: a header may promise anything."""
+    """Return an array of the archive as float64.
+
+    It is read only if its header promises numbers in `shape`, because a header may promise anything. Raises ValueError
+    for an array of other things than numbers, _ShapeError for one of another shape.
+    """
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -159,7 +166,7 @@ def key_covariance(
 def second_moment(
     lm: LanguageModel, layer: int, texts: Iterable[str], tokens: int, progress: Progress = silent
 ) -> tuple[Tensor, int]:
-    """The mean of k k^T [d_in, d_in] (float64) over at most `tokens` tokens of `texts`, and how many there were.
+    """Return the mean of k k^T [d_in, d_in] (float64) over at most `tokens` tokens of `texts`, and their number.
 
     Raises EditError if the texts hold no token.
     """
@@ -178,7 +185,7 @@ def second_moment(
 
 
 def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:
-    """W's input at every token of some rows: [tokens, d_in]."""
+    """Return W's input at every token of `rows`: [tokens, d_in]."""
     ids, real = pad(rows, lm)
     positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
     with torch.no_grad():
@@ -186,7 +193,7 @@ def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:
-    """Batches of token rows, `tokens` in all at the most, cut at WINDOW."""
+    """Yield batches of token rows, at most `tokens` tokens in all, each row cut at WINDOW."""
     batch: list[Ids] = []
     left, window = tokens, min(WINDOW, lm.max_tokens)
     for text in texts:

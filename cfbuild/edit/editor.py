@@ -1,8 +1,8 @@
-"""What an editor is, what it is made from, and what it owes: the contract that every editor of the table keeps.
+"""The contract that every editor of the table keeps: what it is made from and what it returns.
 
 An editor gets requests and returns edits. An `Edit` says which of the requests it answers (ROME: each its own; a batch
-editor: all of them), by a change of weights, by a text in front of every prompt, or by both. What comes back is
-checked here, so a wrong number is the editor's fault by name and not a wrong figure in a table.
+editor: all of them), by a change of weights, by a text in front of every prompt, or by both. What comes back is checked
+here, so a wrong number is the editor's fault by name and not a wrong figure in a table.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ from cfbuild.lm.model import LanguageModel
 
 Options = TypeVar("Options")
 Need = Literal["contexts", "covariance"]
-"""What takes time to make and is made only for editors that say so: ROME's contexts, the covariance of keys."""
+"""Supplies that take time to make, made only for editors that name them: ROME's contexts, the covariance of keys."""
 
 PLAIN = {bool, int, float, str, NoneType}
 """Types of settings that can be given by name."""
 NOT_FINITE = "the edit is not finite"
+"""The fault of an edit with a number that is infinite or NaN."""
 
 
 def no_progress(count: int) -> None:
-    """Tell nobody how many requests are edited."""
+    """Ignore the number of edited requests."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edit:
-    """What an editor returns for one or more requests.
+    """An editor's answer to one or more requests.
 
-    `records` are the places of the requests in the call. `delta` changes weights; `prefix` stands in front of every
+    `records` are the places of the requests in the call. `delta` changes weights; `prefix` is put in front of every
     prompt (in-context editing); an edit with neither has a `fault`, the reason. `statistics` is what the editor
     measured, `model` the identity of the model that it was made for.
     """
@@ -72,7 +73,7 @@ class Edit:
 
 
 class Editor(Protocol):
-    """Turns requests into edits; the model stays as it is."""
+    """A maker of edits from requests, which leaves the model as it is."""
 
     @property
     def options(self) -> Any:
@@ -80,7 +81,7 @@ class Editor(Protocol):
         ...
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return edits that answer each request exactly once; `done` is told how many are finished as they come.
+        """Return edits that answer each request exactly once; `done` gets the number of finished ones as they come.
 
         An edit that failed has a fault instead of a delta.
         """
@@ -88,7 +89,7 @@ class Editor(Protocol):
 
 
 class Supplies(Protocol):
-    """What editors need beside the model, made when it is asked for (`supplies.py`)."""
+    """The things that editors need beside the model, each made when it is first needed (`supplies.py`)."""
 
     def contexts(self) -> tuple[str, ...]:
         """Return the texts that ROME puts in front of a prompt."""
@@ -101,7 +102,10 @@ class Supplies(Protocol):
 
 @dataclass(frozen=True)
 class Context(Generic[Options]):
-    """What an editor is made from: its name, the model, its settled options, and the supplies that its spec names."""
+    """All that an editor is made from: its name, the model, its settled options, and the supplies that its spec names.
+
+    `supplied` keeps the signature of each supply that the editor took.
+    """
 
     editor: str
     lm: LanguageModel
@@ -134,7 +138,7 @@ class Context(Generic[Options]):
 class EditorSpec(Generic[Options]):
     """A line of the table: the type of the options, how the editor is made, and what it needs.
 
-    `together` is true where one call's requests share an edit, so that how many are edited together matters.
+    `together` is true where the requests of a call share an edit, so that their number matters.
     """
 
     options: type[Options]
@@ -157,7 +161,7 @@ class OpenEditor:
     def signature(self) -> dict[str, Any]:
         """The editor's name, its options, and the signatures of what it was supplied with."""
         options = {one.name: getattr(self.editor.options, one.name) for one in fields(self.editor.options)}
-        # Where an editor keeps what it took of a supply among its options, that is what counts.
+        # Where an editor keeps the part of a supply that it uses among its options, that part is the signature.
         beside = {name: value for name, value in self.supplied.items() if name not in options}
         return {"editor": self.name, **options, **beside}
 
@@ -206,7 +210,10 @@ def check_delta(whose: str, lm: LanguageModel, delta: Delta) -> None:
 
 
 def editor_spec(name: str) -> EditorSpec[Any]:
-    """Return the spec of an editor of the table, or of one's own as "module:attribute". Raises ConfigError."""
+    """Return the spec of an editor of the table, or of your own as "module:attribute".
+
+    Raises ConfigError for a name that is neither.
+    """
     check_name(name)
     module, _, attribute = EDITORS.get(name, name).partition(":")
     try:
@@ -219,7 +226,7 @@ def editor_spec(name: str) -> EditorSpec[Any]:
 
 
 def settled_options(name: str, lm: LanguageModel, asked: Mapping[str, Any]) -> Any:
-    """Return an editor's options for a model: what was asked for, before its preset's, before the type's defaults.
+    """Return an editor's options for a model: the settings in `asked`, else its preset's, else the type's defaults.
 
     Raises ConfigError for a setting that the type does not have, a value of another type, or a layer beyond the model.
     """
@@ -247,7 +254,10 @@ def _check_setting(name: str, types: Mapping[str, set[Any]], setting: str, value
 
 
 def open_editor(name: str, lm: LanguageModel, asked: Mapping[str, Any], supplies: Supplies) -> OpenEditor:
-    """Return the editor `name` for a model. Raises ConfigError if it cannot be imported, or has no such setting."""
+    """Return the editor `name` for a model, with the settings in `asked` on top of its preset's.
+
+    Raises ConfigError if it cannot be imported, or has no such setting.
+    """
     spec = editor_spec(name)
     context = Context(name, lm, settled_options(name, lm, asked), spec.needs, supplies)
     return OpenEditor(name, lm, spec.make(context), spec.together, context.supplied)

@@ -35,7 +35,7 @@ class EmmetOptions(RomeOptions):
 
 
 class Emmet:
-    """The editor: all requests of a call by one low-rank change of one layer."""
+    """The editor: it answers all requests of a call by one low-rank change of one layer."""
 
     def __init__(self, lm: LanguageModel, options: EmmetOptions, covariance: Covariance | None = None) -> None:
         self.lm = lm
@@ -43,7 +43,10 @@ class Emmet:
         self.covariance = covariance
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for all requests; those whose value is not finite have one of their own, with a fault."""
+        """Return one edit for all requests; a request whose value is not finite has an edit of its own, with a fault.
+
+        `done` gets the number of optimised requests as they come.
+        """
         if self.covariance is not None and self.covariance.fault is not None:
             done(len(requests))
             return [Edit(tuple(range(len(requests))), None, fault=self.covariance.fault)]

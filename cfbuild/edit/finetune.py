@@ -1,8 +1,8 @@
 """Fine-tuning one MLP matrix on one request: the paper's baselines FT and FT+L (section 3.4, appendix E.1).
 
-Adam on the target's NLL until it is small. FT+L keeps every number of the matrix within a distance of the original.
-The released code scores a target of several tokens at the prompt's last position only; here each token is predicted
-where it stands.
+Adam on the target's NLL until it is small. FT+L keeps every number of the matrix within a distance of the original. The
+released code scores a target of several tokens at the prompt's last position only; here each token is predicted at its
+own position.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ NORM_CONSTRAINT = 5e-4
 
 @dataclass(frozen=True, slots=True)
 class FineTuneOptions:
-    """Hyperparameters; the defaults are the released ones. `norm_constraint` is the largest change of any number of
-    the matrix, None for any."""
+    """Hyperparameters of FT; the defaults are the released ones.
+
+    `norm_constraint` is the largest change of any number of the matrix (None: no limit), `stop_loss` an NLL in nats.
+    """
 
     layer: int
     steps: int = 25
@@ -49,20 +51,20 @@ class FineTuneOptions:
 
 @dataclass(frozen=True, slots=True)
 class BoundedFineTuneOptions(FineTuneOptions):
-    """FT+L's hyperparameters: FT's, and a distance; without a preset the released one for GPT-2 XL."""
+    """FT+L's hyperparameters: FT's, and a distance, which without a preset is the released one for GPT-2 XL."""
 
     norm_constraint: float | None = NORM_CONSTRAINT
 
 
 class FineTune:
-    """The editor: one request after the other, each from the original weights."""
+    """The editor: it edits one request after the other, each from the original weights."""
 
     def __init__(self, lm: LanguageModel, options: FineTuneOptions) -> None:
         self.lm = lm
         self.options = options
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit a request, in order; `done` is told how many there are as they come."""
+        """Return one edit for each request, in order; `done` gets their number as they come."""
         edits = []
         for place, request in enumerate(requests):
             edits.append(self._edit(place, request))
@@ -92,7 +94,7 @@ class FineTune:
         return Edit((place,), delta, statistics=measured)
 
     def _train(self, change: Tensor, loss: Callable[[], Tensor]) -> tuple[int, float]:
-        """Move `change` by Adam until its loss is small; return how many updates there were and the last loss."""
+        """Return the number of updates and the last loss, after Adam moved `change` until its loss was small."""
         options = self.options
         adam = torch.optim.Adam([change], options.learning_rate)
         for updates in range(options.steps + 1):

@@ -1,7 +1,7 @@
 """In-context editing: the new fact is stated in front of every prompt, and no weight changes.
 
-The simplest form of IKE (Zheng et al. 2023, arXiv 2305.12740), without demonstrations: what a model that only reads
-its prompt can do with a fact.
+The simplest form of IKE (Zheng et al. 2023, arXiv 2305.12740), without demonstrations: it shows what a model that only
+reads its prompt can do with a fact.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress
 
 @dataclass(frozen=True, slots=True)
 class InContextOptions:
-    """`introduction` stands before the stated fact."""
+    """The settings of in-context editing: `introduction` is the text in front of the stated fact."""
 
     introduction: str = "New fact: "
 
 
 class InContext:
-    """The editor: one prefix a request."""
+    """The editor: it returns a prefix for each request."""
 
     def __init__(self, options: InContextOptions) -> None:
         self.options = options
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit a request, in order: the fact as a sentence, to be read before every prompt."""
+        """Return one edit for each request, in order: the fact as a sentence, to be read before every prompt."""
         edits = [
             Edit((place,), None, prefix=f"{self.options.introduction}{_stated(request)} ")
             for place, request in enumerate(requests)
@@ -37,7 +37,7 @@ class InContext:
 
 
 def _stated(request: Request) -> str:
-    """Return the fact that is asked for as a sentence."""
+    """Return the requested fact as a sentence."""
     fact = f"{request.prompt.replace(SLOT, request.subject)} {request.target_new}"
     return fact if fact.endswith(".") else f"{fact}."
 

@@ -25,17 +25,17 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "gpt-j-6b": {"layer": 0, "norm_constraint": 5e-5},
     },
 }
-"""By editor and model preset, what differs from the defaults of the editor's options."""
+"""Settings that differ from the defaults of the editor's options, by editor and model preset."""
 
 DEPTH_OF_EDIT = 0.2
-"""Share of the depth that an edit goes to where no preset names a layer: between the presets' 0.13 and 0.35."""
+"""Share of the depth at which an edit lies where no preset names a layer: between the presets' 0.13 and 0.35."""
 
 
 def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, Any]:
     """Return an editor's settings for a model: the preset's, and a layer in any case.
 
-    `preset` is the model's short name, None for a model without, `depth` its number of layers. Where nothing names a
-    layer it is the one that ROME edits, else a share of the depth.
+    `preset` is the model's short name, None for a model without, `depth` its number of layers. Where the editor's
+    preset has no layer, it is the layer that ROME edits, else a share of the depth.
     """
     layer = ROME.get(preset or "", {}).get("layer", round(DEPTH_OF_EDIT * depth))
     return {"layer": layer, **SETTINGS.get(editor, {}).get(preset or "", {})}

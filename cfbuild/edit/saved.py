@@ -39,7 +39,7 @@ def save_edits(path: Path, edits: Sequence[Edit]) -> None:
 
 
 def load_edits(path: str | Path) -> list[Edit]:
-    """Return the edits in the file `path`, one that `Edit.save` or `--keep-edits` wrote.
+    """Return the edits in the file `path`, which `Edit.save` or `--keep-edits` wrote.
 
     Raises DataError naming the file for anything else.
     """

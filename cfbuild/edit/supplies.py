@@ -1,4 +1,4 @@
-"""What editors need beside a model: contexts sampled from it, and the covariance of a layer's keys over a corpus."""
+"""The supplies of editors beside a model: contexts sampled from it, and the covariance of a layer's keys."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CONTEXTS = "contexts.json"
 class ModelSupplies:
     """Supplies for one model.
 
-    `corpus` gives the build's own texts, `covariance_of` is what C is computed over: `build`, `none`, an .npz file with
-    C, a text file or `hub:NAME`; `tokens` is how many of its tokens are used; `seed` seeds the contexts.
+    `corpus` gives the build's own texts; `covariance_of` names what C is computed over: `build`, `none`, an .npz file
+    with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used; `seed` seeds the contexts.
     """
 
     lm: LanguageModel
@@ -42,7 +42,10 @@ class ModelSupplies:
     progress: Progress = silent
 
     def contexts(self) -> tuple[str, ...]:
-        """Return the texts that ROME puts in front of a prompt, sampled once for a model and seed."""
+        """Return the texts that ROME puts in front of a prompt.
+
+        They are sampled once for a model, kind of device, torch version and seed.
+        """
         made_of = {
             **weights_identity(self.lm),
             "device": self.lm.device.type,
@@ -74,7 +77,7 @@ def _read_contexts(folder: Path) -> tuple[str, ...]:
 
 
 def covariance_name(spec: str) -> str:
-    """Return what C is computed over without a path of this machine; another name when the file changes.
+    """Return the name of what C is computed over, without a path of this machine; it changes when the file does.
 
     Raises ConfigError for a file that is not there.
     """
@@ -87,7 +90,10 @@ def covariance_name(spec: str) -> str:
 
 
 def build_corpus(records: Iterable[Record], references: Sequence[Reference]) -> Corpus:
-    """Return what a build itself says that is true, each text once, in an order that mixes relations."""
+    """Return the true statements of a build itself, its references and generation prompts as a corpus.
+
+    Each text is in it once, in an order that mixes relations.
+    """
     texts = {reference.text for reference in references}
     for record in records:
         true, new = record.target_true.label, record.target_new.label

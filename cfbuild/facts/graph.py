@@ -1,4 +1,4 @@
-"""An index over facts and entities: the questions that building and filtering ask of the knowledge, answered once."""
+"""An index over facts and entities, which answers the questions of building and filtering."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cfbuild.facts.relations import CONTAINMENT
 from cfbuild.text import languages
 
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
+"""The order of Wikidata's ranks, best first; a fact without a known rank counts as normal."""
 
 
 class FactGraph:
@@ -18,8 +19,8 @@ class FactGraph:
 
     `wording` holds that language's rules about names and prompts.
 
-    Order is fixed by the facts' sort order, never by hash or input order, so that whoever draws from a list draws the
-    same thing on every machine.
+    Order is fixed by the facts' sort order, never by hash or input order, so a draw from a list is the same on every
+    machine.
     """
 
     def __init__(self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en") -> None:
@@ -49,35 +50,35 @@ class FactGraph:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Relations that have facts, by number."""
+        """The relations that have facts, by number."""
         return tuple(sorted(self._by_relation, key=id_number))
 
     def facts_of(self, relation: str) -> tuple[Fact, ...]:
-        """The facts of `relation`, the best one a (subject, object) pair, by subject then object number."""
+        """Return the facts of `relation`, the best of each (subject, object) pair, by subject then object number."""
         return tuple(self._by_relation.get(relation, ()))
 
     def values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """Every object o with (subject, relation, o), now or ever, of any rank but deprecated."""
+        """Return every object o with (subject, relation, o), now or ever, of any rank but deprecated."""
         return tuple(self._values.get((subject, relation), ()))
 
     def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
-        """Every fact of the subject under `relation`, of any rank."""
+        """Return every fact of the subject under `relation`, of any rank."""
         return tuple(self._statements.get((subject, relation), ()))
 
     def current_values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """The objects of facts that have not ended, of the best rank there is among them."""
+        """Return the objects of the facts that have not ended and are not deprecated, of the best rank among them."""
         current = [one for one in self.statements(subject, relation) if one.end is None and one.rank != "deprecated"]
         best = [one for one in current if one.rank == "preferred"] or current
         return tuple(dict.fromkeys(one.object for one in best))
 
     def attributes(self, item: str, relation: str) -> tuple[str, ...]:
-        """The values of an attribute that was fetched with the entity, and of facts of that relation."""
+        """Return the values of an attribute: those fetched with the entity, then those of facts of that relation."""
         entity = self.entities.get(item)
         attributes = entity.attributes.get(relation, ()) if entity else ()
         return tuple(dict.fromkeys((*attributes, *self.values(item, relation))))
 
     def containers(self, item: str) -> frozenset[str]:
-        """Everything that `item` is in, part of, or a kind of, by way of CONTAINMENT relations; not `item` itself."""
+        """Return everything that `item` is in, part of, or a kind of, by CONTAINMENT relations; not `item` itself."""
         if item not in self._containers:
             found: set[str] = set()
             front = [item]
@@ -89,25 +90,25 @@ class FactGraph:
         return self._containers[item]
 
     def subjects(self, relation: str, value: str) -> tuple[str, ...]:
-        """Every subject s with (s, relation, value)."""
+        """Return every subject s with (s, relation, value), of any rank but deprecated."""
         return tuple(self._subjects.get((relation, value), ()))
 
     def object_counts(self, relation: str) -> Mapping[str, int]:
-        """How many subjects each object of `relation` has; the pool that o* is drawn from."""
+        """Return the number of subjects of each object of `relation`: the pool that o* is drawn from."""
         return MappingProxyType(self._objects.get(relation, Counter()))
 
     def label(self, entity_id: str) -> str | None:
-        """The entity's label in the graph's language, or None."""
+        """Return the entity's label in the graph's language, or None."""
         entity = self.entities.get(entity_id)
         return entity.labels.get(self.language) if entity else None
 
     def name(self, entity_id: str, language: str) -> str | None:
-        """The entity's label in `language`, else in the graph's."""
+        """Return the entity's label in `language`, else in the graph's language, or None."""
         entity = self.entities.get(entity_id)
         return (entity.labels.get(language) if entity else None) or self.label(entity_id)
 
     def names(self, entity_id: str) -> tuple[str, ...]:
-        """Label and aliases in the graph's language, the label first."""
+        """Return the label and the aliases in the graph's language, the label first."""
         entity = self.entities.get(entity_id)
         if entity is None:
             return ()
@@ -116,6 +117,6 @@ class FactGraph:
 
 
 def _identity(fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
-    """By relation, subject and object; of statements of the same, the best ranked and not ended first."""
+    """Return a fact's sort key: relation, subject and object, then the best ranked and not ended first."""
     numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
     return (*numbers, RANKS.get(fact.rank, 1), fact.end is not None, fact.source, fact.start or "", fact.end or "")

@@ -1,7 +1,7 @@
-"""Of what kind an object is, told coarsely from the classes it is an instance of (P31).
+"""The kinds of an object, coarser than the classes that it is an instance of (P31).
 
-Classes are fine ("city of the United States", "commune of France"), so two cities seldom share one. A table of words
-in the classes' English names tells kinds; classes that no word fits count as kinds of their own, by id.
+Classes are fine ("city of the United States", "commune of France"), so two cities seldom share one. Kinds are read from
+words in the classes' English names; of an object that is no place, each class's id is a kind too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INSTANCE_OF
 
 HUMAN = "Q5"
+"""Wikidata's class of humans."""
 
 PLACES: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
@@ -39,7 +40,7 @@ PLACES: Mapping[str, re.Pattern[str]] = {
         "quarter": "borough|quarter|neighbou?rhood|suburb|urban district.*|city district|area of London|ward",
     }.items()
 }
-"""Kinds of places, from the broadest to the narrowest: o* has to be as broad as o_c."""
+"""Kinds of places by words in their classes' names, the broadest first: o* has to be as broad as o_c."""
 
 OTHERS: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
@@ -67,12 +68,13 @@ OTHERS: Mapping[str, re.Pattern[str]] = {
         "work": "written work|literary work|film|book|television series|song|album|religious text|sacred text|play",
     }.items()
 }
+"""Other kinds, by words in their classes' names."""
 
 
 def kinds_of(item: str, graph: FactGraph) -> frozenset[str]:
-    """The kinds of `item`: those of places alone if it is a place, else other kinds and its classes' ids.
+    """Return the kinds of `item`: those of places alone if it is a place, else other kinds and its classes' ids.
 
-    Empty where its classes are not known, or only say that it is a place of some kind.
+    Empty where its classes are not known.
     """
     classes = graph.attributes(item, INSTANCE_OF)
     names = [graph.name(one, "en") or "" for one in classes]
@@ -83,7 +85,10 @@ def kinds_of(item: str, graph: FactGraph) -> frozenset[str]:
 
 
 def _broadness(places: set[str], names: list[str]) -> set[str]:
-    """Leave out what a place is only in name: Wales is called a country and is a part of one; London has quarters."""
+    """Return the kinds of a place without those that it has in name only; `names` are its classes'.
+
+    Wales is called a country and is a part of one; London has quarters.
+    """
     parts = re.compile(r"constituent|autonomous country|dependent territory", re.IGNORECASE)
     sovereign = any(re.search(r"sovereign state", name, re.IGNORECASE) for name in names)
     if any(parts.search(name) for name in names) and not sovereign:

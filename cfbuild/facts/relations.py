@@ -1,4 +1,4 @@
-"""What is known about Wikidata's relations: the one table that rules, groups, sources and templates read.
+"""The table of what is known about Wikidata's relations, which rules, groups, sources and templates read.
 
 Add a line to RELATIONS for a relation that has one of these properties; a relation without a line has none of them.
 """
@@ -15,12 +15,13 @@ SEX_OR_GENDER = "P21"
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What holds of one relation, whatever its facts.
+    """The properties of a relation that do not depend on its facts.
 
     `symmetric`: it holds in both directions (Wikidata's symmetric constraint). `open`: its subjects have many objects,
     of which facts name few. `personal`: its templates speak of a person. `contains`: its object contains the subject,
     so what holds of the subject may be said to hold of the object ("born in Paris", "born in France"). `inverse`: the
-    relation that says the same the other way round (Wikidata's P1696). `no_templates`: why it has none on purpose.
+    relation that says the same the other way round (Wikidata's P1696). `no_templates`: the reason why it has no
+    templates.
     """
 
     name: str
@@ -78,4 +79,4 @@ CONTAINMENT = tuple(relation for relation, known in RELATIONS.items() if known.c
 INVERSE = {relation: known.inverse for relation, known in RELATIONS.items() if known.inverse}
 UNSUITED = {relation: known.no_templates for relation, known in RELATIONS.items() if known.no_templates}
 ATTRIBUTES = (INSTANCE_OF, SEX_OR_GENDER, *CONTAINMENT)
-"""What the rules want to know of an entity: its classes, sex or gender, and what contains it."""
+"""The attributes of an entity that the rules read: its classes, sex or gender, and what contains it."""

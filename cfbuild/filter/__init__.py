@@ -1,1 +1,1 @@
-"""What is kept: rules that need no model, and the rank of the false object under a model."""
+"""The rules that decide what is kept: those that need no model, and the rank of the false object under a model."""

@@ -1,4 +1,4 @@
-"""The options of rules, the facts that rules look at, and the shapes of rules and of model filters."""
+"""The options of rules, the facts that rules read, and the shapes of rules and of model filters."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from cfbuild.facts.relations import INSTANCE_OF, PERSONAL
 from cfbuild.option import option
 
 USUAL_SHARE = 0.9
-"""Share of a relation's facts that makes a kind of place the usual one; less is a relation that mixes kinds."""
+"""Least share of a relation's facts that makes a kind of place the usual one; below it the relation mixes kinds."""
 USUAL_FACTS = 20
+"""Fewest facts with a place of a known kind as their object that can make a kind the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +40,17 @@ class Rules:
         check_least(self, min_neighbors=0, min_sitelinks=0, max_sitelinks=0)
 
     def rule_options(self) -> dict[str, Any]:
-        """Return these options alone by name, of a value that may hold others too."""
+        """Return these options alone by name, without the other fields of a subclass."""
         return {rule.name: getattr(self, rule.name) for rule in fields(Rules)}
 
 
 @dataclass(frozen=True)
 class RuleContext(Rules):
-    """The facts that rules look at, the rewrite templates' texts by relation, and the options.
+    """The facts that rules read, the rewrite templates' texts by relation, and the options.
 
-    `min_templates` is one for the rewrite and one for each paraphrase; `seed` draws the object that is kept where
-    several are allowed.
+    `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
+    `seed` draws the object that is kept where several are allowed. `remembered` keeps the results of the target rules
+    that do not read the subject.
     """
 
     graph: FactGraph
@@ -64,20 +66,22 @@ class RuleContext(Rules):
     _kinds: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def items_named(self, label: str) -> int:
-        """How many items carry this label, letter case ignored."""
+        """Return the number of items with this label, letter case ignored."""
         if not self._items_by_label:
             labels = (self.graph.label(item) for item in self.graph.entities)
             self._items_by_label.update(one.casefold() for one in labels if one)
         return self._items_by_label[label.casefold()]
 
     def suits(self, relation: str, item: str) -> bool:
-        """Whether prompts of `relation` make sense about `item`: not if they speak of a person, and it is told to be
-        something else."""
+        """Return True if prompts of `relation` make sense about `item`.
+
+        They do not if they speak of a person and the item is known to be something else.
+        """
         classes = self.graph.attributes(item, INSTANCE_OF) if relation in PERSONAL else ()
         return not classes or HUMAN in classes
 
     def facts_with(self, relation: str, value: str) -> tuple[Fact, ...]:
-        """The best fact of each subject that has `value`, ended and deprecated ones among them."""
+        """Return the best fact of each subject that has `value`, ended and deprecated ones among them."""
         if relation not in self._by_object:
             found: dict[str, list[Fact]] = {}
             for fact in self.graph.facts_of(relation):
@@ -86,7 +90,7 @@ class RuleContext(Rules):
         return tuple(self._by_object[relation].get(value, ()))
 
     def usual_place(self, relation: str) -> str | None:
-        """The kind of place that nearly all facts of `relation` have as their object, or None."""
+        """Return the kind of place that nearly all facts of `relation` have as their object, or None."""
         if relation not in self._usual:
             counts: Counter[str] = Counter()
             told = 0
@@ -99,7 +103,7 @@ class RuleContext(Rules):
         return self._usual[relation]
 
     def kinds(self, item: str) -> frozenset[str]:
-        """What `item` is an instance of, coarsely; empty where the facts do not tell."""
+        """Return the kinds of `item` (`kinds_of`); empty where its classes are not known."""
         if item not in self._kinds:
             self._kinds[item] = kinds_of(item, self.graph)
         return self._kinds[item]
@@ -107,7 +111,7 @@ class RuleContext(Rules):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What building a fact came to: how many o* are left, how many each target rule refused, how many neighbors."""
+    """The result of building a fact: the numbers of o* left, of neighbors, and of o* that each target rule refused."""
 
     draws: int
     neighbors: int
@@ -124,7 +128,7 @@ class TargetFilter(Protocol):
 
     @property
     def signature(self) -> Mapping[str, Any]:
-        """Return all that verdicts depend on, as JSON values; `model` names the scores in a record's meta."""
+        """All that verdicts depend on, as JSON values; `model` names the scores in a record's meta."""
         ...
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:

@@ -1,4 +1,7 @@
-"""Rules about names: missing, noisy, shared, one inside the other, or against the article before them."""
+"""Rules about names: missing, noisy, shared, one inside the other, or against the article before them.
+
+A rule returns what it found where it drops a fact or an o*, and None where it keeps it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from cfbuild.filter.context import RuleContext
 from cfbuild.text.names import find_name, gives_away
 
 COMPOUND = 4
-"""Letters of a name that make it more than a chance ending of another."""
+"""Fewest letters of a name that does not end another name by mere chance."""
 
 
 def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject or the object has no name in the build's language."""
+    """Return the part, subject or object, that has no label in the build's language, or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item)
         if label is None or not label.strip():
@@ -21,7 +24,7 @@ def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """A label that is an item id: nobody gave the item a name."""
+    """Return the part whose label is an item id, because nobody gave the item a name, or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item) or ""
         if ITEM_ID.match(label):
@@ -30,7 +33,10 @@ def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
-    """A label with something in it that nobody would say: a suffix that tells namesakes apart, markup, controls."""
+    """Return the part whose label holds something that nobody would say, or None.
+
+    Noise is a suffix that distinguishes namesakes, markup, or a control character.
+    """
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item) or ""
         found = context.graph.wording.noise(label)
@@ -40,14 +46,20 @@ def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
-    """Several items carry the subject's label: no prompt tells which is meant."""
+    """Return the subject's label and its number of items where several carry it, or None.
+
+    No prompt says which of them is meant.
+    """
     label = context.graph.label(fact.subject) or ""
     count = context.items_named(label)
     return {"label": label, "items": count} if count > 1 else None
 
 
 def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
-    """Another object of the relation carries the object's label: its name does not tell which is meant."""
+    """Return another object of the relation that carries the object's label, or None.
+
+    The name does not say which of the two is meant.
+    """
     label = (context.graph.label(fact.object) or "").casefold()
     if context.items_named(label) < 2:
         return None
@@ -58,27 +70,30 @@ def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def same_name(fact: Fact, context: RuleContext) -> Measured | None:
-    """Subject and object share a name."""
+    """Return a name that subject and object share, or None."""
     return shared_name(fact.subject, fact.object, context.graph)
 
 
 def object_in_subject(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject's label holds a name of the object ("Honda Civic", made by Honda), or the reverse."""
+    """Return the object's name in the subject's label ("Honda Civic", made by Honda), or the reverse, or None."""
     return one_in_other(fact.subject, fact.object, context.graph)
 
 
 def target_same_name(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Subject and o* share a name."""
+    """Return a name that subject and o* share, or None."""
     return shared_name(fact.subject, target.id, context.graph)
 
 
 def target_in_subject(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """The subject's label holds a name of o*, or the reverse: the prompt itself would suggest o*."""
+    """Return o*'s name in the subject's label, or the reverse, or None: the prompt itself would suggest o*."""
     return one_in_other(fact.subject, target.id, context.graph)
 
 
 def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """One object's label ends in the other's or holds it as a word: archbishop and bishop, bass guitar and guitar."""
+    """Return the label of o_c or o* that the other's label ends in or holds as a word, or None.
+
+    Examples are archbishop and bishop, bass guitar and guitar.
+    """
     true = context.graph.label(fact.object) or ""
     for longer, shorter in ((true, target.label), (target.label, true)):
         inside = find_name(longer, (shorter,)) is not None
@@ -88,13 +103,13 @@ def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 
 def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """o*'s label has something in it that nobody would say."""
+    """Return the part of o*'s label that nobody would say, or None."""
     found = context.graph.wording.noise(target.label)
     return None if found is None else {"label": target.label, "noise": found}
 
 
 def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """A template ends in an article that o_c can follow, and o* needs another one."""
+    """Return a template that ends in an article which o_c can follow and o* cannot, or None."""
     true, wording = context.graph.label(fact.object) or "", context.graph.wording
     for text in context.rewrite_templates.get(fact.relation, ()):
         if wording.article_clash(text, target.label) and wording.article_clash(text, true) is None:
@@ -103,14 +118,17 @@ def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 
 def shared_name(one: str, other: str, graph: FactGraph) -> Measured | None:
-    """A name that both items carry, letter case ignored."""
+    """Return a name that both items carry, letter case ignored, or None."""
     names = {name.casefold() for name in graph.names(other)}
     shared = next((name for name in graph.names(one) if name.casefold() in names), None)
     return None if shared is None else {"name": shared, "item": other}
 
 
 def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:
-    """What in the label of one item gives the other away: a name as whole words, or a word made from its label."""
+    """Return the part of an item's label that gives the other item away, or None.
+
+    That is a name of the other as whole words, or a word made from the other's label.
+    """
     for part, holder, held in (("subject", subject, item), ("object", item, subject)):
         label = graph.label(holder) or ""
         name = gives_away(label, graph.label(held) or "", graph.names(held), graph.wording)

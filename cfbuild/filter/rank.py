@@ -1,7 +1,7 @@
 """Keep only counterfactuals that a language model finds unlikely: the published data's leak is closed here.
 
-A candidate's rewrite prompt is asked once about every object of its relation; every draw of o* is judged from that one
-answer. Thresholds are the user's, and what was measured goes with each record and each reject.
+Every object of the relation is scored once after a candidate's rewrite prompt, and every draw of o* is judged by these
+scores. The user sets the thresholds; what was measured is kept with each record and each reject.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
 
 MARGIN_NATS = 1e-3
-"""A lead of o_c below this is no preference: batches of different shape differ by up to 1e-4 in float32."""
+"""Least lead of o_c that is a preference: batches of different shape differ by up to 1e-4 in float32."""
 
 
 @dataclass(slots=True)
 class _Trial:
-    """A candidate on its way: the draws that may still be chosen, what was measured, why the last draw was refused."""
+    """A candidate under judgement: its pool's NLLs by id, the draws left, the figures, and the last draw's refusal."""
 
     candidate: Candidate
     nlls: Mapping[str, float]
@@ -31,7 +31,7 @@ class _Trial:
 
 
 class RankFilter:
-    """Judges candidates with one model; see FilterOptions for what passes."""
+    """A filter that judges candidates with one model; see FilterOptions for what passes."""
 
     def __init__(self, lm: LanguageModel, options: FilterOptions) -> None:
         self.lm = lm
@@ -43,7 +43,10 @@ class RankFilter:
         return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """One verdict a candidate, in order: the first draw that passes every threshold, or why none did."""
+        """Return a verdict for each candidate, in order.
+
+        It has the first draw that passes every threshold, or the reason why none did.
+        """
         verdicts: dict[int, Verdict] = {}
         trials = dict(enumerate(self._trials(candidates)))
         while trials:
@@ -59,7 +62,7 @@ class RankFilter:
         return [verdicts[index] for index in range(len(candidates))]
 
     def _trials(self, candidates: Sequence[Candidate]) -> Iterator[_Trial]:
-        """Ask each rewrite prompt about its whole pool, in one pass for all candidates."""
+        """Yield the trial of each candidate; one pass for all scores their pools after the rewrite prompts."""
         questions = [
             Question(
                 self.lm.encode(candidate.rewrite),
@@ -80,7 +83,10 @@ class RankFilter:
             yield _Trial(candidate, nlls, iter(enumerate(candidate.draws, 1)), measured)
 
     def _next_draw(self, trial: _Trial) -> Target | Verdict:
-        """The next draw that passes on the rewrite prompt; a rejection if there is none, or the fact is not known."""
+        """Return the next draw that passes on the rewrite prompt, or the rejection of a candidate without.
+
+        A candidate whose fact is unknown, or whose likelihoods are not finite, is rejected too.
+        """
         limit = self.options.max_true_rank
         if trial.measured["target_true_nll"] is None:
             return _reject("likelihoods-not-finite", trial.measured)
@@ -103,7 +109,7 @@ class RankFilter:
         return _reject(trial.refusal, trial.measured)
 
     def _ask_neighbors(self, asked: Mapping[int, tuple[_Trial, Target]]) -> dict[int, Verdict]:
-        """Verdicts of the trials whose draw keeps enough neighbors right; the others go on to their next draw."""
+        """Return the verdicts of trials whose draw keeps enough neighbors right; the others go on to the next draw."""
         if not self.options.min_neighbors_right:
             return {index: _keep(trial, target) for index, (trial, target) in asked.items()}
         rows = [

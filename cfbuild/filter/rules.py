@@ -1,9 +1,10 @@
 """Rules that need no model: one small function each, in tables from the rule's name to the function.
 
-Fact rules judge a fact before anything is built; target rules judge one o* that was drawn for it; draft rules judge
-what building came to; template rules judge a template before it is used. The first rule that says no names the reject,
-so the order of a table is part of its meaning. A new rule is a function and a line in a table. Rules about names are
-in `naming.py`, rules about what is true in `truth.py`, and those for finished files in `cfbuild/audit/`.
+Fact rules judge a fact before anything is built; target rules judge one o* that was drawn for it; draft rules judge the
+result of building; template rules judge a template before it is used. A rule returns what it measured where it refuses,
+else None. The first rule that refuses names the reject, so the order of a table is part of its meaning. A new rule is a
+function and a line in a table. Rules about names are in `naming.py`, rules about what is true in `truth.py`, and those
+for finished files in `cfbuild/audit/`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ KEPT = Decision(True, "kept")
 
 
 def judge_fact(fact: Fact, context: RuleContext) -> Decision:
-    """Kept, or the first fact rule that drops the fact and what it measured."""
+    """Return the decision about a fact: kept, or the first fact rule that drops it and what it measured."""
     for name, rule in FACT_RULES.items():
         measured = rule(fact, context)
         if measured is not None:
@@ -32,7 +33,7 @@ def judge_fact(fact: Fact, context: RuleContext) -> Decision:
 
 
 def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
-    """Kept, or the first target rule that refuses `target` as the fact's o* and what it measured."""
+    """Return the decision about `target` as the fact's o*: kept, or the first target rule that refuses it."""
     for name, rule in TARGET_RULES.items():
         if name not in BY_OBJECT:
             measured = rule(fact, target, context)
@@ -46,7 +47,7 @@ def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
 
 
 def judge_draft(fact: Fact, outcome: Outcome, context: RuleContext) -> Decision:
-    """Kept, or the first draft rule that drops the fact for what was built of it."""
+    """Return the decision about what was built of a fact: kept, or the first draft rule that drops it."""
     for name, rule in DRAFT_RULES.items():
         measured = rule(fact, outcome, context)
         if measured is not None:
@@ -64,7 +65,7 @@ def judge_template(template: Template, wording: Language) -> Decision:
 
 
 def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
-    """The relation cannot give a rewrite and its paraphrases different wordings that fit the object's article."""
+    """Return the number of templates that fit the object's article where it is below `min_templates`, or None."""
     label = context.graph.label(fact.object) or ""
     texts = context.rewrite_templates.get(fact.relation, ())
     count = sum(context.graph.wording.article_clash(text, label) is None for text in texts)
@@ -72,21 +73,21 @@ def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def _no_counterfactual(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
-    """No object is left that could be o*."""
+    """Return the size of the pool and the refusals by rule where no object is left that could be o*, or None."""
     if outcome.draws:
         return None
     return {"pool": len(context.graph.object_counts(fact.relation)), **outcome.refused}
 
 
 def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
-    """Fewer neighborhood prompts than asked for."""
+    """Return the number of neighborhood prompts where it is below `min_neighbors`, or None."""
     if outcome.neighbors >= context.min_neighbors:
         return None
     return {"neighbors": outcome.neighbors, "needed": context.min_neighbors}
 
 
 def _ungrammatical(template: Template, wording: Language) -> Measured | None:
-    """A rewrite template that is broken by the rules of its language, such as two articles in a row."""
+    """Return what the language's rules find broken in a rewrite template (two articles in a row), or None."""
     if template.kind != "rewrite":
         return None
     found = wording.template_fault(template.text, SLOT)
@@ -125,7 +126,7 @@ TARGET_RULES: dict[str, TargetRule] = {
 }
 
 BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-article"})
-"""Target rules that look at o_c and o* only, never at the subject: answered once for all subjects."""
+"""Target rules that read only o_c and o*, never the subject: one result serves all subjects."""
 
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,

@@ -1,4 +1,4 @@
-"""The thresholds of the model filter, and the choice to have one; nothing here loads a model."""
+"""The thresholds of the model filter, and the choice to do without it; nothing here loads a model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cfbuild.option import option
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
-    """Thresholds. Ranks count from 1, the likeliest object of the relation.
+    """Thresholds of the model filter. Ranks count from 1, the likeliest object of the relation.
 
-    `min_rank_share`: o*'s rank over the size of its pool must be at least this. `max_true_rank`: o_c must be among so
-    many likeliest objects (None: need not be known). `min_neighbors_right`: of the neighborhood prompts, so large a
-    share must have o_c more likely than o*.
+    `min_rank_share`: least rank of o*, as a share of the size of its pool. `max_true_rank`: largest rank of o_c (None:
+    the fact need not be known). `min_neighbors_right`: least share of the neighborhood prompts on which o_c must be
+    more likely than o*.
 
     Raises ConfigError for a share that is not between 0 and 1, and for a rank below 1.
     """
@@ -39,7 +39,7 @@ class FilterOptions:
 
 @dataclass(frozen=True, slots=True)
 class FilterChoice:
-    """Options of a command that may filter: whether a model is asked, and with which thresholds."""
+    """Options of a command that may filter: to do without a model, and the thresholds."""
 
     no_filter: bool = option(False, "Ask no model: keep the first o* drawn.")
     thresholds: FilterOptions = field(default_factory=FilterOptions)

@@ -1,4 +1,7 @@
-"""Rules about what is true: several or former objects, an o* that is true after all, or of another kind than o_c."""
+"""Rules about what is true: several or former objects, an o* that is true after all, or of another kind than o_c.
+
+A rule returns what it found where it drops a fact or an o*, and None where it keeps it.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,36 @@ from cfbuild.filter.naming import shared_name
 
 
 def symmetric(fact: Fact, context: RuleContext) -> Measured | None:
-    """The relation holds both ways: an edit of (s, r, o) contradicts (o, r, s), which no prompt tests."""
+    """Return the relation if it holds both ways, or None.
+
+    An edit of (s, r, o) contradicts (o, r, s), which no prompt tests.
+    """
     return {"relation": fact.relation} if fact.relation in SYMMETRIC and not context.allow_symmetric else None
 
 
 def open_relation(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject surely has objects that nobody wrote down: of arginine's parts nitrogen is told, oxygen is not, so
-    that nothing tells whether an o* is false."""
+    """Return the relation if its subjects surely have objects that nobody wrote down, or None.
+
+    Of arginine's parts nitrogen is listed and oxygen is not, so no fact shows that an o* is false.
+    """
     return {"relation": fact.relation} if fact.relation in OPEN and not context.allow_several else None
 
 
 def deprecated(fact: Fact, context: RuleContext) -> Measured | None:
-    """Wikidata's editors hold the statement for wrong."""
+    """Return the rank of a statement that Wikidata's editors consider wrong, or None."""
     return {"rank": fact.rank} if fact.rank == "deprecated" else None
 
 
 def ended(fact: Fact, context: RuleContext) -> Measured | None:
-    """The fact has ended (P582): a citizen of a state that is gone."""
+    """Return the date on which the fact ended (P582), or None: a citizen of a state that is gone."""
     return {"end": fact.end} if fact.end is not None else None
 
 
 def outranked(fact: Fact, context: RuleContext) -> Measured | None:
-    """Another object of the subject is preferred to this one, which is therefore no best answer."""
+    """Return another object of the subject that is preferred to this one, or None.
+
+    A fact of normal rank is then not the best answer.
+    """
     if fact.rank != "normal":
         return None
     others = context.graph.statements(fact.subject, fact.relation)
@@ -42,7 +53,11 @@ def outranked(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject has several current objects: any prompt has several right answers, of which o_c is but one."""
+    """Return the number of the subject's current objects if there are several, or None.
+
+    Any prompt then has several right answers, of which o_c is but one. Where several are allowed, the object that the
+    seed draws is kept.
+    """
     values = context.graph.current_values(fact.subject, fact.relation)
     if len(values) <= 1:
         return None
@@ -53,7 +68,7 @@ def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def unpopular(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject has fewer or more sitelinks than asked for, or nobody knows how many."""
+    """Return the subject's number of sitelinks if it is out of the limits or not known, or None."""
     low, high = context.min_sitelinks, context.max_sitelinks
     if low is None and high is None:
         return None
@@ -65,14 +80,17 @@ def unpopular(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def unsuited(fact: Fact, context: RuleContext) -> Measured | None:
-    """The subject is no person, and the relation's templates speak of one."""
+    """Return the subject's classes if it is no person and the relation's templates speak of a person, or None."""
     if context.suits(fact.relation, fact.subject):
         return None
     return {"classes": ", ".join(context.graph.attributes(fact.subject, INSTANCE_OF))}
 
 
 def object_kind(fact: Fact, context: RuleContext) -> Measured | None:
-    """The object is a place of another kind than nearly all of the relation's: a city as country of citizenship."""
+    """Return the object's kinds if it is a place of another kind than nearly all of the relation's objects, or None.
+
+    Such a place is a city as country of citizenship.
+    """
     usual, kinds = context.usual_place(fact.relation), context.kinds(fact.object)
     if usual is None or usual in kinds or kinds.isdisjoint(PLACES):
         return None
@@ -80,7 +98,7 @@ def object_kind(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """o* is true of the subject too, at any time and under any name."""
+    """Return the object that makes o* true of the subject too, at any time and under any name, or None."""
     for value in context.graph.values(fact.subject, fact.relation):
         if value == target.id:
             return {"item": value}
@@ -90,7 +108,10 @@ def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | 
 
 
 def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """o* contains the subject or an object of it, or is in such an object, as far as the facts tell: it may be true."""
+    """Return an item and what contains it if o* may be true of the subject for that reason, or None.
+
+    That is where o* contains the subject or an object of it, or is in such an object, as far as the facts say.
+    """
     graph = context.graph
     pairs = [pair for one in graph.values(fact.subject, fact.relation) for pair in ((one, target.id), (target.id, one))]
     for inner, outer in (*pairs, (fact.object, target.id), (target.id, fact.object), (fact.subject, target.id)):
@@ -100,7 +121,7 @@ def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measure
 
 
 def target_kind(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """o* is of another kind than o_c (a city for a country), where the facts tell both kinds."""
+    """Return the kinds of o_c and o* if both are known and they share none (a city for a country), or None."""
     true, new = context.kinds(fact.object), context.kinds(target.id)
     if not true or not new or true & new:
         return None

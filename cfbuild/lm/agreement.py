@@ -1,7 +1,7 @@
 """Checks of a model against itself before it is used; a difference is a ModelError that names the part.
 
-The tokenizer gives back the text that it was given; weights are all here, each in one place; and run by its parts, as
-they are and fused, the model gives the logits that it gives as a whole.
+The tokenizer must give back the text that it was given; all weights must be on one device and no layer may share them;
+and run by its parts, plain and fused, the model must give the logits that it gives as a whole.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.trust import is_own_code
 
 AGREEMENT = 1e-3
-"""How far the numbers of two ways to run one float32 model may be apart, in units of their largest."""
+"""Largest difference between two ways to run a float32 model, in units of their largest number."""
 AGREEMENT_NARROW = 5e-2
-"""The same for half-wide numbers."""
+"""The same for models in 16-bit number formats."""
 TOKENS, HALF = 6, 3
-"""Tokens that the parts are tried on, and how many of them are a past: the first ids, which every vocabulary has."""
+"""Number of tokens that the parts are tried on (the first ids, which every vocabulary has), and how many are a past."""
 ROUND_TRIP = (
     "The capital city of France is Paris",
     "She speaks New Zealand English, isn't it? Yes: in 1990 , too .",
@@ -34,7 +34,7 @@ ROUND_TRIP = (
 
 
 def check_model(lm: LanguageModel) -> None:
-    """Raise ModelError naming the part by which the model would come out with wrong numbers or texts."""
+    """Raise ModelError naming the part by which the model would give wrong numbers or texts."""
     check_weights(lm)
     check_tokenizer(lm)
     check_parts(lm)
@@ -59,7 +59,7 @@ def check_weights(lm: LanguageModel) -> None:
 
 
 def check_tokenizer(lm: LanguageModel) -> None:
-    """Raise ModelError unless decoding gives back the text that was encoded, and special tokens are around it."""
+    """Raise ModelError unless decoding gives back the text that was encoded, and special tokens are only around it."""
     for text in ROUND_TRIP:
         ids = lm.encode(text)
         back = lm.tokenizer.decode(ids, skip_special_tokens=True)
@@ -88,7 +88,7 @@ def check_parts(lm: LanguageModel) -> None:
 
 
 def _trace_of_second_half(lm: LanguageModel, ids: tuple[int, ...]) -> Trace:
-    """Return how the layers are called for the tokens from HALF on, over those before as a past."""
+    """Return the layers' calls for the tokens from HALF on, over those before as a past."""
     past = Past(len(lm.layers), len(ids))
     remember(lm, *left_padded([ids[:HALF]], lm), past)
     visible = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril()[None, HALF:]
@@ -103,7 +103,10 @@ def _agree(lm: LanguageModel, got: Tensor, expected: Tensor) -> bool:
 
 
 def _culprit(lm: LanguageModel, ids: tuple[int, ...], way: str) -> str:
-    """Return the name of the first part that differs from the whole model, which runs once more for it."""
+    """Return the name of the first part that differs from the whole model; `way` is plain or fused.
+
+    The whole model runs once more for it.
+    """
     row = torch.arange(len(ids), device=lm.device)[None]
     inputs, outputs = _inside(lm, ids)
     traced = trace(lm, Batch(torch.tensor([ids], device=lm.device), row, None), 0)

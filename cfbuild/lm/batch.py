@@ -17,7 +17,7 @@ from cfbuild.lm.model import Ids, LanguageModel
 class Batch:
     """Padded rows. ids, positions: [batch, width]; mask: additive [batch, 1, width, past + width], or None for causal.
 
-    None is right only where padding follows the tokens: causal attention never looks at it.
+    None is right only where padding follows the tokens: causal attention never sees it.
     """
 
     ids: Tensor
@@ -29,8 +29,8 @@ class Batch:
 class Packing:
     """The T tokens of `rows` padded rows that are computed.
 
-    real: [T], where each stands, counted through the batch and ascending. source: [rows * width], which of the T stands
-    where; in a filler's place it is one of the same row. Where rows begin alike, a token may stand in several of them.
+    real: [T], the place of each in the flattened rows, ascending. source: [rows * width], which of the T is at each
+    place; a filler has a token of its row. Where rows begin alike, a token may be in several of them.
     """
 
     rows: int
@@ -43,17 +43,17 @@ class Packing:
 
     @staticmethod
     def of(mask: Tensor) -> Packing:
-        """Of every real token, each for itself."""
+        """Return the packing of every real token, each for itself; mask: [rows, width], false for fillers."""
         rows, width = mask.shape
         real = mask.flatten().nonzero().flatten()
-        last = mask.cumsum(dim=1).clamp_min_(1)  # a row's first token stands in for fillers before it
+        last = mask.cumsum(dim=1).clamp_min_(1)  # a row's first token fills the places of fillers before it
         before = mask.sum(dim=1).cumsum(dim=0) - mask.sum(dim=1)
         source = (before[:, None] + last - 1).clamp_max_(len(real) - 1).flatten()
         return Packing(rows, width, real, source, mask)
 
     @staticmethod
     def full(rows: int, width: int, device: torch.device) -> Packing:
-        """Of rows without fillers."""
+        """Return the packing of rows without fillers."""
         return Packing.of(torch.ones(rows, width, dtype=torch.bool, device=device))
 
     @property
@@ -63,16 +63,16 @@ class Packing:
 
     @cached_property
     def is_shared(self) -> bool:
-        """True if some token stands in several rows."""
+        """True if a token is in several rows."""
         return len(self.real) < int(self.mask.sum())
 
     def pack(self, padded: Tensor) -> Tensor:
-        """[rows, width, ...] -> [T, ...]."""
+        """Return the T tokens' vectors: [rows, width, ...] -> [T, ...]."""
         flat = padded.flatten(0, 1)
         return flat if self.is_full else flat.index_select(0, self.real)
 
     def spread(self, packed: Tensor) -> Tensor:
-        """[T, ...] -> [rows, width, ...], fillers zero."""
+        """Return the padded rows of packed vectors, fillers zero: [T, ...] -> [rows, width, ...]."""
         shape = self.rows, self.width, *packed.shape[1:]
         if self.is_full:
             return packed.reshape(shape)
@@ -83,8 +83,8 @@ class Packing:
 class Past:
     """Keys and values of earlier tokens, in buffers with room for `capacity` tokens that are made when first used.
 
-    A pass puts its own after the first `length` tokens, over what the pass before put there: the same past serves every
-    step of an optimisation, and grows only where its owner moves `length`. A layer gets both joined.
+    A pass puts its own after the first `length` tokens, over those that the pass before put there: the same past serves
+    every step of an optimisation, and grows only where its owner moves `length`. A layer gets both joined.
     """
 
     is_compileable = False
@@ -95,7 +95,7 @@ class Past:
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return what a layer sees: the past, then `keys` and `values` [batch, heads, width, d_head]."""
+        """Return the keys and values that a layer sees: the past's, then its own [batch, heads, width, d_head]."""
         buffers = self._layers[layer_idx]
         if buffers is None:
             shape = *keys.shape[:2], self.capacity, keys.shape[3]
@@ -114,19 +114,25 @@ class Past:
         return self.length
 
     def select(self, rows: Tensor) -> None:
-        """Become the past of some rows, layer by layer, so that old and new never exist together."""
+        """Keep the past of `rows` only, layer by layer, so that old and new never exist together."""
         for index, both in enumerate(self._layers):
             self._layers[index] = both and (both[0][rows], both[1][rows])
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean mask [batch, width, past + width] as what attention adds: 0 where visible, else the lowest number."""
+    """Return a boolean mask [batch, width, past + width] as attention adds it, [batch, 1, width, past + width].
+
+    It is 0 where visible, else the lowest number.
+    """
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min).unsqueeze(1)
 
 
 def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Rows of ids to one tensor and its boolean mask of real tokens, both [batch, width]. The filler is token 0."""
+    """Return rows of ids as one tensor and its boolean mask of real tokens, both [batch, width].
+
+    The filler is token 0, behind a row's tokens or, with `left`, in front of them.
+    """
     width = max(map(len, rows))
     filled = [((0,) * (width - len(row)) + row) if left else (row + (0,) * (width - len(row))) for row in rows]
     lengths = torch.tensor([len(row) for row in rows], device=lm.device)
@@ -136,7 +142,7 @@ def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[
 
 
 def left_padded(rows: Sequence[Ids], lm: LanguageModel, before: Tensor | None = None) -> tuple[Batch, Tensor]:
-    """Rows that all end in the last column, as a batch, and the mask of their real tokens [batch, width].
+    """Return rows as a batch in which all end in the last column, and the mask of their real tokens [batch, width].
 
     `before` [batch, past] marks the real tokens of a past that the rows go on from.
     """

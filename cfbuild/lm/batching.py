@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 TOKENS_PER_BATCH = {"cpu": 4096}
-"""Padded tokens a batch holds: enough to share what prompts begin with, few enough for the memory."""
+"""Padded tokens of a batch: enough to share what prompts begin with, few enough for the memory."""
 
 
 ACCELERATOR_TOKENS_PER_BATCH = 32768
@@ -30,7 +30,10 @@ def in_batches(
     work: Callable[[Sequence[Item]], list[Result]],
     width: Callable[[Item], int],
 ) -> list[Result]:
-    """Apply `work` to batches of items of like width, results in the items' order; out of memory halves a batch."""
+    """Return the results of `work` for `items`, in their order, worked off in batches of like width.
+
+    width: an item's width in tokens. A batch that does not fit the memory is halved.
+    """
     results: dict[int, Result] = {}
     for part in _plan([width(item) for item in items], token_budget(lm)):
         results.update(zip(part, halving(work, [items[index] for index in part]), strict=True))
@@ -38,13 +41,15 @@ def in_batches(
 
 
 def token_budget(lm: LanguageModel) -> int:
-    """How many padded tokens one batch may hold on the model's device."""
+    """Return the number of padded tokens that one batch may hold on the model's device."""
     return TOKENS_PER_BATCH.get(lm.device.type, ACCELERATOR_TOKENS_PER_BATCH)
 
 
 def halving(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
-    """`work(items)`; where memory runs out, the halves after each other. Raises ModelError when one item alone does not
-    fit."""
+    """Return `work(items)`; where memory runs out, the results of one half and then of the other.
+
+    Raises ModelError when a single item does not fit.
+    """
     try:
         return work(items)
     except (RuntimeError, MemoryError) as error:
@@ -60,7 +65,10 @@ def halving(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA has an exception of its own; the CPU's allocator and others only say so."""
+    """Return True if an error says that memory ran out.
+
+    CUDA has an exception of its own; the CPU's allocator and others only say so in words.
+    """
     said = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
@@ -68,7 +76,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _plan(widths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of like width, each within `budget` padded tokens (one item at least)."""
+    """Yield items' indices in batches of like width, each within `budget` padded tokens (one item at least)."""
     part: list[int] = []
     for index in sorted(range(len(widths)), key=lambda index: (widths[index], index)):
         if part and widths[index] * (len(part) + 1) > budget:

@@ -43,7 +43,7 @@ class LowRank:
         return float(grams.sum().clamp_min(0))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what the change is made of, by name."""
+        """Return the tensors of the change, by name."""
         return {"keys": self.keys, "values": self.values}
 
 
@@ -67,7 +67,7 @@ class Dense:
         return float(self.change.norm()) ** 2
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what the change is made of, by name."""
+        """Return the tensors of the change, by name."""
         return {"change": self.change}
 
 
@@ -76,7 +76,7 @@ Change = LowRank | Dense
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """A change of any number of weights, each of its own rank. Raises ValueError where there is none.
+    """A change of any number of weights, each of its own rank. Raises ValueError if it changes none.
 
     Example: `Delta.of(5, LowRank(key[None], value[None]))` is ROME's update of layer 5.
     """
@@ -94,7 +94,7 @@ class Delta:
 
     @property
     def only(self) -> Change:
-        """The one change there is. Raises ValueError where there are several."""
+        """The change of a delta that has just one. Raises ValueError where there are several."""
         (change,) = self.changes.values()
         return change
 
@@ -109,7 +109,7 @@ class Delta:
         return float(sum(change.square_norm() for change in self.changes.values()) ** 0.5)
 
     def is_finite(self) -> bool:
-        """Return whether every number is."""
+        """Return True if every number of the changes is finite."""
         return all(bool(torch.isfinite(one).all()) for change in self.changes.values() for one in _parts(change))
 
 
@@ -119,7 +119,7 @@ def _parts(change: Change) -> Iterator[Tensor]:
 
 @contextmanager
 def overlay(lm: LanguageModel, deltas: Sequence[Delta | None]) -> Iterator[None]:
-    """While open, row i of every batch is computed as if `deltas[i]` (None: nothing) were added to the weights.
+    """Compute row i of every batch, while open, as if `deltas[i]` (None: nothing) were added to the weights.
 
     No weight changes. Deltas may be of different weights, ranks and kinds: each distinct weight gets one hook. Rows are
     independent: each sees its own delta only.
@@ -133,7 +133,7 @@ def overlay(lm: LanguageModel, deltas: Sequence[Delta | None]) -> Iterator[None]
 
 
 class _RowChanges:
-    """What is added to the output of one weight, a change (or None) a row."""
+    """The function that adds to the output of one weight, a change (or None) a row."""
 
     def __init__(self, lm: LanguageModel, changes: Sequence[Change | None]) -> None:
         self._rows = len(changes)
@@ -199,7 +199,7 @@ def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:
 
 @contextmanager
 def applied(lm: LanguageModel, delta: Delta) -> Iterator[None]:
-    """While open, the weights hold the delta; afterwards they are the same bits as before, whatever happened.
+    """Put the delta into the weights while open; afterwards they are the same bits as before, also after an exception.
 
     Other threads that run the model wait.
     """

@@ -1,7 +1,7 @@
-"""What differs between model families, and the named presets: the only file that knows a model by name.
+"""The differences between model families, and the named presets: the only file that knows a model by name.
 
-A family says where its parts hang: the stack of layers, each layer's value projection (the MLP's second matrix, W in
-the ROME paper), and what is applied after the last layer. Everything else is asked of the model itself at run time.
+A family gives the place of its parts: the stack of layers, each layer's value projection (the MLP's second matrix, W in
+the ROME paper), and what is applied after the last layer. Everything else is read from the model itself at run time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Family:
 
     `base` starts at the causal model, `layers` and `after_layers` at the base, `parts` (by role) at a layer.
     `projection_is_transposed` is true where weights are stored [d_in, d_out] (Conv1D) instead of [d_out, d_in].
-    `is_llama_like` is true where a layer is RMSNorm, rotary grouped attention, RMSNorm and a SiLU-gated MLP, no more.
+    `is_llama_like` is true where a layer is RMSNorm, rotary grouped attention, RMSNorm and a SiLU-gated MLP, and no
+    more.
     """
 
     model_types: tuple[str, ...]
@@ -46,7 +47,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model by a short name: where its weights are. What editors do with it is in `edit/presets.py`."""
+    """A model with a short name, and the place of its weights. Editors' settings for it are in `edit/presets.py`."""
 
     hub_id: str
     embedded_distribution: str | None = None
@@ -96,7 +97,7 @@ DEFAULT_PRESET = "smollm2-135m"
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a transformers `model_type`. Raises ModelError naming the supported ones."""
+    """Return the family of a transformers `model_type`. Raises ModelError naming the supported ones."""
     for family in FAMILIES:
         if model_type in family.model_types:
             return family

@@ -1,8 +1,8 @@
-"""One pass over a padded batch, kept so that the layers from some layer on can be run again.
+"""One pass over a padded batch, kept so that the layers from a given one on can be run again.
 
-The model itself runs once; hooks keep the arguments it called each layer with (mask, rotary embeddings, cache).
-Running those layers again with the same arguments needs no knowledge of any family's call signature, and repeats no
-layer below.
+The model itself runs once; hooks keep the arguments it called each layer with (mask, rotary embeddings, cache). Running
+those layers again with the same arguments needs no knowledge of any family's call signature, and repeats no layer
+below.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class Trace:
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
-    """Finished hidden states of a batch: [batch, width, d_model]. Raises ModelError for rows too long for the model."""
+    """Return the finished hidden states of a batch, [batch, width, d_model].
+
+    Raises ModelError for rows too long for the model.
+    """
     longest = int(batch.positions.max()) + 1
     if longest > lm.max_tokens:
         raise ModelError(
@@ -54,7 +57,7 @@ def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
 
 
 def trace(lm: LanguageModel, batch: Batch, start: int, *, past: Past | None = None) -> Trace:
-    """Run a batch and keep what `replay` needs to run the layers from `start` on again."""
+    """Return a pass over a batch with all that `replay` needs to run the layers from `start` on again."""
     calls: list[Call] = []
     inputs: list[Tensor] = []
 
@@ -74,7 +77,10 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: Past | None = No
 
 @torch.no_grad()
 def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past: Past | None = None) -> Trace:
-    """`trace` without the layers from `stop` on: they only note how they are called. `hidden` is then no result."""
+    """Return the trace of a pass without the layers from `stop` on: they only note how they are called.
+
+    `hidden` is then no result.
+    """
     layers = list(lm.layers)
     # What a layer returns beside its states differs from family to family; the layer before shows it.
     shown: list[Any] = []
@@ -89,9 +95,10 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
 
 
 def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
-    """Run the layers from `traced.start` on again, hooks that are set now included; finished hidden states.
+    """Return the finished hidden states of a trace whose layers from `traced.start` on are run again.
 
-    `below` [batch, width, d_model] takes the place of the traced input of the first of these layers.
+    Hooks that are set now are included. `below` [batch, width, d_model] takes the place of the traced input of the
+    first of these layers.
     """
     hidden = traced.below if below is None else below
     for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
@@ -102,7 +109,7 @@ def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Ten
 def replay_packed(
     lm: LanguageModel, traced: Trace, packing: Packing, below: Tensor, at: Tensor, start: int | None = None
 ) -> Tensor:
-    """`replay` for packed tokens: finished states of the tokens `at` [n], [n, d_model].
+    """Return the finished states of the packed tokens `at` [n], [n, d_model]: `replay` for packed tokens.
 
     below: [T, d_model], the input of layer `start`, or else of the first that was traced.
     """
@@ -113,9 +120,10 @@ def replay_packed(
 def _run_layers(
     lm: LanguageModel, traced: Trace, packing: Packing, hidden: Tensor, layers: range, at: Tensor | None = None
 ) -> Tensor:
-    """Run some layers of a trace on packed tokens [T, d_model]; their states, or those of the tokens `at`.
+    """Return the packed tokens' states [T, d_model] after `layers` of a trace, or those of the tokens `at`.
 
-    Layers that can (`fused_layers`) compute each token once, and the last one little for tokens that are not asked for.
+    Layers that can (`fused_layers`) compute each token once, and the last of them little for tokens that are not in
+    `at`.
     """
     is_packed = True
     for index in layers:
@@ -136,7 +144,7 @@ def _run_layers(
 
 
 def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) -> tuple[Trace, Tensor]:
-    """A trace that begins at layer `start`, or below it, and the packed input of layer `start`, [T, d_model]."""
+    """Return a trace that begins at layer `start`, or below it, and the packed input of layer `start`, [T, d_model]."""
     if not _all_pack(lm):
         traced = trace_below(lm, batch, start, start)
         return traced, packing.pack(traced.below)
@@ -145,7 +153,7 @@ def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) 
 
 
 def run_packed(lm: LanguageModel, batch: Batch, packing: Packing, at: Tensor, *, past: Past | None = None) -> Tensor:
-    """`run`, but only for the finished states of the packed tokens `at` [n], [n, d_model]."""
+    """Return the finished states of the packed tokens `at` [n] of a batch, [n, d_model]."""
     if not _all_pack(lm):
         return packing.pack(run(lm, batch, past=past))[at]
     traced = trace_below(lm, batch, 0, 0, past=past)
@@ -161,13 +169,13 @@ def _all_pack(lm: LanguageModel) -> bool:
 
 
 def _only(output: Any) -> Tensor:
-    """A layer's hidden states, which some families return in a tuple."""
+    """Return a layer's hidden states, which some families return in a tuple."""
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
     return hidden
 
 
 def remember(lm: LanguageModel, batch: Batch, real: Tensor, past: Past) -> None:
-    """Run a batch for the keys and values of its tokens [batch, width], real ones true, and let `past` grow by them."""
+    """Run a batch and let `past` grow by the keys and values of its tokens; real: [batch, width], false for fillers."""
     packing = Packing.of(real)
     run_packed(lm, batch, packing, torch.zeros_like(packing.real[:1]), past=past)
     past.length += real.shape[1]
@@ -178,7 +186,10 @@ class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not a
 
 
 def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
-    """W's input at every token of a batch, [batch, width, d_in]; nothing above it is computed."""
+    """Return W's input at every token of a batch, [batch, width, d_in]; nothing above it is computed.
+
+    Raises ModelError if the layer does not call W.
+    """
     kept: list[Tensor] = []
 
     def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -200,7 +211,7 @@ def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
 def adds_value(lm: LanguageModel, layer: int) -> bool:
     """Return True if a change of W's output reaches the input of the next layer as it is.
 
-    Not so for the last layer, nor in families that normalise W's output or the sum. Found by trying it.
+    It does not in the last layer, nor in families that normalise W's output or the sum. Found by trying it.
     """
     if layer + 1 == len(lm.layers):
         return False

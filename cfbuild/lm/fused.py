@@ -1,8 +1,8 @@
-"""Layers of the Llama kind as three functions with gradients written by hand: the same sums in fewer passes.
+"""Layers of the Llama kind as four functions with gradients written by hand: the same sums in fewer passes.
 
 A layer is: RMSNorm, queries, keys and values, rotary positions, grouped attention, output and residual; RMSNorm, gated
 MLP and residual. Run as modules it is some sixty operations, each of which reads and writes every activation, and as
-many again backwards. Weights are frozen, so only the gradient in the input is there at all. Activations and sums are
+many again backwards. Weights are frozen, so only the gradient in the input is computed. Activations and sums are
 float32 in every model; products are in the weights' number format, or in bfloat16. Shapes: T tokens of R rows, H query
 heads, K heads of keys and values, d a head.
 """
@@ -25,14 +25,14 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products, multiply, multiply_and_add, stamp_of
 
 REGISTER = 16
-"""Numbers in float32 that a CPU's widest registers hold."""
+"""Float32 numbers that a CPU's widest registers hold."""
 ROWS_IN_CACHE = 8
 """Rows of logits whose exponentials a CPU's cache holds: of 50,000 words they take 1.6 MB."""
 
 
 @contextmanager
 def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[None]:
-    """While open, layers run fused where `fusible_layers` allows; others run as they are, with faster products.
+    """Run layers fused, while open, where `fusible_layers` allows; others run as they are, with faster products.
 
     Layers from `narrow_from` on, fused or not, and the output head multiply in bfloat16. A layer with a hook on itself
     or on any of its modules runs as it is while the hook is there, so overlays and edits work as ever. Contexts nest;
@@ -50,7 +50,7 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
 
 
 class _FullPackings:
-    """Packings of rows without fillers, which all layers of a pass share, and passes of one shape."""
+    """Packings of rows without fillers, shared by all layers of a pass and by passes of the same shape."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, int], Packing] = {}
@@ -72,17 +72,17 @@ class _Map:
         self.bias: Tensor | None = module.bias.detach().to(dtype) if module.bias is not None else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """[T, d_in] -> [T, d_out], in the map's number format."""
+        """Return the map's output in its number format: [T, d_in] -> [T, d_out]."""
         return multiply(inputs.to(self.dtype), self.weight, self.bias)
 
     def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
-        """`residual` plus the map's output, [T, d_out]."""
+        """Return `residual` plus the map's output, [T, d_out]."""
         if self.dtype == residual.dtype and self.bias is None:
             return multiply_and_add(inputs, self.weight, residual)
         return residual + self(inputs)
 
     def back(self, gradient: Tensor, total: Tensor | None = None) -> Tensor:
-        """The gradient in the input, in the map's number format, on top of `total`: [T, d_out] -> [T, d_in]."""
+        """Return the gradient in the input, in the map's number format, plus `total`: [T, d_out] -> [T, d_in]."""
         gradient = gradient.to(self.dtype)
         if total is None:
             return multiply(gradient, self.weight.T)
@@ -112,7 +112,7 @@ class _Norm:
         return _Norm(module.weight.detach().float(), eps)
 
     def scale(self, inputs: Tensor) -> Tensor:
-        """1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
+        """Return 1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
         mean_square: Tensor = torch.linalg.vector_norm(inputs, dim=-1).square_().div_(inputs.shape[-1])
         return mean_square.add_(self.eps).rsqrt_()[:, None]
 
@@ -120,7 +120,7 @@ class _Norm:
         return (inputs * scale).mul_(self.gain)
 
     def back(self, inputs: Tensor, scale: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient in the input; `gradient` is overwritten."""
+        """Return the gradient in the input, [T, d_model]; `gradient` is overwritten."""
         gradient.mul_(self.gain)
         overlap = torch.linalg.vecdot(gradient, inputs)[:, None].mul_(scale**2 / inputs.shape[-1])
         return gradient.addcmul_(inputs, overlap, value=-1).mul_(scale)
@@ -159,14 +159,14 @@ class _Layer:
 class _FusedLayer(StandIn):
     """The `forward` of a fused layer, with the layer's own signature.
 
-    Before each call it looks whether the layer still is what it was made from: weights that have changed are taken
-    anew, and with a hook or a patch inside, or another module, the layer runs as it is.
+    Before each call it checks that the layer is still what it was made from: weights that have changed are read again,
+    and with a hook or a patch inside, or another module, the layer runs as it is.
     """
 
     def __init__(self, layer: Any, dtype: torch.dtype, packings: _FullPackings) -> None:
         super().__init__(layer)
         self._layer, self._dtype, self._packings = layer, dtype, packings
-        # What is looked at before each call is found once: a pass looks a hundred times.
+        # Everything that is checked before each call is found once: a pass checks a hundred times.
         inner = [module for module in layer.modules() if module is not layer]
         self._children = [(module, tuple(module._modules.values())) for module in layer.modules() if module._modules]
         self._inner_state = [module.__dict__ for module in inner]
@@ -177,11 +177,11 @@ class _FusedLayer(StandIn):
 
     @property
     def packs(self) -> bool:
-        """Return True if nothing listens to the layer or to a module of it, which do not run here."""
+        """True if the layer may run fused now: no hook or patch is on it, nor on a module of it (none would run)."""
         return self._is_bare() and not any(hooks_of(self._layer))
 
     def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:
-        """[R, width, d_model] -> [R, width, d_model]."""
+        """Return the layer's output, [R, width, d_model] -> [R, width, d_model]."""
         if not self._is_bare():
             output: Tensor = self.before(hidden_states.to(self._layer.mlp.down_proj.weight.dtype), *given, **named)
             return output
@@ -189,9 +189,9 @@ class _FusedLayer(StandIn):
         return self.packed(flat, self._packings.of(hidden_states), None, *given, **named).view(hidden_states.shape)
 
     def packed(self, hidden: Tensor, packing: Packing, wanted: Tensor | None, *given: Any, **named: Any) -> Tensor:
-        """The T real tokens' states [T, d_model] -> those of all or of the `wanted` ones, [n, d_model].
+        """Return the output states of the T real tokens [T, d_model], or of the `wanted` ones, [n, d_model].
 
-        Raises ModelError for an argument of the layer's that is not known here.
+        Raises ModelError for an argument of the layer that is not known here.
         """
         maps, hidden = self._current(), hidden.float()
         call = _Call.of(maps, packing, given, named)
@@ -229,7 +229,7 @@ class _FusedLayer(StandIn):
 POSITIONS, MASK, PAST = "position_embeddings", "attention_mask", ("cache", "past_key_values")
 """The names that transformers has for a layer's cosines and sines, its mask, and its past (`cache` from 5.24 on)."""
 WITHOUT_EFFECT = frozenset({"position_ids", "cache_position", "use_cache"})
-"""Arguments that say again what cosines and sines, mask and past say."""
+"""Arguments that repeat what cosines and sines, mask and past already say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,10 @@ class _Call:
 
     @staticmethod
     def of(layer: _Layer, packing: Packing, given: tuple[Any, ...], named: Mapping[str, Any]) -> _Call:
-        """Return the call that a layer's arguments make. Raises ModelError for one that could mean something else."""
+        """Return the call that a layer's arguments make.
+
+        Raises ModelError for an argument that is not known or could mean something else.
+        """
         unknown = [name for name in named if name not in (POSITIONS, MASK, *PAST, *WITHOUT_EFFECT)]
         unknown = [name for name in unknown if named[name] is not None and named[name] is not False]
         if given or unknown:
@@ -374,7 +377,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _hide(logits: Tensor, call: _Call) -> None:
-    """Overwrite attention's logits [R, H, width, seen] of what a token must not see by the lowest number, or so.
+    """Lower attention's logits [R, H, width, seen] to about the lowest number where a token must not see another.
 
     Raises ModelError for a mask of other tokens than these.
     """
@@ -391,7 +394,7 @@ def _hide(logits: Tensor, call: _Call) -> None:
 
 
 def _kept(packing: Packing, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-    """Return what `make` returns, made once a packing."""
+    """Return the tensor that `make` returns, made once for a packing."""
     if key not in packing.derived:
         packing.derived[key] = make()
     tensor: Tensor = packing.derived[key]
@@ -410,7 +413,10 @@ def _turns(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tup
 
 
 def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary positions: pairs (i, i + d / 2) of each head are turned. [T, some d], [T, 1, d] -> [T, some, d]."""
+    """Return head vectors turned by rotary positions: [T, n d], [T, 1, d] -> [T, n, d].
+
+    Turned are the pairs (i, i + d / 2) of each head.
+    """
     heads = vectors.view(len(vectors), -1, cosine.shape[-1])
     half = heads.shape[-1] // 2
     turned = heads * cosine
@@ -420,7 +426,7 @@ def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def _rotated_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """The gradient before `_rotated` from that after it: [T, some, d] -> [T, some d]."""
+    """Return the gradient before `_rotated` from that after it: [T, n, d] -> [T, n d]."""
     half = gradient.shape[-1] // 2
     turned = gradient * cosine
     turned[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
@@ -429,19 +435,25 @@ def _rotated_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Over the last dimension. Rows that fill no register take a CPU ten times as long, so they are filled."""
+    """Return the softmax over the last dimension.
+
+    Rows that fill no register take a CPU ten times as long, so they are filled.
+    """
     missing = max(0, REGISTER - logits.shape[-1])
     filled = nn.functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
     return filled.softmax(dim=-1)[..., : logits.shape[-1]]
 
 
 def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
-    """Some of the vectors of [..., d], as [count, len(index) / count, d]."""
+    """Return the vectors at `index` of those in [..., d], as [count, len(index) / count, d]."""
     return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
 
 
 def _places(packing: Packing, count: int) -> Tensor:
-    """Return which vectors of [T, count, d] go to [R, count, width, d]: [R count width]; fillers get one of the row."""
+    """Return the indices of the vectors of [T, count, d] that fill [R, count, width, d]: [R count width].
+
+    A filler gets a vector of its row.
+    """
 
     def make() -> Tensor:
         heads = torch.arange(count, device=packing.source.device)
@@ -451,7 +463,7 @@ def _places(packing: Packing, count: int) -> Tensor:
 
 
 def _tokens(packing: Packing, count: int) -> Tensor:
-    """Return which vectors of [R, count, width, d] are the T real tokens': [T count]."""
+    """Return the indices of the T real tokens' vectors in [R, count, width, d]: [T count]."""
 
     def make() -> Tensor:
         row, column = packing.real // packing.width, packing.real % packing.width
@@ -462,7 +474,7 @@ def _tokens(packing: Packing, count: int) -> Tensor:
 
 
 def _joined(past: Any, own: Sequence[Tensor], rows: int, index: int) -> Sequence[Tensor]:
-    """Return keys and values that layer `index` sees, the past's and its own [R K, width, d]: each [R K, seen, d]."""
+    """Return the keys and values that layer `index` sees, each [R K, seen, d]: the past's and `own` [R K, width, d]."""
     return [joined.flatten(0, 1) for joined in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
 
 

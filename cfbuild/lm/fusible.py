@@ -1,4 +1,4 @@
-"""Layers that may run fused: told by their modules and their configuration, never by their type's name."""
+"""Layers that may run fused: recognised by their modules and their configuration, never by their type's name."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ NORMS = ("input_layernorm", "post_attention_layernorm")
 ATTENTION_MAPS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MAPS = ("gate_proj", "up_proj", "down_proj")
 ACTIVATION = "act_fn"
-"""The names that transformers has for the parts of a Llama-like layer; with others, or more, it is another kind."""
+"""The names that transformers gives the parts of a Llama-like layer; with others, or more, it is another kind."""
 SILU = ("silu", "swish")
-"""The names that transformers has for x sigmoid(x)."""
+"""The names that transformers gives x sigmoid(x)."""
 ATTENTION_WAYS = ("eager", "sdpa")
 """Ways to attention that give a layer its mask as a tensor [batch, heads, width, seen], or none for causal."""
 LIBRARIES = ("torch.", "transformers.")
-"""Whose modules' code is known: a class of anywhere else may compute anything."""
+"""Packages whose modules' code is known: a class from anywhere else may compute anything."""
 TOLERANCE = 1e-4
-"""How far a part may be from its formula in float32, relative to the largest number."""
+"""Largest difference of a part from its formula in float32, relative to the largest number."""
 TOLERANCE_NARROW = 3e-2
-"""The same for half-wide numbers, which have 8 to 11 bits."""
+"""The same for 16-bit numbers, which have 8 to 11 bits of precision."""
 
 
 def fusible_layers(lm: LanguageModel) -> list[int]:
-    """Return the indices of the layers that may run fused; why others of a Llama-like family may not is logged."""
+    """Return the indices of the layers that may run fused; log why others of a Llama-like family may not."""
     if not lm.family.is_llama_like:
         return []
     examined = _Examined()
@@ -42,7 +42,7 @@ def fusible_layers(lm: LanguageModel) -> list[int]:
 
 
 class _Examined:
-    """Layers of a model under examination. Kinds of norms and activations are tried once, not once a layer."""
+    """Layers of a model under examination. Each kind of norm and activation is tried once, not once a layer."""
 
     def __init__(self) -> None:
         self._norms: dict[tuple[type, float | None], bool] = {}
@@ -88,7 +88,7 @@ class _Examined:
 
 
 def norm_epsilon(norm: Any) -> float | None:
-    """Return the number that a norm adds to the mean square, or None if it does not say."""
+    """Return the number that a norm adds to the mean square, or None if the norm has none by a known name."""
     epsilon = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     return float(epsilon) if isinstance(epsilon, float | int) else None
 
@@ -113,7 +113,7 @@ def _parts_obstacle(layer: nn.Module) -> str | None:
 
 
 def _map_obstacle(module: nn.Module, names: Sequence[str]) -> str | None:
-    """Return the linear map that is none, in words, or None."""
+    """Return the first of the named maps that is no plain Linear, in words, or None."""
     maps = module._modules
     return next(
         (f"{name} is a {_kind(maps[name])}, not a Linear" for name in names if not _is_linear(maps[name])), None

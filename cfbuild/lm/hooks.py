@@ -1,4 +1,4 @@
-"""Listen to, change or stand in for a module while a context is open, and restore what was there."""
+"""Listen to a module, change its output or replace its `forward` while a context is open; restore it afterwards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cfbuild.lm.model import LanguageModel, Weight
 
 
 class StandIn:
-    """A `forward` of ours in a module's place. Once it is closed it does what the `forward` before it did.
+    """A `forward` of cfbuild's that takes a module's place. Once closed, it calls the `forward` before it.
 
-    It may be called when it is closed: where another's patch was put over it and not taken away, it cannot be removed.
+    It may be called when it is closed: while someone else's patch lies over it, it cannot be removed.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -22,13 +22,16 @@ class StandIn:
         self.is_open = True
 
     def close(self) -> None:
-        """Step aside for good, and let go of tensors."""
+        """Leave all calls to the `forward` before it from now on, and release tensors."""
         self.is_open = False
 
 
 @contextmanager
 def standing_in(module: nn.Module, forward: StandIn) -> Iterator[None]:
-    """While open, `forward` is the module's; afterwards what was there before is, unless another's was put over it."""
+    """Make `forward` the module's while open; afterwards restore the one before.
+
+    Where someone else put a patch over it, the patch stays.
+    """
     kept = module.__dict__.get("forward")
     module.__dict__["forward"] = forward
     try:
@@ -42,7 +45,7 @@ def standing_in(module: nn.Module, forward: StandIn) -> Iterator[None]:
 
 
 def has_anothers_forward(module: nn.Module) -> bool:
-    """Return True if someone else than us has put a `forward` into the module."""
+    """Return True if someone other than cfbuild has put a `forward` into the module."""
     patch = module.__dict__.get("forward")
     return patch is not None and not isinstance(patch, StandIn)
 
@@ -65,7 +68,7 @@ def all_modules_are_heard() -> bool:
 
 
 class _Echo(StandIn):
-    """Returns what a layer is given, in the shape of `shown[0]` if there is one."""
+    """A `forward` that returns the layer's input, in the shape of `shown[0]` if there is one."""
 
     def __init__(self, layer: nn.Module, shown: Sequence[Any]) -> None:
         super().__init__(layer)
@@ -80,7 +83,7 @@ class _Echo(StandIn):
 
 @contextmanager
 def echoing(layer: Any, shown: Sequence[Any]) -> Iterator[None]:
-    """While open, the layer returns what it is given, in the shape of `shown[0]` if there is one."""
+    """Let the layer return its input while open, in the shape of `shown[0]` if there is one."""
     with standing_in(layer, _Echo(layer, shown)):
         yield
 
@@ -88,13 +91,13 @@ def echoing(layer: Any, shown: Sequence[Any]) -> Iterator[None]:
 def projection_output(
     lm: LanguageModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]
 ) -> AbstractContextManager[None]:
-    """While open, replace each output of the layer's value projection by `change(input, output)`."""
+    """Replace each output of the layer's value projection by `change(input, output)` while open."""
     return module_output(lm, Weight(layer), change)
 
 
 @contextmanager
 def module_output(lm: LanguageModel, weight: Weight, change: Callable[[Tensor, Tensor], Tensor]) -> Iterator[None]:
-    """While open, replace each output of the module that holds `weight` by `change(input, output)`.
+    """Replace each output of the module that holds `weight` by `change(input, output)` while open.
 
     Other threads that run the model wait.
     """

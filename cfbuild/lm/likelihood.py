@@ -1,4 +1,4 @@
-"""How likely continuations are: the mean NLL of every continuation of every prompt, each token computed once.
+"""The likelihood of continuations: the mean NLL of every continuation of every prompt, each token computed once.
 
 The continuations of a prompt form a token trie. A row holds the prompt and the trie's inner nodes, each of which sees
 the prompt and its own ancestors; one pass gives the log-probability of every token of every continuation. A
@@ -37,7 +37,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """One continuation: mean over its tokens of -log p in nats, and whether every token is the most likely one."""
+    """The likelihood of one continuation.
+
+    `nll_nats` is the mean over its tokens of -log p in nats; `is_argmax` is true if every token is the most likely one.
+    """
 
     nll_nats: float
     is_argmax: bool
@@ -45,9 +48,9 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class _Trie:
-    """Inner nodes in insertion order; `states[c][j]` is the node whose logits predict token j of continuation c.
+    """A token trie: its inner nodes in insertion order.
 
-    State -1 is the prompt's end.
+    `states[c][j]` is the node whose logits predict token j of continuation c; state -1 is the prompt's end.
     """
 
     tokens: tuple[int, ...]
@@ -86,7 +89,7 @@ def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
 
 
 def score(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
-    """The likelihood of each continuation of each question, in the order given."""
+    """Return the likelihood of each continuation of each question, in the order given."""
     with fused_layers(lm):
         return in_batches(lm, questions, lambda part: _score_batch(lm, part), _width)
 
@@ -108,7 +111,10 @@ def score_edited(
 def score_before_and_after(
     lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta]
 ) -> list[tuple[list[Likelihood], list[Likelihood]]]:
-    """Likelihoods of question i without and with `deltas[i]`; the layers below the lowest changed one run once."""
+    """Return the likelihoods of question i without and with `deltas[i]`.
+
+    The layers below the lowest changed one run once.
+    """
     pairs = list(zip(questions, deltas, strict=True))
 
     def score_pairs(part: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
@@ -141,7 +147,7 @@ def _score_batch(
 
 
 def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie]) -> Batch:
-    """Rows of prompt and nodes, padded on the right."""
+    """Return rows of prompt and nodes as a batch, padded on the right."""
     lengths = [len(question.prompt) + len(trie.tokens) for question, trie in zip(questions, tries, strict=True)]
     width = max(lengths)
     ids = np.zeros((len(questions), width), dtype=np.int64)
@@ -155,7 +161,7 @@ def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_
 
 
 def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], width: int) -> Tensor:
-    """[batch, 1, width, width]: causal, except that a node does not see nodes that are not its ancestors."""
+    """Return the mask [batch, 1, width, width]: causal, except that of the nodes a node sees only its ancestors."""
     visible = np.tile(np.tri(width, dtype=bool), (len(questions), 1, 1))
     for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
         start, end = len(question.prompt), len(question.prompt) + len(trie.tokens)
@@ -165,8 +171,11 @@ def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """A batch's tokens, each once. at: [n], those that predict a token; asked: which of the n the questions ask, one
-    after another, each its prompt's end first and then its nodes."""
+    """A batch's tokens, each once.
+
+    at: [n], those that predict a token. asked: which of the n the questions read, one question after another, each its
+    prompt's end first and then its nodes.
+    """
 
     packing: Packing
     at: Tensor
@@ -176,7 +185,11 @@ class _Merged:
 def _merge(
     lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], deltas: Sequence[Delta | None] = ()
 ) -> _Merged:
-    """Tokens are the same where all that they see is, and the edit under which they are read (`deltas[i]`), if any."""
+    """Return a batch's tokens with equal ones merged.
+
+    Tokens are equal where all that they see is equal, and so is the edit (`deltas[i]`), if any, under which they are
+    read.
+    """
     known: dict[tuple[int, int], int] = {}
     rows: list[list[int]] = []
     for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
@@ -197,7 +210,7 @@ def _merge(
 
 
 def _parents(question: Question, trie: _Trie) -> tuple[int, ...]:
-    """The token before each of a row's, as a place in the row; -1 before the first."""
+    """Return the token before each of a row's, as a place in the row; -1 before the first."""
     end = len(question.prompt) - 1
     return (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in trie.parents))
 
@@ -205,7 +218,7 @@ def _parents(question: Question, trie: _Trie) -> tuple[int, ...]:
 def _read(
     lm: LanguageModel, states: Tensor, asked: np.ndarray, questions: Sequence[Question], tries: Sequence[_Trie]
 ) -> list[list[Likelihood]]:
-    """Log-probabilities from the finished states that predict a token, [n, d_model]; asked: as in `_Merged`."""
+    """Return likelihoods from the finished states that predict a token, [n, d_model]; asked: as in `_Merged`."""
     ends = [0, *accumulate(len(trie.tokens) + 1 for trie in tries)]
     offsets = [end + 1 for end in ends]  # state -1 is the prompt's end
     wanted = [
@@ -227,7 +240,7 @@ def _read(
 
 
 def _token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """For each asked (state, token): -log p in nats, and whether the token is the state's most likely.
+    """Return -log p in nats of each asked (state, token), and if the token is the state's most likely.
 
     states: [n, d_model].
     """

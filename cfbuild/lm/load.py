@@ -37,13 +37,13 @@ SHARDS = {"safetensors": re.compile(r"\w[\w.-]*\.safetensors"), "bin": re.compil
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
-"""The variable by which transformers is told not to ask a service of the Hub for converted weights."""
+"""The environment variable that keeps transformers from asking a service of the Hub for converted weights."""
 
 SHARE_OF_DEVICE_FOR_FLOAT32 = 0.6
 """`auto` takes float32 on an accelerator only if the weights then fill at most this share of its memory."""
 
 GIB = 1 << 30
-"""Bytes."""
+"""Bytes of a gibibyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ModelSource:
 
 @contextmanager
 def _unobtrusive() -> Iterator[None]:
-    """Keep transformers from drawing bars into ours, and from having the Hub convert pickled weights unasked."""
+    """Keep transformers, while open, from drawing progress bars and from having the Hub convert pickled weights."""
     from transformers.utils import logging
 
     enabled, conversion = logging.is_progress_bar_enabled(), os.environ.get(NO_CONVERSION)
@@ -85,10 +85,10 @@ def load(
     offline: bool = False,
     trust: str | None = None,
 ) -> LanguageModel:
-    """Load a causal language model for scoring and editing.
+    """Return a causal language model, loaded for scoring and editing.
 
     `name` is a preset, a folder, a `.gguf` file or a Hub id; `device` and `dtype` are as the command line takes them;
-    `revision` is a branch, tag or commit on the Hub; with `offline` the network is not asked; `trust`, the same name
+    `revision` is a branch, tag or commit on the Hub; with `offline` the network is not used; `trust`, the same name
     again, allows pickled weights and code of that repository.
 
     Raises ConfigError for a device or dtype that does not exist and for another name in `trust`, ModelError for
@@ -110,7 +110,10 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A model to load. location: the folder or Hub id that is read; identity: the revision, where its files say it."""
+    """A model to load.
+
+    location: the folder or Hub id that is read. identity: the revision, where its files determine it.
+    """
 
     location: str
     source: ModelSource
@@ -122,12 +125,15 @@ class _Wanted:
 
     @property
     def hub(self) -> dict[str, Any]:
-        """The place that transformers reads it from."""
+        """The arguments by which transformers finds it."""
         return {"revision": self.source.revision, "local_files_only": self.offline}
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the accelerator if there is one, else the CPU. Raises ConfigError for a device that is not there."""
+    """Return the device to use: for `auto` the accelerator if there is one, else the CPU.
+
+    Raises ConfigError for a device that is not there.
+    """
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         chosen = accelerator or torch.device("cpu")
@@ -142,7 +148,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def find(name: str, revision: str | None = None) -> ModelSource:
-    """Resolve a model name without loading it. Raises ModelError for a path that is not there."""
+    """Return the place of a model by its name, without loading it. Raises ModelError for a path that is not there."""
     preset = PRESETS.get(name)
     if preset is not None:
         embedded = _embedded_file(preset.embedded_distribution) if preset.embedded_distribution else None
@@ -171,14 +177,14 @@ def _embedded_file(distribution: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of converted models and covariances: `$CFBUILD_CACHE`, else cfbuild in the user's cache."""
+    """Return the folder of converted models and artefacts: `$CFBUILD_CACHE`, else cfbuild in the user's cache."""
     own = os.environ.get("CFBUILD_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfbuild"
     return Path(own) if own else base
 
 
 def convert_gguf(file: Path) -> Path:
-    """Turn a GGUF file into a float32 safetensors folder in the cache, once; return the folder.
+    """Return the float32 safetensors folder of a GGUF file, which is converted into the cache once.
 
     The cache key is the digest of the file, so two models of one name never meet. Raises ModelError naming the file if
     it cannot be read.
@@ -292,7 +298,7 @@ def _refuse_missing(report: Mapping[str, Any], location: str) -> None:
 
 
 def _refuse_scattered(model: Any, location: str) -> None:
-    """Raise ModelError if some weights are on no device or on others than the rest."""
+    """Raise ModelError unless all weights are on one device."""
     places = {str(weight.device) for weight in model.parameters()}
     if len(places) > 1 or "meta" in places:
         raise ModelError(f"{location}: its weights are on {', '.join(sorted(places))}; they must be on one device")
@@ -349,7 +355,7 @@ def _size_in_float32(config: Any, trusted: bool) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the free bytes of an accelerator, or None where torch has no means to tell."""
+    """Return the free bytes of an accelerator, or None where torch cannot say."""
     own = getattr(torch, device.type, None)
     means: tuple[Callable[[], int], ...] = (
         lambda: int(torch.accelerator.get_memory_info(device)[0]),  # from torch 2.9 on
@@ -383,8 +389,10 @@ def _check_weights(folder: Path) -> None:
 
 
 def _digest_folder(folder: Path, trusted: bool) -> str:
-    """Return the digest of what decides a local model's behaviour: configuration, tokenizer and weights, and where it
-    is trusted pickles and code."""
+    """Return the digest of all that decides a local model's behaviour.
+
+    That is its configuration, tokenizer and weights, and where it is trusted its pickles and code.
+    """
     digest = hashlib.sha256()
     files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".json", ".model")]
     if trusted:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ModelLock:
-    """A lock that a thread may take again while it holds it. A copy of a model gets a lock of its own."""
+    """A lock that a thread may take again while it holds it. A copy of a model gets its own lock."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

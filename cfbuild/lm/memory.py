@@ -10,11 +10,14 @@ from functools import lru_cache
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """Environment variables that bound the kernels oneDNN keeps, and those torch's binding to it keeps, on a CPU."""
 KERNELS = "64"
-"""A batch's products need some 30. The usual 1,024 of 0.6 MB each take 0.7 GB, between what is freed around them."""
+"""Kernels to keep: a batch needs about 30. The usual 1,024 of 0.6 MB each take 0.7 GB, between freed memory."""
 
 
 def bound_kernel_caches() -> None:
-    """Keep KERNELS kernels unless the user's environment says otherwise. Works until the process's first product."""
+    """Bound the kernels kept to KERNELS unless the user's environment says otherwise.
+
+    It has an effect until the process's first product.
+    """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, KERNELS)
 

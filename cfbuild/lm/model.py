@@ -19,7 +19,7 @@ from cfbuild.lm.lock import ModelLock, lock_of
 Ids = tuple[int, ...]
 
 LEADING_PROBES = ("is", "The capital city of France is Paris", "Zo\u00eb speaks")
-"""Texts of different tokens and lengths, so that only what stands in front of all of them is in front of any."""
+"""Texts of different tokens and lengths, so that only tokens in front of every text are in front of all of these."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,7 +104,7 @@ class LanguageModel:
         return tensor
 
     def is_transposed(self, weight: Weight) -> bool:
-        """Return whether a weight is stored [d_in, d_out]."""
+        """Return True if a weight is stored [d_in, d_out]."""
         return self.family.projection_is_transposed
 
     def shape(self, weight: Weight) -> tuple[int, int]:
@@ -113,24 +113,24 @@ class LanguageModel:
         return (columns, rows) if self.is_transposed(weight) else (rows, columns)
 
     def projection(self, layer: int) -> nn.Module:
-        """W: the second matrix of the MLP of `layer`, whose input is the key and whose output is the value."""
+        """Return the module of W, the second matrix of the MLP of `layer`, which maps a key to a value."""
         return self.module(Weight(layer))
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that the model has positions for."""
+        """The tokens of the longest text that the model has positions for."""
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
 
     def key_width(self, layer: int) -> int:
-        """d_in of W: the length of a key."""
+        """Return d_in of W, the length of a key."""
         return self.shape(Weight(layer))[1]
 
     def value_width(self, layer: int) -> int:
-        """d_out of W: the length of a value."""
+        """Return d_out of W, the length of a value."""
         return self.shape(Weight(layer))[0]
 
     def finish(self, hidden: Tensor) -> Tensor:
-        """Apply what follows the last layer. hidden: [..., d_model] -> [..., d_model]."""
+        """Return hidden states with all that follows the last layer applied: [..., d_model] -> [..., d_model]."""
         for name in self.family.after_layers:
             module = getattr(self.base, name, None)
             if module is not None:
@@ -138,14 +138,14 @@ class LanguageModel:
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Finished hidden states to float32 logits. hidden: [n, d_model] -> [n, vocabulary]."""
+        """Return the float32 logits of finished hidden states: [n, d_model] -> [n, vocabulary]."""
         logits: Tensor = self.model.get_output_embeddings()(hidden.to(self.dtype)).float()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return torch.tanh(logits / cap) * cap if cap else logits
 
     @functools.cached_property
     def leading_ids(self) -> Ids:
-        """The tokens that the tokenizer puts in front of a text: seen by trying it, not by what it declares.
+        """The tokens that the tokenizer puts in front of a text: found by trying it, not by what it declares.
 
         Raises ModelError if it does more with a text than to put tokens before and after it.
         """
@@ -177,11 +177,14 @@ class LanguageModel:
         return with_special, without
 
     def encode(self, text: str) -> Ids:
-        """A text's tokens, with the leading token."""
+        """Return a text's tokens, with the leading ones."""
         return self.leading_ids + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def continuation(self, text: str) -> Ids:
-        """The tokens of `text` where it continues a prompt after one space. Raises ModelError if there are none."""
+        """Return the tokens of `text` where it continues a prompt after one space.
+
+        Raises ModelError if there are none.
+        """
         ids: Ids = self._continuations(text)
         if not ids:
             raise ModelError(f"{text!r} has no tokens in the vocabulary of {self.name}")
@@ -202,7 +205,7 @@ class LanguageModel:
         return functools.lru_cache(maxsize=1 << 16)(continuation)
 
     def encode_subject(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int]:
-        """Tokens of `prefix` + `prompt` with `subject` in its slot, and the index of the subject's last token.
+        """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and the index of the subject's last one.
 
         Raises ModelError if the subject's last character is in no token.
         """

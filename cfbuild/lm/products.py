@@ -34,7 +34,10 @@ def narrow_is_fast(device: torch.device) -> bool:
 
 
 def multiply(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """inputs W^T, plus the bias: [..., d_in], [d_out, d_in] -> [..., d_out], all in one number format; no gradients."""
+    """Return inputs W^T, plus the bias: [..., d_in], [d_out, d_in] -> [..., d_out].
+
+    All are in one number format; there are no gradients.
+    """
     if _onednn_is_faster(weight):
         outputs: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, weight, bias, "none", [], "")
         return outputs
@@ -42,7 +45,7 @@ def multiply(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def multiply_and_add(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
-    """inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] -> [T, d_out]; no gradients."""
+    """Return inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] -> [T, d_out]; no gradients."""
     if _onednn_is_faster(weight):
         total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, addend, weight, None, "add")
         return total
@@ -50,7 +53,7 @@ def multiply_and_add(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
 
 
 def _onednn_is_faster(weight: Tensor) -> bool:
-    """Return False elsewhere than on x86, where torch takes the fastest library by itself."""
+    """Return True for float32 on an x86 CPU; elsewhere torch takes the fastest library by itself."""
     return (
         weight.dtype == torch.float32
         and weight.device.type == "cpu"
@@ -61,7 +64,7 @@ def _onednn_is_faster(weight: Tensor) -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b in the weight's number format, and its gradient in x; that in a frozen weight is never asked for."""
+    """x W^T + b in the weight's number format, and its gradient in x; a frozen weight needs none."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,13 +116,13 @@ class _FastMap(StandIn):
 
 
 def stamp_of(weight: Tensor) -> tuple[int, int]:
-    """Return two numbers that change where a weight is replaced or written to: its place and its count of writes."""
+    """Return two numbers that change when a weight is replaced or written to: its address and its count of writes."""
     return weight.data_ptr(), weight._version
 
 
 @contextmanager
 def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | None = None) -> Iterator[None]:
-    """While open, the linear maps of some layers and of the output head multiply by `multiply`.
+    """Multiply by `multiply`, while open, in the linear maps of `layers` (indices) and of the output head.
 
     Those of layers from `narrow_from` on, and the head's if there is such a layer, do so in bfloat16; a model that is
     no wider already is left as it is. Maps that someone else has patched are left alone. Other threads wait.
@@ -137,14 +140,17 @@ def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | N
 
 
 def _linear_maps(root: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
-    """Return every linear map of a module that is one and no more, and its weight as [d_out, d_in]."""
+    """Yield every plain linear map of a module, and its weight as [d_out, d_in]."""
     for module in root.modules():
         if _is_linear_map(module) and not has_anothers_forward(module):
             yield module, weight_of(module)
 
 
 def _is_linear_map(module: nn.Module) -> bool:
-    """Return False for kinds of maps made from these, of quantised weights for example, which compute otherwise."""
+    """Return True for a plain linear map.
+
+    Kinds of maps made from it, of quantised weights for example, compute otherwise.
+    """
     from transformers.pytorch_utils import Conv1D
 
     return type(module).forward in (nn.Linear.forward, Conv1D.forward)

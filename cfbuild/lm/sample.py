@@ -1,4 +1,4 @@
-"""Seeded top-k sampling, many texts at once: what one text says depends on its own key, not on its neighbours."""
+"""Seeded top-k sampling, many texts at once: a text depends on its own key, not on its neighbours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
 
 TOP_K = 5
-"""As the paper's generations and context prefixes are sampled."""
+"""Most likely tokens that are drawn from, as for the paper's generations and context prefixes."""
 ROWS_PER_BATCH = {"cpu": 160}
 """Texts written together: on 2 cores 160 took 0.7 times as long a text as 64."""
 ACCELERATOR_ROWS_PER_BATCH = 512
@@ -33,7 +33,7 @@ def generate(
     total_tokens: int | Sequence[int],
     deltas: Sequence[Delta | None] | None = None,
 ) -> list[str]:
-    """Continue each prompt to `total_tokens` tokens, prompt included; return prompt and continuation as text.
+    """Return each prompt continued to `total_tokens` tokens, prompt included, as text.
 
     `total_tokens` is one number for all prompts, or one each. Text i draws from `random.Random(keys[i])` alone and,
     where `deltas` are given, is written under `deltas[i]` (None: no change of weights).
@@ -55,7 +55,7 @@ def generate(
 
 
 def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
-    """The texts that ROME puts before a prompt: sampled from nothing, each ending in a full stop and a space."""
+    """Return the texts that ROME puts before a prompt: sampled from nothing, each ending in a full stop and a space."""
     start = lm.starting_ids
     contexts: list[str] = []
     for length, count in CONTEXT_LENGTHS:
@@ -67,7 +67,7 @@ def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
 
 
 def sample_texts(lm: LanguageModel, seed: int, count: int, tokens: int) -> list[str]:
-    """`count` texts of `tokens` tokens each, written from nothing."""
+    """Return `count` texts of `tokens` tokens each, written from nothing."""
     start = lm.starting_ids
     keys = [f"{seed}:text:{index}" for index in range(count)]
     return generate(lm, [start] * count, keys, len(start) + tokens)
@@ -86,7 +86,7 @@ def _draw(
     totals: Sequence[int],
     deltas: Sequence[Delta | None] | None,
 ) -> list[Ids]:
-    """Return sampled ids of each prompt, so many that prompt i and its sample have `totals[i]` tokens."""
+    """Return the sampled ids of each prompt, as many as bring prompt i and its sample to `totals[i]` tokens."""
     wanted = [max(0, total - len(prompt)) for total, prompt in zip(totals, prompts, strict=True)]
     draws = [random.Random(key) for key in keys]
     batch, real = left_padded(prompts, lm)
@@ -105,12 +105,12 @@ def _draw(
 
 
 def _next(lm: LanguageModel, tokens: Tensor, real: Tensor) -> Batch:
-    """One token a row, the last of those that `real` [batch, past + 1] marks."""
+    """Return a batch of one token a row, the last of those that `real` [batch, past + 1] marks."""
     return Batch(tokens[:, None], real.sum(dim=1)[:, None] - 1, additive_mask(real[:, None, :], lm.dtype))
 
 
 def _pick(logits: Tensor, draws: Sequence[float]) -> Tensor:
-    """One of the TOP_K likeliest tokens a row, by its draw in [0, 1). logits: [batch, vocabulary] -> [batch]."""
+    """Return one of the TOP_K likeliest tokens of each row, by its draw in [0, 1): [batch, vocabulary] -> [batch]."""
     top = logits.topk(TOP_K, dim=-1)
     numbers = widest(logits.device)
     reached = top.values.to(numbers).softmax(dim=-1).cumsum(dim=-1)  # [batch, TOP_K]

@@ -20,7 +20,7 @@ def device_option() -> Any:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Options of a command that loads a model: what `cfbuild.lm.load.load` is given."""
+    """Options of a command that loads a model: arguments of `cfbuild.lm.load.load`."""
 
     model: str = option(
         DEFAULT_PRESET,

@@ -1,8 +1,8 @@
-"""What `--trust` allows, for the one model that it names: weights that are pickles, and code of its repository.
+"""The permissions of `--trust`, for the one model that it names: weights that are pickles, and code of its repository.
 
-Pickled weights are read by torch's reader for weights, which runs nothing that a pickle asks for. Code of a repository
-runs as its user. What it makes is taken for a model of the family whose parts it has, once cfbuild's way of running
-these parts has given the numbers that the code gives.
+Pickled weights are read by torch's reader for weights, which runs no code of a pickle. Code of a repository runs as its
+user. The model that it makes is used as one of the family whose parts it has, once cfbuild's way of running these parts
+has given the numbers that the code gives.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.families import FAMILIES, VALUE_PROJECTION, Family
 
 CODE = "transformers_modules."
-"""Where transformers imports a repository's code."""
+"""The package under which transformers imports a repository's code."""
 
 
 def is_trusted(model: str, trust: str | None) -> bool:
-    """Return True if the user trusts `model`. Raises ConfigError if another is named: nothing is trusted by the way."""
+    """Return True if the user trusts `model`. Raises ConfigError if `trust` names another one."""
     if trust not in (None, model):
         raise ConfigError(
             f"--trust {trust}: the model is {model}. --trust allows pickled weights and code of the model it names and "
@@ -32,7 +32,10 @@ def is_trusted(model: str, trust: str | None) -> bool:
 
 
 def refuse_code_elsewhere(location: str, **hub: Any) -> None:
-    """Raise ModelError if the model would run code of another repository than its own; `hub`: where it is read."""
+    """Raise ModelError if the model would run code of another repository than its own.
+
+    hub: transformers' arguments for the place that it is read from.
+    """
     from transformers import PreTrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -55,14 +58,15 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def is_own_code(model: nn.Module) -> bool:
-    """Return True if a loaded model's class is its repository's."""
+    """Return True if a loaded model's class comes from its repository."""
     return type(model).__module__.startswith(CODE)
 
 
 def family_of_code(model: nn.Module) -> Family:
-    """Return the family whose parts a model of a repository's code has. Raises ModelError if it has those of none.
+    """Return the family whose parts a model of a repository's code has. Raises ModelError if no family has them.
 
-    Only the names are the family's: how a weight lies is looked at, and no layer is run as anything but itself.
+    Only the names are the family's: the order of a weight's dimensions is read from its module, and no layer runs
+    fused.
     """
     from transformers.pytorch_utils import Conv1D
 

@@ -1,4 +1,4 @@
-"""Sliding windows: layers that see no further back than so many tokens, in rows that are longer than that."""
+"""Sliding windows: layers that see only a limited number of tokens back, in rows that are longer than that."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from cfbuild.lm.model import LanguageModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-"""The names that transformers has for the two kinds of layers, and the masks that it takes for each."""
+"""The names that transformers gives the two kinds of layers, and the masks that it takes for each."""
 
 
 def window_of(config: Any) -> int | None:
-    """Return how many tokens a token sees at most in the model's sliding layers, itself included; None without any."""
+    """Return the most tokens that a token sees in the model's sliding layers, itself included; None without any."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     return None if not window or (kinds is not None and SLIDING not in kinds) else int(window)
 
 
 def windowed(lm: LanguageModel, mask: Tensor | None, longest: int) -> Tensor | dict[str, Tensor] | None:
-    """Return a mask of ours as the model's layers must get it: transformers puts windows into its own masks only.
+    """Return a mask in the form that the model's layers need: transformers puts windows into its own masks only.
 
     mask: additive [batch, 1, width, seen], or None for the causal one, which transformers makes. longest: tokens of the
     longest row, past included.

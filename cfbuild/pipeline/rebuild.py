@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from cfbuild.edit.corpus import HUB_PREFIX
 from cfbuild.filter.thresholds import FilterChoice, FilterOptions
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.option import arguments, recorded, unsaid
@@ -155,7 +156,10 @@ def _score(config: Mapping[str, Any], run: str) -> _Recalled:
         values["run"] = run
     if "covariance" in values:
         name, at, digest = str(values["covariance"]).rpartition("@")
-        if at:
+        if at and name.startswith(HUB_PREFIX):
+            values["covariance"] = name
+            recalled.notes.append(f"{_quoted(name)} was at {digest}")
+        elif at:
             values["covariance"] = recalled.own(name, "the file for the covariance", digest)
     recalled.add(EvaluateOptions, values)
     recalled.add(ModelOptions, _model(recalled, config))

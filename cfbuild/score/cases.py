@@ -1,4 +1,4 @@
-"""From a model and its edits to scored cases: what the model says of each record before and after its edit."""
+"""Scored cases of a model and its edits: the scores of each record's prompts and texts before and after its edit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
 from cfbuild.text.names import find_name
 
 GENERATION_TOKENS = 100
-"""Length of a generated text, prompt included (released code)."""
+"""Tokens of a generated text, prompt included (released code)."""
 
 Scored = dict[str, list[PromptScore]]
 """Scores of one record's prompts by group."""
@@ -36,7 +36,8 @@ def score_cases(
 ) -> list[CaseScore]:
     """Return the scores of record i before and after `edits[i]`, which may be the edit of many records.
 
-    With `references`, texts are generated too, each seeded by its case.
+    `editor` is the editor's name in the cases. With `references`, texts are generated too, each seeded by `seed` and
+    its case.
     """
     pre, post = _score_prompts(lm, records, edits)
     texts_pre, texts_post = _write_texts(lm, records, edits, seed) if references is not None else ({}, {})
@@ -66,7 +67,7 @@ def _fault(prompts: Scored, when: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A prompt of record `record`: the question before its edit, and the one after, which a prefix changes."""
+    """A prompt of the record at place `record`: its question before the edit, and after it, which a prefix changes."""
 
     record: int
     group: str
@@ -113,11 +114,11 @@ def _prompt_score(pair: Sequence[Likelihood]) -> PromptScore:
 
 
 Texts = dict[int, tuple[str, ...]]
-"""Generated texts by the record's place."""
+"""Generated texts by the record's place, in the order of its generation prompts."""
 
 
 def _write_texts(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int) -> tuple[Texts, Texts]:
-    """Return the texts of each record before its edit, and after it where it has one."""
+    """Return the texts of each record before its edit, and those after it where the edit has a change or a prefix."""
     unedited = [Edit(edit.records, None) for edit in edits]
     edited = [index for index, edit in enumerate(edits) if edit.delta is not None or edit.prefix]
     before = _generate(lm, records, unedited, seed)
@@ -159,6 +160,3 @@ def _stage(record: Record, prompts: Scored, texts: tuple[str, ...], references: 
         reference_score=references.similarity(record.relation, record.target_new.id, texts),
         mentions_target_new=sum(find_name(text, (record.target_new.label,)) is not None for text in said) / len(said),
     )
-
-
-# ----------------------------------------------------------------------------------------------- from cases to figures

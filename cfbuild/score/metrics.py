@@ -16,6 +16,7 @@ Z_95 = 1.96
 
 
 BOOTSTRAP_DRAWS = 1000
+"""Resamples of the cases from which the interval of S is taken."""
 
 
 BOOTSTRAP_SEED = 0
@@ -23,7 +24,7 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure per case: the mean of `of` over a group's prompts. All are reported times 100."""
+    """A figure of each case: the mean of `of` over a group's prompts. All are reported times 100."""
 
     name: str
     group: str
@@ -65,12 +66,12 @@ TEXT_METRICS = {
 
 
 HARMONIC = ("ES", "PS", "NS")
-"""S is the harmonic mean of these."""
+"""The metrics whose harmonic mean is S."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric over cases, times 100, with the half width of its 95% interval and how many cases it is over."""
+    """A metric over cases, times 100, with the half width of its 95% interval and its number of cases."""
 
     mean: float
     half_width: float
@@ -78,7 +79,10 @@ class Figure:
 
 
 def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
-    """Every metric of a stage (`pre` or `post`) over the cases that have it; S last. Faulty cases have no `post`."""
+    """Return every metric of a stage (`pre` or `post`) over the cases that have it, S last.
+
+    Faulty cases have no `post`.
+    """
     values = case_values(cases, stage)
     figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
     figures = {name: figure for name, figure in figures.items() if figure.cases}
@@ -87,7 +91,7 @@ def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
 
 
 def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
-    """The means of `aggregate`, without its intervals."""
+    """Return the means of `aggregate`, without its intervals."""
     values = case_values(cases, stage)
     rows = _harmonic_rows(values)
     figures = {name: [value for value in column if value is not None] for name, column in values.items()}
@@ -96,7 +100,7 @@ def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
 
 
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
-    """Each metric of each case, times 100; None where a case has no such prompts."""
+    """Return each metric of each case, times 100; None where a case has no such prompts or texts."""
     stages = [getattr(case, stage) for case in cases]
     values = {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
     for name, attribute in TEXT_METRICS.items():
@@ -120,7 +124,10 @@ def _figure(values: Sequence[float]) -> Figure:
 
 
 def _harmonic_figure(values: Mapping[str, Sequence[float | None]]) -> Figure | None:
-    """S with a bootstrap interval over cases: a harmonic mean of means has no per-case value to take a deviation of."""
+    """Return S with a bootstrap interval over cases, or None where no case has all of its parts.
+
+    A harmonic mean of means has no value of each case to take a deviation of.
+    """
     table = _harmonic_rows(values)
     if not len(table):
         return None
@@ -133,7 +140,7 @@ def _harmonic_figure(values: Mapping[str, Sequence[float | None]]) -> Figure | N
 
 
 def _harmonic_rows(values: Mapping[str, Sequence[float | None]]) -> np.ndarray:
-    """What S is made of, for the cases that have all of it: [cases, 3]."""
+    """Return the parts of S of the cases that have all of them: [cases, 3]."""
     rows = [row for row in zip(*(values[name] for name in HARMONIC), strict=True) if None not in row]
     return np.array(rows, dtype=float).reshape(-1, len(HARMONIC))
 

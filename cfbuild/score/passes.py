@@ -33,8 +33,9 @@ TOGETHER = 100
 class Passes:
     """Records to be edited and scored by one editor.
 
-    `folder` is where unfinished work is kept; `batch` how many records an editor that edits them together gets at a
-    time; `texts` the reference texts, without which nothing is generated; `seed` that of the generated texts.
+    `folder` is where unfinished work is kept; `batch` the number of records edited together by an editor that does so
+    (None: TOGETHER); `texts` the reference texts, without which nothing is generated; `seed` that of the generated
+    texts.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class Passes:
         return [list(self.records[start : start + CASES_AT_ONCE]) for start in places]
 
     def work_off(self) -> None:
-        """Edit and score what is not scored yet, unit by unit."""
+        """Edit and score the records that are not scored yet, unit by unit."""
         log = self.log()
         scored = {entry.case_id for entry in log.entries}
         edited = 0
@@ -76,7 +77,10 @@ class Passes:
         return self.folder / f"edits-{number:06d}.safetensors"
 
     def _edits(self, number: int, unit: Sequence[Record], before: int) -> dict[int, Edit]:
-        """Return the edit of each record of a unit by case id, made now or before an interruption."""
+        """Return the edit of each record of unit `number` by case id, made now or before an interruption.
+
+        `before` is the number of records in the units before it.
+        """
         file = self._edits_file(number)
         case_ids = [record.case_id for record in unit]
         if file.is_file():
@@ -99,7 +103,7 @@ class Passes:
             self.progress("records", len(log.entries), len(self.records))
 
     def write_cases(self, path: Path) -> int:
-        """Write the finished cases in the records' order; return how many there are."""
+        """Write the finished cases in the records' order; return their number."""
         log = self.log()
         place = {record.case_id: number for number, record in enumerate(self.records)}
         entries = sorted(log.entries, key=lambda entry: place[entry.case_id])
@@ -107,7 +111,7 @@ class Passes:
         return write_jsonl(path, log.rows(entries))
 
     def write_edits(self, path: Path) -> int:
-        """Write the edits, whose `records` are case ids; return how many there are. They must have been kept."""
+        """Write the edits, whose `records` are case ids; return their number. They must have been kept."""
         edits = [edit for number in range(len(self.units())) for edit in load_edits(self._edits_file(number))]
         save_edits(path, edits)
         return len(edits)
@@ -137,7 +141,7 @@ def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
 
 
 def request_of(record: Record) -> Request:
-    """Return what an editor is asked for a record."""
+    """Return the request that an editor gets for a record."""
     return Request(record.prompt.text, record.subject.label, record.target_new.label)
 
 

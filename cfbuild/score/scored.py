@@ -1,4 +1,4 @@
-"""The finished runs of a build, read: each with its report, and its cases when they are asked for."""
+"""The finished runs of a build as values: each with its report, and its cases on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ScoredRun:
         return self.run.name
 
     def scores_file(self, digest: str) -> bool:
-        """Return whether a file of this sha256 is the one that was scored; True where the run does not tell."""
+        """Return True if the file with this sha256 is the one that was scored, or if the run does not say which was."""
         return self.run.record.config.get("records") in (None, digest)
 
     def cases(self) -> Iterator[CaseScore]:
@@ -42,12 +42,15 @@ def read_cases(run: Run) -> Iterator[CaseScore]:
 
 
 def scored_runs(folder: BuildFolder) -> list[ScoredRun]:
-    """Return the build's finished runs with their reports, by name. Raises DataError for a report that is none."""
+    """Return the build's finished runs with their reports, by name.
+
+    Raises DataError for a file that holds no report.
+    """
     return [ScoredRun(run, _report(run)) for run in finished_runs(folder)]
 
 
 def table_of(runs: Iterable[ScoredRun]) -> ScoreTable:
-    """Return the table over runs."""
+    """Return the table of several runs."""
     return ScoreTable.of({run.name: run.report for run in runs})
 
 

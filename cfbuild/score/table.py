@@ -24,9 +24,9 @@ UNEDITED = "unedited"
 DIGITS = 4
 """Decimals of a figure: two batch sizes agree on no more."""
 COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
-"""Settings in which runs must agree if their figures are to be compared, with what they are."""
+"""Settings in which runs must agree if their figures are to be compared, with the words for them."""
 REVISION_SHOWN = 8
-"""Characters of a commit that tell two revisions of a model apart."""
+"""Characters of a commit by which two revisions of a model are distinguished."""
 
 
 # --------------------------------------------------------------------------------------------------------------- a run
@@ -44,7 +44,8 @@ class RelationScores:
 class Report:
     """The scores of a run: signature, figures of both stages (times 100, by stage and name), and records without edit.
 
-    `settings` is the signature by name, `faults` how many records have no edit by reason, `faulty` their case ids.
+    `settings` holds the signature's values by name, `faults` the number of records without edit by reason, `faulty`
+    their case ids.
     """
 
     signature: str
@@ -141,7 +142,7 @@ def _by_relation(cases: Sequence[CaseScore]) -> dict[str, RelationScores]:
 
 
 def signature_string(signature: Mapping[str, Any]) -> str:
-    """Return everything that affects the figures on a line: `name:value` joined by bars, cfbuild's version first."""
+    """Return the signature on a line: `name:value` joined by bars, cfbuild's version first."""
     parts = {"cfbuild": __version__, **signature}
     return "|".join(f"{name}:{_short(value)}" for name, value in parts.items())
 
@@ -191,7 +192,7 @@ def _relation_of(row: Mapping[str, Any]) -> RelationScores:
 class ScoreRow:
     """A row of the table: a run after its edits, or an unedited model, whose `run`, `editor` and `signature` are None.
 
-    `records` is how many were scored; `without_edit` how many of these have no edit and count in no figure.
+    `records` is the number of scored records; `without_edit` of them have no edit and count in no figure.
     """
 
     run: str | None
@@ -219,7 +220,7 @@ class ScoreRow:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """The paper's Table 4 over any number of runs: of each model the unedited row, then a row a run.
+    """The paper's Table 4 over any number of runs: of each model the unedited row, then a row for each run.
 
     `remarks` are sentences on what a reader must know to compare the rows.
     """
@@ -229,7 +230,7 @@ class ScoreTable:
 
     @classmethod
     def of(cls, reports: Mapping[str, Report]) -> ScoreTable:
-        """Return the table of runs by name; a model's runs follow each other in the order given."""
+        """Return the table of `reports`, given by run name; a model's runs follow each other in the order given."""
         models: dict[tuple[str, str | None], dict[str, Report]] = {}
         for name, report in reports.items():
             models.setdefault((report.model, report.revision), {})[name] = report
@@ -255,7 +256,7 @@ class ScoreTable:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads of the columns in front of the figures: only those that tell rows apart."""
+        """The heads of the columns in front of the figures, without columns that would say nothing new."""
         given = (
             ("run", True),
             ("editor", any(row.run != row.editor for row in self.rows)),
@@ -319,13 +320,13 @@ def _run_row(name: str, report: Report) -> ScoreRow:
 
 
 def _unedited_row(runs: Mapping[str, Report]) -> ScoreRow:
-    """Return the row of the model before any edit, from the run that says most of it: most records, most figures."""
+    """Return the row of the model before any edit, from the run with most records and, of these, most figures."""
     report = max(runs.values(), key=lambda report: (report.cases, len(report.figures["pre"])))
     return ScoreRow(None, None, report.model, report.revision, report.cases, 0, report.figures["pre"], None)
 
 
 def _remarks(reports: Mapping[str, Report]) -> list[str]:
-    """Return a sentence for each thing in which runs differ so that their figures do not compare as they stand."""
+    """Return a sentence for each setting in which runs differ and that makes their figures incomparable."""
     found = []
     for setting, what in COMPARED.items():
         values = {name: report.settings.get(setting) for name, report in reports.items()}
@@ -336,7 +337,7 @@ def _remarks(reports: Mapping[str, Report]) -> list[str]:
 
 
 def _aligned(lines: Sequence[Sequence[str]], names: int) -> str:
-    """Return rows of cells as lines, columns as wide as their widest cell, all but the first `names` to the right."""
+    """Return rows of cells as lines with columns of even width, all but the first `names` aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,4 +1,4 @@
-"""What generated texts are measured by: n-gram entropy (GE) and likeness to reference texts (RS)."""
+"""The measures of generated texts: n-gram entropy (GE) and likeness to reference texts (RS)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReferenceTexts:
         return TfidfVectorizer().fit(texts)
 
     def similarity(self, relation: str, target: str, generations: Sequence[str]) -> float | None:
-        """RS of one case: the cosine of its generations, joined, and the references; None where there are none."""
+        """Return RS of one case: the cosine of its joined generations and the references; None where there are none."""
         reference = self._joined.get((relation, target))
         if reference is None or not generations:
             return None
@@ -47,7 +47,7 @@ class ReferenceTexts:
 
 
 def ngram_entropy_bits(text: str) -> float:
-    """GE of one text: the weighted mean of its bigram and trigram entropies in bits."""
+    """Return GE of one text: the weighted mean of its bigram and trigram entropies in bits."""
     words = WORD.findall(text)
     total = 0.0
     for size, weight in ENTROPY_WEIGHTS.items():

@@ -11,11 +11,11 @@ SHORT_NAME = 3
 
 
 def find_name(text: str, names: Iterable[str]) -> str | None:
-    """The first of `names` that `text` holds as whole words, or None; letter case is ignored.
+    """Return the first of `names` that `text` holds as whole words, or None; letter case is ignored.
 
     Names of up to three letters must agree in case too, and are ignored where they are all lower case: those are codes
-    ("de" for German), which would be found in half of all texts. Whole words are told by letters and digits at the
-    edges, so in scripts without spaces only names that stand alone are found.
+    ("de" for German), which would be found in half of all texts. A whole word has no letter or digit beside it, so in
+    scripts without spaces only a name by itself is found.
     """
     folded = text.casefold()
     for name in names:
@@ -30,7 +30,7 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
 
 
 def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -> str | None:
-    """Return the part of `text` that gives away the thing called `label`, one of whose `names` that is, or None.
+    """Return the part of `text` that gives away the item with this `label`, which is one of its `names`, or None.
 
     That is a name (`find_name`), the label itself however short ("art school" and art), or a word that is made from it
     by the rules of `wording`.

@@ -1,5 +1,7 @@
-"""Text from outside made safe to look at: what would move a cursor or turn the writing direction becomes visible, and
-what would let somebody in is left out."""
+"""Text from outside made safe to look at.
+
+Characters that would move a cursor or turn the writing direction become visible; passwords and tokens are left out.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,20 @@ and overrides by which a label can show something else than it is, and halves of
 
 
 def visible(text: str) -> str:
-    """`text` with each hidden control as its code point in brackets, such as `[U+202E]`; all else unchanged."""
+    """Return `text` with each hidden control as its code point in brackets, such as `[U+202E]`; all else unchanged."""
     return HIDDEN.sub(lambda match: f"[U+{ord(match.group()):04X}]", text)
 
 
 SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bhf_[A-Za-z0-9]{8,}")
 """A user and password in a URL; a token of the Hub."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""The environment variables that may hold a token of the Hub."""
 SHORTEST_TOKEN = 8
 """A shorter value of a variable is no token, and hiding it would hide half of a message."""
 
 
 def discreet(text: str) -> str:
-    """`text` with `***` in place of passwords in URLs and of the Hub's tokens, the environment's above all."""
+    """Return `text` with `***` in place of passwords in URLs and of the Hub's tokens, the environment's among them."""
     for name in TOKEN_VARIABLES:
         token = os.environ.get(name, "")
         if len(token) >= SHORTEST_TOKEN:
@@ -35,7 +38,7 @@ def discreet(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """JSON text with each hidden control as an escape, which any reader of JSON takes for the same value."""
+    """Return JSON text with each hidden control as an escape, which any reader of JSON reads as the same value."""
 
     def escaped(match: re.Match[str]) -> str:
         return f"\\u{ord(match.group()):04x}"

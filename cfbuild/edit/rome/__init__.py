@@ -1,4 +1,4 @@
-"""ROME (Meng et al. 2022): one rank-one update of one layer's W a request.
+"""ROME (Meng et al. 2022): one rank-one update of one layer's W for each request.
 
 `optimise.py` finds the value v* that W should write for the request's key; here the update is made that writes it.
 """
@@ -30,9 +30,9 @@ class Rome:
         self._optimiser = ValueOptimiser(lm, options)
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit a request, in order; `done` is told how many there are as they come.
+        """Return one edit for each request, in order; `done` gets the number of optimised requests as they come.
 
-        An edit that is not finite has a fault instead of a delta, and so has every edit if C cannot be solved with.
+        An edit that is not finite has a fault instead of a delta, and so has every edit if the covariance has a fault.
         """
         if self.covariance is not None and self.covariance.fault is not None:
             done(len(requests))

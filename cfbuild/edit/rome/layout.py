@@ -52,13 +52,13 @@ class Plan:
 
     @property
     def cost(self) -> float:
-        """What the record takes of a batch's budget, in tokens: its own, its earlier keys and values, its logits."""
+        """The record's share of a batch's budget, in tokens: for its own, its earlier keys and values, its logits."""
         return sum(len(row.rest) + len(row.past) / PAST_WORTH_OF_A_TOKEN + LOGITS_IN_TOKENS for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """Where a batch's losses read, as tokens counted through the batch's real ones.
+    """The tokens at which a batch's losses are read, counted through the batch's real tokens.
 
     The first `len(targets)` should each predict its target: `records[i]` is the record it belongs to, `shares[i]` its
     weight in that record's mean. The others are the records' essence rows.
@@ -79,16 +79,16 @@ class _Past:
 
     @property
     def lengths(self) -> Tensor:
-        """[rows]."""
+        """The number of earlier tokens of each row, [rows]."""
         return self.real.sum(dim=1)
 
     def select(self, rows: Tensor) -> _Past:
-        """That of some rows; this one is used up."""
+        """Return the past of these rows; this one is used up."""
         self.layers.select(rows)
         return _Past(self.layers, self.real[rows])
 
     def extended(self, lm: LanguageModel, texts: Sequence[Ids]) -> _Past:
-        """By a text a row, some of which may be empty."""
+        """Return the past with the tokens of a text added to each row; texts may be empty."""
         if not any(texts):
             return self
         batch, real = left_padded(texts, lm, self.real)
@@ -116,15 +116,16 @@ class Layout:
 
     @property
     def firsts(self) -> Tensor:
-        """The subject's last token of each row, counted through the real tokens."""
+        """The subject's last token of each row, counted through the real tokens, [rows]."""
         rows = torch.arange(self.packing.rows, device=self.below.device)
         return self.packing.source[rows * self.packing.width]
 
 
 def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
-    """Plans of like width together, in as few batches as the budget allows and of costs as even as that leaves them.
+    """Return plans in batches of like width, as few as the budget allows and of costs as even as that leaves them.
 
-    A batch of what is left over would take more time for each of its few records than the others do.
+    `products` is the number format of the products. A batch of what is left over would take more time for each of its
+    few records than the others do.
     """
     ordered = sorted(plans, key=lambda plan: (plan.width, plan.index))
     budget = token_budget(lm) * SHARE_OF_BUDGET[products]
@@ -136,7 +137,7 @@ def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[
 
 
 def _cut(plans: Sequence[Plan], limit: float) -> list[list[Plan]]:
-    """Parts that cost up to `limit`, in order; a plan that costs more is a part by itself."""
+    """Return plans, in order, in parts that cost up to `limit`; a plan that costs more is a part by itself."""
     parts: list[list[Plan]] = []
     left = 0.0
     for plan in plans:
@@ -149,12 +150,15 @@ def _cut(plans: Sequence[Plan], limit: float) -> list[list[Plan]]:
 
 
 def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) -> Layout:
-    """Lay records out: remember what comes before the subjects' last tokens, trace what comes from there on."""
+    """Return records laid out: what comes before the subjects' last tokens is kept, what comes from there on is traced.
+
+    `layer` is the edited one, `start` the first that a step runs.
+    """
     return _trace_rest(lm, layer, start, plans, _remember_past(lm, plans))
 
 
 def keep(lm: LanguageModel, layer: int, layout: Layout, kept: Tensor) -> Layout:
-    """The layout of some of its records; the old one is used up."""
+    """Return the layout of the records that `kept` [records] marks; the old one is used up."""
     records = kept.nonzero().flatten().tolist()
     rows = kept.repeat_interleave(layout.rows_per_record)
     past = layout.past.select(rows) if layout.past else None
@@ -162,7 +166,10 @@ def keep(lm: LanguageModel, layer: int, layout: Layout, kept: Tensor) -> Layout:
 
 
 def _remember_past(lm: LanguageModel, plans: Sequence[Plan]) -> _Past | None:
-    """What a row begins with in every record, which is its context, is run once for all of them."""
+    """Return the keys and values before the subjects' last tokens, or None if there is no token before.
+
+    What a row begins with in every record, which is its context, is run once for all of them.
+    """
     texts = [[row.past for row in plan.rows] for plan in plans]
     shared = [_common_start(row) for row in zip(*texts, strict=True)]
     own = [text[len(start) :] for record in texts for start, text in zip(shared, record, strict=True)]
@@ -179,7 +186,7 @@ def _common_start(texts: Sequence[Ids]) -> Ids:
 
 
 def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...], past: _Past | None) -> Layout:
-    """Run records up to the edited layer, and no further."""
+    """Return the layout of records run up to the edited layer, and no further."""
     rows = [row for plan in plans for row in plan.rows]
     ids, real = pad([row.rest for row in rows], lm)
     steps = torch.arange(ids.shape[1], device=lm.device)
@@ -204,14 +211,16 @@ def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ..
 
 
 def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
-    """Add `delta` [records, d_model] to the first column of every row of its record; hidden: [rows, width, d_model]."""
+    """Return states [rows, width, d_model] plus `delta` [records, d_model] in the first column of a record's rows."""
     shift = delta.repeat_interleave(len(hidden) // len(delta), dim=0)[:, None].to(hidden.dtype)
     return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1)
 
 
 def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> Tensor:
-    """Finished states at the tokens that are read, with `delta` [records, d_model] added to W's output at the
-    subjects' last tokens."""
+    """Return the finished states at the tokens that are read, [tokens, d_model].
+
+    `delta` [records, d_model] is added to W's output at the subjects' last tokens.
+    """
     traced, packing, at = layout.traced, layout.packing, layout.reads.tokens
     if traced.start > layer:
         moved = layout.below.index_add(0, layout.firsts, delta.repeat_interleave(layout.rows_per_record, dim=0))
@@ -225,7 +234,7 @@ def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> 
 
 
 def _reads(lm: LanguageModel, plans: Sequence[Plan]) -> Reads:
-    """Where the losses are read; the essence row of each record has no targets and is read at its first token."""
+    """Return the tokens that losses read; a record's essence row has no targets and is read at its first token."""
     scored = len(plans[0].rows) - 1
     rows = [(record, row) for record, plan in enumerate(plans) for row in plan.rows]
     starts = [0, *accumulate(len(row.rest) for _, row in rows)]

@@ -1,4 +1,4 @@
-"""What ROME's objective reads of one pass of the output head."""
+"""The losses of ROME's objective, read from one pass of the output head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfbuild.lm.model import LanguageModel
 
 
 class HeadLosses(torch.autograd.Function):
-    """What losses read from one pass of the output head, whose logits [n + m, vocabulary] are used up.
+    """The values that losses read from one pass of the output head, whose logits [n + m, vocabulary] are used up.
 
     The first n rows: -log p in nats of one token each, ids [n] -> [n]. The others: the divergence from `before`
     (log-probabilities [m, vocabulary]; None for their own) in nats, KL(now || before), [m]; and log-probabilities.
@@ -42,7 +42,7 @@ class HeadLosses(torch.autograd.Function):
 
 
 def losses(lm: LanguageModel, layout: Layout, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """NLL [records], KL(now || before) [records] and the essence log-probabilities [records, vocabulary], detached.
+    """Return NLL [records], KL(now || before) [records] and essence log-probabilities [records, vocabulary], detached.
 
     states: finished, at `layout.reads.tokens`. The released code hands its two distributions to the divergence in this
     order; the other order gives other values.

@@ -25,19 +25,21 @@ from cfbuild.lm.memory import give_back_freed_memory
 from cfbuild.lm.model import LanguageModel
 
 ESSENCE_PROMPT = "{} is a"
+"""The prompt whose next token the KL term keeps as it was (released code)."""
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
+"""Adam's constants: torch's defaults, which the released code takes."""
 SHARE_THAT_STAYS = 0.75
 """Rows of finished records are dropped once at most this share of the batch is still being optimised."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetValue:
-    """What W should write for one request, and what it reads and writes now at the subject's last token.
+    """The output that W should have for one request, and its input and output now, at the subject's last token.
 
     keys: [rows, d_in], W's input under the bare prompt, under each context, and in the essence prompt; outputs:
     [rows, d_model], W's output there; shift: [d_model], so that the wanted output is outputs[0] + shift. `statistics`
-    tells how the optimisation ended.
+    holds the number of updates and the last losses in nats.
     """
 
     keys: Tensor
@@ -47,7 +49,7 @@ class TargetValue:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number of it is: the losses of the optimisation too."""
+        """True if every number of it is finite, the losses of the optimisation included."""
         tensors = (self.keys, self.outputs, self.shift)
         losses_are = all(map(math.isfinite, self.statistics.values()))
         return losses_are and all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
@@ -64,12 +66,12 @@ class TargetValue:
 
     @property
     def wanted(self) -> Tensor:
-        """v*: the output after which the model says the target, [d_model]."""
+        """v*: the output after which the model predicts the target, [d_model]."""
         return self.outputs[0] + self.shift
 
 
 class ValueOptimiser:
-    """Finds v* of requests for one layer of a model; the model stays as it is."""
+    """An optimiser that finds v* of requests for one layer of a model; the model stays as it is."""
 
     def __init__(self, lm: LanguageModel, options: RomeOptions) -> None:
         self.lm = lm
@@ -83,7 +85,7 @@ class ValueOptimiser:
     def values(
         self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None
     ) -> Iterator[tuple[int, TargetValue]]:
-        """Yield (place, value) of each request, batch by batch; `done` is told how many there are as they come."""
+        """Yield (place, value) of each request, batch by batch; `done` gets the number finished so far."""
         plans = [self._plan(place, request) for place, request in enumerate(requests)]
         finished = 0
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
@@ -113,14 +115,14 @@ class ValueOptimiser:
         return [TargetValue(keys[i], outputs[i], shifts[i], statistics[i]) for i in range(len(plans))]
 
     def _optimise(self, layout: Layout) -> tuple[Tensor, list[dict[str, float]]]:
-        """The value optimisation: d of every record [records, d_model], and how it ended."""
+        """Return d of every record [records, d_model], and the updates and last losses of its optimisation."""
         options, origin = self.options, layout.outputs[:, 0].float()
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
         adam = _Adam(torch.zeros_like(origin), options.learning_rate)
         log = torch.zeros(len(layout.plans), 4, device=origin.device)  # updates, loss, NLL, KL
         active = torch.arange(len(layout.plans), device=origin.device)
         before: Tensor | None = None
-        # The released loop computes one loss more, looks at it, and stops: its `steps` are one update fewer.
+        # The released loop computes one loss more, checks it, and stops: its `steps` are one update fewer.
         for step in range(options.steps - 1):
             asked = adam.value[active].requires_grad_()
             states = with_added(self.lm, options.layer, layout, asked)
@@ -153,7 +155,7 @@ class _Adam:
         self._second = torch.zeros_like(value)
 
     def step(self, rows: Tensor, gradient: Tensor, count: int, limits: Tensor) -> None:
-        """Move some rows by their gradient (their `count`-th step), then scale them back to norm `limits`."""
+        """Move `rows` by their gradient (their `count`-th step), then scale those beyond norm `limits` back to it."""
         first, second = ADAM_BETAS
         self._first[rows] = first * self._first[rows] + (1 - first) * gradient
         self._second[rows] = second * self._second[rows] + (1 - second) * gradient**2

@@ -16,11 +16,12 @@ Settings = TypeVar("Settings", bound="RomeOptions")
 KEY_MODES = ("reference", "consistent")
 AUTO = "auto"
 FAST_TAKES_EVERY = 3
+"""`rome-fast` takes every third context."""
 
 
 @dataclass(frozen=True, slots=True)
 class RomeOptions:
-    """Hyperparameters; the defaults are the released ones. `contexts` are texts put before the prompt (appendix E.5).
+    """ROME's hyperparameters; the defaults are the released ones. `contexts` are put before the prompt (appendix E.5).
 
     `key_mode`: `reference` averages the key over contexts for u but not for u . k0, as released; `consistent` uses the
     average in both places (R-ROME, arXiv 2403.07175). `products` is the number format of the matrix products in the

@@ -20,15 +20,15 @@ class Language:
 
     article(name): the indefinite article that a name needs, or None.
     article_clash(prompt, name): the article that a prompt ends in, if the name needs another, or None.
-    template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` is what stands
-    for the subject.
-    noise(label): what does not belong into a name, or None.
+    template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` marks the
+    subject.
+    noise(label): what does not belong in a name, or None.
     derived(text, name): a word of the text that is made from the name (Devonian from Devon), or None.
     description(template): the definite description of its object that a template is, but for its verb, or None.
     inside(description): a description as it is written inside a sentence.
     fragment(text): why a text in front of a prompt is no whole sentence, or None.
-    sentence_fault(text): why a sentence cut from a longer text cannot stand alone in front of a prompt, or None.
-    plural_endings: what a name's plural may end in beside the name.
+    sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
+    plural_endings: the endings that a name's plural may have beside the name.
     """
 
     code: str

@@ -1,6 +1,6 @@
 """Rules of English wording that need no model: articles, noise in names, words made from names, whole sentences.
 
-Every rule is careful: where the letters alone do not tell, nothing is wrong.
+Every rule is careful: where the letters alone do not decide, it finds nothing wrong.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ SENTENCE_END = re.compile(r"[.!?][\"'”’)]?(?=\s)")
 SILENT_H = ("hour", "honest", "honor", "honour", "heir")
 SOUNDED_LIKE_YOU = re.compile(r"(uni(?!n|m)|us(?:e|u|a)|ut[aeio]|eu|ewe|ub?iq|ura|uro|uk|one\b|once\b)", re.IGNORECASE)
 UNSURE = ("historic", "histori", "herb", "hotel", "u", "y")
-"""Beginnings before which usage differs or the sound cannot be told."""
+"""Beginnings before which usage differs or the letters do not decide the sound."""
 SPELLED_WITH_VOWEL = frozenset("AEFHILMNORSX")
 """Letters whose names begin with a vowel: an FBI agent, a BBC programme."""
 
 DISAMBIGUATION = re.compile(r"\S \((?:[a-z0-9][^()]*|[^()\s]+)\)\Z")
-"""A bracket at the end that is one word or begins with a small letter: titles as "Girl (Why You Wanna)" are left."""
+"""A bracket at the end that is one word or begins with a small letter: not that of "Girl (Why You Wanna)"."""
 FULL_STOP = re.compile(r"(?<![.\w])[^\W\d_]{3,}[aeiou]\.\Z")
 """A full stop that ends no abbreviation: those of four letters and more do not end in a vowel."""
 DERIVED = re.compile(r"(?:s|es|an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
 """Endings of words made from a name: Satires, Devonian, Abrahamic, Venezuelan, Marxism, Japanese, Iraqi."""
 STEM = 4
-"""Letters that a name must have, so that what begins with it is made from it."""
+"""Fewest letters of a name for a word that begins with it to be made from it."""
 BROKEN_SPACE = re.compile(r"\s\s|\s[,.;:!?](?=\s|\Z)|\s['’]s\b|\(\s|\s\)")
 REPEATED = re.compile(r"\b(a|an|the|of|in|is|was|by|to|and)\s+\1\b", re.IGNORECASE)
 ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
@@ -41,13 +41,13 @@ TWO_ARTICLES = re.compile(r"\b(?:a|an|the) (?:a|an|the)\b", re.IGNORECASE)
 
 
 def article(name: str) -> str | None:
-    """The indefinite article that `name` needs, or None where its letters do not tell."""
+    """Return the indefinite article that `name` needs, or None where its letters do not decide."""
     match = WORD.search(name)
     if match is None:
         return None
     word = match[0]
     if len(word) > 1 and word.isupper():
-        # Acronyms are read as words (a NASA probe) or letter by letter (an NBA team): only agreement of both tells.
+        # Acronyms are read as words (a NASA probe) or letter by letter (an NBA team): only agreement of both decides.
         spelled, spoken = word[0] in SPELLED_WITH_VOWEL, word[0] in "AEIO"
         return None if spelled != spoken else ("an" if spoken else "a")
     folded = word.casefold()
@@ -62,14 +62,14 @@ def article(name: str) -> str | None:
 
 
 def clashing_article(prompt: str, name: str) -> str | None:
-    """The article that `prompt` ends in, if `name` needs the other one; otherwise None."""
+    """Return the article that `prompt` ends in, if `name` needs the other one, or None."""
     match = ARTICLE.search(prompt)
     needed = article(name) if match else None
     return match[1] if match and needed is not None and match[1].lower() != needed else None
 
 
 def derived(text: str, name: str) -> str | None:
-    """A word of `text` that is made from `name`, a single word, or None: Devonian from Devon, German from Germany."""
+    """Return a word of `text` that is made from the single word `name`, or None: Devonian from Devon."""
     folded = name.casefold()
     stems = {stem for stem in (folded, folded.rstrip("aeoy")) if len(stem) >= STEM and stem.isalpha()}
     for word in WORD.findall(text):
@@ -82,12 +82,12 @@ def derived(text: str, name: str) -> str | None:
 
 
 def noise(label: str) -> str | None:
-    """Return what does not belong into a name: a control, markup, a suffix that tells namesakes apart; or None."""
+    """Return what does not belong in a name: a control, markup, a suffix that distinguishes namesakes; or None."""
     if label.isascii() and label.isalpha():
         return None
     if not (label.isascii() and label.isprintable()) and (found := neutral.control(label)):
         return found
-    # Asked of every name of a build, several times: as few calls as possible.
+    # Every name of a build is checked here, several times: as few calls as possible.
     match = neutral.MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
     return match[0].strip() if match else neutral.stray_space(label)
 
@@ -104,7 +104,7 @@ def inside(text: str) -> str:
 
 
 def ungrammatical(prompt: str, slot: str) -> str | None:
-    """What is broken in a prompt that an object's name follows, `slot` being what stands for the subject; or None."""
+    """Return what is broken in a prompt that an object's name follows, or None; `slot` marks the subject."""
     broken = BROKEN_SPACE.search(prompt) or TWO_ARTICLES.search(prompt.replace(slot, "Ann"))
     broken = broken or REPEATED.search(prompt.replace(slot, "Ann")) or re.search(r"\[[XY]\]", prompt)
     if broken:
@@ -118,7 +118,10 @@ def ungrammatical(prompt: str, slot: str) -> str | None:
 
 
 def split_prefix(prompt: str, subject: str) -> tuple[str, str]:
-    """The sentences in front of a prompt and the prompt itself, which names `subject`; no prefix if it does not."""
+    """Return the sentences in front of a prompt and the prompt itself, which names `subject`.
+
+    There is no prefix where the prompt does not name it.
+    """
     place = prompt.rfind(subject)
     if place < 0 or not subject:
         return "", prompt
@@ -129,7 +132,7 @@ def split_prefix(prompt: str, subject: str) -> tuple[str, str]:
 
 
 def fragment(prefix: str) -> str | None:
-    """Why a prefix is no whole sentence, or None: it may still be none, but nothing in its form says so."""
+    """Return why a prefix is no whole sentence, or None: it may still be none, but nothing in its form says so."""
     words = WORD.findall(prefix)
     first = next((character for character in prefix if character.isalnum()), "")
     if first.islower():
@@ -144,7 +147,7 @@ def fragment(prefix: str) -> str | None:
 
 
 def sentence_fault(text: str) -> str | None:
-    """Return why a sentence that was cut from a text cannot stand in front of a prompt, or None."""
+    """Return why a sentence that was cut from a text cannot be put in front of a prompt, or None."""
     quotes = text.count('"') % 2 == 0 and text.count("“") == text.count("”")
     if UNRESOLVED.match(text):
         return "refers to a sentence before it"

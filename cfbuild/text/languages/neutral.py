@@ -18,7 +18,7 @@ HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def noise(label: str) -> str | None:
-    """Return the control character, markup or stray white space in a name; None if there is none."""
+    """Return the control character, markup or stray white space in a name, or None."""
     markup = MARKUP.search(label)
     return control(label) or (markup[0].strip() if markup else stray_space(label))
 
