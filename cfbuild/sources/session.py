@@ -16,7 +16,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from cfbuild.sources.http import TIMEOUT_S
 
 PATIENCE = 8
-"""The most timeouts that an answer, headers and body, may take in all; else a byte a minute would go on forever."""
+"""The most timeouts that an answer, headers and body, may take in all; a byte a minute would never time out."""
 
 
 class _Timed(io.RawIOBase):

@@ -52,7 +52,7 @@ ENTITY = "http://www.wikidata.org/entity/"
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """Options of reference texts: `references` fetches them, so many for each relation and object.
+    """Options of reference texts: `references` fetches them, `references_per_object` for each relation and object.
 
     `wikipedia` is the address of the MediaWiki API; None is that of the language's Wikipedia.
     """
@@ -90,7 +90,7 @@ def api_url(language: str) -> str:
 def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str, str], list[str]]:
     """Return, by (relation, object), a seeded choice of subjects that have it now, in the order of choice.
 
-    wanted: texts for each object; SPARE times as many subjects are chosen, if there are so many.
+    wanted: texts for each object; up to SPARE times as many subjects are chosen.
     """
     subjects: dict[tuple[str, str], set[str]] = {}
     for fact in facts:
