@@ -1,4 +1,4 @@
-"""What an audit knows beside the record in hand: the file's templates, the limits asked for, and a build's facts."""
+"""The knowledge of an audit beside the record itself: the file's templates, the limits, and a build's facts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cfbuild.filter.context import RuleContext
 
 @dataclass(frozen=True)
 class AuditContext:
-    """What rules of quality know beside the record; `rules` holds the build's facts, None where there is no build.
+    """The knowledge of quality rules beside the record; `rules` holds the build's facts, None without a build.
 
-    `max_per_entity` is how often an entity may be asked about in a group. `about` is of the record in hand: the prompts
-    about others, by group, each with the name of what it is about.
+    `max_per_entity` is the most prompts of a group about the same entity. `about` belongs to the record that is judged:
+    its prompts about other entities, by group, each with that entity's name (None if unknown).
     """
 
     templates: Templates = field(default_factory=Templates)
@@ -27,12 +27,12 @@ class AuditContext:
     about: Mapping[str, Sequence[tuple[Prompt, str | None]]] = field(default_factory=dict)
 
     def of(self, parts: RecordParts) -> AuditContext:
-        """Return this context for one record."""
+        """Return this context for a record."""
         return replace(self, about={group: tuple(_about(parts, group, self)) for group in ABOUT_OTHERS})
 
 
 def resolve(parts: RecordParts, rules: RuleContext | None) -> Fact | None:
-    """Return the build's fact that a record is about: by the subject's id, or by its name; None if there is none."""
+    """Return the build's fact that a record is about, or None; it is found by the subject's id, or else its name."""
     if rules is None or not parts.relation or not parts.target_true.id:
         return None
     for fact in rules.facts_with(parts.relation, parts.target_true.id):
@@ -42,7 +42,7 @@ def resolve(parts: RecordParts, rules: RuleContext | None) -> Fact | None:
 
 
 def _about(parts: RecordParts, group: str, context: AuditContext) -> Iterator[tuple[Prompt, str | None]]:
-    """Yield a group's prompts with the name of what each is about: the build's name for it, or as the prompts tell."""
+    """Yield a group's prompts with their entities' names: the build's, or else as read off the prompts, or None."""
     prompts = parts.group(group)
     graph = context.rules.graph if context.rules else None
     known = [graph.label(prompt.entity) if graph and prompt.entity else None for prompt in prompts]

@@ -1,4 +1,4 @@
-"""The faults of a whole file: of each row by itself, and beside the rows before it."""
+"""The faults of a whole file: of each row by itself, and in view of the rows before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMATS = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
 
 @dataclass(frozen=True, slots=True)
 class AuditedRow:
-    """A row with its parts, None where it has none; `misread` says why they are not whole."""
+    """A row with its parts (None if it has none); `misread` holds the faults because of which they are not whole."""
 
     located: Located
     parts: RecordParts | None
@@ -26,18 +26,18 @@ class AuditedRow:
 
     @classmethod
     def of(cls, located: Located) -> AuditedRow:
-        """Return the row with the parts that it has."""
+        """Return a located row with its parts."""
         parts = parts_of(located.row)
         return cls(located, parts, tuple(_misread(located, parts)))
 
     @property
     def whole(self) -> RecordParts | None:
-        """The parts of a row that was read whole, None for any other."""
+        """The parts of a row that was read whole; None for any other."""
         return None if self.misread else self.parts
 
 
 def learned_templates(whole: Iterable[RecordParts | None]) -> Templates:
-    """Return the templates that a file's rewrites and paraphrases show; None stands for a row that has no parts."""
+    """Return the templates that a file's rewrites and paraphrases show; rows without parts (None) are passed over."""
     templates = Templates()
     for parts in whole:
         if parts is not None:
@@ -51,7 +51,8 @@ def find_faults(
 ) -> Iterator[list[Fault]]:
     """Yield the faults of each row, in the order of the file.
 
-    What can be read of a row that is not whole is held against the violations, so that validation finds no more.
+    A row that is not whole is checked for violations as far as it can be read, so that validation finds no more.
+    `progress` is called with "rows", the rows done and the number of rows.
     """
     earlier = EarlierRows()
     for place, row in enumerate(rows):
@@ -69,7 +70,7 @@ def find_faults(
 
 
 def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
-    """Yield why a row cannot be audited whole: it is no JSON, cannot be written again, or has no known format."""
+    """Yield faults that keep a row from being audited whole: no JSON, not writable again, or of no known format."""
     if located.fault is not None:
         yield located.fault
         return

@@ -1,4 +1,4 @@
-"""Cleaning of a file: rows without what an audit found in them, in the file's own form, and what was changed."""
+"""Cleaning of a file: its rows without the faults that an audit found, in the file's own form, and the changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cfbuild.store import jsonl
 from cfbuild.store.schema.faults import Fault, Located
 
 UNPREFIXED = frozenset({"prefix-fragment", "prefix-mention"})
-"""Faults that go away with the prefix: the paraphrase's clean form is kept."""
+"""Rules whose faults are mended by removing the prefix: the paraphrase's clean form is kept."""
 NEEDED = frozenset({"paraphrase_prompts", "generation_prompts"})
-"""Lists of prompts without which a row is of no use."""
+"""Lists of prompts without which a row is useless."""
 
 Note = dict[str, Any]
 
@@ -28,9 +28,10 @@ def clean_file(
     parts: Sequence[RecordParts | None],
     found: Sequence[Sequence[Fault]],
 ) -> int:
-    """Write the rows that are left to `target`, and each change to its .changes.jsonl; return how many rows are left.
+    """Return the number of rows left, after writing them to `target` and each change to its .changes.jsonl.
 
-    `parts` and `found` are the rows' parts (None where a row is not to be kept) and faults, in the order of `rows`.
+    `source` shows whether `target` becomes a JSON array or JSON lines. `parts` and `found` are the rows' parts (None
+    to drop a row) and faults, in the order of `rows`.
     """
     kept: list[Any] = []
     changes: list[Note] = []
@@ -51,7 +52,7 @@ def clean_file(
 
 
 def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
-    """Return the row without its faults, or None if too little would be left; and a note for each change."""
+    """Return the row without its faults, or None if too little would be left, and a note for each change."""
     row = copy.deepcopy(dict(parts.row))
     removed: dict[str, set[int]] = {}
     notes = []
@@ -75,13 +76,13 @@ def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
             ]
     if any(note["change"] == "remove-repeats" for note in notes):
         row["generation_prompts"] = list(dict.fromkeys(row["generation_prompts"]))
-    # A paraphrase without its prefix may be another prompt of the row.
+    # A paraphrase without its prefix may equal another prompt of the row.
     left = violations_in(mended) if faults and (mended := parts_of(row)) is not None else []
     return (None, [_note("drop-row", left[0])]) if left else (row, notes)
 
 
 def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, place: int) -> str:
-    """Return the clean form of a paraphrase; in `meta` its prefix becomes empty."""
+    """Return the clean form of a paraphrase, and set its prefix in `meta` to the empty text."""
     details = (row.get("meta") or {}).get("paraphrases")
     if details:
         details[place]["prefix"] = ""
@@ -89,7 +90,7 @@ def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, place: int) -> str
 
 
 def _remove(row: Mapping[str, Any], group: str, places: set[int]) -> None:
-    """Remove prompts from a list, and what `meta` says of them; a group of `meta` that becomes empty goes too."""
+    """Remove prompts from a list together with their entries in `meta`; remove a group of `meta` that becomes empty."""
     meta = row.get("meta") or {}
     beside = [meta[name] for name, prompts in BESIDE.items() if group == prompts and name in meta]
     for values in (_list(row, group), *beside):
@@ -110,7 +111,7 @@ def _list(row: Any, group: str) -> list[Any]:
 def _place(row: Any, path: str) -> tuple[str, int | None]:
     """Return the list of prompts that a fault is in and the prompt's number; None for a fault that is in no list.
 
-    What `meta` says of a prompt is that prompt's.
+    path: a JSON pointer into the row; a prompt's entry in `meta` leads to that prompt.
     """
     keys = path[1:].split("/")
     for depth, key in enumerate(keys):

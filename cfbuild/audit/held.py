@@ -1,7 +1,7 @@
-"""Rules that hold a record against a build's facts: each yields nothing where the build does not know.
+"""Rules that compare a record with a build's facts: each yields nothing where the build does not know.
 
-Rules about facts and targets are those of `filter/rules.py`, asked again of the finished record. Where one has the id
-of a rule for texts, both say the same, of the names that the build has and of those that the row has.
+Rules about facts and targets are those of `filter/rules.py`, applied again to the finished record. Where such a rule
+has the id of a rule for texts, both mean the same: the first looks at the build's names, the second at the row's.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cfbuild.store.schema.faults import Fault, show
 SEVERAL = frozenset({"several-objects", "open-relation"})
 """Fact rules that are off where several true objects are allowed."""
 NEEDLESS = frozenset({"too-few-templates"})
-"""Fact rules that say nothing of a finished record."""
+"""Fact rules that do not matter to a finished record."""
 
 
 def against_facts(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield what the fact and target rules say, where the build has the fact."""
+    """Yield a fault for each fact or target rule that refuses the record's fact or o*, if the build has the fact."""
     fact = resolve(parts, context.rules)
     if fact is None or context.rules is None:
         return
@@ -37,7 +37,7 @@ def against_facts(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
 
 def neighbor_lacks_object(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield neighbors without o_c and attribute entities without o*."""
+    """Yield a fault for each neighbor without o_c and each attribute entity without o*."""
     for group, wanted in (("neighborhood", parts.target_true.id), ("attribute", parts.target_new.id)):
         for prompt, values in _valued(parts, group, context):
             if wanted and wanted not in values:
@@ -45,7 +45,7 @@ def neighbor_lacks_object(parts: RecordParts, context: AuditContext) -> Iterator
 
 
 def neighbor_has_target(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield neighbors that have o*."""
+    """Yield a fault for each neighbor that has o*."""
     unwanted = parts.target_new.id
     for prompt, values in _valued(parts, "neighborhood", context):
         if unwanted and unwanted in values:
@@ -53,7 +53,7 @@ def neighbor_has_target(parts: RecordParts, context: AuditContext) -> Iterator[F
 
 
 def _valued(parts: RecordParts, group: str, context: AuditContext) -> Iterator[tuple[Prompt, tuple[str, ...]]]:
-    """Yield a group's prompts with the objects that the build knows of what each is about; none without any."""
+    """Yield a group's prompts with the objects that the build knows of their entities, if any."""
     if context.rules is None or not parts.relation:
         return
     for prompt in parts.group(group):

@@ -1,7 +1,7 @@
-"""Whom a prompt is about, where the file does not say: read off the prompts themselves.
+"""The names of the entities that prompts are about, read off the prompts where the file does not give them.
 
-A relation's templates are known from rewrites and paraphrases, whose subject is. A prompt that a template fits gives a
-name; a name found in another prompt gives that prompt's template; and so on until nothing new is found.
+A relation's templates are known from rewrites and paraphrases, whose subject is known. A prompt that fits a template
+gives a name; a name found in another prompt gives that prompt's template; and so on until nothing new is found.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cfbuild.data import SLOT
 from cfbuild.text.names import find_name
 
 LONGEST_NAME = 12
-"""Words of a name; more is a template that does not really fit."""
+"""The most words of a name; more mean that the template does not really fit."""
 SMALL = frozenset({"the", "in", "on", "at", "a", "an", "of", "to", "by", "for", "from", "as", "who", "what", "where"})
 
 
@@ -25,19 +25,19 @@ class Templates:
         self._seen: dict[str, Counter[str]] = {}
 
     def learn(self, relation: str, rewrite: str, clean: Iterable[tuple[str, str]]) -> None:
-        """Take a rewrite template, and the clean paraphrases with their subjects."""
+        """Add the rewrite template of a row, and its (clean paraphrase, subject) pairs."""
         seen = self._seen.setdefault(relation, Counter())
         # A rewrite is sure to be a template; a paraphrase may be a prefix that was cut in the wrong place.
         seen[rewrite] += 2
         seen.update({text.replace(subject, SLOT) for text, subject in clean if text.count(subject) == 1})
 
     def of(self, relation: str) -> frozenset[str]:
-        """Templates of `relation` that more than one row has, or a rewrite."""
+        """Return the templates of `relation` that are a rewrite's, or paraphrases' of more than one row."""
         return frozenset(text for text, count in self._seen.get(relation, Counter()).items() if count > 1)
 
 
 def names(prompts: Sequence[str], templates: Iterable[str]) -> list[str | None]:
-    """The name of what each prompt is about, or None where nothing tells."""
+    """Return the name of the entity that each prompt is about, or None where it cannot be read."""
     known = {_halves(text) for text in templates if text.count(SLOT) == 1}
     found: list[str | None] = [None] * len(prompts)
     shared = _leading(prompts)
@@ -66,7 +66,7 @@ def _longest(found: Iterable[str | None], shared: Iterable[str]) -> list[str]:
 
 
 def _fit(prompt: str, templates: Iterable[tuple[str, str]]) -> str | None:
-    """The shortest name that a template leaves of the prompt; a template is what stands before and after the slot."""
+    """Return the shortest name that a template (text before the slot, text after it) leaves of the prompt, or None."""
     fits = []
     for head, tail in templates:
         if prompt.startswith(head) and prompt.endswith(tail) and len(prompt) > len(head) + len(tail):
@@ -82,12 +82,15 @@ def _is_name(text: str) -> bool:
 
 
 def _shared(one: list[str], other: list[str]) -> list[str]:
-    """The words that both begin with."""
+    """Return the words that both begin with."""
     return [word for word, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
 
 def _leading(prompts: Sequence[str]) -> set[str]:
-    """Names that two prompts begin with: what they share, if in both a small letter or a mark comes after it."""
+    """Return names that two prompts begin with: the words they share, if a small letter follows these in both.
+
+    Commas and words that begin with a small letter are cut off the end of a name.
+    """
     found = set()
     worded = [(text, text.replace(",", " ,").split()) for text in prompts]
     for (one, words_of_one), (other, words_of_other) in combinations(worded, 2):

@@ -1,5 +1,4 @@
-"""Rules for `meta`, which cfbuild adds to CounterFact's rows: it must fit the prompts. A row that breaks one is
-refused.
+"""Rules for `meta`, which cfbuild adds to CounterFact's rows: it must fit the prompts. Breaking a rule refuses the row.
 
 `meta` is read as it is in the row, entry by entry; an entry of a wrong type is left to JSON Schema.
 """
@@ -17,11 +16,11 @@ BESIDE = {
     "neighborhood": "neighborhood_prompts",
     "attribute": "attribute_prompts",
 }
-"""Lists of `meta` by the lists of prompts that they go with, an entry a prompt."""
+"""The list of prompts that each list of `meta` belongs to, with an entry for each prompt."""
 
 
 def meta_length(parts: RecordParts) -> Iterator[Fault]:
-    """Yield lists of `meta` with another number of entries than there are prompts."""
+    """Yield a fault for each list of `meta` with another number of entries than there are prompts."""
     for name, key in BESIDE.items():
         entries, prompts = _meta(parts).get(name), parts.row.get(key)
         if isinstance(entries, list) and isinstance(prompts, list) and len(entries) != len(prompts):
@@ -30,7 +29,7 @@ def meta_length(parts: RecordParts) -> Iterator[Fault]:
 
 
 def meta_paraphrase(parts: RecordParts) -> Iterator[Fault]:
-    """Yield paraphrases that are not their prefix, one space and their clean form."""
+    """Yield a fault for each paraphrase that is not its prefix, one space and its clean form."""
     prompts = {prompt.path: prompt.text for prompt in parts.group("paraphrase")}
     for place, entry in enumerate(_entries(parts, "paraphrases")):
         prefix, clean, prompt = entry.get("prefix"), entry.get("clean"), prompts.get(f"/paraphrase_prompts/{place}")
@@ -42,7 +41,7 @@ def meta_paraphrase(parts: RecordParts) -> Iterator[Fault]:
 
 
 def own_entity(parts: RecordParts) -> Iterator[Fault]:
-    """Yield neighbors and attribute entities that are the subject."""
+    """Yield a fault for each neighbor or attribute entity that is the subject."""
     for name in ABOUT_OTHERS:
         for place, entity in _entities(parts, name):
             if entity == parts.subject_id:
@@ -51,7 +50,7 @@ def own_entity(parts: RecordParts) -> Iterator[Fault]:
 
 
 def shared_entity(parts: RecordParts) -> Iterator[Fault]:
-    """Yield attribute entities that are neighbors too: they have both objects."""
+    """Yield a fault for each attribute entity that is a neighbor too, and so has both objects."""
     neighbors = {entity for _, entity in _entities(parts, "neighborhood")}
     for place, entity in _entities(parts, "attribute"):
         if entity in neighbors:

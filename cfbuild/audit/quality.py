@@ -1,7 +1,7 @@
-"""Rules for the quality of a record, of anyone's making: each yields every fault that it is sure of.
+"""Rules for the quality of a record, whoever made it: each yields every fault that is certain.
 
-What a rule cannot tell from the row it leaves alone: without facts, only what the texts say is judged. None of them
-makes a row unusable, so none refuses it.
+A rule is silent where the row does not suffice to judge; without facts, it judges by the texts alone. No fault of
+quality makes a row unusable, so validation does not refuse it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STATING = "/meta/groups/specificity_plus"
 
 
 def prefix_fragment(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield paraphrases behind something that is no whole sentence."""
+    """Yield a fault for each paraphrase whose prefix is no whole sentence."""
     for place, prompt in enumerate(parts.group("paraphrase")):
         prefix, _ = parts.split(place)
         found = parts.wording.fragment(prefix) if prefix else None
@@ -31,7 +31,7 @@ def prefix_fragment(parts: RecordParts, context: AuditContext) -> Iterator[Fault
 
 
 def prefix_mention(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield paraphrases behind a sentence that names the subject or an object."""
+    """Yield a fault for each paraphrase whose prefix names the subject or a target."""
     wanted = [parts.subject, parts.target_true.label, parts.target_new.label]
     if context.rules is not None:
         ids = (parts.subject_id, parts.target_true.id, parts.target_new.id)
@@ -43,7 +43,7 @@ def prefix_mention(parts: RecordParts, context: AuditContext) -> Iterator[Fault]
 
 
 def repeated_generation(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield generation prompts that repeat: texts from one prompt say the same again."""
+    """Yield a fault if generation prompts repeat, since texts from the same prompt say the same again."""
     texts = [prompt.text for prompt in parts.group("generation")]
     if len(set(texts)) < len(texts):
         got = f"{len(set(texts))} distinct of {len(texts)}"
@@ -51,7 +51,7 @@ def repeated_generation(parts: RecordParts, context: AuditContext) -> Iterator[F
 
 
 def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield prompts about an entity that a group about others asks about more often than allowed."""
+    """Yield a fault for each prompt beyond the most that a group may have about the same entity."""
     for group in ABOUT_OTHERS:
         count: Counter[str] = Counter()
         for prompt, name in context.about[group]:
@@ -65,7 +65,7 @@ def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault
 
 
 def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield names with something in them that nobody would say."""
+    """Yield a fault for each name that is not plain: markup, a control, a suffix that tells namesakes apart."""
     for path, label in (*_labels(parts), *_answers(parts)):
         found = parts.wording.noise(label)
         if found is not None:
@@ -73,24 +73,24 @@ def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
 
 def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield names that are item ids, or blank."""
+    """Yield a fault for each name that is an item id or blank."""
     for path, label in (*_labels(parts), *_answers(parts)):
         if ITEM_ID.match(label) or not label.strip():
             yield Fault(path, "qid-label", show(label), "a name")
 
 
 def object_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a true object that the subject's name gives away, or whose name gives away the subject."""
+    """Return the faults of a true object that the subject's name gives away, or whose name gives away the subject."""
     return _named_in_subject(parts, "target_true", "object-in-subject")
 
 
 def target_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield an o* that the subject's name gives away, or whose name gives away the subject."""
+    """Return the faults of an o* that the subject's name gives away, or whose name gives away the subject."""
     return _named_in_subject(parts, "target_new", "target-in-subject")
 
 
 def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield prompts about others whose name gives away the object that they should be asked for."""
+    """Yield a fault for each prompt about another entity whose name gives away the object that the prompt asks for."""
     for group, target in (("neighborhood", parts.target_true), ("attribute", parts.target_new)):
         for prompt, name in context.about[group]:
             if name is None or not target.label:
@@ -100,7 +100,7 @@ def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fa
 
 
 def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield prompts that end in an article which a target, or the prompt's own answer, cannot follow."""
+    """Yield a fault for each prompt that ends in an article which a target, or its own answer, cannot follow."""
     labels = [getattr(parts, name).label for name in OBJECTS]
     prompts = [Prompt(parts.rewrite_path, parts.template)]
     prompts += [prompt for group in ("paraphrase", *ABOUT_OTHERS) for prompt in parts.group(group)]
@@ -113,7 +113,7 @@ def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
 
 def template_grammar(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield prompts that are broken English before the object, what names hold left aside."""
+    """Yield a fault for each prompt that is ungrammatical before the object; the text of names is not judged."""
     texts = [(parts.rewrite_path, parts.template)]
     for place, prompt in enumerate(parts.group("paraphrase")):
         if parts.subject in prompt.text:
@@ -129,14 +129,14 @@ def template_grammar(parts: RecordParts, context: AuditContext) -> Iterator[Faul
 
 
 def symmetric_relation(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a relation that holds both ways, where that is not allowed."""
+    """Yield a fault for a relation that holds both ways, unless that is allowed."""
     if parts.relation in SYMMETRIC and not context.allow_symmetric:
         expected = "a relation that holds one way"
         yield Fault(f"{REWRITE}/relation_id", "symmetric-relation", show(parts.relation), expected)
 
 
 def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield prompts with answers of their own that name such an answer."""
+    """Yield a fault for each prompt with its own answers that names such an answer."""
     for prompt in _answered(parts):
         for answer in prompt.answers:
             if find_name(prompt.text, (answer,)) is not None:
@@ -165,7 +165,7 @@ def _answers(parts: RecordParts) -> Iterator[tuple[str, str]]:
 
 
 def _answered(parts: RecordParts) -> Iterator[Prompt]:
-    """Yield the prompts that have answers of their own and must not name them."""
+    """Yield the prompts that have their own answers and must not name them."""
     for path, prompts in parts.answered.items():
         if path != STATING:
             yield from (prompt for prompt in prompts if prompt.answers)

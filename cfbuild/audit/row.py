@@ -1,8 +1,8 @@
 """The parts of a record, read alike from every format, and leniently: a value of a wrong type is left out and noted.
 
-Known are CounterFact's rows (with or without cfbuild's `meta`) and EasyEdit's: `prompt` with the subject in place,
+Known formats are CounterFact's (with or without cfbuild's `meta`) and EasyEdit's: `prompt` with the subject in place,
 `subject`, `target_new`, `ground_truth`, one `rephrase_prompt`, one `locality_prompt` (zjunlp/EasyEdit), and KnowEdit's
-`rephrase`, `locality` and `portability`, the latter two being lists of prompts with their own answers, by kind.
+`rephrase`, `locality` and `portability`, of which the last two are lists of prompts with their own answers, by kind.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ ABOUT_OTHERS = ("neighborhood", "attribute")
 TARGETS = ("target_new", "target_true")
 REWRITE = "/requested_rewrite"
 EASYEDIT = frozenset({"prompt", "subject", "target_new"})
-"""Keys by which a row of EasyEdit's is known."""
+"""Keys by which a row of EasyEdit's format is recognised."""
 
 CaseId = int | float | str
-"""Ids of rows; other makers' files have texts, too."""
+"""The id of a row: a number, or in files of other makers a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt with its place in the row (a JSON pointer); `entity` is the id of what it is about, where known.
+    """A prompt with its place in the row (`path`, a JSON pointer); `entity` is its entity's id, empty if unknown.
 
-    `answers` are what may follow it, where that is not the row's own targets; `path` is then that of both.
+    `answers` are the prompt's own answers, empty if those are the row's targets; with answers, `path` is the place of
+    the entry that holds both prompt and answers.
     """
 
     path: str
@@ -40,7 +41,7 @@ class Prompt:
 
     @property
     def number(self) -> str:
-        """The prompt's number in its list; 0 where the format has a single prompt instead of a list."""
+        """The prompt's number in its list, as text; 0 where the format has a single prompt instead of a list."""
         last = self.path.rpartition("/")[2]
         return last if last.isdecimal() else "0"
 
@@ -49,9 +50,9 @@ class Prompt:
 class RecordParts:
     """The parts of a row. `template` is the rewrite prompt with a slot, and `rewrite_path` its place in the row.
 
-    `answered` are the lists of prompts that have answers of their own, by their place in the row; `prefixes` are prefix
-    and clean form of each paraphrase where `meta` has them; `unread` are the places of values of a wrong type, which
-    the parts lack.
+    `answered` are the lists of prompts that have their own answers, by place in the row; `prefixes` are prefix and
+    clean form of each paraphrase, if `meta` has them; `unread` are the places of values of a wrong type, which the
+    parts lack.
     """
 
     row: Mapping[str, Any]
@@ -71,31 +72,31 @@ class RecordParts:
 
     @property
     def wording(self) -> Language:
-        """The rules of the row's language: `meta.language`, or English where the row does not say."""
+        """The rules of the row's language, which is `meta.language`, or English if the row has none."""
         return language(self.language)
 
     @property
     def is_counterfact(self) -> bool:
-        """True of CounterFact's format, False of EasyEdit's."""
+        """True for CounterFact's format, False for EasyEdit's."""
         return self.rewrite_path != "/prompt"
 
     @property
     def rewrite(self) -> str:
-        """The rewrite prompt with the subject in place."""
+        """The rewrite prompt with the subject in its slot."""
         return self.template.replace(SLOT, self.subject)
 
     def group(self, name: str) -> tuple[Prompt, ...]:
-        """Return the prompts of a group, none where the format has no such group."""
+        """Return the prompts of a group; none if the format has no such group."""
         return self.prompts.get(name, ())
 
     def split(self, place: int) -> tuple[str, str]:
-        """Return prefix and clean form of a paraphrase: as `meta` tells, else as the sentences' ends do."""
+        """Return prefix and clean form of paraphrase number `place`: as in `meta`, else split where sentences end."""
         if place < len(self.prefixes):
             return self.prefixes[place]
         return split_prefix(self.group("paraphrase")[place].text, self.subject)
 
     def target_path(self, target: str, key: str = "str") -> str:
-        """Return the place of `target_true` or `target_new`; `key` is `str` or `id`."""
+        """Return the place in the row of `target` (`target_true` or `target_new`); `key` is `str` or `id`."""
         if self.is_counterfact:
             return f"{REWRITE}/{target}/{key}"
         return "/ground_truth" if target == "target_true" else "/target_new"
@@ -104,7 +105,7 @@ class RecordParts:
 def parts_of(row: Any) -> RecordParts | None:
     """Return the parts of a row, or None for a value that is no JSON object.
 
-    A row of no known format is read as CounterFact's, of which then much is unread.
+    A row of no known format is read as CounterFact's; then much is unread.
     """
     if not isinstance(row, dict):
         return None
@@ -113,7 +114,7 @@ def parts_of(row: Any) -> RecordParts | None:
 
 
 class _Reader:
-    """Values of the types a format has; of others it notes the place and gives an empty value."""
+    """A reader of values by type: for a value of another type it notes the place and returns an empty value."""
 
     def __init__(self) -> None:
         self.unread: list[str] = []
@@ -131,7 +132,7 @@ class _Reader:
         return {}
 
     def entries(self, value: Any, path: str) -> list[Any]:
-        """Return a list; an absent one is empty."""
+        """Return a list; an absent value gives an empty list."""
         if isinstance(value, list):
             return value
         if value is not None:
@@ -139,7 +140,7 @@ class _Reader:
         return []
 
     def target(self, value: Any, path: str) -> Target:
-        """Return an object; EasyEdit has a text, or a list whose first text is the label and the rest are aliases."""
+        """Return a target; EasyEdit has a text, or a list whose first text is the label and the rest are aliases."""
         while isinstance(value, list):
             value = value[0] if value else ""
         if not isinstance(value, dict):
@@ -147,7 +148,7 @@ class _Reader:
         return Target(self.text(value.get("id") or "", f"{path}/id"), self.text(value.get("str"), f"{path}/str"))
 
     def prompts(self, texts: Any, path: str, entities: list[str]) -> Iterator[Prompt]:
-        """Yield the prompts of a list; `entities` are ids of what they are about, as far as they are known."""
+        """Yield the prompts of a list; `entities` are their entities' ids in the same order, as far as known."""
         for place, value in enumerate(self.entries(texts, path)):
             if isinstance(value, str):
                 yield Prompt(f"{path}/{place}", value, entities[place] if place < len(entities) else "")
@@ -155,7 +156,10 @@ class _Reader:
                 self.unread.append(f"{path}/{place}")
 
     def answered(self, kinds: Any, path: str, keys: tuple[str, ...]) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
-        """Yield the prompts of each kind with their answers, by place; a kind is a list of them, or one."""
+        """Yield (place, prompts with their answers) of each kind; a kind holds a list of entries, or a single entry.
+
+        keys: the names under which an entry holds its answers.
+        """
         for kind, found in kinds.items() if isinstance(kinds, Mapping) else ():
             prompts = tuple(
                 prompt
@@ -222,7 +226,7 @@ def _easyedit(row: Mapping[str, Any]) -> RecordParts:
 
 
 def _few(reader: _Reader, row: Mapping[str, Any], key: str) -> Iterator[Prompt]:
-    """Yield the prompts of a key that holds a text, or a list of them."""
+    """Yield the prompts of a key that holds a text or a list of texts."""
     value = row.get(key)
     if isinstance(value, str):
         yield Prompt(f"/{key}", value)

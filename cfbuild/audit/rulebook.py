@@ -1,7 +1,7 @@
-"""The rules for records: each has one id, one meaning and one function, and is a violation or a fault of quality.
+"""The rules for records: each has one id, one meaning and one function, and finds violations or faults of quality.
 
 A row with a violation cannot be used: validation refuses it and `generate` never writes it. A fault of quality makes
-figures less worth; only an audit tells it. So a file that an audit finds nothing in has no violation.
+figures worth less; only an audit reports it. So a file in which an audit finds nothing has no violation.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Finder = Callable[[RecordParts, AuditContext], Iterator[Fault]]
 
 @dataclass(frozen=True, slots=True)
 class AuditRule:
-    """A rule: what yields the faults of a record, and whether they are violations."""
+    """A rule: `find` yields the faults of a record; `is_violation` is True if they are violations."""
 
     find: Finder
     is_violation: bool = False
 
 
 def _violation(find: Callable[[RecordParts], Iterator[Fault]]) -> AuditRule:
-    """Return a rule whose faults are violations; it sees the record alone, so that validation and audit agree."""
+    """Return a rule whose faults are violations; it sees only the record, so that validation and audit agree."""
     return AuditRule(lambda parts, context: find(parts), is_violation=True)
 
 
@@ -57,19 +57,19 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "neighbor-lacks-object": AuditRule(held.neighbor_lacks_object),
     "neighbor-has-target": AuditRule(held.neighbor_has_target),
 }
-"""The rules for one record. Those of `filter/rules.py` come on top, where a build's facts are at hand."""
+"""The rules for a single record. Where a build's facts are known, those of `filter/rules.py` are added."""
 
 VIOLATIONS = tuple(rule.find for rule in AUDIT_RULES.values() if rule.is_violation)
 _ALONE = AuditContext()
 
 
 def violations_in(parts: RecordParts) -> list[Fault]:
-    """Return the violations of a record, in the table's order; a row of no known format has those of what was read."""
+    """Return the violations of a record, in the table's order; parts that were not read have none."""
     return [fault for find in VIOLATIONS for fault in find(parts, _ALONE)]
 
 
 def faults_in(parts: RecordParts, context: AuditContext) -> list[Fault]:
-    """Return every fault of a record, in the table's order, each rule at most once a place."""
+    """Return every fault of a record, in the table's order; a rule has at most one fault for a place."""
     found: dict[tuple[str, str], Fault] = {}
     beside = context.of(parts)
     for find in (*(rule.find for rule in AUDIT_RULES.values()), held.against_facts):
@@ -79,14 +79,14 @@ def faults_in(parts: RecordParts, context: AuditContext) -> list[Fault]:
 
 
 class EarlierRows:
-    """The rules for a row beside the rows before it in a file, which it has to be shown in their order."""
+    """The rules that compare a row with the rows before it in a file; call them for the rows in their order."""
 
     def __init__(self) -> None:
         self._lines: dict[CaseId, int] = {}
         self._edits: dict[tuple[str, str], tuple[int, str]] = {}
 
     def duplicate_case_id(self, case_id: CaseId | None, line: int) -> Iterator[Fault]:
-        """Yield a case id that an earlier row has; a violation."""
+        """Yield a fault for a case id that an earlier row has; it is a violation. `line` is the row's in the file."""
         if case_id is None:
             return
         if case_id in self._lines:
@@ -95,7 +95,7 @@ class EarlierRows:
         self._lines.setdefault(case_id, line)
 
     def conflicting_edit(self, parts: RecordParts, line: int) -> Iterator[Fault]:
-        """Yield a second edit of a subject and relation, or of a prompt where the relation is not known."""
+        """Yield a fault for a second edit of a subject and relation, or of a template if the relation is unknown."""
         key = parts.subject_id or parts.subject, parts.relation or parts.template
         label = parts.target_new.label
         if key in self._edits:

@@ -18,7 +18,7 @@ from cfbuild.store.schema.located import LocatedRows, read_located
 
 @dataclass
 class RowTally:
-    """How many rows of a file were looked at, and how many of them were at fault."""
+    """A count of a file's rows: `rows` that were checked, `faulty` those among them with a fault."""
 
     rows: int = 0
     faulty: int = 0
@@ -26,9 +26,9 @@ class RowTally:
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """A file of records as one reading of it gives it: its digest, the valid records, and what is wrong with the rest.
+    """A file of records, read once: its digest, the valid records, and the violations of the other rows.
 
-    `sha256` is that of the file's bytes, `records` are in the file's order.
+    `sha256` is the digest of the file's bytes; `records` are in the file's order.
     """
 
     path: Path
@@ -39,9 +39,9 @@ class RecordFile:
 
 
 def read_records(path: Path) -> RecordFile:
-    """Return what a CounterFact file holds (a JSON array or JSON lines, of cfbuild's making or not), read once.
+    """Return the records and violations of a CounterFact file (a JSON array or JSON lines, whoever made it), read once.
 
-    Of each row only its record is kept. Violations are those of `violations`, in its order.
+    Violations are those of `violations`, in its order.
 
     Raises DataError if the file cannot be read.
     """
@@ -62,7 +62,7 @@ def read_records(path: Path) -> RecordFile:
 
 
 def violations(path: Path, tally: RowTally | None = None) -> Iterator[Violation]:
-    """Yield everything wrong with a CounterFact file (a JSON array or JSON lines, of cfbuild's making or not).
+    """Yield the violations of a CounterFact file (a JSON array or JSON lines, whoever made it).
 
     Rows are read one by one and in order. `tally`, if given, counts them. A file without rows is a violation too.
 
@@ -78,7 +78,7 @@ def violations(path: Path, tally: RowTally | None = None) -> Iterator[Violation]
 
 
 def read_valid(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CounterFact file with which nothing is wrong.
+    """Return an iterator over the rows of a CounterFact file that have no fault.
 
     Raises DataError if the file cannot be read.
     """
@@ -86,18 +86,18 @@ def read_valid(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def record_faults(row: Any) -> list[Fault]:
-    """Return everything wrong with one row of a CounterFact file: what JSON Schema finds, then violations of rules."""
+    """Return every fault of a CounterFact row: those of JSON Schema, violations of rules, then faults of writing it."""
     return _faults(row, parts_of(row))
 
 
 def _faults(row: Any, parts: RecordParts | None) -> list[Fault]:
-    # Rows of other formats are refused by the schema; their own keys are an audit's to judge.
+    # The schema refuses rows of other formats; only an audit judges their own keys.
     found = violations_in(parts) if parts is not None and parts.is_counterfact else ()
     return [*schema_faults(row, "record"), *found, *writing_faults(row)]
 
 
 def _examine(rows: Iterable[Located]) -> Iterator[tuple[Located, list[Fault]]]:
-    """Yield each row of a file with everything wrong with it."""
+    """Yield each row of a file with its faults."""
     earlier = EarlierRows()
     for located in rows:
         if located.fault is not None:

@@ -1,7 +1,7 @@
-"""Rules for the texts of a record that an editor or a metric relies on: a row that breaks one is refused.
+"""Rules for the texts of a record that an editor or a metric relies on: a row that breaks a rule is refused.
 
-Each yields every fault that is certain, in every format. JSON Schema says what types values have; what is of another
-type is not here to be judged.
+Each yields every fault that is certain, in every format. Types are JSON Schema's to check: a value of a wrong type is
+not among the parts and is not judged here.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from cfbuild.store.schema.faults import Fault, show
 
 
 def slot(parts: RecordParts) -> Iterator[Fault]:
-    """Yield a rewrite template with more places for the subject than one; CounterFact's needs that one."""
+    """Yield a fault for a rewrite template with more than one slot, or, in CounterFact's format, with none."""
     count = parts.template.count(SLOT)
-    # EasyEdit's prompts have the subject in place; without it they lack it, and only a slot too many is left to say.
+    # EasyEdit's prompts have the subject in place; `lacks_subject` reports those without it, so only a slot too many
+    # is a fault here.
     if parts.rewrite_path not in parts.unread and (count > 1 or (count == 0 and parts.is_counterfact)):
         yield Fault(parts.rewrite_path, "slot", show(parts.template), f"exactly one {SLOT} for the subject")
 
 
 def edge_space(parts: RecordParts) -> Iterator[Fault]:
-    """Yield texts with white space at an edge: a target is put after a prompt and one space, which makes two."""
+    """Yield a fault for each text with white space at an end: a target follows a prompt and one space, not two."""
     spots = [(parts.rewrite_path, parts.template)]
     spots += [(parts.target_path(name), getattr(parts, name).label) for name in TARGETS]
     spots += [(prompt.path, prompt.text) for group in PROMPT_GROUPS for prompt in parts.group(group)]
@@ -33,7 +34,7 @@ def edge_space(parts: RecordParts) -> Iterator[Fault]:
 
 
 def same_targets(parts: RecordParts) -> Iterator[Fault]:
-    """Yield a false object that is the true one, by id, or by name whatever its letter case."""
+    """Yield a fault for each new target that is the true one, by id, or by name whatever its letter case."""
     new, true = parts.target_new, parts.target_true
     if new.id and new.id == true.id:
         yield Fault(
@@ -49,10 +50,10 @@ def same_targets(parts: RecordParts) -> Iterator[Fault]:
 
 
 def lacks_subject(parts: RecordParts) -> Iterator[Fault]:
-    """Yield prompts about the subject that do not name it.
+    """Yield a fault for each prompt about the subject that does not name it.
 
-    The rewrite must have the name to the letter, since an edit looks for it there; in other prompts letter case is
-    free, since a sentence may begin with the name.
+    The rewrite must have the exact name, since an editor looks for it there. In other prompts letter case is free,
+    since a sentence may begin with the name.
     """
     subject = parts.subject
     if not subject:
@@ -72,7 +73,7 @@ def lacks_subject(parts: RecordParts) -> Iterator[Fault]:
 
 
 def duplicate_prompt(parts: RecordParts) -> Iterator[Fault]:
-    """Yield prompts that come twice in a list; generation prompts may."""
+    """Yield a fault for each prompt that repeats an earlier prompt of its list; generation prompts may repeat."""
     for group in ("paraphrase", *ABOUT_OTHERS):
         for prompt, first in _repeated(parts.group(group)):
             yield Fault(
@@ -85,7 +86,7 @@ def duplicate_prompt(parts: RecordParts) -> Iterator[Fault]:
 
 
 def own_prompt(parts: RecordParts) -> Iterator[Fault]:
-    """Yield prompts that an edit should leave alone and that are its rewrite or a paraphrase of it."""
+    """Yield a fault for each prompt that an edit should leave alone but that is its rewrite or a paraphrase."""
     own = {prompt.text for prompt in parts.group("paraphrase")}
     if parts.template and parts.subject:
         own.add(parts.rewrite)

@@ -25,8 +25,10 @@ VERBS = {
     "export": export,
     "audit": audit,
 }
-"""The commands, as help lists them. Each is a module with EXAMPLES and a function `run`: its parameters are the
-command's options, its docstring is the help."""
+"""The commands, in the order of the help.
+
+Each is a module with EXAMPLES and a function `run`, whose parameters are the options and whose docstring is the help.
+"""
 
 app = typer.Typer(
     name="cfbuild",
@@ -40,11 +42,11 @@ app = typer.Typer(
 )
 
 EXIT_STORAGE = 5
-"""Exit code where a file cannot be written or read: a full disk, a folder that is read-only."""
+"""The exit code if a file cannot be written or read: a full disk, a folder that is read-only."""
 
 
 def main() -> None:
-    """Run the command line; turn an error that a user can meet into its message and exit code."""
+    """Run the command line; turn an error that a user can cause into its message and exit code."""
     guard_streams()
     try:
         app()

@@ -33,7 +33,7 @@ def run(options: AuditOptions, output: OutputOptions) -> None:
 
 
 def _print_audit(summary: AuditSummary, file: Path, fix: Path | None) -> None:
-    """A table of faults by rule, each with an example; then totals."""
+    """Print a table of faults by rule, each with an example; then totals."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

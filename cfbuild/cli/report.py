@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = ("cfbuild report --build build/demo", "cfbuild report --json")
 GAPS = (" ", "\n")
-"""Between a mean and its interval: on a line where there is room, else below each other."""
+"""The text between a mean and its interval: a space where there is room, else a line break."""
 ANY_WIDTH = 10_000
-"""More columns than any table needs: a table is measured as it is, not as it would be cut."""
+"""More columns than any table needs, so that a table is measured uncut."""
 WIDE = 200
-"""Columns of the table where there is no terminal whose width could be asked for: none of its cells is broken."""
+"""The width in characters without a terminal, at which no cell of the table is broken."""
 
 
 def run(
@@ -52,7 +52,7 @@ def run(
 
 
 def print_scores(table: ScoreTable) -> None:
-    """Print a table of runs: the paper's columns, below them the rates beside and the groups beyond; then remarks."""
+    """Print a table of runs in sections (the paper's columns, other rates, further groups), then remarks."""
     from rich.console import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
@@ -67,7 +67,10 @@ def print_scores(table: ScoreTable) -> None:
 
 
 def _fitting(table: ScoreTable, names: tuple[str, ...], console: Console) -> list[Any]:
-    """Return rich tables of these columns that fit the console: intervals below the means, then fewer columns each."""
+    """Return rich tables of the columns `names` that fit the console's width.
+
+    If a table is too wide, its intervals go below the means; if it still is, its columns are divided among tables.
+    """
     unbounded = console.options.update(max_width=ANY_WIDTH)
     for gap in GAPS:
         whole = _rich_table(table, names, gap)
@@ -80,7 +83,7 @@ def _fitting(table: ScoreTable, names: tuple[str, ...], console: Console) -> lis
 
 
 def _rich_table(table: ScoreTable, names: tuple[str, ...], gap: str) -> Any:
-    """Return a rich table of these columns, a row a run, `gap` between a mean and its interval."""
+    """Return a rich table of the columns `names`, a row for each run, with `gap` between a mean and its interval."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how every command shows progress."""
+"""The parts that commands share: options, printing, and the display of progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
 
 LINE_EVERY_S = 10.0
-"""Where there is no terminal, progress is a line this often instead of a bar."""
+"""Seconds between two lines of progress where there is no terminal for a bar."""
 
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
 JSON = "Print the result as JSON on stdout."
@@ -42,21 +42,21 @@ JSON = "Print the result as JSON on stdout."
 
 @dataclass(frozen=True)
 class JsonOption:
-    """How a command that does short work answers."""
+    """The output options of a command that does short work."""
 
     json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How a command that does long work answers."""
+    """The output options of a command that does long work."""
 
     json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
     quiet: bool = option(False, "No progress on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` for typer: a parameter whose type is a dataclass stands for the options it declares."""
+    """Return `command` for typer: a parameter whose type is a dataclass becomes the options that it declares."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
@@ -77,7 +77,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameters(kind: type) -> list[inspect.Parameter]:
-    """Return typer's parameters for a dataclass: of its declared options, and of fields annotated for typer."""
+    """Return typer's parameters for a dataclass: its declared options, then its fields annotated for typer."""
     declared = [_parameter(each) for each in options_of(kind)]
     own = inspect.signature(kind).parameters
     types = get_type_hints(kind, include_extras=True)
@@ -88,7 +88,7 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
 
 
 def _parameter(declared: Option) -> inspect.Parameter:
-    """Return typer's parameter for a declared option; None as its value means that it was not given."""
+    """Return typer's parameter for a declared option; the value None means that it was not given."""
     about: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
     kind: Any = declared.kind if declared.form is None else list[str] if declared.form.repeated else str
     default: Any = declared.default
@@ -104,7 +104,7 @@ def _parameter(declared: Option) -> inspect.Parameter:
 
 
 def _collected(kind: type, given: dict[str, Any]) -> Any:
-    """Return the options value `kind` of what was given on the command line."""
+    """Return the value of the options type `kind` from typer's values by parameter name."""
     values: dict[str, Any] = {}
     forms = {declared.name: declared.form for declared in options_of(kind)}
     for parameter in _parameters(kind):
@@ -115,7 +115,7 @@ def _collected(kind: type, given: dict[str, Any]) -> Any:
 
 
 def examples(*commands: str) -> str:
-    """The end of a command's help."""
+    """Return the end of a command's help, with example commands."""
     return "\n\n".join(["Examples:", *(f"- `{command}`" for command in commands)])
 
 
@@ -135,7 +135,7 @@ def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
 
 
 def tell(text: object, err: bool = False) -> None:
-    """Print text from anywhere: no control moves the cursor, no secret is shown."""
+    """Print text from anywhere, with controls made visible and secrets left out; `err` prints to stderr."""
     typer.echo(visible(discreet(str(text))), err=err)
 
 
@@ -150,7 +150,7 @@ def say(quiet: bool, text: str) -> None:
 
 
 def tell_summary(summary: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
-    """Print what a verb did: a dataclass as JSON, or as `lines` puts it."""
+    """Print a verb's summary, which is a dataclass: as JSON, or as the lines that `lines` makes of it."""
     if as_json:
         tell_json(asdict(summary))
     else:
@@ -164,7 +164,7 @@ class _Discreet(logging.Formatter):
 
 
 def guard_streams() -> None:
-    """Let nothing printed raise, move the cursor or show a secret: whatever the locale, in logs, and in tracebacks."""
+    """Keep all output from raising, moving the cursor or showing a secret, in any locale, in logs and tracebacks."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -182,7 +182,7 @@ def _tell_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 @contextmanager
 def shown_progress(quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal, a line now and then elsewhere, nothing if quiet."""
+    """Yield the display of progress: bars on a terminal, a line now and then elsewhere, nothing if quiet."""
     from cfbuild.progress import silent
 
     if quiet:
@@ -218,7 +218,7 @@ def _bars() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Progress as lines on stderr, each task at most every LINE_EVERY_S seconds, and when it is done."""
+    """Progress as lines on stderr: at most a line every LINE_EVERY_S seconds for a task, and a line when it is done."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}

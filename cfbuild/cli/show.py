@@ -22,7 +22,7 @@ EXAMPLES = (
     "cfbuild show --rejected --sample 9",
 )
 COLOURS = {"subject": "33", "true": "36", "new": "35", "head": "1", "soft": "2"}
-"""SGR codes of what `show` paints."""
+"""The SGR code of each kind of text that `show` paints."""
 
 
 def run(

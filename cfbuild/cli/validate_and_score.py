@@ -35,7 +35,7 @@ EXAMPLES = (
     "cfbuild validate-and-score --file counterfact.json --validate-only",
 )
 NAMED = 10
-"""Faulty records of a kind that the summary names; report.json names them all."""
+"""The most faulty records of a kind that the summary names; report.json names all."""
 
 
 def run(
@@ -67,7 +67,7 @@ def run(
 
 
 def validate(path: Path, as_json: bool, stop: bool = True) -> None:
-    """Print every violation of a file as it is found; exit with 1 if there is one and `stop` is set."""
+    """Print every violation of a file as it is found; exit with 1 if there is any and `stop` is True."""
     from cfbuild.audit.validate import RowTally, violations
 
     tally = RowTally()
@@ -75,7 +75,7 @@ def validate(path: Path, as_json: bool, stop: bool = True) -> None:
 
 
 def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, stop: bool, as_json: bool = False) -> None:
-    """Print violations of a file; exit with 1 if there is one and `stop` is set."""
+    """Print violations of a file; exit with 1 if there is any and `stop` is True."""
     count = 0
     for violation in found:
         count += 1
@@ -87,7 +87,7 @@ def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, sto
 
 
 def print_report(report: Report, run: Run, as_json: bool) -> None:
-    """Print the scores of a run before and after its edits, what failed, and where the files are."""
+    """Print a run's scores before and after its edits, the failed edits, and the paths of its files."""
     if as_json:
         tell_json(report.as_dict())
         return

@@ -1,1 +1,1 @@
-"""The verbs: each composes sources, builders, filters, editors and scores over one build folder."""
+"""The verbs: each composes sources, builders, filters, editors and scores over a build folder."""

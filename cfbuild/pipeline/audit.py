@@ -1,4 +1,4 @@
-"""`cfbuild audit`: what is wrong with a CounterFact-format file, by rule, and a cleaned file if asked for."""
+"""`cfbuild audit`: the faults of a CounterFact-format file, by rule, and a cleaned file with `--fix`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from cfbuild.store.schema.faults import Fault, Located
 from cfbuild.store.schema.located import read_located
 
 EXAMPLES = 3
-"""Examples of each rule that a summary shows."""
+"""The most examples of a rule in a summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
-    """What to audit a file for. `build` is a folder with facts to hold it against; `fix` where to write a clean file.
+    """Options of an audit. `build` is a folder with facts to compare the file with; `fix` the path of a cleaned file.
 
-    Raises ConfigError for a limit below 1, or a cleaned file that would replace the file that is audited.
+    Raises ConfigError for `max_per_entity` below 1, a limit on sitelinks without a build, or a cleaned file that would
+    replace the audited file.
     """
 
     file: Path = option(REQUIRED, "A file of CounterFact's format, cfbuild's, or EasyEdit's.")
@@ -57,7 +58,7 @@ class AuditOptions:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One fault as a summary shows it."""
+    """A fault as a summary shows it."""
 
     line: int
     case_id: int | None
@@ -68,7 +69,7 @@ class Example:
 
 @dataclass(slots=True)
 class RuleSummary:
-    """How many faults a rule found, in how many rows, and the first few."""
+    """The number of a rule's faults, the number of rows that have them, and the first EXAMPLES faults."""
 
     faults: int = 0
     rows: int = 0
@@ -77,7 +78,11 @@ class RuleSummary:
 
 @dataclass(slots=True)
 class AuditSummary:
-    """What an audit found. `known` rows are about facts of the build; `written` and `dropped` rows are of `--fix`."""
+    """The result of an audit: counts of rows, and summaries by rule, the most frequent first.
+
+    `known` counts rows about facts of the build, None without a build; `written` and `dropped` those of the cleaned
+    file, None without one.
+    """
 
     rows: int = 0
     faulty: int = 0
@@ -88,7 +93,7 @@ class AuditSummary:
 
 
 def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
-    """Return what every rule that applies finds in the rows; write the cleaned file and OUT.changes.jsonl if asked.
+    """Return the summary of an audit by every rule that applies; with `fix`, write the cleaned file and its changes.
 
     Raises DataError if the file cannot be read or holds no row, BuildStateError if the build has no facts.
     """

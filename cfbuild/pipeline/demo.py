@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from cfbuild.pipeline.publish import Staged
 
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)
-"""The demo edits what the model knows: o_c is its first choice, and it gets most neighbours right."""
+"""The demo edits facts that the model knows: o_c is its first choice, and it gets most neighbours right."""
 MIN_NEIGHBORS = 10
 REPOSITORY = "you/counterfact-demo"
-"""The name in the dry run of publishing; nothing is sent."""
+"""The dataset's name in the dry run of publishing; nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """Options of `cfbuild demo`: how many records it makes, and the verbs' options that it passes on."""
+    """Options of `cfbuild demo`: the number of records to make, and options that it passes to the verbs."""
 
     records: int = option(32, "How many records to make and score.")
     seed: int = seed_option()
@@ -38,17 +38,17 @@ class DemoOptions:
 
     @property
     def model(self) -> ModelOptions:
-        """Return the options of the embedded model."""
+        """The options of the embedded model."""
         return ModelOptions(DEFAULT_PRESET, self.device)
 
 
 def fetch_snapshot(folder: BuildFolder, options: DemoOptions, progress: Progress) -> FetchSummary:
-    """Fetch the bundled facts, all of them, and return the summary."""
+    """Return the summary of fetching all bundled facts into the build."""
     return fetch(folder, FetchOptions(source="snapshot", seed=options.seed, restart=options.restart), progress)
 
 
 def generate_known(folder: BuildFolder, lm: LanguageModel, options: DemoOptions, progress: Progress) -> GenerateSummary:
-    """Make records of facts that the model knows, from all relations in turn, and return the summary."""
+    """Return the summary of making records of facts that the model knows, from all relations in turn."""
     from cfbuild.filter.rank import RankFilter
 
     chosen = GenerateOptions(
@@ -61,14 +61,14 @@ def generate_known(folder: BuildFolder, lm: LanguageModel, options: DemoOptions,
 
 
 def score(folder: BuildFolder, lm: LanguageModel, options: DemoOptions, progress: Progress) -> Report:
-    """Edit every record by ROME, with generated texts, and return the report."""
+    """Return the report of editing every record by ROME, with generated texts."""
     from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 
     return evaluate(folder, EvaluateOptions(seed=options.seed, restart=options.restart), lm, progress)
 
 
 def publish_dry(folder: BuildFolder, seed: int) -> Staged:
-    """Return what publishing would put on the Hub; asks nothing of the network."""
+    """Return the files and card that publishing would put on the Hub, without the network."""
     from cfbuild.pipeline.publish import stage
 
     return stage(folder, REPOSITORY, seed)

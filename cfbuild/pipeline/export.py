@@ -1,4 +1,4 @@
-"""`cfbuild export`: the build's records as one JSON array in another project's format."""
+"""`cfbuild export`: the build's records as a JSON array in another project's format."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ExportOptions:
 
 
 def export_records(folder: BuildFolder, options: ExportOptions) -> tuple[Path, int]:
-    """Write `export/FORMAT.json` in the build, or `out`; return the path and how many rows it has.
+    """Write `export/FORMAT.json` in the build, or `out`; return the path and the number of its rows.
 
-    Raises ConfigError for a format that does not exist or a folder to write to that does not, BuildStateError if the
-    build has no records.
+    Raises ConfigError for an unknown format or a folder to write to that does not exist, BuildStateError if the build
+    has no records, DataError for a row that is not valid.
     """
     out = options.out
     rows = export(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), options.format_)

@@ -1,7 +1,7 @@
 """`cfbuild fetch`: facts, entities and templates from a source and template sets into the build folder.
 
-Everything asked over the network goes through a journal in the build folder, so an interrupted fetch goes on where it
-stopped, and one whose files were deleted writes the same bytes again without asking anything.
+Every request goes through a journal in the build folder. So an interrupted fetch continues where it stopped, and one
+whose files were deleted writes the same bytes again without a request.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _log = logging.getLogger(__name__)
 class FetchOptions(
     wikidata.WikidataOptions, pararel.PararelOptions, ReferenceOptions, TemplateOptions, http.NetworkOptions
 ):
-    """Options of `cfbuild fetch`: the source's own, those of references, templates and network, and the verb's.
+    """Options of `cfbuild fetch`: the sources', those of references, templates and network, and the verb's.
 
-    `relations` None means all that have templates. Options that the source does not read are refused by `checked`.
+    `relations` None means all that have templates. `checked` refuses options that the source does not read.
     """
 
     source: str = option("wikidata", "wikidata, pararel, or snapshot (bundled facts, offline).")
@@ -57,13 +57,13 @@ class FetchOptions(
 
     @property
     def spec(self) -> SourceSpec:
-        """Return the chosen source. Raises ConfigError for one that is not in the table."""
+        """The chosen source. Raises ConfigError for a name that is not in the table."""
         _known(self.source, SOURCES, "source")
         return SOURCES[self.source]
 
     @property
     def of_source(self) -> SourceOptions:
-        """Return the options that the chosen source reads."""
+        """The options that the chosen source reads."""
         kind = self.spec.options
         return kind(**{part.name: getattr(self, part.name) for part in fields(kind)})
 
@@ -72,7 +72,7 @@ class FetchOptions(
         return self.of_source.service
 
     def addresses(self) -> tuple[str, ...]:
-        """Return every address that is asked: for facts, names, articles and templates."""
+        """Return every address that facts, names, articles and templates are requested from."""
         found = list(self.of_source.addresses())
         if self.references:
             found.append(self.api(wikidata.language_code(self.language)))
@@ -86,9 +86,10 @@ class FetchOptions(
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """The counts of a fetch: what it put into the build, and what it left out, by reason.
+    """The counts of a fetch: rows that it put into the build, and what it left out, by reason.
 
-    `sent` (requests) and `waited_s` are of this run alone.
+    `facts` and `templates` are by relation. `sent` (requests) and `waited_s` are of this run alone. `unchanged` is True
+    if the files were there already. `retrieved` are the times of the first and the last answer.
     """
 
     facts: dict[str, int]
@@ -105,10 +106,11 @@ class FetchSummary:
 
 
 def fetch(folder: BuildFolder, options: FetchOptions, progress: Progress = silent) -> FetchSummary:
-    """Write facts.jsonl, entities.jsonl and templates.jsonl; do nothing if they stand, made with these options.
+    """Return the counts of facts.jsonl, entities.jsonl and templates.jsonl, after writing them.
 
-    Takes the build's lock. Raises ConfigError for options that do not fit together, BuildStateError for a build made
-    with others, DataError for a broken local file, and SourceError (resumable) for a source that could not be read.
+    Nothing is written if they are there, made with these options. Takes the build's lock. Raises ConfigError for
+    options that do not fit together, BuildStateError for a build made with others, DataError for a broken local file,
+    and SourceError (resumable) for a source that could not be read.
     """
     options = checked(options)
     relations = chosen_relations(options)
@@ -162,7 +164,7 @@ def _fetch(
 
 
 def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
-    """Return what the manifest keeps: nothing that depends on how often the fetch was interrupted."""
+    """Return the counts for the manifest: none that depends on how often the fetch was interrupted."""
     first, last = summary.retrieved or (None, None)
     return {
         "facts": summary.facts,
@@ -194,14 +196,16 @@ def _standing(folder: BuildFolder) -> FetchSummary:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what a killed run was writing; its journal stays."""
+    """Remove the unfinished files of a killed run; its journal stays."""
     for part in path.glob(".*.part"):
         part.unlink()
 
 
 def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple[Refusal, ...]]:
-    """Return the templates of every set, each text once a relation (the first set's), and ParaRel's patterns that are
-    none."""
+    """Return the templates of every set and the refused patterns of ParaRel.
+
+    A text that comes in several sets of a relation is the first set's.
+    """
     found: dict[tuple[str, str, str], Template] = {}
     refused: list[Refusal] = []
     files = pararel.Files(options.pararel, work.asker) if PARAREL in options.templates else None
@@ -229,7 +233,7 @@ def _template_order(template: Template) -> tuple[int, bool, str]:
 
 
 def checked(options: FetchOptions) -> FetchOptions:
-    """Return the options if they fit together. Raises ConfigError if they do not, before anything is asked."""
+    """Return the options if they fit together; else raise ConfigError, before any request."""
     _check_source(options)
     _check_templates(options.templates)
     if options.per_relation is not None and options.per_relation < 1:
@@ -281,8 +285,11 @@ def _known(name: str, table: Iterable[str], what: str) -> None:
 
 
 def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
-    """Return the relations to fetch, each once and by number: those asked for, or all that a template set knows and the
-    source has. Raises ConfigError if there are none."""
+    """Return the relations to fetch, each once, ordered by number.
+
+    They are those of the options, or all that a template set knows and the source has. Raises ConfigError if there are
+    none, or for a name that is no property id.
+    """
     asked = set(options.relations) if options.relations is not None else _relations_with_templates(options)
     try:
         relations = tuple(sorted(map(property_id, asked), key=id_number))
@@ -294,7 +301,7 @@ def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
 
 
 def _relations_with_templates(options: FetchOptions) -> set[str]:
-    """Return the relations that a chosen template set knows, of those that the source is known to have."""
+    """Return the relations that a chosen template set knows, without those that the source certainly lacks."""
     found: set[str] = set()
     for name in options.templates:
         if is_own(name):
@@ -306,7 +313,7 @@ def _relations_with_templates(options: FetchOptions) -> set[str]:
 
 
 def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]:
-    """Return everything that affects the bytes, free of credentials and of this machine's paths."""
+    """Return everything that affects the bytes, without credentials and paths of this machine."""
     language = wikidata.language_code(options.language)
     files = pararel.Files(options.pararel, None) if PARAREL in (options.source, *options.templates) else None
     return {

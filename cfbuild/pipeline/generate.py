@@ -1,4 +1,4 @@
-"""`cfbuild generate`: the facts and templates of a build to its records, in files, resumably."""
+"""`cfbuild generate`: the records of a build from its facts and templates, in files, resumably."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ VERB = "generate"
 
 @dataclass(frozen=True)
 class GenerateOptions(Rules, Selection):
-    """The options of `cfbuild generate`. Raises ConfigError for a number below its least value.
+    """The options of `cfbuild generate`. Raises ConfigError for a number below its minimum or an unknown group.
 
     Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
-    build: how many prompts of each kind a record has, and the seed.
-    language: the code of the labels to use.
+    build: the number of prompts of each kind in a record, and the seed.
+    language: the code of the language of labels, such as `en`.
     prefixes: the source of the sentences before paraphrases: `builtin`, `references`, `model`, `none`, or a text file.
     groups: the prompt groups beyond CounterFact's.
-    restart: give up what was done before.
+    restart: True to give up finished and unfinished work.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
@@ -61,7 +61,10 @@ class GenerateOptions(Rules, Selection):
 
 @dataclass(frozen=True, slots=True)
 class GenerateSummary:
-    """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation."""
+    """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
+
+    `filtered` is True if a model filter chose o*.
+    """
 
     facts: int
     kept: int
@@ -78,13 +81,14 @@ def generate(
     progress: Progress = silent,
     sampler: Sampler | None = None,
 ) -> GenerateSummary:
-    """Make records.jsonl, rejected.jsonl and references.jsonl of the build's facts, entities and templates.
+    """Return the counts of records.jsonl, rejected.jsonl and references.jsonl, after making them of the build's facts.
 
-    Without a model filter the first o* drawn is taken, and the manifest says `filtered: false`. `sampler` writes the
-    texts of prefixes from a model. An interrupted run goes on after its last finished portion; the bytes do not depend
-    on it. A finished run with the same settings is not repeated. Raises BuildStateError if an input is missing or the
-    folder holds work made with other settings, ConfigError for a relation without facts, DataError for broken input or
-    a filter that breaks its promises.
+    model_filter: chooses o*; None takes the first o* drawn, and the manifest says `filtered: false`.
+    sampler: writes the texts that `prefixes` `model` are cut from.
+    An interrupted run continues after its last finished portion; the bytes do not depend on it. A finished run with
+    the same settings is not repeated. Raises BuildStateError if an input is missing or the folder holds work made with
+    other settings, ConfigError for a relation without facts or a source of prefixes that cannot be used, DataError for
+    broken input or a filter whose verdicts do not fit its candidates.
     """
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.language, options.build.seed, sampler)
@@ -108,7 +112,7 @@ def generate(
 def _config(
     folder: BuildFolder, options: GenerateOptions, source: PrefixSource, model_filter: TargetFilter | None
 ) -> dict[str, Any]:
-    """Return all that the output's bytes depend on, as it comes back from JSON."""
+    """Return everything that the output's bytes depend on, in the types that JSON gives back."""
     config = dataclasses.asdict(options)
     del config["restart"]
     config["cfbuild"] = __version__
@@ -120,7 +124,10 @@ def _config(
 
 
 def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) -> RecordMaker:
-    """Return the maker of the build's records. Raises ConfigError for a relation without facts before texts are cut."""
+    """Return the maker of the build's records.
+
+    Raises ConfigError for a relation without facts, before the sentences are cut, and as `PrefixSource.prefixes`.
+    """
     facts = read_facts(folder.root, options.language)
     options.chosen(facts.relations)
     prefixes = source.prefixes(folder.progress(VERB))
@@ -128,7 +135,10 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
 
 
 def _work_off(making: Making, log: RowLog, progress: Progress) -> None:
-    """Log the rows of all facts that get their turn, portion by portion, after those in the log already."""
+    """Append the rows of all facts that get their turn to the log, portion by portion, after the rows in it.
+
+    Raises DataError if the log holds rows of other facts.
+    """
     try:
         making.resume(log.entries)
     except DataError as error:
@@ -145,7 +155,7 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
 
 
 def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry]) -> dict[str, int]:
-    """Put records and rejects in place, by case id; return how many rows each file has."""
+    """Write records and rejects, sorted by case id; return the number of rows by file."""
     ordered = sorted(entries, key=lambda entry: entry.case_id)
     return {
         name: jsonl.write_jsonl(folder.path(name), log.rows(entry for entry in ordered if entry.kept is kept))
@@ -154,8 +164,10 @@ def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry]) -> dict[s
 
 
 def _write_references(folder: BuildFolder, maker: RecordMaker, relations: Sequence[str]) -> dict[str, int]:
-    """Put sentences made of facts in place, unless fetch got texts from Wikipedia, which are better; return as _write
-    does."""
+    """Write sentences made of facts, and return the number of rows by file.
+
+    Nothing is written if fetch got texts from Wikipedia, which are better.
+    """
     fetched = folder.manifest().entry("fetch").files
     if "references.jsonl" in fetched:
         return {}

@@ -1,4 +1,4 @@
-"""The sources that `cfbuild generate` may take the sentences before paraphrases from: files, the build, a model."""
+"""The sources of the sentences that `cfbuild generate` puts before paraphrases: files, the build, a model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cfbuild.templates.sentences import distractor_prefixes
 from cfbuild.text.languages import LANGUAGES, language
 
 SAMPLED = "sentences.txt"
-"""The file that keeps a model's texts while records are made, so that sampling is not repeated."""
+"""The file of a model's texts while records are made, so that sampling is not repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixSource:
-    """A source of sentences: `source` is a name of records/prefixes.py or a text file, `code` the build's language."""
+    """A source of sentences: `source` is a name in records/prefixes.py or a text file, `code` the build's language."""
 
     folder: BuildFolder
     source: str
@@ -30,7 +30,7 @@ class PrefixSource:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Return all that the sentences depend on, for the manifest.
+        """Everything that the sentences depend on, for the manifest.
 
         Raises ConfigError for a source that cannot be used.
         """
@@ -50,11 +50,11 @@ class PrefixSource:
         path = self._file()
         if self.source == REFERENCES:
             return {"source": REFERENCES, "sha256": files.sha256_file(path)}
-        # A file's folder is this machine's; what the file holds, its digest tells.
+        # A file's folder is this machine's; the digest identifies the content.
         return {"source": "file", "name": path.name, "sha256": files.sha256_file(path)}
 
     def prefixes(self, progress: Path) -> Prefixes:
-        """Return the sentences. Raises DataError if texts are read or sampled and hold none to use.
+        """Return the sentences. Raises DataError if the texts cannot be read or hold no usable sentence.
 
         `progress` is the folder that keeps sampled texts while the verb works.
         """
@@ -72,7 +72,7 @@ class PrefixSource:
             return [_read(self._file())]
         kept = progress / SAMPLED
         if not kept.exists():
-            # Line breaks end sentences anyway; with a text a line the texts come back as they were.
+            # Line breaks end sentences anyway; a text a line keeps the texts apart when they are read again.
             texts = [" ".join(text.split()) for text in self.sampler.texts()] if self.sampler else []
             files.write_atomic(kept, (f"{text}\n" for text in texts))
         return [_read(kept)]

@@ -44,17 +44,18 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What would be on the Hub: its files, and the card's text."""
+    """A dataset as it would be on the Hub: its files, and the card's text."""
 
     files: tuple[StagedFile, ...]
     card: str
 
 
 def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
-    """Lay the build out in `publish/`, as it will be on the Hub. Asks nothing of the network.
+    """Return the dataset of a build, after writing it into `publish/` as it will be on the Hub; without the network.
 
-    Raises BuildStateError if there are no records or a file is not as the manifest says, ConfigError for a name that is
-    not OWNER/NAME.
+    repository: OWNER/NAME on the Hub. seed: of the division into splits.
+    Raises BuildStateError if there are no records or a file differs from the manifest's digest, ConfigError for a name
+    that is not OWNER/NAME.
     """
     Destination(repository)
     root = folder.path(STAGED)
@@ -88,9 +89,9 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
 
 
 def publish(folder: BuildFolder, where: Destination, seed: int = 0) -> Published:
-    """Lay the build out and commit it to the Hub; publishing the same build twice commits nothing.
+    """Return the commit on the Hub that holds the build's dataset; publishing the same build twice commits nothing new.
 
-    Raises PublishError if there is no token, or the Hub does not take it.
+    Raises PublishError if there is no token, or the Hub does not take the dataset; else as `stage`.
     """
     hub = Hub(where)
     staged = stage(folder, where.repository, seed)
@@ -111,7 +112,7 @@ def _tables(folder: BuildFolder, rows: list[Row], splits: dict[int, str]) -> lis
 
 
 def _split(rows: Iterable[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
-    """Rows by split; scores of records that are not the build's are left out, as they would be in no split."""
+    """Return rows by split; scores of records that are not the build's are left out, since they have no split."""
     found: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in rows:
         if row["case_id"] in splits:

@@ -1,7 +1,7 @@
-"""The commands that make a build again, from what its manifest keeps of each verb's options.
+"""The commands that make a build again, from the options of each verb in its manifest.
 
-A manifest's config is an options value without what names this machine: a file or folder of the user's stands there by
-its name and digest. The commands give such a name in the working folder (`./NAME`), and a note tells the digest.
+A manifest's config is an options value without what names this machine: in place of a user's file or folder it has the
+name and digest. The commands expect such a file in the working folder (`./NAME`), and a note gives the digest.
 """
 
 from __future__ import annotations
@@ -29,23 +29,26 @@ from cfbuild.store.runs import VERB, default_name
 from cfbuild.templates.sets import recalled_name
 
 _LOCAL = re.compile(r"(folder|gguf):([0-9a-f]+)\Z")
-"""The revision of a model that lay on the disk: what it was, and its digest."""
+"""The revision of a model that was read from the disk: its kind, and its digest."""
 
 
 @dataclass(slots=True)
 class _Recalled:
-    """The words of a command, and notes on what has to be there for it to run."""
+    """The words of a command, and notes on what it needs to run."""
 
     words: list[str]
     notes: list[str] = field(default_factory=list)
 
     def own(self, name: str, what: str, digest: object) -> str:
-        """Note a file of the user's, and return the name by which the command finds it in the working folder."""
+        """Return the name by which the command finds a user's file in the working folder, and add a note on the file.
+
+        what: a description of the file, for the note.
+        """
         self.notes.append(f"{_quoted(name)} in the working folder: {what}, whose sha256 begins {str(digest)[:16]}")
         return f"./{name}"
 
     def add(self, kind: type, values: Mapping[str, Any]) -> None:
-        """Give the options of `kind` their values by name; the seed also where it is the default."""
+        """Add the options of `kind` with their values by name to the command; the seed also if it is the default."""
         self.words += arguments(kind, values, always=("seed",))
         for name, value in unsaid(kind, values).items():
             self.notes.append(f"{name} was {value}, which only Python can set")
@@ -95,7 +98,7 @@ def _template_set(recalled: _Recalled, recorded_as: str) -> str:
 
 
 def _about_services(addresses: list[Any]) -> Iterator[str]:
-    """Return notes on what the addresses that are asked need and do not tell."""
+    """Yield notes on addresses: a contact that they need, a query that the manifest does not keep."""
     urls = [address for address in addresses if isinstance(address, str) and "://" in address]
     if any(map(_is_public, urls)):
         yield f"public services are told who asks: set {CONTACT_VARIABLE} to an e-mail address or a web page"
@@ -146,7 +149,7 @@ def _model(recalled: _Recalled, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FILES = {"folder": "folder", "gguf": "file"}
-"""What a model on the disk is, by the kind of its revision."""
+"""The word for a model on the disk, by the kind of its revision."""
 
 
 def _score(config: Mapping[str, Any], run: str) -> _Recalled:
@@ -167,9 +170,9 @@ def _score(config: Mapping[str, Any], run: str) -> _Recalled:
 
 
 def _quoted(name: str) -> str:
-    """Return a name in quotes for a comment; quotes in it are left out, since the command has it in full."""
+    """Return a name in quotes for a comment; quotes in it are left out, since the command has the full name."""
     return "'" + name.replace("'", "") + "'"
 
 
 RECALLED = {"fetch": _fetch, "generate": _generate}
-"""How the command of a verb that a build has once is recalled from its config, in the order in which they are run."""
+"""The functions that make a command from a config, for the verbs that a build has once, in the order of their runs."""

@@ -1,4 +1,4 @@
-"""`cfbuild report`: report.html and the table of a build's runs. `validate-and-score` ends with it too."""
+"""`cfbuild report`: report.html and the table of a build's runs. `validate-and-score` writes the page too."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile |
 def report(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Reported:
     """Write report.html of the build's records and all their runs; return its path and the table in it.
 
-    `file` is the file of records that was scored if it was not the build's, `read` what was read of the records
-    before. Raises BuildStateError if there are no records, or only runs of other ones; DataError for files that cannot
-    be read.
+    file: the scored file of records, if it is not the build's. read: the records, if they were read before.
+    Raises BuildStateError if there are no records, or only runs that scored another file; DataError for files that
+    cannot be read or hold violations.
     """
     if read is None:
         read = read_records(file or folder.require("records.jsonl"))
@@ -57,7 +57,10 @@ def report(folder: BuildFolder, file: Path | None = None, read: RecordFile | Non
 
 
 def _runs_of(folder: BuildFolder, read: RecordFile) -> tuple[list[ScoredRun], tuple[str, ...]]:
-    """Return the runs that scored this file, and the names of the others."""
+    """Return the runs that scored this file, and the names of the others.
+
+    Raises BuildStateError if there are only others.
+    """
     found = scored_runs(folder)
     runs = [run for run in found if run.scores_file(read.sha256)]
     if found and not runs:
@@ -73,7 +76,7 @@ def _page_runs(runs: Sequence[ScoredRun]) -> Iterator[PageRun]:
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
-    """Return where the build comes from, in the manifest's words."""
+    """Return the origin of the build as the manifest has it: source, language, seed and filter, as far as known."""
     fetched, made = (manifest.entry(verb).config for verb in ("fetch", "generate"))
     judge = made.get("model_filter")
     filtered = f"{judge['model']} ({judge['revision']})" if judge else "no model" if made else None

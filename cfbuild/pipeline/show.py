@@ -1,4 +1,4 @@
-"""`cfbuild show`: the chosen rows of a build, with their scores of a run where it has any."""
+"""`cfbuild show`: the chosen rows of a build, with their scores in a run if it has any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cfbuild.views.terminal import Choice, choose
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The chosen records, each with its score in the run of that name; no run where the build has none.
+    """The chosen records, each with its score in the run called `run`; None if the build has no run.
 
     `others` are the names of the runs that were not chosen.
     """
@@ -28,9 +28,9 @@ class Shown:
 
 
 def chosen_records(folder: BuildFolder, choice: Choice, run: str | None = None) -> Shown:
-    """Return the chosen records and their scores in the run called `run`: by default the only run or the first by name.
+    """Return the chosen records and their scores in the run called `run`; None is the first run by name.
 
-    Raises BuildStateError if the build has no records or no such run, ConfigError if it has none of the chosen records.
+    Raises BuildStateError if the build has no records or no such run, ConfigError if `choice` fits no record.
     """
     records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
     wanted = {record.case_id for record in records}
@@ -45,12 +45,15 @@ def chosen_records(folder: BuildFolder, choice: Choice, run: str | None = None) 
 
 
 def chosen_rejections(folder: BuildFolder, choice: Choice) -> list[Rejection]:
-    """Return the chosen rejects; raises as `chosen_records` does."""
+    """Return the chosen rejects. Raises BuildStateError if the build has none, ConfigError if `choice` fits none."""
     return choose(read_values(folder.require("rejected.jsonl"), conforming("rejected", decode_rejection)), choice)
 
 
 def rows(folder: BuildFolder, choice: Choice, rejected: bool, run: str | None = None) -> Iterator[Row]:
-    """Yield the chosen rows as JSON: records with their score under `case` and its run under `run`, or rejects."""
+    """Yield the chosen rows as JSON objects: rejects if `rejected`, else records with their score under `case`.
+
+    The name of the score's run is under `run`. Raises as `chosen_records`.
+    """
     if rejected:
         yield from map(encode_rejection, chosen_rejections(folder, choice))
         return

@@ -1,4 +1,4 @@
-"""`cfbuild validate-and-score`: schema and rules first, then an editor on every record, then the paper's table."""
+"""`cfbuild validate-and-score`: validation, then an editor on every record, then the paper's table."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
 
 SHORT = ("layer", "steps", "key_mode")
-"""Settings of editors that have an option of their own."""
+"""Settings of editors that have their own options."""
 ABOUT_EDITOR = "The editor"
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """Options of `cfbuild validate-and-score`; None means the preset's or the editor's.
+    """Options of `cfbuild validate-and-score`; for a setting of the editor, None means the preset's or the editor's.
 
     `settings` are an editor's by name; `layer`, `steps` and `key_mode` are settings too. Raises ConfigError for a
-    number below its minimum and an editor that does not exist.
+    number below its minimum and an unknown editor.
     """
 
     file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
@@ -82,12 +82,12 @@ class EvaluateOptions:
 
     @property
     def name(self) -> str:
-        """The run's name: the one asked for, or the editor's."""
+        """The run's name: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The editor's settings that were asked for, however they were."""
+        """The editor's settings that were given, by their own options or in `settings`, which take precedence."""
         short = {name: getattr(self, name) for name in SHORT}
         return {**{name: value for name, value in short.items() if value is not None}, **self.settings}
 
@@ -101,9 +101,9 @@ def evaluate(
 ) -> Report:
     """Edit and score every record; write the run's cases.jsonl and report.json, and report.html; return the report.
 
-    `read` is the file of records where it was read before. An interrupted run goes on after its last finished chunk,
-    with the same bytes; a finished one is not repeated. Raises SchemaError if the file has violations and
-    `skip_invalid` is not set; see also the errors of the editor.
+    `read` is the file of records, if it was read before. An interrupted run continues after its last finished chunk,
+    with the same bytes; a finished run is not repeated. Raises SchemaError if the file has violations and
+    `skip_invalid` is not set, BuildStateError for work made with other settings, and the errors of the editor.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.pipeline.report import write_page
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
-    """Return the report of a run, made or already there; called inside the lock."""
+    """Return the report of a run, made now or before; call it inside the lock."""
     from cfbuild.score.passes import Passes
     from cfbuild.score.scored import read_cases
     from cfbuild.score.table import Report
@@ -156,7 +156,7 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
 
 
 def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]:
-    """Put the run's cases and edits in place; return how many rows each file has."""
+    """Write the run's cases and, if they are kept, edits; return the number of rows by file."""
     files = {run.file(CASES): passes.write_cases(run.path(CASES))}
     if options.keep_edits:
         files[run.file(EDITS)] = passes.write_edits(run.path(EDITS))
@@ -164,7 +164,7 @@ def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]
 
 
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
-    """Return everything that the run's bytes depend on; `digest` is that of the file of records."""
+    """Return everything that the run's bytes depend on; `digest` is the sha256 of the file of records."""
     from cfbuild.edit.editor import editor_spec
     from cfbuild.edit.supplies import covariance_name
     from cfbuild.score.passes import TOGETHER
@@ -188,7 +188,7 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, di
 
 
 def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
-    """Return what was asked for that the editor would not do anyway."""
+    """Return the given settings that differ from the editor's usual ones. Raises ConfigError for an unfit setting."""
     from cfbuild.edit.editor import settled_options
 
     settled_options(options.editor, lm, options.asked)  # refuses what the editor does not know
@@ -208,7 +208,7 @@ def make_editor(
     references: Sequence[Reference],
     progress: Progress,
 ) -> OpenEditor:
-    """Return the editor that the options ask for; `records` and `references` are the texts of `--covariance build`."""
+    """Return the editor of the options; `records` and `references` are the texts of `--covariance build`."""
     from cfbuild.edit.editor import open_editor
     from cfbuild.edit.supplies import ModelSupplies, build_corpus
 
@@ -224,7 +224,10 @@ def make_editor(
 
 
 def _signature(passes: Passes, digest: str) -> dict[str, Any]:
-    """Return everything that the run's figures depend on, in words short enough for a report."""
+    """Return everything that the run's figures depend on, short enough for a report.
+
+    digest: the sha256 of the file of records.
+    """
     from cfbuild.score.passes import TOGETHER
 
     settings = dict(passes.editor.signature)

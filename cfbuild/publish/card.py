@@ -1,4 +1,4 @@
-"""The dataset card, made from the manifest: YAML for the Hub, tables and the way to rebuild it for people."""
+"""The dataset card, made from the manifest: YAML for the Hub, tables and the commands to rebuild for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 MARKS = {ord(mark): f"&#{ord(mark)};" for mark in "&<>|`*~[]\\"}
-"""What could be read as Markdown or HTML, or end a cell of a table; a backslash could undo another escape."""
+"""Marks that could be read as Markdown or HTML, or end a table's cell; a backslash could undo another escape."""
 PAPER = """@inproceedings{meng2022locating,
   title = {Locating and Editing Factual Associations in {GPT}},
   author = {Meng, Kevin and Bau, David and Andonian, Alex and Belinkov, Yonatan},
@@ -38,7 +38,7 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class CardInput:
-    """Everything that a card is made of; `reports` are those of the runs by name."""
+    """The material of a card; `reports` are the runs' reports by name."""
 
     repository: str
     manifest: Manifest
@@ -51,7 +51,7 @@ class CardInput:
 
 
 def make_card(given: CardInput) -> str:
-    """README.md. Raises ValueError if huggingface_hub refuses its metadata."""
+    """Return the text of README.md. Raises ValueError if huggingface_hub refuses its metadata."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     data = DatasetCardData(
@@ -72,7 +72,7 @@ def make_card(given: CardInput) -> str:
 
 
 def make_citation(repository: str) -> str:
-    """CITATION.cff of the dataset."""
+    """Return the text of the dataset's CITATION.cff."""
     lines = (
         "cff-version: 1.2.0",
         'message: "If you use this dataset, please cite it, and the paper that defined its format."',
@@ -161,7 +161,7 @@ def _composition(counted: Composition) -> str:
 
 
 def _relations(counted: Composition, reports: Mapping[str, Report]) -> str:
-    """Return the items of each relation, and its S before and after each run's edits."""
+    """Return the section with each relation's counts, and its S before and after each run's edits."""
     rows = [
         (relation, *(f"{counts[item]:,}" for item in ITEMS), *_s_cells(relation, reports))
         for relation, counts in counted.by_relation.items()
@@ -180,7 +180,7 @@ def _s_cells(relation: str, reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def _scores(reports: Mapping[str, Report]) -> str:
-    """Return the paper's Table 4 over all runs, and what each run's figures depend on."""
+    """Return the section with the paper's Table 4 over all runs, and the runs' signatures."""
     if not reports:
         return ""
     table = ScoreTable.of(reports)
@@ -224,7 +224,7 @@ def _rebuild(given: Rebuild) -> str:
             *(f"# {_line(note)}" for note in given.notes),
         ]
     )
-    # A name with a fence in it does not end this one.
+    # Longer than any fence inside a name, so that none ends this block.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return (
         f"## Rebuild\n\nWith cfbuild {__version__}; `manifest.json` has every setting and the digest of every file.\n\n"
@@ -248,10 +248,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(value: object) -> str:
-    """A value on one line, its controls visible."""
+    """Return a value on a single line, its controls made visible."""
     return visible(" ".join(str(value).split()))
 
 
 def _text(value: object) -> str:
-    """A value that stays in its cell and brings no markup: as entities its marks are never read as marks."""
+    """Return a value that stays in its cell and brings no markup: its MARKS become entities."""
     return _line(value).translate(MARKS)

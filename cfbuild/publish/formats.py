@@ -1,7 +1,7 @@
 """Records as other projects' files: a function a format, in the table EXPORTERS, each with a schema in `schemas/`.
 
-Prompts are statements that break off where the object comes; formats that ask for questions get those, unchanged. Two
-readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reader towards `answers[0]`. We write MEND's.
+Prompts are statements that break off where the object comes; formats with questions get these statements, unchanged.
+Readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reader towards `answers[0]`. We write MEND's.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from cfbuild.store.codec import encode_record
 from cfbuild.store.jsonl import Row
 
 LOC_MARK = "nq question: "
-"""What readers of zsRE files assert that `loc` begins with."""
+"""The start of `loc` that readers of zsRE files assert."""
 
 
 def export(records: Iterable[Record], name: str) -> Iterator[Row]:
-    """The rows of a format's JSON array, one a record. Raises ConfigError for a format that does not exist."""
+    """Return an iterator over the rows of a format, one for each record. Raises ConfigError for an unknown format."""
     if name not in EXPORTERS:
         raise ConfigError(f"format {name!r} does not exist; expected one of {', '.join(EXPORTERS)}")
     return map(EXPORTERS[name], records)
 
 
 def counterfact(record: Record) -> Row:
-    """A row of CounterFact's file (Meng et al. 2022): the record without `meta`.
+    """Return a row of CounterFact's file (Meng et al. 2022): the record without `meta`.
 
-    Where there is no `pararel_idx` it is the case id: readers expect a number.
+    A missing `pararel_idx` becomes the case id, since readers expect a number.
     """
     row = encode_record(record)
     del row["meta"]
@@ -36,7 +36,7 @@ def counterfact(record: Record) -> Row:
 
 
 def easyedit(record: Record) -> Row:
-    """A row of EasyEdit's counterfact-edit file: one paraphrase and one neighborhood prompt, which may be null."""
+    """Return a row of EasyEdit's counterfact-edit file: a single paraphrase and neighborhood prompt, or null."""
     neighbor = record.neighborhood[0].text if record.neighborhood else None
     return {
         "case_id": record.case_id,
@@ -51,7 +51,7 @@ def easyedit(record: Record) -> Row:
 
 
 def knowedit(record: Record) -> Row:
-    """A row of KnowEdit's wiki_counterfact file (2024): neighbors as locality, paraphrases as portability."""
+    """Return a row of KnowEdit's wiki_counterfact file (2024): neighbors as locality, paraphrases as portability."""
     new, true = [[record.target_new.label]], [[record.target_true.label]]
     paraphrases = [{"prompt": one.clean, "ground_truth": new} for one in record.paraphrases]
     return {
@@ -69,7 +69,7 @@ def knowedit(record: Record) -> Row:
 
 
 def zsre(record: Record) -> Row:
-    """A row of MEND's zsRE file (Mitchell et al. 2022): `alt` is the edit's target, `answers` hold the true object."""
+    """Return a row of MEND's zsRE file (Mitchell et al. 2022): `alt` is o*, `answers` hold the true object."""
     neighbor = record.neighborhood[0].text if record.neighborhood else record.rewrite
     return {
         "subject": record.subject.label,
@@ -85,7 +85,7 @@ def zsre(record: Record) -> Row:
 
 
 def mquake(record: Record) -> Row:
-    """A row in the manner of MQuAKE-CF (Zhong et al. 2023) with one hop, as a record has no other."""
+    """Return a row in the manner of MQuAKE-CF (Zhong et al. 2023), with the only hop that a record has."""
     subject, relation = record.subject, record.relation
     true, new = record.target_true, record.target_new
     clozes = [record.rewrite, *(one.clean for one in record.paraphrases)]
@@ -125,4 +125,4 @@ def _hop(record: Record, answer: str) -> Row:
 EXPORTERS: Mapping[str, Callable[[Record], Row]] = MappingProxyType(
     {"counterfact": counterfact, "easyedit": easyedit, "knowedit": knowedit, "zsre": zsre, "mquake": mquake}
 )
-"""The formats there are, by the name that `cfbuild export --format` takes."""
+"""All formats, by the name that `cfbuild export --format` takes."""

@@ -1,7 +1,7 @@
-"""One commit on the Hub that holds the whole dataset: from a known parent, or not at all.
+"""A single commit on the Hub that holds the whole dataset: from a known parent, or not at all.
 
-Before anything is sent, the files there are compared with ours; what is the same is not sent, and if all is the same
-nothing is committed. That is also how a commit whose answer was lost is recognised: the files are there.
+Before anything is sent, the files on the Hub are compared with ours. Equal files are not sent, and if all are equal
+nothing is committed. A commit whose answer was lost is recognised in the same way: its files are there.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ HubAnswer = TypeVar("HubAnswer")
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}\Z", re.ASCII)
 OURS = "data/"
-"""Where no file but ours may lie: an old shard left there would be read as data."""
+"""The folder that holds no files but ours: an old shard left there would be read as data."""
 ATTEMPTS = 5
 WAIT_S = 1.0
-"""Seconds before the second attempt; twice as long before each further one."""
+"""Seconds before the second attempt; twice as long before each further attempt."""
 LONGEST_WAIT_S = 60.0
 PULL_REQUESTS = 20
-"""The newest pull requests, among which one with the same files is looked for."""
+"""The number of newest pull requests that are searched for the same files."""
 AGAIN = frozenset({408, 409, 412, 429, 500, 502, 503, 504})
-"""Answers after which looking again and trying again may help; 412 says that the branch has moved."""
+"""Statuses after which a new comparison and attempt may help; 412 means that the branch has moved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where to publish. Raises ConfigError unless the repository is OWNER/NAME and the options go together."""
+    """The place to publish to. Raises ConfigError unless the repository is OWNER/NAME and the options go together."""
 
     repository: str = option(REQUIRED, "The dataset's name on the Hub.", metavar="OWNER/NAME")
     private: bool = option(False, "Make the repository private if it is new.")
@@ -51,7 +51,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of it: the commit that holds the dataset, whether it is new, and the pull request's URL if any."""
+    """The result of publishing: the commit that holds the dataset, and the URL of it or of its pull request.
+
+    `changed` is True if this run made the commit, `sent` the number of files that it added or deleted.
+    """
 
     commit: str
     changed: bool
@@ -62,7 +65,7 @@ class Published:
 class Hub:
     """A repository on the configured Hub ($HF_ENDPOINT), with the token of the environment or the login store.
 
-    Raises PublishError where there is no token.
+    Raises PublishError if there is no token.
     """
 
     def __init__(self, where: Destination) -> None:
@@ -75,8 +78,11 @@ class Hub:
         self._api = HfApi(token=self._token, library_name="cfbuild")
 
     def publish(self, files: Sequence[StagedFile], message: str) -> Published:
-        """Make the repository hold `files`, in one commit; set the tag. Raises PublishError if the Hub does not do it,
-        after which running it again goes on from whatever state that left."""
+        """Return the commit that holds `files`, made unless it is there; set the tag.
+
+        message: of a new commit. Raises PublishError if the Hub refuses or fails; a new run continues from any state
+        that this leaves.
+        """
         self._persist(self._make_repository)
         seen: list[dict[str, str]] = []
         published = self._persist(lambda: self._try_commit(files, message, seen))
@@ -85,7 +91,10 @@ class Hub:
         return published
 
     def _persist(self, action: Callable[[], HubAnswer]) -> HubAnswer:
-        """What `action` gives, tried again after faults that may pass. Raises PublishError for any other fault."""
+        """Return the result of `action`, tried again after faults that may pass.
+
+        Raises PublishError for any other fault, or after ATTEMPTS faults.
+        """
         fault = ""
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -118,7 +127,10 @@ class Hub:
             self._api.create_branch(where.repository, repo_type="dataset", branch=where.revision, exist_ok=True)
 
     def _try_commit(self, files: Sequence[StagedFile], message: str, seen: list[dict[str, str]]) -> Published:
-        """Compare and commit; `seen` is what lay there at each try, so the last try's lost success is recognised."""
+        """Compare the files, commit the difference, and return the result.
+
+        seen: the files on the Hub at each try, by which the success of a try whose answer was lost is recognised.
+        """
         head, there = self._look(self._where.revision)
         operations = _operations(files, there)
         if not operations:
@@ -131,7 +143,7 @@ class Hub:
         return self._send(operations, message, head)
 
     def _open_request(self, files: Sequence[StagedFile]) -> tuple[str, str] | None:
-        """Number and commit of a pull request that already holds these files."""
+        """Return number and commit of a pull request that holds these files already; None if there is none."""
         refs = self._api.list_repo_refs(self._where.repository, repo_type="dataset", include_pull_requests=True)
         for ref in list(refs.pull_requests or ())[-PULL_REQUESTS:]:
             if not _operations(files, self._look(ref.ref)[1]):
@@ -152,7 +164,7 @@ class Hub:
         return Published(made.oid, True, made.pr_url or self._url(f"commit/{made.oid}"), len(operations))
 
     def _look(self, revision: str) -> tuple[str, dict[str, str]]:
-        """The commit a revision is at, and what each file there is: its sha256 or git's name for its bytes."""
+        """Return the commit of a revision, and the digest of each file by path: sha256 if in LFS, else git's."""
         from huggingface_hub.hf_api import RepoFile
 
         name = self._where.repository
@@ -162,7 +174,7 @@ class Hub:
         return head, {one.path: one.lfs.sha256 if one.lfs else one.blob_id for one in files}
 
     def _refuse_others_work(self, before: dict[str, str], now: dict[str, str], files: Sequence[StagedFile]) -> None:
-        """Raise PublishError if, while this ran, somebody else changed a file that we would overwrite."""
+        """Raise PublishError if, since the last try, somebody else changed a file that we would overwrite or delete."""
         names = {one.path for one in files} | {path for path in (*before, *now) if path.startswith(OURS)}
         changed = sorted(path for path in names if before.get(path) != now.get(path))
         if changed:
@@ -172,7 +184,7 @@ class Hub:
             )
 
     def _set_tag(self, commit: str) -> None:
-        """Let the tag name the commit. Raises PublishError if it names another one already: tags do not move."""
+        """Set the tag on the commit. Raises PublishError if the tag is on another commit: tags do not move."""
         name, tag = self._where.repository, self._where.tag
         refs = self._api.list_repo_refs(name, repo_type="dataset")
         there = {one.name: one.target_commit for one in refs.tags}.get(tag)
@@ -182,13 +194,13 @@ class Hub:
             raise PublishError(f"{name} has a tag {tag} already, at {there[:12]}; choose another --tag")
 
     def _passing(self, error: Exception) -> str:
-        """What a fault says, if trying again may help. Raises PublishError for any other fault.
+        """Return the text of a fault, if trying again may help. Raises PublishError for any other fault.
 
         `from None`: the client's exceptions carry the request, and the request carries the token.
         """
         from huggingface_hub.errors import HfHubHTTPError
 
-        # Uploads report what went wrong as the cause of an error of their own.
+        # Uploads raise their own error, whose cause is the fault.
         if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         said = self._said(error)
@@ -208,7 +220,10 @@ class Hub:
 
 
 def _operations(files: Sequence[StagedFile], there: dict[str, str]) -> list[Any]:
-    """What turns the files there into ours: added where they differ, deleted where they would be read as our data."""
+    """Return the operations that turn the files there into ours.
+
+    there: digests by path. Files that differ are added; files that would be read as our data are deleted.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     kept = {one.path for one in files}
@@ -229,8 +244,11 @@ def _git_name(one: StagedFile) -> str:
 
 
 def _client_faults() -> tuple[type[Exception], ...]:
-    """What the client raises: its own errors, those of its HTTP library (which its own derive from), of uploads
-    (RuntimeError), and of answers or metadata that are wrong (ValueError)."""
+    """Return the types of the client's errors.
+
+    They are its own, those of its HTTP library (from which its own derive), of uploads (RuntimeError), and of wrong
+    answers or metadata (ValueError).
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     return (*(base for base in HfHubHTTPError.__bases__ if base is not OSError), OSError, RuntimeError, ValueError)

@@ -1,4 +1,4 @@
-"""Train, validation and test by subject: a subject's records are all in one of them."""
+"""The division into train, validation and test by subject: a subject's records are all in the same split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cfbuild.data import Record
 from cfbuild.option import seed_option
 
 SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
-"""Share of the subjects in each split but `train`, which has the others; every split has one if there are three."""
+"""The share of the subjects in each split but `train`, which has the rest; with three or more none is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class SplitOptions:
 
 
 def split_by_subject(records: Iterable[Record], seed: int) -> dict[int, str]:
-    """Return the split of each case id. Depends on the seed and the subjects only, never on their order."""
+    """Return the split of each case id; it depends on the seed and the subjects only, never on their order."""
     subjects: dict[str, list[int]] = {}
     for record in records:
         subjects.setdefault(record.subject.id or record.subject.label, []).append(record.case_id)

@@ -13,16 +13,16 @@ from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
 ROWS_A_SHARD = 20_000
-"""About 100 MB of records or 300 MB of scores: what the Hub's viewer and a download take in one piece."""
+"""The most rows of a file: about 100 MB of records or 300 MB of scores, which the Hub's viewer can take."""
 FULL = "full"
-"""The split of configurations that have no train and test."""
+"""The only split of configurations that have no train and test."""
 SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
 """Groups of prompts that have scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file to publish: its path in the repository, where it lies, its bytes' number and digest."""
+    """A file to publish: its path in the repository, its path here (`source`), its size in bytes and its digest."""
 
     path: str
     source: Path
@@ -32,7 +32,7 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A configuration: its rows by split, in the order of the splits."""
+    """A configuration of the dataset: its rows by split, in the order of the splits."""
 
     name: str
     rows: Mapping[str, Sequence[Row]]
@@ -44,7 +44,7 @@ class Table:
 
 
 def write_tables(root: Path, tables: Iterable[Table]) -> None:
-    """Write `data/CONFIG/SPLIT-00000-of-00001.parquet` for every split that has rows, emptying `root` first."""
+    """Write `data/CONFIG/SPLIT-00000-of-00001.parquet` and so on for every split that has rows; delete `root` first."""
     import datasets
 
     if root.exists():
@@ -69,7 +69,7 @@ def write_tables(root: Path, tables: Iterable[Table]) -> None:
 
 
 def staged_files(root: Path) -> list[StagedFile]:
-    """Return every file under `root`, by path."""
+    """Return every file under `root`, sorted by path."""
     return [
         StagedFile(path.relative_to(root).as_posix(), path, path.stat().st_size, sha256_file(path))
         for path in sorted(root.rglob("*"))
@@ -78,7 +78,7 @@ def staged_files(root: Path) -> list[StagedFile]:
 
 
 def score_row(row: Row, run: str) -> Row:
-    """Return the row of a run's case with every group of prompts in it, so that all rows have the same columns."""
+    """Return the row of a case with the run's name and every group of prompts, so that all rows have equal columns."""
     stages = {
         stage: row[stage] and {**{f"{group}_prompts": [] for group in SCORED}, **row[stage]}
         for stage in ("pre", "post")
@@ -87,7 +87,7 @@ def score_row(row: Row, run: str) -> Row:
 
 
 def record_row(row: Row) -> Row:
-    """Return a record's row as the configuration `records` has it: groups beyond CounterFact's are published apart."""
+    """Return a record's row for the configuration `records`, without the groups that are configurations too."""
     if "meta" not in row:
         return row
     return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}
@@ -127,8 +127,8 @@ def _records() -> Any:
                 "paraphrases": List({"prefix": text, "clean": text, "template": text}),
                 "neighborhood": List(prompt),
                 "attribute": List(prompt),
-                # Keys are the names of models: no column can be made of them. The library reads floats of such columns
-                # to 15 digits, of which the build's own rounding to 6 decimals needs fewer.
+                # Keys are names of models, so they cannot be columns. The library reads floats of such columns to 15
+                # digits; the build's rounding to 6 decimals needs fewer.
                 "scores": Json(),
             },
         }
@@ -202,4 +202,4 @@ FEATURES: Mapping[str, Callable[[], Any]] = {
     "rejected": _rejected,
     "references": _references,
 }
-"""The configurations there can be, the default first, with the types of their columns."""
+"""All possible configurations, the default first, with the types of their columns."""

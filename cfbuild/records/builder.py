@@ -1,8 +1,8 @@
-"""Facts and templates to drafts and records: pure, seeded, without a model and without files (paper section 3.4).
+"""Drafts and records from facts and templates: pure, seeded, without a model or files (paper section 3.4).
 
 A draft is a record whose o* is not chosen yet: every prompt that does not depend on o*, and the objects to try as o*
 in the order they are drawn. Each random choice comes from its own generator, seeded with the seed, the relation, the
-subject and the part's name: a record does not depend on which others are built, in what order, or where.
+subject and the part's name. So a record does not depend on which others are built, in what order, or where.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cfbuild.option import option, seed_option
 from cfbuild.text.names import find_name, gives_away
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
-"""Asked of each o* as it is drawn: the name of the rule that refuses it, or None."""
+"""A function called with each o* as it is drawn; it returns the name of the rule that refuses it, or None."""
 
 Member = TypeVar("Member")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How many of each part a record has, and the seed. The numbers are CounterFact's (paper Table 2 and appendix).
+    """The number of prompts of each kind in a record, and the seed; CounterFact's numbers (paper Table 2 and appendix).
 
-    `prompts_per_entity` caps how often one entity is used among the neighborhood (or attribute) prompts: above 1, an
-    entity comes again, under another template, where there are too few entities. `max_draws` is how many o* a fact may
-    try. Raises ConfigError for a number below its minimum.
+    `prompts_per_entity` caps how many neighborhood (or attribute) prompts are about the same entity. Above 1, where
+    entities are too few, they are used again under other templates. `max_draws` is the most o* that are tried for a
+    fact. Raises ConfigError for a number below its minimum.
     """
 
     seed: int = seed_option()
@@ -47,7 +47,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record without its o*: `draws` are the objects to try, in order; `refused` counts those refused by rule."""
+    """A record without its o*: `draws` are the objects to try, in order; `refused` counts refused objects by rule."""
 
     case_id: int
     fact: Fact
@@ -62,25 +62,26 @@ class Draft:
 
     @property
     def rewrite(self) -> str:
-        """The rewrite prompt with its subject in place."""
+        """The rewrite prompt with the subject in its slot."""
         return self.prompt.fill(self.subject.label)
 
 
 def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
-    """Every fact with its case id: its index in the graph's order, whatever is filtered or left out later."""
+    """Yield every fact with its case id: its index in the graph's order, whatever is filtered or left out later."""
     return enumerate(fact for relation in graph.relations for fact in graph.facts_of(relation))
 
 
 def is_usable(label: str | None) -> TypeGuard[str]:
-    """Whether a label can stand in a prompt: there, not blank, and not a bare item id."""
+    """Return True if a prompt can use the label: it is there, not blank, and not a bare item id."""
     return label is not None and bool(label.strip()) and not ITEM_ID.match(label)
 
 
 class Builder:
-    """Makes drafts and records of the facts of one graph.
+    """A maker of drafts and records from the facts of a graph.
 
-    `prefixes` gives the distractor sentences for a relation's paraphrases; without any, they are printed clean. `suits`
-    says of a relation and an item whether prompts about the item make sense; neighbors are chosen among those only.
+    prefixes: returns the distractor sentences for a relation's paraphrases; without any, paraphrases have no prefix.
+    suits: returns True for a relation and an item if the relation's prompts make sense about the item; only such items
+    become neighbors or attribute entities.
     """
 
     def __init__(
@@ -103,19 +104,20 @@ class Builder:
         self._names: dict[str, frozenset[str]] = {}
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
-        """The relation's templates of one kind, each text once, in the order of their texts."""
+        """Return the relation's templates of a kind (`rewrite` or `generation`), each text once, sorted by text."""
         return self._templates.get((relation, kind), [])
 
     def _fitting(self, fact: Fact) -> Sequence[Template]:
-        """The rewrite templates that do not end in the article that o_c cannot follow."""
+        """Return the rewrite templates that do not end in an article that o_c cannot follow."""
         label = self.graph.label(fact.object) or ""
         clash = self.graph.wording.article_clash
         return [template for template in self.templates(fact.relation) if clash(template.text, label) is None]
 
     def pool(self, relation: str) -> tuple[Target, ...]:
-        """Every object of `relation` with a usable label, each label once (the most frequent object's), by count.
+        """Return the pool of `relation`, from which o* is drawn and in which it is ranked.
 
-        This is what o* is drawn from and ranked among.
+        It holds every object with a usable label, the most frequent first; of objects with the same label only the
+        most frequent.
         """
         if relation not in self._pools:
             counts = self.graph.object_counts(relation)
@@ -128,10 +130,10 @@ class Builder:
         return self._pools[relation]
 
     def draft(self, case_id: int, fact: Fact, refusal: RefuseTarget = lambda fact, target: None) -> Draft:
-        """Build all that does not depend on o*, and draw the o* to try.
+        """Return the draft of a fact: all that does not depend on o*, and the o* to try.
 
-        Raises TemplateError if the relation has too few rewrite templates or a label is not usable: rules are expected
-        to have rejected such a fact before.
+        Raises TemplateError if the relation has too few rewrite templates or a label is not usable: the rules should
+        have rejected such a fact before.
         """
         subject, target_true = self._target(fact.subject), self._target(fact.object)
         neighbors = self._neighbors(fact, subject)
@@ -151,7 +153,7 @@ class Builder:
         )
 
     def record(self, draft: Draft, target_new: Target) -> Record:
-        """Complete a draft with the o* that was chosen: adds the attribute prompts, about other entities that have it.
+        """Return the record of a draft and the chosen o*, with attribute prompts about other entities that have o*.
 
         An attribute entity does not have o_c, is no neighbor, and is not named like the subject.
         """
@@ -173,10 +175,10 @@ class Builder:
         )
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
-        """Each fact of `relations` (all by default) as a sentence: a rewrite template, its object, a full stop.
+        """Yield each fact of `relations` (None for all) as a sentence: a filled rewrite template, the object, a period.
 
-        What generations about o* are compared with (RS) as long as there are no texts from Wikipedia. Facts whose
-        relation has no rewrite template or whose labels are not usable have no sentence.
+        Generations about o* are compared with these sentences (RS) where there are no texts from Wikipedia. A fact has
+        no sentence if its relation has no rewrite template or a label is not usable.
         """
         for relation in self.graph.relations if relations is None else relations:
             templates = self.templates(relation)
@@ -213,7 +215,10 @@ class Builder:
     def _paraphrases(
         self, fact: Fact, subject: Target, templates: Sequence[Template], draws: Iterable[Target]
     ) -> tuple[Paraphrase, ...]:
-        """A distractor is a sentence that names neither the subject nor any object that the record may end up with."""
+        """Return a paraphrase for each template, behind a prefix as long as there are prefixes left.
+
+        A prefix names neither the subject nor any object that the record may get.
+        """
         items = (fact.subject, fact.object, *(target.id for target in draws))
         names = [name for item in items for name in self.graph.names(item)]
         prefixes = _shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
@@ -221,9 +226,9 @@ class Builder:
         return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
-        """Distinct generation prompts: the relation's generation templates in seeded order, then its rewrite templates.
+        """Return distinct generation prompts: from the generation templates in seeded order, then from the rewrites.
 
-        CounterFact fills up to ten by repeating its three; a rewrite template says more than a repetition, and is all
+        CounterFact fills up to ten by repeating its three. A rewrite template says more than a repetition, and is all
         there is where a template set has no generation templates (ParaRel's).
         """
         random = self._random(fact, "generation")
@@ -235,10 +240,10 @@ class Builder:
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget
     ) -> tuple[tuple[Target, ...], dict[str, int]]:
-        """Up to `max_draws` false objects, drawn by frequency without replacement.
+        """Return at most `max_draws` false objects, drawn by frequency without replacement, and refusals by rule.
 
-        Never drawn: the subject itself, an object of the subject or of one of its neighbors under this relation, or an
-        object that shares a name with one of those. Then `refusal` is asked.
+        Never drawn are the subject itself, an object of the subject or of one of `neighbors` under this relation, and
+        an object that shares a name with one of those objects. `refusal` judges the rest.
         """
         held = {value for one in (fact.subject, *(n.id for n in neighbors)) for value in self._values(one, fact)}
         names = frozenset().union(*map(self._folded_names, held))
@@ -258,8 +263,10 @@ class Builder:
         return tuple(draws), refused
 
     def _race(self, fact: Fact) -> list[Target]:
-        """The pool in the order of weighted draws without replacement: each object arrives after an exponential time
-        whose rate is its count (Efraimidis and Spirakis 2006)."""
+        """Return the pool in the order of weighted draws without replacement.
+
+        Each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis 2006).
+        """
         random, counts = self._random(fact, "draws"), self.graph.object_counts(fact.relation)
         pool = self.pool(fact.relation)
         arrivals = sorted((random.expovariate(counts[target.id]), place) for place, target in enumerate(pool))
@@ -269,7 +276,7 @@ class Builder:
         return self.graph.values(item, fact.relation)
 
     def _neighbors(self, fact: Fact, subject: Target) -> list[Target]:
-        """Other entities that have o_c, each label once, none named within the subject's name or the reverse."""
+        """Return other entities that have o_c, each label once, none whose name contains the subject's or is in it."""
         random = self._random(fact, "neighborhood")
         return self._choose(random, fact, fact.object, subject, self.options.neighborhood, frozenset())
 
@@ -291,8 +298,10 @@ class Builder:
         return list(chosen.values())
 
     def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
-        """Entities with (entity, relation, value) whose name does not give the value away; those with several values
-        last."""
+        """Return two tiers of entities with (entity, relation, value): those with this value alone, then the others.
+
+        An entity whose name gives the value away is in neither.
+        """
         key = (relation, value)
         if key not in self._tiers:
             names, own, wording = self.graph.names(value), self.graph.label(value) or "", self.graph.wording
@@ -309,7 +318,7 @@ class Builder:
     def _entity_prompts(
         self, fact: Fact, part: str, entities: Sequence[Target], wanted: int
     ) -> tuple[EntityPrompt, ...]:
-        """One prompt an entity, then further rounds under other templates up to the cap, until there are `wanted`."""
+        """Return up to `wanted` prompts: one for each entity, then more rounds under other templates up to the cap."""
         random, templates = self._random(fact, f"{part}-templates"), self._fitting(fact)
         rounds = min(self.options.prompts_per_entity, len(templates))
         orders = [random.sample(templates, rounds) for _ in entities]

@@ -1,4 +1,4 @@
-"""What a set of records is made of: the counts of the paper's Table 2, over all records and by relation."""
+"""The composition of a set of records: the counts of the paper's Table 2, over all records and by relation."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ ITEMS = (
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """Counts by item of ITEMS: `total` over all records, `by_relation` over those of each relation, by number."""
+    """Counts by item of ITEMS: `total` over all records, `by_relation` for each relation, ordered by its number."""
 
     total: Mapping[str, int]
     by_relation: Mapping[str, Mapping[str, int]]
 
     @property
     def per_relation(self) -> Mapping[str, float]:
-        """The mean over relations of each relation's own count."""
+        """The mean of the relations' counts, by item."""
         count = max(1, len(self.by_relation))
         return {item: sum(counts[item] for counts in self.by_relation.values()) / count for item in ITEMS}
 
     @property
     def per_record(self) -> Mapping[str, float]:
-        """Totals over the number of records."""
+        """The totals divided by the number of records, by item."""
         return {item: value / max(1, self.total["records"]) for item, value in self.total.items()}
 
 
 def composition(records: Iterable[Record]) -> Composition:
-    """Count what the records hold."""
+    """Return the counts of what the records hold."""
     everything = _Counter()
     relations: dict[str, _Counter] = {}
     for record in records:
@@ -65,7 +65,7 @@ class _Counter:
 
 
 def _items(record: Record) -> Sequence[Iterable[object]]:
-    """What a record adds to each item but the first; rows without `meta` have no subject ids, so labels count."""
+    """Return what a record adds to each item but the first; rows without `meta` lack subject ids, so labels count."""
     return (
         (record.subject.id or record.subject.label,),
         (record.target_true.id, record.target_new.id),

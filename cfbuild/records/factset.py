@@ -1,4 +1,4 @@
-"""The facts, entities and templates that records are made of: the bundled ones, a build's, or anybody's own."""
+"""The facts, entities and templates that records are made of: the bundled ones, a build's, or your own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FILES = ("facts.jsonl", "entities.jsonl", "templates.jsonl")
 class FactSet:
     """Facts, the entities that they name, and templates of their relations, in any order.
 
-    language: the code of the labels that records are made with. An entity without a label in it becomes no subject and
-    no object.
+    language: the code of the language whose labels records use, such as `en`. An entity without a label in it becomes
+    neither subject nor object.
     """
 
     facts: tuple[Fact, ...]
@@ -30,14 +30,15 @@ class FactSet:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Return the relations that have facts, by number."""
+        """The relations that have facts, ordered by number."""
         return tuple(sorted({fact.relation for fact in self.facts}, key=id_number))
 
 
 def read_facts(root: Path | str, language: str = "en") -> FactSet:
-    """Return what `cfbuild fetch` wrote into the build folder `root`.
+    """Return the facts, entities and templates that `cfbuild fetch` wrote into the build folder `root`.
 
-    Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is none.
+    language: the code of the language whose labels records use.
+    Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is not valid.
     """
     folder = BuildFolder(Path(root))
     facts, entities, templates = (folder.require(name) for name in FILES)
@@ -51,7 +52,7 @@ def read_facts(root: Path | str, language: str = "en") -> FactSet:
 
 def snapshot() -> FactSet:
     """Return the bundled English facts with their entities and the bundled templates: no file and no network."""
-    # The source's module loads the HTTP client, which only those pay for who want the bundled facts.
+    # Imported here, because the source's module loads the HTTP client.
     from cfbuild.sources.snapshot import LANGUAGE, Snapshot
 
     source = Snapshot()

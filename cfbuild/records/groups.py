@@ -1,8 +1,8 @@
-"""Prompt groups that CounterFact does not have, made of the same facts and templates: no text is a model's.
+"""Prompt groups that CounterFact does not have, made of the same facts and templates: a model writes no text.
 
-Each group asks something that follows from the edit: the subject by another name, the fact the other way round, a
-question whose answer the new object changes; or tempts an edited model into saying o* where it should not. A group is a
-function and a line in the table GROUPS. A record about which the facts do not tell enough has no such group.
+A group asks something that follows from the edit (the subject by another name, the fact the other way round, a
+question whose answer the new object changes), or tempts an edited model into saying o* where it should not. A group is
+a function and a line in the table GROUPS. A record has no such group where its facts do not suffice.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from cfbuild.text.names import find_name, gives_away
 MOST_ALIASES = 5
 MOST_INVERSE = 3
 MOST_HOPS = 5
-"""Prompts of a group in one record, at most."""
+"""The most prompts of a group in a record."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What groups are made of: the facts, a relation's rewrite templates, and whether a fact passes the rules."""
+    """The material of prompt groups.
+
+    templates: returns the rewrite templates of a relation. is_sound: returns True for a fact that passes the rules.
+    """
 
     graph: FactGraph
     templates: Callable[[str], Sequence[Template]]
@@ -38,19 +41,23 @@ class Known:
 
     @cached_property
     def bearers(self) -> Counter[str]:
-        """How many items carry each name, letter case ignored."""
+        """The number of items that have each name; names are casefolded."""
         count: Counter[str] = Counter()
         for item in self.graph.entities:
             count.update({name.casefold() for name in self.graph.names(item)})
         return count
 
     def random(self, record: Record, group: str) -> Random:
+        """Return the seeded generator of a record's group."""
         return Random(f"{self.seed}:{record.relation}:{record.subject.id}:{group}")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How a group's prompts are made, what its score is, and whether the true target has to win after an edit."""
+    """A prompt group: `make` yields its prompts, `meaning` describes its score in words.
+
+    stays_true: True if the true target should stay likelier than o* after the edit.
+    """
 
     make: Callable[[Record, Known], Iterator[GroupPrompt]]
     meaning: str
@@ -58,16 +65,16 @@ class Group:
 
 
 def prompt_groups(record: Record, known: Known, wanted: Iterable[str]) -> dict[str, tuple[GroupPrompt, ...]]:
-    """The prompts of each wanted group that the facts give for `record`; groups without a prompt are left out."""
+    """Return the prompts of `record` by wanted group; a group is absent if the facts give it no prompt."""
     made = ((name, tuple(GROUPS[name].make(record, known))) for name in GROUPS if name in set(wanted))
     return {name: prompts for name, prompts in made if prompts}
 
 
 def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
-    """The rewrite prompt with another name of the subject. Right after the edit is o*, before it o_c.
+    """Yield the rewrite prompt with other names of the subject. The right answer is o* after the edit, o_c before it.
 
-    Names that another item has too, that name a target, or that only spell the label otherwise or in the plural are
-    left out.
+    A name is left out if another item has it too, if it names a target, or if it is only another spelling or the
+    plural of the label.
     """
     said = {f"{_letters(record.subject.label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
     aliases = known.graph.names(record.subject.id)[1:]
@@ -80,7 +87,7 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
 
 
 def _is_alias(name: str, record: Record, known: Known) -> bool:
-    """Whether a prompt can say `name` for the subject: a name like its label, its own, that gives no object away."""
+    """Return True if prompts can call the subject `name`: like its label, no other item's, giving no target away."""
     label = record.subject.label
     codes = re.search(r"\d", name) and not re.search(r"\d", label)
     alike = not codes and not (label[0].isupper() and name[0].islower())
@@ -92,9 +99,10 @@ def _is_alias(name: str, record: Record, known: Known) -> bool:
 
 
 def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
-    """The fact the other way round, asked about o*: if the capital of France is Rome, Rome is the capital of France.
+    """Yield the fact the other way round, about o*: if the capital of France is Rome, Rome is the capital of France.
 
-    Right after the edit is s, before it the one item of which o* is the object; where o* has several, nothing is asked.
+    The right answer is s after the edit and, before it, the only item of which o* is the object. Nothing is yielded
+    where there are several such items.
     """
     relation = record.relation if record.relation in SYMMETRIC else INVERSE.get(record.relation)
     if relation is None:
@@ -114,10 +122,10 @@ def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
 
 
 def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
-    """A question about the object, which the prompt only describes: "The birthplace of Ann is in the country of".
+    """Yield questions about the object, which the prompt only describes: "The birthplace of Ann is in the country of".
 
-    Right after the edit is what holds of o*, before it what holds of o_c; asked only where each has one answer, the
-    answers differ, neither is inside the other, and the prompt gives none away.
+    The right answer is what holds of o* after the edit, and what holds of o_c before it. A relation is used only if
+    each has a single answer, the answers differ, neither is inside the other, and the prompt names neither.
     """
     wording = known.graph.wording
     described = [found for one in known.templates(record.relation) if (found := wording.description(one.text))]
@@ -139,7 +147,7 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
 
 
 def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
-    """The neighborhood prompts with the edited fact stated in front (Hoelscher-Obermaier et al. 2023).
+    """Yield the neighborhood prompts with the edited fact stated in front (Hoelscher-Obermaier et al. 2023).
 
     A neighbor's object is still o_c: what is said of the subject must not spread.
     """
@@ -155,12 +163,12 @@ def _prompt(template: Template, subject: str, new: Target, true: Target, entity:
 
 
 def _leads_on(first: str, second: str) -> bool:
-    """Whether a second hop asks something new: not the way back, and no relation that holds both ways."""
+    """Return True if relation `second` asks something new after `first`: neither its inverse nor symmetric."""
     return second not in SYMMETRIC and second != INVERSE.get(first)
 
 
 def _answer(known: Known, about: Target, relation: str) -> Target | None:
-    """The one object that `about` has under `relation`, if that fact passes the rules."""
+    """Return the only object that `about` has under `relation`, if that fact passes the rules; else None."""
     values = known.graph.current_values(about.id, relation)
     target = _target(known, values)
     facts = (one for one in known.graph.statements(about.id, relation) if target and one.object == target.id)
@@ -168,14 +176,14 @@ def _answer(known: Known, about: Target, relation: str) -> Target | None:
 
 
 def _target(known: Known, items: Sequence[str]) -> Target | None:
-    """The one item there is, if it has a plain name that no other item has as its label."""
+    """Return the item that `items` consist of, if there is only one and its label is a plain name; else None."""
     item = items[0] if items and len(set(items)) == 1 else ""
     label = known.graph.label(item) or ""
     return Target(item, label) if _is_name(label, known.graph) else None
 
 
 def _fitting(known: Known, relation: str, *answers: Target) -> list[Template]:
-    """The relation's rewrite templates whose article, if they end in one, fits every answer."""
+    """Return the relation's rewrite templates whose article, if they end in one, fits every answer."""
     return [
         one
         for one in known.templates(relation)
@@ -184,7 +192,7 @@ def _fitting(known: Known, relation: str, *answers: Target) -> list[Template]:
 
 
 def _filled(template: Template, description: str, wording: Language) -> str:
-    """Return a template with a description in its slot, written as the description's place in the sentence asks."""
+    """Return a template with a description in its slot, with the first letter that its place in the sentence needs."""
     return template.fill(description if template.text.startswith(SLOT) else wording.inside(description))
 
 
@@ -193,7 +201,7 @@ def _names(graph: FactGraph, text: str, *items: Target) -> bool:
 
 
 def _apart(graph: FactGraph, one: str, other: str) -> bool:
-    """Whether two items are different things with different names, neither inside the other."""
+    """Return True if two items are different things with different names, neither inside the other."""
     names = [{name.casefold() for name in graph.names(item)} for item in (one, other)]
     labels = graph.label(one) or "", graph.label(other) or ""
     nested = find_name(labels[0], (labels[1],)) or find_name(labels[1], (labels[0],))
@@ -202,14 +210,14 @@ def _apart(graph: FactGraph, one: str, other: str) -> bool:
 
 
 def _is_name(text: str, graph: FactGraph) -> bool:
-    """Whether a prompt can say it: two letters at least, nothing that tells namesakes apart, no list, no code."""
+    """Return True if `text` is a plain name: two letters at least, no suffix against namesakes, no list, no code."""
     letters = sum(character.isalpha() for character in text)
     plain = graph.wording.noise(text) is None and not set(',;/()|"') & set(text)
     return letters > 1 and plain and not (text.islower() and letters < 4)
 
 
 def _letters(name: str) -> str:
-    """The letters and digits of a name without case and accents: what two spellings of it share."""
+    """Return the letters and digits of a name without case and accents, which spellings of the same name share."""
     plain = unicodedata.normalize("NFKD", name).casefold()
     return "".join(character for character in plain if character.isalnum())
 
@@ -222,4 +230,4 @@ GROUPS: Mapping[str, Group] = {
         _specificity_plus, "true object likelier about neighbours, the edited fact stated in front", stays_true=True
     ),
 }
-"""The groups there are, in the order of a record's `meta.groups`."""
+"""All groups, in the order of a record's `meta.groups`."""

@@ -1,4 +1,4 @@
-"""Facts and rules to records, with or without a model: no folder, no files, the same records in every process.
+"""Records from facts and rules, with or without a model: no folder, no files, the same records in every process.
 
 records, rejected = RecordMaker(snapshot(), seed=0).make(limit=50)
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
 
 JUDGED_AT_ONCE = 64
-"""Candidates in a portion that a model judges: an interruption loses so many at most."""
+"""Candidates in a portion that a model judges: an interruption loses this many at most."""
 BUILT_AT_ONCE = 1024
 """Candidates in a portion without a model."""
 FEWEST_AT_ONCE = 8
-"""Candidates in a portion when nearly as many records are kept as are wanted."""
+"""The fewest candidates in a portion, however few records are still wanted."""
 
 Drafted = tuple[int, Fact, Draft | Decision]
 """A fact with its case id, and its draft or the decision of the rule that rejects it."""
@@ -44,7 +44,7 @@ class Made(NamedTuple):
 
 
 class Finished(Protocol):
-    """A fact that an earlier pass has worked on, and whether it became a record."""
+    """A fact that an earlier pass has finished; `kept` is True if it became a record."""
 
     @property
     def case_id(self) -> int: ...
@@ -64,14 +64,15 @@ def check_groups(groups: Iterable[str]) -> None:
 
 
 class RecordMaker:
-    """Makes records of facts by all rules. Picklable: another process makes the same records of the same facts.
+    """A maker of records from facts, by all rules. Picklable: another process makes the same records of the same facts.
 
     facts: a `FactSet`, such as `snapshot()`.
     rules: the options of the rules; a model's thresholds belong to its filter.
     build: how many prompts of each kind a record has, and the seed.
-    prefixes: the sentences before paraphrases; None for the bundled ones in English, and for none in other languages.
+    prefixes: the sentences before paraphrases; None for the bundled ones if the facts are English, else for none.
     groups: the prompt groups beyond CounterFact's; None for all.
-    seed: takes the place of the seed in `build`.
+    seed: replaces the seed in `build`, if given.
+    Raises ConfigError for an unknown prompt group.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class RecordMaker:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what facts are worked on with: the builder, the rules' context, and what prompt groups are made of."""
+        """Make the builder, the rules' context, and the material of the prompt groups."""
         graph, seed = self.graph, self.build.seed
         sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
         sentences = self.prefixes.by_relation(self._object_names)
@@ -107,7 +108,7 @@ class RecordMaker:
         }
         needed = 1 + self.build.paraphrases
         self._context = RuleContext(graph, texts, needed, seed, **self.rules.rule_options())
-        # Facts of a second hop need no rewrite of their own, and how well known o* is does not matter.
+        # A second hop's fact needs no spare templates, and how well known its object is does not matter.
         hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
         self._known = Known(graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed)
 
@@ -124,9 +125,13 @@ class RecordMaker:
     ) -> Made:
         """Return the records and the rejected facts of a selection (see `Selection`), each by case id.
 
-        model: a filter that chooses o*; or a language model, asked with the default thresholds; or None to keep the
-        first o* that is drawn. Raises ConfigError for a relation without facts or a number below its least value, and
-        DataError for a filter that breaks its promises.
+        limit: the most records in all; None for any number.
+        per_relation: the most records of a relation; None for any number.
+        relations: the relations to take facts of; all if empty.
+        model: a filter that chooses o*; or a language model, used with the default thresholds; or None to keep the
+        first o* that is drawn.
+        Raises ConfigError for a relation without facts or a number below 1, and DataError for a filter that does not
+        return a verdict for each candidate, or chooses an o* that is not among the draws.
         """
         selection = Selection(relations=tuple(relations), limit=limit, per_relation=per_relation)
         making = self.start(selection, model)
@@ -141,7 +146,10 @@ class RecordMaker:
         )
 
     def start(self, selection: Selection, model: TargetFilter | LanguageModel | None = None) -> Making:
-        """Return a pass over the facts of a selection. Raises ConfigError for a relation without facts."""
+        """Return a pass over the facts of a selection; `model` is as in `make`.
+
+        Raises ConfigError for a relation without facts.
+        """
         return Making(self, selection, target_filter(model))
 
     def draft(self, turn: Turn) -> Drafted:
@@ -173,11 +181,11 @@ class RecordMaker:
             yield dataclasses.replace(record, groups=groups, scores=scores)
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
-        """Yield each fact of `relations` (None for all) as a sentence, which generations are compared with."""
+        """Return an iterator over the facts of `relations` (None for all) as sentences; see `Builder.references`."""
         return self._builder.references(relations)
 
     def _verdicts(self, drafts: Sequence[Draft], model: TargetFilter | None) -> dict[int, Verdict]:
-        """Return each draft's verdict by case id. The filter gets candidates by relation, whose pool they share."""
+        """Return the verdicts of drafts by case id. Candidates are sorted by relation, since those share a pool."""
         if model is None:
             return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
         candidates = sorted(
@@ -218,11 +226,11 @@ class RecordMaker:
 
 
 class Making:
-    """A pass over the facts of a selection: iterating yields what portion after portion of them became.
+    """A pass over the facts of a selection: iterating yields the records and rejections of portion after portion.
 
-    turns: the selected facts in their order. place: how many of them had their turn. relations: those selected. A pass
-    that was interrupted goes on in another one that is told what is finished (`resume`); the records do not depend on
-    the portions.
+    turns: the selected facts in their order. place: how many of them had their turn. relations: those selected. To
+    continue an interrupted pass, make a new one and call `resume` with the finished facts; the records do not depend
+    on the portions.
     """
 
     def __init__(self, maker: RecordMaker, selection: Selection, model: TargetFilter | None) -> None:
@@ -234,9 +242,9 @@ class Making:
         self._caps = Caps(selection)
 
     def resume(self, finished: Sequence[Finished]) -> None:
-        """Go on after the last of the `finished` facts, in the order of their turn.
+        """Continue after the last of the `finished` facts, which are in the order of their turn.
 
-        Raises DataError if one is no fact of this selection.
+        Raises DataError for a fact that is not in this selection.
         """
         places = {case_id: place for place, (case_id, _) in enumerate(self.turns)}
         unknown = next((fact.case_id for fact in finished if fact.case_id not in places), None)
@@ -249,7 +257,7 @@ class Making:
     def __iter__(self) -> Iterator[list[Record | Rejection]]:
         while self.place < len(self.turns) and self._caps.wanted != 0:
             decided = self._maker.decide(self._drafted(), self._model)
-            # A portion may hold a few facts more than get their turn.
+            # A portion may hold a few facts whose turn does not come, because a cap is reached within it.
             portion = [decision for decision in decided if self._count(decision)]
             if portion:
                 yield portion
@@ -260,7 +268,7 @@ class Making:
         return self._caps.count(decision.fact.relation, False)
 
     def _drafted(self) -> list[Drafted]:
-        """Return the next facts, until enough of them need a verdict."""
+        """Return the next facts, until there are enough drafts among them for a portion."""
         size = BUILT_AT_ONCE if self._model is None else JUDGED_AT_ONCE
         if self._caps.wanted is not None:
             size = min(size, max(FEWEST_AT_ONCE, self._caps.wanted))
@@ -276,7 +284,7 @@ class Making:
 
 
 def target_filter(model: TargetFilter | LanguageModel | None) -> TargetFilter | None:
-    """Return the filter that asks `model`: itself if it is a filter, else one with the default thresholds."""
+    """Return `model` if it is None or a filter, else a filter that uses it with the default thresholds."""
     if model is None or hasattr(model, "judge"):
         return cast("TargetFilter | None", model)
     from cfbuild.filter.rank import RankFilter

@@ -1,4 +1,4 @@
-"""The sentences that may stand before a paraphrase, and those of them that a relation may have."""
+"""The sentences that may come before a paraphrase, and the choice of those that suit a relation."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from cfbuild.templates.sentences import Mentions, cut_sentences, distractor_prefixes, without_names
 
 BUILTIN, NONE, REFERENCES, MODEL = "builtin", "none", "references", "model"
-"""The names of sources of sentences; any other is a text file's."""
+"""The names of sources of sentences; any other name is a text file's path."""
 
 _log = logging.getLogger(__name__)
 
 Names = Callable[[str], Sequence[str]]
-"""The names of everything that is an object of a relation."""
+"""A function from a relation to the names of all of its objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """A model that writes texts: everything they depend on, and the texts."""
+    """A model that writes texts: `signature` holds everything that the texts depend on, `texts` returns them."""
 
     signature: Mapping[str, Any]
     texts: Callable[[], Sequence[str]]
@@ -28,9 +28,9 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """Sentences that may stand before a paraphrase, in `language`; none means that paraphrases are printed clean.
+    """Sentences that may come before a paraphrase, in `language`; without any, paraphrases have no prefix.
 
-    `indexed` tells how names are found in them: by an index of tokens, which pays for many sentences, or one by one.
+    indexed: True to find names in them by an index of tokens, which pays for many sentences; False to search each one.
     """
 
     sentences: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Prefixes:
 
     @classmethod
     def builtin(cls) -> Prefixes:
-        """Return the bundled sentences, which are English and name nothing."""
+        """Return the bundled sentences, which are English and contain no names."""
         return cls(distractor_prefixes())
 
     @classmethod
     def cut(cls, texts: Iterable[str], language: str = "en", seed: int = 0) -> Prefixes:
-        """Return the sentences of `texts` that can stand alone, a seeded choice where there are very many."""
+        """Return the sentences of `texts` that make sense alone, a seeded choice where there are very many."""
         return cls(cut_sentences(texts, language, seed), language, indexed=True)
 
     def by_relation(self, names: Names) -> Callable[[str], Sequence[str]]:

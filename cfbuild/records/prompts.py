@@ -1,4 +1,4 @@
-"""The prompts of a record that are scored, with the targets that each is asked about."""
+"""The prompts of a record that are scored, each with its two targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cfbuild.data import Record, Target
 
 
 def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
-    """(group, text, new target, true target) of every prompt that is scored, in the record's order."""
+    """Return (group, text, new target, true target) of every prompt that is scored, in the record's order."""
     own = [
         ("rewrite", record.rewrite),
         *(("paraphrase", paraphrase.text) for paraphrase in record.paraphrases),

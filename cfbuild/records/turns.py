@@ -22,9 +22,9 @@ Turn = tuple[int, Fact]
 class Selection:
     """The facts that get their turn, and how many records are enough. Raises ConfigError for a number below 1.
 
-    relations: those to take facts of; all if empty.
-    limit: stop after so many records, taken from the relations in turn.
-    per_relation: stop after so many records of a relation.
+    relations: the relations to take facts of; all if empty.
+    limit: the most records in all, taken from the relations in turn; None for any number.
+    per_relation: the most records of a relation; None for any number.
     Facts whose turn does not come are neither kept nor rejected.
     """
 
@@ -36,7 +36,7 @@ class Selection:
         check_least(self, limit=1, per_relation=1)
 
     def chosen(self, relations: Sequence[str]) -> tuple[str, ...]:
-        """Return those of `relations`, all that have facts, that are selected.
+        """Return the selected relations among `relations`, which are all that have facts.
 
         Raises ConfigError for a selected relation without facts.
         """
@@ -51,8 +51,8 @@ class Selection:
 def turns(graph: FactGraph, selection: Selection, seed: int) -> list[Turn]:
     """Return the selected facts in the order of their turn.
 
-    The order is the graph's; under a cap it is a seeded one within each relation; under a limit the relations give a
-    fact each, one after the other.
+    The order is the graph's. Under a limit or a cap a relation's facts are shuffled by the seed; under a limit the
+    relations alternate, a fact each.
     """
     by_relation: dict[str, list[Turn]] = {relation: [] for relation in selection.chosen(graph.relations)}
     for case_id, fact in cases(graph):
@@ -76,7 +76,7 @@ class Caps:
 
     @property
     def wanted(self) -> int | None:
-        """Return how many more records are wanted in all; None for any number."""
+        """The number of records still wanted in all; None for any number."""
         return None if self._limit is None else self._limit - self._kept.total()
 
     def admits(self, relation: str) -> bool:
@@ -84,7 +84,7 @@ class Caps:
         return self.wanted != 0 and (self._per_relation is None or self._kept[relation] < self._per_relation)
 
     def count(self, relation: str, kept: bool) -> bool:
-        """Count a fact that became a record, or a reject; return False, and count nothing, if its turn did not come."""
+        """Return True and count a fact that was kept or rejected; return False, counting nothing, if it has no turn."""
         admitted = self.admits(relation)
         self._kept[relation] += admitted and kept
         return admitted

@@ -1,1 +1,1 @@
-"""Where facts come from: SPARQL endpoints, ParaRel, the bundled snapshot."""
+"""The sources of facts: SPARQL endpoints, ParaRel, the bundled snapshot."""

@@ -1,4 +1,4 @@
-"""Addresses of services: which ones are usable, whose they are, and how they are shown without their secrets."""
+"""Addresses of services: checks of their form and owner, and forms of them without secrets."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def checked_url(url: str) -> str:
 
 
 def redact(url: str) -> str:
-    """`url` fit for messages and files: no user, no password, and a digest in place of the query string."""
+    """Return `url` for messages and files: without user and password, and with a digest in place of the query."""
     try:
         parts = urlsplit(without_user(url))
     except ValueError:
         return "(a malformed URL)"
-    if not parts.netloc:  # Whatever this is, what stands before an @ may be a password.
+    if not parts.netloc:  # Whatever this is, the part before an @ may be a password.
         return url.rpartition("@")[2].partition("?")[0]
     digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
     query = f"sha256-{digest}" if parts.query else ""
@@ -39,13 +39,16 @@ def redact(url: str) -> str:
 
 
 def without_user(url: str) -> str:
-    """`url` without the user and password in it. Raises ValueError if it is malformed."""
+    """Return `url` without user and password. Raises ValueError if it is malformed."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, parts.fragment))
 
 
 def is_public(url: str) -> bool:
-    """Whether the URL's host is someone else's service: any name with a dot, any address that is not private."""
+    """Return True if the URL's host may be someone else's service: a name with a dot, or an address not private.
+
+    Raises ValueError if the URL is malformed.
+    """
     host = urlsplit(url).hostname or ""
     try:
         return not ipaddress.ip_address(host).is_private
@@ -54,6 +57,6 @@ def is_public(url: str) -> bool:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port: what a redirect must leave as they are."""
+    """Return scheme, host and port of a URL, which a redirect must not change."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port

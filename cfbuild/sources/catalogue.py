@@ -1,4 +1,4 @@
-"""The sources of facts. A source is a file here, and a line in this table."""
+"""The table of fact sources. A source is a file in this folder and a line in this table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collecting from a source: facts, entities level by level with what contains them, and reference texts.
+"""Collection from a source: facts, their entities, level by level the containers of these, and reference texts.
 
 Rows are written one by one into a working folder, so that a relation of millions of facts fits into memory.
 """
@@ -25,14 +25,17 @@ from cfbuild.store.codec import decode_entity, decode_fact, encode_entity, encod
 from cfbuild.store.jsonl import read_values, write_jsonl
 
 LEVELS = 12
-"""How far containers are followed: a village lies in some six places, a profession in some ten broader classes."""
+"""The most levels of entities and their containers; a village is in about six, a profession in about ten."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Work:
-    """A run of a fetch: the folder it writes into before its files are put in place, and what it has counted."""
+    """A run of a fetch: the folder that it writes into before its files are put in place, and its counts.
+
+    `facts` counts facts by relation; `items` are the ids of their subjects and objects.
+    """
 
     path: Path
     asker: Asker
@@ -43,7 +46,7 @@ class Work:
 
 
 def write_facts(work: Work, source: FactSource) -> int:
-    """Write facts.jsonl in the working folder, relation by relation; return how many rows it has.
+    """Write facts.jsonl in the working folder, relation by relation; return the number of its rows.
 
     Raises SourceError if the source has no fact at all.
     """
@@ -70,10 +73,10 @@ def write_facts(work: Work, source: FactSource) -> int:
 
 
 def write_entities(work: Work, source: FactSource) -> int:
-    """Write entities.jsonl in the working folder; return how many rows it has.
+    """Write entities.jsonl in the working folder; return the number of its rows.
 
-    It holds the items of the facts, then level by level what contains them, then those of their classes that have a
-    label.
+    It holds, sorted by id, the items of the facts, level by level their containers, and those of their other
+    attributes (such as classes) that have a label.
     """
     parts: list[Path] = []
     seen: set[str] = set()
@@ -97,7 +100,7 @@ def write_entities(work: Work, source: FactSource) -> int:
 
 
 def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> Iterator[Entity]:
-    """Return the entities as they come; what contains them goes into `outer`, what else they name into `others`."""
+    """Yield the entities as they come; add their containers to `outer` and the ids of other attributes to `others`."""
     for entity in entities:
         for relation, ids in entity.attributes.items():
             (outer if relation in CONTAINMENT else others).update(ids)
@@ -105,8 +108,11 @@ def _noting(entities: Iterable[Entity], outer: set[str], others: set[str]) -> It
 
 
 def write_references(work: Work, options: SourceOptions, texts: wikipedia.ReferenceOptions, tally: LeftOut) -> int:
-    """Write references.jsonl in the working folder, lead texts of articles about subjects, for each relation and
-    object; return how many rows it has. `options` must name a service."""
+    """Write references.jsonl in the working folder; return the number of its rows.
+
+    It holds lead texts of articles about subjects, for each relation and object. `options` must name a service;
+    `tally` counts the articles left out.
+    """
     language, wanted = wikidata.language_code(options.language), texts.references_per_object
     endpoint = Endpoint(options.service or wikidata.WIKIDATA, work.asker, wikipedia.PROLOGUE)
     chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)

@@ -1,7 +1,7 @@
-"""HTTP, politely.
+"""A polite HTTP client.
 
-A `Client` sends one request at a time, names itself and its user's contact, waits when told to, and hands out a body
-only if it arrived whole and the caller's check accepts it. Everything else is an error, never an empty answer.
+It sends a single request at a time, gives its name and its user's contact, waits as long as a server asks, and returns
+a body only if it arrived whole and the caller's check accepts it. Everything else is an error, never an empty answer.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Parsed = TypeVar("Parsed")
 
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 TIMEOUT_S = 75.0
-"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to hear what it says."""
+"""Wikidata's query service ends a query after 60 s; the client waits a little longer, to get its error message."""
 ATTEMPTS = 5
 FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
 RETRY_AFTER_CAP_S = 600.0
-"""Longer waits than this are not slept through: the run stops, says until when, and resumes when started again."""
+"""The longest wait that is slept through; for a longer one the run stops and says when to start it again."""
 LONGEST_WAIT_S = 1e9
-"""What any longer wait counts as, some thirty years: dates have an end."""
+"""The value for any longer wait, about thirty years: a date must not overflow."""
 MAX_BYTES = 96 * 2**20
-"""Of one answer, as it is sent and as it is unpacked."""
+"""The most bytes of an answer, both as sent and as unpacked."""
 ERROR_BYTES = 2048
 REDIRECTS = 3
 CHUNK_BYTES = 1 << 16
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Options of how services are asked. `contact` None means the environment's CFBUILD_CONTACT."""
+    """Options of requests to services. `contact` None means the environment's CFBUILD_CONTACT."""
 
     contact: str | None = option(None, "Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
     timeout_s: float = option(TIMEOUT_S, f"Seconds to wait for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
@@ -65,21 +65,21 @@ class NetworkOptions:
 
     @property
     def contact_address(self) -> str | None:
-        """Return the e-mail or URL that services are told; None where none is known."""
+        """The e-mail address or URL that is sent to services; None if none is known."""
         return self.contact or os.environ.get(CONTACT_VARIABLE) or None
 
 
 class HeavyAnswerError(SourceError):
-    """The server did not manage, or broke off, this one answer: a smaller question may succeed."""
+    """An answer that the server did not manage or broke off; a smaller question may succeed."""
 
 
 class BusyAnswerError(DataError):
-    """A whole answer that says to ask again later, as MediaWiki's API does with status 200. Raised by checks."""
+    """A whole answer that says to try again later, as MediaWiki's API does with status 200. Raised by checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What is asked: everything that can change the answer, and the content types that an answer may have."""
+    """A request: everything that can change its answer, and the content types that the answer may have."""
 
     method: Literal["GET", "POST"]
     url: str
@@ -88,13 +88,13 @@ class HttpRequest:
 
     @property
     def key(self) -> str:
-        """sha256 of all that affects the answer; the user's name and password in the URL do not."""
+        """The sha256 of all that affects the answer; the user and password in the URL do not."""
         parts = [self.method, without_user(self.url), list(self.types), [list(pair) for pair in self.form]]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def require_contact(url: str, contact: str | None) -> None:
-    """Raise ConfigError unless `contact` is fit for the User-Agent, or is absent and `url` is no public service."""
+    """Raise ConfigError unless `contact` fits the User-Agent, or is absent and `url` is no public service."""
     if contact is None or not contact.strip():
         if is_public(url):
             raise ConfigError(
@@ -106,7 +106,7 @@ def require_contact(url: str, contact: str | None) -> None:
 
 
 def user_agent(contact: str | None) -> str:
-    """The User-Agent: cfbuild's version, the contact if there is one, and the library (Wikimedia's policy)."""
+    """Return the User-Agent: cfbuild's version, the contact if any, and the HTTP library (Wikimedia's policy)."""
     import requests
 
     named = f" ({contact})" if contact else ""
@@ -115,7 +115,7 @@ def user_agent(contact: str | None) -> str:
 
 @dataclass(slots=True, eq=False)
 class _FaultError(Exception):
-    """One failed try that may be repeated."""
+    """A failed try that may be repeated."""
 
     reason: str
     heavy: bool = False
@@ -123,7 +123,12 @@ class _FaultError(Exception):
 
 
 class Client:
-    """Sends requests one after the other. `sleep` and `clock` (seconds since 1970) are there for tests."""
+    """A client that sends requests one after the other.
+
+    contact: an e-mail address or URL for the User-Agent. timeout_s: seconds without a byte before a try fails.
+    attempts: tries of a request. max_bytes: the most bytes of an answer, as sent and as unpacked. `sleep` and `clock`
+    (seconds since 1970) are there for tests. `sent` counts requests, `waited_s` the seconds slept between tries.
+    """
 
     def __init__(
         self,
@@ -135,7 +140,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from cfbuild.sources.session import Session  # requests is loaded where something is asked, not for help
+        from cfbuild.sources.session import Session  # requests is loaded only where requests are sent, not for help
 
         self.contact = contact.strip() if contact else None
         self.timeout_s = timeout_s
@@ -158,18 +163,18 @@ class Client:
         self._session.close()
 
     def now(self) -> str:
-        """The time as an ISO date with seconds, UTC."""
+        """Return the time as an ISO date with seconds, UTC."""
         return datetime.fromtimestamp(int(self._clock()), timezone.utc).isoformat()
 
     def answer(
         self, request: HttpRequest, check: Callable[[bytes], Parsed], attempts: int | None = None
     ) -> tuple[bytes, Parsed]:
-        """Send `request` until a whole answer comes that `check` accepts; return its body and what `check` made of it.
+        """Return the body of a whole answer that `check` accepts, and the value that `check` returned for it.
 
-        `check` raises DataError for a body that is broken, BusyAnswerError for one that says to come later;
-        `attempts` can only lower the client's own number. Raises
-        ConfigError before anything is sent to a public service without a contact, HeavyAnswerError if the last try
-        broke off or took too long, and SourceError for every other failure.
+        The request is repeated after faults that may pass. `check` raises DataError for a broken body, and
+        BusyAnswerError for one that says to try again later. `attempts` can only lower the client's own number.
+        Raises ConfigError, before anything is sent, for an unusable URL or a public service without a contact,
+        HeavyAnswerError if the last try broke off or took too long, and SourceError for every other failure.
         """
         checked_url(request.url)
         require_contact(request.url, self.contact)
@@ -201,7 +206,7 @@ class Client:
         self._sleep(wait_s)
 
     def _once(self, request: HttpRequest) -> tuple[bytes, float | None]:
-        """A body, and the Retry-After that came with it."""
+        """Return the body of an answer, and its Retry-After in seconds."""
         import requests
         import urllib3
 
@@ -261,7 +266,7 @@ class Client:
             yield chunk
 
     def _unpacked(self, request: HttpRequest, body: bytes) -> bytes:
-        """A gzipped body, unpacked here because a limit has to hold for what it becomes."""
+        """Return a gzipped body unpacked, here and not by the library, to keep the unpacked size within the limit."""
         unpacked, left = b"", body
         while left:
             decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -295,7 +300,7 @@ class Client:
         return SourceError(f"{redact(request.url)} {reason}. {advice}")
 
     def _retry_after_s(self, response: requests.Response) -> float | None:
-        """Retry-After in seconds from now, whether given as seconds or as an HTTP date; None where it is neither."""
+        """Return Retry-After in seconds from now, given as seconds or as an HTTP date; None if it is neither."""
         value = response.headers.get("Retry-After", "").strip()
         if re.fullmatch(r"[0-9]+", value):
             return min(float(value), LONGEST_WAIT_S)
@@ -324,7 +329,10 @@ def _failure(request: HttpRequest, reason: str, tries: int) -> str:
 
 
 def _redirected(request: HttpRequest, url: str, response: requests.Response) -> str:
-    """Where a redirect leads. Raises SourceError if that is another host or scheme, or would change the method."""
+    """Return the target of a redirect.
+
+    Raises SourceError if it is unusable, has another scheme, host or port, or would change the method.
+    """
     try:
         target = checked_url(urljoin(url, response.headers["Location"]))
     except (ValueError, ConfigError):
@@ -338,13 +346,16 @@ def _redirected(request: HttpRequest, url: str, response: requests.Response) -> 
 
 
 def _arriving(response: requests.Response) -> Iterator[bytes]:
-    """The body's bytes as they arrive, packed as they are sent."""
+    """Yield the body's bytes as they arrive, not unpacked."""
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
         yield chunk
 
 
 def _said(response: requests.Response, patience_s: float) -> str:
-    """What an error page says, on one line and short."""
+    """Return the text of an error page on a line and cut short; empty for HTML.
+
+    patience_s: seconds to read for at most.
+    """
     import urllib3
 
     start, deadline = b"", time.monotonic() + patience_s
@@ -365,7 +376,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the network said. Never requests' own text: it quotes the URL with its credentials."""
+    """Return the network's reason for an error. Not the text of requests: that quotes the URL with its credentials."""
     name = type(error).__name__
     cause: BaseException | None = error
     for _ in range(8):

@@ -1,8 +1,8 @@
-"""Raw answers on disk: what was asked once is never asked again.
+"""Raw answers kept on the disk, so that no request is sent twice.
 
-One append-only file. A record is a line of JSON (key, when retrieved, digest and size) and the gzipped body. A record
-that a crash cut short is cut off on opening; a body whose digest does not match counts as never received. One process
-writes at a time, which the build folder's lock sees to.
+They are in a single append-only file. An entry is a line of JSON (key, time of retrieval, digest and size) and the
+gzipped body. An entry that a crash cut short is cut off on opening; a body whose digest does not match counts as never
+received. The build folder's lock ensures that a single process writes at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cfbuild.sources.http import MAX_BYTES, Client, HttpRequest
 Kept = TypeVar("Kept")
 
 HEADER_BYTES = 512
-"""More than the longest header; a longer line is no header."""
+"""More bytes than the longest header has; a longer line is no header."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _Entry:
 
 
 class Journal:
-    """Bodies by request key. `used` tells which of them this run has read or written."""
+    """Bodies by request key. `used` counts those that this run has read or written."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class Journal:
         return len(self._entries)
 
     def get(self, key: str) -> bytes | None:
-        """The body stored under `key`, or None if there is none whose digest matches."""
+        """Return the body stored under `key`, or None if there is none whose digest matches."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -81,7 +81,10 @@ class Journal:
         return body
 
     def put(self, key: str, body: bytes, retrieved: str) -> None:
-        """Store `body` under `key`, flushed to the disk before this returns; the last one stored counts."""
+        """Store `body` under `key` and flush it to the disk; the last body stored under a key counts.
+
+        retrieved: the time of retrieval, as an ISO date.
+        """
         packed = gzip.compress(body, compresslevel=6, mtime=0)
         sha256 = hashlib.sha256(body).hexdigest()
         note = {"key": key, "retrieved": retrieved, "sha256": sha256, "size": len(packed)}
@@ -95,22 +98,22 @@ class Journal:
         self._end += len(header) + len(packed) + 1
 
     def retrieved(self) -> tuple[str, str] | None:
-        """When the first and the last of the answers that this run used were retrieved; None if it used none."""
+        """Return the times at which the first and the last answer that this run used were retrieved; None if none."""
         times = [self._entries[key].retrieved for key in self._used]
         return (min(times), max(times)) if times else None
 
     def digest(self) -> str:
-        """sha256 over the keys and digests of the answers that this run used, in the order of their keys."""
+        """Return the sha256 over keys and digests of the answers that this run used, in the order of their keys."""
         lines = (f"{key} {self._entries[key].sha256}\n" for key in sorted(self._used))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def used(self) -> int:
-        """How many answers this run has read or written."""
+        """The number of answers that this run has read or written."""
         return len(self._used)
 
     def _scan(self) -> int:
-        """Index every whole record; cut off what follows the last one. Returns where the next record goes."""
+        """Index every whole entry and cut off what follows the last; return the byte offset of the next entry."""
         total = self._stream.seek(0, os.SEEK_END)
         end = 0
         for key, entry in self._records(total):
@@ -137,7 +140,7 @@ class Journal:
 
 
 def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
-    """The entry that a header line describes, or None if it is not one."""
+    """Return the key and entry of a header line that begins at byte `start`, or None if it is no header."""
     try:
         note = json.loads(line)
         key, entry = note["key"], _Entry(start + len(line), note["size"], note["sha256"], note["retrieved"])
@@ -149,14 +152,17 @@ def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
 
 
 class Asker:
-    """Asks through a journal: a stored answer that passes its check is used, any other is asked for and stored."""
+    """A client with a journal: a stored answer that passes its check is used; any other is requested and stored."""
 
     def __init__(self, client: Client, journal: Journal) -> None:
         self.client = client
         self.journal = journal
 
     def ask(self, request: HttpRequest, check: Callable[[bytes], Kept], attempts: int | None = None) -> Kept:
-        """What `check` makes of the answer to `request`. Raises what `Client.answer` does; stores only what passed."""
+        """Return the value of `check` for the answer to `request`; raises as `Client.answer`.
+
+        Only an answer that passes the check is stored.
+        """
         stored = self.journal.get(request.key)
         if stored is not None:
             try:

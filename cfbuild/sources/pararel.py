@@ -73,16 +73,19 @@ _NUMBERS = (
     1412,
 )
 RELATIONS = tuple(f"P{number}" for number in _NUMBERS)
-"""The 39 relations with patterns in ParaRel: a raw URL cannot be listed."""
+"""The 39 relations with patterns in ParaRel, listed here because the files at a raw URL cannot be."""
 
 PAIRS = 40
-"""Pairs of labels looked up in one query."""
+"""Pairs of labels that a query looks up."""
 
 Tuple = tuple[str, str]
 
 
 class Files:
-    """ParaRel's files at `location`: a folder (a checkout, or one that holds the files themselves) or a raw URL."""
+    """ParaRel's files at `location`: a folder (a checkout, or one that holds the files) or a raw URL.
+
+    asker: the client for a URL; None refuses to read files from there. Raises ConfigError if a folder does not exist.
+    """
 
     def __init__(self, location: str, asker: Asker | None) -> None:
         self.location = location
@@ -92,14 +95,14 @@ class Files:
             raise ConfigError(f"{location} is not a folder; expected a ParaRel checkout, or the URL of its raw files")
 
     def relations(self) -> tuple[str, ...]:
-        """Relations that have patterns here, by number."""
+        """Return the relations that have patterns here, ordered by number."""
         if self._root is None:
             return RELATIONS
         found = {path.stem for path in self._folder(PATTERN_FOLDERS).glob("P*.jsonl")}
         return tuple(sorted(filter(PROPERTY_ID.match, found), key=id_number))
 
     def patterns(self, relation: str) -> list[str]:
-        """ParaRel's patterns for `relation`, in its order; none if it does not know the relation.
+        """Return ParaRel's patterns for `relation`, in its order; none for an unknown relation.
 
         Raises DataError (a local file) or SourceError (a remote one) if they cannot be read.
         """
@@ -108,13 +111,16 @@ class Files:
         return [row["pattern"] for row in self._rows(PATTERN_FOLDERS, relation, ("pattern",))]
 
     def tuples(self, relation: str) -> list[Row]:
-        """ParaRel's tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`."""
+        """Return ParaRel's tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`.
+
+        Raises as `patterns`.
+        """
         if self._root is not None and not self._path(TUPLE_FOLDERS, relation).is_file():
             return []
         return self._rows(TUPLE_FOLDERS, relation, ("sub_label", "obj_label"))
 
     def digest(self) -> str | None:
-        """sha256 over local files' names and digests; None for a URL. For a config that must notice changed files."""
+        """Return the sha256 over local files' names and digests, by which a config notices a change; None for a URL."""
         if self._root is None:
             return None
         folders = sorted({self._folder(PATTERN_FOLDERS), self._folder(TUPLE_FOLDERS)})
@@ -142,7 +148,10 @@ class Files:
 
 
 def _lines(keys: Sequence[str]) -> Callable[[bytes], list[Row]]:
-    """A check for a downloaded JSONL file: at least one row, each with text under `keys`."""
+    """Return the check of a downloaded JSONL file: at least one row, each with text under `keys`.
+
+    It returns the rows, and raises DataError for any other body.
+    """
 
     def check(body: bytes) -> list[Row]:
         try:
@@ -166,8 +175,10 @@ def _with_keys(row: Row, keys: Sequence[str], where: str) -> Row:
 
 @dataclass(frozen=True)
 class PararelOptions(EndpointOptions):
-    """Options of ParaRel's tuples: the folder or raw URL of its files, and where ids and names come from (None: the
-    files alone)."""
+    """Options of ParaRel's tuples: the folder or raw URL of its files, and the endpoint for ids and names.
+
+    `endpoint` None takes ids and names from the files alone.
+    """
 
     pararel: str = option(PARAREL, "A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
 
@@ -180,7 +191,7 @@ class PararelOptions(EndpointOptions):
 
 
 class Pararel:
-    """A `FactSource` over ParaRel's tuples. Without an endpoint it knows labels only, and only tuples that have ids."""
+    """A `FactSource` over ParaRel's tuples. Without an endpoint it has only labels, and only tuples that have ids."""
 
     def __init__(self, options: PararelOptions, asker: Asker) -> None:
         self.tally = LeftOut()
@@ -193,7 +204,7 @@ class Pararel:
         self._graph = Wikidata(WikidataOptions(language=self.language, endpoint=url), asker) if url else None
 
     def facts(self, relation: str) -> Iterator[Fact]:
-        """The tuples of `relation` as facts, or the seeded sample of them, by subject then object number."""
+        """Yield the tuples of `relation` as facts, or their seeded sample, by subject then object number."""
         known = []
         unknown = []
         for row in self._files.tuples(relation):
@@ -206,7 +217,7 @@ class Pararel:
         yield from sampled(facts, relation, self._options.per_relation, self._options.seed)
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
-        """What the endpoint says of each of `ids`, or what the tuples do: a label."""
+        """Yield the entity of each of `ids`: the endpoint's, or without an endpoint one with the tuples' label."""
         if self._graph is None:
             yield from (Entity(one, labels=self._label(one)) for one in ids)
             return
@@ -249,7 +260,7 @@ class Pararel:
             self.tally.add("tuple whose labels fit several facts" if matches else "tuple whose labels fit no fact")
 
     def _matches(self, relation: str, batch: list[Tuple]) -> dict[Tuple, set[Tuple]]:
-        """The facts of `relation` between items with these labels, by pair of labels."""
+        """Return (subject id, object id) of the facts of `relation` between items with these labels, by label pair."""
         assert self._endpoint is not None
         tags = dict.fromkeys((self.language, MANY_LANGUAGES))
         rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
@@ -273,6 +284,6 @@ def _bound(row: Binding, name: str) -> str | None:
 
 
 def _local_id(value: Any) -> str | None:
-    """`Q42` of `Q42` or of an entity's IRI; None if it is neither."""
+    """Return the id, such as `Q42`, of an id or an entity's IRI; None for anything else."""
     local = re.sub(r"^https?://www\.wikidata\.org/(entity|wiki)/", "", value) if isinstance(value, str) else ""
     return local if ITEM_ID.match(local) else None

@@ -1,4 +1,4 @@
-"""A session of requests whose answers have a deadline, however slowly they come, and which follows no redirect."""
+"""A session of requests that follows no redirect, and whose answers have a deadline however slowly they arrive."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from cfbuild.sources.http import TIMEOUT_S
 
 PATIENCE = 8
-"""An answer, headers and body, may take this many timeouts in all: a server that sends a byte a minute is given up."""
+"""The most timeouts that an answer, headers and body, may take in all; a byte a minute would never time out."""
 
 
 class _Timed(io.RawIOBase):
-    """What a socket receives, for PATIENCE times its timeout: the timeout itself begins anew with every byte."""
+    """The bytes that a socket receives, for PATIENCE times its timeout; the timeout itself restarts with every byte."""
 
     def __init__(self, connection: socket.socket, raw: Any) -> None:
         self._raw = raw
@@ -60,7 +60,7 @@ class _SecureConnection(HTTPSConnection):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections, also through a proxy, whose answers have a deadline from their first byte to the last."""
+    """An adapter whose connections, also through a proxy, have a deadline for an answer's first to last byte."""
 
     def get_connection_with_tls_context(self, *given: Any, **named: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*given, **named)
@@ -69,8 +69,11 @@ class _Adapter(HTTPAdapter):
 
 
 class Session(requests.Session):
-    """A session that leaves redirects alone: requests would read the whole body of one, however long, and raise over a
-    malformed address, also where redirects are not to be followed."""
+    """A session that leaves redirects alone.
+
+    Even where redirects are not to be followed, requests reads the whole body of a redirect, however long, and raises
+    for a malformed address.
+    """
 
     def __init__(self) -> None:
         super().__init__()

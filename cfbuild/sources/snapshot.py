@@ -1,9 +1,10 @@
 """The bundled snapshot: well-known facts in English that need no network, for the demo and for tests.
 
-Three tables of tab-separated text, made to be read in a diff. `snapshot.tsv` holds one fact a line (relation, subject's
-id and label, object's id and label), by relation, object and subject number, so that the subjects of one object stand
-together. `aliases.tsv` holds other names of objects, which rules look for in subjects ("NYC" in a station's name).
-`classes.tsv` says what the objects are of relations that mix kinds: a borough is no false object for a country.
+It has three tables of tab-separated text, made to be read in a diff. `snapshot.tsv` holds a fact a line (relation,
+subject's id and label, object's id and label), by relation, object and subject number, so that the subjects of an
+object are together. `aliases.tsv` holds other names of objects, which rules look for in subjects ("NYC" in a station's
+name). `classes.tsv` holds the classes of objects of relations that mix kinds: a borough is no false object where
+countries are expected.
 
 The facts were chosen by hand: single-valued, current, the object's name not part of the subject's, and enough subjects
 for each object that a full neighborhood can be drawn. Ids, labels and facts are Wikidata's (CC0).
@@ -46,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class SnapshotOptions(SourceOptions):
-    """Options of the bundled snapshot: those of every source."""
+    """Options of the bundled snapshot, which are those of every source."""
 
     def known_relations(self) -> frozenset[str]:
         return frozenset(Snapshot().relations())
@@ -66,7 +67,7 @@ SPEC = SourceSpec(SnapshotOptions, load, frozenset({"facts", "names"}))
 
 
 class Snapshot:
-    """A `FactSource` over the bundled tables; `per_relation` facts of each relation at most, sampled with `seed`."""
+    """A `FactSource` over the bundled tables: at most `per_relation` facts of a relation (None: all), by `seed`."""
 
     def __init__(self, per_relation: int | None = None, seed: int = 0) -> None:
         self.tally = LeftOut()
@@ -74,18 +75,18 @@ class Snapshot:
         self._seed = seed
 
     def relations(self) -> tuple[str, ...]:
-        """The relations that have facts, by number."""
+        """Return the relations that have facts, ordered by number."""
         return tuple(sorted({row.relation for row in rows()}, key=id_number))
 
     def facts(self, relation: str) -> Iterator[Fact]:
-        """The facts of `relation`, or the seeded sample of them, by subject then object number."""
+        """Yield the facts of `relation`, or their seeded sample, by subject then object number."""
         facts = (Fact(relation, row.subject, row.object, source=ORIGIN) for row in rows() if row.relation == relation)
         yield from sampled(facts, relation, self._per_relation, self._seed)
 
     def entities(self, ids: Sequence[str] | None = None) -> Iterator[Entity]:
-        """One Entity for each of `ids`, in their order; all of the snapshot by number if None.
+        """Yield an Entity for each of `ids`, in their order; for None, for all ids of the snapshot by number.
 
-        An id that the snapshot does not name gets an Entity without labels, as an item without a label does.
+        An unknown id gets an Entity without labels, as an item without a label does.
         """
         names = {**labels(), **dict(classes().values())}
         others, kinds = aliases(), classes()
@@ -100,13 +101,13 @@ class Snapshot:
 
 @cache
 def rows() -> tuple[Line, ...]:
-    """The bundled table of facts, in the file's order. Raises DataError as `read_rows` does."""
+    """Return the bundled table of facts, in the file's order. Raises DataError as `read_rows` does."""
     return tuple(read_rows(_lines(FACTS), FACTS))
 
 
 @cache
 def labels() -> dict[str, str]:
-    """The label of every item in the table of facts. Raises DataError if an item has two."""
+    """Return the label of every item in the table of facts. Raises DataError if an item has two."""
     found: dict[str, str] = {}
     for row in rows():
         for item, label in ((row.subject, row.subject_label), (row.object, row.object_label)):
@@ -117,7 +118,7 @@ def labels() -> dict[str, str]:
 
 @cache
 def aliases() -> dict[str, tuple[str, ...]]:
-    """Other names of some items, in the file's order. Raises DataError for an item that no fact names so."""
+    """Return other names of items, in the file's order. Raises DataError for an id and label that no fact has."""
     found: dict[str, tuple[str, ...]] = {}
     for number, (item, label, alias) in _cells(_lines(ALIASES), ALIASES, ALIAS_COLUMNS):
         if labels().get(item_id(item)) != label:
@@ -128,7 +129,10 @@ def aliases() -> dict[str, tuple[str, ...]]:
 
 @cache
 def classes() -> dict[str, tuple[str, str]]:
-    """Id and label of what some objects are an instance of. Raises DataError for an item that no fact names so."""
+    """Return class id and label by item, for the items that have a class here.
+
+    Raises DataError for an item's id and label that no fact has.
+    """
     found: dict[str, tuple[str, str]] = {}
     for number, (item, label, kind, kind_label) in _cells(_lines(CLASSES), CLASSES, CLASS_COLUMNS):
         if labels().get(item_id(item)) != label:
@@ -138,10 +142,10 @@ def classes() -> dict[str, tuple[str, str]]:
 
 
 def read_rows(lines: Iterable[str], name: str) -> Iterator[Line]:
-    """The rows of a table of facts, its column names first.
+    """Yield the rows of a table of facts, whose first line is the column names.
 
-    Raises DataError naming `name` and the line for a wrong number of columns, an empty cell, a bad id, or a second
-    object for the same subject and relation.
+    name: the file's name, for messages. Raises DataError with `name` and line for a wrong number of columns, an empty
+    cell, a bad id, or a second object for the same subject and relation.
     """
     seen: dict[tuple[str, str], int] = {}
     for number, cells in _cells(lines, name, FACT_COLUMNS):
@@ -159,7 +163,7 @@ def read_rows(lines: Iterable[str], name: str) -> Iterator[Line]:
 
 
 def _cells(lines: Iterable[str], name: str, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The lines' cells with their line number, after the line of column names."""
+    """Yield (line number, cells) of each line after the line of column names. Raises DataError as `read_rows` does."""
     for number, line in enumerate(lines, 1):
         cells = tuple(line.split("\t"))
         if number == 1:

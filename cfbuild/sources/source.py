@@ -1,4 +1,4 @@
-"""The contract of fact sources: what each is told, what it offers, and how its facts and names are asked for."""
+"""The contract of fact sources: their options, the kinds of data they offer, and the protocol of facts and names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cfbuild.option import option, seed_option
 from cfbuild.sources.journal import Asker
 
 Offer = Literal["facts", "statements", "names", "references"]
-"""A thing that a source can have: facts, their statements (ranks, dates), names of items, articles about them."""
+"""A kind of data that a source can have: facts, their statements (ranks, dates), items' names, articles on items."""
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Options of every source. `per_relation` None means all facts. A source with more of them derives its own."""
+    """Options of every source. `per_relation` None means all facts. A source with more options derives a subclass."""
 
     language: str = option("en", "Language of labels and aliases.")
     per_relation: int | None = option(None, "A seeded sample of so many facts a relation.")
@@ -25,28 +25,28 @@ class SourceOptions:
 
     @property
     def service(self) -> str | None:
-        """Return the address of the SPARQL endpoint that is asked; None where none is."""
+        """The address of the SPARQL endpoint that is queried; None if there is none."""
         return None
 
     def addresses(self) -> tuple[str, ...]:
-        """Return every address that is asked for facts and names."""
+        """Return every address that facts and names are requested from."""
         return () if self.service is None else (self.service,)
 
     def known_relations(self) -> frozenset[str] | None:
-        """Return the relations that have facts; None for a source that has to be asked."""
+        """Return the relations that have facts; None for a source that cannot say without a request."""
         return None
 
 
 @dataclass(frozen=True)
 class EndpointOptions(SourceOptions):
-    """Options of a source that may ask a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
+    """Options of a source that may query a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
 
     endpoint: str | None = option(None, "SPARQL endpoint: a URL, wikidata, or qlever. [default: wikidata]")
 
 
 @dataclass(slots=True)
 class LeftOut:
-    """What a source left out, by reason, counted as it goes."""
+    """A count, by reason, of what a source left out."""
 
     left_out: dict[str, int] = field(default_factory=dict)
 
@@ -56,25 +56,31 @@ class LeftOut:
 
 
 class FactSource(Protocol):
-    """Facts of one relation at a time, then the entities that they name, both in the order of their ids."""
+    """A source of facts, a relation at a time, and of the entities that they name, both in the order of their ids."""
 
     tally: LeftOut
 
     def facts(self, relation: str) -> Iterator[Fact]:
-        """The facts of `relation`, by subject then object number. Raises SourceError if not all could be had."""
+        """Return an iterator over the facts of `relation`, by subject then object number.
+
+        Raises SourceError if not all of them could be read.
+        """
         ...
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
-        """One Entity for each of `ids`, in their order. Raises SourceError if not all could be had."""
+        """Return an iterator over the entities of `ids`, in their order.
+
+        Raises SourceError if not all of them could be read.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A source, as the table of sources has it.
+    """A source's line in the table of sources.
 
-    `options` is a type of SourceOptions. `make` opens the source: its options, and what requests go through. `offers`
-    tells what can be had of it; "references" needs that its options name a service.
+    `options` is its subclass of SourceOptions. `make` opens the source with options and the asker for its requests.
+    `offers` are the kinds of data that it has; "references" needs options that name a service.
     """
 
     options: type[SourceOptions]
@@ -83,5 +89,5 @@ class SourceSpec:
 
 
 def local_path(location: str) -> Path | None:
-    """The folder that `location` names, or None if it is a URL."""
+    """Return the path that `location` is, or None if it is a URL."""
     return None if "://" in location else Path(location)

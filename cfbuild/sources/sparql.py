@@ -1,4 +1,4 @@
-"""SPARQL 1.1 over HTTP: queries whose answers say themselves how many rows they should have.
+"""SPARQL 1.1 over HTTP: queries whose answers contain the number of rows that they should have.
 
 Only the standard is used: no label service, no hints, no vendor's functions. The results format is read strictly.
 """
@@ -19,12 +19,12 @@ Answered = TypeVar("Answered")
 
 RESULTS_JSON = "application/sparql-results+json"
 BATCH_ROWS = 50_000
-"""Rows that the answer about a batch of items may have."""
+"""The most rows of an answer about a batch of items."""
 KINDS = frozenset({"uri", "literal", "typed-literal", "bnode"})
 
 
 class Term(NamedTuple):
-    """An RDF term of a result. `language` is lower case and empty where there is none."""
+    """An RDF term of a result. `language` is in lower case, and empty if the term has none."""
 
     kind: str
     value: str
@@ -36,14 +36,14 @@ Binding = Mapping[str, Term]
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Rows of a pattern, and how many the server counted; more than there are rows only where a limit cut them."""
+    """Rows of a pattern, and the number that the server counted (`total`), which is larger only if a limit cut them."""
 
     rows: list[Binding]
     total: int
 
 
 class Endpoint:
-    """One SPARQL endpoint, asked through a journal. `prologue` (PREFIX lines) goes before every query."""
+    """A SPARQL endpoint that is queried through a journal. `prologue` (PREFIX lines) goes before every query."""
 
     def __init__(self, url: str, asker: Asker, prologue: str = "") -> None:
         self.url = checked_url(url)
@@ -51,22 +51,22 @@ class Endpoint:
         self._prologue = prologue
 
     def select(self, query: str, check: Callable[[list[Binding]], Answered], attempts: int | None = None) -> Answered:
-        """What `check` makes of the rows of a SELECT query; it raises DataError for rows that cannot be right.
+        """Return the value of `check` for the rows of a SELECT query; it raises DataError for rows that must be wrong.
 
-        Raises SourceError (HeavyAnswerError where a smaller question may help) if no whole answer could be had.
+        Raises SourceError (HeavyAnswerError where a smaller question may help) if no whole answer came.
         """
         request = HttpRequest("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),))
         return self._asker.ask(request, lambda body: check(parse(body)), attempts)
 
     def count(self, pattern: str) -> int:
-        """How many solutions `pattern` has."""
+        """Return the number of solutions of `pattern`. Raises as `select`."""
         return self.select(f"SELECT (COUNT(*) AS ?n) WHERE {{ {pattern} }}", lambda rows: _total(rows, "n"))
 
     def counted(self, pattern: str, variables: str, limit: int, attempts: int | None = None) -> Counted:
-        """Up to `limit` solutions of `pattern`, with the count of all of them taken in the same query.
+        """Return at most `limit` solutions of `pattern`, and the count of all, taken in the same query.
 
-        The count comes from the same query and so from the same state of the graph, which may be edited all the time.
-        An answer with another number of rows than it counts itself is broken, as is one without a count.
+        The count comes from the same query and so from the same state of the graph, which may be edited at any time.
+        An answer without a count, or with another number of rows than its count says, is broken. Raises as `select`.
         """
         query = (
             f"SELECT {variables} ?n WHERE {{ {{ SELECT {variables} WHERE {{ {pattern} }} LIMIT {limit} }} "
@@ -75,7 +75,10 @@ class Endpoint:
         return self.select(query, lambda rows: _counted(rows, limit), attempts)
 
     def groups(self, pattern: str, variable: str) -> list[tuple[Term, int]]:
-        """Each value of `variable` in `pattern` with its number of solutions; their sum is checked against a count."""
+        """Return each value of `variable` in `pattern` with its number of solutions; their sum is checked by a count.
+
+        Raises as `select`.
+        """
         query = (
             f"SELECT {variable} ?n ?all WHERE {{ {{ SELECT {variable} (COUNT(*) AS ?n) WHERE {{ {pattern} }} "
             f"GROUP BY {variable} }} UNION {{ SELECT (COUNT(*) AS ?all) WHERE {{ {pattern} }} }} }}"
@@ -86,9 +89,10 @@ class Endpoint:
 def batch_rows(
     endpoint: Endpoint, pattern: Callable[[tuple[str, ...]], str], variables: str, batch: tuple[str, ...]
 ) -> Iterator[Binding]:
-    """The rows of `pattern(batch)`; of its halves where that is too much for one answer.
+    """Yield the rows of `pattern(batch)`, or of its halves if they are too many for an answer.
 
-    Raises SourceError if one item alone gives more rows than an answer may have, or an answer could not be had.
+    batch: item ids. pattern: returns the graph pattern about a batch. variables: such as "?e ?v".
+    Raises SourceError if a single item gives more rows than an answer may have, or an answer did not come.
     """
     answer: Counted | None = None
     try:
@@ -106,7 +110,7 @@ def batch_rows(
 
 
 def parse(body: bytes) -> list[Binding]:
-    """The rows of an `application/sparql-results+json` body. Raises DataError for anything that is not one."""
+    """Return the rows of an `application/sparql-results+json` body. Raises DataError for any other body."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -180,7 +184,7 @@ def _groups(rows: list[Binding], name: str) -> list[tuple[Term, int]]:
 
 
 def literal(text: str, language: str) -> str:
-    """`text` as a SPARQL literal with a language tag, every character that could end it escaped."""
+    """Return `text` as a SPARQL literal with a language tag, every character that could end it escaped."""
     escaped = "".join(_ESCAPES.get(character, character) for character in text)
     return f'"{escaped}"@{language}'
 

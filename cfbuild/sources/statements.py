@@ -1,7 +1,7 @@
 """Statements behind truthy facts: rank and the dates of their qualifiers (P580, P582, P585); and redirected items.
 
-Truthy facts are what is true now. Whether an o* was true once, or is true by a lower rank, only the statement nodes
-tell (`p:`, `ps:`, `pq:`, Wikidata's RDF dump format). All of it is standard SPARQL 1.1.
+Truthy facts are those that are true now. That an o* was true once, or is true by a lower rank, is known only from the
+statement nodes (`p:`, `ps:`, `pq:`, Wikidata's RDF dump format). All of it is standard SPARQL 1.1.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ RANKS = {
     "http://wikiba.se/ontology#DeprecatedRank": "deprecated",
 }
 SUBJECTS = 250
-"""Subjects in one question, as many as entities described at once."""
+"""Subjects in a query, as many as entities described at once."""
 UNKNOWN = "unknown"
-"""A date that is there but not known: a blank node or one of Wikidata's stand-ins for one."""
+"""A date that exists but is not known: a blank node, or a term that Wikidata uses in its place."""
 
 PREFIXES = (
     "PREFIX p: <http://www.wikidata.org/prop/> "
@@ -30,12 +30,12 @@ PREFIXES = (
     "PREFIX schema: <http://schema.org/> "
     "PREFIX owl: <http://www.w3.org/2002/07/owl#> "
 )
-"""For the endpoint's prologue, beside wd:, wdt: and wikibase:."""
+"""PREFIX lines for the endpoint's prologue, which also needs wd:, wdt: and wikibase:."""
 
 
 @dataclass(slots=True)
 class _Statement:
-    """What the rows of one statement node say; several values of a qualifier give several rows."""
+    """The rows of a statement node, gathered; several values of a qualifier give several rows."""
 
     fact: Fact
     starts: set[str]
@@ -46,10 +46,11 @@ class _Statement:
 
 
 def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Callable[[str], str]) -> Iterator[Fact]:
-    """Each fact's statements, and every other statement of its subject and relation, by subject and object number.
+    """Yield each fact's statements, and the other statements of its subject and relation, by subject and object number.
 
-    A fact that has no statement node (a dump of truthy facts) stays as it is. `redirected` says which item an id
-    stands for now. Raises SourceError if an answer could not be had.
+    facts: of a single relation. redirected: returns the id that an item's id leads to now.
+    A fact without a statement node (in a dump of truthy facts) stays as it is. Raises SourceError if an answer did not
+    come.
     """
     by_subject: dict[str, list[Fact]] = {}
     for fact in facts:
@@ -69,7 +70,10 @@ def _order(fact: Fact) -> tuple[int, int, str, str, str]:
 
 
 def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
-    """The item that each redirected one of `ids` stands for (owl:sameAs), redirects to redirects followed."""
+    """Return the final item by redirected id (owl:sameAs), for those of `ids` that are redirects.
+
+    Redirects to redirects are followed. Raises SourceError if an answer did not come.
+    """
     found: dict[str, str] = {}
     front = sorted(set(ids), key=id_number)
     while front:
@@ -95,7 +99,7 @@ def _last(one: str, found: dict[str, str]) -> str:
 def _statements(
     endpoint: Endpoint, relation: str, subjects: Sequence[str], redirected: Callable[[str], str]
 ) -> set[Fact]:
-    """Every statement of `subjects` under `relation` whose value is an item."""
+    """Return every statement of `subjects` under `relation` whose value is an item."""
     found: dict[tuple[str, str], _Statement] = {}
     rows = batch_rows(
         endpoint, lambda part: _pattern(relation, part), "?s ?x ?o ?rank ?start ?end ?at", tuple(subjects)
@@ -135,7 +139,7 @@ def _item(term: Term) -> str | None:
 
 
 def _date(term: Term) -> str:
-    """A date without its time; UNKNOWN for a blank node, and for a literal that is no date."""
+    """Return a date without its time; UNKNOWN for a blank node, and for a literal that is no date."""
     text = term.value.removeprefix("+")
     if term.kind not in ("literal", "typed-literal") or not text.lstrip("-")[:4].isdigit():
         return UNKNOWN

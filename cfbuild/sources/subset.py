@@ -1,8 +1,8 @@
 """A seeded order of subjects that a SPARQL endpoint can follow too, so that a sample needs no whole relation.
 
 A subject's hash is the MD5 of its IRI, which SPARQL 1.1 computes as well, and which compares as text. The order starts
-at a hash drawn from the seed and runs once around: whoever wants the first N subjects asks for a range of hashes. The
-sample is the same whatever the width of the ranges, the size of the pages, or whether everything was fetched.
+at a hash drawn from the seed and runs once around, so the first N subjects are those of a range of hashes. The sample
+is the same whatever the width of the ranges, the size of the pages, or whether everything was fetched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from cfbuild.data import Fact, id_number
 
 DIGITS = 8
-"""Hex digits of a hash that ranges are made of."""
+"""The hex digits of a hash that ranges are compared by."""
 HASHES = 16**DIGITS
 
 ENTITY = "http://www.wikidata.org/entity/"
@@ -24,32 +24,31 @@ Pair = tuple[int, int]
 
 
 Span = tuple[int, int]
-"""A range of hashes: from the first to before the second, of 0 to HASHES."""
+"""A range of hashes, from the first number to before the second, both in 0 to HASHES."""
 
 
 class SampleOrder:
-    """The order of one relation's subjects under one seed."""
+    """The order of a relation's subjects under a seed."""
 
     def __init__(self, seed: int, relation: str) -> None:
         self.start = random.Random(f"{seed}:{relation}").randrange(HASHES)
 
     def place(self, subject: int) -> tuple[int, str]:
-        """Where Q`subject` comes: a value that sorts by the order."""
+        """Return a key that sorts the item Q`subject` into the order."""
         digest = hashlib.md5(f"{ENTITY}Q{subject}".encode(), usedforsecurity=False).hexdigest()
         return (int(digest[:DIGITS], 16) - self.start) % HASHES, digest
 
     def spans(self, first: int, last: int) -> list[Span]:
-        """The hashes of the places from `first` to before `last`: one range, or two where they run over the end."""
+        """Return the hashes of the places from `first` to before `last`: a range, or two if they run over the end."""
         low, high = first + self.start, min(last, HASHES) + self.start
         around = [(low, min(high, HASHES)), (max(low, HASHES) - HASHES, high - HASHES)]
         return [span for span in around if span[0] < span[1]]
 
 
 class Sample:
-    """Up to `limit` facts: whole subjects in order, leaving out those whose facts no longer fit.
+    """A sample of at most `limit` facts: whole subjects in order, without those whose facts no longer fit.
 
-    A subject comes with all its objects or not at all, because whether another object is also true of it must stay
-    visible.
+    A subject comes with all its objects or not at all, so that it stays visible if another object is true of it.
     """
 
     def __init__(self, order: SampleOrder, limit: int) -> None:
@@ -62,7 +61,7 @@ class Sample:
         return len(self.pairs) >= self.limit
 
     def add(self, pairs: Iterable[Pair]) -> None:
-        """Take what fits from pairs that all come after those added before."""
+        """Add the pairs that fit; all must come after those added before in the order."""
         subjects: dict[int, set[int]] = {}
         for subject, value in pairs:
             subjects.setdefault(subject, set()).add(value)
@@ -74,7 +73,7 @@ class Sample:
 
 
 def sampled(facts: Iterable[Fact], relation: str, limit: int | None, seed: int) -> list[Fact]:
-    """The seeded sample of facts that are at hand already, in the order of their ids; all of them without a limit."""
+    """Return the seeded sample of at most `limit` of the facts, in the order of their ids; None for all of them."""
     by_pair = {(id_number(fact.subject), id_number(fact.object)): fact for fact in facts}
     if limit is None:
         return [by_pair[pair] for pair in sorted(by_pair)]

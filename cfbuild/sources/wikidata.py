@@ -1,7 +1,7 @@
 """Facts, names and attributes from a SPARQL endpoint that holds Wikidata's graph.
 
-Facts are the truthy `wdt:` statements between items. How a relation of millions of facts is cut into answers that are
-whole, cheap for the server, and small enough, is told in ARCHITECTURE.md ("Paging without OFFSET").
+Facts are the truthy `wdt:` statements between items. ARCHITECTURE.md ("Paging without OFFSET") explains how a relation
+of millions of facts is cut into answers that are whole, cheap for the server, and small enough.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
 ENDPOINTS = {"wikidata": WIKIDATA, "qlever": QLEVER}
 
 MANY_LANGUAGES = "mul"
-"""Wikidata's code for names that hold in every language, where a language has none of its own."""
+"""Wikidata's code for names that are valid in every language, used where a language has no name."""
 
 PAGE_ROWS = 50_000
-"""Rows of one answer: some 8 MB of JSON, seconds for the server."""
+"""The most rows of an answer: about 8 MB of JSON, seconds for the server."""
 SCAN_ROWS = 500_000
-"""Facts that the server may look at for one answer when only a sample of them is asked for."""
+"""The most facts that the server looks at for an answer about a sample of them."""
 SURPLUS = 1.25
-"""How much more than the expected share of hashes is asked for, so that one question mostly suffices."""
+"""The factor on the expected share of hashes in a query, so that a single query mostly suffices."""
 PAGE_OBJECTS = 1_000
 SCAN_OBJECTS = 5_000
 ENTITIES = 250
 ID_CHARACTERS = 20
-"""More than any item id has; int() refuses numbers of absurd length."""
+"""The most characters of an item id; int() refuses numbers of absurd length."""
 HEAVY_ATTEMPTS = 2
-"""Tries before a question that can be split is split."""
+"""Tries of a query before it is split, if it can be."""
 
 PROLOGUE = (
     "PREFIX wd: <http://www.wikidata.org/entity/> "
@@ -64,7 +64,7 @@ def language_code(text: str) -> str:
 
 
 def endpoint_url(name: str | None) -> str:
-    """The address of an endpoint given as a preset's name, as a URL, or not at all (Wikidata's own)."""
+    """Return the address of an endpoint given as a preset's name, as a URL, or as None (Wikidata's own)."""
     return ENDPOINTS.get(name or "wikidata", name or WIKIDATA)
 
 
@@ -81,9 +81,9 @@ class WikidataOptions(EndpointOptions):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A share of a relation's facts: those with these objects (or any), whose subject's hash is in `span` (or any).
+    """A share of a relation's facts: those with `objects` (empty: any) and with a subject whose hash is in `span`.
 
-    A range of hashes, not a list of prefixes: a server compares two strings a fact, however fine the range.
+    A range of hashes and not a list of prefixes: the server compares two strings a fact, however narrow the range.
     """
 
     relation: str
@@ -98,7 +98,7 @@ class Part:
 
     @property
     def hashed(self) -> bool:
-        """Whether the server has to hash every subject to answer."""
+        """True if the server has to hash every subject to answer."""
         return self.span != (0, HASHES)
 
     def _filter(self) -> str:
@@ -108,14 +108,14 @@ class Part:
         return f" FILTER({' && '.join(bounds)})" if bounds else ""
 
     def split(self) -> tuple[Part, ...]:
-        """Two smaller parts that together are this one; none if it cannot be cut further."""
+        """Return two smaller parts that together are this part; none if it cannot be cut further."""
         if len(self.objects) > 1:
             return tuple(replace(self, objects=half) for half in _halves(self.objects))
         low, high = self.span
         return self.cut(2) if high - low > 1 else ()
 
     def cut(self, number: int) -> tuple[Part, ...]:
-        """This part in `number` ranges of hashes of about the same size."""
+        """Return this part as `number` parts with ranges of hashes of about the same size."""
         low, high = self.span
         bounds = [low + (high - low) * one // number for one in range(number + 1)]
         return tuple(replace(self, span=span) for span in pairwise(bounds))
@@ -142,9 +142,9 @@ class Wikidata:
         self.scan_rows = scan_rows
 
     def facts(self, relation: str) -> Iterator[Fact]:
-        """The truthy facts of `relation` between items, or the seeded sample of them, by subject then object number.
+        """Yield the truthy facts of `relation` between items, or their seeded sample, by subject then object number.
 
-        With `statements`, redirects are resolved, and each subject's other statements of any rank come too.
+        With `statements`, redirects are resolved, and each subject's other statements of any rank are included.
         """
         truthy = self._truthy(relation)
         if not self.statements:
@@ -171,7 +171,7 @@ class Wikidata:
             yield Fact(relation, f"Q{subject}", f"Q{value}", source="wikidata")
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
-        """Label, aliases, attributes and sitelinks of each of `ids`, in their order."""
+        """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
             batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
             described = _Described(self.language)
@@ -180,7 +180,10 @@ class Wikidata:
             yield from (described.entity(one) for one in batch)
 
     def _sample(self, whole: Part, total: int, wanted: int) -> set[Pair]:
-        """Facts of the first subjects in the seed's order: only as many hashes are asked for as it takes."""
+        """Return at most `wanted` facts of the first subjects in the seed's order; `whole` has `total` facts.
+
+        Of a large relation only as many hashes are queried as that takes.
+        """
         order = SampleOrder(self.seed, whole.relation)
         sample = Sample(order, wanted)
         found: set[Pair] = set()
@@ -198,7 +201,7 @@ class Wikidata:
         return sample.pairs
 
     def _parts(self, whole: Part, total: int) -> Iterable[Part]:
-        """Cut `whole` by object where it is too much for one question; objects too frequent for one are cut by hash."""
+        """Return the parts of `whole` to query: itself if it fits, else cut by object, frequent ones also by hash."""
         budget = self.scan_rows if whole.hashed else self.page_rows
         if total <= budget:
             return [whole]
@@ -221,7 +224,7 @@ class Wikidata:
             yield replace(whole, objects=tuple(batch))
 
     def _census(self, relation: str) -> list[tuple[str, int]]:
-        """Each item that is an object of `relation`, with how many facts it is in, by number."""
+        """Return each item that is an object of `relation` with the number of its facts, ordered by item number."""
         numbers = {}
         for term, number in self.endpoint.groups(Part(relation).pattern, "?o"):
             value = _item(term)
@@ -241,7 +244,7 @@ class Wikidata:
                     yield subject, value
 
     def _rows(self, part: Part) -> Iterator[Binding]:
-        """The rows of a part; of its splits where it is more than a page, or where the server cannot do it at once."""
+        """Yield the rows of a part, or of its splits if it is more than a page or more than the server manages."""
         splits = part.split() if part.objects or part.hashed else ()
         answer = self._answer(part.pattern, "?s ?o", bool(splits))
         if answer is not None and answer.total <= self.page_rows:
@@ -254,7 +257,7 @@ class Wikidata:
             yield from self._rows(split)
 
     def _answer(self, pattern: str, variables: str, splittable: bool) -> Counted | None:
-        """The counted answer; None where the server failed at a question that can be split."""
+        """Return the counted answer; None if the server failed at a query that can be split."""
         try:
             attempts = HEAVY_ATTEMPTS if splittable else None
             return self.endpoint.counted(pattern, variables, self.page_rows + 1, attempts)
@@ -278,7 +281,7 @@ SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "
 
 
 def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
-    """Names, attributes and sitelinks of the items of `batch`, as rows of entity, kind and value."""
+    """Return the pattern of names, attributes and sitelinks of the items of `batch`: rows of entity, kind and value."""
     values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
     languages = f'FILTER(LCASE(LANG(?v)) IN ("{language}", "{MANY_LANGUAGES}"))'
     branches = [
@@ -293,7 +296,7 @@ def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
 
 
 class _Described:
-    """Gathers what the rows of a batch say of each item."""
+    """The rows of a batch of items, gathered into an entity for each item."""
 
     def __init__(self, language: str) -> None:
         self.language = language
@@ -332,7 +335,7 @@ class _Described:
 
 
 def _item(term: Term) -> int | None:
-    """The number of the item that a term names; None for a literal, a blank node, an unknown value, a property."""
+    """Return the number of the item that a term names; None for a literal, a blank node, unknown value or property."""
     if term.kind != "uri" or not term.value.startswith(ENTITY):
         return None
     local = term.value[len(ENTITY) :]

@@ -1,8 +1,9 @@
-"""Lead texts of Wikipedia articles about the facts' subjects: what generations about an object are compared with (RS).
+"""Lead texts of Wikipedia articles about the facts' subjects, which generations about an object are compared with (RS).
 
-Which article an item has, its sitelinks in Wikidata's graph tell (`schema:about`, `schema:isPartOf`). The texts come
-through the MediaWiki action API in batches of the most titles it extracts introductions of at once; one request at a
-time, with `maxlag`, as its etiquette asks. Texts are under CC BY-SA 4.0, so each names its page, revision and URL.
+An item's article is found by its sitelinks in Wikidata's graph (`schema:about`, `schema:isPartOf`). The texts come
+through the MediaWiki action API, a single request at a time, with `maxlag`, as its etiquette demands; a batch has the
+most titles of which it extracts introductions at once. Texts are under CC BY-SA 4.0, so each names its page, revision
+and URL.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ from cfbuild.store.jsonl import parse_json
 LICENCE = "CC-BY-SA-4.0"
 JSON = ("application/json",)
 TITLES = 20
-"""The most pages of which the API extracts introductions in one answer (TextExtracts' exlimit)."""
+"""The most pages of which the API extracts introductions in an answer (TextExtracts' exlimit)."""
 TITLE_BYTES = 4000
-"""Encoded titles of one request, so that its URL stays well below the 8 kB that servers take."""
+"""The most bytes of a request's encoded titles: its URL stays well below the 8 kB that servers take."""
 MAX_LAG_S = 5
-"""The API's etiquette: wait when the databases' replicas are further behind than this."""
+"""Seconds that the databases' replicas may lag behind; beyond that we wait, by the API's etiquette."""
 SITELINKS = 250
-"""Items in one question about sitelinks, as many as entities described at once."""
+"""Items in a query about sitelinks, as many as entities described at once."""
 SPARE = 3
-"""So many candidates for each text that is wanted: not every item has an article."""
+"""Candidates for each wanted text: not every item has an article."""
 CONTINUATIONS = 100
-"""Answers that one batch may take; each brings at least one page, so that more is a server that runs in circles."""
+"""The most answers about a batch. Each brings at least a page, so a server that needs more runs in circles."""
 BUSY = frozenset({"maxlag", "ratelimited", "readonly"})
-"""The API's error codes that mean: later."""
+"""The API's error codes that mean to try again later."""
 
 WIKIS = {"nb": "no", "zh-hans": "zh", "zh-hant": "zh", "zh-cn": "zh", "zh-tw": "zh", "zh-hk": "zh"} | {
     code: code.partition("-")[0] for code in ("de-at", "de-ch", "en-gb", "en-ca", "en-us", "pt-br")
 }
-"""Languages whose Wikipedia goes by another code."""
+"""The code of the Wikipedia of languages whose own code is another."""
 
 PROLOGUE = "PREFIX wd: <http://www.wikidata.org/entity/> PREFIX schema: <http://schema.org/> "
 ENTITY = "http://www.wikidata.org/entity/"
@@ -51,21 +52,23 @@ ENTITY = "http://www.wikidata.org/entity/"
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """Options of reference texts: whether to get any, how many for each relation and object, and the address of the
-    MediaWiki API (None: that of the language's Wikipedia)."""
+    """Options of reference texts: `references` fetches them, `references_per_object` for each relation and object.
+
+    `wikipedia` is the address of the MediaWiki API; None is that of the language's Wikipedia.
+    """
 
     references: bool = option(False, "Get lead texts of Wikipedia articles too, for RS and prefixes.")
     references_per_object: int = option(5, "How many such texts for each relation and object.")
     wikipedia: str | None = option(None, "Address of the MediaWiki API to ask. [default: the language's Wikipedia]")
 
     def api(self, language: str) -> str:
-        """Return the address that is asked for articles in `language`."""
+        """Return the address of the API for articles in `language`."""
         return self.wikipedia or api_url(language)
 
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """The lead of an article about `entity`, as plain text, with the revision it is of."""
+    """The lead of an article about `entity`, as plain text, with the article's revision."""
 
     entity: str
     title: str
@@ -75,17 +78,20 @@ class Article:
 
 
 def site(language: str) -> str:
-    """The address of a language's Wikipedia, as Wikidata's graph names it."""
+    """Return the address of a language's Wikipedia, as Wikidata's graph writes it."""
     return f"https://{WIKIS.get(language, language)}.wikipedia.org/"
 
 
 def api_url(language: str) -> str:
-    """The address of the action API of a language's Wikipedia."""
+    """Return the address of the action API of a language's Wikipedia."""
     return f"{site(language)}w/api.php"
 
 
 def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str, str], list[str]]:
-    """For each (relation, object) a seeded choice of subjects that have it now, some to spare, in order of choice."""
+    """Return, by (relation, object), a seeded choice of subjects that have it now, in the order of choice.
+
+    wanted: texts for each object; up to SPARE times as many subjects are chosen.
+    """
     subjects: dict[tuple[str, str], set[str]] = {}
     for fact in facts:
         if fact.end is None and fact.rank != "deprecated":
@@ -98,7 +104,7 @@ def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str,
 
 
 def titles(endpoint: Endpoint, ids: Iterable[str], language: str) -> dict[str, str]:
-    """The title of each item's article in a language's Wikipedia; items without one are left out."""
+    """Return the title of each item's article in a language's Wikipedia; items without an article are left out."""
     found: dict[str, str] = {}
     ordered = sorted(set(ids), key=id_number)
     for start in range(0, len(ordered), SITELINKS):
@@ -116,7 +122,7 @@ def _sitelinks(batch: tuple[str, ...], language: str) -> str:
 
 
 class Wikipedia:
-    """The action API at `url`, asked through a journal. What it has no lead of is counted in `tally`, by reason."""
+    """The action API at `url`, queried through a journal. Items without a fitting lead are counted in `tally`."""
 
     def __init__(self, url: str, asker: Asker, tally: LeftOut) -> None:
         self.url = checked_url(url)
@@ -124,10 +130,10 @@ class Wikipedia:
         self._asker = asker
 
     def articles(self, titles: Mapping[str, str]) -> Iterator[Article]:
-        """The article of each item (id -> title) that has a lead about it, by title.
+        """Yield the article of each item that has a lead about it, ordered by title.
 
-        Raises SourceError if an answer could not be had; pages that are missing, lead elsewhere, or tell namesakes
-        apart are left out.
+        titles: an article's title by item id. Pages that are missing, lead elsewhere, or tell namesakes apart are left
+        out. Raises SourceError if an answer did not come.
         """
         items: dict[str, list[str]] = {}
         for item in sorted(titles, key=id_number):
@@ -147,8 +153,11 @@ class Wikipedia:
                         self.tally.add(reason)
 
     def _pages(self, batch: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, bool]]]:
-        """All that the API says of the batch's pages, by title, over as many answers as it takes; and where titles
-        lead (normalized or redirected; whether to a section)."""
+        """Return the API's data on the pages of a batch of titles, by title, and the titles that lead elsewhere.
+
+        The latter are normalized or redirected titles: (target title, True if it is a section) by title. Takes as many
+        answers as needed; raises SourceError beyond CONTINUATIONS.
+        """
         pages: dict[str, dict[str, Any]] = {}
         moved: dict[str, tuple[str, bool]] = {}
         going_on: Mapping[str, Any] = {}
@@ -188,7 +197,10 @@ def references(
     names: Mapping[str, str],
     wanted: int,
 ) -> Iterator[Reference]:
-    """Up to `wanted` texts for each (relation, object), of the first candidates that have an article."""
+    """Yield at most `wanted` texts for each (relation, object), of the first candidates that have an article.
+
+    chosen: subjects by (relation, object). articles, names: article and label by subject.
+    """
     for (relation, value), subjects in chosen.items():
         for one in sorted([one for one in subjects if one in articles][:wanted], key=id_number):
             article = articles[one]
@@ -208,7 +220,7 @@ def references(
 def wanted_titles(
     chosen: Mapping[tuple[str, str], Sequence[str]], titles: Mapping[str, str], wanted: int
 ) -> dict[str, str]:
-    """The titles worth asking for: of each (relation, object), the first candidates that have one."""
+    """Return the titles to request, by item: of each (relation, object), the first `wanted` candidates with a title."""
     items = {one for subjects in chosen.values() for one in [one for one in subjects if one in titles][:wanted]}
     return {one: titles[one] for one in items}
 
@@ -228,8 +240,10 @@ def _batches(titles: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _parsed(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `query` of an answer, and what to ask on with. Raises DataError for anything but a whole answer,
-    BusyAnswerError for one that says to come later."""
+    """Return the `query` of an answer, and the parameters that continue it (empty at the end).
+
+    Raises BusyAnswerError for an answer that says to try again later, DataError for any other that is not whole.
+    """
     try:
         document = parse_json(body.decode("utf-8"), "the body")
     except UnicodeDecodeError as error:
@@ -265,7 +279,7 @@ def _check_query(query: Any) -> None:
 
 
 def _end(title: str, moved: Mapping[str, tuple[str, bool]]) -> tuple[str, bool]:
-    """Where a title leads in the end, and whether to a section of that page."""
+    """Return the title that a title leads to in the end, and True if it leads to a section of that page."""
     fragment = False
     seen = {title}
     while title in moved and moved[title][0] not in seen:
@@ -275,7 +289,11 @@ def _end(title: str, moved: Mapping[str, tuple[str, bool]]) -> tuple[str, bool]:
 
 
 def _unfit(page: Mapping[str, Any], item: str, *, redirected: bool, fragment: bool) -> str | None:
-    """Why a page is no text about `item`, or None. After a redirect only the page's own item tells what it is about."""
+    """Return the reason why a page is no text about `item`, or None.
+
+    redirected: True if the title led elsewhere; then only the page's own item shows that the page is about `item`.
+    fragment: True if it led to a section.
+    """
     props = page.get("pageprops", {})
     if page.get("missing") or page.get("invalid"):
         return "article is missing"

@@ -1,4 +1,4 @@
-"""Values to rows and back: what each value is called in the project's files."""
+"""Conversion of values to rows and back, with the keys that the project's files use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cfbuild.data import (
 from cfbuild.store.jsonl import Row, Value
 
 IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
-"""What a flat row calls the fields that hold an id; its other keys are the fields' names."""
+"""A flat row's keys for the fields that hold an id; its other keys are the fields' names."""
 
 
 def encode_entity(entity: Entity) -> Row:
@@ -52,7 +52,10 @@ def decode_entity(row: Row) -> Entity:
 
 
 def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Value]]:
-    """How a value of nothing but names, numbers and texts becomes a row, and back: field by field, in their order."""
+    """Return the functions that turn a value of plain fields (texts, numbers, None) into a row, and a row into it.
+
+    The keys come in the order of the fields.
+    """
     names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     keys = [IDS.get(name, name) for name in names]
     read = attrgetter(*names)
@@ -65,7 +68,7 @@ encode_reference, decode_reference = _flat(Reference)
 
 
 def encode_record(record: Record) -> Row:
-    """A record as CounterFact's row, unchanged keys first, everything else under `meta`."""
+    """Return a record as a CounterFact row: CounterFact's keys first, everything else under `meta`."""
     return {
         "case_id": record.case_id,
         "pararel_idx": record.pararel_idx,
@@ -144,7 +147,7 @@ def encode_rejection(rejection: Rejection) -> Row:
 
 
 def decode_rejection(row: Row) -> Rejection:
-    """A rejection from its row, which does not keep the fact's rank, dates and source."""
+    """Return the rejection of a row; the fact's rank, dates and source are not in it."""
     return Rejection(
         case_id=row["case_id"],
         fact=Fact(row["relation_id"], row["subject_id"], row["object_id"]),
@@ -155,10 +158,10 @@ def decode_rejection(row: Row) -> Rejection:
 
 
 def decode_record(row: Row) -> Record:
-    """A record from a row written by `encode_record`, or from any CounterFact row (which has no `meta`).
+    """Return the record of a row written by `encode_record`, or of any CounterFact row (which has no `meta`).
 
-    Without `meta` the subject's id, the entities behind prompts and the split of a paraphrase into prefix and clean
-    form are unknown: ids are empty and the whole paraphrase counts as clean.
+    Without `meta` the subject's id, the entities of prompts and the split of a paraphrase into prefix and clean form
+    are unknown: ids are empty and the whole paraphrase counts as clean.
     """
     request = row["requested_rewrite"]
     meta = row.get("meta") or {}
@@ -243,7 +246,7 @@ def _decode_stage(row: Row) -> StageScore:
 
 
 def _rounded(value: Any) -> Any:
-    # Six decimals are beyond what float32 sums agree on between batches; more would only print noise.
+    # Between batches, float32 sums agree on fewer than six decimals; more would only print noise.
     return round(value, 6) if isinstance(value, float) else value
 
 

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and told apart by their digests."""
+"""Files that are written whole or not at all, and the digests that identify them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, chunks: Iterable[str]) -> None:
-    """Write text beside `path`, flush it to the disk, then put it in place: readers see the old file or the new one."""
+    """Write text to a file beside `path`, flush it to the disk, then rename it: readers see the old file or the new."""
     _sweep(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -26,7 +26,7 @@ def write_atomic(path: Path, chunks: Iterable[str]) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes left of their writing of `path`."""
+    """Remove the unfinished files that killed processes left beside `path`."""
     for part in path.parent.glob(".*.part"):
         name, _, process = part.name[1:].removesuffix(".part").rpartition(".")
         if name == path.name and process.isdecimal() and not _runs(int(process)):
@@ -34,7 +34,7 @@ def _sweep(path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether another process of this number runs."""
+    """Return True if another process of this number runs."""
     try:
         os.kill(process, 0)
     except PermissionError:
@@ -45,7 +45,7 @@ def _runs(process: int) -> bool:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the hex sha256 of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -54,7 +54,7 @@ def sha256_file(path: Path) -> str:
 
 
 class DigestedFile(io.RawIOBase):
-    """A file's bytes as a stream that digests what is read from it, so that a file need not be read twice."""
+    """A stream of a file's bytes that digests them as they are read, so that the file need not be read twice."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
@@ -74,10 +74,10 @@ class DigestedFile(io.RawIOBase):
         super().close()
 
     def sha256(self) -> str:
-        """Return the hex digest of the bytes read so far: the file's, once it was read to its end."""
+        """Return the hex sha256 of the bytes read so far: the file's, once it was read to its end."""
         return self._digest.hexdigest()
 
 
 def sha256_text(text: str) -> str:
-    """Hex digest of a text's UTF-8 bytes."""
+    """Return the hex sha256 of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()

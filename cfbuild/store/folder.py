@@ -1,8 +1,8 @@
-"""The build folder: where files lie, what made them, and whether a verb starts, resumes, or has nothing left to do.
+"""The build folder: its files, the verbs that made them, and the decision whether a verb starts, resumes or is done.
 
-Every verb calls `begin` with everything that affects its bytes (options, seed, digests of input files), works into
-`progress/VERB/`, puts its output files in place, and calls `finish`. What `begin` was given is kept, so a run with
-other settings on unfinished or finished work is refused with the difference instead of mixing two builds.
+Every verb calls `begin` with everything that affects its bytes (options, seed, digests of input files), works in
+`progress/VERB/`, puts its output files in place, and calls `finish`. The settings given to `begin` are kept. A run
+with other settings on finished or unfinished work is refused with the difference, so that two builds never mix.
 """
 
 from __future__ import annotations
@@ -26,24 +26,27 @@ from cfbuild.store.manifest import MadeFile, Manifest, VerbEntry
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 FOLDERS = ("progress", "publish", "export", "runs")
-"""Folders of a build, in which files are written and deleted."""
+"""The folders of a build in which cfbuild writes and deletes files."""
 MAKER = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
 
 _log = logging.getLogger(__name__)
 
 
 class BuildFolder:
-    """One build on the disk. Raises BuildStateError where its state does not allow what is asked."""
+    """A build on the disk. Methods raise BuildStateError where its state does not allow what they do."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, name: str) -> Path:
-        """Where the file `name` of the build lies."""
+        """Return the path of the build's file `name`."""
         return self.root / name
 
     def require(self, name: str) -> Path:
-        """The path of an input file. Raises BuildStateError naming the verb that makes it if it is not there."""
+        """Return the path of an input file.
+
+        Raises BuildStateError if it is a symbolic link, or, naming the verb that makes it, if it is not there.
+        """
         path = self.path(name)
         if path.is_symlink():
             raise _foreign(path)
@@ -54,15 +57,18 @@ class BuildFolder:
         return path
 
     def progress(self, verb: str) -> Path:
-        """The folder where `verb` keeps what it needs to resume; made if it is not there."""
+        """Return the folder where `verb` keeps what it needs to resume; it is made if it is not there."""
         path = self.root / "progress" / verb
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     @contextmanager
     def lock(self, verb: str) -> Iterator[None]:
-        """Hold the build for one process. Raises BuildStateError naming the process that holds it and since when, or
-        something in the folder that is neither a file nor a folder."""
+        """Hold the build for this process as long as the context is open; make the folder if it is not there.
+
+        Raises BuildStateError, naming the process that holds the build and since when, or naming something in the
+        folder that is neither a file nor a folder.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         self.refuse_links()
         handle = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -81,8 +87,10 @@ class BuildFolder:
             yield
 
     def refuse_links(self) -> None:
-        """Raise BuildStateError for a symbolic link, a pipe or a device in the folder: cfbuild would write, delete or
-        publish what lies elsewhere."""
+        """Raise BuildStateError if the build holds a symbolic link, a pipe or a device.
+
+        Through a link cfbuild would write, delete or publish files elsewhere.
+        """
         folders = (self.root, *(self.root / name for name in FOLDERS))
         for path in (*self.root.glob("*"), *(path for folder in folders[1:] for path in folder.rglob("*"))):
             mode = path.lstat().st_mode
@@ -90,7 +98,7 @@ class BuildFolder:
                 raise _foreign(path)
 
     def manifest(self) -> Manifest:
-        """Return the manifest as it stands, an empty one where there is none.
+        """Return the build's manifest, an empty one if there is no file.
 
         Raises DataError if it is not as cfbuild wrote it.
         """
@@ -98,9 +106,10 @@ class BuildFolder:
         return Manifest.of_dict(read_json(path), path) if path.exists() else Manifest()
 
     def begin(self, verb: str, config: Mapping[str, Any], *, restart: bool = False) -> bool:
-        """Start or resume `verb`; return False if its finished output stands, made with this very `config`.
+        """Return True after preparing to start or resume `verb`; False if its output is there, made with this `config`.
 
-        Raises BuildStateError if finished or unfinished work was made with another config and `restart` is not set.
+        `restart` gives up finished and unfinished work. Raises BuildStateError if, without it, such work was made with
+        another config or an output file was changed since; DataError if the note of the settings is broken.
         """
         if restart:
             self._forget(verb)
@@ -118,7 +127,7 @@ class BuildFolder:
                 raise DataError(f"{note}: is not what cfbuild keeps there; use --restart to start this verb over")
             self._refuse_difference(verb, "unfinished", started, config)
         else:
-            # What lies there without its settings is what a killed --restart had not deleted yet.
+            # Work without its settings is what a killed --restart had not deleted yet.
             shutil.rmtree(note.parent, ignore_errors=True)
             write_json(self.progress(verb) / note.name, dict(config))
         return True
@@ -130,19 +139,22 @@ class BuildFolder:
     def finish(
         self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], counted: Mapping[str, Any]
     ) -> None:
-        """Enter `verb` into the manifest: its config, its files (name -> rows) with digests, and what it counted."""
+        """Enter `verb` into the manifest: its config, its files (name -> rows) with digests, and its counts."""
         made = {name: MadeFile(rows, sha256_file(self.path(name))) for name, rows in files.items()}
         self._write(self.manifest().with_entry(verb, VerbEntry(config, made, counted)))
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:
-        """sha256 of input files by name, for a config that must notice when they change. Tells of one that is no longer
-        as the verb that made it left it: that may be meant."""
+        """Return the sha256 of input files by name, for a config that must notice when they change.
+
+        A file that was changed since a verb wrote it is logged, not refused: that may be intended. Raises
+        BuildStateError for a file that is not there.
+        """
         for verb, name in self.changed(names):
             _log.warning("%s was changed since `%s` wrote it; it is used as it is", self.path(name), _command(verb))
         return {name: sha256_file(self.require(name)) for name in names}
 
     def changed(self, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-        """(verb, name) of each file there is, of `names` or of all, that is not as the manifest says."""
+        """Return (verb, name) of each existing file, of `names` or of all, that differs from the manifest's digest."""
         return [
             (verb, name)
             for verb, entry in self.manifest().verbs.items()
@@ -153,7 +165,7 @@ class BuildFolder:
         ]
 
     def refuse_changed(self, names: Sequence[str] | None = None) -> None:
-        """Raise BuildStateError naming every file, of `names` or of all, that is not as the manifest says."""
+        """Raise BuildStateError naming every existing file, of `names` or of all, that differs from the manifest's."""
         found = self.changed(names)
         if found:
             command = _command(found[0][0])
@@ -182,7 +194,7 @@ class BuildFolder:
 
 
 def _command(verb: str) -> str:
-    """Return the command of a manifest entry; one such as `validate-and-score/rome` is a run of its verb."""
+    """Return the command of a manifest entry; an entry such as `validate-and-score/rome` is a run of its verb."""
     name, slash, run = verb.partition("/")
     return f"cfbuild {name} --run {run}" if slash else f"cfbuild {name}"
 

@@ -16,20 +16,20 @@ Row = dict[str, Any]
 Value = TypeVar("Value")
 
 LONGEST_LINE = 1 << 24
-"""Bytes of one line, or of one JSON document; CounterFact's rows have about 2,000. What is longer is not kept."""
+"""The most bytes of a line, or of a JSON document; CounterFact's rows have about 2,000. Longer ones are refused."""
 LONGEST_NUMBER = 300
-"""Characters of a whole number: what a float can hold, and far below what takes Python long to read."""
+"""The most characters of a whole number: such a number fits into a float, and Python reads it fast."""
 BOM = b"\xef\xbb\xbf"
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def dump_row(row: Mapping[str, Any]) -> str:
-    """One row as one line of compact JSON, keys in the order given, NaN refused."""
+    """Return a row as a line of compact JSON, keys in their order. Raises ValueError for NaN and infinity."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows atomically, one a line; return how many."""
+    """Write rows atomically, one a line; return their number."""
     count = 0
 
     def lines() -> Iterator[str]:
@@ -43,7 +43,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one indented JSON document atomically."""
+    """Write an indented JSON document atomically."""
     write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
 
 
@@ -87,7 +87,10 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def read_json(path: Path) -> Any:
-    """One JSON document. Raises DataError naming the file if it cannot be read, is too long, or is no JSON."""
+    """Return the JSON document in a file.
+
+    Raises DataError naming the file if it cannot be read, is too long, or is no JSON.
+    """
     try:
         with path.open("rb") as stream:
             body = stream.read(LONGEST_LINE)
@@ -102,7 +105,10 @@ def read_json(path: Path) -> Any:
 
 
 def parse_row(line: str, where: str) -> Row:
-    """Parse one JSON object. Raises DataError with `where` for broken JSON, NaN, or another type than an object."""
+    """Return the JSON object in a line; `where` names its place in messages.
+
+    Raises DataError with `where` for broken JSON, NaN, or another type than an object.
+    """
     row = parse_json(line, where)
     if not isinstance(row, dict):
         raise DataError(f"{where}: got a JSON {type(row).__name__}, expected an object")
@@ -110,7 +116,10 @@ def parse_row(line: str, where: str) -> Row:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parse JSON as DECODER does, without half characters (lone surrogates). Raises DataError with `where`."""
+    """Return the value of a JSON text; `where` names its place in messages.
+
+    Raises DataError with `where` for what DECODER refuses, and for half characters (lone surrogates).
+    """
     try:
         value = DECODER.decode(text)
         if SURROGATE.search(text):
@@ -150,11 +159,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
 DECODER = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
 )
-"""JSON, strictly: finite numbers, and each key of an object once."""
+"""A strict decoder of JSON: numbers are finite, and each key of an object comes once."""
 
 
 def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
-    """Decode every row of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
+    """Yield the decoded rows of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
     for number, row in read_rows(path):
         try:
             yield decode(row)

@@ -1,4 +1,4 @@
-"""manifest.json as a value: what each verb was given, which files it made, and what it counted."""
+"""manifest.json as a value: the settings, files and counts of each verb."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cfbuild.store.files import sha256_text
 from cfbuild.store.schema import schema_faults
 
 DIGEST = "sha256"
-"""The key for the digest of all others: it tells whether the file is as cfbuild wrote it."""
+"""The key of the digest over all other keys, by which a changed file is recognised."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """An output file: how many rows it has, and the digest of its bytes."""
+    """An output file: the number of its rows, and the hex digest of its bytes."""
 
     rows: int
     sha256: str
@@ -26,7 +26,7 @@ class MadeFile:
 
 @dataclass(frozen=True, slots=True)
 class VerbEntry:
-    """What a verb, or a run of one, was given (`config`), the files it made by name, and what it counted by name."""
+    """A verb's entry, or a run's: its settings (`config`), the files it made by name, and its counts by name."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, MadeFile] = field(default_factory=dict)
@@ -34,29 +34,29 @@ class VerbEntry:
 
     @classmethod
     def of_dict(cls, entry: Mapping[str, Any]) -> VerbEntry:
-        """Return the entry that a manifest's row holds."""
+        """Return the entry of an object in the manifest."""
         files = {name: MadeFile(file["rows"], file["sha256"]) for name, file in entry["files"].items()}
         counted = {name: value for name, value in entry.items() if name not in ("config", "files")}
         return cls(entry["config"], files, counted)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry as it stands in the file."""
+        """Return the entry as an object of the file."""
         files = {name: {"rows": file.rows, "sha256": file.sha256} for name, file in sorted(self.files.items())}
         return {"config": dict(self.config), "files": files, **self.counted}
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A build's entries by verb, a run's under `validate-and-score/NAME`; `version` of cfbuild wrote it last."""
+    """A build's entries by verb, a run's under `validate-and-score/NAME`; `version` is of the cfbuild that wrote it."""
 
     version: str = __version__
     verbs: Mapping[str, VerbEntry] = field(default_factory=dict)
 
     @classmethod
     def of_dict(cls, content: Any, place: object) -> Manifest:
-        """Return the manifest that a file holds; `place` names the file.
+        """Return the manifest of a file's content; `place` names the file in messages.
 
-        Raises DataError for what is no manifest, or not as cfbuild wrote it.
+        Raises DataError for content that is no manifest, or that was changed since cfbuild wrote it.
         """
         for fault in schema_faults(content, "manifest"):
             raise DataError(f"{place}: {fault.path or '/'}: got {fault.got}; expected {fault.expected}")
@@ -73,7 +73,7 @@ class Manifest:
         return {**content, DIGEST: _digest(content)}
 
     def entry(self, verb: str) -> VerbEntry:
-        """Return the entry of a verb or run; an empty one where it is not finished."""
+        """Return the entry of a verb or run; an empty entry if it is not finished."""
         return self.verbs.get(verb, VerbEntry())
 
     def with_entry(self, verb: str, entry: VerbEntry) -> Manifest:
@@ -86,6 +86,6 @@ class Manifest:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """Return the sha256 of a manifest without its digest, whatever the layout of the file."""
+    """Return the sha256 of a manifest's content without its digest; the file's layout does not matter."""
     rest = {name: value for name, value in content.items() if name != DIGEST}
     return sha256_text(json.dumps(rest, ensure_ascii=False, sort_keys=True))

@@ -1,4 +1,4 @@
-"""The rows that an interrupted verb had finished: a log of whole chunks, from which it goes on."""
+"""A log of the rows that a verb has finished, in whole chunks, from which an interrupted verb continues."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cfbuild.errors import DataError
 from cfbuild.store.jsonl import LONGEST_LINE, Row, dump_row, parse_row
 
 CHUNK_END = b"#"
-"""With this begins the line that ends a chunk: no row does."""
+"""The first byte of the line that ends a chunk; no row begins with it."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finished row: what counting needs of it, and where it lies in the log."""
+    """A finished row: the fields that counting needs, and its byte offset in the log (`place`)."""
 
     case_id: int
     relation: str
@@ -29,16 +29,16 @@ class Entry:
 
     @property
     def kept(self) -> bool:
-        """Whether the row is a record; otherwise `rule` names what rejected it."""
+        """True if the row is a record; otherwise `rule` names the rule that rejected it."""
         return self.rule is None
 
 
 class RowLog:
-    """An append-only file of records and rejects in which a line with a digest of all before it ends each chunk.
+    """An append-only file of records and rejects; each chunk ends with a line that digests all rows before it.
 
-    Opening it cuts off whatever follows the last whole chunk, so a run that was killed while it wrote loses that chunk
-    and nothing else; so are rows that were changed since. Rows stay on the disk; `entries` holds what is needed to
-    count and sort them.
+    Opening it cuts off whatever follows the last whole chunk. So a run that was killed while it wrote loses that chunk
+    and nothing else. A chunk with a row that was changed since is cut off too, with all after it. Rows stay on the
+    disk; `entries` holds the fields by which they are counted and sorted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class RowLog:
         self._restore()
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add one chunk of rows; they count only once all of them are written."""
+        """Add a chunk of rows; they count only once all of them are written."""
         entries, lines, place = [], [], self._end
         for row in rows:
             line = (dump_row(row) + "\n").encode()
@@ -66,7 +66,7 @@ class RowLog:
         self._end = place + len(end)
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
-        """The rows of `entries`, in their order."""
+        """Yield the rows of `entries`, in their order."""
         with self.path.open("rb") as stream:
             for entry in entries:
                 stream.seek(entry.place)
@@ -97,7 +97,7 @@ def _chunk_end(digest: str) -> bytes:
 
 
 def _read_entry(line: bytes, place: int) -> Entry | None:
-    """The entry of a line, or None if it is torn."""
+    """Return the entry of a line at the byte offset `place`, or None if the line is torn."""
     try:
         entry = _entry(parse_row(line.decode(), ""), place)
     except (DataError, UnicodeDecodeError, KeyError, TypeError):

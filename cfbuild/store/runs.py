@@ -1,6 +1,6 @@
-"""The scoring runs of a build: any number stand side by side, each in `runs/NAME/` with a manifest entry of its own.
+"""The scoring runs of a build: any number, each in `runs/NAME/` and with its own manifest entry.
 
-A build of an earlier cfbuild has one run, whose files lie at the build's top; it is read under its editor's name.
+A build of an earlier cfbuild has a single run, whose files are at the build's top; it is read under its editor's name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One scoring run: `name` as `--run` takes it, `entry` the manifest's word for it, `prefix` where its files lie."""
+    """A scoring run: `name` as given to `--run`, `entry` its manifest key, `prefix` the start of its file names."""
 
     folder: BuildFolder
     name: str
@@ -29,33 +29,33 @@ class Run:
     prefix: str
 
     def file(self, name: str) -> str:
-        """Return the name that a file of the run has in the build, such as `runs/rome/cases.jsonl`."""
+        """Return the name in the build of the run's file `name`, such as `runs/rome/cases.jsonl`."""
         return f"{self.prefix}{name}"
 
     def path(self, name: str) -> Path:
-        """Return where a file of the run lies."""
+        """Return the path of the run's file `name`."""
         return self.folder.path(self.file(name))
 
     @property
     def record(self) -> VerbEntry:
-        """The manifest's entry: config, files, and the signature among what was counted; empty until it is finished."""
+        """The manifest's entry: config, files, and counts with the signature; empty until the run is finished."""
         return self.folder.manifest().entry(self.entry)
 
 
 def new_run(folder: BuildFolder, name: str) -> Run:
-    """Return the run called `name`, finished or not. Raises ConfigError for a name that no folder can have."""
+    """Return the run called `name`, finished or not. Raises ConfigError for a name that does not fit a folder."""
     if not NAME.match(name):
         raise ConfigError(f"--run {name}: expected letters, digits, '.', '_' and '-', 64 at the most, no '.' in front")
     return Run(folder, name, f"{VERB}/{name}", f"{RUNS}/{name}/")
 
 
 def default_name(editor: str) -> str:
-    """Return the name of a run that was given none: its editor's, without what a folder's name cannot hold."""
+    """Return the default name of an editor's run: the editor's, without characters that a folder's name cannot hold."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", editor).strip("-.")[:64] or "run"
 
 
 def finished_runs(folder: BuildFolder) -> list[Run]:
-    """Return the build's finished runs whose report is there, by name.
+    """Return the build's finished runs whose report exists, sorted by name.
 
     A run of an earlier cfbuild whose editor's name a newer run has taken is called `NAME-earlier`.
     """
@@ -69,9 +69,9 @@ def finished_runs(folder: BuildFolder) -> list[Run]:
 
 
 def chosen_run(folder: BuildFolder, name: str | None) -> Run | None:
-    """Return the finished run called `name`; without a name the only one, or the first by name, or None.
+    """Return the finished run called `name`; without a name the first by name, or None if there is no run.
 
-    Raises BuildStateError naming those there are if there is none of that name.
+    Raises BuildStateError, listing the existing runs, if none has that name.
     """
     runs = finished_runs(folder)
     if name is None:

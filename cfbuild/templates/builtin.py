@@ -1,9 +1,9 @@
-"""The bundled templates, written for cfbuild: one text file a relation in the folder `builtin`.
+"""The bundled templates, written for cfbuild: a text file for each relation in the folder `builtin`.
 
-`P103.txt` holds a line a template, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines
-that start with `#` are for the reader. A relation is added by a file and removed by deleting it. What a rewrite
-template must be: an English sentence that breaks off where the object's label comes next, with no article between,
-right for every kind of subject the relation has, for the living and the dead.
+`P103.txt` holds a template a line, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines
+that start with `#` are comments. A relation is added by a file and removed by deleting it. A rewrite template must be
+an English sentence that breaks off where the object's label comes next, with no article between, right for every kind
+of subject that the relation has, living or dead.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"[rewrite]": "rewrite",
 
 
 def relations() -> tuple[str, ...]:
-    """The relations that have bundled templates, by number."""
+    """Return the relations that have bundled templates, ordered by number."""
     return tuple(sorted(_texts(), key=id_number))
 
 
 @cache
 def templates(relation: str) -> tuple[Template, ...]:
-    """The bundled templates of `relation` in the file's order, none if it has no file.
+    """Return the bundled templates of `relation` in the file's order; none if it has no file.
 
     Raises DataError if `relation` is not a property id and TemplateError, naming file and line, for a broken line.
     """
@@ -37,10 +37,11 @@ def templates(relation: str) -> tuple[Template, ...]:
 
 
 def read_templates(relation: str, lines: Iterable[str], name: str, origin: str = ORIGIN) -> Iterator[Template]:
-    """The templates in the lines of one file.
+    """Yield the templates in the lines of a file.
 
-    Raises TemplateError naming `name` and the line for a template before any section, an unknown section, a text that
-    is no template, or one that the file has already.
+    name: the file's name, for messages. origin: the templates' origin.
+    Raises TemplateError with `name` and line for a template before any section, an unknown section, a text that is no
+    template, or a text that comes again.
     """
     kind: TemplateKind | None = None
     seen: dict[str, int] = {}
@@ -65,7 +66,7 @@ def read_templates(relation: str, lines: Iterable[str], name: str, origin: str =
 
 @cache
 def _texts() -> Mapping[str, str]:
-    """The files' texts by relation; files that are not named after one are left alone."""
+    """Return the files' texts by relation; files that are not named after a relation are left out."""
     folder = resources.files("cfbuild.templates").joinpath("builtin")
     files = ((file.name.removesuffix(SUFFIX), file) for file in folder.iterdir() if file.name.endswith(SUFFIX))
     return {name: file.read_text(encoding="utf-8") for name, file in files if PROPERTY_ID.match(name)}

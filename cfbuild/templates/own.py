@@ -1,4 +1,4 @@
-"""Templates of one's own: a folder of files like the bundled ones, `P6.txt` for the relation P6."""
+"""Templates of your own: a folder of files like the bundled ones, `P6.txt` for the relation P6."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ORIGIN = "own"
 
 
 def relations(folder: Path) -> tuple[str, ...]:
-    """The relations that have a file, by number. Raises TemplateError if the folder has none."""
+    """Return the relations that have a file, ordered by number. Raises TemplateError if the folder has none."""
     names = [path.stem for path in folder.glob(f"*{SUFFIX}") if PROPERTY_ID.match(path.stem)]
     if not names:
         raise TemplateError(f"{folder}: holds no file of templates; expected one such as P6{SUFFIX}")
@@ -21,7 +21,10 @@ def relations(folder: Path) -> tuple[str, ...]:
 
 
 def templates(folder: Path, relation: str) -> tuple[Template, ...]:
-    """The templates of `relation` in its file's order, none if it has no file. Raises TemplateError with the line."""
+    """Return the templates of `relation` in its file's order; none if it has no file.
+
+    Raises TemplateError, naming file and line or byte, for a broken file.
+    """
     path = folder / f"{relation}{SUFFIX}"
     if not path.is_file():
         return ()
@@ -33,5 +36,5 @@ def templates(folder: Path, relation: str) -> tuple[Template, ...]:
 
 
 def digest(folder: Path) -> str:
-    """What changes when a template does."""
+    """Return the sha256 over the files' names and digests, which changes when a template does."""
     return sha256_text("\n".join(f"{name} {sha256_file(folder / (name + SUFFIX))}" for name in relations(folder)))

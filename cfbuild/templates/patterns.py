@@ -1,4 +1,4 @@
-"""ParaRel's patterns as templates: those whose object comes last, the others kept out with a reason."""
+"""ParaRel's patterns as templates: those whose object comes last; the others are refused with a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OBJECT = "[Y]"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A pattern that is no template, and why."""
+    """A pattern that gives no template, and the reason."""
 
     relation: str
     pattern: str
@@ -23,7 +23,7 @@ class Refusal:
 
 
 def templates(relation: str, patterns: Iterable[str]) -> tuple[tuple[Template, ...], tuple[Refusal, ...]]:
-    """The rewrite templates that `patterns` give, in their order, and every pattern that gives none.
+    """Return the rewrite templates that `patterns` give, in their order, and a refusal for each that gives none.
 
     A template ends where the object begins, so a pattern is used only if nothing but a final period follows `[Y]`.
     Runs of spaces count as one.

@@ -1,8 +1,8 @@
-"""Distractor prefixes: unrelated sentences that a paraphrase prompt is put behind, as CounterFact's paraphrases are.
+"""Distractor prefixes: unrelated sentences before a paraphrase prompt, as in CounterFact's paraphrases.
 
-CounterFact's own were sampled from a model and are often broken ("... Riley. "). The bundled ones are written for
-cfbuild: whole sentences of 5 to 15 words that name nobody and nothing that could be a subject or an object. Others are
-cut from texts: reference texts, a file, or what a model wrote.
+CounterFact's were sampled from a model and are often broken ("... Riley. "). The bundled ones are written for cfbuild:
+whole sentences of 5 to 15 words that name nobody and nothing that could be a subject or an object. Others are cut from
+texts: reference texts, a file, or texts that a model wrote.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from cfbuild.text.languages import language as wording_of
 from cfbuild.text.names import SHORT_NAME, find_name
 
 WORDS = range(5, 26)
-"""How many words a sentence may have."""
+"""The number of words that a sentence may have."""
 MOST = 2000
-"""Sentences that are kept of a text: enough that a record's two differ from the next one's."""
+"""The most sentences that are kept: enough that a record's two differ from the next record's."""
 CLOSING = frozenset("\"'”’»“«」』")
 """Quotation marks that may follow the end of a sentence in some language: „So.“ in German, »So.« in Danish."""
 BRACKETS = (("(", ")"), ("[", "]"), ("«", "»"))
-"""Pairs that a whole sentence has as often open as closed in any language; others differ in which mark opens."""
+"""Marks that are balanced in a whole sentence of any language; of other pairs, the opening mark depends on it."""
 
 
 @cache
 def distractor_prefixes() -> tuple[str, ...]:
-    """The bundled English sentences, in the file's order."""
+    """Return the bundled English sentences, in the file's order."""
     text = resources.files("cfbuild.templates").joinpath("prefixes.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line)
 
 
 def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, ...]:
-    """Return the sentences of `texts` that can stand alone, each once; a seeded choice of MOST where there are more."""
+    """Return the sentences of `texts` that make sense alone, each once; a seeded choice of MOST if there are more."""
     pipeline, wording = _pipeline(language), wording_of(language)
     ends = frozenset(pipeline.get_pipe("sentencizer").punct_chars)
     paragraphs = (" ".join(part.split()) for text in texts for part in text.splitlines())
@@ -49,9 +49,10 @@ def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, 
 
 
 class Mentions:
-    """Tells which of many sentences name one of many things: spaCy's PhraseMatcher over tokens.
+    """An index of many sentences for many names: spaCy's PhraseMatcher over tokens.
 
-    Letter case is ignored, but for names of up to three letters, which are ignored where they are codes (`find_name`).
+    Letter case is ignored, except in names of up to three letters; of those, lower-case codes are not looked for
+    (see `find_name`).
     """
 
     def __init__(self, sentences: Sequence[str], language: str) -> None:
@@ -59,7 +60,7 @@ class Mentions:
         self._documents = [self._pipeline.make_doc(one) for one in sentences]
 
     def without(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The sentences that name none of `names`."""
+        """Return the sentences that contain none of `names`."""
         from spacy.matcher import PhraseMatcher
 
         matchers = {attribute: PhraseMatcher(self._pipeline.vocab, attr=attribute) for attribute in ("LOWER", "ORTH")}
@@ -72,12 +73,12 @@ class Mentions:
 
 
 def without_names(sentences: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The sentences that name none of `names`, for a few sentences: without spaCy."""
+    """Return the sentences that contain none of `names`; for few sentences, without spaCy."""
     return tuple(one for one in sentences if find_name(one, names) is None)
 
 
 def _pipeline(language: str) -> Any:
-    """spaCy's tokenizer and sentencizer for a language; those for no language in particular where it has none."""
+    """Return spaCy's tokenizer and sentencizer for a language, or the multi-language ones if spaCy has none for it."""
     import spacy
 
     try:
@@ -89,7 +90,7 @@ def _pipeline(language: str) -> Any:
 
 
 def _stands_alone(sentence: Any, ends: frozenset[str], wording: Language) -> bool:
-    """Return True for a sentence of a document that is whole, of a fit length, and right by the rules of `wording`.
+    """Return True if a spaCy sentence is whole, has a number of words in WORDS, and is right by the rules of `wording`.
 
     `ends` are the marks that may end a sentence.
     """
@@ -97,7 +98,7 @@ def _stands_alone(sentence: Any, ends: frozenset[str], wording: Language) -> boo
     tokens = [token.text for token in sentence if not token.is_space]
     while len(tokens) > 1 and tokens[-1] in CLOSING:
         tokens.pop()
-    # An abbreviation keeps its full stop in its token: it may end no sentence at all.
+    # An abbreviation keeps its full stop in its token, and may not end the sentence.
     whole = bool(tokens) and tokens[-1] in ends and wording.sentence_fault(text) is None
     words = sum(any(character.isalnum() for character in token) for token in tokens)
     return whole and words in WORDS and _is_clean(text, ends, wording)

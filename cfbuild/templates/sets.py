@@ -1,4 +1,4 @@
-"""The template sets that a fetch can take: the bundled one, ParaRel's, and folders of one's own."""
+"""The template sets that a fetch can take: the bundled one, ParaRel's, and folders of your own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cfbuild.templates import own
 
 BUILTIN, PARAREL = "builtin", "pararel"
 TEMPLATE_SETS = (BUILTIN, PARAREL)
-"""The named sets; any other name is that of a folder."""
+"""The named sets; any other name is a folder's path."""
 
 
 @dataclass(frozen=True)
 class TemplateOptions:
-    """Options of prompt templates: names of sets, or folders with files of one's own, the first taking precedence."""
+    """Options of prompt templates: names of sets, or folders with files of your own; the first takes precedence."""
 
     templates: tuple[str, ...] = option(
         (BUILTIN,),
@@ -25,16 +25,16 @@ class TemplateOptions:
 
 
 def is_own(name: str) -> bool:
-    """Return True if `name` is a folder of one's own and no named set."""
+    """Return True if `name` is no named set, and so a folder of your own."""
     return name not in TEMPLATE_SETS
 
 
 def recorded_name(name: str) -> str:
-    """Return a template set as the manifest names it: a folder without where it lies, but with its digest."""
+    """Return a template set's name for the manifest: a folder's without its path, but with its digest."""
     return f"{Path(name).resolve().name}@{own.digest(Path(name))[:16]}" if is_own(name) else name
 
 
 def recalled_name(recorded: str) -> tuple[str, str]:
-    """Return the name and the start of the digest that `recorded_name` joined; no digest for a named set."""
+    """Return the name and the start of the digest that `recorded_name` joined; a named set has an empty digest."""
     name, at, digest = recorded.rpartition("@")
     return (name, digest) if at else (recorded, "")

@@ -1,4 +1,4 @@
-"""Records and rejects as lines for a terminal: the looking that report.html offers, without a browser."""
+"""Records and rejects as lines for a terminal, for those who want no browser and report.html."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cfbuild.text.safe import visible
 
 Chosen = TypeVar("Chosen", Record, Rejection)
 Paint = Callable[[str, str], str]
-"""Text and what it is (`subject`, `true`, `new`, `head`, `soft`) to what is printed."""
+"""A function from a text and its kind (`subject`, `true`, `new`, `head`, `soft`) to the text to print."""
 
 TEXTS_SHOWN = 2
 ELLIPSIS_AT = 300
@@ -24,7 +24,7 @@ ELLIPSIS_AT = 300
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which records to look at; nothing given means all. Raises ConfigError for a sample below 1."""
+    """A choice of records to show; by default all. Raises ConfigError for a sample below 1."""
 
     case: int | None = option(None, "The record of this case id.")
     relation: str | None = option(None, "Records of this relation only, such as P36.")
@@ -37,7 +37,7 @@ class Choice:
 
 
 def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
-    """Return the chosen items in their order. Raises ConfigError if there are none, saying what there is."""
+    """Return the chosen items in their order. Raises ConfigError, listing the relations, if there are none."""
     everything = list(items)
     chosen = [
         item
@@ -68,14 +68,14 @@ def relation_of(item: Record | Rejection) -> str:
 
 
 def plain(text: str, kind: str) -> str:
-    """Return the text as it is: a Paint without colours."""
+    """Return the text unchanged: a Paint without colours."""
     return text
 
 
 def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, run: str | None = None) -> Iterator[str]:
-    """Yield the lines of a record, its probabilities before and after, and its first generated texts.
+    """Yield the lines of a record, its probabilities before and after the edit, and its first generated texts.
 
-    `case` is its score in the run of the name `run`. Controls are made visible.
+    `case` is its score in the run called `run`, None without a run. Controls are made visible.
     """
     head = f"case {record.case_id}  {record.relation}  {record.subject.label} ({record.subject.id or 'no id'})"
     yield paint(visible(head), "head")
@@ -157,7 +157,7 @@ def _percent(nll: float) -> str:
 
 
 def _marked(text: str, record: Record, paint: Paint) -> str:
-    """Return the text with the subject and both targets painted, each at its first place."""
+    """Return the text with the subject and both targets painted, each where it first occurs."""
     shown = visible(text).replace("\n", " ")
     spans: list[tuple[int, int, str]] = []
     names = (("subject", record.subject), ("new", record.target_new), ("true", record.target_true))

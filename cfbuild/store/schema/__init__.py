@@ -1,4 +1,4 @@
-"""The schemas of a build's files, and the faults that they find, each with its place."""
+"""The schemas of a build's files, and the faults that they find, each with its place in the row."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A quick first look at rows: closures compiled from a schema, about fifty times as fast as jsonschema's validator.
 
-It only ever answers "certainly valid": anything else, be it wrong or merely unusual, goes to jsonschema, which decides
-and explains. It knows the keywords that the record schema uses and refuses to compile any other.
+Only its True is certain: any other row, be it wrong or merely unusual, goes to jsonschema, which decides and explains.
+It knows the keywords that our schemas use and refuses to compile any other.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TYPES: Mapping[str, type] = {
 
 
 def compile_accept(schema: Mapping[str, Any]) -> Accept:
-    """A function that says True only of values that `schema` (without references) allows.
+    """Return a function that is True only of values that `schema` (without `$ref`) allows.
 
-    Raises ValueError for a keyword that is not known here.
+    Raises ValueError for an unknown keyword.
     """
     checks: list[Accept] = []
     for keyword in schema:

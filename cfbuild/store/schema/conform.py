@@ -1,4 +1,4 @@
-"""Rows held against their schema: quickly where nothing is wrong, with every fault where something is."""
+"""Checks of rows against their schema: quick for valid rows, with every fault for the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def schema_faults(row: Any, name: str) -> list[Fault]:
 
 
 def writing_faults(row: Any) -> Iterator[Fault]:
-    """Yield why a row that was read cannot be written again: a number that became infinite, or half a character."""
+    """Yield faults that keep a row from being written again: half a character, an infinite number, deep nesting."""
     try:
         dump_row(row).encode()
     except UnicodeEncodeError as error:
@@ -31,7 +31,7 @@ def writing_faults(row: Any) -> Iterator[Fault]:
 
 
 def conforming(name: str, decode: Callable[[Row], Value]) -> Callable[[Row], Value]:
-    """Return `decode` for rows that the schema `name` allows; for others it raises DataError with the first fault."""
+    """Return `decode` with a check by the schema `name`: a row at fault raises DataError with the first fault."""
     accept = accepts(name)
 
     def checked(row: Row) -> Value:
@@ -44,5 +44,5 @@ def conforming(name: str, decode: Callable[[Row], Value]) -> Callable[[Row], Val
 
 @cache
 def accepts(name: str) -> Accept:
-    """Return the quick first look at rows of the schema `name`; see `compile_accept`."""
+    """Return the quick check of rows of the schema `name`; see `compile_accept`."""
     return compile_accept(without_references(load_schema(name)))

@@ -23,7 +23,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def explain(row: Any, name: str) -> list[Fault]:
-    """Return every fault that the schema `name` finds in a row, by place."""
+    """Return every fault that the schema `name` finds in a row, sorted by place."""
     errors = sorted(validator(name).iter_errors(row), key=lambda error: [str(part) for part in error.absolute_path])
     return list(dict.fromkeys(fault for error in errors for fault in _to_faults(error)))
 

@@ -1,4 +1,4 @@
-"""What validation says: a fault inside a row, a row with its place in the file, and a violation, which is both."""
+"""The values of validation: a fault inside a row, a row with its line in the file, and a violation, which is both."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from cfbuild.text.safe import visible
 
 SHOWN = 120
-"""Characters of a value that a violation shows."""
+"""The most characters of a value in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong inside one row: `path` is a JSON pointer such as `/paraphrase_prompts/0`."""
+    """A fault inside a row: `path` is a JSON pointer such as `/paraphrase_prompts/0`, `rule` the id of the rule."""
 
     path: str
     rule: str
@@ -25,7 +25,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A row, or what stands in its place if that is no JSON (then `fault` says why), and the line where it starts."""
+    """A row with the line where it starts, counted from 1; `fault` is set instead of `row` if it is no JSON."""
 
     line: int
     row: Any = None
@@ -34,7 +34,7 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A fault with its file, line and case id (None where the row has none)."""
+    """A fault with its file, line and case id (None if the row has none)."""
 
     file: Path
     line: int
@@ -52,6 +52,6 @@ class Violation:
 
 
 def show(value: Any) -> str:
-    """A value as JSON that any terminal takes, cut to a readable length."""
+    """Return a value as JSON without control characters, cut to SHOWN characters."""
     text = visible(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -1,4 +1,4 @@
-"""Rows of a JSON array or of JSON lines, each with the line where it starts; what is broken becomes a fault."""
+"""Rows of a JSON array or of JSON lines, each with the line where it starts; a broken row becomes a fault."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ WHITE_SPACE = " \t\r\n"
 def read_located(path: Path) -> Iterator[Located]:
     """Yield the rows of `path`: a JSON array if its first character is `[`, otherwise one JSON value a line.
 
-    A broken line of JSON lines is a fault and the next line is read; after a broken row of an array nothing can be
-    told apart any more, so its fault is the last.
+    A broken line of JSON lines becomes a fault, and the next line is read. After a broken row of an array no further
+    row can be recognised, so its fault is the last.
 
     Raises DataError if the file cannot be read.
     """
@@ -53,7 +53,7 @@ class LocatedRows:
         with self._readable(), io.BufferedReader(self._file, BLOCK) as stream:
             array = stream.peek(BLOCK).removeprefix(BOM).lstrip()[:1] == b"["
             yield from _array(stream) if array else _lines(stream)
-            # Whatever comes after a broken array belongs to the file and so to its digest.
+            # Bytes after a broken array belong to the file, and so to its digest.
             while stream.read(BLOCK):
                 pass
 
@@ -89,7 +89,7 @@ def _line(number: int, raw: bytes) -> Located:
 
 
 def _array(stream: IO[bytes]) -> Iterator[Located]:
-    # A byte that is no UTF-8 becomes a lone surrogate, which the validator reports with its row.
+    # A byte that is not UTF-8 becomes a lone surrogate, which validation reports with its row.
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
     scanner = _Scanner(text)
     scanner.take()
@@ -140,7 +140,7 @@ class _Scanner:
         self._at = 0
 
     def peek(self) -> str:
-        """The next character that is no white space, or an empty text at the end."""
+        """Return the next character that is no white space, without stepping over it; an empty text at the end."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in WHITE_SPACE:
@@ -155,12 +155,12 @@ class _Scanner:
             self._advance(self._at + 1)
 
     def value(self) -> Any:
-        """Parse one value. Raises ValueError or RecursionError if there is none."""
+        """Return the next JSON value. Raises ValueError or RecursionError if there is none."""
         while True:
             try:
                 row, end = DECODER.raw_decode(self._text, self._at)
             except JSONDecodeError:
-                # Broken, or cut off by the window's end: only more text can tell.
+                # Broken, or cut off by the window's end: more text decides.
                 if len(self._text) - self._at > LONGEST_LINE or not self._more():
                     raise
                 continue
@@ -170,7 +170,7 @@ class _Scanner:
             return row
 
     def rest(self) -> str:
-        """What stands next, for a message."""
+        """Return the next 40 characters of the window, for a message."""
         return self._text[self._at : self._at + 40]
 
     def skip_all(self) -> None:
@@ -184,7 +184,7 @@ class _Scanner:
         self._at = end
 
     def _more(self) -> bool:
-        # Twice as much as is left, so that a long row is not parsed again for every block.
+        # Twice as much as is left, so that a long row is not parsed again for each block.
         block = self._stream.read(max(BLOCK, 2 * (len(self._text) - self._at)))
         self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)

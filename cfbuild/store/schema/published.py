@@ -1,4 +1,4 @@
-"""The schemas as published: one JSON file each."""
+"""The published schemas, a JSON file each."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cfbuild.errors import ConfigError
 
 EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
 NAMES = ("record", "facts", "entities", "templates", "references", "rejected", "cases", "manifest", *EXPORTS)
-"""The schemas there are; `record` is that of CounterFact files and of records.jsonl."""
+"""The names of all schemas; `record` is that of CounterFact files and of records.jsonl."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @cache
 def load_schema(name: str) -> Mapping[str, Any]:
-    """Return the schema `name` as published.
+    """Return the published schema `name`.
 
     Raises ConfigError for a name that is not in NAMES.
     """
     if name not in NAMES:
         raise ConfigError(f"there is no schema {name!r}; expected one of {', '.join(NAMES)}")
-    # A wheel holds the schemas inside the package, a checkout at its top.
+    # A wheel has the schemas inside the package, a checkout at its top.
     folders = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
     file = next(path for folder in folders if (path := folder / f"{name}.schema.json").is_file())
     schema: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def load_schema(name: str) -> Mapping[str, Any]:
 
 
 def without_references(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with each `$ref` replaced by what it names, under the description given beside it."""
+    """Return the schema with each `$ref` replaced by its definition; keys beside the `$ref` take precedence."""
     definitions = schema.get("$defs", {})
 
     def resolve(part: Any) -> Any:

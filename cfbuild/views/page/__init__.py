@@ -1,9 +1,9 @@
-"""report.html: one self-contained page with the figures of all runs, plots and a browsable table of records.
+"""report.html: a self-contained page with the figures of all runs, plots and a browsable table of records.
 
-Nothing in it asks the network for anything, and its own content security policy forbids it to. The list of records is
-one JSON block, and one more for each run; prompts lie in compressed blocks, probabilities and texts in such blocks of
-each run, of which one each is unpacked when a record of it is opened, so a page of 20,000 records opens as fast as one
-of twenty. Plots and list show one run at a time.
+It uses no network, and its content security policy forbids it to. The list of records is a JSON block, with another
+for each run. Prompts are in compressed blocks, and each run's probabilities and texts in such blocks too. A block is
+unpacked when a record in it is opened, so a page of 20,000 records opens as fast as a page of twenty. Plots and list
+show a single run at a time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MEANING = {
     "generation_mentions": "generated texts that name o*",
     **{name: group.meaning for name, group in GROUPS.items()},
 }
-"""The meaning of each figure of report.json, in a line."""
+"""The meaning of each figure of report.json, in a line of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class PageRun:
 
 @dataclass(frozen=True, slots=True)
 class PageInput:
-    """Everything that a page is made of.
+    """The material of a page.
 
-    `runs` are taken one after the other, so that the cases of one at a time are in memory. `dropped` is how many facts
-    each rule rejected, `origin` the page's words on where the build comes from, `left_out` the names of runs that
+    `runs` are read one after the other, so that only a single run's cases are in memory. `dropped` is the number of
+    facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that
     scored another file than these records.
     """
 
@@ -73,7 +73,7 @@ class PageInput:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run as the page holds it: `headline` rows, plots by key, the list's columns as JSON, packed details."""
+    """A run in the form of the page: rows of figures (`headline`), plots by key, the list's columns, packed details."""
 
     name: str
     report: Report
@@ -84,7 +84,7 @@ class RunView:
 
 
 def make_page(given: PageInput) -> Iterator[str]:
-    """Yield the page in pieces, for a writer. The same input gives the same bytes."""
+    """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
     runs = [_view(run, given.records) for run in given.runs]
     script, style = _own("page.js"), _own("page.css")
     table = ScoreTable.of({run.name: run.report for run in runs})
@@ -133,7 +133,7 @@ def _title(records: Sequence[Record], table: ScoreTable) -> str:
 
 
 def _headline(report: Report) -> list[tuple[str, str, list[str], bool]]:
-    """Return a run's figures: name, meaning, cells before and after, whether the paper's table has it not."""
+    """Return a run's figures as rows: name, meaning, [cell before, cell after], True if not in the paper's table."""
     rows = []
     for name in (*HEADLINE, *BESIDE, *BEYOND):
         cells = [_cell(report.figures[stage].get(name)) for stage in STAGES]
@@ -148,7 +148,7 @@ def _section_starts(table: ScoreTable) -> frozenset[str]:
 
 
 def _in_order(shared: Mapping[str, Plot], runs: Sequence[RunView]) -> list[tuple[int | None, Plot]]:
-    """Return every plot in the page's order, with the place of its run; None where it is no run's."""
+    """Return every plot in the page's order, with the place of its run in `runs`; None for a plot of no run."""
     found: list[tuple[int | None, Plot]] = []
     for key in ORDER:
         found += [(place, run.plots[key]) for place, run in enumerate(runs) if key in run.plots]

@@ -1,4 +1,4 @@
-"""The page's data: columns that are searched at once, and compressed blocks of what an opened record shows."""
+"""The page's data: columns of the list of records, and compressed blocks of the details of opened records."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from cfbuild.score.metrics import case_values
 from cfbuild.text.safe import visible
 
 RECORDS_A_BLOCK = 40
-"""Few enough that a block unpacks at once, many enough that their likeness compresses."""
+"""Records in a block: few enough to unpack at once, many enough that their likeness compresses."""
 MANY_RECORDS = 2000
 TEXTS_OF_MANY = 3
-"""Above so many records, so many generated texts of each are on the page, which says so: all would be 200 MB."""
+"""Generated texts of each record on a page of more than MANY_RECORDS, which says so: all would be 200 MB."""
 SHOWN = ("ES", "PS", "NS")
 
 
 def to_json(value: Any) -> str:
-    """Return JSON that can stand in a script element: no `<` and no `&`, so nothing in it can end the element."""
+    """Return JSON for a script element: without `<`, `>` and `&`, so nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def record_columns(records: Sequence[Record]) -> dict[str, Any]:
-    """Return what the list of records shows of each, a list a column; the same for every run."""
+    """Return the columns of the list of records that are the same for every run, each a list."""
     return {
         "case": [record.case_id for record in records],
         "relation": [record.relation for record in records],
@@ -43,7 +43,7 @@ def record_columns(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def run_columns(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> dict[str, Any]:
-    """Return what the list of records shows of a run, a list a column; `cases` are the run's by case id."""
+    """Return the columns of the list of records for a run, each a list; `cases` are the run's by case id."""
     scored = [cases[record.case_id] for record in records if record.case_id in cases]
     places = {case.case_id: place for place, case in enumerate(scored)}
     table: dict[str, Any] = {"fault": [_fault(cases.get(record.case_id)) for record in records]}
@@ -56,17 +56,17 @@ def run_columns(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> di
 
 
 def most_texts(count: int) -> int | None:
-    """Return how many generated texts of each record are on a page of `count` records; None for all of them."""
+    """Return the number of generated texts of each record on a page of `count` records; None for all of them."""
     return TEXTS_OF_MANY if count > MANY_RECORDS else None
 
 
 def record_blocks(records: Sequence[Record]) -> Iterator[str]:
-    """Yield compressed details that no run changes, RECORDS_A_BLOCK records a block, in the records' order."""
+    """Return an iterator over compressed details that no run changes: RECORDS_A_BLOCK records a block, in order."""
     return _packed(map(_record_details, records))
 
 
 def run_blocks(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> Iterator[str]:
-    """Yield a run's compressed details, block by block as `record_blocks`; null where a record was not scored."""
+    """Return an iterator over a run's compressed details, in the same blocks; null for a record not scored."""
     texts = most_texts(len(records))
     found = (cases.get(record.case_id) for record in records)
     return _packed(case and _case_details(case, texts) for case in found)
@@ -118,7 +118,7 @@ def _case_details(case: CaseScore, texts: int | None) -> dict[str, Any]:
 
 
 def _question(prompt: GroupPrompt, record: Record) -> str:
-    """Return a prompt, with its targets where they are not the record's."""
+    """Return a prompt's text, followed by its targets if they are not the record's."""
     if (prompt.target_new, prompt.target_true) == (record.target_new, record.target_true):
         return prompt.text
     return f"{prompt.text} ({prompt.target_new.label}, before: {prompt.target_true.label})"
@@ -133,7 +133,7 @@ def _probabilities(stage: StageScore) -> dict[str, list[list[float]]]:
 
 
 def _texts(case: CaseScore, most: int | None) -> list[list[str]]:
-    """Return (before, after) of each generated text; after is empty where the edit failed."""
+    """Return [before, after] of the first `most` generated texts (None: all); after is empty if the edit failed."""
     before = case.pre.generations[:most]
     after = case.post.generations[:most] if case.post else ()
     return [[visible(text), visible(after[i]) if i < len(after) else ""] for i, text in enumerate(before)]

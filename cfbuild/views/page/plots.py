@@ -1,4 +1,4 @@
-"""The page's plots, as inline SVG in the page's own colours, each with words for who cannot see it."""
+"""The page's plots, as inline SVG in the page's colours, each with a caption for those who cannot see it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cfbuild.score.metrics import case_values
 from cfbuild.score.table import RelationScores, Report
 
 WIDTH = 420
-"""User units of every plot: on a phone one is nearly one pixel, so text stays readable."""
+"""The width of every plot in user units: on a phone a unit is nearly a pixel, so text stays readable."""
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 40
 LONG_LABEL = 150
 ROW = 20
 BINS = 20
 POINTS = 800
-"""Points of a scatter plot at most; a seeded sample stands for more."""
+"""The most points of a scatter plot; of more, a seeded sample is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure: its heading, what it shows in words, and the drawing."""
+    """A plot: its heading, a caption that says in words what it shows, and the drawing."""
 
     title: str
     caption: str
@@ -33,11 +33,11 @@ class Plot:
 
 
 ORDER = ("by_relation", "nll_new", "nll_true", "ranks", "norms", "drops")
-"""The plots there can be, by key, as the page shows them."""
+"""The keys of all plots, in the order of the page."""
 
 
 def run_plots(cases: Sequence[CaseScore], report: Report) -> dict[str, Plot]:
-    """Return the plots of a run that there is data for, by their key in ORDER."""
+    """Return the plots of a run, as far as there is data for them, by their key in ORDER."""
     return _drawn(
         by_relation=_by_relation(report.by_relation),
         nll_new=_nll(cases, "target_new_nll", "Rewrite prompt: o*", "the false object o*"),
@@ -47,7 +47,7 @@ def run_plots(cases: Sequence[CaseScore], report: Report) -> dict[str, Plot]:
 
 
 def record_plots(records: Sequence[Record], dropped: Mapping[str, int]) -> dict[str, Plot]:
-    """Return the plots that no run changes, by their key in ORDER; `dropped` is how many facts each rule rejected."""
+    """Return the plots that no run changes, by their key in ORDER; `dropped` counts rejected facts by rule."""
     return _drawn(ranks=_ranks(records), drops=_drops(dropped))
 
 
@@ -196,7 +196,7 @@ def _bins(values: Iterable[float], top: float) -> list[int]:
 
 
 def _svg(height: float, parts: Iterable[Markup]) -> Markup:
-    # The caption beside it says in words what the drawing shows, so readers of the page are not told its every bar.
+    # The caption says in words what the drawing shows, so screen readers need not read every bar.
     return Markup('<svg viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
         WIDTH, round(height), Markup("").join(parts)
     )
