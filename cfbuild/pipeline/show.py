@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cfbuild.data import CaseScore, Record, Rejection
-from cfbuild.score.scored import read_cases
 from cfbuild.store.codec import decode_record, decode_rejection, encode_case, encode_record, encode_rejection
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Row, read_values
@@ -32,6 +31,8 @@ def chosen_records(folder: BuildFolder, choice: Choice, run: str | None = None) 
 
     Raises BuildStateError if the build has no records or no such run, ConfigError if `choice` fits no record.
     """
+    from cfbuild.score.scored import read_cases  # loads numpy, which help has no use for
+
     records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
     wanted = {record.case_id for record in records}
     chosen = chosen_run(folder, run)
