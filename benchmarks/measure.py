@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfbuild.lm.products import multiply
+from cfbuild.lm.products import multiply, narrow_is_fast
 
 T = TypeVar("T")
 PEAK_SIZES = ((2048, 2048, 2048), (2048, 576, 1536), (1024, 1024, 4096))
@@ -87,7 +87,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "peak_float32_gflops": round(peak_flops(device, torch.float32) / 1e9, 1),
-        "peak_bfloat16_gflops": round(peak_flops(device, torch.bfloat16) / 1e9, 1),
+        # A CPU without instructions for bfloat16 takes minutes for one such product.
+        "peak_bfloat16_gflops": round(peak_flops(device, torch.bfloat16) / 1e9, 1) if narrow_is_fast(device) else None,
     }
 
 
