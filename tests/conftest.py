@@ -42,8 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         shared = [name for fixture, name in TOGETHER.items() if fixture in getattr(item, "fixturenames", ())]
         group = shared[0] if shared else item.path.name
         if group not in LAST:
-            # As pytest-xdist does for its own marks; its hook may run before this one, and then sees no mark of ours.
-            item._nodeid = f"{item.nodeid}@{group}"
+            item.add_marker(pytest.mark.xdist_group(group))
         ranks[item] = FIRST.index(group) if group in FIRST else len(FIRST) + (group in LAST)
     items.sort(key=ranks.__getitem__)
 
