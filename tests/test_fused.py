@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
 from cfbuild.lm.forward import remember, replay, replay_packed, run, run_packed, trace, trace_packed
-from cfbuild.lm.fused import REGISTER, _softmax, fused_layers
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import projection_output
+from cfbuild.lm.kernels import REGISTER, softmax_in_registers
 from cfbuild.lm.model import LanguageModel
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -148,7 +149,7 @@ def test_a_token_that_stands_in_two_rows_has_no_gradient(lm: LanguageModel) -> N
 def test_rows_that_fill_no_register_have_the_softmax_of_any_other() -> None:
     for seen in (1, 7, REGISTER, REGISTER + 1):
         logits = torch.randn(3, 5, seen, generator=torch.Generator().manual_seed(seen))
-        torch.testing.assert_close(_softmax(logits), logits.softmax(dim=-1))
+        torch.testing.assert_close(softmax_in_registers(logits), logits.softmax(dim=-1))
 
 
 def test_a_hook_on_the_value_projection_is_heard(lm: LanguageModel) -> None:

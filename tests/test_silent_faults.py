@@ -30,6 +30,7 @@ from cfbuild.lm.forward import remember, replay, run, trace
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.fusible import fusible_layers
 from cfbuild.lm.hooks import projection_output
+from cfbuild.lm.kernels import LinearMap
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products
@@ -406,7 +407,7 @@ def test_the_part_that_differs_is_named(part: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(LanguageModel, "finish", lambda self, hidden: hidden)
     else:  # a fused layer that forgets its bias
         lm.layers[2].mlp.down_proj.bias = nn.Parameter(torch.ones(32), requires_grad=False)
-        monkeypatch.setattr("cfbuild.lm.fused._Map.add_to", lambda self, inputs, rest: rest + inputs @ self.weight.T)
+        monkeypatch.setattr(LinearMap, "add_to", lambda self, inputs, rest: rest + inputs @ self.weight.T)
     with pytest.raises(ModelError, match=rf"other logits than as a whole \(first different: {part}, "):
         check_parts(lm)
 

@@ -20,8 +20,9 @@ from cfbuild.lm.batch import Batch, Packing, additive_mask
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import replay_packed, run_packed, trace_packed
-from cfbuild.lm.fused import ROWS_IN_CACHE, fused_layers
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.products import ROWS_IN_CACHE
 
 STATES_PER_HEAD_CALL = 1024
 """States whose logits exist at one time: 1,024 of a vocabulary of 50,000 take 200 MB."""

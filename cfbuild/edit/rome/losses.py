@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cfbuild.edit.rome.layout import Layout
-from cfbuild.lm.fused import ROWS_IN_CACHE
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.products import ROWS_IN_CACHE
 
 
 class HeadLosses(torch.autograd.Function):

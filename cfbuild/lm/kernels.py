@@ -1,0 +1,353 @@
+"""A Llama-like layer as four functions with gradients written by hand: the same sums in fewer passes.
+
+A layer is: RMSNorm, queries, keys and values, rotary positions, grouped attention, output and residual; RMSNorm, gated
+MLP and residual. Run as modules it is some sixty operations, each of which reads and writes every activation, and as
+many again backwards. Weights are frozen, so only the gradient in the input is computed. Activations and sums are
+float32 in every model; products are in the weights' number format, or in bfloat16. Shapes: T tokens of R rows, H query
+heads, K heads of keys and values, d a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfbuild.errors import ModelError
+from cfbuild.lm.batch import Packing
+from cfbuild.lm.fusible import norm_epsilon
+from cfbuild.lm.products import multiply, multiply_and_add
+
+REGISTER = 16
+"""Float32 numbers that a CPU's widest registers hold."""
+
+
+class LinearMap:
+    """A linear map with a frozen weight, in a number format of its own: copied if that is not the weight's."""
+
+    def __init__(self, module: Any, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.weight: Tensor = module.weight.detach().to(dtype)  # [d_out, d_in]
+        self.bias: Tensor | None = module.bias.detach().to(dtype) if module.bias is not None else None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the map's output in its number format: [T, d_in] -> [T, d_out]."""
+        return multiply(inputs.to(self.dtype), self.weight, self.bias)
+
+    def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
+        """Return `residual` plus the map's output, [T, d_out]."""
+        if self.dtype == residual.dtype and self.bias is None:
+            return multiply_and_add(inputs, self.weight, residual)
+        return residual + self(inputs)
+
+    def back(self, gradient: Tensor, total: Tensor | None = None) -> Tensor:
+        """Return the gradient in the input, in the map's number format, plus `total`: [T, d_out] -> [T, d_in]."""
+        gradient = gradient.to(self.dtype)
+        if total is None:
+            return multiply(gradient, self.weight.T)
+        return multiply_and_add(gradient, self.weight.T, total)
+
+
+def _back(maps: Sequence[LinearMap], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Return the gradient in the one input of several maps: [T, d_in]."""
+    total: Tensor | None = None
+    for linear, gradient in zip(maps, gradients, strict=True):
+        total = linear.back(gradient, total)
+    assert total is not None
+    return total.to(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class RmsNorm:
+    """RMSNorm: x / sqrt(mean(x^2) + eps) * gain."""
+
+    gain: Tensor
+    eps: float
+
+    @staticmethod
+    def of(module: Any) -> RmsNorm:
+        eps = norm_epsilon(module)
+        assert eps is not None
+        return RmsNorm(module.weight.detach().float(), eps)
+
+    def scale(self, inputs: Tensor) -> Tensor:
+        """Return 1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
+        mean_square: Tensor = torch.linalg.vector_norm(inputs, dim=-1).square_().div_(inputs.shape[-1])
+        return mean_square.add_(self.eps).rsqrt_()[:, None]
+
+    def apply(self, inputs: Tensor, scale: Tensor) -> Tensor:
+        return (inputs * scale).mul_(self.gain)
+
+    def back(self, inputs: Tensor, scale: Tensor, gradient: Tensor) -> Tensor:
+        """Return the gradient in the input, [T, d_model]; `gradient` is overwritten."""
+        gradient.mul_(self.gain)
+        overlap = torch.linalg.vecdot(gradient, inputs)[:, None].mul_(scale**2 / inputs.shape[-1])
+        return gradient.addcmul_(inputs, overlap, value=-1).mul_(scale)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """A layer's weights by role."""
+
+    attention_norm: RmsNorm
+    attention_in: tuple[LinearMap, LinearMap, LinearMap]  # queries, keys, values
+    attention_out: LinearMap
+    mlp_norm: RmsNorm
+    mlp_in: tuple[LinearMap, LinearMap]  # gate, up
+    mlp_out: LinearMap
+    head_width: int
+    scaling: float
+    index: int  # by which a past knows the layer
+
+    @staticmethod
+    def of(layer: Any, dtype: torch.dtype) -> LayerWeights:
+        attention, mlp = layer.self_attn, layer.mlp
+        return LayerWeights(
+            RmsNorm.of(layer.input_layernorm),
+            (
+                LinearMap(attention.q_proj, dtype),
+                LinearMap(attention.k_proj, dtype),
+                LinearMap(attention.v_proj, dtype),
+            ),
+            LinearMap(attention.o_proj, dtype),
+            RmsNorm.of(layer.post_attention_layernorm),
+            (LinearMap(mlp.gate_proj, dtype), LinearMap(mlp.up_proj, dtype)),
+            LinearMap(mlp.down_proj, dtype),
+            attention.head_dim,
+            attention.scaling,
+            attention.layer_idx,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """The inputs of attention beside queries, keys and values."""
+
+    layer: LayerWeights
+    packing: Packing
+    positions: tuple[Tensor, Tensor]  # cosines and sines, each [R or 1, width, d]
+    mask: Tensor | None  # [R or 1, H or 1, width, seen], added or (boolean) true where a token sees; None for causal
+    past: Any
+
+
+def unexpected(layer: LayerWeights, problem: str) -> ModelError:
+    return ModelError(
+        f"layer {layer.index} {problem}, which cfbuild's fused layers do not know; a version of transformers that "
+        "cfbuild was tested with (ARCHITECTURE.md) or another attention implementation may help"
+    )
+
+
+class NormAndMaps(torch.autograd.Function):
+    """RMSNorm and the linear maps after it: [T, d_model] -> [T, d_out] for each map."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, norm: RmsNorm, maps: Sequence[LinearMap]) -> tuple[Tensor, ...]:
+        scale = norm.scale(inputs)
+        ctx.save_for_backward(inputs, scale)
+        ctx.norm, ctx.maps = norm, maps
+        normed = norm.apply(inputs, scale).to(maps[0].dtype)
+        return tuple(linear(normed).to(inputs.dtype) for linear in maps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        inputs, scale = ctx.saved_tensors
+        return ctx.norm.back(inputs, scale, _back(ctx.maps, gradients, inputs.dtype)), None, None
+
+
+class MapAndResidual(torch.autograd.Function):
+    """residual + inputs W^T: [T, d_in], [T, d_model] -> [T, d_model]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, residual: Tensor, single: LinearMap) -> Tensor:
+        ctx.map = single
+        return single.add_to(inputs, residual)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        return ctx.map.back(gradient).to(gradient.dtype), gradient, None
+
+
+class GatedMlp(torch.autograd.Function):
+    """x + down(silu(gate(norm(x))) * up(norm(x))): [T, d_model] -> [T, d_model]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, layer: LayerWeights) -> Tensor:
+        scale = layer.mlp_norm.scale(inputs)
+        # What is between the maps stays in their number format: rounded once already, and half the bytes.
+        normed = layer.mlp_norm.apply(inputs, scale).to(layer.mlp_out.dtype)
+        gate, up = (linear(normed) for linear in layer.mlp_in)  # each [T, d_mlp]
+        ctx.save_for_backward(inputs, scale, gate, up)
+        ctx.layer = layer
+        return layer.mlp_out.add_to(nn.functional.silu(gate).mul_(up), inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        inputs, scale, gate, up = ctx.saved_tensors
+        layer: LayerWeights = ctx.layer
+        product = layer.mlp_out.back(gradient)  # [T, d_mlp]
+        of_up = nn.functional.silu(gate).mul_(product)
+        of_gate = product.mul_(up)
+        torch.ops.aten.silu_backward.grad_input(of_gate, gate, grad_input=of_gate)
+        normed_gradient = _back(layer.mlp_in, (of_gate, of_up), inputs.dtype)
+        return layer.mlp_norm.back(inputs, scale, normed_gradient).add_(gradient), None
+
+
+class Attention(torch.autograd.Function):
+    """Rotary positions and grouped attention: queries [T, H d], keys and values [T, K d] -> [T, H d].
+
+    Queries of the heads that share keys are rows of one product, so no key or value is repeated. Heads are taken from
+    the real tokens to where products want them, and back, by one copy each (`_places`, `_tokens`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, call: AttentionCall) -> Tensor:
+        layer, packing = call.layer, call.packing
+        if packing.is_shared and any(ctx.needs_input_grad):
+            raise NotImplementedError("gradients of tokens that stand in several rows")
+        rows, width, size = packing.rows, packing.width, layer.head_width
+        heads, shared = queries.shape[1] // size, keys.shape[1] // size  # H, K
+        turn, turn_and_scale = (_turns(packing, *call.positions, factor) for factor in (1.0, layer.scaling))
+        to_queries, to_keys = _places(packing, heads), _places(packing, shared)
+        queries = _gather(_rotated(queries, *turn_and_scale), to_queries, rows * shared)  # [R K, H / K * width, d]
+        own = [
+            _gather(_rotated(keys, *turn), to_keys, rows * shared),
+            _gather(values.view(-1, size), to_keys, rows * shared),
+        ]
+        keys, values = own if call.past is None else _joined(call.past, own, rows, layer.index)  # [R K, seen, d]
+        weights = torch.bmm(queries, keys.transpose(1, 2))  # [R K, H / K * width, seen]
+        _hide(weights.view(rows, heads, width, -1), call)
+        weights = softmax_in_registers(weights)
+        if not packing.is_full:  # what a filler sees would have gradients
+            weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
+        ctx.save_for_backward(queries, keys, values, weights)
+        ctx.shape, ctx.packing, ctx.turns = (width, heads, shared), packing, (turn_and_scale, turn)
+        return _gather(torch.bmm(weights, values), _tokens(packing, heads), len(packing.real)).flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, weights = ctx.saved_tensors
+        width, heads, shared = ctx.shape
+        packing: Packing = ctx.packing
+        count, size = len(gradient), queries.shape[-1]
+        by_head = _gather(gradient.reshape(-1, size), _places(packing, heads), len(queries))
+        reached = torch.bmm(by_head, values.transpose(1, 2))
+        logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype)
+        here = slice(-width, None)  # earlier keys and values are frozen
+        of_keys = torch.bmm(logits[:, :, here].transpose(1, 2), queries)
+        of_values = torch.bmm(weights[:, :, here].transpose(1, 2), by_head)
+        to_queries, to_keys = _tokens(packing, heads), _tokens(packing, shared)
+        turned = _gather(torch.bmm(logits, keys), to_queries, count), _gather(of_keys, to_keys, count)
+        of_projected = (_rotated_back(gradient, *turn) for gradient, turn in zip(turned, ctx.turns, strict=True))
+        return *of_projected, _gather(of_values, to_keys, count).flatten(1), None
+
+
+def _hide(logits: Tensor, call: AttentionCall) -> None:
+    """Lower attention's logits [R, H, width, seen] to about the lowest number where a token must not see another.
+
+    Raises ModelError for a mask of other tokens than these.
+    """
+    mask, (width, seen) = call.mask, logits.shape[-2:]
+    if mask is None:
+        logits.add_(_causal(width, seen, logits))
+        return
+    if mask.shape[-2:] != (width, seen):
+        raise unexpected(call.layer, f"got a mask of {tuple(mask.shape[-2:])} for {(width, seen)} tokens")
+    if mask.dtype == torch.bool:
+        logits.masked_fill_(~mask, torch.finfo(logits.dtype).min)
+    else:
+        logits.add_(mask)
+
+
+def _kept(packing: Packing, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    """Return the tensor that `make` returns, made once for a packing."""
+    if key not in packing.derived:
+        packing.derived[key] = make()
+    tensor: Tensor = packing.derived[key]
+    return tensor
+
+
+def _turns(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of the real tokens times a factor, each [T, 1, d]; all layers of a pass share them."""
+    of, turned = packing.derived.get(("turns", factor), (None, None))
+    if of is None or of[0] is not cosine or of[1] is not sine:
+        packed = (packing.pack(values.float().expand(packing.rows, -1, -1)) for values in (cosine, sine))
+        turned = tuple(values[:, None] * factor for values in packed)
+        packing.derived["turns", factor] = (cosine, sine), turned
+    turned_cosine, turned_sine = turned
+    return turned_cosine, turned_sine
+
+
+def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Return head vectors turned by rotary positions: [T, n d], [T, 1, d] -> [T, n, d].
+
+    Turned are the pairs (i, i + d / 2) of each head.
+    """
+    heads = vectors.view(len(vectors), -1, cosine.shape[-1])
+    half = heads.shape[-1] // 2
+    turned = heads * cosine
+    turned[..., :half].addcmul_(heads[..., half:], sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(heads[..., :half], sine[..., half:])
+    return turned
+
+
+def _rotated_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Return the gradient before `_rotated` from that after it: [T, n, d] -> [T, n d]."""
+    half = gradient.shape[-1] // 2
+    turned = gradient * cosine
+    turned[..., :half].addcmul_(gradient[..., half:], sine[..., half:])
+    turned[..., half:].addcmul_(gradient[..., :half], sine[..., :half], value=-1)
+    return turned.flatten(1)
+
+
+def softmax_in_registers(logits: Tensor) -> Tensor:
+    """Return the softmax over the last dimension.
+
+    Rows that fill no register take a CPU ten times as long, so they are filled.
+    """
+    missing = max(0, REGISTER - logits.shape[-1])
+    filled = nn.functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
+    return filled.softmax(dim=-1)[..., : logits.shape[-1]]
+
+
+def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
+    """Return the vectors at `index` of those in [..., d], as [count, len(index) / count, d]."""
+    return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
+
+
+def _places(packing: Packing, count: int) -> Tensor:
+    """Return the indices of the vectors of [T, count, d] that fill [R, count, width, d]: [R count width].
+
+    A filler gets a vector of its row.
+    """
+
+    def make() -> Tensor:
+        heads = torch.arange(count, device=packing.source.device)
+        return (packing.source.view(packing.rows, 1, -1) * count + heads[:, None]).flatten()
+
+    return _kept(packing, ("places", count), make)
+
+
+def _tokens(packing: Packing, count: int) -> Tensor:
+    """Return the indices of the T real tokens' vectors in [R, count, width, d]: [T count]."""
+
+    def make() -> Tensor:
+        row, column = packing.real // packing.width, packing.real % packing.width
+        heads = torch.arange(count, device=row.device)
+        return ((row[:, None] * count + heads) * packing.width + column[:, None]).flatten()
+
+    return _kept(packing, ("tokens", count), make)
+
+
+def _joined(past: Any, own: Sequence[Tensor], rows: int, index: int) -> Sequence[Tensor]:
+    """Return the keys and values that layer `index` sees, each [R K, seen, d]: the past's and `own` [R K, width, d]."""
+    return [joined.flatten(0, 1) for joined in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
+
+
+def _causal(width: int, seen: int, like: Tensor) -> Tensor:
+    """Return the mask that keeps a token from later ones: [width, seen], added to attention's logits."""
+    return torch.full((width, seen), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device).triu(
+        seen - width + 1
+    )
