@@ -10,7 +10,7 @@ import argparse
 import copy
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import tiny  # noqa: E402
 
 from cfbuild.data import Request  # noqa: E402
 from cfbuild.edit import EDITORS  # noqa: E402
-from cfbuild.edit.covariance import second_moment  # noqa: E402
+from cfbuild.edit.covariance import second_moments  # noqa: E402
 from cfbuild.edit.editor import editor_spec, open_editor  # noqa: E402
 from cfbuild.lm.delta import Delta, Dense, LowRank, applied  # noqa: E402
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited  # noqa: E402
@@ -54,11 +54,11 @@ LARGE_BYTES = 12 << 30
 class FewSupplies:
     """Supplies that take no time: two contexts, no covariance."""
 
-    def contexts(self) -> tuple[str, ...]:
+    def contexts(self, of: str) -> tuple[str, ...]:
         return ("Rome lies in Italy. ", "She speaks English. ")
 
-    def covariance(self, layer: int) -> None:
-        return None
+    def covariances(self, layers: Sequence[int]) -> dict[int, None]:
+        return dict.fromkeys(layers)
 
 
 def moved(lm: LanguageModel, device: torch.device) -> LanguageModel:
@@ -129,7 +129,7 @@ def differences(family: str, device: torch.device) -> Iterator[tuple[str, float]
     lm = tiny.make(family)
     there = moved(lm, device)
     yield "likelihoods", distance(likelihoods(lm), likelihoods(there))
-    yield "covariance", distance(*(second_moment(one, 1, PROMPTS, 60)[0] for one in (lm, there)))
+    yield "covariance", distance(*(second_moments(one, [1], PROMPTS, 60)[0][1] for one in (lm, there)))
     for editor in EDITORS:
         yield editor, distance(edits(lm, editor), edits(there, editor))
     written, again = texts(lm), texts(there)

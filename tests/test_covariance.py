@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from cfbuild.edit.corpus import Corpus
-from cfbuild.edit.covariance import factorise, key_covariance, load_covariance, second_moment
+from cfbuild.edit.covariance import factorise, key_covariances, load_covariance, second_moments
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.model import LanguageModel
 
@@ -35,14 +35,14 @@ def plain_moment(lm: LanguageModel, texts: list[str], tokens: int) -> torch.Tens
 
 
 def test_it_is_the_mean_outer_product_of_the_keys_of_so_many_tokens(lm: LanguageModel) -> None:
-    matrix, count = second_moment(lm, LAYER, TEXTS[:40], 500)
+    moments, count = second_moments(lm, [LAYER], TEXTS[:40], 500)
     assert count == 500
-    assert torch.allclose(matrix, plain_moment(lm, TEXTS[:40], 500), rtol=1e-4, atol=1e-6)
+    assert torch.allclose(moments[LAYER], plain_moment(lm, TEXTS[:40], 500), rtol=1e-4, atol=1e-6)
 
 
 def test_long_texts_are_cut_and_short_corpora_used_up(lm: LanguageModel) -> None:
     seen: list[tuple[int, int | None]] = []
-    _, count = second_moment(lm, LAYER, TEXTS, 10**6, lambda task, done, total: seen.append((done, total)))
+    _, count = second_moments(lm, [LAYER], TEXTS, 10**6, lambda task, done, total: seen.append((done, total)))
     assert count == sum(len(lm.encode(text)) for text in TEXTS)
     assert seen[-1] == (count, count)
 
@@ -53,12 +53,12 @@ def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights
     """Two models of one width whose revision nothing tells: the second does not get the first one's."""
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
     models = [replace(tiny.make("gpt2", seed=seed), revision="unknown") for seed in (0, 1)]
-    factors = [key_covariance(model, LAYER, Corpus("c", TEXTS), 300).factor for model in models]
-    expected = [factorise(second_moment(model, LAYER, TEXTS, 300)[0], "x").factor for model in models]
+    factors = [key_covariances(model, [LAYER], Corpus("c", TEXTS), 300)[LAYER].factor for model in models]
+    expected = [factorise(second_moments(model, [LAYER], TEXTS, 300)[0][LAYER], "x").factor for model in models]
     for found, right in zip(factors, expected, strict=True):
         assert found is not None and right is not None and torch.equal(found, right)
     seen: list[str] = []
-    key_covariance(models[0], LAYER, Corpus("c", TEXTS), 300, lambda task, done, total: seen.append(task))
+    key_covariances(models[0], [LAYER], Corpus("c", TEXTS), 300, lambda task, done, total: seen.append(task))
     assert seen == [], "and the same weights have it once"
 
 
@@ -69,7 +69,7 @@ def test_it_is_computed_once_for_a_model_layer_corpus_and_size(
 
     def compute(lm: LanguageModel, layer: int, corpus: str, tokens: int) -> bool:
         seen: list[str] = []
-        key_covariance(lm, layer, Corpus(corpus, TEXTS), tokens, lambda task, done, total: seen.append(task))
+        key_covariances(lm, [layer], Corpus(corpus, TEXTS), tokens, lambda task, done, total: seen.append(task))
         return bool(seen)
 
     assert compute(lm, LAYER, "a", 400)

@@ -45,11 +45,11 @@ REQUESTS = (
 class Few:
     """Supplies that take no time: one context, no covariance."""
 
-    def contexts(self) -> tuple[str, ...]:
+    def contexts(self, of: str) -> tuple[str, ...]:
         return ("Rome lies in Italy. ",)
 
-    def covariance(self, layer: int) -> None:
-        return None
+    def covariances(self, layers: Sequence[int]) -> dict[int, None]:
+        return dict.fromkeys(layers)
 
 
 def opened(lm: LanguageModel, editor: str, **asked: Any) -> OpenEditor:

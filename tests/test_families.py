@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from cfbuild.data import Request
-from cfbuild.edit.covariance import second_moment
+from cfbuild.edit.covariance import second_moments
 from cfbuild.edit.presets import check_layer, preset_settings
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
@@ -116,7 +116,8 @@ def test_every_tensor_is_made_on_the_models_device(lm: LanguageModel) -> None:
     """A tensor made without naming its device lands on another one here, and whatever meets it fails."""
     options = RomeOptions(layer=1, contexts=CONTEXTS, steps=3)
     with torch.device("meta"):
-        matrix, _ = second_moment(lm, 1, PROMPTS, 20)
+        moments, _ = second_moments(lm, [1], PROMPTS, 20)
+        matrix = moments[1]
         edits = Rome(lm, options).edit(REQUESTS)
         deltas = [edit.delta for edit in edits if edit.delta is not None]
         asked = [Question(lm.encode(PROMPTS[0]), tuple(map(lm.continuation, TARGETS)))] * len(deltas)

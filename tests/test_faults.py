@@ -37,7 +37,7 @@ from cfbuild.audit.validate import violations
 from cfbuild.cli.shared import guard_streams, tell, tell_json
 from cfbuild.data import Candidate, Fact, Request, Target, Template, item_id, property_id
 from cfbuild.edit.corpus import Corpus
-from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance, second_moment
+from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance, second_moments
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import BuildStateError, ConfigError, DataError, ModelError, SourceError, TemplateError
@@ -605,10 +605,10 @@ def test_a_broken_cached_covariance_is_computed_again(
 ) -> None:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
     lm = tiny.make("gpt2")
-    first = key_covariance(lm, 1, Corpus("c", ["She speaks French."] * 40), 400)
+    first = key_covariances(lm, [1], Corpus("c", ["She speaks French."] * 40), 400)[1]
     (file,) = tmp_path.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
-    again = key_covariance(lm, 1, Corpus("c", ["She speaks French."] * 40), 400)
+    again = key_covariances(lm, [1], Corpus("c", ["She speaks French."] * 40), 400)[1]
     assert torch.equal(first.factor, again.factor) and "computed again" in caplog.text
 
 
@@ -654,7 +654,7 @@ def test_scores_edits_and_covariance_do_not_change_when_memory_runs_out(monkeypa
 
     def work() -> tuple[Any, Any, torch.Tensor]:
         edits = Rome(lm, RomeOptions(1, steps=3)).edit(requests)
-        return score(lm, questions), edits, second_moment(lm, 1, texts, 200)[0]
+        return score(lm, questions), edits, second_moments(lm, [1], texts, 200)[0][1]
 
     whole = work()
     forward, failed = type(lm.model.base_model).forward, []

@@ -14,6 +14,7 @@ EDITORS = {
     "ft-l": "cfbuild.edit.finetune:FT_L",
     "ike": "cfbuild.edit.ike:IKE",
     "emmet": "cfbuild.edit.emmet:EMMET",
+    "memit": "cfbuild.edit.memit:MEMIT",
 }
 
 COVARIANCE_TOKENS = 100_000

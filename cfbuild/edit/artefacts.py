@@ -46,12 +46,17 @@ class Artefact:
         digest = sha256_text(json.dumps(self.made_of, sort_keys=True, allow_nan=False))
         return cache_folder() / self.kind / digest[:32]
 
+    @property
+    def is_made(self) -> bool:
+        """True if the artefact is in the cache, whole."""
+        return (self.folder / MADE_OF).is_file()
+
     def get(self, make: Callable[[Path], None], read: Callable[[Path], Loaded]) -> Loaded:
         """Return the value that `read` makes of the artefact's folder, which `make` fills first if it is not there.
 
         A folder that cannot be read (`read` raises ModelError) is made again. The folder is put in place whole.
         """
-        if (self.folder / MADE_OF).is_file():
+        if self.is_made:
             try:
                 return read(self.folder)
             except ModelError as error:
@@ -65,7 +70,7 @@ class Artefact:
             try:
                 staging.rename(self.folder)
             except OSError:  # another process was first; what it made of the same is as good
-                if not (self.folder / MADE_OF).is_file():
+                if not self.is_made:
                     raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cfbuild.edit.corpus import Corpus
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.batch import Batch, pad
 from cfbuild.lm.batching import halving, token_budget
-from cfbuild.lm.forward import projection_input
+from cfbuild.lm.forward import projection_inputs
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
 from cfbuild.progress import Progress, silent
@@ -139,57 +140,69 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> 
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False), dtype=np.float64)
 
 
-def key_covariance(
-    lm: LanguageModel, layer: int, corpus: Corpus, tokens: int, progress: Progress = silent
-) -> Covariance:
-    """Return C over the first `tokens` tokens of a corpus, computed once for a model, layer, corpus and size.
+def key_covariances(
+    lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress = silent
+) -> dict[int, Covariance]:
+    """Return C of each layer over the first `tokens` tokens of a corpus, computed once for a model, corpus and size.
 
-    The corpus's name must change when its texts do (a digest of them, or a name with its revision).
+    All layers that are not in the cache are computed in one pass. The corpus's name must change when its texts do (a
+    digest of them, or a name with its revision).
     """
-    made_of = {
-        **weights_identity(lm),
-        "layer": layer,
-        "corpus": corpus.name,
-        "tokens": tokens,
-        "window": WINDOW,
-    }
+    shared = {**weights_identity(lm), "corpus": corpus.name, "tokens": tokens, "window": WINDOW}
+    artefacts = {layer: Artefact("covariance", {**shared, "layer": layer}) for layer in layers}
+    found: dict[int, Tensor] = {}
+    counted = 0
 
-    def make(folder: Path) -> None:
-        matrix, count = second_moment(lm, layer, corpus.texts, tokens, progress)
+    def make(layer: int, folder: Path) -> None:
+        nonlocal counted
+        if layer not in found:
+            wanted = {layer, *(other for other, artefact in artefacts.items() if not artefact.is_made)}
+            moments, counted = second_moments(lm, sorted(wanted), corpus.texts, tokens, progress)
+            found.update(moments)
         with (folder / MATRIX).open("wb") as stream:
-            np.savez(stream, C=matrix.numpy(), count=np.array(count))
+            np.savez(stream, C=found.pop(layer).numpy(), count=np.array(counted))
 
-    kept, count = Artefact("covariance", made_of).get(make, lambda folder: _read(folder / MATRIX, lm.key_width(layer)))
-    return factorise(torch.from_numpy(kept), f"{corpus.name},tokens={count}")
+    covariances = {}
+    for layer, artefact in artefacts.items():
+        width = lm.key_width(layer)
+        kept, count = artefact.get(partial(make, layer), partial(_read_in, width))
+        covariances[layer] = factorise(torch.from_numpy(kept), f"{corpus.name},tokens={count}")
+    return covariances
 
 
-def second_moment(
-    lm: LanguageModel, layer: int, texts: Iterable[str], tokens: int, progress: Progress = silent
-) -> tuple[Tensor, int]:
-    """Return the mean of k k^T [d_in, d_in] (float64) over at most `tokens` tokens of `texts`, and their number.
+def _read_in(width: int, folder: Path) -> tuple[np.ndarray, int]:
+    return _read(folder / MATRIX, width)
 
-    Raises EditError if the texts hold no token.
+
+def second_moments(
+    lm: LanguageModel, layers: Sequence[int], texts: Iterable[str], tokens: int, progress: Progress = silent
+) -> tuple[dict[int, Tensor], int]:
+    """Return the mean of k k^T [d_in, d_in] (float64) of each layer over at most `tokens` tokens of `texts`.
+
+    The second value is the number of tokens. Raises EditError if the texts hold none.
     """
-    total: Tensor | None = None
+    totals: dict[int, Tensor] = {}
     count = 0
     progress("covariance", 0, tokens)
     for rows in _rows(lm, texts, tokens):
-        keys = torch.cat(halving(lambda part: [_keys(lm, layer, part)], rows)).to(widest(lm.device))  # [some, d_in]
-        total = keys.T @ keys if total is None else total + keys.T @ keys
-        count += len(keys)
+        for part in halving(lambda part: [_products(lm, layers, part)], rows):
+            totals = {layer: product + totals.get(layer, 0) for layer, product in part.items()}
+        count += sum(map(len, rows))
         progress("covariance", count, tokens)
-    if total is None:
+    if not totals:
         raise EditError("the covariance corpus is empty; give another --covariance")
     progress("covariance", count, count)
-    return total.cpu().double() / count, count
+    return {layer: total.cpu().double() / count for layer, total in totals.items()}, count
 
 
-def _keys(lm: LanguageModel, layer: int, rows: Sequence[Ids]) -> Tensor:
-    """Return W's input at every token of `rows`: [tokens, d_in]."""
+def _products(lm: LanguageModel, layers: Sequence[int], rows: Sequence[Ids]) -> dict[int, Tensor]:
+    """Return the sum of k k^T over every token of `rows`, [d_in, d_in], by layer."""
     ids, real = pad(rows, lm)
     positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
     with torch.no_grad():
-        return projection_input(lm, Batch(ids, positions, None), layer)[real]
+        inputs = projection_inputs(lm, Batch(ids, positions, None), layers)
+    keys = ((layer, inputs.pop(layer)[real].to(widest(lm.device))) for layer in layers)
+    return {layer: some.T @ some for layer, some in keys}
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:

@@ -91,12 +91,12 @@ class Editor(Protocol):
 class Supplies(Protocol):
     """The things that editors need beside the model, each made when it is first needed (`supplies.py`)."""
 
-    def contexts(self) -> tuple[str, ...]:
-        """Return the texts that ROME puts in front of a prompt."""
+    def contexts(self, of: str) -> tuple[str, ...]:
+        """Return the texts that a paper, "rome" or "memit", puts in front of a prompt."""
         ...
 
-    def covariance(self, layer: int) -> Covariance | None:
-        """Return the second moment of the keys of a layer, or None where the user wants none."""
+    def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
+        """Return the second moment of the keys of each layer, or None where the user wants none."""
         ...
 
 
@@ -114,20 +114,24 @@ class Context(Generic[Options]):
     supplies: Supplies
     supplied: dict[str, Any] = field(default_factory=dict)
 
-    def contexts(self) -> tuple[str, ...]:
-        """Return ROME's contexts. Raises ConfigError if the spec does not name them as a need."""
+    def contexts(self, of: str = "rome") -> tuple[str, ...]:
+        """Return the contexts of a paper. Raises ConfigError if the spec does not name them as a need."""
         self._check("contexts")
-        contexts = self.supplies.contexts()
+        contexts = self.supplies.contexts(of)
         self.supplied["contexts"] = list(contexts)
         return contexts
 
     def covariance(self, layer: int) -> Covariance | None:
         """Return the covariance of a layer's keys, None where the user wants none. Raises as `contexts` does."""
+        return self.covariances((layer,))[layer]
+
+    def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
+        """Return the covariances of several layers' keys, found in one pass. Raises as `contexts` does."""
         self._check("covariance")
-        covariance = self.supplies.covariance(layer)
-        signature = covariance.signature if covariance else "none"
-        self.supplied["covariance"] = signature
-        return covariance
+        covariances = self.supplies.covariances(layers)
+        signatures = (covariance.signature if covariance else "none" for covariance in covariances.values())
+        self.supplied["covariance"] = "; ".join(dict.fromkeys(signatures))
+        return covariances
 
     def _check(self, need: Need) -> None:
         if need not in self.needs:

@@ -17,6 +17,11 @@ ROME: Mapping[str, Mapping[str, Any]] = {
 SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "rome": ROME,
     "rome-fast": ROME,
+    "memit": {
+        "smollm2-135m": {"layer": 5, "layers": 3, "covariance_weight": 5000.0},
+        "gpt2-xl": {"layer": 17, "layers": 5, "covariance_weight": 20000.0},
+        "gpt-j-6b": {"layer": 8, "layers": 6, "covariance_weight": 15000.0, "steps": 25},
+    },
     "ft": {"gpt2-xl": {"layer": 1}, "gpt-j-6b": {"layer": 21}},
     "ft-l": {
         "gpt2-medium": {"layer": 0, "norm_constraint": 2e-3},

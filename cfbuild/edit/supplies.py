@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
@@ -13,10 +13,10 @@ from cfbuild.data import Record, Reference
 from cfbuild.edit import COVARIANCE_TOKENS
 from cfbuild.edit.artefacts import Artefact, weights_identity
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
-from cfbuild.edit.covariance import Covariance, key_covariance, load_covariance
+from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.model import LanguageModel
-from cfbuild.lm.sample import CONTEXT_LENGTHS, sample_contexts
+from cfbuild.lm.sample import OPENINGS, sample_contexts
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import read_json, write_json
@@ -41,8 +41,8 @@ class ModelSupplies:
     seed: int = 0
     progress: Progress = silent
 
-    def contexts(self) -> tuple[str, ...]:
-        """Return the texts that ROME puts in front of a prompt.
+    def contexts(self, of: str) -> tuple[str, ...]:
+        """Return the texts that a paper puts in front of a prompt (`of` is a key of OPENINGS).
 
         They are sampled once for a model, kind of device, torch version and seed.
         """
@@ -51,22 +51,34 @@ class ModelSupplies:
             "device": self.lm.device.type,
             "torch": torch.__version__,
             "seed": self.seed,
-            "lengths": CONTEXT_LENGTHS,
+            "openings": [list(astuple(opening)) for opening in OPENINGS[of]],
         }
 
         def make(folder: Path) -> None:
-            write_json(folder / CONTEXTS, list(sample_contexts(self.lm, self.seed)))
+            write_json(folder / CONTEXTS, list(sample_contexts(self.lm, self.seed, OPENINGS[of])))
 
         return Artefact("contexts", made_of).get(make, _read_contexts)
 
-    def covariance(self, layer: int) -> Covariance | None:
-        """Return C of a layer's keys, None for `none`. Raises ConfigError or ModelError for what cannot be read."""
+    def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
+        """Return C of each layer's keys, None for `none`.
+
+        Raises ConfigError or ModelError for what cannot be read, and for one layer's file where several are asked.
+        """
         if self.covariance_of == NONE:
-            return None
+            return dict.fromkeys(layers)
         if self.covariance_of.endswith(".npz"):
-            return load_covariance(Path(self.covariance_of).expanduser(), self.lm.key_width(layer))
+            layer = self._only(layers)
+            return {layer: load_covariance(Path(self.covariance_of).expanduser(), self.lm.key_width(layer))}
         corpus = self.corpus() if self.covariance_of == BUILD else open_corpus(self.covariance_of)
-        return key_covariance(self.lm, layer, corpus, self.tokens, self.progress)
+        return dict(key_covariances(self.lm, layers, corpus, self.tokens, self.progress))
+
+    def _only(self, layers: Sequence[int]) -> int:
+        if len(layers) > 1:
+            raise ConfigError(
+                f"covariance {self.covariance_of}: a file is of one layer, and the editor changes the layers "
+                f"{', '.join(map(str, layers))}; give a text file, hub:NAME or build"
+            )
+        return layers[0]
 
 
 def _read_contexts(folder: Path) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ below.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,26 +186,30 @@ class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not a
     pass
 
 
-def projection_input(lm: LanguageModel, batch: Batch, layer: int) -> Tensor:
-    """Return W's input at every token of a batch, [batch, width, d_in]; nothing above it is computed.
+def projection_inputs(lm: LanguageModel, batch: Batch, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Return the input of each layer's W at every token of a batch, [batch, width, d_in], by layer.
 
-    Raises ModelError if the layer does not call W.
+    Nothing above the highest is computed. Raises ModelError if a layer does not call W.
     """
-    kept: list[Tensor] = []
+    kept: dict[int, Tensor] = {}
 
-    def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        kept.append(args[0])
-        raise _Reached
+    def keep(layer: int, inputs: Tensor) -> None:
+        kept[layer] = inputs.reshape(*batch.ids.shape, -1)
+        if layer == max(layers):
+            raise _Reached
 
-    with lm.lock:
-        handle = lm.projection(layer).register_forward_pre_hook(stop)
-        try:
+    def listener(layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: keep(layer, args[0])
+
+    with lm.lock, ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(lm.projection(layer).register_forward_pre_hook(listener(layer)).remove)
+        with suppress(_Reached):
             run(lm, batch)
-        except _Reached:
-            return kept[0].reshape(*batch.ids.shape, -1)
-        finally:
-            handle.remove()
-    raise ModelError(f"layer {layer} of {lm.name} never called its value projection")
+    for layer in layers:
+        if layer not in kept:
+            raise ModelError(f"layer {layer} of {lm.name} never called its value projection")
+    return kept
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,8 +23,22 @@ TOP_K = 5
 ROWS_PER_BATCH = {"cpu": 160}
 """Texts written together: on 2 cores 160 took 0.7 times as long a text as 64."""
 ACCELERATOR_ROWS_PER_BATCH = 512
-CONTEXT_LENGTHS = ((5, 10), (10, 10))
-"""ROME's context prefixes as released: ten of 5 tokens, ten of 10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A way to sample contexts: `count` texts of `tokens` tokens that begin with `text` (empty: from nothing)."""
+
+    text: str
+    tokens: int
+    count: int = 1
+
+
+OPENINGS = {
+    "rome": (Opening("", 5, 10), Opening("", 10, 10)),
+    "memit": tuple(Opening(word, 10) for word in ("The", "Therefore", "Because", "I", "You")),
+}
+"""The texts that papers put before a prompt, as released: ten of 5 tokens and ten of 10; one after each of 5 words."""
 
 
 def generate(
@@ -54,13 +69,14 @@ def generate(
     return [texts[index] for index in range(len(prompts))]
 
 
-def sample_contexts(lm: LanguageModel, seed: int) -> tuple[str, ...]:
-    """Return the texts that ROME puts before a prompt: sampled from nothing, each ending in a full stop and a space."""
-    start = lm.starting_ids
+def sample_contexts(lm: LanguageModel, seed: int, openings: Sequence[Opening] = OPENINGS["rome"]) -> tuple[str, ...]:
+    """Return texts to put before a prompt, each ending in a full stop and a space."""
     contexts: list[str] = []
-    for length, count in CONTEXT_LENGTHS:
-        keys = [f"{seed}:context:{length}:{index}" for index in range(count)]
-        for text in generate(lm, [start] * count, keys, len(start) + length):
+    for opening in openings:
+        start = lm.encode(opening.text) if opening.text else lm.starting_ids
+        total = opening.tokens + len(lm.leading_ids if opening.text else start)
+        keys = [f"{seed}:context:{opening.text}{opening.tokens}:{index}" for index in range(opening.count)]
+        for text in generate(lm, [start] * opening.count, keys, total):
             plain = " ".join(text.replace("{", " ").replace("}", " ").split())
             contexts.append(f"{plain}. ")
     return tuple(contexts)

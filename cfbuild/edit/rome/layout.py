@@ -120,6 +120,11 @@ class Layout:
         rows = torch.arange(self.packing.rows, device=self.below.device)
         return self.packing.source[rows * self.packing.width]
 
+    @property
+    def states(self) -> Tensor:
+        """The input of the first layer that a step runs, there: [records, rows_per_record, d_model]."""
+        return self.below[self.firsts].view(len(self.plans), self.rows_per_record, -1)
+
 
 def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
     """Return plans in batches of like width, as few as the budget allows and of costs as even as that leaves them.

@@ -18,6 +18,7 @@ from cfbuild.data import Request
 from cfbuild.edit.rome.layout import CutText, Layout, Plan, in_batches, keep, lay_out, with_added
 from cfbuild.edit.rome.losses import losses
 from cfbuild.edit.rome.options import RomeOptions
+from cfbuild.errors import ConfigError
 from cfbuild.lm.batching import halving
 from cfbuild.lm.forward import adds_value
 from cfbuild.lm.fused import fused_layers
@@ -38,8 +39,8 @@ class TargetValue:
     """The output that W should have for one request, and its input and output now, at the subject's last token.
 
     keys: [rows, d_in], W's input under the bare prompt, under each context, and in the essence prompt; outputs:
-    [rows, d_model], W's output there; shift: [d_model], so that the wanted output is outputs[0] + shift. `statistics`
-    holds the number of updates and the last losses in nats.
+    [rows, d_model], W's output there, or the layer's where the shift is of that; shift: [d_model], so that the wanted
+    output is outputs[0] + shift. `statistics` holds the number of updates and the last losses in nats.
     """
 
     keys: Tensor
@@ -71,16 +72,23 @@ class TargetValue:
 
 
 class ValueOptimiser:
-    """An optimiser that finds v* of requests for one layer of a model; the model stays as it is."""
+    """An optimiser that finds v* of requests for one layer of a model; the model stays as it is.
 
-    def __init__(self, lm: LanguageModel, options: RomeOptions) -> None:
+    With `of_layer` it finds the output of the whole layer in place of W's (MEMIT's z). Raises ConfigError where no
+    layer follows that could read it.
+    """
+
+    def __init__(self, lm: LanguageModel, options: RomeOptions, *, of_layer: bool = False) -> None:
+        if of_layer and options.layer + 1 >= len(lm.layers):
+            raise ConfigError(f"layer {options.layer} is the last of {lm.name}: no layer follows that reads its output")
         self.lm = lm
         self.options = options
+        self.of_layer = of_layer
 
     @cached_property
     def _replayed_from(self) -> int:
-        """The first layer a step runs: the one above the edited one, if adding to its input is adding to W's output."""
-        return self.options.layer + adds_value(self.lm, self.options.layer)
+        """The first layer a step runs: the one above the edited one, if adding to its input is what is wanted."""
+        return self.options.layer + (self.of_layer or adds_value(self.lm, self.options.layer))
 
     def values(
         self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None
@@ -111,12 +119,16 @@ class ValueOptimiser:
     def _values_of_batch(self, plans: Sequence[Plan]) -> list[TargetValue]:
         layout = lay_out(self.lm, self.options.layer, self._replayed_from, tuple(plans))
         shifts, statistics = self._optimise(layout)
-        keys, outputs = layout.keys.float(), layout.outputs.float()
+        keys, outputs = layout.keys.float(), self._outputs(layout)
         return [TargetValue(keys[i], outputs[i], shifts[i], statistics[i]) for i in range(len(plans))]
+
+    def _outputs(self, layout: Layout) -> Tensor:
+        """Return what d is added to: [records, rows_per_record, d_model]."""
+        return (layout.states if self.of_layer else layout.outputs).float()
 
     def _optimise(self, layout: Layout) -> tuple[Tensor, list[dict[str, float]]]:
         """Return d of every record [records, d_model], and the updates and last losses of its optimisation."""
-        options, origin = self.options, layout.outputs[:, 0].float()
+        options, origin = self.options, self._outputs(layout)[:, 0]
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
         adam = _Adam(torch.zeros_like(origin), options.learning_rate)
         log = torch.zeros(len(layout.plans), 4, device=origin.device)  # updates, loss, NLL, KL

@@ -1,0 +1,180 @@
+"""MEMIT (Meng et al. 2023, arXiv 2210.07229): many facts by one update of each of several layers.
+
+For each request the output z of the top layer is found after which the model predicts the target, as ROME finds v*. The
+layers then change from the bottom up, each by its share of what is still missing: for keys K [d_in, N] of the model as
+changed so far and residuals R [d_model, N], Delta = R K^T (l C + K K^T)^-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cfbuild.data import Request
+from cfbuild.edit.covariance import Covariance
+from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
+from cfbuild.edit.rome.optimise import ValueOptimiser
+from cfbuild.edit.rome.options import RomeOptions, on_device
+from cfbuild.errors import ConfigError
+from cfbuild.lm.batch import Batch, pad
+from cfbuild.lm.batching import in_batches
+from cfbuild.lm.delta import Change, Delta, Dense, LowRank, overlay
+from cfbuild.lm.forward import trace_below
+from cfbuild.lm.fused import fused_layers
+from cfbuild.lm.hooks import projection_output
+from cfbuild.lm.model import Ids, LanguageModel, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class MemitOptions(RomeOptions):
+    """The value optimisation's hyperparameters, and two of the update.
+
+    `layers` is the number of layers that share the change, of which `layer` is the top one; `covariance_weight` is l,
+    by which C is multiplied. A key is the mean of the bare prompt's and of the contexts' mean; `key_mode` has no
+    effect.
+    """
+
+    clamp_norm_factor: float = 0.75
+    layers: int = 5
+    covariance_weight: float = 15_000.0
+
+    def __post_init__(self) -> None:
+        RomeOptions.__post_init__(self)
+        if self.layers < 1 or self.covariance_weight <= 0:
+            raise ConfigError(
+                f"layers={self.layers}, covariance_weight={self.covariance_weight:g}; expected at least one layer and "
+                "a weight above 0"
+            )
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """The layers that change, bottom first; fewer than `layers` where the model has no more below."""
+        return tuple(range(max(0, self.layer - self.layers + 1), self.layer + 1))
+
+
+class Memit:
+    """The editor: it answers all requests of a call by one change of several layers."""
+
+    def __init__(
+        self, lm: LanguageModel, options: MemitOptions, covariances: Mapping[int, Covariance | None] | None = None
+    ) -> None:
+        self.lm = lm
+        self.options = options
+        self.covariances = covariances or {}
+        self._optimiser = ValueOptimiser(lm, options, of_layer=True)
+
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
+        """Return one edit for all requests; a request whose z is not finite has an edit of its own, with a fault.
+
+        `done` gets the number of optimised requests as they come.
+        """
+        faults = [covariance.fault for covariance in self.covariances.values() if covariance and covariance.fault]
+        if faults:
+            done(len(requests))
+            return [Edit(tuple(range(len(requests))), None, fault=faults[0])]
+        wanted: dict[int, Tensor] = {}
+        losses: list[float] = []
+        failed: list[Edit] = []
+        for place, value in self._optimiser.values(requests, done):
+            if value.is_finite:
+                wanted[place] = value.wanted
+                losses.append(value.statistics["loss"])
+            else:
+                failed.append(unfinished((place,), value.statistics))
+        if not wanted:
+            return failed
+        places = tuple(sorted(wanted))
+        delta = self.spread([requests[place] for place in places], torch.stack([wanted[place] for place in places]))
+        measured = {"together": len(places), "delta_norm": delta.norm, "mean_loss": sum(losses) / len(losses)}
+        return [Edit(places, delta, statistics=measured), *failed]
+
+    def spread(self, requests: Sequence[Request], wanted: Tensor) -> Delta:
+        """Return the change that brings the top layer's output at each subject's last token towards `wanted`.
+
+        wanted: [N, d_model], z of each request.
+        """
+        texts = [self._texts(request) for request in requests]
+        changes: dict[Weight, Change] = {}
+        layers = self.options.changed
+        for layers_left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
+            keys, outputs = self.keys_and_outputs(texts, layer, Delta(changes) if changes else None)
+            residuals = (wanted - outputs) / layers_left
+            directions = solved_with(keys, self.covariances.get(layer), self.options.covariance_weight)
+            changes[Weight(layer)] = _smaller(directions, residuals)
+        return Delta(changes)
+
+    def keys_and_outputs(
+        self, texts: Sequence[Sequence[Ids]], layer: int, delta: Delta | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return W's inputs in `layer` and the top layer's outputs under a change: [N, d_in] and [N, d_model].
+
+        `texts` are each request's: the bare prompt and that after each context, cut after the subject. A key is the
+        mean of the bare prompt's and the contexts' mean; an output is the bare prompt's.
+        """
+        rows = [text for request in texts for text in request]
+        with fused_layers(self.lm), torch.no_grad():
+            found = in_batches(self.lm, rows, lambda part: self._run(part, layer, delta), len)
+        per_request = len(texts[0])
+        keys, outputs = (torch.stack(tensors).view(len(texts), per_request, -1) for tensors in zip(*found, strict=True))
+        if per_request == 1:
+            return keys[:, 0], outputs[:, 0]
+        return (keys[:, 0] + keys[:, 1:].mean(dim=1)) / 2, outputs[:, 0]
+
+    def _run(self, texts: Sequence[Ids], layer: int, delta: Delta | None) -> list[tuple[Tensor, Tensor]]:
+        """Return (W's input in `layer` [d_in], the top layer's output [d_model]) at the last token of each text."""
+        ids, real = pad(texts, self.lm)
+        rows, last = torch.arange(len(texts), device=ids.device), real.sum(dim=1) - 1
+        batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(texts), -1), None)
+        seen: list[Tensor] = []
+
+        def look(inputs: Tensor, outputs: Tensor) -> Tensor:
+            seen.append(inputs.reshape(*ids.shape, -1)[rows, last].float())
+            return outputs
+
+        above = self.options.layer + 1
+        with overlay(self.lm, [delta] * len(texts)), projection_output(self.lm, layer, look):
+            below = trace_below(self.lm, batch, above, above).below
+        return list(zip(seen[0], below[rows, last].float(), strict=True))
+
+    def _texts(self, request: Request) -> list[Ids]:
+        """Return the tokens of a request's prompt up to the subject's last one, bare and after each context."""
+        contexts = ("", *self.options.contexts)
+        found = (self.lm.encode_subject(request.prompt, request.subject, context) for context in contexts)
+        return [ids[: last + 1] for ids, last in found]
+
+
+def solved_with(keys: Tensor, covariance: Covariance | None, weight: float) -> Tensor:
+    """Return k_i^T (l C + K K^T)^-1 of every key, in float64 and back: [N, d_in] -> [N, d_in].
+
+    C is the identity without a covariance. For fewer keys than they have numbers, by Woodbury's identity: N x N.
+    """
+    exact = keys.cpu().double()
+    count, width = exact.shape
+    if count > width:
+        factor = covariance.factor if covariance is not None else None
+        moment = torch.eye(width, dtype=torch.float64) if factor is None else factor @ factor.T
+        directions: Tensor = torch.linalg.solve(weight * moment + exact.T @ exact, exact.T).T
+    else:
+        whitened = (covariance.whiten(exact) if covariance is not None else exact) / weight
+        inner = exact @ whitened.T
+        inner.diagonal().add_(1)
+        directions = torch.linalg.solve(inner, whitened)
+    return directions.to(keys.device, keys.dtype)
+
+
+def _smaller(directions: Tensor, residuals: Tensor) -> Change:
+    """Return the change, by factors or number by number, whichever takes less memory."""
+    change = LowRank(directions, residuals)
+    d_out, d_in = change.shape
+    return change if len(directions) * (d_in + d_out) <= d_in * d_out else Dense(change.matrix())
+
+
+def _make(context: Context[MemitOptions]) -> Memit:
+    options = on_device(replace(context.options, contexts=context.contexts("memit")), context.lm.device)
+    return Memit(context.lm, options, context.covariances(options.changed))
+
+
+MEMIT = EditorSpec(MemitOptions, _make, needs=frozenset({"contexts", "covariance"}), together=True)
