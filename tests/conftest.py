@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -14,15 +16,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from other_plants import OtherWorld, other_world
+from servers import oxigraph
 from small_world import write_excerpt
 
 from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
+from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.store.folder import BuildFolder
 
 TOGETHER = {
     "smollm2": "the real model",
     "whole": "the excerpt fetched",
     "excerpt_build": "the excerpt built",
+    "other_graph": "the other graph built",
 }
 """Fixtures that take long to make, and the name of the group of all tests that ask for them: a group runs in one
 worker, so that each of these is made once."""
@@ -100,6 +107,28 @@ def excerpt_build(tmp_path_factory: pytest.TempPathFactory, excerpt: Path) -> Ex
 def pararel() -> Path:
     """A folder with ParaRel's pattern files."""
     return shared_file("data/pararel")
+
+
+@dataclass(frozen=True)
+class OtherGraph:
+    """The other graph: what it is made of, its build with statements, only to be read, and where that came from."""
+
+    world: OtherWorld
+    folder: BuildFolder
+    endpoint: str
+    fetched: FetchSummary
+    made: GenerateSummary
+
+
+@pytest.fixture(scope="session")
+def other_graph(tmp_path_factory: pytest.TempPathFactory, excerpt: Path, pararel: Path) -> Iterator[OtherGraph]:
+    """Another graph than the excerpt (`other_world`), fetched with statements and generated without a model."""
+    relations = sorted((path.stem for path in pararel.glob("P*.jsonl")), key=lambda one: int(one[1:]))
+    world = other_world(excerpt, relations, datetime.now(timezone.utc).date())
+    folder = BuildFolder(tmp_path_factory.mktemp("other"))
+    with oxigraph(tmp_path_factory.mktemp("served"), world.triples) as endpoint:
+        fetched = fetch(folder, FetchOptions(endpoint=endpoint, relations=world.relations, statements=True))
+        yield OtherGraph(world, folder, endpoint, fetched, generate(folder, GenerateOptions()))
 
 
 @pytest.fixture(scope="session")
