@@ -72,8 +72,12 @@ class Names:
         """Return a title, of a book or a song."""
         one, other = (self.word(NOUNS).title() for _ in range(2))
         adjective = self.word(ADJECTIVES).title()
-        forms = f"{adjective} {one}", f"The {one} of {self.root()}", f"{one} and {other}", f"A {one} in {self.root()}"
+        forms = f"{adjective} {one}", f"The {one} of {self.root()}", f"{one} and {other}", f"{_a(one)} in {self.root()}"
         return self.pick(*forms, f"{adjective} {one} {other}", f"{self.root()}'s {one}")
+
+
+def _a(noun: str) -> str:
+    return f"{'An' if noun[0] in 'AEIO' else 'A'} {noun}"
 
 
 def _person(names: Names) -> str:

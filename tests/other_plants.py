@@ -277,10 +277,10 @@ def _own_article(one: Planter) -> Fact:
 
 
 PLANTS: Mapping[str, Plant] = {
-    "language code as label": Plant(_code_label, False, "missing-label"),
-    "language code as object's label": Plant(_code_object, False, "missing-label"),
+    "language code as label": Plant(_code_label, False),
+    "language code as object's label": Plant(_code_object, False),
     "language code as alias": Plant(_code_alias, True),
-    "general label in another script": Plant(_other_script, False, "missing-label", named=True),
+    "general label in another script": Plant(_other_script, False, named=True),
     "general label": Plant(_general_label, True),
     "no label": Plant(lambda one: one.relabel(one.person(), {}), False, "missing-label"),
     "id as label": Plant(_id_label, False, "qid-label", named=True),
@@ -308,7 +308,7 @@ PLANTS: Mapping[str, Plant] = {
     "ends in the future": Plant(lambda one: one.stated(end=AHEAD), True),
     "ends in the running year": Plant(lambda one: one.stated(end=one.year, precision=YEAR), True),
     "succeeded": Plant(_succeeded, True),
-    "beside one that ends in the future": Plant(_stale, False, "several-objects"),
+    "beside one that ends in the future": Plant(_stale, False),
     "unknown value beside a known one": Plant(_unknown_beside, False),
     "outranked": Plant(_outranked, False, "outranked-fact"),
     "deprecated": Plant(_deprecated, False, "deprecated-fact"),
