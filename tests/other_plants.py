@@ -17,7 +17,8 @@ from other_world import HUMAN, SUBCLASS, YEAR, Derived, Excerpt, Statement
 EACH = 12
 """Items of a kind: more than the ten neighbours that a record of CounterFact has."""
 AGO, AHEAD = "1987-04-05", "2190-06-30"
-CODES = ("en", "fr", "pt-br", "zh-hans")
+CODES = ("en", "fr", "pt-br", "zh-hans", "de", "es", "it", "nl", "sv", "pl", "cs", "fi", "tr", "ja")
+"""Bare language codes: one for each item that has nothing else for a name, so that none of them is a namesake."""
 PEOPLE = ("P19", "P106", "P937")
 WORKS = ("P495", "P407")
 """Relations of persons and of works whose facts are many, so that the planted ones have neighbours."""
@@ -61,6 +62,7 @@ class Planter:
         self.year = f"{soon.year}-01-01"
         self.people, self.works, self.codes = cycle(PEOPLE), cycle(WORKS), cycle(CODES)
         self.scripts = cycle(SCRIPTS)
+        self._shared: dict[str, str] = {}
         series, film, album, single = map(derived.class_named, ("television series", "film", "studio album", "single"))
         self.series, self.film, self.album, self.single = series, film, album, single
         self.group, self.village = map(derived.class_named, ("musical group", "village"))
@@ -68,6 +70,12 @@ class Planter:
         feature = derived.new("class", "feature-length production")
         self.graph.say(feature, SUBCLASS, film)
         self.feature = feature
+
+    def shared(self, name: str, make: Callable[[], str]) -> str:
+        """Return the one item of this name, made when it is first asked for: its subjects are neighbours."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
 
     def person(self, label: str | None = None) -> tuple[str, str, str]:
         """Return a fact about a new person."""
@@ -107,8 +115,8 @@ def _code_label(one: Planter) -> Fact:
 
 
 def _code_object(one: Planter) -> Fact:
-    city = one.derived.new("settlement", None, [one.village])
-    one.graph.items[city].labels = {"mul": next(one.codes)}
+    city = one.shared("nameless", lambda: one.derived.new("settlement", None, [one.village]))
+    one.graph.items[city].labels = {"mul": CODES[-1]}
     subject = one.derived.new("person", None, [HUMAN])
     one.graph.say(subject, "P19", city)
     return "P19", subject, city
@@ -203,21 +211,25 @@ def _band_born(one: Planter) -> Fact:
     return one.fact("P19", one.derived.new("band", None, [one.group]))
 
 
-def _citizen(one: Planter, kind: str) -> Fact:
-    """A citizen of a new city of a class."""
-    subject, city = one.derived.new("person", None, [HUMAN]), one.derived.new("settlement", None, [kind])
+def _citizen(one: Planter, city: str) -> Fact:
+    subject = one.derived.new("person", None, [HUMAN])
     one.graph.say(subject, "P27", city)
     return "P27", subject, city
 
 
 def _city_as_country(one: Planter) -> Fact:
-    return _citizen(one, one.village)
+    return _citizen(one, one.shared("village", lambda: one.derived.new("settlement", None, [one.village])))
 
 
 def _town_of_a_republic(one: Planter) -> Fact:
-    kind = one.derived.new("class", one.names.first(lambda: f"town of the {one.names.of('language')} Republic"))
+    return _citizen(one, one.shared("town", lambda: one.derived.new("settlement", None, [_republics_town(one)])))
+
+
+def _republics_town(one: Planter) -> str:
+    """A class whose name holds the word for another kind of place."""
+    kind = one.derived.new("class", f"town of the {one.names.of('language')} Republic")
     one.graph.say(kind, SUBCLASS, one.village)
-    return _citizen(one, kind)
+    return kind
 
 
 def _two_objects(one: Planter) -> Fact:

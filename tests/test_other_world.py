@@ -80,7 +80,7 @@ def test_names_are_none_of_the_excerpts(other_graph: OtherGraph, excerpt: Path) 
     known = Excerpt.read(excerpt)
     classes = {value for _, value in known.facts[INSTANCE]}
     names = {label.casefold() for one, label in other_graph.world.labels.items() if one not in classes}
-    assert len(names) > 8_000 and names & {one.casefold() for one in known.names} == set(CODES) & known.names
+    assert len(names) > 8_000 and names & {one.casefold() for one in known.names} <= set(CODES)
 
 
 def test_relations_have_other_sizes_than_the_excerpts(other_graph: OtherGraph) -> None:
