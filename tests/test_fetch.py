@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from servers import Proxy, Scripted, oxigraph, reply
+from servers import Proxy, Scripted, Spoiler, oxigraph, reply
 
 from cfbuild.data import Entity, Fact, Target
 from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateError
@@ -17,6 +19,8 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import TARGET_RULES, RuleContext
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources.catalogue import SOURCES
+from cfbuild.sources.endpoints import ENDPOINTS, PublicEndpoint
+from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import LeftOut, SourceOptions, SourceSpec
 from cfbuild.store.codec import decode_entity, decode_fact, decode_template
@@ -159,6 +163,33 @@ def test_a_failed_fetch_leaves_no_output_and_goes_on_where_it_stopped(
     assert not list(folder.root.rglob("*.part"))
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_behind_a_proxy_that_spoils_one_answer_in_five_a_fetch_ends_in_one_run(
+    options: FetchOptions, seed: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    relations = tuple(f"P{number}" for number in range(501, 561))
+    facts = [(relation, n + 30 * place, n % 7 + 1) for place, relation in enumerate(relations) for n in range(100, 110)]
+    lines = [f"<{WD}Q{s}> <{WDT}{relation}> <{WD}Q{o}> ." for relation, s, o in facts]
+    lines += [f'<{WD}Q{n}> <{LABEL}> "item {n}"@en .' for n in {one for _, *items in facts for one in items}]
+    waits: list[float] = []
+    spoiler = Spoiler(seed)
+    with (
+        oxigraph(tmp_path_factory.mktemp("many"), "\n".join(lines)) as url,
+        Proxy(url) as proxy,
+        mock.patch.dict(Client.__init__.__kwdefaults__, {"sleep": waits.append}),
+    ):
+        plain, spoiled = (changed(options, endpoint=proxy.url, relations=relations, attempts=5) for _ in range(2))
+        fetch(BuildFolder(tmp_path / "plain"), plain)
+        wanted, proxy.spoil = proxy.asked, spoiler
+        summary = fetch(BuildFolder(tmp_path / "spoiled"), spoiled)
+    assert wanted > 100 and summary.sent > 1.1 * wanted and len(spoiler.counts) == 6 and waits
+    for name in ("facts.jsonl", "entities.jsonl"):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "spoiled" / name).read_bytes()
+    rows = read_values(tmp_path / "spoiled" / "facts.jsonl", decode_fact)
+    found = {(one.relation, int(one.subject[1:]), int(one.object[1:])) for one in rows}
+    assert found == set(facts)
+
+
 def test_a_sample_is_seeded_and_repeatable(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:
     texts = []
     for number, seed in enumerate((5, 5, 6)):
@@ -180,6 +211,19 @@ def test_a_relation_without_facts_or_templates_is_told(
     summary = fetch(folder, changed(options, relations=("P36", "P19", "P36")))
     assert summary.facts == {"P19": 0, "P36": 20}
     assert "P19 has no facts" in caplog.text and "P19 has no template" in caplog.text
+
+
+def test_an_endpoint_that_has_moved_is_told_with_the_command_that_takes_its_new_address(
+    folder: BuildFolder, options: FetchOptions, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = endpoint.replace("127.0.0.1", "localhost")
+    with Scripted(reply(b"", f"Location: {moved}", status="308 Permanent Redirect")) as server:
+        monkeypatch.setitem(ENDPOINTS, "qlever", PublicEndpoint(server.url, "2020-02-02"))
+        with pytest.raises(SourceError) as caught:
+            fetch(folder, changed(options, endpoint="qlever"))
+    told = re.search(r"run the command with `--endpoint (\S+)` \((.*)\)", str(caught.value))
+    assert told and told[1] == moved and told[2] == "the preset qlever was last checked on 2020-02-02"
+    assert sum(fetch(BuildFolder(folder.root.parent / "b"), changed(options, endpoint=told[1])).facts.values()) == 30
 
 
 def test_a_403_stops_the_fetch_at_once(folder: BuildFolder, options: FetchOptions) -> None:

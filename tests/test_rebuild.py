@@ -32,7 +32,7 @@ from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.groups import GROUPS
-from cfbuild.sources.wikidata import WIKIDATA
+from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import VerbEntry
 
@@ -272,7 +272,7 @@ def words_of(verb: str, config: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def test_services_are_named_where_they_are_not_the_usual_ones_and_public_ones_need_a_contact() -> None:
-    usual = {"source": "wikidata", "endpoint": WIKIDATA, "language": "de", "seed": 0, "references": 3}
+    usual = {"source": "wikidata", "endpoint": endpoint_url(None), "language": "de", "seed": 0, "references": 3}
     command, notes = words_of("fetch", {**usual, "wikipedia": "https://de.wikipedia.org/w/api.php"})
     assert command == "fetch --references --references-per-object 3 --language de --seed 0"
     assert len(notes) == 1 and "CFBUILD_CONTACT" in notes[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from servers import oxigraph
+from servers import TIME_OUT, Proxy, oxigraph, reply
 
 from cfbuild.data import Fact
 from cfbuild.errors import ConfigError
@@ -14,6 +15,7 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources import statements as module
+from cfbuild.sources.http import Client
 from cfbuild.sources.statements import _last
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -110,6 +112,18 @@ def test_a_subject_is_asked_about_once_however_small_the_batches(
     whole = fetched(tmp_path / "whole", endpoint, True).path("facts.jsonl").read_bytes()
     monkeypatch.setattr(module, "SUBJECTS", 1)
     assert fetched(tmp_path / "small", endpoint, True).path("facts.jsonl").read_bytes() == whole
+
+
+def test_what_is_too_much_for_the_server_is_asked_in_halves(tmp_path: Path, endpoint: str) -> None:
+    whole = fetched(tmp_path / "whole", endpoint, True).path("facts.jsonl").read_bytes()
+    with (
+        Proxy(endpoint) as proxy,
+        mock.patch.dict(Client.__init__.__kwdefaults__, {"sleep": lambda seconds: None}),
+    ):
+        refusal = reply(TIME_OUT, status="429 Too Many Requests")
+        counts = (b'"x":{', b'"s":{', b'"e":{')
+        proxy.spoil = lambda body: refusal if max(map(body.count, counts)) > 4 else None
+        assert fetched(tmp_path / "small", proxy.url, True).path("facts.jsonl").read_bytes() == whole
 
 
 def test_without_statements_facts_are_the_truthy_ones(tmp_path: Path, endpoint: str) -> None:

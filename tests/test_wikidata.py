@@ -10,33 +10,28 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Proxy, oxigraph
+from servers import OVERLOADED, TIME_OUT, Proxy, oxigraph, reply
 
 from cfbuild.data import Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
+from cfbuild.option import options_of
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.sources.http import Client, HeavyAnswerError
+from cfbuild.sources.endpoints import ENDPOINTS, endpoint_url
+from cfbuild.sources.http import Client, MiscountedAnswerError
 from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.parts import Part
 from cfbuild.sources.sparql import Endpoint, parse
 from cfbuild.sources.subset import HASHES, SampleOrder
-from cfbuild.sources.wikidata import (
-    PROLOGUE,
-    QLEVER,
-    WIKIDATA,
-    Part,
-    Wikidata,
-    WikidataOptions,
-    endpoint_url,
-    language_code,
-)
+from cfbuild.sources.wikidata import PROLOGUE, Wikidata, WikidataOptions, language_code
 from cfbuild.store.folder import BuildFolder
 
 WD = "http://www.wikidata.org/entity/"
@@ -224,10 +219,9 @@ def dropped(body: bytes, number: int = 1) -> bytes:
 
 
 def test_an_answer_with_a_row_too_few_is_an_error_that_names_both_numbers(small: str, tmp_path: Path) -> None:
-    total = len(PAIRS) + 7
     with Proxy(small) as proxy, source(proxy.url, tmp_path) as (wikidata, asker):
         proxy.tamper = dropped
-        with pytest.raises(HeavyAnswerError, match=f"{total - 1} rows, and the server counts {total}"):
+        with pytest.raises(MiscountedAnswerError, match=r"has 4 rows, and the server counts 5"):
             list(wikidata.facts("P1"))
         with pytest.raises(SourceError, match="1 rows, and the server counts 2"):
             list(wikidata.entities(["Q2", "Q3", "Q4"]))
@@ -266,6 +260,34 @@ def test_a_server_that_caps_rows_silently_is_asked_smaller_questions(small: str,
         assert pairs(wikidata.facts("P1")) == PAIRS
 
 
+LIMIT = 40
+
+
+@pytest.mark.parametrize("refuse", OVERLOADED.values(), ids=OVERLOADED)
+def test_what_is_too_much_for_the_server_is_asked_in_halves(
+    small: str, tmp_path: Path, refuse: Callable[[bytes], bytes]
+) -> None:
+    """A server that gives up at more than LIMIT rows, by whatever name: ranges of hashes, objects, batches of items."""
+    ids = [f"Q{number}" for number in range(1, 50)]
+    (tmp_path / "freely").mkdir()
+    with source(small, tmp_path / "freely", per_relation=100) as (freely, _):
+        expected = pairs(freely.facts("P1")), list(freely.entities(ids))
+    with Proxy(small) as proxy, source(proxy.url, tmp_path) as (wikidata, asker):
+        proxy.spoil = lambda body: refuse(body) if body.count(b'"s":{') + body.count(b'"e":{') > LIMIT else None
+        assert pairs(wikidata.facts("P1")) == PAIRS
+        wikidata.per_relation = 100
+        assert (pairs(wikidata.facts("P1")), list(wikidata.entities(ids))) == expected
+        assert asker.client.sent < 200
+
+
+def test_where_objects_cannot_be_counted_a_relation_is_cut_by_hash(small: str, tmp_path: Path) -> None:
+    with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=100) as (wikidata, asker):
+        proxy.spoil = lambda body: reply(TIME_OUT, status="429 Many") if b'"all"' in body else None
+        assert pairs(wikidata.facts("P1")) == PAIRS
+        sent = asker.client.sent
+        assert pairs(wikidata.facts("P1")) == PAIRS and asker.client.sent == sent, "the refusal is kept"
+
+
 def test_the_body_that_breaks_off_for_an_unknown_service_is_an_error(small: str, tmp_path: Path) -> None:
     query = "SELECT * WHERE { ?s ?p ?o SERVICE <http://wikiba.se/ontology#label> { ?s ?p ?o } }"
     with source(small, tmp_path) as (_, asker):
@@ -297,10 +319,13 @@ def test_nothing_but_ids_and_language_codes_gets_into_a_query(small: str, tmp_pa
     assert [language_code(text) for text in ("en", "pt-BR", " zh-Hant ")] == ["en", "pt-br", "zh-hant"]
 
 
-def test_presets() -> None:
-    assert endpoint_url(None) == endpoint_url("wikidata") == WIKIDATA == "https://query.wikidata.org/sparql"
-    assert endpoint_url("qlever") == QLEVER == "https://qlever.cs.uni-freiburg.de/api/wikidata"
+def test_presets_are_data_with_a_date_and_the_help_shows_both() -> None:
+    assert endpoint_url(None) == endpoint_url("wikidata") == "https://query.wikidata.org/sparql"
+    assert endpoint_url("qlever") == "https://qlever.dev/api/wikidata"
     assert endpoint_url("http://localhost:7878/query") == "http://localhost:7878/query"
+    told = " ".join(each.help for each in options_of(FetchOptions) if each.name == "endpoint")
+    for name, preset in ENDPOINTS.items():
+        assert date.fromisoformat(preset.checked) and f"{name} ({preset.url}, checked {preset.checked})" in told
 
 
 def test_no_query_uses_what_is_not_standard(small: str, tmp_path: Path) -> None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cfbuild.data import Template, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.option import COMMA_SEPARATED, option, restart_option
+from cfbuild.option import COMMA_SEPARATED, option, recorded, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.sources import http, pararel, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.collect import Work, write_entities, write_facts, write_references
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.source import SourceOptions, SourceSpec, local_path
+from cfbuild.sources.objects import ObjectSource, read_ids, recorded_file
+from cfbuild.sources.source import ChosenPart, SourceOptions, SourceSpec, local_path
 from cfbuild.sources.wikipedia import ReferenceOptions
 from cfbuild.store.codec import encode_template
 from cfbuild.store.folder import BuildFolder
@@ -76,9 +77,21 @@ class FetchOptions(
         found = list(self.of_source.addresses())
         if self.references:
             found.append(self.api(wikidata.language_code(self.language)))
-        if PARAREL in self.templates and local_path(self.pararel) is None:
+        if self.uses_pararel and local_path(self.pararel) is None:
             found.append(self.pararel)
         return tuple(found)
+
+    @property
+    def uses_pararel(self) -> bool:
+        """True if ParaRel's files are part of the fetch: as facts, as templates, or because the user names them."""
+        return PARAREL in (self.source, *self.templates) or self.pararel != pararel.PARAREL
+
+    def object_source(self, asker: Asker) -> ObjectSource:
+        """Return where this fetch knows objects from."""
+        kind = pararel.PararelOptions
+        named = {part.name: getattr(self, part.name) for part in fields(kind)}
+        tuples = kind(**{**named, "per_relation": None, "endpoint": self.service}) if self.uses_pararel else None
+        return ObjectSource(self.objects, tuples, self.seed, asker)
 
     def known_relations(self) -> frozenset[str] | None:
         return self.of_source.known_relations()
@@ -89,7 +102,8 @@ class FetchSummary:
     """The counts of a fetch: rows that it put into the build, and what it left out, by reason.
 
     `facts` and `templates` are by relation. `sent` (requests) and `waited_s` are of this run alone. `unchanged` is True
-    if the files were there already. `retrieved` are the times of the first and the last answer.
+    if the files were there already. `retrieved` are the times of the first and the last answer. `chosen` says, of a
+    relation too large to scan, how its facts were chosen.
     """
 
     facts: dict[str, int]
@@ -103,6 +117,7 @@ class FetchSummary:
     unchanged: bool = False
     references: int | None = None
     retrieved: tuple[str, str] | None = None
+    chosen: dict[str, ChosenPart] = field(default_factory=dict)
 
 
 def fetch(folder: BuildFolder, options: FetchOptions, progress: Progress = silent) -> FetchSummary:
@@ -138,7 +153,7 @@ def _fetch(
         templates, refusals = _templates(options, work)
         source = options.spec.make(replace(options.of_source, language=config["language"]), work.asker)
         rows = {
-            "facts.jsonl": write_facts(work, source),
+            "facts.jsonl": write_facts(work, source, options.object_source(work.asker)),
             "entities.jsonl": write_entities(work, source),
             "templates.jsonl": write_jsonl(path / "templates.jsonl", map(encode_template, templates)),
         }
@@ -155,6 +170,7 @@ def _fetch(
             waited_s=client.waited_s,
             references=rows.get("references.jsonl"),
             retrieved=journal.retrieved(),
+            chosen=work.choices,
         )
         facts = _entered(summary, journal)
     for name in rows:
@@ -173,6 +189,7 @@ def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
         "left_out": summary.left_out,
         "templates_left_out": summary.templates_left_out,
         **({} if summary.references is None else {"references": summary.references}),
+        **({"chosen": {name: asdict(choice) for name, choice in summary.chosen.items()}} if summary.chosen else {}),
         "answers": {"count": journal.used, "sha256": journal.digest()},
         "retrieved": {"first": first, "last": last},
     }
@@ -192,6 +209,7 @@ def _standing(folder: BuildFolder) -> FetchSummary:
         unchanged=True,
         references=entry.get("references"),
         retrieved=(first, last) if first else None,
+        chosen={name: ChosenPart(**recorded(ChosenPart, choice)) for name, choice in entry.get("chosen", {}).items()},
     )
 
 
@@ -255,6 +273,10 @@ def _check_source(options: FetchOptions) -> None:
         raise ConfigError(
             f"the source {options.source} asks no endpoint; leave --endpoint out, or choose --source wikidata"
         )
+    if options.objects is not None:
+        if "objects" not in {part.name for part in fields(spec.options)}:
+            raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")
+        read_ids(Path(options.objects))
     if options.statements and "statements" not in spec.offers:
         raise ConfigError(
             f"the source {options.source} has no statements; expected --source wikidata with --statements"
@@ -315,7 +337,7 @@ def _relations_with_templates(options: FetchOptions) -> set[str]:
 def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]:
     """Return everything that affects the bytes, without credentials and paths of this machine."""
     language = wikidata.language_code(options.language)
-    files = pararel.Files(options.pararel, None) if PARAREL in (options.source, *options.templates) else None
+    files = pararel.Files(options.pararel, None) if options.uses_pararel else None
     return {
         "source": options.source,
         "endpoint": redact(options.service) if options.service else None,
@@ -324,6 +346,7 @@ def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[s
         "per_relation": options.per_relation,
         "seed": options.seed,
         "statements": options.statements,
+        "objects": recorded_file(Path(options.objects)) if options.objects else None,
         "references": options.references_per_object if options.references else None,
         "wikipedia": redact(options.api(language)) if options.references else None,
         "templates": list(map(recorded_name, options.templates)),

@@ -13,6 +13,7 @@ import os
 import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -35,6 +36,8 @@ CONTACT_VARIABLE = "CFBUILD_CONTACT"
 TIMEOUT_S = 75.0
 """Wikidata's query service ends a query after 60 s; the client waits a little longer, to get its error message."""
 ATTEMPTS = 5
+HEAVY_ATTEMPTS = 2
+"""Tries of a question that the server does not manage, where it can be cut into smaller ones."""
 FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
 RETRY_AFTER_CAP_S = 600.0
@@ -43,14 +46,35 @@ LONGEST_WAIT_S = 1e9
 """The value for any longer wait, about thirty years: a date must not overflow."""
 MAX_BYTES = 96 * 2**20
 """The most bytes of an answer, both as sent and as unpacked."""
-ERROR_BYTES = 2048
+ERROR_BYTES = 8192
+"""The most bytes of an error page that are read; a gateway's page has its style sheet before its words."""
 REDIRECTS = 3
 CHUNK_BYTES = 1 << 16
+QUOTED = 300
+"""The most characters of a server's words in a message."""
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-HEAVY = frozenset({500, 504})
-"""Statuses with which query services report that a query took too long."""
+FINAL = frozenset({501, 505, 511})
+"""Statuses of a server's fault that stay what they are however often one asks."""
+TOO_LONG = frozenset({413, 414, 431})
+"""Statuses of a question that is too long; a smaller one may succeed, the same one never does."""
+REFUSED = frozenset({401, 403, 404, 405, 407, 410, 451})
+"""Statuses that are about the client or the address, whatever the page with them says."""
+LIMITED = frozenset({425, 429})
+"""Statuses of a client that asks too often or too early, but where the page says that the question took too long."""
 
+_OVERLOAD = re.compile(
+    r"time[sd]?[ -]?out|deadline|took too long|cancell?ed|aborted|interrupted|out of memory|allocat"
+    r"|(?:time|memory|row|result)s? (?:limit|budget)|exceed\w* .{0,40}(?:time|memory|rows|results)"
+    r"|too (?:large|big|complex|expensive)|too many (?:rows|results|solutions)",
+    re.IGNORECASE,
+)
+"""Words by which services say that they did not manage a question."""
+_RATE = re.compile(
+    r"rate[ _-]?limit|throttl|quota|slow down|(?:requests|queries) (?:per|in the last)|request limit"
+    r"|too many (?:concurrent )?(?:requests|queries|connections)|concurrent (?:requests|queries|connections)",
+    re.IGNORECASE,
+)
+"""Words by which services say that they are asked too often."""
 _CONTACT = re.compile(r"[!-~][ -~]{1,198}[!-~]\Z")
 _log = logging.getLogger(__name__)
 
@@ -61,7 +85,9 @@ class NetworkOptions:
 
     contact: str | None = option(None, "Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
     timeout_s: float = option(TIMEOUT_S, f"Seconds to wait for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
-    attempts: int = option(ATTEMPTS, f"Tries before a request has failed. [default: {ATTEMPTS}]")
+    attempts: int = option(
+        ATTEMPTS, f"Tries before a request has failed, time-outs and passing faults apart. [default: {ATTEMPTS}]"
+    )
 
     @property
     def contact_address(self) -> str | None:
@@ -73,18 +99,39 @@ class HeavyAnswerError(SourceError):
     """An answer that the server did not manage or broke off; a smaller question may succeed."""
 
 
+class MiscountedAnswerError(HeavyAnswerError):
+    """A whole answer with another number of rows than it says: a smaller question may succeed where rows are capped."""
+
+
 class BusyAnswerError(DataError):
     """A whole answer that says to try again later, as MediaWiki's API does with status 200. Raised by checks."""
 
 
+class MiscountError(DataError):
+    """An answer whose rows are not as many as it says. Raised by checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The option whose value is the address that a request goes to, and a note on that address, for messages."""
+
+    option: str
+    address: str
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request: everything that can change its answer, and the content types that the answer may have."""
+    """A request: everything that can change its answer, and the content types that the answer may have.
+
+    `given` says which option gave the address; it changes no answer.
+    """
 
     method: Literal["GET", "POST"]
     url: str
     types: tuple[str, ...]
     form: tuple[tuple[str, str], ...] = ()
+    given: Given | None = None
 
     @property
     def key(self) -> str:
@@ -115,11 +162,20 @@ def user_agent(contact: str | None) -> str:
 
 @dataclass(slots=True, eq=False)
 class _FaultError(Exception):
-    """A failed try that may be repeated."""
+    """A failed try that may be repeated.
+
+    `error` is raised when no try is left. Faults that are `heavy`, because the server did not manage the answer, are
+    counted apart.
+    """
 
     reason: str
-    heavy: bool = False
+    error: type[SourceError] = SourceError
     retry_after_s: float | None = None
+    heavy: bool = False
+
+
+def _heavy(reason: str, error: type[SourceError] = HeavyAnswerError) -> _FaultError:
+    return _FaultError(reason, error, heavy=True)
 
 
 class Client:
@@ -167,28 +223,32 @@ class Client:
         return datetime.fromtimestamp(int(self._clock()), timezone.utc).isoformat()
 
     def answer(
-        self, request: HttpRequest, check: Callable[[bytes], Parsed], attempts: int | None = None
+        self, request: HttpRequest, check: Callable[[bytes], Parsed], heavy_attempts: int | None = None
     ) -> tuple[bytes, Parsed]:
         """Return the body of a whole answer that `check` accepts, and the value that `check` returned for it.
 
-        The request is repeated after faults that may pass. `check` raises DataError for a broken body, and
-        BusyAnswerError for one that says to try again later. `attempts` can only lower the client's own number.
+        The request is repeated after faults that may pass. Those by which a server says that it did not manage the
+        question are counted apart: `heavy_attempts` (None: the client's number) tries may end so, and the client's
+        number in any other way. `check` raises DataError for a broken body, MiscountError for one with a wrong number
+        of rows, and BusyAnswerError for one that says to try again later.
         Raises ConfigError, before anything is sent, for an unusable URL or a public service without a contact,
-        HeavyAnswerError if the last try broke off or took too long, and SourceError for every other failure.
+        HeavyAnswerError where a smaller question may succeed, and SourceError for every other failure.
         """
         checked_url(request.url)
         require_contact(request.url, self.contact)
-        tries = min(attempts or self.attempts, self.attempts)
-        for number in range(1, tries + 1):
+        most = {True: min(heavy_attempts or self.attempts, self.attempts), False: self.attempts}
+        faults: Counter[bool] = Counter()
+        while True:
             try:
                 body, retry_after_s = self._once(request)
                 return body, _checked(check, body, retry_after_s)
             except _FaultError as fault:
-                if number == tries:
-                    kind = HeavyAnswerError if fault.heavy else SourceError
-                    raise kind(_failure(request, fault.reason, number)) from fault
-                self._wait(request, fault, number)
-        raise AssertionError("unreachable: the loop returns or raises")
+                faults[fault.heavy] += 1
+                last = faults[fault.heavy] == most[fault.heavy]
+                if not last or (fault.retry_after_s and fault.error is not SourceError):
+                    self._wait(request, fault, faults.total())  # also before the halves of a question are asked
+                if last:
+                    raise fault.error(_failure(request, fault.reason, faults.total())) from fault
 
     def _wait(self, request: HttpRequest, fault: _FaultError, number: int) -> None:
         asked_s = fault.retry_after_s or 0.0
@@ -218,8 +278,7 @@ class Client:
                         return self._read(request, response), self._retry_after_s(response)
                     url = _redirected(request, url, response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                heavy = isinstance(error, (requests.ReadTimeout, urllib3.exceptions.HTTPError))
-                raise _FaultError(_reason(error), heavy=heavy) from None
+                raise _network_fault(request, error) from None
         raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
 
     def _send(self, request: HttpRequest, url: str) -> requests.Response:
@@ -240,7 +299,8 @@ class Client:
         given = response.headers.get("Content-Type", "")
         kind, _, parameters = given.partition(";")
         if kind.strip().lower() not in request.types:
-            raise _FaultError(f"answered with content type {given!r}, expected {' or '.join(request.types)}")
+            reason = f"answered with content type {given!r}, expected {' or '.join(request.types)}"
+            raise self._fault(response, reason, _page(response, self.timeout_s))
         charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
         if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
             raise _FaultError(f"answered in {charset[1]}, expected utf-8")
@@ -254,7 +314,7 @@ class Client:
         announced = response.headers.get("Content-Length")
         received = response.raw.tell()
         if announced is not None and announced.strip() != str(received):
-            raise _FaultError(f"announced {announced} bytes and sent {received}", heavy=True)
+            raise _heavy(f"announced {announced} bytes and sent {received}")
         return self._unpacked(request, body) if encoding == "gzip" else body
 
     def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
@@ -273,11 +333,11 @@ class Client:
             try:
                 unpacked += decoder.decompress(left, self.max_bytes + 1 - len(unpacked))
             except zlib.error as error:
-                raise _FaultError(f"sent gzip that cannot be unpacked ({error})", heavy=True) from None
+                raise _heavy(f"sent gzip that cannot be unpacked ({error})") from None
             if len(unpacked) > self.max_bytes:
                 raise self._oversized(request)
             if not decoder.eof:
-                raise _FaultError("sent gzip that breaks off", heavy=True)
+                raise _heavy("sent gzip that breaks off")
             left = decoder.unused_data
         return unpacked
 
@@ -288,16 +348,33 @@ class Client:
 
     def _refusal(self, request: HttpRequest, response: requests.Response) -> Exception:
         status = response.status_code
-        said = _said(response, self.timeout_s)
-        reason = f"answered {status} {_one_line(response.reason)}{said}"
-        if status in RETRIED:
-            return _FaultError(reason, status in HEAVY, self._retry_after_s(response))
+        page = _page(response, self.timeout_s)
+        said = "" if not page or page.startswith("<") else f": {page[:QUOTED]}"
+        reason = f"answered {status} {_one_line(response.reason)[:QUOTED]}{said}"
+        if status in TOO_LONG:
+            return HeavyAnswerError(f"{redact(request.url)} {reason}")
+        overloaded = status not in REFUSED and _OVERLOAD.search(page) is not None
+        if status in LIMITED or status == 408 or (status >= 500 and status not in FINAL) or overloaded:
+            return self._fault(response, reason, page)
         advice = {
             403: "The service refuses this client: stop, and read its usage policy before asking again",
-            404: "Check the address",
             400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
         }.get(status, "Check the address")
-        return SourceError(f"{redact(request.url)} {reason}. {advice}")
+        return SourceError(f"{redact(request.url)} {reason}. {advice}{_note(request)}")
+
+    def _fault(self, response: requests.Response, reason: str, page: str) -> _FaultError:
+        """Return the fault of an answer whose status or type says that it is none.
+
+        A rate limit says so, in `page` or by asking to wait; all else is a time-out by another name.
+        """
+        overloaded = _OVERLOAD.search(page) is not None
+        asks_to_wait = "Retry-After" in response.headers
+        limited = _RATE.search(page) is not None or response.status_code in LIMITED
+        if limited and not overloaded:
+            return _FaultError(reason, SourceError, self._retry_after_s(response))
+        if asks_to_wait or _RATE.search(page):
+            return _FaultError(reason, HeavyAnswerError, self._retry_after_s(response))
+        return _heavy(reason)
 
     def _retry_after_s(self, response: requests.Response) -> float | None:
         """Return Retry-After in seconds from now, given as seconds or as an HTTP date; None if it is neither."""
@@ -316,8 +393,34 @@ def _checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float
         return check(body)
     except BusyAnswerError as error:
         raise _FaultError(f"is busy ({error})", retry_after_s=retry_after_s) from error
+    except MiscountError as error:
+        raise _heavy(f"sent a broken answer ({error})", MiscountedAnswerError) from error
     except DataError as error:
-        raise _FaultError(f"sent a broken answer ({error})", heavy=True) from error
+        reason = f"sent a broken answer ({error})"
+        words = "" if b'"results"' in body else body[:ERROR_BYTES].decode("utf-8", "replace")
+        if _RATE.search(words) and not _OVERLOAD.search(words):
+            raise _FaultError(reason, retry_after_s=retry_after_s) from error
+        if retry_after_s is not None:
+            raise _FaultError(reason, HeavyAnswerError, retry_after_s) from error
+        raise _heavy(reason) from error
+
+
+def _network_fault(request: HttpRequest, error: Exception) -> _FaultError:
+    """Return the fault of an exchange that broke off, took too long, or never began."""
+    import requests
+    import urllib3
+
+    reason = _reason(error)
+    if isinstance(error, requests.ReadTimeout | urllib3.exceptions.HTTPError):
+        return _heavy(reason)
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    unreached = isinstance(
+        error, requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError
+    )
+    if unreached or isinstance(inner, urllib3.exceptions.NewConnectionError):
+        return _FaultError(reason + _note(request))
+    # A connection that is closed before the answer is a passing fault, unless it is closed every time.
+    return _FaultError(reason, HeavyAnswerError if isinstance(error, requests.ConnectionError) else SourceError)
 
 
 def _failure(request: HttpRequest, reason: str, tries: int) -> str:
@@ -340,9 +443,21 @@ def _redirected(request: HttpRequest, url: str, response: requests.Response) -> 
     if origin(target) != origin(url) or (response.status_code == 303 and request.method != "GET"):
         raise SourceError(
             f"{redact(request.url)} redirects to {redact(target)}, which cfbuild does not follow "
-            "(another host or scheme); give that address if you trust it"
+            f"(another host or scheme); {_taking(request, target)}{_note(request)}"
         )
     return target
+
+
+def _taking(request: HttpRequest, target: str) -> str:
+    """Return the advice that takes a redirect's target: the option with its value, without the request's own end."""
+    if request.given is None:
+        return "give that address if you trust it"
+    address = target.removesuffix(request.url.removeprefix(request.given.address))
+    return f"if you trust it, run the command with `{request.given.option} {redact(address)}`"
+
+
+def _note(request: HttpRequest) -> str:
+    return f" ({request.given.note})" if request.given and request.given.note else ""
 
 
 def _arriving(response: requests.Response) -> Iterator[bytes]:
@@ -351,8 +466,8 @@ def _arriving(response: requests.Response) -> Iterator[bytes]:
         yield chunk
 
 
-def _said(response: requests.Response, patience_s: float) -> str:
-    """Return the text of an error page on a line and cut short; empty for HTML.
+def _page(response: requests.Response, patience_s: float) -> str:
+    """Return the beginning of an error page on a line.
 
     patience_s: seconds to read for at most.
     """
@@ -366,13 +481,17 @@ def _said(response: requests.Response, patience_s: float) -> str:
                 break
     except urllib3.exceptions.HTTPError:
         pass
-    text = _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
-    return f": {text}" if text and not text.startswith("<") else ""
+    if response.headers.get("Content-Encoding", "").strip().lower() == "gzip":
+        try:
+            start = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(start, ERROR_BYTES)
+        except zlib.error:
+            start = b""
+    return _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
 
 
 def _one_line(text: str | None) -> str:
     words = " ".join((text or "").split())
-    return "".join(character for character in words if character.isprintable())[:300]
+    return "".join(character for character in words if character.isprintable())
 
 
 def _reason(error: BaseException) -> str:

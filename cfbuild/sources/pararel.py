@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.option import option
-from cfbuild.sources.http import HttpRequest
+from cfbuild.sources.endpoints import endpoint_url
+from cfbuild.sources.http import Given, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec, local_path
-from cfbuild.sources.sparql import Binding, Endpoint, literal
+from cfbuild.sources.sparql import Binding, Endpoint, batch_rows, literal
 from cfbuild.sources.subset import sampled
-from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, WikidataOptions, endpoint_url, language_code
+from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, WikidataOptions, language_code
 from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.jsonl import Row, parse_row, read_rows
 
@@ -119,6 +121,13 @@ class Files:
             return []
         return self._rows(TUPLE_FOLDERS, relation, ("sub_label", "obj_label"))
 
+    def has_tuples(self, relation: str) -> bool:
+        """Return True if there are tuples for `relation` here; a file of patterns alone has none."""
+        if self._root is None:
+            return relation in RELATIONS
+        path = self._path(TUPLE_FOLDERS, relation)
+        return path.is_file() and any("obj_label" in row for _, row in islice(read_rows(path), 1))
+
     def digest(self) -> str | None:
         """Return the sha256 over local files' names and digests, by which a config notices a change; None for a URL."""
         if self._root is None:
@@ -136,7 +145,8 @@ class Files:
     def _download(self, name: str, keys: Sequence[str]) -> list[Row]:
         if self._asker is None:
             raise ConfigError(f"{self.location} is a URL, and nothing may be asked here")
-        request = HttpRequest("GET", f"{self.location.rstrip('/')}/{name}", TEXT_TYPES)
+        given = Given("--pararel", self.location.rstrip("/"))
+        request = HttpRequest("GET", f"{given.address}/{name}", TEXT_TYPES, given=given)
         return self._asker.ask(request, _lines(keys))
 
     def _path(self, folders: Sequence[str], relation: str) -> Path:
@@ -262,18 +272,20 @@ class Pararel:
     def _matches(self, relation: str, batch: list[Tuple]) -> dict[Tuple, set[Tuple]]:
         """Return (subject id, object id) of the facts of `relation` between items with these labels, by label pair."""
         assert self._endpoint is not None
-        tags = dict.fromkeys((self.language, MANY_LANGUAGES))
-        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
-        pattern = (
-            f"VALUES (?a ?b) {{ {' '.join(rows)} }} "
-            f"?s rdfs:label ?a . ?s wdt:{property_id(relation)} ?o . ?o rdfs:label ?b ."
-        )
         found: dict[Tuple, set[Tuple]] = {}
-        for row in self._endpoint.counted(pattern, "?a ?b ?s ?o", 1_000_000).rows:
+        for row in batch_rows(self._endpoint, lambda part: self._labelled(relation, part), "?a ?b ?s ?o", batch):
             match = _bound(row, "s"), _bound(row, "o")
             if match[0] is not None and match[1] is not None:
                 found.setdefault((row["a"].value, row["b"].value), set()).add((match[0], match[1]))
         return found
+
+    def _labelled(self, relation: str, batch: tuple[Tuple, ...]) -> str:
+        tags = dict.fromkeys((self.language, MANY_LANGUAGES))
+        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
+        return (
+            f"VALUES (?a ?b) {{ {' '.join(rows)} }} "
+            f"?s rdfs:label ?a . ?s wdt:{property_id(relation)} ?o . ?o rdfs:label ?b ."
+        )
 
 
 SPEC = SourceSpec(PararelOptions, Pararel, frozenset({"facts", "names", "references"}))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Literal, Protocol
 
-from cfbuild.data import Entity, Fact
+from cfbuild.data import Entity, Fact, id_number
+from cfbuild.errors import SourceError
 from cfbuild.option import option, seed_option
+from cfbuild.progress import Progress
+from cfbuild.sources.endpoints import DEFAULT, HELP
 from cfbuild.sources.journal import Asker
 
 Offer = Literal["facts", "statements", "names", "references"]
@@ -41,7 +45,7 @@ class SourceOptions:
 class EndpointOptions(SourceOptions):
     """Options of a source that may query a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
 
-    endpoint: str | None = option(None, "SPARQL endpoint: a URL, wikidata, or qlever. [default: wikidata]")
+    endpoint: str | None = option(None, f"SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]")
 
 
 @dataclass(slots=True)
@@ -55,6 +59,85 @@ class LeftOut:
             self.left_out[reason] = self.left_out.get(reason, 0) + number
 
 
+CENSUS = "the service's own count"
+"""Where objects are known from if the service counts the facts of each object, though it tells not all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectGroup:
+    """Items that may be objects of a relation, in the order in which they are tried, and where they are known from.
+
+    `guessed`: few of them can be expected to be objects.
+    """
+
+    origin: str
+    ids: Sequence[str]
+    guessed: bool = False
+
+
+ObjectGroups = Sequence[ObjectGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownObjects:
+    """The objects of a relation that are known before its facts: those that the user named, or else `others`."""
+
+    named: ObjectGroups
+    others: Callable[[], ObjectGroups]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPart:
+    """How the part of a relation of `of_facts` facts was chosen that is too large to scan.
+
+    `objects` counts the objects by where they were known from, `of_each` is the most facts of one (None: all). Of
+    `only_first` the service gave the first facts only, of `refused` nothing.
+    """
+
+    of_facts: int
+    objects: Mapping[str, int]
+    of_each: int | None
+    only_first: tuple[str, ...]
+    refused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        objects = ", ".join(f"{number:,} of {origin}" for origin, number in self.objects.items())
+        each = "all" if self.of_each is None else f"at most {self.of_each:,}"
+        text = f"{each} facts of each of {sum(self.objects.values()):,} objects ({objects})"
+        if self.only_first:
+            text += f"; of {', '.join(self.only_first)} from the first that the service gives"
+        if self.refused:
+            text += f"; none of {', '.join(self.refused)}, which the service does not manage"
+        return text
+
+
+class TooLargeError(SourceError):
+    """A relation that the service does not manage to scan.
+
+    `by_object` returns facts of objects that are known, and how they were chosen; it raises SourceError if an answer
+    did not come.
+    """
+
+    def __init__(
+        self, message: str, by_object: Callable[[KnownObjects, Progress], tuple[Iterator[Fact], ChosenPart]]
+    ) -> None:
+        super().__init__(message)
+        self.by_object = by_object
+
+
+def in_seeded_order(groups: Mapping[str, Iterable[str]], seed: object, guessed: Container[str] = ()) -> ObjectGroups:
+    """Return the groups, given as ids by origin, with their ids in an order drawn from the seed.
+
+    guessed: the origins of ids of which few can be expected to be objects.
+    """
+    found = []
+    for origin, ids in groups.items():
+        drawn = sorted(set(ids), key=id_number)
+        Random(f"{seed}:objects:{origin}").shuffle(drawn)
+        found.append(ObjectGroup(origin, drawn, origin in guessed))
+    return found
+
+
 class FactSource(Protocol):
     """A source of facts, a relation at a time, and of the entities that they name, both in the order of their ids."""
 
@@ -63,7 +146,8 @@ class FactSource(Protocol):
     def facts(self, relation: str) -> Iterator[Fact]:
         """Return an iterator over the facts of `relation`, by subject then object number.
 
-        Raises SourceError if not all of them could be read.
+        Raises SourceError if not all of them could be read; TooLargeError, before any, for a relation of which only
+        facts by object can be.
         """
         ...
 

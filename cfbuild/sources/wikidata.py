@@ -1,7 +1,7 @@
 """Facts, names and attributes from a SPARQL endpoint that holds Wikidata's graph.
 
-Facts are the truthy `wdt:` statements between items. ARCHITECTURE.md ("Paging without OFFSET") explains how a relation
-of millions of facts is cut into answers that are whole, cheap for the server, and small enough.
+Facts are the truthy `wdt:` statements between items. `parts.py` reads a relation as a whole or its seeded sample, and
+`by_object.py` a relation that is too large for the service to scan.
 """
 
 from __future__ import annotations
@@ -9,40 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil
+from functools import partial
 
-from cfbuild.data import ITEM_ID, Entity, Fact, id_number, item_id, property_id
+from cfbuild.data import Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import option
-from cfbuild.sources.http import HeavyAnswerError
+from cfbuild.progress import Progress
+from cfbuild.sources.address import redact
+from cfbuild.sources.by_object import ByObject
+from cfbuild.sources.endpoints import endpoint_url
+from cfbuild.sources.http import HEAVY_ATTEMPTS, HeavyAnswerError
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec
-from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
+from cfbuild.sources.parts import PAGE_ROWS, SCAN_ROWS, Part, PartReader, RefusedError, halves, item_of
+from cfbuild.sources.source import ChosenPart, EndpointOptions, KnownObjects, LeftOut, SourceSpec, TooLargeError
+from cfbuild.sources.sparql import Binding, Counted, Endpoint
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
-from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
-
-WIKIDATA = "https://query.wikidata.org/sparql"
-QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
-ENDPOINTS = {"wikidata": WIKIDATA, "qlever": QLEVER}
+from cfbuild.sources.subset import ENTITY, Pair, SampleOrder
 
 MANY_LANGUAGES = "mul"
 """Wikidata's code for names that are valid in every language, used where a language has no name."""
 
-PAGE_ROWS = 50_000
-"""The most rows of an answer: about 8 MB of JSON, seconds for the server."""
-SCAN_ROWS = 500_000
-"""The most facts that the server looks at for an answer about a sample of them."""
-SURPLUS = 1.25
-"""The factor on the expected share of hashes in a query, so that a single query mostly suffices."""
-PAGE_OBJECTS = 1_000
-SCAN_OBJECTS = 5_000
 ENTITIES = 250
-ID_CHARACTERS = 20
-"""The most characters of an item id; int() refuses numbers of absurd length."""
-HEAVY_ATTEMPTS = 2
-"""Tries of a query before it is split, if it can be."""
 
 PROLOGUE = (
     "PREFIX wd: <http://www.wikidata.org/entity/> "
@@ -63,67 +51,19 @@ def language_code(text: str) -> str:
     return code
 
 
-def endpoint_url(name: str | None) -> str:
-    """Return the address of an endpoint given as a preset's name, as a URL, or as None (Wikidata's own)."""
-    return ENDPOINTS.get(name or "wikidata", name or WIKIDATA)
-
-
 @dataclass(frozen=True)
 class WikidataOptions(EndpointOptions):
     """Options of a SPARQL endpoint that holds Wikidata's graph; `endpoint` None means Wikidata's own."""
 
     statements: bool = option(False, "Ask for ranks, dates, redirects and revisions too (Wikidata).")
+    objects: str | None = option(
+        None,
+        "File of item ids, one a line: of a relation too large to scan, the objects to fetch. [default: known ones]",
+    )
 
     @property
     def service(self) -> str:
         return endpoint_url(self.endpoint)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A share of a relation's facts: those with `objects` (empty: any) and with a subject whose hash is in `span`.
-
-    A range of hashes and not a list of prefixes: the server compares two strings a fact, however narrow the range.
-    """
-
-    relation: str
-    objects: tuple[str, ...] = ()
-    span: Span = (0, HASHES)
-
-    @property
-    def pattern(self) -> str:
-        """The part as a group graph pattern over ?s and ?o."""
-        values = f"VALUES ?o {{ {' '.join('wd:' + item_id(one) for one in self.objects)} }} " if self.objects else ""
-        return f"{values}?s wdt:{property_id(self.relation)} ?o .{self._filter()}"
-
-    @property
-    def hashed(self) -> bool:
-        """True if the server has to hash every subject to answer."""
-        return self.span != (0, HASHES)
-
-    def _filter(self) -> str:
-        low, high = self.span
-        bounds = [f'MD5(STR(?s)) >= "{low:0{DIGITS}x}"'] if low > 0 else []
-        bounds += [f'MD5(STR(?s)) < "{high:0{DIGITS}x}"'] if high < HASHES else []
-        return f" FILTER({' && '.join(bounds)})" if bounds else ""
-
-    def split(self) -> tuple[Part, ...]:
-        """Return two smaller parts that together are this part; none if it cannot be cut further."""
-        if len(self.objects) > 1:
-            return tuple(replace(self, objects=half) for half in _halves(self.objects))
-        low, high = self.span
-        return self.cut(2) if high - low > 1 else ()
-
-    def cut(self, number: int) -> tuple[Part, ...]:
-        """Return this part as `number` parts with ranges of hashes of about the same size."""
-        low, high = self.span
-        bounds = [low + (high - low) * one // number for one in range(number + 1)]
-        return tuple(replace(self, span=span) for span in pairwise(bounds))
-
-
-def _halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    middle = len(parts) // 2
-    return parts[:middle], parts[middle:]
 
 
 class Wikidata:
@@ -138,15 +78,17 @@ class Wikidata:
         self.language = language_code(options.language)
         self.per_relation = options.per_relation
         self.seed = options.seed
-        self.page_rows = page_rows
-        self.scan_rows = scan_rows
+        self.reader = PartReader(self.endpoint, self.tally, page_rows, scan_rows)
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """Yield the truthy facts of `relation` between items, or their seeded sample, by subject then object number.
 
         With `statements`, redirects are resolved, and each subject's other statements of any rank are included.
+        Raises TooLargeError, before it yields any, for a relation that the service does not manage to scan.
         """
-        truthy = self._truthy(relation)
+        yield from self._stated(self._truthy(relation))
+
+    def _stated(self, truthy: Iterator[Fact]) -> Iterator[Fact]:
         if not self.statements:
             yield from truthy
             return
@@ -161,14 +103,28 @@ class Wikidata:
 
     def _truthy(self, relation: str) -> Iterator[Fact]:
         whole = Part(property_id(relation))
-        total = self.endpoint.count(whole.pattern)
-        wanted = self.per_relation
-        if wanted is None or wanted >= total:
-            pairs = set(self._pairs(self._parts(whole, total)))
-        else:
-            pairs = self._sample(whole, total, wanted)
-        for subject, value in sorted(pairs):
-            yield Fact(relation, f"Q{subject}", f"Q{value}", source="wikidata")
+        total = self.reader.count(whole)
+        whole = replace(whole, facts=total)
+        left_out = dict(self.tally.left_out)
+        try:
+            pairs = self._pairs(whole, total)
+        except RefusedError as refused:
+            self.tally.left_out = left_out
+            raise TooLargeError(
+                f"{relation} has {total:,} facts, too many for {redact(self.endpoint.url)} to look through ({refused})",
+                partial(self._by_object, whole),
+            ) from refused
+        yield from _facts(relation, pairs)
+
+    def _pairs(self, whole: Part, total: int) -> set[Pair]:
+        if self.per_relation is None or self.per_relation >= total:
+            return self.reader.everything(whole)
+        return self.reader.sample(whole, self.per_relation, SampleOrder(self.seed, whole.relation))
+
+    def _by_object(self, whole: Part, known: KnownObjects, progress: Progress) -> tuple[Iterator[Fact], ChosenPart]:
+        fetch = ByObject(self.reader, whole, SampleOrder(self.seed, whole.relation), self.per_relation, progress)
+        pairs, choice = fetch.facts(known)
+        return self._stated(_facts(whole.relation, pairs)), choice
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
@@ -179,88 +135,11 @@ class Wikidata:
                 described.add(row)
             yield from (described.entity(one) for one in batch)
 
-    def _sample(self, whole: Part, total: int, wanted: int) -> set[Pair]:
-        """Return at most `wanted` facts of the first subjects in the seed's order; `whole` has `total` facts.
-
-        Of a large relation only as many hashes are queried as that takes.
-        """
-        order = SampleOrder(self.seed, whole.relation)
-        sample = Sample(order, wanted)
-        found: set[Pair] = set()
-        if total <= self.page_rows:
-            sample.add(self._pairs([whole]))
-            return sample.pairs
-        step = ceil(SURPLUS * wanted / total * HASHES)
-        done, more = 0, step // 4 + 1
-        while not sample.full and done < HASHES:
-            for span in order.spans(done, done + step):
-                found.update(self._pairs(self._parts(replace(whole, span=span), total)))
-            sample.add(found)
-            found.clear()
-            done, step, more = done + step, more, 2 * more
-        return sample.pairs
-
-    def _parts(self, whole: Part, total: int) -> Iterable[Part]:
-        """Return the parts of `whole` to query: itself if it fits, else cut by object, frequent ones also by hash."""
-        budget = self.scan_rows if whole.hashed else self.page_rows
-        if total <= budget:
-            return [whole]
-        return self._cut(whole, self._census(whole.relation), budget)
-
-    def _cut(self, whole: Part, census: list[tuple[str, int]], budget: int) -> Iterator[Part]:
-        most = SCAN_OBJECTS if whole.hashed else PAGE_OBJECTS
-        batch: list[str] = []
-        size = 0
-        for value, number in census:
-            if batch and (size + number > budget or len(batch) == most):
-                yield replace(whole, objects=tuple(batch))
-                batch, size = [], 0
-            if number > budget and not whole.hashed:
-                yield from replace(whole, objects=(value,)).cut(ceil(SURPLUS * number / budget))
-            else:
-                batch.append(value)
-                size += number
-        if batch:
-            yield replace(whole, objects=tuple(batch))
-
-    def _census(self, relation: str) -> list[tuple[str, int]]:
-        """Return each item that is an object of `relation` with the number of its facts, ordered by item number."""
-        numbers = {}
-        for term, number in self.endpoint.groups(Part(relation).pattern, "?o"):
-            value = _item(term)
-            if value is None:
-                self.tally.add("object is no item", number)
-            else:
-                numbers[value] = number
-        return [(f"Q{value}", numbers[value]) for value in sorted(numbers)]
-
-    def _pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
-        for part in parts:
-            for row in self._rows(part):
-                subject, value = _item(row["s"]), _item(row["o"])
-                if subject is None or value is None:
-                    self.tally.add("subject is no item" if subject is None else "object is no item")
-                else:
-                    yield subject, value
-
-    def _rows(self, part: Part) -> Iterator[Binding]:
-        """Yield the rows of a part, or of its splits if it is more than a page or more than the server manages."""
-        splits = part.split() if part.objects or part.hashed else ()
-        answer = self._answer(part.pattern, "?s ?o", bool(splits))
-        if answer is not None and answer.total <= self.page_rows:
-            yield from answer.rows
-            return
-        smaller = splits or part.split()
-        if not smaller:
-            raise SourceError(f"{part} has more than {self.page_rows} facts and cannot be cut further")
-        for split in smaller:
-            yield from self._rows(split)
-
     def _answer(self, pattern: str, variables: str, splittable: bool) -> Counted | None:
         """Return the counted answer; None if the server failed at a query that can be split."""
         try:
             attempts = HEAVY_ATTEMPTS if splittable else None
-            return self.endpoint.counted(pattern, variables, self.page_rows + 1, attempts)
+            return self.endpoint.counted(pattern, variables, self.reader.page_rows + 1, attempts)
         except HeavyAnswerError:
             if not splittable:
                 raise
@@ -268,13 +147,20 @@ class Wikidata:
 
     def _described(self, batch: tuple[str, ...]) -> Iterator[Binding]:
         answer = self._answer(_description(batch, self.language, self.statements), "?e ?k ?v", len(batch) > 1)
-        if answer is not None and answer.total <= self.page_rows:
+        if answer is not None and answer.total <= self.reader.page_rows:
             yield from answer.rows
             return
         if len(batch) == 1:
-            raise SourceError(f"{batch[0]} has more than {self.page_rows} names and attributes, which cannot be right")
-        for half in _halves(batch):
+            raise SourceError(
+                f"{batch[0]} has more than {self.reader.page_rows} names and attributes, which cannot be right"
+            )
+        for half in halves(batch):
             yield from self._described(half)
+
+
+def _facts(relation: str, pairs: Iterable[Pair]) -> Iterator[Fact]:
+    for subject, value in sorted(pairs):
+        yield Fact(relation, f"Q{subject}", f"Q{value}", source="wikidata")
 
 
 SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "names", "references"}))
@@ -305,7 +191,7 @@ class _Described:
     def add(self, row: Binding) -> None:
         entity, kind, value = row["e"].value.removeprefix(ENTITY), row["k"].value, row["v"]
         if kind in ATTRIBUTES:
-            number = _item(value)
+            number = item_of(value)
             text = None if number is None else f"Q{number}"
         else:
             text = value.value
@@ -332,11 +218,3 @@ class _Described:
 
     def _get(self, one: str, kind: str, language: str = "") -> set[str]:
         return self._texts.get((one, kind, language), set())
-
-
-def _item(term: Term) -> int | None:
-    """Return the number of the item that a term names; None for a literal, a blank node, unknown value or property."""
-    if term.kind != "uri" or not term.value.startswith(ENTITY):
-        return None
-    local = term.value[len(ENTITY) :]
-    return id_number(local) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None
