@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cfbuild.data import Entity, id_number
+from cfbuild.data import UNKNOWN, Entity, id_number
 from cfbuild.errors import SourceError
+from cfbuild.facts.dates import ASSUMED_TODAY
 from cfbuild.facts.relations import CONTAINMENT
 from cfbuild.progress import Progress
 from cfbuild.sources import wikidata, wikipedia
@@ -34,7 +35,8 @@ _log = logging.getLogger(__name__)
 class Work:
     """A run of a fetch: the folder that it writes into before its files are put in place, and its counts.
 
-    `facts` counts facts by relation; `items` are the ids of their subjects and objects.
+    `facts` counts facts by relation; `items` are the ids of their subjects and objects. `today` is the day on which the
+    last answer about facts came; None if none was asked for.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Work:
     progress: Progress
     facts: Counter[str] = field(default_factory=Counter)
     items: set[str] = field(default_factory=set)
+    today: str | None = None
 
 
 def write_facts(work: Work, source: FactSource) -> int:
@@ -56,7 +59,7 @@ def write_facts(work: Work, source: FactSource) -> int:
             work.progress("relations", done, len(work.relations))
             for fact in source.facts(relation):
                 work.facts[relation] += 1
-                work.items.update((fact.subject, fact.object))
+                work.items.update({fact.subject, fact.object} - {UNKNOWN})
                 yield encode_fact(fact)
             if not work.facts[relation]:
                 _log.warning("%s has no facts in this source", relation)
@@ -69,6 +72,8 @@ def write_facts(work: Work, source: FactSource) -> int:
             f"the source has no fact of {', '.join(work.relations)}{' (' + reasons + ')' if reasons else ''}; "
             "is it Wikidata's graph, and are these its relations?"
         )
+    retrieved = work.asker.journal.retrieved()
+    work.today = retrieved[1][: len("2026-11-26")] if retrieved else None
     return count
 
 
@@ -115,7 +120,8 @@ def write_references(work: Work, options: SourceOptions, texts: wikipedia.Refere
     """
     language, wanted = wikidata.language_code(options.language), texts.references_per_object
     endpoint = Endpoint(options.service or wikidata.WIKIDATA, work.asker, wikipedia.PROLOGUE)
-    chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)
+    facts = read_values(work.path / "facts.jsonl", decode_fact)
+    chosen = wikipedia.candidates(facts, wanted, options.seed, work.today or ASSUMED_TODAY)
     linked = wikipedia.titles(endpoint, {one for subjects in chosen.values() for one in subjects}, language)
     asked = wikipedia.wanted_titles(chosen, linked, wanted)
     articles: dict[str, wikipedia.Article] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
-from cfbuild.data import ITEM_ID, Entity, Fact, id_number, item_id, property_id
+from cfbuild.data import ITEM_ID, UNKNOWN, Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import option
@@ -20,15 +20,13 @@ from cfbuild.sources.http import HeavyAnswerError
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec
 from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
-from cfbuild.sources.statements import PREFIXES, redirects, with_statements
-from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
+from cfbuild.sources.statements import GENID, PREFIXES, is_unknown, redirects, with_statements
+from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, NOBODY_KNOWS, Pair, Sample, SampleOrder, Span
+from cfbuild.text.codes import chain, fits_script, is_code
 
 WIKIDATA = "https://query.wikidata.org/sparql"
 QLEVER = "https://qlever.cs.uni-freiburg.de/api/wikidata"
 ENDPOINTS = {"wikidata": WIKIDATA, "qlever": QLEVER}
-
-MANY_LANGUAGES = "mul"
-"""Wikidata's code for names that are valid in every language, used where a language has no name."""
 
 PAGE_ROWS = 50_000
 """The most rows of an answer: about 8 MB of JSON, seconds for the server."""
@@ -83,12 +81,14 @@ class WikidataOptions(EndpointOptions):
 class Part:
     """A share of a relation's facts: those with `objects` (empty: any) and with a subject whose hash is in `span`.
 
+    With `unknown`, only those whose object nobody knows.
     A range of hashes and not a list of prefixes: the server compares two strings a fact, however narrow the range.
     """
 
     relation: str
     objects: tuple[str, ...] = ()
     span: Span = (0, HASHES)
+    unknown: bool = False
 
     @property
     def pattern(self) -> str:
@@ -105,6 +105,7 @@ class Part:
         low, high = self.span
         bounds = [f'MD5(STR(?s)) >= "{low:0{DIGITS}x}"'] if low > 0 else []
         bounds += [f'MD5(STR(?s)) < "{high:0{DIGITS}x}"'] if high < HASHES else []
+        bounds += [f'(isBlank(?o) || STRSTARTS(STR(?o), "{GENID}"))'] if self.unknown else []
         return f" FILTER({' && '.join(bounds)})" if bounds else ""
 
     def split(self) -> tuple[Part, ...]:
@@ -167,14 +168,17 @@ class Wikidata:
             pairs = set(self._pairs(self._parts(whole, total)))
         else:
             pairs = self._sample(whole, total, wanted)
+        named = {subject for subject, value in pairs if value != NOBODY_KNOWS}
         for subject, value in sorted(pairs):
-            yield Fact(relation, f"Q{subject}", f"Q{value}", source="wikidata")
+            if subject in named:
+                yield Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
+        self.tally.add("subject with an unknown object alone", len({subject for subject, _ in pairs} - named))
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
             batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
-            described = _Described(self.language)
+            described = _Described(self.language, self.tally)
             for row in self._described(batch):
                 described.add(row)
             yield from (described.entity(one) for one in batch)
@@ -205,9 +209,10 @@ class Wikidata:
         budget = self.scan_rows if whole.hashed else self.page_rows
         if total <= budget:
             return [whole]
-        return self._cut(whole, self._census(whole.relation), budget)
+        census, unknown = self._census(whole.relation)
+        return self._cut(whole, census, unknown, budget)
 
-    def _cut(self, whole: Part, census: list[tuple[str, int]], budget: int) -> Iterator[Part]:
+    def _cut(self, whole: Part, census: list[tuple[str, int]], unknown: int, budget: int) -> Iterator[Part]:
         most = SCAN_OBJECTS if whole.hashed else PAGE_OBJECTS
         batch: list[str] = []
         size = 0
@@ -222,22 +227,27 @@ class Wikidata:
                 size += number
         if batch:
             yield replace(whole, objects=tuple(batch))
+        if unknown:
+            yield from replace(whole, unknown=True).cut(1 if whole.hashed else ceil(SURPLUS * unknown / budget))
 
-    def _census(self, relation: str) -> list[tuple[str, int]]:
-        """Return each item that is an object of `relation` with the number of its facts, ordered by item number."""
+    def _census(self, relation: str) -> tuple[list[tuple[str, int]], int]:
+        """Return each object of `relation` with the number of its facts, by item number; and the number of unknown."""
         numbers = {}
+        unknown = 0
         for term, number in self.endpoint.groups(Part(relation).pattern, "?o"):
             value = _item(term)
-            if value is None:
+            if is_unknown(term):
+                unknown += number
+            elif value is None:
                 self.tally.add("object is no item", number)
             else:
                 numbers[value] = number
-        return [(f"Q{value}", numbers[value]) for value in sorted(numbers)]
+        return [(f"Q{value}", numbers[value]) for value in sorted(numbers)], unknown
 
     def _pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
         for part in parts:
             for row in self._rows(part):
-                subject, value = _item(row["s"]), _item(row["o"])
+                subject, value = _item(row["s"]), NOBODY_KNOWS if is_unknown(row["o"]) else _item(row["o"])
                 if subject is None or value is None:
                     self.tally.add("subject is no item" if subject is None else "object is no item")
                 else:
@@ -283,7 +293,7 @@ SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "
 def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
     """Return the pattern of names, attributes and sitelinks of the items of `batch`: rows of entity, kind and value."""
     values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
-    languages = f'FILTER(LCASE(LANG(?v)) IN ("{language}", "{MANY_LANGUAGES}"))'
+    languages = "FILTER(LCASE(LANG(?v)) IN ({}))".format(", ".join(f'"{code}"' for code in chain(language)))
     branches = [
         f'{values} ?e rdfs:label ?v . {languages} BIND("label" AS ?k)',
         f'{values} ?e skos:altLabel ?v . {languages} BIND("alias" AS ?k)',
@@ -296,10 +306,14 @@ def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
 
 
 class _Described:
-    """The rows of a batch of items, gathered into an entity for each item."""
+    """The rows of a batch of items, gathered into an entity for each item.
 
-    def __init__(self, language: str) -> None:
+    Where a language has no name, one of those that stand in for it is taken, in its script; `tally` counts it.
+    """
+
+    def __init__(self, language: str, tally: LeftOut) -> None:
         self.language = language
+        self._tally = tally
         self._texts: dict[tuple[str, str, str], set[str]] = {}
 
     def add(self, row: Binding) -> None:
@@ -313,8 +327,8 @@ class _Described:
             self._texts.setdefault((entity, kind, value.language), set()).add(text)
 
     def entity(self, one: str) -> Entity:
-        labels = self._get(one, "label", self.language) or self._get(one, "label", MANY_LANGUAGES)
-        aliases = {*self._get(one, "alias", self.language), *self._get(one, "alias", MANY_LANGUAGES)}
+        labels = self._label(one)
+        aliases = {name for code in chain(self.language) for name in self._names(one, "alias", code)}
         attributes = {name: tuple(sorted(self._get(one, name), key=id_number)) for name in ATTRIBUTES}
         sitelinks = self._numbers(one, "sitelinks")
         return Entity(
@@ -326,6 +340,26 @@ class _Described:
             sitelinks=max(sitelinks, default=None),
             revision=max(self._numbers(one, "revision"), default=None),
         )
+
+    def _label(self, one: str) -> set[str]:
+        """Return the label in the first language of the chain that has one; maybe several, or none."""
+        for code in chain(self.language):
+            if found := self._names(one, "label", code):
+                if code != self.language:
+                    self._tally.borrow(code)
+                return found
+        return set()
+
+    def _names(self, one: str, kind: str, code: str) -> set[str]:
+        """Return an item's names in the language `code` that may be names in the build's.
+
+        Aliases in the build's own language are all kept: countries and languages go by their codes there.
+        """
+        names = self._get(one, kind, code)
+        if code == self.language and kind == "alias":
+            return names
+        names = {name for name in names if not is_code(name, code)}
+        return names if code == self.language else {name for name in names if fits_script(name, self.language)}
 
     def _numbers(self, one: str, kind: str) -> list[int]:
         return [int(text) for text in self._get(one, kind) if text.isascii() and text.isdigit()]
