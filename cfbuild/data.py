@@ -19,6 +19,9 @@ PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
 """The forms of Wikidata's ids: ASCII digits, few enough that no library refuses to read them as a number."""
 
 
+UNKNOWN = "unknown"
+"""A value or a date that exists and that nobody knows: Wikidata's "unknown value"."""
+
 Measured = Mapping[str, "int | float | str | bool | None"]
 """The figures that a rule measured, by name, kept beside its decision."""
 
@@ -40,8 +43,8 @@ def property_id(text: str) -> str:
 
 
 def id_number(one: str) -> int:
-    """Return the number in an id, by which ids are ordered."""
-    return int(one[1:])
+    """Return the number in an id, by which ids are ordered; 0 for an unknown value."""
+    return 0 if one == UNKNOWN else int(one[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class Entity:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fact:
-    """One statement (s, r, o). `rank` and the ISO dates `start`/`end` are None where the source does not give them."""
+    """One statement (s, r, o); o is UNKNOWN where it is known only that s has another object than those named.
+
+    `rank` and the dates `start`/`end` (`facts/dates.py`) are None where the source does not give them.
+    """
 
     relation: str
     subject: str
@@ -77,7 +83,8 @@ class Fact:
     def __post_init__(self) -> None:
         property_id(self.relation)
         item_id(self.subject)
-        item_id(self.object)
+        if self.object != UNKNOWN:
+            item_id(self.object)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.endpoints import ENDPOINTS, PublicEndpoint
 from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker
+from cfbuild.sources.pararel import PARAREL
 from cfbuild.sources.source import LeftOut, SourceOptions, SourceSpec
 from cfbuild.store.codec import decode_entity, decode_fact, decode_template
 from cfbuild.store.folder import BuildFolder
@@ -87,6 +88,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     entry = folder.manifest().entry("fetch").as_dict()
     assert entry["files"]["facts.jsonl"]["rows"] == 30 and entry["answers"]["count"] == 6
     assert entry["retrieved"]["first"] <= entry["retrieved"]["last"]
+    assert entry["today"] == entry["retrieved"]["last"][:10] == summary.today and entry["borrowed"] == {}
 
 
 def test_a_second_run_asks_nothing_and_a_deleted_file_comes_back(folder: BuildFolder, options: FetchOptions) -> None:
@@ -277,6 +279,8 @@ def test_no_password_and_no_path_of_this_machine_is_kept(
         ({"endpoint": "ftp://localhost/q"}, "http or https"),
         ({"source": "snapshot"}, "leave --endpoint out"),
         ({"pararel": "absent"}, "not a folder"),
+        ({"templates": ("builtin",), "language": "de"}, "bundled templates are in en only, not in 'de'"),
+        ({"pararel": PARAREL, "language": "de"}, "patterns are in en only, not in 'de'"),
         ({"timeout_s": 0.0}, "timeout"),
         ({"contact": "nobody"}, "contact 'nobody'"),
     ],
@@ -311,9 +315,13 @@ class Few:
         yield from (Entity(item, {self._language: f"item {item}"}) for item in ids)
 
 
-def test_a_source_is_a_file_and_a_line_in_the_table(folder: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_is_a_file_and_a_line_in_the_table(
+    folder: BuildFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(SOURCES, "few", SourceSpec(SourceOptions, Few, frozenset({"facts", "names"})))
-    options = FetchOptions(source="few", relations=("P36",), language="de")
+    (german := tmp_path / "german").mkdir()
+    (german / "P36.txt").write_text("[rewrite]\n{} wird regiert aus\n")
+    options = FetchOptions(source="few", relations=("P36",), language="de", templates=(str(german),))
     summary = fetch(folder, options)
     assert summary.facts == {"P36": 3} and summary.entities == 4 and summary.sent == 0
     entities = list(read_values(folder.path("entities.jsonl"), decode_entity))
@@ -354,6 +362,54 @@ def test_pararels_tuples_are_a_source(folder: BuildFolder, tmp_path: Path) -> No
     summary = fetch(folder, FetchOptions(source="pararel", templates=("pararel",), pararel=str(root.parent)))
     assert summary.facts == {"P36": 1} and summary.entities == 2 and summary.sent == 0
     assert summary.left_out == {"tuple without ids, and no --endpoint to look them up in": 1}
+
+
+@pytest.fixture
+def mpararel(tmp_path: Path) -> Path:
+    """Patterns in English, French and German, tuples in English and French, in folders by language."""
+    root, town = tmp_path / "mpararel", {"en": "London", "fr": "Londres"}
+    texts = {"en": "[X] was born in [Y]", "fr": "[X] est né à [Y]", "de": "[X] kommt aus [Y]"}
+    for language, text in texts.items():
+        (root / "patterns" / language).mkdir(parents=True)
+        (root / "patterns" / language / "P19.jsonl").write_text(json.dumps({"pattern": text}) + "\n")
+    for language, name in town.items():
+        row = {"sub_uri": "Q1", "sub_label": "Ann Reyes", "obj_uri": "Q84", "obj_label": name}
+        (root / "tuples" / language).mkdir(parents=True)
+        (root / "tuples" / language / "P19.jsonl").write_text(json.dumps(row) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "name"),
+    [("en", "{} was born in", "London"), ("fr", "{} est né à", "Londres"), ("fr-ca", "{} est né à", "Londres")],
+)
+def test_mpararels_patterns_tuples_and_names_are_those_of_the_language(
+    folder: BuildFolder, mpararel: Path, language: str, text: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = FetchOptions(source="pararel", templates=("pararel",), pararel=str(mpararel), language=language)
+    assert fetch(folder, options).facts == {"P19": 1}
+    assert [one.text for one in read_values(folder.path("templates.jsonl"), decode_template)] == [text]
+    entities = {one.id: one for one in read_values(folder.path("entities.jsonl"), decode_entity)}
+    assert entities["Q84"] == Entity("Q84", {language: name})
+    told = [record.getMessage() for record in caplog.records if "those in fr are taken" in record.getMessage()]
+    assert len(told) == (2 if language == "fr-ca" else 0)
+
+
+def test_a_language_that_mpararel_does_not_have_is_refused_with_those_it_has(
+    folder: BuildFolder, mpararel: Path
+) -> None:
+    options = FetchOptions(source="pararel", templates=("pararel",), pararel=str(mpararel), language="de")
+    with pytest.raises(ConfigError, match="tuples in en, fr, none in 'de'"):
+        fetch(folder, options)
+    with pytest.raises(ConfigError, match="patterns in de, en, fr, none in 'it'"):
+        fetch(folder, changed(options, language="it"))
+    own = mpararel.parent / "own"
+    checkout = own / "data" / "pattern_data" / "graphs_json"
+    checkout.mkdir(parents=True)
+    (checkout / "P19.jsonl").write_text('{"pattern": "[X] was born in [Y]"}\n')
+    with pytest.raises(ConfigError, match="patterns are in en only, not in 'fr'"):
+        fetch(folder, changed(options, language="fr", pararel=str(own)))
+    assert not folder.root.exists()
 
 
 def test_a_folder_of_ones_own_templates(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(
         references_per_object=data.draw(st.integers(1, 6)),
         wikipedia=wikipedia,
         seed=data.draw(st.integers(0, 3)),
-        templates=("builtin", home.path("my templates")),
+        templates=("builtin", home.path("my templates")) if language == "en" else (home.path("my templates"),),
     )
     options = GenerateOptions(
         build=BuildOptions(**data.draw(st.fixed_dictionaries(COUNTS))),

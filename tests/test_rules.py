@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from small_world import item
 
-from cfbuild.data import Entity, Fact, Target, Template
+from cfbuild.data import UNKNOWN, Entity, Fact, Target, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import (
     DRAFT_RULES,
@@ -20,6 +20,9 @@ from cfbuild.filter.rules import (
     judge_target,
     judge_template,
 )
+from cfbuild.records.factset import FactSet
+from cfbuild.records.maker import RecordMaker
+from cfbuild.records.prefixes import Prefixes
 from cfbuild.text.languages import language
 
 ENGLISH = language("en")
@@ -71,6 +74,26 @@ PREFERRED = [stated("preferred", 2)]
 PROFESSION = {"P551": ("{} is a", "{} works as", "{} earns money as")}
 JOBS = (item(1, "poet"), item(2, "actor"))
 
+
+def album(label: str, *entities: Entity, **about: object) -> RuleContext:
+    """The clean world with a subject of this label, an album unless `about` says otherwise, and other entities."""
+    given = {"attributes": {"P31": ("Q60",), "P361": ("Q61",)}, **about}
+    classes = item(60, "live album"), item(61, "IRT Pelham Line"), item(62, "television series", "TV series")
+    return context([*classes, *entities, Entity("Q100", {"en": label}, **given)])  # type: ignore[arg-type]
+
+
+BRACKETS = [
+    (album("Girl (Why You Wanna)"), album("Generator (Bad Religion album)")),
+    (album("Girl (Why You Wanna)", item(102, "Girl")), album("Girl (Hyde Park)", item(102, "girl"))),
+    (album("Girl (Hyde Park)", item(102, "Girls")), album("Girl (Hyde Park)", item(102, "Girl (Abbey Road)"))),
+    (album("Girl (Hyde Park)"), album("Girl (Hyde Park)", aliases={"en": ("Girl",)})),
+    (album("Girl (West End)"), album("Whitlock Avenue (IRT Pelham Line)")),
+    (album("Web (My Own Web of Life)"), album("Web of Life (TV Series)", attributes={"P31": ("Q62",)})),
+    (album("Web (The US Live)"), album("Dirt (The US Live)", item(103, "Dirt"))),
+    (album("iron(III) oxide"), album("Nova (American band)")),
+]
+"""Subjects whose bracket is their own, and subjects whose bracket only tells namesakes apart."""
+
 FACT_CASES = [
     ("missing-label", context(), context([item(100, None)])),
     ("missing-label", context(), context([item(1, "  ")])),
@@ -80,11 +103,29 @@ FACT_CASES = [
     ("label-noise", context([item(1, "AT&T")]), context([item(1, "<i>Oslo</i>")])),
     ("label-noise", context([item(1, "Ōsaka – Kōbe")]), context([item(1, "Os\u00adlo")])),
     ("label-noise", context([item(1, "Os lo")]), context([item(1, "Os\tlo")])),
+    ("missing-label", context([item(100, "war")]), context([item(100, "en")])),
+    ("missing-label", context([item(1, "Io")]), context([item(1, "pt-br")])),
+    *(("label-noise", *worlds) for worlds in BRACKETS),
     ("deprecated-fact", context(pairs=[], facts=[stated("normal")]), context(pairs=[], facts=[stated("deprecated")])),
     (
         "ended-fact",
         context(facts=[stated("normal", start="1990")]),
         context(pairs=[], facts=[stated("normal", end="1991")]),
+    ),
+    (
+        "ended-fact",
+        context(facts=[stated("normal", end="2031-01-20")]),
+        context(pairs=[], facts=[stated("normal", end="2025")]),
+    ),
+    (
+        "ended-fact",
+        context(pairs=[], facts=[stated("normal", end="2026")]),
+        context(pairs=[], facts=[stated("normal", end="unknown")]),
+    ),
+    (
+        "future-fact",
+        context(pairs=[], facts=[stated("normal", start="2026", end="2031")]),
+        context(pairs=[], facts=[stated("normal", start="2027-01-20")]),
     ),
     (
         "outranked-fact",
@@ -103,6 +144,16 @@ FACT_CASES = [
         "several-objects",
         context(pairs=[], facts=[stated("normal"), stated("normal", 2, end="1999"), stated("deprecated", 3)]),
         context(pairs=[], facts=[stated("normal"), stated("normal", 2, start="1999")]),
+    ),
+    (
+        "several-objects",
+        context(pairs=[], facts=[stated("normal", start="2023", end="2031"), stated("normal", 2, start="2030")]),
+        context(pairs=[], facts=[stated("normal", end="2031"), stated("normal", 2, start="1990")]),
+    ),
+    (
+        "several-objects",
+        context(pairs=[], facts=[stated("normal"), replace(stated("deprecated"), object=UNKNOWN)]),
+        context(pairs=[], facts=[stated("normal"), replace(stated("normal"), object=UNKNOWN)], allow_several=True),
     ),
     ("ambiguous-subject", context(), context([item(101, "ann lee")])),
     ("ambiguous-object", context([item(3, "Oslo")]), context([item(2, "oslo")])),
@@ -190,6 +241,29 @@ def test_target_rule_keeps_and_drops(rule: str, keep: RuleContext, drop: RuleCon
 def test_a_noisy_target_is_refused() -> None:
     assert judge_target(FACT, Target("Q2", "Lima"), context()).kept
     assert judge_target(FACT, Target("Q2", "Lima (city)"), context([item(2, "Lima (city)")])).rule == "target-noise"
+
+
+def test_a_place_behind_a_comma_is_noise_where_asked_for() -> None:
+    ruda = Entity("Q100", {"en": "Ruda, Podlaskie Voivodeship"}, attributes={"P131": ("Q70",)})
+    outer = item(70, "Grajewo County"), item(71, "Podlaskie Voivodeship"), Entity("Q1", {"en": "Oslo"})
+    inside = Fact("P131", "Q70", "Q71")
+    world = context([ruda, *outer], facts=[inside])
+    assert judge_fact(FACT, world).kept
+    dropped = judge_fact(FACT, replace(world, no_place_suffix=True))
+    assert dropped.rule == "label-noise" and dropped.measured["noise"] == ", Podlaskie Voivodeship"
+    title = context([item(100, "Ruda, She Wrote"), *outer], facts=[inside])
+    assert judge_fact(FACT, replace(title, no_place_suffix=True)).kept
+
+
+def test_a_false_object_and_a_neighbor_have_no_bracket_either() -> None:
+    noisy = Entity("Q2", {"en": "Lima (Inca Road)"}, {"en": ("Lima",)})
+    assert judge_target(FACT, Target("Q2", "Lima (Inca Road)"), context([noisy])).rule == "target-noise"
+    people = [Entity("Q102", {"en": "Cid (Oslo Jazz Men)"}, {"en": ("Cid",)}), item(103, "Dora")]
+    known = context(people, [(100, 1), (101, 2), (102, 1), (103, 1)])
+    facts, entities = known.graph.facts, tuple(known.graph.entities.values())
+    texts = tuple(Template("P551", "rewrite", text, "test") for text in TEXTS)
+    records = RecordMaker(FactSet(facts, entities, texts), prefixes=Prefixes()).make().records
+    assert {prompt.entity for record in records for prompt in record.neighborhood} == {"Q100", "Q103"}
 
 
 def test_symmetric_relations_are_dropped_unless_asked_for() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from servers import OVERLOADED, TIME_OUT, Proxy, oxigraph, reply
 
-from cfbuild.data import Entity, Fact
+from cfbuild.data import UNKNOWN, Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import options_of
@@ -46,6 +46,8 @@ PAIRS = sorted(
     | {(s, 9002 + s % 40) for s in range(1, 301) if s % 5 < 2}
     | {(s, 9001) for s in (5, 10)}
 )
+UNKNOWN_BESIDE = {2, 3}
+"""Subjects of which it is known that they have another object too."""
 ODD = f"""
 <{WD}Q1> <{WDT}P1> "a literal" .
 <{WD}Q2> <{WDT}P1> _:unknown .
@@ -54,6 +56,7 @@ ODD = f"""
 <{WD}Q5> <{WDT}P1> <{WD}Q0> .
 <{WD}P31> <{WDT}P1> <{WD}Q9001> .
 <{WD}L42-F1> <{WDT}P1> <{WD}Q9001> .
+<{WD}Q777> <{WDT}P1> _:alone .
 """
 NAMES = f"""
 <{WD}Q1> <{LABEL}> "say \\"hi\\"\\n\\\\ twice\\t\\u00e9\\U0001F600"@en .
@@ -73,6 +76,13 @@ NAMES = f"""
 <{WD}Q4> <{LABEL}> "quatro"@pt-br .
 <{WD}Q4> <{LABEL}> "four"@en .
 <{WD}Q4> <{LABEL}> "any four"@mul .
+<{WD}Q5> <{LABEL}> "cinco"@pt .
+<{WD}Q5> <{LABEL}> "any five"@mul .
+<{WD}Q6> <{LABEL}> "qualquer"@mul .
+<{WD}Q7> <{LABEL}> "Иван"@mul .
+<{WD}Q8> <{LABEL}> "en"@mul .
+<{WD}Q8> <{ALIAS}> "war"@mul .
+<{WD}Q8> <{ALIAS}> "Acht"@mul .
 """
 
 
@@ -93,15 +103,22 @@ def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, 
 
 
 def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:
-    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in facts]
+    """The facts' subjects and known objects; a subject with an unknown object has it beside all its known ones."""
+    told = list(facts)
+    unknown = {int(fact.subject[1:]) for fact in told if fact.object == UNKNOWN}
+    assert unknown == UNKNOWN_BESIDE & {int(fact.subject[1:]) for fact in told}
+    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in told if fact.object != UNKNOWN]
 
 
 @pytest.mark.parametrize("page_rows", [50_000, 100, 17, 3])
 def test_all_facts_between_items_come_whatever_the_page(small: str, tmp_path: Path, page_rows: int) -> None:
     with source(small, tmp_path, page_rows=page_rows) as (wikidata, asker):
         assert pairs(wikidata.facts("P1")) == PAIRS
-        assert sum(wikidata.tally.left_out.values()) == 7
-        assert wikidata.tally.left_out["object is no item"] == 5
+        assert wikidata.tally.left_out == {
+            "object is no item": 3,
+            "subject is no item": 2,
+            "subject with an unknown object alone": 1,
+        }
         sent = asker.client.sent
         assert pairs(wikidata.facts("P1")) == PAIRS and asker.client.sent == sent
     assert (sent == 2) == (page_rows == 50_000)
@@ -199,6 +216,21 @@ def test_names_attributes_and_sitelinks(small: str, tmp_path: Path) -> None:
 def test_another_language(small: str, tmp_path: Path) -> None:
     with source(small, tmp_path, language="pt-BR") as (wikidata, _):
         assert [entity.labels for entity in wikidata.entities(["Q4", "Q2"])] == [{"pt-br": "quatro"}, {}]
+        assert wikidata.tally.borrowed == {}
+    (tmp_path / "ru").mkdir()
+    with source(small, tmp_path, language="pt-BR") as (wikidata, _):
+        found = [entity.labels for entity in wikidata.entities(["Q5", "Q6", "Q7", "Q8"])]
+        assert found == [{"pt-br": "cinco"}, {"pt-br": "qualquer"}, {}, {}], "Portuguese, then any language's, in Latin"
+        assert wikidata.tally.borrowed == {"pt": 1, "mul": 1}
+    with source(small, tmp_path / "ru", language="ru") as (wikidata, _):
+        found = [entity.labels for entity in wikidata.entities(["Q5", "Q6", "Q7", "Q8"])]
+        assert found == [{}, {}, {"ru": "Иван"}, {}], "a name in another script, or a language's code, is none"
+
+
+def test_a_bare_code_is_no_alias_either(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path, language="de") as (wikidata, _):
+        (entity,) = wikidata.entities(["Q8"])
+    assert entity == Entity("Q8", aliases={"de": ("Acht",)})
 
 
 def test_entities_of_a_batch_that_is_too_much_are_asked_for_in_halves(small: str, tmp_path: Path) -> None:
@@ -245,7 +277,7 @@ def test_groups_that_do_not_add_up_are_an_error(small: str, tmp_path: Path) -> N
 
     with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=20) as (wikidata, _):
         proxy.tamper = without_a_group
-        with pytest.raises(SourceError, match=rf"groups add up to \d+, and the server counts {len(PAIRS) + 7}"):
+        with pytest.raises(SourceError, match=rf"groups add up to \d+, and the server counts {len(PAIRS) + 8}"):
             list(wikidata.facts("P1"))
 
 

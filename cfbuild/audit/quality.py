@@ -13,7 +13,9 @@ from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.row import ABOUT_OTHERS, REWRITE, Prompt, RecordParts
 from cfbuild.data import ITEM_ID, SLOT
 from cfbuild.facts.relations import SYMMETRIC
+from cfbuild.filter.naming import noise_in
 from cfbuild.store.schema.faults import Fault, show
+from cfbuild.text.codes import is_code
 from cfbuild.text.names import find_name, gives_away
 
 OBJECTS = ("target_true", "target_new")
@@ -65,17 +67,24 @@ def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault
 
 
 def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each name that is not plain: markup, a control, a suffix that tells namesakes apart."""
+    """Yield a fault for each name that is not plain: markup, a control, a suffix that tells namesakes apart.
+
+    A build's facts tell more about the entities of prompts; those of subject and object are judged by the facts' rules.
+    """
     for path, label in (*_labels(parts), *_answers(parts)):
         found = parts.wording.noise(label)
         if found is not None:
             yield Fault(path, "label-noise", f"{show(label)} with {show(found)}", "a plain name")
+    for prompt in (prompt for group in ABOUT_OTHERS for prompt in parts.group(group) if prompt.entity):
+        found = noise_in(prompt.entity, context.rules) if context.rules else None
+        if found is not None:
+            yield Fault(prompt.path, "label-noise", f"{show(prompt.text)} with {show(found)}", "a plain name")
 
 
 def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each name that is an item id or blank."""
+    """Yield a fault for each name that is an item id, a language's code, or blank."""
     for path, label in (*_labels(parts), *_answers(parts)):
-        if ITEM_ID.match(label) or not label.strip():
+        if ITEM_ID.match(label) or is_code(label, parts.language) or not label.strip():
             yield Fault(path, "qid-label", show(label), "a name")
 
 

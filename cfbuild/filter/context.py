@@ -28,6 +28,7 @@ class Rules:
     allow_several: keep a subject with several true objects, with one of them drawn by the seed.
     allow_symmetric: keep relations that hold both ways, such as P47.
     min_sitelinks, max_sitelinks: fewest and most wikis that have a page about the subject (None: any number).
+    no_place_suffix: drop names that end in the name of what contains the item ("Ruda, Podlaskie Voivodeship").
     """
 
     min_neighbors: int = option(0, "Fewest neighborhood prompts a record may have.")
@@ -35,6 +36,7 @@ class Rules:
     allow_symmetric: bool = option(False, "Keep relations that hold both ways, such as P47.")
     min_sitelinks: int | None = option(None, "Fewest wikis that have a page about the subject.")
     max_sitelinks: int | None = option(None, "Most wikis that have a page about the subject.")
+    no_place_suffix: bool = option(False, 'Drop names such as "Ruda, Podlaskie Voivodeship", which end in a place.')
 
     def __post_init__(self) -> None:
         check_least(self, min_neighbors=0, min_sitelinks=0, max_sitelinks=0)
@@ -60,17 +62,9 @@ class RuleContext(Rules):
     remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _items_by_label: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
     _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _usual: dict[str, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     _kinds: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def items_named(self, label: str) -> int:
-        """Return the number of items with this label, letter case ignored."""
-        if not self._items_by_label:
-            labels = (self.graph.label(item) for item in self.graph.entities)
-            self._items_by_label.update(one.casefold() for one in labels if one)
-        return self._items_by_label[label.casefold()]
 
     def suits(self, relation: str, item: str) -> bool:
         """Return True if prompts of `relation` make sense about `item`.

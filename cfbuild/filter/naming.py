@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cfbuild.data import ITEM_ID, Fact, Measured, Target
 from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.suffixes import needless_bracket, place_suffix
 from cfbuild.filter.context import RuleContext
 from cfbuild.text.names import find_name, gives_away
 
@@ -33,16 +34,22 @@ def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the part whose label holds something that nobody would say, or None.
-
-    Noise is a suffix that distinguishes namesakes, markup, or a control character.
-    """
+    """Return the part whose label holds something that nobody would say (`noise_in`), or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
-        label = context.graph.label(item) or ""
-        found = context.graph.wording.noise(label)
+        found = noise_in(item, context)
         if found is not None:
-            return {"part": part, "item": item, "label": label, "noise": found}
+            return {"part": part, "item": item, "label": context.graph.label(item), "noise": found}
     return None
+
+
+def noise_in(item: str, context: RuleContext) -> str | None:
+    """Return what nobody would say in an item's label, or None.
+
+    That is markup, a control character, or a suffix that only tells namesakes apart, as the words or the facts tell.
+    """
+    graph = context.graph
+    found = graph.wording.noise(graph.label(item) or "") or needless_bracket(item, graph)
+    return found or (place_suffix(item, graph) if context.no_place_suffix else None)
 
 
 def ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
@@ -51,7 +58,7 @@ def ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
     No prompt says which of them is meant.
     """
     label = context.graph.label(fact.subject) or ""
-    count = context.items_named(label)
+    count = context.graph.items_named(label)
     return {"label": label, "items": count} if count > 1 else None
 
 
@@ -61,7 +68,7 @@ def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
     The name does not say which of the two is meant.
     """
     label = (context.graph.label(fact.object) or "").casefold()
-    if context.items_named(label) < 2:
+    if context.graph.items_named(label) < 2:
         return None
     for other in context.graph.object_counts(fact.relation):
         if other != fact.object and (context.graph.label(other) or "").casefold() == label:
@@ -104,7 +111,7 @@ def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """Return the part of o*'s label that nobody would say, or None."""
-    found = context.graph.wording.noise(target.label)
+    found = context.graph.wording.noise(target.label) or noise_in(target.id, context)
     return None if found is None else {"label": target.label, "noise": found}
 
 

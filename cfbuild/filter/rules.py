@@ -100,6 +100,7 @@ FACT_RULES: dict[str, FactRule] = {
     "label-noise": naming.label_noise,
     "deprecated-fact": truth.deprecated,
     "ended-fact": truth.ended,
+    "future-fact": truth.to_come,
     "outranked-fact": truth.outranked,
     "symmetric-relation": truth.symmetric,
     "open-relation": truth.open_relation,

@@ -14,6 +14,7 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
 from cfbuild.option import REQUIRED, Form, option
 from cfbuild.progress import Progress, silent
+from cfbuild.records.factset import dated_facts
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import conforming
@@ -123,9 +124,14 @@ def _rules(options: AuditOptions) -> RuleContext | None:
     if options.build is None:
         return None
     facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
+    manifest = options.build.manifest()
+    made, fetched = manifest.entry("generate").config, manifest.entry("fetch").config
+    today = made.get("today") or manifest.today
     graph = FactGraph(
-        jsonl.read_values(facts, conforming("facts", codec.decode_fact)),
+        dated_facts(options.build, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
         jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
+        made.get("language") or fetched.get("language") or "en",
+        today,
     )
     return RuleContext(
         graph,

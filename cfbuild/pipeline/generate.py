@@ -13,7 +13,7 @@ from cfbuild import __version__
 from cfbuild.data import Record, Rejection
 from cfbuild.errors import DataError
 from cfbuild.filter.context import Rules, TargetFilter
-from cfbuild.option import COMMA_SEPARATED_OR_NONE, option, restart_option
+from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import BuildOptions
@@ -36,6 +36,7 @@ class GenerateOptions(Rules, Selection):
     Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
     build: the number of prompts of each kind in a record, and the seed.
     language: the code of the language of labels, such as `en`.
+    today: the day for which the facts hold; None for that of the fetch.
     prefixes: the source of the sentences before paraphrases: `builtin`, `references`, `model`, `none`, or a text file.
     groups: the prompt groups beyond CounterFact's.
     restart: True to give up finished and unfinished work.
@@ -43,6 +44,9 @@ class GenerateOptions(Rules, Selection):
 
     build: BuildOptions = field(default_factory=BuildOptions)
     language: str = option("en", "Language of the labels to use.")
+    today: str | None = option(
+        None, "The day for which facts hold, such as 2026-11-26. [default: that of the fetch]", form=DAY
+    )
     prefixes: str = option(
         BUILTIN, "Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file."
     )
@@ -56,6 +60,8 @@ class GenerateOptions(Rules, Selection):
     def __post_init__(self) -> None:
         Selection.__post_init__(self)
         Rules.__post_init__(self)
+        if self.today is not None:
+            DAY.read(self.today)
         check_groups(self.groups)
 
 
@@ -117,6 +123,9 @@ def _config(
     del config["restart"]
     config["cfbuild"] = __version__
     config["inputs"] = folder.digests(FILES)
+    fetched = folder.manifest().entry("fetch").config
+    # Only statements have dates; without them the day changes no byte.
+    config["day"] = options.today or (folder.manifest().today if fetched.get("statements") else None)
     config["prefixes"] = source.config
     config["model_filter"] = None if model_filter is None else dict(model_filter.signature)
     plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
@@ -128,7 +137,7 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
 
     Raises ConfigError for a relation without facts, before the sentences are cut, and as `PrefixSource.prefixes`.
     """
-    facts = read_facts(folder.root, options.language)
+    facts = read_facts(folder.root, options.language, options.today)
     options.chosen(facts.relations)
     prefixes = source.prefixes(folder.progress(VERB))
     return RecordMaker(facts, Rules(**options.rule_options()), options.build, prefixes, options.groups)

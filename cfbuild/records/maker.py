@@ -13,6 +13,7 @@ from cfbuild.data import Candidate, Decision, Fact, Record, Reference, Rejection
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.context import RuleContext, Rules, TargetFilter
+from cfbuild.filter.naming import noise_in
 from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft
@@ -91,7 +92,7 @@ class RecordMaker:
             self.build = dataclasses.replace(self.build, seed=seed)
         self.groups = tuple(GROUPS if groups is None else groups)
         check_groups(self.groups)
-        self.graph = FactGraph(facts.facts, facts.entities, facts.language)
+        self.graph = FactGraph(facts.facts, facts.entities, facts.language, facts.today)
         english = self.graph.wording is LANGUAGES["en"]
         self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
         self._prepare()
@@ -101,7 +102,7 @@ class RecordMaker:
         graph, seed = self.graph, self.build.seed
         sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
         sentences = self.prefixes.by_relation(self._object_names)
-        self._builder = Builder(graph, sound, self.build, sentences, lambda *about: self._context.suits(*about))
+        self._builder = Builder(graph, sound, self.build, sentences, self._serves)
         texts = {
             relation: tuple(template.text for template in self._builder.templates(relation))
             for relation in graph.relations
@@ -219,6 +220,10 @@ class RecordMaker:
 
     def _object_names(self, relation: str) -> list[str]:
         return [name for item in self.graph.object_counts(relation) for name in self.graph.names(item)]
+
+    def _serves(self, relation: str, item: str) -> bool:
+        """Return True if prompts of `relation` about `item` make sense and name it as one would."""
+        return self._context.suits(relation, item) and noise_in(item, self._context) is None
 
     def _refusal(self, fact: Fact, target: Target) -> str | None:
         decision = judge_target(fact, target, self._context)

@@ -46,7 +46,7 @@ class ByObject:
         Raises SourceError if an answer did not come, or if no object with a fact that the service tells is known.
         """
         census = None if known.named else self.reader.census(self.whole.relation)
-        numbers, origins = self._numbers(known, None if census is None else dict(census))
+        numbers, origins = self._numbers(known, None if census is None else dict(census.numbers))
         share = None if self.wanted is None else even_share(list(numbers.values()), self.wanted)
         pairs = self._completed(self._pairs(numbers, share))
         if not pairs:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfbuild.data import Entity, Fact, id_number
+from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.errors import SourceError
+from cfbuild.facts.dates import ASSUMED_TODAY
 from cfbuild.facts.relations import CONTAINMENT
 from cfbuild.progress import Progress
 from cfbuild.sources import wikidata, wikipedia
@@ -36,7 +37,8 @@ class Work:
     """A run of a fetch: the folder that it writes into before its files are put in place, and its counts.
 
     `facts` counts facts by relation; `items` are the ids of their subjects and objects. `choices` says how the facts
-    of relations that are too large to scan were chosen.
+    of relations that are too large to scan were chosen. `today` is the day on which the last answer about facts came;
+    None if none was asked for.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Work:
     facts: Counter[str] = field(default_factory=Counter)
     items: set[str] = field(default_factory=set)
     choices: dict[str, ChosenPart] = field(default_factory=dict)
+    today: str | None = None
 
 
 def write_facts(work: Work, source: FactSource, objects: ObjectSource) -> int:
@@ -74,6 +77,8 @@ def write_facts(work: Work, source: FactSource, objects: ObjectSource) -> int:
             f"the source has no fact of {', '.join(work.relations)}{' (' + reasons + ')' if reasons else ''}; "
             "is it Wikidata's graph, and are these its relations?"
         )
+    retrieved = work.asker.journal.retrieved()
+    work.today = retrieved[1][: len("2026-11-26")] if retrieved else None
     return count
 
 
@@ -85,7 +90,7 @@ def _write_relation(work: Work, relation: str, facts: Iterable[Fact]) -> None:
     def rows() -> Iterator[Row]:
         for fact in facts:
             work.facts[relation] += 1
-            work.items.update((fact.subject, fact.object))
+            work.items.update({fact.subject, fact.object} - {UNKNOWN})
             yield encode_fact(fact)
 
     if not write_jsonl(_part(work, relation), rows()):
@@ -145,7 +150,8 @@ def write_references(work: Work, options: SourceOptions, texts: wikipedia.Refere
     """
     language, wanted = wikidata.language_code(options.language), texts.references_per_object
     endpoint = Endpoint(options.service or endpoint_url(None), work.asker, wikipedia.PROLOGUE)
-    chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)
+    facts = read_values(work.path / "facts.jsonl", decode_fact)
+    chosen = wikipedia.candidates(facts, wanted, options.seed, work.today or ASSUMED_TODAY)
     linked = wikipedia.titles(endpoint, {one for subjects in chosen.values() for one in subjects}, language)
     asked = wikipedia.wanted_titles(chosen, linked, wanted)
     articles: dict[str, wikipedia.Article] = {}

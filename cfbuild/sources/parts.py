@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil, inf
 
 from cfbuild.data import ITEM_ID, id_number, item_id, property_id
@@ -16,7 +16,8 @@ from cfbuild.errors import SourceError
 from cfbuild.sources.http import HEAVY_ATTEMPTS, HeavyAnswerError
 from cfbuild.sources.source import LeftOut
 from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
-from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, Pair, Sample, SampleOrder, Span
+from cfbuild.sources.statements import GENID, is_unknown
+from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, NOBODY_KNOWS, Pair, Sample, SampleOrder, Span
 
 PAGE_ROWS = 50_000
 """The most rows of an answer: about 8 MB of JSON, seconds for the server."""
@@ -43,13 +44,15 @@ class Part:
     """A share of a relation's facts: those with `objects` (empty: any) and with a subject whose hash is in `span`.
 
     A range of hashes and not a list of prefixes: the server compares two strings a fact, however narrow the range.
-    `facts` is about how many facts have these objects, whatever their subject: what the server has to look at.
+    `facts` is about how many facts have these objects, whatever their subject: what the server has to look at. With
+    `unknown`, only those whose object nobody knows.
     """
 
     relation: str
     objects: tuple[str, ...] = ()
     span: Span = (0, HASHES)
     facts: float = inf
+    unknown: bool = False
 
     def __str__(self) -> str:
         objects = f" with {len(self.objects):,} objects from {self.objects[0]} on" if self.objects else ""
@@ -76,6 +79,7 @@ class Part:
         low, high = self.span
         bounds = [f'MD5(STR(?s)) >= "{low:0{DIGITS}x}"'] if low > 0 else []
         bounds += [f'MD5(STR(?s)) < "{high:0{DIGITS}x}"'] if high < HASHES else []
+        bounds += [f'(isBlank(?o) || STRSTARTS(STR(?o), "{GENID}"))'] if self.unknown else []
         return f" FILTER({' && '.join(bounds)})" if bounds else ""
 
     def split(self) -> tuple[Part, ...]:
@@ -99,6 +103,17 @@ def halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the first and the second half."""
     middle = len(parts) // 2
     return parts[:middle], parts[middle:]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The items that are objects of a relation with the numbers of their facts, by item number; and the facts of none.
+
+    `unknown` is the number of facts whose object nobody knows.
+    """
+
+    numbers: list[tuple[str, int]]
+    unknown: int
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,12 @@ class PartReader:
             return whole.cut(ceil(SURPLUS * whole.facts / self.page_rows))
         if census is None:
             raise RefusedError(f"the service does not manage to count the facts of each object of {whole.relation}")
-        return self.packed(whole, census)
+        return chain(self.packed(whole, census.numbers), self._unknown(whole, census.unknown))
+
+    def _unknown(self, whole: Part, number: int) -> Iterable[Part]:
+        """Return the parts of `whole` with the facts whose object nobody knows, of which there are about `number`."""
+        part = replace(whole, unknown=True, facts=number)
+        return part.cut(1 if whole.hashed else ceil(SURPLUS * number / self.page_rows)) if number else ()
 
     def packed(self, whole: Part, census: Iterable[tuple[str, int]]) -> Iterator[Part]:
         """Yield the parts of `whole` with the objects of `census`, given with their numbers of facts.
@@ -180,22 +200,22 @@ class PartReader:
         if batch:
             yield replace(whole, objects=tuple(batch), facts=size)
 
-    def census(self, relation: str) -> list[tuple[str, int]] | None:
-        """Return each item that is an object of `relation` with the number of its facts, ordered by item number.
-
-        None if the service does not manage to count them.
-        """
+    def census(self, relation: str) -> Census | None:
+        """Return the numbers of facts of a relation by object; None if the service does not manage to count them."""
         groups = self.endpoint.groups(Part(relation).pattern, "?o")
         if groups is None:
             return None
-        numbers = {}
+        numbers: dict[int, int] = {}
+        unknown = 0
         for term, number in groups:
             value = item_of(term)
-            if value is None:
+            if is_unknown(term):
+                unknown += number
+            elif value is None:
                 self.tally.add("object is no item", number)
             else:
                 numbers[value] = number
-        return [(f"Q{value}", numbers[value]) for value in sorted(numbers)]
+        return Census([(f"Q{value}", numbers[value]) for value in sorted(numbers)], unknown)
 
     def pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
         """Yield the facts between items of the parts."""
@@ -203,9 +223,12 @@ class PartReader:
             yield from self.items(self._rows(part))
 
     def items(self, rows: Iterable[Binding]) -> Iterator[Pair]:
-        """Yield subject and object number of the rows whose ?s and ?o are items; the others are counted."""
+        """Yield subject and object number of the rows whose ?s and ?o are items; the others are counted.
+
+        An object that nobody knows is NOBODY_KNOWS.
+        """
         for row in rows:
-            subject, value = item_of(row["s"]), item_of(row["o"])
+            subject, value = item_of(row["s"]), NOBODY_KNOWS if is_unknown(row["o"]) else item_of(row["o"])
             if subject is None or value is None:
                 self.tally.add("subject is no item" if subject is None else "object is no item")
             else:

@@ -50,13 +50,18 @@ class EndpointOptions(SourceOptions):
 
 @dataclass(slots=True)
 class LeftOut:
-    """A count, by reason, of what a source left out."""
+    """A count, by reason, of what a source left out; and of labels by the language that stood in for the build's."""
 
     left_out: dict[str, int] = field(default_factory=dict)
+    borrowed: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, number: int = 1) -> None:
         if number:
             self.left_out[reason] = self.left_out.get(reason, 0) + number
+
+    def borrow(self, language: str) -> None:
+        """Count a label taken from `language`."""
+        self.borrowed[language] = self.borrowed.get(language, 0) + 1
 
 
 CENSUS = "the service's own count"

@@ -7,11 +7,11 @@ Facts are the truthy `wdt:` statements between items. `parts.py` reads a relatio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from cfbuild.data import Entity, Fact, id_number, item_id, property_id
+from cfbuild.data import UNKNOWN, Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import option
@@ -25,10 +25,8 @@ from cfbuild.sources.parts import PAGE_ROWS, SCAN_ROWS, Part, PartReader, Refuse
 from cfbuild.sources.source import ChosenPart, EndpointOptions, KnownObjects, LeftOut, SourceSpec, TooLargeError
 from cfbuild.sources.sparql import Binding, Counted, Endpoint
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
-from cfbuild.sources.subset import ENTITY, Pair, SampleOrder
-
-MANY_LANGUAGES = "mul"
-"""Wikidata's code for names that are valid in every language, used where a language has no name."""
+from cfbuild.sources.subset import ENTITY, NOBODY_KNOWS, Pair, SampleOrder
+from cfbuild.text.codes import chain, fits_script, is_code
 
 ENTITIES = 250
 
@@ -114,7 +112,15 @@ class Wikidata:
                 f"{relation} has {total:,} facts, too many for {redact(self.endpoint.url)} to look through ({refused})",
                 partial(self._by_object, whole),
             ) from refused
-        yield from _facts(relation, pairs)
+        yield from self._facts(relation, pairs)
+
+    def _facts(self, relation: str, pairs: set[Pair]) -> Iterator[Fact]:
+        """Yield facts by subject, without subjects of which only unknown objects are told."""
+        named = {subject for subject, value in pairs if value != NOBODY_KNOWS}
+        for subject, value in sorted(pairs):
+            if subject in named:
+                yield Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
+        self.tally.add("subject with an unknown object alone", len({subject for subject, _ in pairs} - named))
 
     def _pairs(self, whole: Part, total: int) -> set[Pair]:
         if self.per_relation is None or self.per_relation >= total:
@@ -124,13 +130,13 @@ class Wikidata:
     def _by_object(self, whole: Part, known: KnownObjects, progress: Progress) -> tuple[Iterator[Fact], ChosenPart]:
         fetch = ByObject(self.reader, whole, SampleOrder(self.seed, whole.relation), self.per_relation, progress)
         pairs, choice = fetch.facts(known)
-        return self._stated(_facts(whole.relation, pairs)), choice
+        return self._stated(self._facts(whole.relation, pairs)), choice
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
             batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
-            described = _Described(self.language)
+            described = _Described(self.language, self.tally)
             for row in self._described(batch):
                 described.add(row)
             yield from (described.entity(one) for one in batch)
@@ -158,18 +164,13 @@ class Wikidata:
             yield from self._described(half)
 
 
-def _facts(relation: str, pairs: Iterable[Pair]) -> Iterator[Fact]:
-    for subject, value in sorted(pairs):
-        yield Fact(relation, f"Q{subject}", f"Q{value}", source="wikidata")
-
-
 SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "names", "references"}))
 
 
 def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
     """Return the pattern of names, attributes and sitelinks of the items of `batch`: rows of entity, kind and value."""
     values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
-    languages = f'FILTER(LCASE(LANG(?v)) IN ("{language}", "{MANY_LANGUAGES}"))'
+    languages = "FILTER(LCASE(LANG(?v)) IN ({}))".format(", ".join(f'"{code}"' for code in chain(language)))
     branches = [
         f'{values} ?e rdfs:label ?v . {languages} BIND("label" AS ?k)',
         f'{values} ?e skos:altLabel ?v . {languages} BIND("alias" AS ?k)',
@@ -182,10 +183,14 @@ def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
 
 
 class _Described:
-    """The rows of a batch of items, gathered into an entity for each item."""
+    """The rows of a batch of items, gathered into an entity for each item.
 
-    def __init__(self, language: str) -> None:
+    Where a language has no name, one of those that stand in for it is taken, in its script; `tally` counts it.
+    """
+
+    def __init__(self, language: str, tally: LeftOut) -> None:
         self.language = language
+        self._tally = tally
         self._texts: dict[tuple[str, str, str], set[str]] = {}
 
     def add(self, row: Binding) -> None:
@@ -199,8 +204,8 @@ class _Described:
             self._texts.setdefault((entity, kind, value.language), set()).add(text)
 
     def entity(self, one: str) -> Entity:
-        labels = self._get(one, "label", self.language) or self._get(one, "label", MANY_LANGUAGES)
-        aliases = {*self._get(one, "alias", self.language), *self._get(one, "alias", MANY_LANGUAGES)}
+        labels = self._label(one)
+        aliases = {name for code in chain(self.language) for name in self._names(one, "alias", code)}
         attributes = {name: tuple(sorted(self._get(one, name), key=id_number)) for name in ATTRIBUTES}
         sitelinks = self._numbers(one, "sitelinks")
         return Entity(
@@ -212,6 +217,26 @@ class _Described:
             sitelinks=max(sitelinks, default=None),
             revision=max(self._numbers(one, "revision"), default=None),
         )
+
+    def _label(self, one: str) -> set[str]:
+        """Return the label in the first language of the chain that has one; maybe several, or none."""
+        for code in chain(self.language):
+            if found := self._names(one, "label", code):
+                if code != self.language:
+                    self._tally.borrow(code)
+                return found
+        return set()
+
+    def _names(self, one: str, kind: str, code: str) -> set[str]:
+        """Return an item's names in the language `code` that may be names in the build's.
+
+        Aliases in the build's own language are all kept: countries and languages go by their codes there.
+        """
+        names = self._get(one, kind, code)
+        if code == self.language and kind == "alias":
+            return names
+        names = {name for name in names if not is_code(name, code)}
+        return names if code == self.language else {name for name in names if fits_script(name, self.language)}
 
     def _numbers(self, one: str, kind: str) -> list[int]:
         return [int(text) for text in self._get(one, kind) if text.isascii() and text.isdigit()]

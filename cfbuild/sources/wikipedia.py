@@ -14,8 +14,9 @@ from random import Random
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from cfbuild.data import ITEM_ID, Fact, Reference, id_number, item_id
+from cfbuild.data import ITEM_ID, UNKNOWN, Fact, Reference, id_number, item_id
 from cfbuild.errors import DataError, SourceError
+from cfbuild.facts.dates import ASSUMED_TODAY, is_over
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.http import HEAVY_ATTEMPTS, BusyAnswerError, Given, HeavyAnswerError, HttpRequest
@@ -87,14 +88,16 @@ def api_url(language: str) -> str:
     return f"{site(language)}w/api.php"
 
 
-def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str, str], list[str]]:
+def candidates(
+    facts: Iterable[Fact], wanted: int, seed: int, today: str = ASSUMED_TODAY
+) -> dict[tuple[str, str], list[str]]:
     """Return, by (relation, object), a seeded choice of subjects that have it now, in the order of choice.
 
-    wanted: texts for each object; up to SPARE times as many subjects are chosen.
+    wanted: texts for each object; up to SPARE times as many subjects are chosen. today: the day of the fetch.
     """
     subjects: dict[tuple[str, str], set[str]] = {}
     for fact in facts:
-        if fact.end is None and fact.rank != "deprecated":
+        if fact.object != UNKNOWN and not is_over(fact.end, today) and fact.rank != "deprecated":
             subjects.setdefault((fact.relation, fact.object), set()).add(fact.subject)
     chosen = {}
     for key in sorted(subjects, key=lambda one: (id_number(one[0]), id_number(one[1]))):

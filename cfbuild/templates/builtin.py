@@ -16,6 +16,7 @@ from types import MappingProxyType
 from cfbuild.data import PROPERTY_ID, Template, TemplateKind, id_number, property_id
 from cfbuild.errors import TemplateError
 
+LANGUAGE = "en"
 ORIGIN = "cfbuild"
 SUFFIX = ".txt"
 SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"[rewrite]": "rewrite", "[generation]": "generation"})

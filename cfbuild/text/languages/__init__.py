@@ -28,6 +28,7 @@ class Language:
     inside(description): a description as it is written inside a sentence.
     fragment(text): why a text in front of a prompt is no whole sentence, or None.
     sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
+    may_own_bracket(words): whether a bracket with these words at the end of a name may be part of the name.
     plural_endings: the endings that a name's plural may have beside the name.
     """
 
@@ -41,6 +42,7 @@ class Language:
     inside: Callable[[str], str] = neutral.unchanged
     fragment: Callable[[str], str | None] = neutral.no_sentence_fault
     sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
+    may_own_bracket: Callable[[str], bool] = neutral.always
     plural_endings: tuple[str, ...] = ()
 
 
@@ -57,6 +59,7 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(
             inside=english.inside,
             fragment=english.fragment,
             sentence_fault=english.sentence_fault,
+            may_own_bracket=english.speaks,
             plural_endings=("s", "es"),
         ),
     }

@@ -15,6 +15,8 @@ ALLOWED_CONTROLS = frozenset("\u200c\u200d")
 """Joiners that Persian and Indian scripts need."""
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's controls, formats, surrogates, private and unassigned characters, line and paragraph separators."""
+BRACKET = re.compile(r"(.*\S)(?:\s+\(|\s*\uff08)([^()\uff08\uff09]+)[)\uff09]\Z")
+"""A name with a bracket at its end; Chinese and Japanese brackets are as wide as their letters."""
 
 
 def noise(label: str) -> str | None:
@@ -34,6 +36,17 @@ def control(label: str) -> str | None:
 def stray_space(label: str) -> str | None:
     """Return a description of white space that no name has, or None."""
     return "white space at an end, or twice" if label != " ".join(label.split()) else None
+
+
+def always(words: str) -> bool:
+    """Return True: a bracket with these `words` may be part of a name, as the river is of Frankfurt (Oder)."""
+    return True
+
+
+def without_bracket(name: str) -> tuple[str, str] | None:
+    """Return a name without the bracket at its end, and the words in the bracket; None for a name without one."""
+    match = BRACKET.match(name) if name.endswith((")", "\uff09")) else None
+    return (match[1], match[2].strip()) if match else None
 
 
 def no_article(name: str) -> None:
