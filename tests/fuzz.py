@@ -42,6 +42,7 @@ from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.http import Client, HttpRequest, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
+from cfbuild.sources.parts import item_of
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -124,7 +125,7 @@ def _sparql(body: bytes, folder: Path) -> None:
     rows = parse(body)
     for row in rows:
         for term in row.values():
-            wikidata._item(term), statements._item(term), statements._date(term), _local_id(term.value)
+            item_of(term), statements._item(term), statements._date(term), _local_id(term.value)
     with contextlib.suppress(CfbuildError):
         _counted(rows, 10)
     with contextlib.suppress(CfbuildError):

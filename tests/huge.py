@@ -11,7 +11,7 @@ import json
 import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler
 from itertools import chain, islice
 from typing import Any
@@ -103,10 +103,12 @@ class Huge(Served):
     """The endpoint; `asked` counts its questions, and `before(number)` is called before question `number`, from 1.
 
     `strict`: it does not give the first facts of an object either that has more than it looks at, nor the count of one.
+    `groups`: it does count the facts of each object.
     """
 
-    def __init__(self, strict: bool = False) -> None:
+    def __init__(self, strict: bool = False, groups: bool = False) -> None:
         self.strict = strict
+        self.groups = groups
         self.asked: Counter[str] = Counter()
         self.timed_out: set[str] = set()
         self.before: Callable[[int], None] = lambda number: None
@@ -142,6 +144,10 @@ class Huge(Served):
             rows = [{"e": _item(one), "k": _text("label"), "v": _text(f"item {one}")} for one in ids]
             return _results("ekvn", [*rows, {"n": _number(len(rows))}])
         pattern = Pattern(query)
+        if "GROUP BY" in query and self.groups:
+            values = [*range(FIRST_OBJECT, FIRST_OBJECT + SIZE.bit_length()), OTHER_OBJECT]
+            rows = [{"o": _item(one), "n": _number(number_of(one))} for one in values]
+            return _results(("o", "n", "all"), [*rows, {"all": _number(pattern.looked_at)}])
         limit = re.search(r"LIMIT (\d+)", query)
         uncounted = (pattern.objects or ()) if self.strict else ()
         heavy = pattern.hashed or "GROUP BY" in query or (self.strict and limit) or FIRST_OBJECT + 1 in uncounted
@@ -158,7 +164,7 @@ class Huge(Served):
         return _results("son", [*rows, {"n": _number(len(found) if exact else pattern.looked_at)}])
 
 
-def _results(names: str, rows: list[dict[str, Any]]) -> bytes:
+def _results(names: Sequence[str], rows: list[dict[str, Any]]) -> bytes:
     return json.dumps({"head": {"vars": list(names)}, "results": {"bindings": rows}}).encode()
 
 

@@ -24,6 +24,7 @@ from cfbuild.sources.by_object import LEAST_SHARE, even_share
 from cfbuild.sources.http import Client
 from cfbuild.sources.objects import BUNDLED, SUBJECTS, TUPLES, bundled, read_ids
 from cfbuild.sources.snapshot import rows as snapshot_rows
+from cfbuild.sources.source import CENSUS
 from cfbuild.store.codec import decode_fact
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values
@@ -167,6 +168,16 @@ def test_a_relation_of_which_no_object_is_known_says_what_to_do(options: FetchOp
     names.write_text("Q4\nQ5\n")
     with pytest.raises(SourceError, match=r"none of an object that is known.*--objects"):
         fetch(BuildFolder(tmp_path / "b"), dataclasses.replace(options, objects=str(names)))
+
+
+def test_where_the_service_counts_the_facts_of_each_object_these_are_the_objects(tmp_path: Path) -> None:
+    """It manages the census, and no range of hashes of an object with millions of facts."""
+    with Huge(groups=True) as server:
+        options = FetchOptions(endpoint=server.url, relations=(HUGE,), per_relation=40)
+        chosen = fetch(BuildFolder(tmp_path), options).chosen[HUGE]
+        assert not any("COUNT(*) AS ?n) WHERE { VALUES" in query.partition("UNION")[0] for query in server.asked)
+    assert set(chosen.objects) == {CENSUS} and len(facts_of(tmp_path)) == 40
+    assert_whole_subjects(facts_of(tmp_path))
 
 
 def test_pararels_tuples_name_objects(options: FetchOptions, tmp_path: Path) -> None:

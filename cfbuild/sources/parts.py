@@ -55,7 +55,8 @@ class Part:
     unknown: bool = False
 
     def __str__(self) -> str:
-        objects = f" with {len(self.objects):,} objects from {self.objects[0]} on" if self.objects else ""
+        more = f" and {len(self.objects) - 1:,} other objects" if len(self.objects) > 1 else ""
+        objects = f" of {self.objects[0]}{more}" if self.objects else ""
         return f"{self.relation}{objects}" + (f", hashes {self.span[0]} to {self.span[1]}" if self.hashed else "")
 
     @property
