@@ -15,7 +15,7 @@ ASSUMED_TODAY = "2026-11-26"
 
 DATE = re.compile(r"(-?)([0-9]{1,16}X{0,3})(?:-([0-9]{2}))?(?:-([0-9]{2}))?\Z")
 NEW_YEAR = "-01-01"
-MILLENNIUM, CENTURY, DECADE, YEAR, MONTH = 6, 7, 8, 9, 10
+MILLENNIUM, DECADE, YEAR, MONTH = 6, 8, 9, 10
 """Wikidata's numbers for precisions below a day (Wikibase's data model)."""
 
 
