@@ -125,7 +125,12 @@ def _sparql(body: bytes, folder: Path) -> None:
     rows = parse(body)
     for row in rows:
         for term in row.values():
-            item_of(term), statements._item(term), statements._date(term), _local_id(term.value)
+            (
+                item_of(term),
+                statements._item(term),
+                statements._date({"end": term, "end_precision": term}, "end"),
+                _local_id(term.value),
+            )
     with contextlib.suppress(CfbuildError):
         _counted(rows, 10)
     with contextlib.suppress(CfbuildError):

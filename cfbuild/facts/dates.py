@@ -13,9 +13,9 @@ from cfbuild.data import UNKNOWN
 ASSUMED_TODAY = "2026-11-26"
 """The day for which facts hold where nothing tells when they were fetched: that on which fetches began to note it."""
 
-DATE = re.compile(r"(-?)(\d{1,}X{0,3})(?:-(\d\d))?(?:-(\d\d))?\Z")
+DATE = re.compile(r"(-?)([0-9]{1,16}X{0,3})(?:-([0-9]{2}))?(?:-([0-9]{2}))?\Z")
 NEW_YEAR = "-01-01"
-MILLENNIUM, CENTURY, DECADE, YEAR, MONTH = 6, 7, 8, 9, 10
+MILLENNIUM, DECADE, YEAR, MONTH = 6, 8, 9, 10
 """Wikidata's numbers for precisions below a day (Wikibase's data model)."""
 
 

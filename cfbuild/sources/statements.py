@@ -22,8 +22,9 @@ RANKS = {
     "http://wikiba.se/ontology#NormalRank": "normal",
     "http://wikiba.se/ontology#DeprecatedRank": "deprecated",
 }
-WHOLE = re.compile(r"-?[0-9]{4,}-[0-9]{2}-[0-9]{2}\Z")
-"""A whole date."""
+WHOLE = re.compile(r"-?[0-9]{4,16}-[0-9]{2}-[0-9]{2}\Z")
+PRECISION = re.compile(r"[0-9]{1,2}\Z")
+"""A whole date, and a number of a precision; int() refuses numbers of absurd length."""
 SUBJECTS = 250
 """Subjects in a query, as many as entities described at once."""
 GENID = "http://www.wikidata.org/.well-known/genid/"
@@ -168,5 +169,4 @@ def _date(row: Binding, name: str) -> str:
     day = term.value.removeprefix("+").split("T")[0]
     if term.kind not in ("literal", "typed-literal") or not WHOLE.match(day):
         return UNKNOWN
-    told = precision is not None and precision.value.isascii() and precision.value.isdigit()
-    return of_precision(day, int(precision.value) if precision is not None and told else None)
+    return of_precision(day, int(precision.value) if precision and PRECISION.match(precision.value) else None)
