@@ -16,16 +16,16 @@ import tiny
 from docs_session import commands, words_of
 from hub import TOKEN, Hub, Repository, loopback_hub
 from servers import oxigraph
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from cfbuild.cli import app
+from cfbuild.cli import VERBS, app
+from cfbuild.cli import command as command_of
 from cfbuild.lm.families import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
-COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {verb: command_of(verb) for verb in VERBS}
 LANGUAGES = {"sh": "sh", "bash": "sh", "console": "sh", "": "sh", "python": "python"}
 MODELS = {
     PRESETS["gpt2-medium"].hub_id: ("gpt2", {"n_layer": 10, "max_position_embeddings": 512}),
