@@ -28,7 +28,7 @@ from cfbuild.lm.memory import bound_kernel_caches
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 from cfbuild.lm.products import note_slow_numbers
-from cfbuild.lm.remote import must_be_cached
+from cfbuild.lm.remote import cached_commit, must_be_cached
 from cfbuild.lm.trust import family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.store.files import sha256_file
@@ -254,7 +254,7 @@ def _load(wanted: _Wanted) -> LanguageModel:
         family=family,
         name=wanted.source.preset or _public_name(wanted.source.location),
         preset=wanted.source.preset,
-        revision=wanted.identity or getattr(model.config, "_commit_hash", None) or "unknown",
+        revision=wanted.identity or cached_commit(wanted.location, wanted.source.revision) or "unknown",
         trusted=wanted.trusted,
     )
     _check(lm, wanted.location)

@@ -1,4 +1,4 @@
-"""Whether a model has to come from the cache, because the Hub is out of reach: asked once, before anything is loaded.
+"""Whether only the cache can have a model, because the Hub is out of reach: asked once, before anything is loaded.
 
 The Hub's client asks again and again for each file of a model, and writes a line a try.
 """
@@ -6,6 +6,7 @@ The Hub's client asks again and again for each file of a model, and writes a lin
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.families import PRESETS
@@ -22,14 +23,20 @@ def must_be_cached(name: str, revision: str | None) -> bool:
 
     Raises ModelError, saying what to do, if the cache has none either.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     if _answers(name, revision):
         return False
-    if not isinstance(try_to_load_from_cache(name, CONFIG, revision=revision), str):
+    if cached_commit(name, revision) is None:
         raise ModelError(f"{name}: is not on this machine, and the Hub does not answer; {_way_out(name)}")
     log_once(f"the Hub does not answer, so {name} is taken from the cache as it is", logging.INFO)
     return True
+
+
+def cached_commit(name: str, revision: str | None) -> str | None:
+    """Return the commit that the cache has of a model's revision, which is what was loaded last; None without any."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, CONFIG, revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _answers(name: str, revision: str | None) -> bool:
