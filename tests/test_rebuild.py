@@ -30,6 +30,7 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.progress import silent
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.groups import GROUPS
 from cfbuild.sources.endpoints import endpoint_url
@@ -148,7 +149,7 @@ def made(
 ) -> int:
     """Build in Python; return how many records there are."""
     fetch(folder, fetched)
-    sampler = _sampler(lm, options.build.seed) if options.prefixes == "model" else None
+    sampler = _sampler(lm, options.build.seed, silent) if options.prefixes == "model" else None
     return generate(folder, options, judge, sampler=sampler).kept
 
 
@@ -232,9 +233,7 @@ def test_prefixes_that_a_model_writes_are_made_again_without_a_filter(home: Home
     texts = [OWN_SENTENCES] * 3
     with pytest.MonkeyPatch.context() as patch:
         # A random model writes no sentences; what matters is that the command asks for the same model's.
-        patch.setattr(
-            "cfbuild.lm.sample.sample_texts", lambda lm, seed, count, tokens: [f"{text} {seed}" for text in texts]
-        )
+        patch.setattr("cfbuild.lm.sample.sample_texts", lambda lm, seed, *size: [f"{text} {seed}" for text in texts])
         folder = BuildFolder(tmp_path / "first")
         assert made(folder, fetched, options, None, home.lm) == 4
         assert made_again(folder, home, tmp_path / "again") == digests(folder)

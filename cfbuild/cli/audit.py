@@ -18,7 +18,7 @@ EXAMPLES = (
 
 
 def run(options: AuditOptions, output: OutputOptions) -> None:
-    """Find the known faults of counterfactual records in anyone's file, by rule, with examples; or clean the file.
+    """Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.
 
     Exits with 1 if there are faults and no cleaned file was asked for.
     """

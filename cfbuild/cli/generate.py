@@ -15,6 +15,7 @@ from cfbuild.records.prefixes import MODEL, Sampler
 if TYPE_CHECKING:
     from cfbuild.filter.rank import RankFilter
     from cfbuild.lm.model import LanguageModel
+    from cfbuild.progress import Progress
 
 EXAMPLES = (
     "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
@@ -35,25 +36,27 @@ def run(
     folder.require("facts.jsonl")
     sampled = options.prefixes == MODEL
     lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
-    chosen = None if choice.no_filter or lm is None else _filter(lm, choice)
-    sampler = _sampler(lm, options.build.seed) if lm and sampled else None
     with shown_progress(output.quiet) as progress:
+        chosen = None if choice.no_filter or lm is None else _filter(lm, choice, progress)
+        sampler = _sampler(lm, options.build.seed, progress) if lm and sampled else None
         summary = generate(folder, options, chosen, progress, sampler)
     tell_summary(summary, output.json_, _lines)
 
 
-def _filter(lm: LanguageModel, choice: FilterChoice) -> RankFilter:
+def _filter(lm: LanguageModel, choice: FilterChoice, progress: Progress) -> RankFilter:
     from cfbuild.filter.rank import RankFilter
 
-    return RankFilter(lm, choice.thresholds)
+    return RankFilter(lm, choice.thresholds, progress)
 
 
-def _sampler(lm: LanguageModel, seed: int) -> Sampler:
+def _sampler(lm: LanguageModel, seed: int, progress: Progress) -> Sampler:
     from cfbuild.lm.sample import sample_texts
 
-    size = {"count": 256, "tokens": 80}
-    signature = {**lm.identity, "seed": seed, **size}
-    return Sampler(signature, lambda: sample_texts(lm, seed, **size))
+    count, tokens = 256, 80
+    signature = {**lm.identity, "seed": seed, "count": count, "tokens": tokens}
+    return Sampler(
+        signature, lambda: sample_texts(lm, seed, count, tokens, lambda done: progress("texts", done, count))
+    )
 
 
 def _lines(summary: GenerateSummary) -> Iterator[str]:

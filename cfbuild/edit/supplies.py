@@ -24,6 +24,7 @@ from cfbuild.store.jsonl import read_json, write_json
 BUILD, NONE = "build", "none"
 """Covariances that are no file and no dataset: over the build's own true statements; C = I."""
 CONTEXTS = "contexts.json"
+CONTEXTS_IN_ALL = sum(count for _, count in CONTEXT_LENGTHS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class ModelSupplies:
         }
 
         def make(folder: Path) -> None:
-            write_json(folder / CONTEXTS, list(sample_contexts(self.lm, self.seed)))
+            contexts = sample_contexts(
+                self.lm, self.seed, lambda count: self.progress("contexts", count, CONTEXTS_IN_ALL)
+            )
+            write_json(folder / CONTEXTS, list(contexts))
 
         return Artefact("contexts", made_of).get(make, _read_contexts)
 

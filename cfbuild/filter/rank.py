@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 
 from cfbuild.data import Candidate, Decision, Measured, Target, Verdict
 from cfbuild.filter.thresholds import FilterOptions
-from cfbuild.lm.likelihood import Question, score
+from cfbuild.lm.likelihood import Likelihood, Question, score
 from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import Progress, Running, silent
 
 MARGIN_NATS = 1e-3
 """Least lead of o_c that is a preference: batches of different shape differ by up to 1e-4 in float32."""
@@ -31,11 +32,15 @@ class _Trial:
 
 
 class RankFilter:
-    """A filter that judges candidates with one model; see FilterOptions for what passes."""
+    """A filter that judges candidates with one model; see FilterOptions for what passes.
 
-    def __init__(self, lm: LanguageModel, options: FilterOptions) -> None:
+    progress: told how many prompts the model was asked.
+    """
+
+    def __init__(self, lm: LanguageModel, options: FilterOptions, progress: Progress = silent) -> None:
         self.lm = lm
         self.options = options
+        self._progress = Running(progress)
 
     @property
     def signature(self) -> dict[str, object]:
@@ -70,7 +75,7 @@ class RankFilter:
             )
             for candidate in candidates
         ]
-        for candidate, answers in zip(candidates, score(self.lm, questions), strict=True):
+        for candidate, answers in zip(candidates, self._score(questions), strict=True):
             nlls = {target.id: answer.nll_nats for target, answer in zip(candidate.pool, answers, strict=True)}
             measured: dict[str, int | float | str | bool | None] = {
                 "target_true_nll": round(nlls[candidate.target_true.id], 5),
@@ -118,7 +123,7 @@ class RankFilter:
             for prompt in trial.candidate.neighborhood
         ]
         right = dict.fromkeys(asked, 0)
-        for (index, _), (true, new) in zip(rows, score(self.lm, [row[1] for row in rows]), strict=True):
+        for (index, _), (true, new) in zip(rows, self._score([row[1] for row in rows]), strict=True):
             right[index] += new.nll_nats - true.nll_nats >= MARGIN_NATS
         kept = {}
         for index, (trial, target) in asked.items():
@@ -129,6 +134,9 @@ class RankFilter:
             else:
                 trial.refusal = "neighbors-wrong"
         return kept
+
+    def _score(self, questions: Sequence[Question]) -> list[list[Likelihood]]:
+        return score(self.lm, questions, lambda count: self._progress("prompts asked", count, len(questions)))
 
     def _targets(self, trial: _Trial, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.lm.continuation(trial.candidate.target_true.label), self.lm.continuation(target.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild import __version__
+from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import FULL, Table
+from cfbuild.publish.tags import bcp47_tags, iso_codes
 from cfbuild.records.composition import ITEMS, Composition
 from cfbuild.score.table import STAGES, Report, ScoreTable, figure_text
 from cfbuild.store.manifest import Manifest
@@ -17,7 +20,21 @@ from cfbuild.text.safe import visible
 
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+HUB_LICENCES = frozenset(
+    f"cc-{terms}-{version}"
+    for terms, versions in {"by": "2.0 2.5 3.0 4.0", "by-sa": "3.0 4.0", "by-nc-sa": "2.0 3.0 4.0"}.items()
+    for version in versions.split()
+) | {RECORDS_LICENCE, "gfdl", "odbl", "odc-by", "pddl", "mit", "apache-2.0", "unlicense"}
+"""Licences that texts may be under and the Hub has an identifier for; it refuses a card with any other but `other`."""
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (math.inf, "10M<n<100M"),
+)
+"""The Hub's size categories, each with the first number of rows beyond it."""
 MARKS = {ord(mark): f"&#{ord(mark)};" for mark in "&<>|`*~[]\\"}
 """Marks that could be read as Markdown or HTML, or end a table's cell; a backslash could undo another escape."""
 PAPER = """@inproceedings{meng2022locating,
@@ -54,9 +71,11 @@ def make_card(given: CardInput) -> str:
     """Return the text of README.md. Raises ValueError if huggingface_hub refuses its metadata."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
+    tags = bcp47_tags(given.languages)
     data = DatasetCardData(
-        language=list(map(_line, given.languages)),
-        license=[RECORDS_LICENCE, *(_line(one) for one in given.licences if one != RECORDS_LICENCE)],
+        language=iso_codes(given.languages),
+        **({"language_bcp47": tags} if tags else {}),
+        license=_hub_licences(given.licences),
         pretty_name=given.repository.split("/")[-1],
         annotations_creators=["machine-generated"],
         language_creators=["machine-generated"],
@@ -100,7 +119,13 @@ def make_citation(repository: str) -> str:
 
 
 def _size(count: int) -> str:
-    return next((name for limit, name in SIZES if count < limit), "n>1M")
+    return next(name for limit, name in SIZES if count < limit)
+
+
+def _hub_licences(licences: Iterable[str]) -> list[str]:
+    """Return the records' licence, then the others as the Hub names them, each once."""
+    named = (licence if licence in HUB_LICENCES else "other" for licence in licences)
+    return list(dict.fromkeys([RECORDS_LICENCE, *named]))
 
 
 def _config(table: Table, default: bool) -> dict[str, Any]:
@@ -131,15 +156,33 @@ def _loading(given: CardInput) -> str:
     rows = [
         (f"`{table.name}`", split, f"{len(table.rows[split]):,}") for table in given.tables for split in table.splits
     ]
-    code = (
-        f'```python\nfrom datasets import load_dataset\n\nrecords = load_dataset("{given.repository}", "records")\n```'
-    )
     about = (
         "Splits are by subject: no subject is in two of them. `records` has CounterFact's columns and `meta`; "
-        f"`scores` has a row a record and run. Others have the one split `{FULL}`. "
-        "Floats of `meta.scores`, `edit` and `measured` are read to 15 digits; round them to 6 decimals."
+        f"`scores` has a row a record and run. Others have the one split `{FULL}`."
     )
-    return f"## Use\n\n{code}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}"
+    first = given.tables[0]
+    address = f"hf://datasets/{given.repository}/{first.paths(first.splits[0])[0]}"
+    texts = {f"`{table.name}`": columns(table.name).json_texts for table in given.tables}
+    named = "; ".join(f"{', '.join(f'`{one}`' for one in some)} of {name}" for name, some in texts.items() if some)
+    how = (
+        "The files are plain parquet (texts, numbers, truth values, lists, structs), which `datasets` reads from 2.14 "
+        f'on, and so do pandas, polars and DuckDB, such as `pandas.read_parquet("{address}")`. '
+        f"Columns of JSON text, for `json.loads`: {named}."
+    )
+    return f"## Use\n\n{_code(given)}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}\n\n{how}"
+
+
+def _code(given: CardInput) -> str:
+    """Return the lines that load the records, as a block of Python."""
+    lines = (
+        "import json",
+        "",
+        "from datasets import load_dataset",
+        "",
+        f'records = load_dataset("{given.repository}", "records")',
+        'measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what the filter measured',
+    )
+    return "\n".join(["```python", *lines, "```"])
 
 
 def _filter(config: Mapping[str, Any]) -> str:
