@@ -197,7 +197,7 @@ def test_a_fixed_file_is_clean_and_says_what_changed(tmp_path: Path, clean: list
         source.write_text(json.dumps(rows), encoding="utf-8")
     else:
         jsonl.write_jsonl(source, rows)
-    summary = audit(AuditOptions(source, fix=target))
+    summary = audit(AuditOptions(source, fix=target, fix_guesses=True))
     assert summary.written is not None and 0 < summary.written < len(rows)
     assert summary.written + (summary.dropped or 0) == len(rows)
     assert (target.read_text(encoding="utf-8")[0] == "[") is array
