@@ -114,7 +114,7 @@ def _remove(row: Any, group: Group, places: set[int]) -> None:
     if not places:
         del holder[name]
         return
-    for values in (holder[name], *_beside(row, group)):
+    for values in (_at(row, group), *_beside(row, group)):
         values[:] = [value for place, value in enumerate(values) if place not in places]
     if group[:-1] == ("meta", "groups") and not holder[name]:
         del holder[name]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from cfbuild.errors import DataError
-from cfbuild.store.jsonl import Row
 
 UNPACKERS: Mapping[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
@@ -52,6 +51,13 @@ def refuse_stranger(head: bytes, path: Path) -> None:
             raise DataError(f"{path}: is {what}")
 
 
+def refuse_packed(head: bytes, path: Path) -> None:
+    """Raise DataError if a file that begins with `head` is no plain text, where only plain text is read."""
+    refuse_stranger(head, path)
+    if head.startswith((PARQUET, *UNPACKERS)):
+        raise DataError(f"{path}: is compressed or a parquet file; a build has plain JSON there, so unpack it")
+
+
 def unpacked(head: bytes, stream: IO[bytes]) -> IO[bytes]:
     """Return the stream itself, or one of its content unpacked, by the bytes that it begins with."""
     for sign, unpack in UNPACKERS.items():
@@ -69,10 +75,12 @@ def readable(path: Path) -> Iterator[None]:
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is compressed but breaks off or is damaged ({error}); get it again") from error
     except OSError as error:
+        if error.errno is None:  # bz2's way to say so
+            raise DataError(f"{path}: is damaged ({error}); get it again") from error
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a CounterFact file") from error
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a parquet file. Raises DataError if it is damaged."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
