@@ -378,7 +378,7 @@ def test_another_projects_format_is_named(tmp_path: Path, rows: Any, named: str)
         with pytest.raises(DataError, match=f"this is .*{named}, which is not read; "):
             read()
     # A single such row among others does not stop the file.
-    summary = audited(tmp_path, [PLAIN[0], rows[0]])
+    summary = audited(tmp_path, [rows[0], PLAIN[0]])
     (one,) = summary.rules["row-format"].examples
     assert named in one.got
 

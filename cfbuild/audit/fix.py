@@ -14,7 +14,7 @@ from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import violations_in
 from cfbuild.store import jsonl
 from cfbuild.store.schema.faults import Fault, Located, keys_of
-from cfbuild.store.schema.located import Form
+from cfbuild.store.schema.located import FileForm
 
 UNPREFIXED = frozenset({"prefix-fragment", "prefix-mention"})
 """Rules whose faults are mended by removing the prefix: the paraphrase's clean form is kept."""
@@ -22,7 +22,7 @@ NEEDED = frozenset({("paraphrase_prompts",), ("generation_prompts",)})
 """Lists of prompts without which a row is useless."""
 
 Note = dict[str, Any]
-Group = tuple[str, ...]
+ListPlace = tuple[str, ...]
 """The keys that lead to a list of prompts in a row."""
 
 
@@ -30,7 +30,7 @@ Group = tuple[str, ...]
 class Cleaning:
     """How a file is cleaned: the form it is written in, as `LocatedRows.form`, and whether `guesses` are acted on."""
 
-    form: Form
+    form: FileForm
     guesses: bool = False
 
 
@@ -68,7 +68,7 @@ def clean_file(
 def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
     """Return the row without its faults, or None if too little would be left, and a note for each change."""
     row = copy.deepcopy(dict(parts.row))
-    removed: dict[Group, set[int]] = {}
+    removed: dict[ListPlace, set[int]] = {}
     notes = []
     for fault in faults:
         group, place = _place(parts.row, fault.path)
@@ -108,7 +108,7 @@ def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None
         details[number]["prefix"] = ""
 
 
-def _remove(row: Any, group: Group, places: set[int]) -> None:
+def _remove(row: Any, group: ListPlace, places: set[int]) -> None:
     """Remove prompts from a list together with what belongs to each elsewhere; remove a group or kind that is empty."""
     holder, name = _at(row, group[:-1]), group[-1]
     if not places:
@@ -120,7 +120,7 @@ def _remove(row: Any, group: Group, places: set[int]) -> None:
         del holder[name]
 
 
-def _beside(row: Any, group: Group) -> Iterator[list[Any]]:
+def _beside(row: Any, group: ListPlace) -> Iterator[list[Any]]:
     """Yield the lists with an entry for each prompt of a list: in `meta`, answers, and what was measured of them."""
     prompts = _at(row, group)
     meta = row.get("meta") or {}
@@ -135,7 +135,7 @@ def _beside(row: Any, group: Group) -> Iterator[list[Any]]:
                     yield values
 
 
-def _answer_groups(row: Any, group: Group) -> Iterator[Group]:
+def _answer_groups(row: Any, group: ListPlace) -> Iterator[ListPlace]:
     """Yield the places of answers that lie beside a list of prompts."""
     for depth, key in enumerate(group):
         if key in PROMPT_KEYS:
@@ -147,14 +147,14 @@ def _is_parallel(values: Any, prompts: list[Any]) -> bool:
     return isinstance(values, list) and len(values) == len(prompts)
 
 
-def _at(row: Any, group: Group) -> Any:
+def _at(row: Any, group: ListPlace) -> Any:
     """Return the value at a place in the row, such as `("locality", "Forgetfulness")`."""
     for key in group:
         row = row[int(key)] if isinstance(row, list) else row[key]
     return row
 
 
-def _place(row: Any, path: str) -> tuple[Group, int | None]:
+def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
     """Return the list of prompts that a fault is in and the prompt's number; None for a fault that is in no list.
 
     path: a JSON pointer into the row; an answer, or a prompt's entry in `meta`, leads to that prompt.
@@ -176,7 +176,7 @@ def _place(row: Any, path: str) -> tuple[Group, int | None]:
     return group, place
 
 
-def _kind(path: str) -> Group | None:
+def _kind(path: str) -> ListPlace | None:
     """Return the kind of locality or portability that a fault is in, which is dropped whole where it is no list."""
     keys = tuple(keys_of(path))
     for depth, key in enumerate(keys[:2]):

@@ -9,7 +9,7 @@ from pathlib import Path
 from cfbuild.audit.evidence import AuditContext, resolve
 from cfbuild.audit.findings import AuditedRow, find_faults, learned_templates
 from cfbuild.audit.fix import Cleaning, clean_file
-from cfbuild.audit.foreign import refuse_foreign
+from cfbuild.audit.foreign import foreign_format, refuse_foreign
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
@@ -109,13 +109,15 @@ class AuditSummary:
 def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     """Return the summary of an audit by every rule that applies; with `fix`, write the cleaned file and its changes.
 
-    Raises DataError if the file cannot be read or holds no row, BuildStateError if the build has no facts.
+    Raises DataError if the file cannot be read, holds no row or only rows of a format that is not read, BuildStateError
+    if the build has no facts.
     """
     with LocatedRows(options.file) as located:
         rows = list(located)
     if not rows:
         raise DataError(f"{options.file}: holds no rows; expected a JSON array or JSON lines of records")
-    refuse_foreign(options.file, rows[0].row)
+    if all(foreign_format(one.row) for one in rows):
+        refuse_foreign(options.file, rows[0].row)
     audited = [AuditedRow.of(located) for located in rows]
     whole = [row.whole for row in audited]
     context = AuditContext(

@@ -22,7 +22,7 @@ BLOCK = 1 << 20
 WHITE_SPACE = " \t\r\n"
 
 
-Form = Literal["array", "object", "values", "lines", "parquet"]
+FileForm = Literal["array", "object", "values", "lines", "parquet"]
 """What holds a file's rows: an array, an object of rows by name, values one after the other, lines, or a table."""
 ROW_KEYS = frozenset({"requested_rewrite", "prompt", "subject", "src", "questions", "case_id"})
 """Keys that show an object to be a row and not an object of rows."""
@@ -52,7 +52,7 @@ class LocatedRows:
     """
 
     def __init__(self, path: Path) -> None:
-        self.form: Form = "lines"
+        self.form: FileForm = "lines"
         self._path = path
         with readable(path):
             self._file = DigestedFile(path)
@@ -90,7 +90,7 @@ class LocatedRows:
         return self._file.sha256()
 
 
-def _form(head: bytes) -> Form:
+def _form(head: bytes) -> FileForm:
     """Return how a file holds its rows, by its beginning."""
     text = head.removeprefix(BOM).decode("utf-8", "ignore").lstrip(WHITE_SPACE)
     if text.startswith("["):
@@ -137,7 +137,7 @@ def _line(number: int, raw: bytes) -> Located:
         return Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
 
 
-def _values(stream: IO[bytes], form: Form) -> Iterator[Located]:
+def _values(stream: IO[bytes], form: FileForm) -> Iterator[Located]:
     # A byte that is not UTF-8 becomes a lone surrogate, which validation reports with its row.
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
     scanner = _Scanner(text)
@@ -155,7 +155,7 @@ def _plain_values(scanner: _Scanner) -> Iterator[Located]:
             scanner.skip_all()
 
 
-def _elements(scanner: _Scanner, form: Form) -> Iterator[Located]:
+def _elements(scanner: _Scanner, form: FileForm) -> Iterator[Located]:
     """Yield the rows of an array, or of an object of rows by their names."""
     closing = "]" if form == "array" else "}"
     names: set[str] = set()
