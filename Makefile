@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-lowest test-highest bench check check-device format fuzz chaos clean
+.PHONY: demo test test-lowest test-highest bench check check-device round-trip format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -41,6 +41,11 @@ bench: $(INSTALLED)
 DEVICE ?= auto
 check-device: $(INSTALLED)
 	$(BIN)/python scripts/check_device.py --device $(DEVICE)
+
+# Every record of a build in every format that an audit reads: make round-trip BUILD=build
+BUILD ?= build
+round-trip: $(INSTALLED)
+	$(BIN)/python scripts/round_trip.py $(BUILD)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -5,11 +5,11 @@ A rule returns what it found where it drops a fact or an o*, and None where it k
 
 from __future__ import annotations
 
-from cfbuild.data import ITEM_ID, Fact, Measured, Target
+from cfbuild.data import Fact, Measured, Target
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.suffixes import needless_bracket, place_suffix
 from cfbuild.filter.context import RuleContext
-from cfbuild.text.names import find_name, gives_away
+from cfbuild.text.names import find_id, find_name, gives_away
 
 COMPOUND = 4
 """Fewest letters of a name that does not end another name by mere chance."""
@@ -25,10 +25,10 @@ def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the part whose label is an item id, because nobody gave the item a name, or None."""
+    """Return the part whose label is, or holds, an item id, because nobody gave an item a name, or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item) or ""
-        if ITEM_ID.match(label):
+        if find_id(label) is not None:
             return {"part": part, "item": item, "label": label}
     return None
 

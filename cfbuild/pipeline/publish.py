@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfbuild.errors import DataError
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.progress import Progress, silent
 from cfbuild.publish.card import CardInput, make_card, make_citation
@@ -62,11 +63,15 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
     root = folder.path(STAGED)
     with folder.lock(VERB):
         folder.refuse_changed()
-        rows = list(_rows(folder.require("records.jsonl")))
-        records = [decode_record(row) for row in rows]
+        path = folder.require("records.jsonl")
+        both = list(read_values(path, conforming("record", lambda row: (row, decode_record(row)))))
+        rows, records = [row for row, _ in both], [record for _, record in both]
         splits = split_by_subject(records, seed)
         tables = _tables(folder, rows, splits)
-        write_tables(root, tables, progress)
+        try:
+            write_tables(root, tables, progress)
+        except OverflowError as error:
+            raise DataError(f"{folder.root}: a number does not fit a column of 64 bits ({error})") from error
         licences = {
             row["licence"].lower() for table in tables if table.name == "references" for row in table.rows[FULL]
         }

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeGuard, TypeVar
 
-from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
+from cfbuild.data import EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
 from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.option import option, seed_option
-from cfbuild.text.names import find_name, gives_away
+from cfbuild.text.names import find_id, find_name, gives_away
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
 """A function called with each o* as it is drawn; it returns the name of the rule that refuses it, or None."""
@@ -72,8 +72,8 @@ def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
 
 
 def is_usable(label: str | None) -> TypeGuard[str]:
-    """Return True if a prompt can use the label: it is there, not blank, and not a bare item id."""
-    return label is not None and bool(label.strip()) and not ITEM_ID.match(label)
+    """Return True if a prompt can use the label: it is there, not blank, and holds no item id for a name."""
+    return label is not None and bool(label.strip()) and find_id(label) is None
 
 
 class Builder:

@@ -23,6 +23,7 @@ from cfbuild.data import (
     Target,
     Template,
 )
+from cfbuild.errors import DataError
 from cfbuild.store.jsonl import Row, Value
 
 IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
@@ -162,6 +163,8 @@ def decode_record(row: Row) -> Record:
 
     Without `meta` the subject's id, the entities of prompts and the split of a paraphrase into prefix and clean form
     are unknown: ids are empty and the whole paraphrase counts as clean.
+
+    Raises DataError if `meta` has more or fewer entries than there are prompts.
     """
     request = row["requested_rewrite"]
     meta = row.get("meta") or {}
@@ -173,9 +176,9 @@ def decode_record(row: Row) -> Record:
         subject=Target(meta.get("subject_id", ""), request["subject"]),
         target_true=_target(request["target_true"]),
         target_new=_target(request["target_new"]),
-        paraphrases=_paraphrases(row["paraphrase_prompts"], meta.get("paraphrases")),
-        neighborhood=_entity_prompts(row.get("neighborhood_prompts", ()), meta.get("neighborhood")),
-        attribute=_entity_prompts(row.get("attribute_prompts", ()), meta.get("attribute")),
+        paraphrases=_paraphrases(*_beside(row, meta, "paraphrases", "paraphrase_prompts")),
+        neighborhood=_entity_prompts(*_beside(row, meta, "neighborhood", "neighborhood_prompts")),
+        attribute=_entity_prompts(*_beside(row, meta, "attribute", "attribute_prompts")),
         generation=tuple(row.get("generation_prompts", ())),
         language=meta.get("language", "en"),
         source=meta.get("source", ""),
@@ -254,6 +257,17 @@ def _target(row: Row) -> Target:
     return Target(row.get("id", ""), row["str"])
 
 
+def _beside(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], list[Row] | None]:
+    """Return the prompts of a row and what `meta` says of each; None if it says nothing.
+
+    Raises DataError if there are more or fewer entries than prompts.
+    """
+    texts, details = list(row.get(key, ())), meta.get(name)
+    if details is not None and len(details) != len(texts):
+        raise DataError(f"/meta/{name}: got {len(details)} entries; expected {len(texts)}, one for each of {key}")
+    return texts, details
+
+
 def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
     if details is None:
         return tuple(Paraphrase("", text, "") for text in texts)
@@ -261,7 +275,6 @@ def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[P
 
 
 def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
-    texts = list(texts)
     if details is None:
         return tuple(EntityPrompt(text, "", "") for text in texts)
     return tuple(EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True))
