@@ -31,8 +31,9 @@ from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, score_row
 from cfbuild.score.table import Report
+from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
+from cfbuild.store.jsonl import read_rows, read_values, write_json, write_jsonl
 from cfbuild.text.safe import HIDDEN, visible
 
 NAME = "someone/counterfact-test"
@@ -128,6 +129,17 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
     assert card.data.license == ["cc0-1.0"] and card.data.language == ["en"]
     assert [one["config_name"] for one in card.data.configs] == ["records", "scores", "rejected", "references"]
     for part in ("| model | tiny |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
+        assert part in card.text
+    rows = list(read_values(build.path("records.jsonl"), decode_record))
+    first = sum(one.scores["tiny"]["target_new_rank"] <= 10 for one in rows)  # type: ignore[operator]
+    sharing = sum(one.shared_class is not None and one.shared_class.id is not None for one in rows)
+    for part in (
+        f"| 10 | {len(rows)} | 0 |",
+        f"In {first} of {len(rows)} records it is among the ten likeliest",
+        f"In {sharing} of {len(rows)} records the false object shares a class",
+        f"| none-shares | {len(rows) - sharing} |",
+        "NS is over",
+    ):
         assert part in card.text
     citation = yaml.safe_load((build.path("publish") / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["type"] == "dataset" and citation["title"].startswith(NAME)

@@ -127,6 +127,7 @@ def _records() -> Any:
                 "paraphrases": List({"prefix": text, "clean": text, "template": text}),
                 "neighborhood": List(prompt),
                 "attribute": List(prompt),
+                "shared_class": {"id": text, "steps": Value("int64"), "fallback": text},
                 # Keys are names of models, so they cannot be columns. The library reads floats of such columns to 15
                 # digits; the build's rounding to 6 decimals needs fewer.
                 "scores": Json(),
