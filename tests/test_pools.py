@@ -71,6 +71,8 @@ def test_members_know_their_classes() -> None:
     assert LANGUAGE in classes_by_member()["Q1860"] and "" not in classes_by_member()
     kinds = Kinds(FactGraph([], []))
     assert kinds.of("Q1860") == {LANGUAGE, "language"} and kinds.of("Q90") == {"settlement"}
+    dutch = Kinds(FactGraph([], [classed(7411, "Dutch", 900_001, above=[900_002])]))
+    assert dutch.ladder("Q7411") == ({"Q900001", "Q900002"}, {LANGUAGE}), "the facts' own classes are nearer"
     assert kinds.of("Q999999999999") == frozenset() and kinds.ladder("Q999999999999") == ()
 
 

@@ -206,7 +206,8 @@ def test_a_link_among_the_runs_is_not_followed(tmp_path: Path) -> None:
 
 HEADINGS = [
     NAME.split("/")[1],
-    *("Use", "Filter", "Composition", "By relation", "Scores", "Dropped by rule", "Rebuild", "Licence", "Citation"),
+    *("Use", "Filter", "Rank of the false objects", "Class of the false objects", "Composition", "By relation"),
+    *("Scores", "Dropped by rule", "By number of neighborhood prompts", "Rebuild", "Licence", "Citation"),
 ]
 FIELDS = {
     *("language", "license", "pretty_name", "annotations_creators", "language_creators", "multilinguality"),
@@ -237,8 +238,9 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     write_jsonl(folder.path("references.jsonl"), texts)
     files = {name: file["rows"] for name, file in generated["files"].items()}
     facts = {name: value for name, value in generated.items() if name not in ("config", "files")}
+    shared = {**facts["shared_class"], "fallbacks": {hostile: 3}}
     folder.finish("fetch", {"source": hostile, "endpoint": hostile, "templates": [hostile]}, {}, {"facts": {}})
-    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}})
+    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}, "shared_class": shared})
     cases = [case(one, hostile) for one in some]
     report = Report.of_cases(cases, {"model": hostile, "editor": hostile}).as_dict()
     write_json(folder.path("report.json"), report)

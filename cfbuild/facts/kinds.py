@@ -104,17 +104,20 @@ class Kinds:
     def ladder(self, item: str) -> tuple[frozenset[str], ...]:
         """Return the classes of `item` by steps up: those that it is in or below itself, those above these, and so on.
 
-        A class is in the first step that reaches it. Empty where no class is known.
+        A class is in the first step that reaches it. The bundled classes come last, since they are coarse. Empty where
+        no class is known.
         """
         if item not in self._ladders:
             steps: list[frozenset[str]] = []
             seen = {item}
-            step = {*self._classes(item), *self._graph.attributes(item, SUBCLASS_OF)} - seen
+            attributes = self._graph.attributes
+            step = {*attributes(item, INSTANCE_OF), *attributes(item, SUBCLASS_OF)} - seen
             while step:
                 steps.append(frozenset(step))
                 seen |= step
-                step = {above for one in step for above in self._graph.attributes(one, SUBCLASS_OF)} - seen
-            self._ladders[item] = tuple(steps)
+                step = {above for one in step for above in attributes(one, SUBCLASS_OF)} - seen
+            bundled = frozenset(classes_by_member().get(item, ())) - seen
+            self._ladders[item] = (*steps, bundled) if bundled else tuple(steps)
         return self._ladders[item]
 
     def _classes(self, item: str) -> tuple[str, ...]:

@@ -118,7 +118,8 @@ def _parts(given: CardInput) -> Iterator[str]:
     )
     yield _loading(given)
     yield _filter(generated.config)
-    yield _pools(generated.counted)
+    yield _ranks(generated.counted)
+    yield _classes(generated.counted)
     yield _composition(given.composition)
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
@@ -153,25 +154,30 @@ def _filter(config: Mapping[str, Any]) -> str:
     return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
 
 
-def _pools(generated: Mapping[str, Any]) -> str:
-    """Return the sections on the pools that o* was ranked in, and on the classes that it shares."""
-    parts, pools, shared = [], generated.get("pools"), generated.get("shared_class")
-    if pools:
-        rows = [(f"{10 * tenth} to {10 * tenth + 10}%", f"{count:,}") for tenth, count in enumerate(pools["tenths"])]
-        parts.append(
-            f"### Rank of the false objects\n\nEach was ranked among {pools['least']:,} to {pools['greatest']:,} "
-            f"objects that could be said there, the median being {pools['median']:,}. In {pools['first_ten']:,} of "
-            f"{pools['records']:,} records it is among the ten likeliest.\n\n"
-            + _table(("rank as a share of the pool, likeliest first", "records"), rows)
-        )
-    if shared:
-        rows = [(_text(reason), f"{count:,}") for reason, count in shared["fallbacks"].items()]
-        parts.append(
-            f"### Class of the false objects\n\nIn {shared['sharing']:,} of {shared['records']:,} records the false "
-            "object shares a class with the true one, as far as the facts say. It is of the nearest class that any "
-            "object of the relation shares, but for these reasons.\n\n" + _table(("reason", "records"), rows)
-        )
-    return "\n\n".join(parts)
+def _ranks(generated: Mapping[str, Any]) -> str:
+    pools = generated.get("pools")
+    if not pools:
+        return ""
+    rows = [(f"{10 * tenth} to {10 * tenth + 10}%", f"{count:,}") for tenth, count in enumerate(pools["tenths"])]
+    table = _table(("rank as a share of the pool, likeliest first", "records"), rows)
+    return (
+        f"### Rank of the false objects\n\nEach was ranked among {pools['least']:,} to {pools['greatest']:,} objects "
+        f"that could be said there, the median being {pools['median']:,}. In {pools['first_ten']:,} of "
+        f"{pools['records']:,} records it is among the ten likeliest.\n\n{table}"
+    )
+
+
+def _classes(generated: Mapping[str, Any]) -> str:
+    shared = generated.get("shared_class")
+    if not shared:
+        return ""
+    text = (
+        f"### Class of the false objects\n\nIn {shared['sharing']:,} of {shared['records']:,} records the false object "
+        "shares a class with the true one, as far as is known."
+    )
+    rows = [(_text(reason), f"{count:,}") for reason, count in shared["fallbacks"].items()]
+    why = "Where it is not of the nearest class that any object of the relation shares, this is why:"
+    return f"{text} {why}\n\n{_table(('reason', 'records'), rows)}" if rows else text
 
 
 def _composition(counted: Composition) -> str:
