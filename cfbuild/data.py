@@ -182,10 +182,25 @@ class GroupPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedClass:
+    """The class that o* shares with the true object, `steps` above it (1: its own); None where they share none.
+
+    `fallback` says why that is not a class of the true object as near as any object shares: `class-unknown` (the true
+    object has no class), `none-shares` (no object of the relation shares any), `nearer-refused` (those that share a
+    nearer one were refused by rules or the model); None where it is.
+    """
+
+    id: str | None
+    steps: int | None
+    fallback: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it.
 
-    `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one.
+    `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one. `shared_class` is None in rows
+    that do not say.
     """
 
     case_id: int
@@ -203,6 +218,7 @@ class Record:
     scores: Mapping[str, Measured] = field(default_factory=dict)
     groups: Mapping[str, tuple[GroupPrompt, ...]] = field(default_factory=dict)
     pararel_idx: int | None = None
+    shared_class: SharedClass | None = None
 
     @property
     def rewrite(self) -> str:
@@ -272,8 +288,9 @@ class Decision:
 class Candidate:
     """A rewrite for a model filter to judge: its true object, and the false objects in the order they are tried.
 
-    `pool` holds every object of the relation that has a label; o* is ranked among them. Candidates of one relation
-    share one pool object, so it can be prepared once.
+    `pool` holds all that could be said there, each name once; o* is ranked among them. An object whose id is not known
+    has an empty one, and is never drawn. Candidates with true objects of the same kinds share one pool object, so it
+    can be prepared once.
     """
 
     case_id: int

@@ -7,9 +7,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import Rules
+from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.store import codec, jsonl
 from cfbuild.templates import builtin
 from cfbuild.templates.patterns import templates as pararel_templates
@@ -48,6 +51,15 @@ def world(people: int = 120, relations: Sequence[str] = ("P551", "P937")) -> tup
             if number % 11 == 0:
                 facts.append(Fact(relation, f"Q{subject}", f"Q{1 + (first + 1) % len(OBJECTS)}", source="test"))
     return facts, entities
+
+
+SMALL = Rules(min_neighbors=0, min_pool=2)
+"""The rules for a world that has few people in a city, and few cities."""
+
+
+def small_options(**options: Any) -> GenerateOptions:
+    """Options of generating a small world."""
+    return GenerateOptions(**{"min_neighbors": 0, "min_pool": 2} | options)
 
 
 def write_build(root: Path, facts: Iterable[Fact], entities: Iterable[Entity], prompts: Iterable[Template]) -> Path:

@@ -113,7 +113,7 @@ def test_no_draw_shares_a_name_with_a_true_object_or_lacks_a_label() -> None:
     graph = FactGraph((Fact("P551", f"Q{s}", f"Q{o}") for s, o in pairs), entities)
     builder, draft = draft_of(graph, 100, 1)
     assert [target.id for target in draft.draws] == ["Q6"]
-    assert [target.id for target in builder.pool("P551")] == ["Q6", "Q1", "Q2"]
+    assert [target.id for target in builder.pools.objects("P551")] == ["Q6", "Q1", "Q2"]
 
 
 def test_objects_are_drawn_by_frequency() -> None:

@@ -157,11 +157,22 @@ def test_a_model_that_is_not_there_is_exit_code_4(tmp_path: Path) -> None:
 
 
 def test_generate_prints_a_summary_as_text_and_as_json(tmp_path: Path) -> None:
-    build = str(write_world(tmp_path / "build"))
-    shown = run("generate", "--build", build, "--no-filter", "--limit", "12")
+    words = ("generate", "--build", str(write_world(tmp_path / "build")), "--no-filter", "--limit", "12")
+    shown = run(*words)
     assert shown.returncode == 0 and "12 records kept" in shown.stdout and "not filtered" in shown.stdout
-    again = run("generate", "--build", build, "--no-filter", "--limit", "12", "--json", "--quiet")
-    assert json.loads(again.stdout)["kept"] == 12 and again.stderr == ""
+    again = run(*words, "--json", "--quiet")
+    made = json.loads(again.stdout)
+    assert made["kept"] == 12 and again.stderr == ""
+    lines = shown.stdout.splitlines()
+    table = lines[lines.index("neighborhood prompts  records  dropped") + 1 :][: len(made["neighbors"])]
+    assert [tuple(line.split()) for line in table] == [
+        (number, str(counts["records"]), str(counts["dropped"])) for number, counts in made["neighbors"].items()
+    ]
+    assert made["neighbors"]["10"]["records"] == 12
+    assert lines[-1].startswith("o* shares a class with the true object in 0 of 12 records")
+    more = run(*words, "--min-neighbors", "11", "--restart")
+    assert "0 records kept" in more.stdout
+    assert "(fewer than 11; --min-neighbors sets the minimum)" in more.stdout
 
 
 def test_validate_only_prints_every_violation_with_its_place(tmp_path: Path, counterfact_sample: Path) -> None:

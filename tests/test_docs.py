@@ -82,6 +82,9 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 # --------------------------------------------------------------------------------------------------- the code blocks
 
 
+ENDINGS = ("stad", "vik", "ham", "gate", "mont", "burg", "dorf")
+
+
 def _triples() -> str:
     """A small Wikidata with the relations that the pages build from: P19, P36, P103 and P50, in English and French."""
     item, direct = "http://www.wikidata.org/entity/Q", "http://www.wikidata.org/prop/direct/"
@@ -97,17 +100,19 @@ def _triples() -> str:
         return numbers
 
     both = ["Oslo", "Lima", "Quito", "Hanoi", "Accra", "Sofia", "Berlin", "Paris"]
-    cities = add(100, 515, [(name, name) for name in both])
+    both += [f"{a}{b}" for a in ("Nor", "Sud", "Ost", "Vel", "Mar", "Bel", "Tor", "Kar") for b in ENDINGS]
+    cities = add(9100, 515, [(name, name) for name in both])
     tongues = [("French", "français"), ("German", "allemand"), ("Spanish", "espagnol"), ("Danish", "danois")]
-    languages = add(200, 34770, tongues)
-    countries = add(300, 6256, [(name, name) for name in ("Peru", "Ghana", "Cuba")])
-    first = ["Ada", "Bo", "Chen"]
-    last = ["Lang", "Moe"]
-    people = add(1000, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last])
-    words = ["River", "Winter", "Lantern", "Orchard"]
-    books = add(2000, 7725634, [(f"The {a} of the {b}", f"{a} {b}") for a in words for b in words if a != b])
+    languages = add(9200, 34770, tongues)
+    countries = add(9300, 6256, [(name, name) for name in ("Peru", "Ghana", "Cuba")])
+    first = ["Ada", "Bo", "Chen", "Dora", "Edda", "Finn", "Gus", "Hal", "Ida", "Jon", "Kim", "Lea", "Mia"]
+    last = ["Lang", "Moe", "Nagel", "Oxley", "Pratt", "Quirk", "Rusk", "Stark", "Thule", "Udal", "Vance", "Wynn"]
+    people = add(9400, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last])
+    words = ["River", "Winter", "Lantern", "Orchard", "Garden", "Ladder", "Mirror"]
+    books = add(9700, 7725634, [(f"The {a} of the {b}", f"{a} {b}") for a in words for b in words if a != b])
     links += [(one, "P36", cities[place]) for place, one in enumerate(countries)]
-    links += [(one, "P19", cities[place * place % 4]) for place, one in enumerate(people)]
+    # Two cities have enough people for full neighborhoods, and there are enough cities for a pool.
+    links += [(one, "P19", cities[place * place % 4 if place < 96 else place - 94]) for place, one in enumerate(people)]
     links += [(one, "P103", languages[place * place % 3]) for place, one in enumerate(people)]
     links += [(one, "P50", people[place * place % 3]) for place, one in enumerate(books)]
     links += [(one, "P50", people[5]) for one in books[:3]]

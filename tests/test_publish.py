@@ -37,8 +37,9 @@ from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, group_rows, score_row
 from cfbuild.records.groups import GROUPS
 from cfbuild.score.table import Report
+from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
+from cfbuild.store.jsonl import read_rows, read_values, write_json, write_jsonl
 from cfbuild.text.safe import HIDDEN, visible
 
 NAME = "someone/counterfact-test"
@@ -146,6 +147,17 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
     assert [one["config_name"] for one in card.data.configs] == ["records", "scores", "rejected", "references"]
     for part in ("| model | tiny |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
         assert part in card.text
+    rows = list(read_values(build.path("records.jsonl"), decode_record))
+    first = sum(one.scores["tiny"]["target_new_rank"] <= 10 for one in rows)  # type: ignore[operator]
+    sharing = sum(one.shared_class is not None and one.shared_class.id is not None for one in rows)
+    for part in (
+        f"| 10 | {len(rows)} | 0 |",
+        f"In {first} of {len(rows)} records it is among the ten likeliest",
+        f"In {sharing} of {len(rows)} records the false object shares a class",
+        f"| none-shares | {len(rows) - sharing} |",
+        "NS is over",
+    ):
+        assert part in card.text
     citation = yaml.safe_load((build.path("publish") / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["type"] == "dataset" and citation["title"].startswith(NAME)
 
@@ -211,7 +223,8 @@ def test_a_link_among_the_runs_is_not_followed(tmp_path: Path) -> None:
 
 HEADINGS = [
     NAME.split("/")[1],
-    *("Use", "Filter", "Composition", "By relation", "Scores", "Dropped by rule", "Rebuild", "Licence", "Citation"),
+    *("Use", "Filter", "Rank of the false objects", "Class of the false objects", "Composition", "By relation"),
+    *("Scores", "Dropped by rule", "By number of neighborhood prompts", "Rebuild", "Licence", "Citation"),
 ]
 FIELDS = {
     *("language", "license", "pretty_name", "annotations_creators", "language_creators", "multilinguality"),
@@ -242,8 +255,9 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     write_jsonl(folder.path("references.jsonl"), texts)
     files = {name: file["rows"] for name, file in generated["files"].items()}
     facts = {name: value for name, value in generated.items() if name not in ("config", "files")}
+    shared = {**facts["shared_class"], "fallbacks": {hostile: 3}}
     folder.finish("fetch", {"source": hostile, "endpoint": hostile, "templates": [hostile]}, {}, {"facts": {}})
-    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}})
+    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}, "shared_class": shared})
     cases = [case(one, hostile) for one in some]
     report = Report.of_cases(cases, {"model": hostile, "editor": hostile}).as_dict()
     write_json(folder.path("report.json"), report)

@@ -157,6 +157,7 @@ OPTIONS = {
     "limit": st.none() | st.integers(4, 20),
     "per_relation": st.none() | st.integers(3, 9),
     "min_neighbors": st.integers(0, 1),
+    "min_pool": st.integers(2, 3),
     "allow_several": st.booleans(),
     "allow_symmetric": st.booleans(),
     "groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple),

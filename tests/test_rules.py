@@ -318,6 +318,9 @@ def test_draft_rules_keep_and_drop() -> None:
     assert judge_draft(FACT, Outcome(1, 3), asked).kept
     few = judge_draft(FACT, Outcome(1, 2), asked)
     assert (few.rule, few.measured) == ("too-few-neighbors", {"neighbors": 2, "needed": 3})
+    small = judge_draft(FACT, Outcome(1, 3, pool=49), asked)
+    assert (small.rule, small.measured) == ("pool-too-small", {"pool": 49, "needed": 50})
+    assert judge_draft(FACT, Outcome(1, 3, pool=50), asked).kept
     none = judge_draft(FACT, Outcome(0, 9, {"target-in-subject": 1}), asked)
     assert (none.rule, none.measured) == ("no-counterfactual", {"pool": 2, "target-in-subject": 1})
 
@@ -327,7 +330,7 @@ def test_every_rule_has_a_case() -> None:
     assert {rule for rule, _, _ in FACT_CASES} | own == set(FACT_RULES)
     assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
     assert set(TEMPLATE_RULES) == {"template-grammar"}
-    assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}
+    assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors", "pool-too-small"}
 
 
 def test_a_clean_fact_is_kept() -> None:

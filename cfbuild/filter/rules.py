@@ -86,6 +86,16 @@ def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Me
     return {"neighbors": outcome.neighbors, "needed": context.min_neighbors}
 
 
+def _pool_too_small(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
+    """Return the number of objects that o* would be ranked among where it is below `min_pool`, or None.
+
+    The last of seven continents is no unlikely object.
+    """
+    if outcome.pool is None or outcome.pool >= context.min_pool:
+        return None
+    return {"pool": outcome.pool, "needed": context.min_pool}
+
+
 def _ungrammatical(template: Template, wording: Language) -> Measured | None:
     """Return what the language's rules find broken in a rewrite template (two articles in a row), or None."""
     if template.kind != "rewrite":
@@ -132,6 +142,7 @@ BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,
     "too-few-neighbors": _too_few_neighbors,
+    "pool-too-small": _pool_too_small,
 }
 
 TEMPLATE_RULES: dict[str, TemplateRule] = {

@@ -169,6 +169,8 @@ def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_
         start = len(question.prompt)
         ids[row, : lengths[row]] = question.prompt + trie.tokens
         positions[row, start : lengths[row]] = start + trie.depths
+        # Fillers stand where the prompt ends, not beyond the positions that the model has.
+        positions[row, lengths[row] :] = start - 1
     mask = None if all(trie.is_chain for trie in tries) else _tree_mask(lm, questions, tries, width)
     return Batch(torch.from_numpy(ids).to(lm.device), torch.from_numpy(positions).to(lm.device), mask)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)
 """The demo edits facts that the model knows: o_c is its first choice, and it gets most neighbours right."""
-MIN_NEIGHBORS = 10
 REPOSITORY = "you/counterfact-demo"
 """The dataset's name in the dry run of publishing; nothing is sent."""
 
@@ -46,7 +45,6 @@ def generate_known(folder: BuildFolder, lm: LanguageModel, options: DemoOptions,
     chosen = GenerateOptions(
         build=BuildOptions(seed=options.seed),
         limit=options.records,
-        min_neighbors=MIN_NEIGHBORS,
         restart=options.restart,
     )
     return generate(folder, chosen, RankFilter(lm, THRESHOLDS, progress), progress)

@@ -21,6 +21,7 @@ from cfbuild.records.factset import FILES, read_facts
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.maker import Making, RecordMaker, check_groups
 from cfbuild.records.prefixes import BUILTIN, Sampler
+from cfbuild.records.spread import Spread
 from cfbuild.records.turns import Caps, Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -69,7 +70,8 @@ class GenerateOptions(Rules, Selection):
 class GenerateSummary:
     """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
 
-    `filtered` is True if a model filter chose o*.
+    `filtered` is True if a model filter chose o*. `neighbors`, `pools` and `shared_class` are as `Spread.as_dict` has
+    them.
     """
 
     facts: int
@@ -78,6 +80,9 @@ class GenerateSummary:
     filtered: bool
     by_rule: Mapping[str, int]
     by_relation: Mapping[str, Mapping[str, int]]
+    neighbors: Mapping[str, Mapping[str, int]]
+    pools: Mapping[str, Any] | None
+    shared_class: Mapping[str, Any]
 
 
 def generate(
@@ -108,8 +113,9 @@ def generate(
         _work_off(making, log, progress)
         caps = Caps(options)
         entries = [entry for entry in log.entries if caps.count(entry.relation, entry.kept)]
-        files = {**_write(folder, log, entries), **_write_references(folder, maker, making.relations)}
-        counts = _counts(making.relations, entries, files, model_filter is not None)
+        spread = Spread()
+        files = {**_write(folder, log, entries, spread), **_write_references(folder, maker, making.relations)}
+        counts = _counts(making.relations, entries, files, model_filter is not None) | spread.as_dict()
         folder.finish(VERB, config, files, counts)
         folder.discard(VERB)
         return _summary(counts)
@@ -163,11 +169,13 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
     return codec.encode_record(decided) if isinstance(decided, Record) else codec.encode_rejection(decided)
 
 
-def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry]) -> dict[str, int]:
-    """Write records and rejects, sorted by case id; return the number of rows by file."""
+def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry], spread: Spread) -> dict[str, int]:
+    """Write records and rejects, sorted by case id, and count them in `spread`; return the number of rows by file."""
     ordered = sorted(entries, key=lambda entry: entry.case_id)
     return {
-        name: jsonl.write_jsonl(folder.path(name), log.rows(entry for entry in ordered if entry.kept is kept))
+        name: jsonl.write_jsonl(
+            folder.path(name), spread.counting(log.rows(entry for entry in ordered if entry.kept is kept))
+        )
         for name, kept in (("records.jsonl", True), ("rejected.jsonl", False))
     }
 

@@ -143,10 +143,13 @@ def _parts(given: CardInput) -> Iterator[str]:
     )
     yield _loading(given)
     yield _filter(generated.config)
+    yield _ranks(generated.counted)
+    yield _classes(generated.counted)
     yield _composition(given.composition)
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
     yield _dropped(generated.counted)
+    yield _neighbors(generated.counted)
     yield _rebuild(given.rebuild)
     yield _licences(given)
     yield f"## Citation\n\nCite this dataset by its `CITATION.cff`, and the paper:\n\n```bibtex\n{PAPER}\n```"
@@ -192,6 +195,32 @@ def _filter(config: Mapping[str, Any]) -> str:
     rows = [(_text(name), _text(value)) for name, value in judge.items() if value is not None]
     table = _table(("setting", "value"), rows)
     return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
+
+
+def _ranks(generated: Mapping[str, Any]) -> str:
+    pools = generated.get("pools")
+    if not pools:
+        return ""
+    rows = [(f"{10 * tenth} to {10 * tenth + 10}%", f"{count:,}") for tenth, count in enumerate(pools["tenths"])]
+    table = _table(("rank as a share of the pool, likeliest first", "records"), rows)
+    return (
+        f"### Rank of the false objects\n\nEach was ranked among {pools['least']:,} to {pools['greatest']:,} objects "
+        f"that could be said there, the median being {pools['median']:,}. In {pools['first_ten']:,} of "
+        f"{pools['records']:,} records it is among the ten likeliest.\n\n{table}"
+    )
+
+
+def _classes(generated: Mapping[str, Any]) -> str:
+    shared = generated.get("shared_class")
+    if not shared:
+        return ""
+    text = (
+        f"### Class of the false objects\n\nIn {shared['sharing']:,} of {shared['records']:,} records the false object "
+        "shares a class with the true one, as far as is known."
+    )
+    rows = [(_text(reason), f"{count:,}") for reason, count in shared["fallbacks"].items()]
+    why = "Where it is not of the nearest class that any object of the relation shares, this is why:"
+    return f"{text} {why}\n\n{_table(('reason', 'records'), rows)}" if rows else text
 
 
 def _composition(counted: Composition) -> str:
@@ -258,6 +287,15 @@ def _dropped(generated: Mapping[str, Any]) -> str:
     rows = [(_text(rule), f"{count:,}") for rule, count in sorted(rules.items(), key=lambda item: (-item[1], item[0]))]
     total = f"Of {generated['facts']:,} facts {generated['kept']:,} became records; these rules dropped the others."
     return f"## Dropped by rule\n\n{total}\n\n{_table(('rule', 'facts'), rows)}"
+
+
+def _neighbors(generated: Mapping[str, Any]) -> str:
+    counted = generated.get("neighbors")
+    if not counted:
+        return ""
+    rows = [(number, f"{counts['records']:,}", f"{counts['dropped']:,}") for number, counts in counted.items()]
+    table = _table(("neighborhood prompts", "records", "facts dropped for it"), rows)
+    return f"### By number of neighborhood prompts\n\n{table}"
 
 
 def _rebuild(given: Rebuild) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 
-from cfbuild.data import EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
+from cfbuild.data import EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template
 from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.option import option, seed_option
-from cfbuild.text.names import find_id, find_name, gives_away
+from cfbuild.records.pools import Pools, is_usable
+from cfbuild.text.names import find_name, gives_away
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
 """A function called with each o* as it is drawn; it returns the name of the rule that refuses it, or None."""
@@ -71,17 +72,13 @@ def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
     return enumerate(fact for relation in graph.relations for fact in graph.facts_of(relation))
 
 
-def is_usable(label: str | None) -> TypeGuard[str]:
-    """Return True if a prompt can use the label: it is there, not blank, and holds no item id for a name."""
-    return label is not None and bool(label.strip()) and find_id(label) is None
-
-
 class Builder:
     """A maker of drafts and records from the facts of a graph.
 
     prefixes: returns the distractor sentences for a relation's paraphrases; without any, paraphrases have no prefix.
     suits: returns True for a relation and an item if the relation's prompts make sense about the item; only such items
     become neighbors or attribute entities.
+    min_pool: the number of objects below which the pool that o* is ranked in takes objects of coarser kinds (`Pools`).
     """
 
     def __init__(
@@ -91,15 +88,16 @@ class Builder:
         options: BuildOptions,
         prefixes: Callable[[str], Sequence[str]] = lambda relation: (),
         suits: Callable[[str, str], bool] = lambda relation, item: True,
+        min_pool: int = 0,
     ) -> None:
         self.graph = graph
         self.options = options
+        self.pools = Pools(graph, min_pool)
         self._suits = suits
         self._prefixes = prefixes
         self._templates: dict[tuple[str, str], list[Template]] = {}
         for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
             self._templates.setdefault(template[0][:2], []).append(template[1])
-        self._pools: dict[str, tuple[Target, ...]] = {}
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
         self._names: dict[str, frozenset[str]] = {}
 
@@ -112,22 +110,6 @@ class Builder:
         label = self.graph.label(fact.object) or ""
         clash = self.graph.wording.article_clash
         return [template for template in self.templates(fact.relation) if clash(template.text, label) is None]
-
-    def pool(self, relation: str) -> tuple[Target, ...]:
-        """Return the pool of `relation`, from which o* is drawn and in which it is ranked.
-
-        It holds every object with a usable label, the most frequent first; of objects with the same label only the
-        most frequent.
-        """
-        if relation not in self._pools:
-            counts = self.graph.object_counts(relation)
-            by_label: dict[str, Target] = {}
-            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
-                label = self.graph.label(item)
-                if is_usable(label):
-                    by_label.setdefault(label, Target(item, label))
-            self._pools[relation] = tuple(by_label.values())
-        return self._pools[relation]
 
     def draft(self, case_id: int, fact: Fact, refusal: RefuseTarget = lambda fact, target: None) -> Draft:
         """Return the draft of a fact: all that does not depend on o*, and the o* to try.
@@ -172,6 +154,7 @@ class Builder:
             generation=draft.generation,
             language=self.graph.language,
             source=fact.source,
+            shared_class=self.pools.shared_class(fact.relation, fact.object, target_new.id),
         )
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
@@ -240,7 +223,7 @@ class Builder:
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget
     ) -> tuple[tuple[Target, ...], dict[str, int]]:
-        """Return at most `max_draws` false objects, drawn by frequency without replacement, and refusals by rule.
+        """Return at most `max_draws` false objects, drawn without replacement, and refusals by rule.
 
         Never drawn are the subject itself, an object of the subject or of one of `neighbors` under this relation, and
         an object that shares a name with one of those objects. `refusal` judges the rest.
@@ -263,14 +246,17 @@ class Builder:
         return tuple(draws), refused
 
     def _race(self, fact: Fact) -> list[Target]:
-        """Return the pool in the order of weighted draws without replacement.
+        """Return the relation's objects in the order in which they are drawn.
 
-        Each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis 2006).
+        Those that share the class closest to o_c are first. Among equals it is the order of weighted draws without
+        replacement: each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis
+        2006).
         """
         random, counts = self._random(fact, "draws"), self.graph.object_counts(fact.relation)
-        pool = self.pool(fact.relation)
-        arrivals = sorted((random.expovariate(counts[target.id]), place) for place, target in enumerate(pool))
-        return [pool[place] for _, place in arrivals]
+        objects = self.pools.objects(fact.relation)
+        distances = self.pools.distances(fact.relation, fact.object)
+        arrivals = [random.expovariate(counts[target.id]) for target in objects]
+        return [objects[place] for _, _, place in sorted(zip(distances, arrivals, range(len(objects)), strict=True))]
 
     def _values(self, item: str, fact: Fact) -> tuple[str, ...]:
         return self.graph.values(item, fact.relation)

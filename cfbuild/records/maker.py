@@ -102,7 +102,7 @@ class RecordMaker:
         graph, seed = self.graph, self.build.seed
         sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
         sentences = self.prefixes.by_relation(self._object_names)
-        self._builder = Builder(graph, sound, self.build, sentences, self._serves)
+        self._builder = Builder(graph, sound, self.build, sentences, self._serves, self.rules.min_pool)
         texts = {
             relation: tuple(template.text for template in self._builder.templates(relation))
             for relation in graph.relations
@@ -153,13 +153,17 @@ class RecordMaker:
         """
         return Making(self, selection, target_filter(model))
 
-    def draft(self, turn: Turn) -> Drafted:
-        """Return a fact with its draft, or with the decision of the rule that rejects it."""
+    def draft(self, turn: Turn, ranked: bool) -> Drafted:
+        """Return a fact with its draft, or with the decision of the rule that rejects it.
+
+        ranked: True if a model will rank its o*.
+        """
         case_id, fact = turn
         decision = judge_fact(fact, self._context)
         if decision.kept:
             draft = self._builder.draft(case_id, fact, self._refusal)
-            outcome = Outcome(len(draft.draws), len(draft.neighborhood), draft.refused)
+            pool = len(self._pool(fact)) if ranked and draft.draws else None
+            outcome = Outcome(len(draft.draws), len(draft.neighborhood), draft.refused, pool)
             decision = judge_draft(fact, outcome, self._context)
             if decision.kept:
                 return case_id, fact, draft
@@ -186,12 +190,10 @@ class RecordMaker:
         return self._builder.references(relations)
 
     def _verdicts(self, drafts: Sequence[Draft], model: TargetFilter | None) -> dict[int, Verdict]:
-        """Return the verdicts of drafts by case id. Candidates are sorted by relation, since those share a pool."""
+        """Return the verdicts of drafts by case id. Candidates are sorted by pool, so that it is prepared once."""
         if model is None:
             return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
-        candidates = sorted(
-            map(self._candidate, drafts), key=lambda candidate: (id_number(candidate.relation), candidate.case_id)
-        )
+        candidates = sorted(map(self._candidate, drafts), key=_by_pool)
         verdicts = model.judge(candidates) if candidates else []
         if len(verdicts) != len(candidates):
             raise DataError(
@@ -211,9 +213,12 @@ class RecordMaker:
             rewrite=draft.rewrite,
             target_true=draft.target_true,
             draws=draft.draws,
-            pool=self._builder.pool(draft.fact.relation),
+            pool=self._pool(draft.fact),
             neighborhood=tuple(prompt.text for prompt in draft.neighborhood),
         )
+
+    def _pool(self, fact: Fact) -> tuple[Target, ...]:
+        return self._builder.pools.pool(fact.relation, fact.object)
 
     def _rejection(self, case_id: int, fact: Fact, decision: Decision) -> Rejection:
         return Rejection(case_id, fact, self.graph.label(fact.subject), self.graph.label(fact.object), decision)
@@ -283,9 +288,13 @@ class Making:
             turn = self.turns[self.place]
             self.place += 1
             if self._caps.admits(turn[1].relation):
-                drafted.append(self._maker.draft(turn))
+                drafted.append(self._maker.draft(turn, ranked=self._model is not None))
                 drafts += isinstance(drafted[-1][2], Draft)
         return drafted
+
+
+def _by_pool(candidate: Candidate) -> tuple[int, int, int]:
+    return id_number(candidate.relation), id_number(candidate.target_true.id), candidate.case_id
 
 
 def target_filter(model: TargetFilter | LanguageModel | None) -> TargetFilter | None:

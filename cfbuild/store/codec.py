@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from operator import attrgetter
 from typing import Any
 
@@ -19,6 +19,7 @@ from cfbuild.data import (
     Record,
     Reference,
     Rejection,
+    SharedClass,
     StageScore,
     Target,
     Template,
@@ -95,6 +96,7 @@ def encode_record(record: Record) -> Row:
             "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
             "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
+            **({"shared_class": asdict(record.shared_class)} if record.shared_class else {}),
             **({"groups": _encode_groups(record.groups)} if record.groups else {}),
         },
     }
@@ -185,6 +187,7 @@ def decode_record(row: Row) -> Record:
         scores=meta.get("scores", {}),
         groups=_decode_groups(meta.get("groups", {})),
         pararel_idx=row.get("pararel_idx"),
+        shared_class=SharedClass(**meta["shared_class"]) if "shared_class" in meta else None,
     )
 
 
