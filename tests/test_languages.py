@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 
 import pytest
+from small_world import rewrites
 
 from cfbuild.data import Entity, Fact, Record, Target, Template
 from cfbuild.facts.graph import FactGraph
@@ -30,7 +31,7 @@ def context(code: str, names: tuple[str, str, str, str] = COUNTRIES, texts: tupl
     """Two objects and two subjects, in this order, that have `names` in the language `code`."""
     entities = [Entity(item, {code: name}) for item, name in zip(("Q1", "Q2", "Q100", "Q101"), names, strict=True)]
     graph = FactGraph([FACT, Fact(NEAR, "Q101", "Q2")], entities, code)
-    return RuleContext(graph, {NEAR: texts})
+    return RuleContext(graph, {NEAR: rewrites(NEAR, texts)})
 
 
 def test_german_templates_that_end_like_an_english_article_are_kept_in_german() -> None:

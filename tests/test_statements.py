@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from servers import oxigraph
+from small_world import rewrites
 
 from cfbuild.data import Fact
 from cfbuild.errors import ConfigError
@@ -97,7 +98,8 @@ def test_statements_come_with_rank_and_dates_and_redirects_are_resolved(tmp_path
     for name in ("facts", "entities"):
         assert [schema_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl"))].count([]) > 8
         assert not any(schema_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl")))
-    context = RuleContext(FactGraph(facts, entities.values()), {CAPITALS: ("{} is", "{} has", "{} sees")})
+    prompts = rewrites(CAPITALS, ("{} is", "{} has", "{} sees"))
+    context = RuleContext(FactGraph(facts, entities.values()), {CAPITALS: prompts})
     rules = {(one.subject, one.object): judge_fact(one, context).rule for one in facts}
     assert rules["Q1", "Q31"] == rules["Q4", "Q36"] == rules["Q7", "Q39"] == "kept"
     assert (rules["Q1", "Q32"], rules["Q1", "Q33"]) == ("ended-fact", "deprecated-fact")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from cfbuild.data import Candidate, Fact, Measured, Target, Verdict
+from cfbuild.data import Candidate, Fact, Measured, Target, Template, Verdict
 from cfbuild.errors import check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import HUMAN, PLACES, kinds_of
@@ -46,7 +46,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class RuleContext(Rules):
-    """The facts that rules read, the rewrite templates' texts by relation, and the options.
+    """The facts that rules read, the rewrite templates by relation, and the options.
 
     `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
     `seed` draws the object that is kept where several are allowed. `remembered` keeps the results of the target rules
@@ -54,7 +54,7 @@ class RuleContext(Rules):
     """
 
     graph: FactGraph
-    rewrite_templates: Mapping[str, tuple[str, ...]]
+    rewrite_templates: Mapping[str, tuple[Template, ...]]
     min_templates: int = 3
     seed: int = 0
     remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
