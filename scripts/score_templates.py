@@ -30,6 +30,7 @@ from cfbuild.data import Fact, Template, id_number
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import RELATIONS
 from cfbuild.facts.subjects import subject_kinds
+from cfbuild.lm.families import DEFAULT_PRESET
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
@@ -155,7 +156,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, required=True, help="a build folder with facts.jsonl and entities.jsonl")
     parser.add_argument("--pararel", required=True, help="a folder with ParaRel's pattern files")
-    parser.add_argument("--model", default="smollm2-135m", help="a preset, a folder, a .gguf file, or a Hub id")
+    parser.add_argument(
+        "--model", default=DEFAULT_PRESET, help="a preset (default %(default)s), a folder, a .gguf file, or a Hub id"
+    )
     parser.add_argument("--facts", type=int, default=4, help="facts of each relation (default 4)")
     parser.add_argument("--templates", type=int, default=6, help="templates of each set (default 6)")
     parser.add_argument("--seed", type=int, default=0, help="draws the facts (default 0)")
