@@ -35,7 +35,7 @@ ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
 """Ends at which the sentencizer may have cut a sentence in two."""
 UNRESOLVED = re.compile(r"(?:he|she|it|they|his|her|hers|its|their|theirs|him|them|this|that|these|those)\b", re.I)
 """Beginnings that refer to a sentence before: in front of a prompt they would seem to speak of its subject."""
-DESCRIPTION = re.compile(r"(The [A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
+DESCRIPTION = re.compile(r"(The (?!name\b)[A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
 """A template that is a definite description of its object and a verb: "The birthplace of {} is"."""
 BEFORE_DESCRIPTION = re.compile(
     r"(?:\A|\b(?:about|around|at|by|for|from|in|into|near|of|on|past|through|to|visit|with) )\{\}"
