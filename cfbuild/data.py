@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cfbuild.errors import DataError, TemplateError
@@ -45,6 +45,12 @@ def property_id(text: str) -> str:
 def id_number(one: str) -> int:
     """Return the number in an id, by which ids are ordered; 0 for an unknown value."""
     return 0 if one == UNKNOWN else int(one[1:])
+
+
+def article_before(text: str, article: str) -> str:
+    """Return `text` with `article` before its slot, with a capital letter where that begins the text."""
+    first = article[:1].upper() + article[1:] if text.startswith(SLOT) else article
+    return text.replace(SLOT, f"{first} {SLOT}") if article else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +97,17 @@ class Fact:
 class Template:
     """A prompt with one slot for the subject; the object (kind `rewrite`) or any continuation (`generation`) follows.
 
-    Raises TemplateError unless the text holds exactly one bare `{}`, no other brace, no line break or other control
-    character, and no white space at its ends.
+    `fits` names the kinds of subject that it may be about (empty for any), `misfits` those that it may not
+    (`facts/subjects.py`). Raises TemplateError unless the text holds exactly one bare `{}`, no other brace, no line
+    break or other control character, and no white space at its ends.
     """
 
     relation: str
     kind: TemplateKind
     text: str
     origin: str
+    fits: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         property_id(self.relation)
@@ -114,6 +123,14 @@ class Template:
         """A stable name: the relation and a digest of kind and text."""
         digest = hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:10]
         return f"{self.relation}-{digest}"
+
+    def suits(self, kinds: frozenset[str]) -> bool:
+        """Return True if the template may be about a subject of these kinds; about one of none, if it fits any."""
+        return kinds.isdisjoint(self.misfits) and (not self.fits or not kinds.isdisjoint(self.fits))
+
+    def with_article(self, article: str) -> Template:
+        """Return the template with `article` before its slot, in capitals where the text begins; itself if empty."""
+        return replace(self, text=article_before(self.text, article)) if article else self
 
     def fill(self, subject: str) -> str:
         """Return the text with `subject` in the slot, by plain replacement."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from small_world import item
+from small_world import item, rewrites
 
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
@@ -124,7 +124,7 @@ def clean_world() -> tuple[FactGraph, list[Template]]:
 
 def clean_rows(graph: FactGraph, prompts: list[Template], count: int) -> list[Row]:
     builder = Builder(graph, prompts, BuildOptions(), lambda relation: distractor_prefixes())
-    context = RuleContext(graph, {RELATION: TEXTS})
+    context = RuleContext(graph, {RELATION: rewrites(RELATION, TEXTS)})
     rows = []
     for case_id, fact in cases(graph):
         if fact.relation == RELATION and judge_fact(fact, context).kept:

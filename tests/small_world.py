@@ -29,6 +29,10 @@ def templates(relation: str, count: int = 4) -> list[Template]:
     return [Template(relation, "rewrite", text, "test") for text in texts[:count]]
 
 
+def rewrites(relation: str, texts: Iterable[str]) -> tuple[Template, ...]:
+    return tuple(Template(relation, "rewrite", text, "test") for text in texts)
+
+
 def graph_of(labels: Mapping[int, str | None], facts: Iterable[tuple[int, int]], relation: str = "P551") -> FactGraph:
     """A graph of one relation from labels by number and (subject, object) pairs of numbers."""
     entities = [item(number, label) for number, label in labels.items()]

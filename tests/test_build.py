@@ -179,7 +179,7 @@ def test_too_few_templates_and_unusable_labels_are_refused() -> None:
     graph = graph_of({100: None, 200: "Dan", 1: "Oslo", 2: "Lima"}, [(100, 1), (200, 2)])
     with pytest.raises(TemplateError, match="Q100 has the label None"):
         draft_of(graph, 100, 1)
-    with pytest.raises(TemplateError, match="P551 has 2 rewrite templates; expected at least 3"):
+    with pytest.raises(TemplateError, match="P551 has 2 rewrite templates for Q200; expected at least 3"):
         Builder(graph, templates("P551", 2), BuildOptions()).draft(0, Fact("P551", "Q200", "Q2"))
     with pytest.raises(ConfigError, match="max_draws is 0"):
         BuildOptions(max_draws=0)

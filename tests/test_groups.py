@@ -100,8 +100,14 @@ def answers(prompts: Iterable[GroupPrompt]) -> set[tuple[str, str]]:
 def test_another_name_of_the_subject_with_the_same_answers() -> None:
     prompts = asked("subject_aliases", CAPITALS)
     # Left out: a spelling of the label, a list, a name with the answer in it, one that Ann has too, codes.
-    assert [one.text for one in prompts] == ["French Republic has its capital at"]
+    assert [one.text for one in prompts] == ["The French Republic has its capital at"]
     assert answers(prompts) == {("Rome", "Paris")} and prompts[0].entity == "Q1" and prompts[0].relation == "P36"
+
+
+def test_a_name_with_and_without_its_article_is_one_name() -> None:
+    france = item(FRANCE, "France", "French Republic", "The French Republic")
+    prompts = asked("subject_aliases", CAPITALS, entities=[france])
+    assert [one.text for one in prompts] == ["The French Republic has its capital at"]
 
 
 def test_the_fact_the_other_way_round_is_asked_about_the_new_object() -> None:

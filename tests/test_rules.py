@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from small_world import item
+from small_world import item, rewrites
 
 from cfbuild.data import UNKNOWN, Entity, Fact, Target, Template
 from cfbuild.facts.graph import FactGraph
@@ -42,8 +42,11 @@ def context(
 ) -> RuleContext:
     """The clean world with some entities, pairs or whole facts put in the place of its own."""
     by_id = {entity.id: entity for entity in (*CLEAN, *entities)}
+    texts = options.pop("rewrite_templates", {"P551": TEXTS})
+    assert isinstance(texts, dict)
+    prompts = {relation: rewrites(relation, some) for relation, some in texts.items()}
     plain = (Fact("P551", f"Q{s}", f"Q{o}") for s, o in pairs)
-    return replace(RuleContext(FactGraph((*plain, *facts), by_id.values()), {"P551": TEXTS}), **options)  # type: ignore[arg-type]
+    return replace(RuleContext(FactGraph((*plain, *facts), by_id.values()), prompts), **options)  # type: ignore[arg-type]
 
 
 def stated(rank: str, value: int = 1, subject: int = 100, **dates: str) -> Fact:

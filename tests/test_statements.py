@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 from servers import TIME_OUT, Proxy, oxigraph, reply
+from small_world import rewrites
 
 from cfbuild.data import UNKNOWN, Fact
 from cfbuild.errors import ConfigError
@@ -118,7 +119,7 @@ def test_statements_come_with_rank_and_dates_and_redirects_are_resolved(tmp_path
         assert [schema_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl"))].count([]) > 8
         assert not any(schema_faults(row, name) for _, row in jsonl.read_rows(folder.path(f"{name}.jsonl")))
     graph = FactGraph(facts, entities.values(), today="2026-03-01")
-    context = RuleContext(graph, {CAPITALS: ("{} is", "{} has", "{} sees")})
+    context = RuleContext(graph, {CAPITALS: rewrites(CAPITALS, ("{} is", "{} has", "{} sees"))})
     rules = {(one.subject, one.object): judge_fact(one, context).rule for one in graph.facts_of(CAPITALS)}
     assert rules["Q1", "Q31"] == rules["Q4", "Q36"] == rules["Q7", "Q39"] == "kept"
     assert rules["Q8", "Q40"] == rules["Q10", "Q42"] == "kept", "a year is over with its last day"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
-from cfbuild.facts.relations import CONTAINMENT
+from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF
 from cfbuild.text import languages
 from cfbuild.text.codes import is_code
 from cfbuild.text.languages.neutral import without_bracket
@@ -45,6 +45,7 @@ class FactGraph:
         self._by_relation: dict[str, list[Fact]] = {}
         self._statements: dict[tuple[str, str], list[Fact]] = {}
         self._containers: dict[str, frozenset[str]] = {}
+        self._articles: dict[str, str] = {}
         seen: set[tuple[str, str, str]] = set()
         for fact in self.facts:
             key = (fact.subject, fact.relation)
@@ -139,6 +140,18 @@ class FactGraph:
         """Return the entity's label in `language`, else in the graph's language, or None."""
         entity = self.entities.get(entity_id)
         return (entity.labels.get(language) if entity else None) or self.label(entity_id)
+
+    def class_names(self, entity_id: str) -> tuple[str, ...]:
+        """Return the English names of the classes that the entity is an instance of, where they have any."""
+        names = (self.name(one, "en") for one in self.attributes(entity_id, INSTANCE_OF))
+        return tuple(name for name in names if name)
+
+    def article(self, entity_id: str) -> str:
+        """Return the article that the entity's label has inside a sentence ("the" Netherlands); empty for none."""
+        if entity_id not in self._articles:
+            label, *aliases = self.names(entity_id) or ("",)
+            self._articles[entity_id] = self.wording.article_of_name(label, aliases, self.class_names(entity_id))
+        return self._articles[entity_id]
 
     def names(self, entity_id: str) -> tuple[str, ...]:
         """Return the label and the aliases in the graph's language, the label first."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol
 
-from cfbuild.data import Candidate, Fact, Measured, Target, Verdict
+from cfbuild.data import Candidate, Fact, Measured, Target, Template, Verdict
 from cfbuild.errors import check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import HUMAN, PLACES, Kinds
@@ -53,7 +53,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class RuleContext(Rules):
-    """The facts that rules read, the rewrite templates' texts by relation, and the options.
+    """The facts that rules read, the rewrite templates by relation, and the options.
 
     `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
     `seed` draws the object that is kept where several are allowed. `remembered` keeps the results of the target rules
@@ -61,7 +61,7 @@ class RuleContext(Rules):
     """
 
     graph: FactGraph
-    rewrite_templates: Mapping[str, tuple[str, ...]]
+    rewrite_templates: Mapping[str, tuple[Template, ...]]
     min_templates: int = 3
     seed: int = 0
     remembered: dict[tuple[str, str, str, Target], Measured | None] = field(

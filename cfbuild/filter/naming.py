@@ -118,9 +118,9 @@ def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured |
 def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """Return a template that ends in an article which o_c can follow and o* cannot, or None."""
     true, wording = context.graph.label(fact.object) or "", context.graph.wording
-    for text in context.rewrite_templates.get(fact.relation, ()):
-        if wording.article_clash(text, target.label) and wording.article_clash(text, true) is None:
-            return {"template": text, "needs": wording.article(target.label)}
+    for one in context.rewrite_templates.get(fact.relation, ()):
+        if wording.article_clash(one.text, target.label) and wording.article_clash(one.text, true) is None:
+            return {"template": one.text, "needs": wording.article(target.label)}
     return None
 
 

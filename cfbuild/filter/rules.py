@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
+from cfbuild.facts.subjects import subject_kinds
 from cfbuild.filter import naming, truth
 from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
 from cfbuild.text.languages import Language
@@ -65,10 +66,13 @@ def judge_template(template: Template, wording: Language) -> Decision:
 
 
 def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the number of templates that fit the object's article where it is below `min_templates`, or None."""
-    label = context.graph.label(fact.object) or ""
-    texts = context.rewrite_templates.get(fact.relation, ())
-    count = sum(context.graph.wording.article_clash(text, label) is None for text in texts)
+    """Return the number of templates that fit subject and object where it is below `min_templates`, or None.
+
+    A template fits subjects of its kinds, and an object that can follow its article.
+    """
+    label, kinds = context.graph.label(fact.object) or "", subject_kinds(fact.subject, context.graph)
+    fitting = [one for one in context.rewrite_templates.get(fact.relation, ()) if one.suits(kinds)]
+    count = sum(context.graph.wording.article_clash(one.text, label) is None for one in fitting)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None
 
 

@@ -103,12 +103,9 @@ class RecordMaker:
         sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
         sentences = self.prefixes.by_relation(self._object_names)
         self._builder = Builder(graph, sound, self.build, sentences, self._serves, self.rules.min_pool)
-        texts = {
-            relation: tuple(template.text for template in self._builder.templates(relation))
-            for relation in graph.relations
-        }
+        rewrites = {relation: tuple(self._builder.templates(relation)) for relation in graph.relations}
         needed = 1 + self.build.paraphrases
-        self._context = RuleContext(graph, texts, needed, seed, **self.rules.rule_options())
+        self._context = RuleContext(graph, rewrites, needed, seed, **self.rules.rule_options())
         # A second hop's fact needs no spare templates, and how well known its object is does not matter.
         hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
         self._known = Known(graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed)

@@ -65,8 +65,23 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 
 
 encode_fact, decode_fact = _flat(Fact)
-encode_template, decode_template = _flat(Template)
 encode_reference, decode_reference = _flat(Reference)
+
+
+def encode_template(template: Template) -> Row:
+    return {
+        "relation_id": template.relation,
+        "kind": template.kind,
+        "text": template.text,
+        "origin": template.origin,
+        **({"fits": list(template.fits)} if template.fits else {}),
+        **({"misfits": list(template.misfits)} if template.misfits else {}),
+    }
+
+
+def decode_template(row: Row) -> Template:
+    kinds = (tuple(row.get(name, ())) for name in ("fits", "misfits"))
+    return Template(row["relation_id"], row["kind"], row["text"], row["origin"], *kinds)
 
 
 def encode_record(record: Record) -> Row:

@@ -62,8 +62,12 @@ ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
 """Ends at which the sentencizer may have cut a sentence in two."""
 UNRESOLVED = re.compile(r"(?:he|she|it|they|his|her|hers|its|their|theirs|him|them|this|that|these|those)\b", re.I)
 """Beginnings that refer to a sentence before: in front of a prompt they would seem to speak of its subject."""
-DESCRIPTION = re.compile(r"(The [A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
+DESCRIPTION = re.compile(r"(The (?!name\b)[A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
 """A template that is a definite description of its object and a verb: "The birthplace of {} is"."""
+BEFORE_DESCRIPTION = re.compile(
+    r"(?:\A|\b(?:about|around|at|by|for|from|in|into|near|of|on|past|through|to|visit|with) )\{\}"
+)
+"""Places in which a description can stand as well as a name: not that of "The city {} is in"."""
 TWO_ARTICLES = re.compile(r"\b(?:a|an|the) (?:a|an|the)\b", re.IGNORECASE)
 
 
@@ -138,6 +142,11 @@ def description(template: str) -> str | None:
     """Return the definite description in a template that is one and a verb ("The birthplace of {} is"), or None."""
     match = DESCRIPTION.fullmatch(template)
     return match[1] if match else None
+
+
+def takes_description(template: str) -> bool:
+    """Return True if a description can stand in the slot: nothing before it says what kind of thing is named."""
+    return BEFORE_DESCRIPTION.search(template) is not None
 
 
 def inside(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
 """HTML and wiki text, slots of templates, and ParaRel's: no name in any language."""
@@ -53,6 +54,11 @@ def no_article(name: str) -> None:
     """Return None: the article that `name` needs is not known."""
 
 
+def no_article_of_name(label: str, aliases: Sequence[str], classes: Sequence[str]) -> str:
+    """Return the empty text: the article that belongs to `label` is not known."""
+    return ""
+
+
 def no_clash(prompt: str, name: str) -> None:
     """Return None: the words at the end of `prompt` are not known to be articles."""
 
@@ -67,6 +73,11 @@ def no_derived_word(text: str, name: str) -> None:
 
 def no_description(template: str) -> None:
     """Return None: the words that would make `template` a description are not known."""
+
+
+def takes_description(template: str) -> bool:
+    """Return True: the words before the slot are not known to need a name."""
+    return True
 
 
 def unchanged(text: str) -> str:
