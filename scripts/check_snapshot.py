@@ -2,8 +2,9 @@
 
 Every id must be in the excerpt under the label that the snapshot gives it. Nobody may be in the snapshot whom the
 excerpt calls a criminal of some kind or says was convicted, nothing of a relation whose facts end unnoticed, and
-nothing that a reviewer took out (`snapshot_removed.tsv` beside this file; `*` stands for all relations, `crime` for who
-is known, tried or wanted for crimes or for rule by violence, rightly or not).
+nothing that a reviewer took out (`snapshot_removed.tsv` beside this file; `*` stands for all relations). `sensitive`
+there are people about whom no made-up sentence should be written, whatever is said of them elsewhere: the list is kept
+wide, and to be on it says nothing about anybody.
 Whether the excerpt, which holds a part of Wikidata, has the fact itself is counted and the rest listed; another object
 for the same subject is shown beside it. Exits with 1 for what must not be, 2 for wrong usage.
 """

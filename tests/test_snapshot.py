@@ -85,7 +85,7 @@ def test_nothing_that_was_taken_out_is_back() -> None:
     sys.modules[spec.name] = script
     spec.loader.exec_module(script)
     gone = script.removed()
-    assert gone["*", "Q352"] == "crime" and gone["P159", "Q731938"] == "dissolved, merged, or moved"
+    assert gone["*", "Q352"] == "sensitive" and gone["P159", "Q731938"] == "dissolved, merged, or moved"
     assert list(script.unwanted()) == []
     assert not {row.relation for row in rows()} & set(script.PASSING)
     people = script.Excerpt(labels={"Q1": "serial killer"}, objects={(rows()[0].subject, "P106"): {"Q1"}})
