@@ -11,7 +11,7 @@ from conftest import OtherGraph
 from other_plants import CODES, EACH, PLANTS, other_world
 from other_world import FEW_SUBJECTS, INSTANCE, STATED, SUBCLASS, Excerpt
 
-from cfbuild.data import Entity, Fact, Record
+from cfbuild.data import UNKNOWN, Entity, Fact, Record
 from cfbuild.facts.relations import SYMMETRIC
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.fetch import FetchOptions, fetch
@@ -19,32 +19,7 @@ from cfbuild.records.prompts import prompts_of
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 
-NOT_YET = [
-    "language code as label",
-    "language code as object's label",
-    "general label in another script",
-    "bracket ends in a class",
-    "bracket ends in a class's superclass",
-    "bracket names a value",
-    "alias without the bracket",
-    "namesake without the bracket",
-    "a republic's town as country",
-    "ends in the future",
-    "ends in the running year",
-    "beside one that ends in the future",
-    "unknown value beside a known one",
-]
-"""Kinds of planted items that are not judged right yet."""
-NO_ARTICLE_YET = ["article told by an alias"]
-"""Kinds of planted items whose names do not get their article yet."""
-
 pytestmark = pytest.mark.shared
-
-
-def marked(kinds: list[str], wrong: list[str]) -> list[object]:
-    """The kinds as parameters, those that are wrong today marked as such."""
-    marks = pytest.mark.xfail(strict=True, reason="not yet right")
-    return [pytest.param(kind, marks=marks if kind in wrong else ()) for kind in kinds]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +84,7 @@ def test_without_statements_the_truthy_facts_come(other_graph: OtherGraph, tmp_p
     folder = BuildFolder(tmp_path)
     fetch(folder, FetchOptions(endpoint=other_graph.endpoint, relations=("P19", "P39")))
     rows = jsonl.read_values(folder.path("facts.jsonl"), codec.decode_fact)
-    found = {(one.relation, one.subject, one.object) for one in rows}
+    found = {(one.relation, one.subject, one.object) for one in rows if one.object != UNKNOWN}
     moved = set(other_graph.world.planted["object under its former id"])
     expected = {one for one in other_graph.world.facts if one[0] in ("P19", "P39")}
     assert found & expected == expected - moved
@@ -120,12 +95,13 @@ def test_without_statements_the_truthy_facts_come(other_graph: OtherGraph, tmp_p
 
 def test_the_build_is_large_and_clean(other_graph: OtherGraph) -> None:
     made, path = other_graph.made, other_graph.folder.path("records.jsonl")
-    assert made.kept >= 2_500 and sum(one["kept"] > 0 for one in made.by_relation.values()) >= 25
+    # The other relations have too few subjects of an object for ten neighbours.
+    assert made.kept >= 2_500 and sum(one["kept"] > 0 for one in made.by_relation.values()) >= 15
     summary = audit(AuditOptions(path, other_graph.folder))
     assert summary.rules == {} and summary.rows == summary.known == made.kept
 
 
-@pytest.mark.parametrize("kind", marked([kind for kind, plant in PLANTS.items() if plant.kept is not None], NOT_YET))
+@pytest.mark.parametrize("kind", [kind for kind, plant in PLANTS.items() if plant.kept is not None])
 def test_planted_items_are_judged_right(other_graph: OtherGraph, records: list[Record], kind: str) -> None:
     plant, planted = PLANTS[kind], other_graph.world.planted[kind]
     made = Counter((one.relation, one.subject.id, one.target_true.id) for one in records)
@@ -146,7 +122,6 @@ def test_items_without_a_fault_become_neighbours(other_graph: OtherGraph, record
         assert not neighbours.isdisjoint(subject for _, subject, _ in other_graph.world.planted[kind]), kind
 
 
-@pytest.mark.xfail(strict=True, reason="not yet right")
 def test_a_language_code_is_nobodys_name(entities: dict[str, Entity]) -> None:
     names = {name for one in entities.values() for name in (*one.labels.values(), *one.aliases.get("en", ()))}
     assert names.isdisjoint(CODES)
@@ -156,7 +131,7 @@ def test_symmetric_relations_give_no_record(records: list[Record]) -> None:
     assert {one.relation for one in records}.isdisjoint(SYMMETRIC)
 
 
-@pytest.mark.parametrize("kind", marked(["article told by an alias", "article in the name"], NO_ARTICLE_YET))
+@pytest.mark.parametrize("kind", ["article told by an alias", "article in the name"])
 def test_names_that_take_an_article_have_it(other_graph: OtherGraph, records: list[Record], kind: str) -> None:
     subjects = {subject: other_graph.world.labels[subject] for _, subject, _ in other_graph.world.planted[kind]}
     prompts = [(one.rewrite, subjects[one.subject.id]) for one in records if one.subject.id in subjects]

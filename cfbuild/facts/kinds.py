@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from cfbuild.facts.bundled import bundled_classes, classes_by_member
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INSTANCE_OF, SUBCLASS_OF
+from cfbuild.text.class_names import class_noun
 
 HUMAN = "Q5"
 """Wikidata's class of humans."""
@@ -24,8 +25,8 @@ PLACES: Mapping[str, re.Pattern[str]] = {
         "country": (
             "country(?! subdivision)|countries|sovereign state|republic|island nation|nation|kingdom|federal state|"
             "realm|empire|"
-            "city-state|state with limited recognition|(?:legal|social|secular|unitary|archipelagic|communist) state|"
-            "member state of the .*|constitutional monarchy|colonial power"
+            "city-state|(?:legal|social|secular|unitary|archipelagic|communist|member) state|"
+            "constitutional monarchy|colonial power"
         ),
         "region": (
             "constituent part.*|constituent country|autonomous country.*|dependent territory|overseas .*|"
@@ -33,7 +34,7 @@ PLACES: Mapping[str, re.Pattern[str]] = {
             "voivodeship|republic|territory|autonomous community|lieutenancy area) of .*|"
             "first-level administrative country subdivision|"
             "(?:ceremonial|non-metropolitan|historic|metropolitan) county.*|cultural region|historical region|"
-            "province|federated state|krai|raion|insular area.*"
+            "province|federated state|krai|raion|insular area(?: of .*)?$"
         ),
         "settlement": (
             "city|cities|town|commune|comune|municipality|village|human settlement|settlement|capital|capital city|"
@@ -44,6 +45,11 @@ PLACES: Mapping[str, re.Pattern[str]] = {
     }.items()
 }
 """Kinds of places by words in their classes' names, the broadest first: o* has to be as broad as o_c."""
+
+BY_NOUN = frozenset({"continent", "country"})
+"""Kinds whose words count in a class's noun alone: a town of a republic, or of the United Kingdom, is neither."""
+LIMITED = re.compile(r"\bstate with limited recognition\b", re.IGNORECASE)
+"""A class of countries whose noun does not tell it."""
 
 OTHERS: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
@@ -80,11 +86,18 @@ def kinds_in(classes: Mapping[str, str]) -> frozenset[str]:
     They are those of places alone if it is a place, else other kinds and the classes' ids.
     """
     names = tuple(classes.values())
-    places = {kind for kind, words in PLACES.items() if any(words.search(name) for name in names)}
+    places = {kind for kind in PLACES if any(_tells_place(name, kind) for name in names)}
     if places:
         return frozenset(_broadness(places, names))
     others = {kind for kind, words in OTHERS.items() if any(words.search(name) for name in names)}
     return frozenset(classes) | others
+
+
+def _tells_place(name: str, kind: str) -> bool:
+    """Return True if a class of this name holds places of a kind."""
+    if kind == "country" and LIMITED.search(name):
+        return True
+    return bool(PLACES[kind].search(class_noun(name) if kind in BY_NOUN else name))
 
 
 class Kinds:

@@ -86,7 +86,7 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
     Redirects to redirects are followed. Raises SourceError if an answer did not come.
     """
     found: dict[str, str] = {}
-    front = sorted(set(ids), key=id_number)
+    front = sorted(set(ids) - {UNKNOWN}, key=id_number)
     while front:
         new: dict[str, str] = {}
         for start in range(0, len(front), SUBJECTS):
