@@ -15,6 +15,7 @@ from cfbuild.errors import DataError, TemplateError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INSTANCE_OF, SYMMETRIC, UNSUITED
 from cfbuild.facts.subjects import SUBJECTS, kinds_of_class, subject_kinds
+from cfbuild.filter.context import Rules
 from cfbuild.filter.rules import RuleContext, judge_fact
 from cfbuild.records.builder import Builder, BuildOptions
 from cfbuild.records.factset import FactSet
@@ -235,7 +236,8 @@ def test_an_article_is_part_of_the_prompt_and_never_of_the_subject() -> None:
     facts = [Fact("P36", "Q1", "Q10"), Fact("P36", "Q2", "Q10"), Fact("P36", "Q3", "Q11")]
     texts = ("The capital of {} is", "{} has its capital at", "Those who govern {} meet in")
     prompts = [Template("P36", "rewrite", text, "test") for text in texts]
-    made = RecordMaker(FactSet(tuple(facts), tuple(entities), tuple(prompts)), prefixes=Prefixes()).make().records
+    known = FactSet(tuple(facts), tuple(entities), tuple(prompts))
+    made = RecordMaker(known, Rules(min_neighbors=0), prefixes=Prefixes()).make().records
     (record,) = (one for one in made if one.subject.id == "Q1")
     said = {record.rewrite, *(one.clean for one in record.paraphrases)}
     assert said == {

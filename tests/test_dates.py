@@ -105,7 +105,7 @@ def folder(tmp_path: Path) -> BuildFolder:
 
 
 def rules(folder: BuildFolder, **options: Any) -> dict[tuple[str, str], str]:
-    generate(folder, GenerateOptions(prefixes="none", restart=True, **options))
+    generate(folder, GenerateOptions(prefixes="none", min_neighbors=0, restart=True, **options))
     rejected = [row for _, row in jsonl.read_rows(folder.path("rejected.jsonl"))]
     return {(row["subject_id"], row["object_id"]): row["rule"] for row in rejected}
 
@@ -163,7 +163,7 @@ def test_a_day_that_is_none_is_refused(folder: BuildFolder) -> None:
 
 
 def test_an_audit_holds_a_file_against_the_same_day(folder: BuildFolder) -> None:
-    generate(folder, GenerateOptions(prefixes="none"))
+    generate(folder, GenerateOptions(prefixes="none", min_neighbors=0))
     for today, rule in ((None, None), ("2040-01-01", "ended-fact")):
         if today:
             fetched(folder, today=today)

@@ -366,7 +366,8 @@ def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path) -
     build = write_world(tmp_path / "build", 60)
     generate(BuildFolder(build), small_options(limit=3))
     before = contents(build)
-    words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart")
+    few = ("--min-neighbors", "0", "--min-pool", "2")
+    words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart", *few)
     shown = run(*words, cwd=tmp_path, before=small_files)
     assert shown.returncode == cli.EXIT_STORAGE and "File too large" in shown.stderr and "Traceback" not in shown.stderr
     after = contents(build)
@@ -717,8 +718,8 @@ def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatc
     whole = RankFilter(lm, FilterOptions(0.0)).judge(candidates)
     real = likelihood.score
 
-    def sick(model: Any, questions: Any) -> Any:
-        answers = real(model, questions)
+    def sick(model: Any, questions: Any, done: Any) -> Any:
+        answers = real(model, questions, done)
         if len(questions) == len(candidates):
             answers[1] = [likelihood.Likelihood(math.nan, False) for _ in answers[1]]
         return answers
@@ -913,7 +914,7 @@ def test_locale_and_path_make_no_difference(tmp_path: Path) -> None:
     shutil.copytree(plain, odd)
     generate(BuildFolder(plain), small_options(relations=("P551",)))
     for words in (
-        ("generate", "--no-filter", "--relations", "P551"),
+        ("generate", "--no-filter", "--relations", "P551", "--min-neighbors", "0", "--min-pool", "2"),
         ("show", "--sample", "2"),
         ("validate-and-score", "--validate-only"),
     ):

@@ -306,7 +306,8 @@ def test_generating_the_excerpt_takes_little_memory(excerpt_build: ExcerptBuild)
 @pytest.mark.shared
 def test_pararels_templates_make_valid_records_of_the_excerpt(tmp_path: Path, excerpt: Path, pararel: Path) -> None:
     folder = BuildFolder(write_excerpt(tmp_path, excerpt, pararel))
-    assert generate(folder, GenerateOptions(relations=("P19", "P36"), per_relation=100)).kept == 200
+    options = GenerateOptions(relations=("P19", "P36"), per_relation=100, min_neighbors=0)
+    assert generate(folder, options).kept == 200
     assert list(violations(folder.path("records.jsonl"))) == []
     assert {row["meta"]["template_origin"] for row in read(folder, "records.jsonl")} == {"pararel"}
 

@@ -230,7 +230,7 @@ def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(
 
 def test_prefixes_that_a_model_writes_are_made_again_without_a_filter(home: Home, tmp_path: Path) -> None:
     fetched = FetchOptions(source="snapshot", relations=("P103",), per_relation=20)
-    options = GenerateOptions(prefixes="model", limit=4)
+    options = GenerateOptions(prefixes="model", limit=4, min_neighbors=0)
     texts = [OWN_SENTENCES] * 3
     with pytest.MonkeyPatch.context() as patch:
         # A random model writes no sentences; what matters is that the command asks for the same model's.

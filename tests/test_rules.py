@@ -8,6 +8,7 @@ from small_world import item, rewrites
 
 from cfbuild.data import UNKNOWN, Entity, Fact, Target, Template
 from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import Rules
 from cfbuild.filter.rules import (
     DRAFT_RULES,
     FACT_RULES,
@@ -265,7 +266,7 @@ def test_a_false_object_and_a_neighbor_have_no_bracket_either() -> None:
     known = context(people, [(100, 1), (101, 2), (102, 1), (103, 1)])
     facts, entities = known.graph.facts, tuple(known.graph.entities.values())
     texts = tuple(Template("P551", "rewrite", text, "test") for text in TEXTS)
-    records = RecordMaker(FactSet(facts, entities, texts), prefixes=Prefixes()).make().records
+    records = RecordMaker(FactSet(facts, entities, texts), Rules(min_neighbors=0), prefixes=Prefixes()).make().records
     assert {prompt.entity for record in records for prompt in record.neighborhood} == {"Q100", "Q103"}
 
 

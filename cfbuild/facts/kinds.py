@@ -134,7 +134,7 @@ class Kinds:
         return self._ladders[item]
 
     def _classes(self, item: str) -> tuple[str, ...]:
-        return (*self._graph.attributes(item, INSTANCE_OF), *classes_by_member().get(item, ()))
+        return self._graph.attributes(item, INSTANCE_OF) or classes_by_member().get(item, ())
 
     def _name(self, kind: str) -> str:
         bundled = bundled_classes().get(kind)
