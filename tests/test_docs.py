@@ -107,13 +107,13 @@ def _triples() -> str:
     countries = add(9300, 6256, [(name, name) for name in ("Peru", "Ghana", "Cuba")])
     first = ["Ada", "Bo", "Chen", "Dora", "Edda", "Finn", "Gus", "Hal", "Ida", "Jon", "Kim", "Lea", "Mia"]
     last = ["Lang", "Moe", "Nagel", "Oxley", "Pratt", "Quirk", "Rusk", "Stark", "Thule", "Udal", "Vance", "Wynn"]
-    people = add(9400, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last])
+    people = add(9400, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last][: 24 + len(cities) - 2])
     words = ["River", "Winter", "Lantern", "Orchard", "Garden", "Ladder", "Mirror"]
     books = add(9700, 7725634, [(f"The {a} of the {b}", f"{a} {b}") for a in words for b in words if a != b])
     links += [(one, "P36", cities[place]) for place, one in enumerate(countries)]
-    # Two cities have enough people for full neighborhoods, and there are enough cities for a pool.
-    links += [(one, "P19", cities[place * place % 4 if place < 96 else place - 94]) for place, one in enumerate(people)]
-    links += [(one, "P103", languages[place * place % 3]) for place, one in enumerate(people)]
+    # Two cities and languages have just enough people for full neighborhoods; the other cities fill a pool.
+    links += [(one, "P19", cities[place % 2 if place < 24 else place - 22]) for place, one in enumerate(people)]
+    links += [(one, "P103", languages[place % 2]) for place, one in enumerate(people[:24])]
     links += [(one, "P50", people[place * place % 3]) for place, one in enumerate(books)]
     links += [(one, "P50", people[5]) for one in books[:3]]
     lines = [f"<{item}{s}> <{direct}{p}> <{item}{o}> ." for s, p, o in links]
