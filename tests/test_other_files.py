@@ -531,3 +531,19 @@ def test_a_row_nested_too_deep_is_told(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(PLAIN[0])[:-1] + f', "more": {deep}}}', encoding="utf-8")
     summary = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed"))
     assert "nested more than 100 deep" in summary.rules["json"].examples[0].got and summary.written == 0
+
+
+def test_answers_without_prompts_are_mended_too(tmp_path: Path) -> None:
+    row = {
+        "case_id": 1,
+        "prompt": "Lena Orlov plays",
+        "subject": "Lena Orlov",
+        "target_new": "football",
+        "ground_truth": "chess",
+        "rephrase_prompt": "The sport of Lena Orlov is",
+        "locality": {"near": {"ground_truth": ["chess", "chess"]}},
+    }
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    summary = audit(AuditOptions(path, fix=tmp_path / "fixed.json", fix_guesses=True))
+    assert summary.rows == 1 and json.loads((tmp_path / "fixed.json").read_text(encoding="utf-8")) is not None

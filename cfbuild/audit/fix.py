@@ -172,7 +172,8 @@ def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
     for depth, key in enumerate(group):
         if key in ANSWER_KEYS and place is not None:
             holder = _at(whole, group[:depth])
-            group = (*group[:depth], next(one for one in PROMPT_KEYS if one in holder), *group[depth + 1 :])
+            beside = (one for one in PROMPT_KEYS if isinstance(holder, dict) and one in holder)
+            group = (*group[:depth], next(beside, key), *group[depth + 1 :])  # answers may stand alone
     return group, place
 
 
