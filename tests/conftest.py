@@ -33,6 +33,7 @@ TOGETHER = {
 }
 """Fixtures that take long to make, and the name of the group of all tests that ask for them: a group runs in one
 worker, so that each of these is made once."""
+LONG = {"excerpt_build", "other_graph"}
 FIRST = ("the real model", "the excerpt fetched", "test_docs.py", "test_page.py", "the excerpt built", "test_chaos.py")
 """The longest groups, longest first: the last to end decides when all have ended."""
 LAST = ("test_families.py", "test_faults.py", "test_publish.py")
@@ -41,7 +42,13 @@ LAST = ("test_families.py", "test_faults.py", "test_publish.py")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group and order the tests for several workers (`make test`); in a single process they keep their order."""
+    """Group and order the tests for several workers (`make test`); in a single process they keep their order.
+
+    Those over whole builds are marked `long`, which `make test-long` runs.
+    """
+    for item in items:
+        if LONG & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("long")
     if not config.getoption("loadgroup", False):
         return
     ranks = {}
