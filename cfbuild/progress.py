@@ -1,4 +1,4 @@
-"""How long work reports its progress, and how what libraries draw as bars becomes such reports."""
+"""Reports of progress from long work, and bars that libraries draw turned into such reports."""
 
 from __future__ import annotations
 

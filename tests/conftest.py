@@ -34,6 +34,7 @@ TOGETHER = {
 """Fixtures that take long to make, and the name of the group of all tests that ask for them: a group runs in one
 worker, so that each of these is made once."""
 LONG = {"excerpt_build", "other_graph"}
+"""Fixtures that build all of a graph: their tests run by `make test-long`."""
 FIRST = ("the real model", "the excerpt fetched", "test_docs.py", "test_page.py", "the excerpt built", "test_chaos.py")
 """The longest groups, longest first: the last to end decides when all have ended."""
 LAST = ("test_families.py", "test_faults.py", "test_publish.py")

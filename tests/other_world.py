@@ -8,7 +8,6 @@ with known faults, and items that look as if they had them (`other_plants`). The
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections import Counter, defaultdict
@@ -18,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from invented_names import SCRIPTS, Names, spelled
-from small_world import TRIPLE
+from small_world import read_triples
 
 WD, P = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/"
 GENID = "http://www.wikidata.org/.well-known/genid/"
@@ -185,18 +184,13 @@ class Excerpt:
     @classmethod
     def read(cls, path: Path) -> Excerpt:
         found = cls()
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
-            for line in stream:
-                match = TRIPLE.fullmatch(line)
-                assert match, line
-                subject, predicate, value, text, language = match.groups()
-                if value is not None:
-                    found.facts[predicate.rsplit("/", 1)[1]].append((subject, value))
-                    continue
-                name = json.loads(f'"{text}"')
-                found.names.add(name)
-                if language == "en" and predicate == LABEL:
-                    found.labels[subject] = name
+        for subject, predicate, value, name, language in read_triples(path):
+            if value is not None:
+                found.facts[predicate.rsplit("/", 1)[1]].append((subject, value))
+                continue
+            found.names.add(name)
+            if language == "en" and predicate == LABEL:
+                found.labels[subject] = name
         return found
 
     def classes(self) -> dict[str, list[str]]:

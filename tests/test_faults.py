@@ -55,7 +55,8 @@ from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import Client, HeavyAnswerError
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.sparql import literal, parse
 from cfbuild.store import codec, jsonl

@@ -12,7 +12,8 @@ from servers import OVERLOADED, RESULTS_JSON, TIME_OUT, Scripted, free_port, rep
 
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.sources.address import checked_url, is_public, redact
-from cfbuild.sources.http import Client, Given, HeavyAnswerError, HttpRequest, require_contact
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import Client, Given, HttpRequest, require_contact
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.sparql import parse
 

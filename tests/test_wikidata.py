@@ -26,7 +26,8 @@ from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import options_of
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources.endpoints import ENDPOINTS, endpoint_url
-from cfbuild.sources.http import Client, MiscountedAnswerError
+from cfbuild.sources.failures import MiscountedAnswerError
+from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.parts import Part
 from cfbuild.sources.sparql import Endpoint, parse

@@ -28,7 +28,7 @@ ListPlace = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """How a file is cleaned: the form it is written in, as `LocatedRows.form`, and whether `guesses` are acted on."""
+    """The settings of cleaning a file: its form, as `LocatedRows.form`, and if faults that are `guesses` are mended."""
 
     form: FileForm
     guesses: bool = False

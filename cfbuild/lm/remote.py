@@ -1,4 +1,4 @@
-"""Whether only the cache can have a model, because the Hub is out of reach: asked once, before anything is loaded.
+"""Ask once, before anything is loaded, if the Hub can be reached; if it cannot, only the cache can have a model.
 
 The Hub's client asks again and again for each file of a model, and writes a line a try.
 """

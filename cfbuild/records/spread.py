@@ -1,4 +1,4 @@
-"""How a build's records spread: by number of neighbors, by o*'s rank in its pool, by the class that o* shares."""
+"""Count a build's records by number of neighbors, by o*'s rank in its pool, by the class that o* shares."""
 
 from __future__ import annotations
 

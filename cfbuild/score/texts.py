@@ -49,7 +49,7 @@ class ReferenceTexts:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How texts are written and judged: the texts that they are compared with, and the seed of their draws."""
+    """The settings of writing texts: the texts that they are compared with, and the seed of their draws."""
 
     references: ReferenceTexts
     seed: int = 0

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from cfbuild.data import item_id, property_id
 from cfbuild.errors import SourceError
 from cfbuild.progress import Progress
-from cfbuild.sources.http import HEAVY_ATTEMPTS, HeavyAnswerError
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS
 from cfbuild.sources.parts import Part, PartReader, RefusedError, halves
 from cfbuild.sources.source import CENSUS, ChosenPart, KnownObjects, ObjectGroups, in_seeded_order
 from cfbuild.sources.sparql import batch_rows

@@ -17,20 +17,31 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urljoin
 
 from cfbuild import __version__
-from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.errors import ConfigError, SourceError
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
+from cfbuild.sources.failures import (
+    Asked,
+    FaultError,
+    HeavyAnswerError,
+    Parsed,
+    arriving,
+    checked,
+    fault_of,
+    heavy,
+    network_fault,
+    page_of,
+    refusal,
+    retry_after_s,
+)
 
 if TYPE_CHECKING:
     import requests
-
-Parsed = TypeVar("Parsed")
 
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 TIMEOUT_S = 75.0
@@ -42,39 +53,9 @@ FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
 RETRY_AFTER_CAP_S = 600.0
 """The longest wait that is slept through; for a longer one the run stops and says when to start it again."""
-LONGEST_WAIT_S = 1e9
-"""The value for any longer wait, about thirty years: a date must not overflow."""
 MAX_BYTES = 96 * 2**20
 """The most bytes of an answer, both as sent and as unpacked."""
-ERROR_BYTES = 8192
-"""The most bytes of an error page that are read; a gateway's page has its style sheet before its words."""
 REDIRECTS = 3
-CHUNK_BYTES = 1 << 16
-QUOTED = 300
-"""The most characters of a server's words in a message."""
-
-FINAL = frozenset({501, 505, 511})
-"""Statuses of a server's fault that stay what they are however often one asks."""
-TOO_LONG = frozenset({413, 414, 431})
-"""Statuses of a question that is too long; a smaller one may succeed, the same one never does."""
-REFUSED = frozenset({401, 403, 404, 405, 407, 410, 451})
-"""Statuses that are about the client or the address, whatever the page with them says."""
-LIMITED = frozenset({425, 429})
-"""Statuses of a client that asks too often or too early, but where the page says that the question took too long."""
-
-_OVERLOAD = re.compile(
-    r"time[sd]?[ -]?out|deadline|took too long|cancell?ed|aborted|interrupted|out of memory|allocat"
-    r"|(?:time|memory|row|result)s? (?:limit|budget)|exceed\w* .{0,40}(?:time|memory|rows|results)"
-    r"|too (?:large|big|complex|expensive)|too many (?:rows|results|solutions)",
-    re.IGNORECASE,
-)
-"""Words by which services say that they did not manage a question."""
-_RATE = re.compile(
-    r"rate[ _-]?limit|throttl|quota|slow down|(?:requests|queries) (?:per|in the last)|request limit"
-    r"|too many (?:concurrent )?(?:requests|queries|connections)|concurrent (?:requests|queries|connections)",
-    re.IGNORECASE,
-)
-"""Words by which services say that they are asked too often."""
 _CONTACT = re.compile(r"[!-~][ -~]{1,198}[!-~]\Z")
 _log = logging.getLogger(__name__)
 
@@ -93,22 +74,6 @@ class NetworkOptions:
     def contact_address(self) -> str | None:
         """The e-mail address or URL that is sent to services; None if none is known."""
         return self.contact or os.environ.get(CONTACT_VARIABLE) or None
-
-
-class HeavyAnswerError(SourceError):
-    """An answer that the server did not manage or broke off; a smaller question may succeed."""
-
-
-class MiscountedAnswerError(HeavyAnswerError):
-    """A whole answer with another number of rows than it says: a smaller question may succeed where rows are capped."""
-
-
-class BusyAnswerError(DataError):
-    """A whole answer that says to try again later, as MediaWiki's API does with status 200. Raised by checks."""
-
-
-class MiscountError(DataError):
-    """An answer whose rows are not as many as it says. Raised by checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,24 +123,6 @@ def user_agent(contact: str | None) -> str:
 
     named = f" ({contact})" if contact else ""
     return f"cfbuild/{__version__}{named} python-requests/{requests.__version__}"
-
-
-@dataclass(slots=True, eq=False)
-class _FaultError(Exception):
-    """A failed try that may be repeated.
-
-    `error` is raised when no try is left. Faults that are `heavy`, because the server did not manage the answer, are
-    counted apart.
-    """
-
-    reason: str
-    error: type[SourceError] = SourceError
-    retry_after_s: float | None = None
-    heavy: bool = False
-
-
-def _heavy(reason: str, error: type[SourceError] = HeavyAnswerError) -> _FaultError:
-    return _FaultError(reason, error, heavy=True)
 
 
 class Client:
@@ -241,8 +188,8 @@ class Client:
         while True:
             try:
                 body, retry_after_s = self._once(request)
-                return body, _checked(check, body, retry_after_s)
-            except _FaultError as fault:
+                return body, checked(check, body, retry_after_s)
+            except FaultError as fault:
                 faults[fault.heavy] += 1
                 last = faults[fault.heavy] == most[fault.heavy]
                 if not last or (fault.retry_after_s and fault.error is not SourceError):
@@ -250,7 +197,7 @@ class Client:
                 if last:
                     raise fault.error(_failure(request, fault.reason, faults.total())) from fault
 
-    def _wait(self, request: HttpRequest, fault: _FaultError, number: int) -> None:
+    def _wait(self, request: HttpRequest, fault: FaultError, number: int) -> None:
         asked_s = fault.retry_after_s or 0.0
         if asked_s > RETRY_AFTER_CAP_S:
             until = datetime.fromtimestamp(int(self._clock() + asked_s), timezone.utc).isoformat()
@@ -275,10 +222,10 @@ class Client:
             try:
                 with self._send(request, url) as response:
                     if not response.is_redirect:
-                        return self._read(request, response), self._retry_after_s(response)
+                        return self._read(request, response), retry_after_s(response, self._clock)
                     url = _redirected(request, url, response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise _network_fault(request, error) from None
+                raise network_fault(error, _note(request)) from None
         raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
 
     def _send(self, request: HttpRequest, url: str) -> requests.Response:
@@ -293,33 +240,36 @@ class Client:
             stream=True,
         )
 
+    def _asked(self, request: HttpRequest) -> Asked:
+        return Asked(redact(request.url), _note(request), self.timeout_s, self._clock)
+
     def _read(self, request: HttpRequest, response: requests.Response) -> bytes:
         if response.status_code != 200:
-            raise self._refusal(request, response)
+            raise refusal(response, self._asked(request))
         given = response.headers.get("Content-Type", "")
         kind, _, parameters = given.partition(";")
         if kind.strip().lower() not in request.types:
             reason = f"answered with content type {given!r}, expected {' or '.join(request.types)}"
-            raise self._fault(response, reason, _page(response, self.timeout_s))
+            raise fault_of(response, reason, page_of(response, self.timeout_s), self._clock)
         charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
         if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-            raise _FaultError(f"answered in {charset[1]}, expected utf-8")
+            raise FaultError(f"answered in {charset[1]}, expected utf-8")
         return self._body(request, response)
 
     def _body(self, request: HttpRequest, response: requests.Response) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
-            raise _FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
+            raise FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
         body = b"".join(self._bounded(request, response))
         announced = response.headers.get("Content-Length")
         received = response.raw.tell()
         if announced is not None and announced.strip() != str(received):
-            raise _heavy(f"announced {announced} bytes and sent {received}")
+            raise heavy(f"announced {announced} bytes and sent {received}")
         return self._unpacked(request, body) if encoding == "gzip" else body
 
     def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        for chunk in _arriving(response):
+        for chunk in arriving(response):
             size += len(chunk)
             if size > self.max_bytes:
                 raise self._oversized(request)
@@ -333,11 +283,11 @@ class Client:
             try:
                 unpacked += decoder.decompress(left, self.max_bytes + 1 - len(unpacked))
             except zlib.error as error:
-                raise _heavy(f"sent gzip that cannot be unpacked ({error})") from None
+                raise heavy(f"sent gzip that cannot be unpacked ({error})") from None
             if len(unpacked) > self.max_bytes:
                 raise self._oversized(request)
             if not decoder.eof:
-                raise _heavy("sent gzip that breaks off")
+                raise heavy("sent gzip that breaks off")
             left = decoder.unused_data
         return unpacked
 
@@ -345,82 +295,6 @@ class Client:
         return HeavyAnswerError(
             f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
         )
-
-    def _refusal(self, request: HttpRequest, response: requests.Response) -> Exception:
-        status = response.status_code
-        page = _page(response, self.timeout_s)
-        said = "" if not page or page.startswith("<") else f": {page[:QUOTED]}"
-        reason = f"answered {status} {_one_line(response.reason)[:QUOTED]}{said}"
-        if status in TOO_LONG:
-            return HeavyAnswerError(f"{redact(request.url)} {reason}")
-        overloaded = status not in REFUSED and _OVERLOAD.search(page) is not None
-        if status in LIMITED or status == 408 or (status >= 500 and status not in FINAL) or overloaded:
-            return self._fault(response, reason, page)
-        advice = {
-            403: "The service refuses this client: stop, and read its usage policy before asking again",
-            400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
-        }.get(status, "Check the address")
-        return SourceError(f"{redact(request.url)} {reason}. {advice}{_note(request)}")
-
-    def _fault(self, response: requests.Response, reason: str, page: str) -> _FaultError:
-        """Return the fault of an answer whose status or type says that it is none.
-
-        A rate limit says so, in `page` or by asking to wait; all else is a time-out by another name.
-        """
-        overloaded = _OVERLOAD.search(page) is not None
-        asks_to_wait = "Retry-After" in response.headers
-        limited = _RATE.search(page) is not None or response.status_code in LIMITED
-        if limited and not overloaded:
-            return _FaultError(reason, SourceError, self._retry_after_s(response))
-        if asks_to_wait or _RATE.search(page):
-            return _FaultError(reason, HeavyAnswerError, self._retry_after_s(response))
-        return _heavy(reason)
-
-    def _retry_after_s(self, response: requests.Response) -> float | None:
-        """Return Retry-After in seconds from now, given as seconds or as an HTTP date; None if it is neither."""
-        value = response.headers.get("Retry-After", "").strip()
-        if re.fullmatch(r"[0-9]+", value):
-            return min(float(value), LONGEST_WAIT_S)
-        try:
-            wait_s = parsedate_to_datetime(value).timestamp() - self._clock()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-        return min(max(0.0, wait_s), LONGEST_WAIT_S)
-
-
-def _checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float | None) -> Parsed:
-    try:
-        return check(body)
-    except BusyAnswerError as error:
-        raise _FaultError(f"is busy ({error})", retry_after_s=retry_after_s) from error
-    except MiscountError as error:
-        raise _heavy(f"sent a broken answer ({error})", MiscountedAnswerError) from error
-    except DataError as error:
-        reason = f"sent a broken answer ({error})"
-        words = "" if b'"results"' in body else body[:ERROR_BYTES].decode("utf-8", "replace")
-        if _RATE.search(words) and not _OVERLOAD.search(words):
-            raise _FaultError(reason, retry_after_s=retry_after_s) from error
-        if retry_after_s is not None:
-            raise _FaultError(reason, HeavyAnswerError, retry_after_s) from error
-        raise _heavy(reason) from error
-
-
-def _network_fault(request: HttpRequest, error: Exception) -> _FaultError:
-    """Return the fault of an exchange that broke off, took too long, or never began."""
-    import requests
-    import urllib3
-
-    reason = _reason(error)
-    if isinstance(error, requests.ReadTimeout | urllib3.exceptions.HTTPError):
-        return _heavy(reason)
-    inner = getattr(error.args[0], "reason", None) if error.args else None
-    unreached = isinstance(
-        error, requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError
-    )
-    if unreached or isinstance(inner, urllib3.exceptions.NewConnectionError):
-        return _FaultError(reason + _note(request))
-    # A connection that is closed before the answer is a passing fault, unless it is closed every time.
-    return _FaultError(reason, HeavyAnswerError if isinstance(error, requests.ConnectionError) else SourceError)
 
 
 def _failure(request: HttpRequest, reason: str, tries: int) -> str:
@@ -458,52 +332,3 @@ def _taking(request: HttpRequest, target: str) -> str:
 
 def _note(request: HttpRequest) -> str:
     return f" ({request.given.note})" if request.given and request.given.note else ""
-
-
-def _arriving(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body's bytes as they arrive, not unpacked."""
-    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-        yield chunk
-
-
-def _page(response: requests.Response, patience_s: float) -> str:
-    """Return the beginning of an error page on a line.
-
-    patience_s: seconds to read for at most.
-    """
-    import urllib3
-
-    start, deadline = b"", time.monotonic() + patience_s
-    try:
-        for chunk in _arriving(response):
-            start += chunk
-            if len(start) >= ERROR_BYTES or time.monotonic() > deadline:
-                break
-    except urllib3.exceptions.HTTPError:
-        pass
-    if response.headers.get("Content-Encoding", "").strip().lower() == "gzip":
-        try:
-            start = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(start, ERROR_BYTES)
-        except zlib.error:
-            start = b""
-    return _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
-
-
-def _one_line(text: str | None) -> str:
-    words = " ".join((text or "").split())
-    return "".join(character for character in words if character.isprintable())
-
-
-def _reason(error: BaseException) -> str:
-    """Return the network's reason for an error. Not the text of requests: that quotes the URL with its credentials."""
-    name = type(error).__name__
-    cause: BaseException | None = error
-    for _ in range(8):
-        if cause is None:
-            break
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"could not be read: {name} ({cause.strerror})"
-        nested = [part for part in cause.args if isinstance(part, BaseException)]
-        reason = getattr(cause, "reason", None)
-        cause = reason if isinstance(reason, BaseException) else nested[0] if nested else cause.__cause__
-    return f"could not be read: {name}"

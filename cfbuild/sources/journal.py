@@ -21,14 +21,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from cfbuild.errors import DataError
-from cfbuild.sources.http import (
-    HEAVY_ATTEMPTS,
-    MAX_BYTES,
-    Client,
-    HeavyAnswerError,
-    HttpRequest,
-    MiscountedAnswerError,
-)
+from cfbuild.sources.failures import HeavyAnswerError, MiscountedAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS, MAX_BYTES, Client, HttpRequest
 
 Kept = TypeVar("Kept")
 

@@ -25,7 +25,7 @@ MOST_SUBJECTS = 2_000
 
 @dataclass(frozen=True)
 class ObjectSource:
-    """Where a fetch knows objects from.
+    """The places that a fetch knows objects from.
 
     file: the user's list of ids, which stands for all others. pararel: the options of ParaRel's tuples; None if these
     are not part of the fetch.

@@ -13,7 +13,8 @@ from math import ceil, inf
 
 from cfbuild.data import ITEM_ID, id_number, item_id, property_id
 from cfbuild.errors import SourceError
-from cfbuild.sources.http import HEAVY_ATTEMPTS, HeavyAnswerError
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS
 from cfbuild.sources.source import LeftOut
 from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
 from cfbuild.sources.statements import GENID, is_unknown

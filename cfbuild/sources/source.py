@@ -93,7 +93,7 @@ class KnownObjects:
 
 @dataclass(frozen=True, slots=True)
 class ChosenPart:
-    """How the part of a relation of `of_facts` facts was chosen that is too large to scan.
+    """The choice of a part of a relation that is too large to scan; it has `of_facts` facts.
 
     `objects` counts the objects by where they were known from, `of_each` is the most facts of one (None: all). Of
     `only_first` the service gave the first facts only, of `refused` nothing.

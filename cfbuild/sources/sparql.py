@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 from cfbuild.errors import DataError, SourceError
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.endpoints import note
-from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HeavyAnswerError, HttpRequest, MiscountError
+from cfbuild.sources.failures import HeavyAnswerError, MiscountError
+from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.store.jsonl import parse_json
 

@@ -19,7 +19,8 @@ from cfbuild.progress import Progress
 from cfbuild.sources.address import redact
 from cfbuild.sources.by_object import ByObject
 from cfbuild.sources.endpoints import endpoint_url
-from cfbuild.sources.http import HEAVY_ATTEMPTS, HeavyAnswerError
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.parts import PAGE_ROWS, SCAN_ROWS, Part, PartReader, RefusedError, halves, item_of
 from cfbuild.sources.source import ChosenPart, EndpointOptions, KnownObjects, LeftOut, SourceSpec, TooLargeError

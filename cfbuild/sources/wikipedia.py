@@ -19,7 +19,8 @@ from cfbuild.errors import DataError, SourceError
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import HEAVY_ATTEMPTS, BusyAnswerError, Given, HeavyAnswerError, HttpRequest
+from cfbuild.sources.failures import BusyAnswerError, HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import LeftOut
 from cfbuild.sources.sparql import Endpoint, batch_rows
