@@ -39,7 +39,8 @@ from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.score.table import Report, ScoreTable
 from cfbuild.sources import snapshot, statements, wikidata
 from cfbuild.sources.address import checked_url, redact
-from cfbuild.sources.http import Client, HttpRequest, _redirected
+from cfbuild.sources.failures import retry_after_s
+from cfbuild.sources.http import HttpRequest, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
 from cfbuild.sources.parts import item_of
@@ -190,7 +191,7 @@ def _config(body: bytes, folder: Path) -> None:
 
 def _retry_after(body: bytes, folder: Path) -> None:
     response: Any = SimpleNamespace(headers={"Retry-After": body.decode("latin-1")})
-    wait_s = Client(clock=lambda: 1.7e9)._retry_after_s(response)
+    wait_s = retry_after_s(response, lambda: 1.7e9)
     assert wait_s is None or 0 <= wait_s <= 1e9
 
 
