@@ -4,14 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-lowest test-highest bench check check-device format fuzz chaos clean
+.PHONY: demo test test-long test-lowest test-highest bench check check-device round-trip format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
 
 # A worker for each core, but few where there are many: each takes up to 3 GB. One test: pytest tests/test_x.py -k name
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
+
+# The builds of all of the excerpt and of a second graph: some six minutes.
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
 
 # The tests that touch transformers, torch, datasets and huggingface_hub, with the lowest and the highest versions that
 # were run. Each end has a virtual environment of its own.
@@ -41,6 +45,11 @@ bench: $(INSTALLED)
 DEVICE ?= auto
 check-device: $(INSTALLED)
 	$(BIN)/python scripts/check_device.py --device $(DEVICE)
+
+# Every record of a build in every format that an audit reads: make round-trip BUILD=build
+BUILD ?= build
+round-trip: $(INSTALLED)
+	$(BIN)/python scripts/round_trip.py $(BUILD)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

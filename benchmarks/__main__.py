@@ -18,11 +18,12 @@ from rich.table import Table
 
 from benchmarks.draw import draw_curve
 from benchmarks.measure import machine, peak_memory_bytes
-from benchmarks.parts import PARTS, Bench, Row, as_json, curve, share_of_peak
+from benchmarks.parts import NARROW, PARTS, Bench, Row, as_json, curve, share_of_peak
 from benchmarks.world import World, make, requests
 from cfbuild.cli.shared import shown_progress
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import fast
+from cfbuild.lm.products import narrow_is_fast
 from cfbuild.option import split
 from cfbuild.store.jsonl import write_json
 
@@ -66,7 +67,10 @@ def bench(
     runs = Bench(world, few, len(world.records), lambda text: console.print(f"[dim]{text}[/dim]"))
     result: dict[str, Any] = {"model": world.lm.name, "revision": world.lm.revision, **machine(world.lm.device)}
     rows: list[Row] = []
-    for name in (name for name in PARTS if name in wanted):
+    left_out = () if narrow_is_fast(world.lm.device) else NARROW
+    for name in (name for name in left_out if name in wanted):
+        console.print(f"{name} is left out: {world.lm.device} has no instructions for bfloat16")
+    for name in (name for name in PARTS if name in wanted and name not in left_out):
         rows.append(PARTS[name](runs))
         _write(result | {"rows": [as_json(row) for row in rows]}, out)
     result["rows"] = [as_json(row) for row in rows]

@@ -301,6 +301,10 @@ PARTS: dict[str, Callable[[Bench], Row]] = {
 }
 
 
+NARROW = ("edit-mixed", "scoring-narrow")
+"""Parts whose point is bfloat16: without instructions for it they would take hours, and say nothing."""
+
+
 def share_of_peak(bench: Bench) -> dict[str, float]:
     """Operations of some exact edits against what the machine's matrix products could have done in that time.
 

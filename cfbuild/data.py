@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cfbuild.errors import DataError, TemplateError
@@ -18,6 +18,9 @@ ITEM_ID = re.compile(r"Q[1-9][0-9]{0,18}\Z")
 PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
 """The forms of Wikidata's ids: ASCII digits, few enough that no library refuses to read them as a number."""
 
+
+UNKNOWN = "unknown"
+"""A value or a date that exists and that nobody knows: Wikidata's "unknown value"."""
 
 Measured = Mapping[str, "int | float | str | bool | None"]
 """The figures that a rule measured, by name, kept beside its decision."""
@@ -40,8 +43,14 @@ def property_id(text: str) -> str:
 
 
 def id_number(one: str) -> int:
-    """Return the number in an id, by which ids are ordered."""
-    return int(one[1:])
+    """Return the number in an id, by which ids are ordered; 0 for an unknown value."""
+    return 0 if one == UNKNOWN else int(one[1:])
+
+
+def article_before(text: str, article: str) -> str:
+    """Return `text` with `article` before its slot, with a capital letter where that begins the text."""
+    first = article[:1].upper() + article[1:] if text.startswith(SLOT) else article
+    return text.replace(SLOT, f"{first} {SLOT}") if article else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,10 @@ class Entity:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fact:
-    """One statement (s, r, o). `rank` and the ISO dates `start`/`end` are None where the source does not give them."""
+    """One statement (s, r, o); o is UNKNOWN where it is known only that s has another object than those named.
+
+    `rank` and the dates `start`/`end` (`facts/dates.py`) are None where the source does not give them.
+    """
 
     relation: str
     subject: str
@@ -77,21 +89,25 @@ class Fact:
     def __post_init__(self) -> None:
         property_id(self.relation)
         item_id(self.subject)
-        item_id(self.object)
+        if self.object != UNKNOWN:
+            item_id(self.object)
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """A prompt with one slot for the subject; the object (kind `rewrite`) or any continuation (`generation`) follows.
 
-    Raises TemplateError unless the text holds exactly one bare `{}`, no other brace, no line break or other control
-    character, and no white space at its ends.
+    `fits` names the kinds of subject that it may be about (empty for any), `misfits` those that it may not
+    (`facts/subjects.py`). Raises TemplateError unless the text holds exactly one bare `{}`, no other brace, no line
+    break or other control character, and no white space at its ends.
     """
 
     relation: str
     kind: TemplateKind
     text: str
     origin: str
+    fits: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         property_id(self.relation)
@@ -107,6 +123,14 @@ class Template:
         """A stable name: the relation and a digest of kind and text."""
         digest = hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:10]
         return f"{self.relation}-{digest}"
+
+    def suits(self, kinds: frozenset[str]) -> bool:
+        """Return True if the template may be about a subject of these kinds; about one of none, if it fits any."""
+        return kinds.isdisjoint(self.misfits) and (not self.fits or not kinds.isdisjoint(self.fits))
+
+    def with_article(self, article: str) -> Template:
+        """Return the template with `article` before its slot, in capitals where the text begins; itself if empty."""
+        return replace(self, text=article_before(self.text, article)) if article else self
 
     def fill(self, subject: str) -> str:
         """Return the text with `subject` in the slot, by plain replacement."""
@@ -175,10 +199,25 @@ class GroupPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedClass:
+    """The class that o* shares with the true object, `steps` above it (1: its own); None where they share none.
+
+    `fallback` says why that is not a class of the true object as near as any object shares: `class-unknown` (the true
+    object has no class), `none-shares` (no object of the relation shares any), `nearer-refused` (those that share a
+    nearer one were refused by rules or the model); None where it is.
+    """
+
+    id: str | None
+    steps: int | None
+    fallback: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it.
 
-    `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one.
+    `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one. `shared_class` is None in rows
+    that do not say.
     """
 
     case_id: int
@@ -196,6 +235,7 @@ class Record:
     scores: Mapping[str, Measured] = field(default_factory=dict)
     groups: Mapping[str, tuple[GroupPrompt, ...]] = field(default_factory=dict)
     pararel_idx: int | None = None
+    shared_class: SharedClass | None = None
 
     @property
     def rewrite(self) -> str:
@@ -265,8 +305,9 @@ class Decision:
 class Candidate:
     """A rewrite for a model filter to judge: its true object, and the false objects in the order they are tried.
 
-    `pool` holds every object of the relation that has a label; o* is ranked among them. Candidates of one relation
-    share one pool object, so it can be prepared once.
+    `pool` holds all that could be said there, each name once; o* is ranked among them. An object whose id is not known
+    has an empty one, and is never drawn. Candidates with true objects of the same kinds share one pool object, so it
+    can be prepared once.
     """
 
     case_id: int

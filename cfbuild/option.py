@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from datetime import date
 from typing import Any, get_type_hints
 
 from cfbuild.errors import ConfigError
@@ -120,6 +121,18 @@ COMMA_SEPARATED_OR_NONE = Form(
     lambda text: () if text == "none" else split(text), lambda values: ",".join(values) or "none"
 )
 """The form of a list that may be empty, written `none`."""
+
+
+def _day(text: str) -> str:
+    """Return `text` if it is a day such as `2026-11-26`; raise ConfigError otherwise."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no day; expected one such as 2026-11-26") from error
+
+
+DAY = Form(_day)
+"""The form of a day."""
 
 
 def named_values(texts: Iterable[str]) -> dict[str, Any]:

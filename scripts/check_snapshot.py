@@ -1,8 +1,12 @@
 """Check the bundled snapshot against a Wikidata excerpt: `check_snapshot.py EXCERPT` (N-Triples, gzip or plain).
 
-Every id must be in the excerpt under the label that the snapshot gives it. Whether the excerpt, which holds a part of
-Wikidata, has the fact itself is counted and the rest listed; another object for the same subject is shown beside it.
-Exits with 1 for a wrong id or label, 2 for wrong usage.
+Every id must be in the excerpt under the label that the snapshot gives it. Nobody may be in the snapshot whom the
+excerpt calls a criminal of some kind or says was convicted, nothing of a relation whose facts end unnoticed, and
+nothing that a reviewer took out (`snapshot_removed.tsv` beside this file; `*` stands for all relations). `sensitive`
+there are people about whom no made-up sentence should be written, whatever is said of them elsewhere: the list is kept
+wide, and to be on it says nothing about anybody.
+Whether the excerpt, which holds a part of Wikidata, has the fact itself is counted and the rest listed; another object
+for the same subject is shown beside it. Exits with 1 for what must not be, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -24,6 +28,16 @@ LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
 DIRECT = "http://www.wikidata.org/prop/direct/"
 ITEM = re.compile(r"<http://www\.wikidata\.org/entity/(Q\d+)>$")
 ENGLISH = "@en"
+REMOVED = Path(__file__).with_name("snapshot_removed.tsv")
+OCCUPATION, CONVICTED_OF = "P106", "P1399"
+CRIMINAL = re.compile(
+    r"\b(?:criminal|murderer|killer|assassin|terrorist|mobster|gangster|robber|thief|rapist|trafficker|fraudster|"
+    r"swindler|torturer|slave trader|pirate|spy)\b",
+    re.IGNORECASE,
+)
+"""Words in the names of occupations."""
+PASSING = {"P26": "spouse", "P39": "position held", "P54": "team", "P108": "employer", "P264": "label", "P551": "home"}
+"""Relations whose facts end while the subject goes on, so that a snapshot would soon tell what was true once."""
 
 
 @dataclass
@@ -72,6 +86,32 @@ def wrong_labels(excerpt: Excerpt) -> Iterator[str]:
             yield f"{item}: the snapshot says {label!r}, the excerpt {known!r}"
 
 
+def removed() -> dict[tuple[str, str], str]:
+    """What reviewers took out: the reason by relation, or `*` for all, and subject."""
+    lines = REMOVED.read_text(encoding="utf-8").splitlines()[1:]
+    return {(relation, subject): reason for relation, subject, _, reason in (line.split("\t") for line in lines)}
+
+
+def unwanted() -> Iterator[str]:
+    """A line for every fact of the snapshot that a reviewer took out, or that will end unnoticed."""
+    gone = removed()
+    for row in rows():
+        reason = gone.get(("*", row.subject)) or gone.get((row.relation, row.subject))
+        if reason is not None:
+            yield f"{row.relation} {row.subject_label}: was taken out before ({reason})"
+        if row.relation in PASSING:
+            yield f"{row.relation} {row.subject_label}: a fact of {PASSING[row.relation]} ends unnoticed"
+
+
+def criminals(excerpt: Excerpt) -> Iterator[str]:
+    """A line for every subject that the excerpt calls a criminal, or says was convicted."""
+    for subject, label in {row.subject: row.subject_label for row in rows()}.items():
+        occupations = [excerpt.labels.get(one, "") for one in excerpt.objects.get((subject, OCCUPATION), ())]
+        found = [name for name in occupations if CRIMINAL.search(name)]
+        if found or excerpt.objects.get((subject, CONVICTED_OF)):
+            yield f"{subject}: {label} is {', '.join(found) or 'convicted'}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("excerpt", type=Path)
@@ -79,6 +119,9 @@ def main() -> int:
     wrong = list(wrong_labels(excerpt))
     for line in wrong:
         print(f"WRONG {line}")
+    barred = [*unwanted(), *criminals(excerpt)]
+    for line in barred:
+        print(f"UNWANTED {line}")
     absent: dict[str, list[Line]] = defaultdict(list)
     for row in rows():
         if not excerpt.has(row):
@@ -94,7 +137,7 @@ def main() -> int:
     print(
         f"{len(rows())} facts of {len(count)} relations, {confirmed} in the excerpt, {len(wrong)} wrong ids or labels"
     )
-    return 1 if wrong else 0
+    return 1 if wrong or barred else 0
 
 
 if __name__ == "__main__":

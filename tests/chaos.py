@@ -28,7 +28,7 @@ import torch
 from hub import TOKEN, loopback_hub
 from scored_build import records, write_scored
 from servers import Proxy, oxigraph
-from small_world import write_world
+from small_world import small_options, write_world
 
 from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.model import LanguageModel
@@ -36,7 +36,7 @@ from cfbuild.pipeline import publish as publish_verb
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.publish.hub import Destination
 from cfbuild.records import maker
@@ -193,7 +193,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
     lm = tiny.make("gpt2")
 
     def scored(folder: Path) -> None:
-        generate(BuildFolder(write_world(folder, 60)), GenerateOptions(limit=8))
+        generate(BuildFolder(write_world(folder, 60)), small_options(limit=8))
 
     def score(folder: Path) -> None:
         os.environ["CFBUILD_CACHE"] = str(folder.parent / "cache")
@@ -233,7 +233,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
 
 
 def judged(folder: Path, lm: LanguageModel) -> None:
-    generate(BuildFolder(folder), GenerateOptions(limit=40), RankFilter(lm, FilterOptions(0.2)))
+    generate(BuildFolder(folder), small_options(limit=40), RankFilter(lm, FilterOptions(0.2)))
 
 
 def main(kills: int, wanted: list[str]) -> None:

@@ -21,7 +21,7 @@ from scored_build import records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.sources import wikidata
+from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, PublicEndpoint
 from cfbuild.store.codec import encode_record
 from cfbuild.store.jsonl import write_json
 
@@ -76,7 +76,7 @@ def run_shell(block: str) -> None:
 
 def main() -> None:
     given = json.load(sys.stdin)
-    wikidata.ENDPOINTS["wikidata"] = given["endpoint"]
+    ENDPOINTS[DEFAULT] = PublicEndpoint(given["endpoint"], "today")
     root, results = Path(given["root"]), {}
     for page, blocks in given["pages"].items():
         folder = root / page

@@ -39,9 +39,11 @@ from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.score.table import Report, ScoreTable
 from cfbuild.sources import snapshot, statements, wikidata
 from cfbuild.sources.address import checked_url, redact
-from cfbuild.sources.http import Client, HttpRequest, _redirected
+from cfbuild.sources.failures import retry_after_s
+from cfbuild.sources.http import HttpRequest, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
+from cfbuild.sources.parts import item_of
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -124,7 +126,12 @@ def _sparql(body: bytes, folder: Path) -> None:
     rows = parse(body)
     for row in rows:
         for term in row.values():
-            wikidata._item(term), statements._item(term), statements._date(term), _local_id(term.value)
+            (
+                item_of(term),
+                statements._item(term),
+                statements._date({"end": term, "end_precision": term}, "end"),
+                _local_id(term.value),
+            )
     with contextlib.suppress(CfbuildError):
         _counted(rows, 10)
     with contextlib.suppress(CfbuildError):
@@ -184,7 +191,7 @@ def _config(body: bytes, folder: Path) -> None:
 
 def _retry_after(body: bytes, folder: Path) -> None:
     response: Any = SimpleNamespace(headers={"Retry-After": body.decode("latin-1")})
-    wait_s = Client(clock=lambda: 1.7e9)._retry_after_s(response)
+    wait_s = retry_after_s(response, lambda: 1.7e9)
     assert wait_s is None or 0 <= wait_s <= 1e9
 
 

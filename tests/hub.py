@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import card_rules
 import xet
 import yaml
 from servers import Served
@@ -206,11 +207,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _validate(self, body: bytes, query: Any) -> Any:
         parts = json.loads(body)["content"].split("---\n")
-        found = yaml.safe_load(parts[1]) if len(parts) > 2 else None
-        if not isinstance(found, dict) or not isinstance(found.get("license"), (str, list)):
-            self._answer(400, {"errors": [{"message": "metadata is wrong"}], "warnings": []})
-            return None
-        return {"errors": [], "warnings": []}
+        card = yaml.safe_load(parts[1]) if len(parts) > 2 else {}
+        found = {
+            "errors": [{"message": message} for message in card_rules.errors(card)],
+            "warnings": [{"message": message} for message in card_rules.warnings(card)],
+        }
+        return self._answer(400, found) if found["errors"] else found
 
     def _info(self, body: bytes, query: Any, repo: str, revision: str = "main") -> Any:
         commit, files = self._at(repo, revision)

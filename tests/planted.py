@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from small_world import item
+from small_world import item, rewrites
 
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
@@ -49,6 +49,7 @@ FAULTY = {
     "missing-label": 5012,
     "popularity": 5013,
     "open-relation": 5014,
+    "future-fact": 5015,
 }
 """Subjects of which something is wrong, by the rule that says so."""
 
@@ -58,6 +59,7 @@ def faulty_facts() -> Iterator[Fact]:
     ids = {rule: f"Q{number}" for rule, number in FAULTY.items()}
     first, second = f"Q{OSLO}", f"Q{LIMA}"
     yield Fact(RELATION, ids["deprecated-fact"], first, rank="deprecated")
+    yield Fact(RELATION, ids["future-fact"], first, rank="normal", start="2999-01-20")
     yield Fact(RELATION, ids["outranked-fact"], first, rank="normal")
     yield Fact(RELATION, ids["outranked-fact"], second, rank="preferred")
     yield Fact(RELATION, ids["several-objects"], second)
@@ -67,6 +69,7 @@ def faulty_facts() -> Iterator[Fact]:
     yield Fact(BORN, ids["subject-kind"], first)
     yield Fact(PART, ids["open-relation"], first)
     told = {"deprecated-fact", "outranked-fact", "ambiguous-object", "object-kind", "subject-kind", "open-relation"}
+    told.add("future-fact")
     yield from (Fact(RELATION, one, first) for rule, one in ids.items() if rule not in told)
 
 
@@ -121,7 +124,7 @@ def clean_world() -> tuple[FactGraph, list[Template]]:
 
 def clean_rows(graph: FactGraph, prompts: list[Template], count: int) -> list[Row]:
     builder = Builder(graph, prompts, BuildOptions(), lambda relation: distractor_prefixes())
-    context = RuleContext(graph, {RELATION: TEXTS})
+    context = RuleContext(graph, {RELATION: rewrites(RELATION, TEXTS)})
     rows = []
     for case_id, fact in cases(graph):
         if fact.relation == RELATION and judge_fact(fact, context).kept:
@@ -311,6 +314,9 @@ FAULTS: list[tuple[str, Callable[[Row], None]]] = [
     ("same-targets", _same_name),
     ("label-noise", _target("target_new", str="Lima (city)")),
     ("label-noise", _target("target_true", str="<i>Oslo</i>")),
+    ("label-noise", _subject("Web of Life (TV series)")),
+    ("label-noise", _subject("Generator (Bad Religion album)")),
+    ("qid-label", _target("target_new", str="fr")),
     ("label-noise", _target("target_new", str="Li\u00adma")),
     ("qid-label", _target("target_new", str="Q42")),
     ("object-in-subject", _subject("Bank of TRUE")),
@@ -361,6 +367,10 @@ def _neighbor_of_other(row: Row) -> None:
     row["meta"]["neighborhood"][2] = row["meta"]["attribute"][2]
 
 
+def _neighbor_noisy(row: Row) -> None:
+    row["meta"]["neighborhood"][2]["entity"] = f"Q{NOISY}"
+
+
 def _attribute_of_other(row: Row) -> None:
     row["meta"]["attribute"][2] = row["meta"]["neighborhood"][2]
 
@@ -371,6 +381,7 @@ AGAINST_FACTS: list[tuple[str, Callable[[Row], None]]] = [
     ("target-kind", _target("target_new", str="Peru", id=f"Q{WIDE}")),
     ("target-noise", _target("target_new", str="Bergen (city)", id=f"Q{NOISY}")),
     ("ended-fact", _target("target_true", str="Turin", id=f"Q{FORMER}")),
+    ("label-noise", _neighbor_noisy),
     ("neighbor-has-target", _neighbor_of_other),
     ("neighbor-lacks-object", _neighbor_of_other),
     ("neighbor-lacks-object", _attribute_of_other),

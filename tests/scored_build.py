@@ -16,10 +16,12 @@ from cfbuild.data import (
     Record,
     Reference,
     Rejection,
+    SharedClass,
     StageScore,
     Target,
     Template,
 )
+from cfbuild.records.spread import Spread
 from cfbuild.score.table import Report
 from cfbuild.store import codec, files, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -76,6 +78,7 @@ def record(number: int, subject: str | None = None, relation: str | None = None,
                 "pool_size": 10,
             }
         },
+        shared_class=SharedClass("Q515", 1, None) if number % 3 else SharedClass(None, None, "none-shares"),
     )
 
 
@@ -159,6 +162,8 @@ def write_scored(
     jsonl.write_jsonl(folder.path("rejected.jsonl"), map(codec.encode_rejection, rejections))
     texts = [Reference("P19", "Q1", "Q9", "Nina", f"Nina was born in Oslo, {i}.", licence="CC0-1.0") for i in range(3)]
     jsonl.write_jsonl(folder.path("references.jsonl"), map(codec.encode_reference, texts))
+    spread = Spread()
+    list(spread.counting(map(codec.encode_record, records)))
     by_rule = {
         rule: sum(one.decision.rule == rule for one in rejections) for rule in ("object-in-subject", "unknown-fact")
     }
@@ -177,6 +182,7 @@ def write_scored(
             "kept": len(records),
             "rejected": rejected,
             "by_rule": by_rule,
+            **spread.as_dict(),
         },
     )
     if scored:

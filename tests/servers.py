@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import random
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -97,7 +100,7 @@ class Proxy(Served):
     """Forwards queries to `upstream` and counts those that it answered.
 
     `before(number)` is called with the number of the request, from 1, before it is passed on; `tamper(body)` may
-    change an answer.
+    change an answer. `spoil(body)` may give raw bytes to send in its place: none at all are a reset connection.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -106,6 +109,7 @@ class Proxy(Served):
         self.asked = 0
         self.before: Callable[[int], None] = lambda number: None
         self.tamper: Callable[[bytes], bytes] = lambda body: body
+        self.spoil: Callable[[bytes], bytes | None] = lambda body: None
         super().__init__(self._handler(), "/query")
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
@@ -117,6 +121,9 @@ class Proxy(Served):
                 proxy.asked += 1
                 proxy.before(proxy.asked)
                 status, kind, body = proxy.forward(form)
+                spoiled = proxy.spoil(body)
+                if spoiled is not None:
+                    return self.send_raw(spoiled)
                 try:
                     self.send_response(status)
                     self.send_header("Content-Type", kind)
@@ -127,6 +134,12 @@ class Proxy(Served):
                 except OSError:
                     return
                 proxy.answered[urllib.parse.parse_qs(form.decode())["query"][0]] += 1
+
+            def send_raw(self, raw: bytes) -> None:
+                self.close_connection = True
+                if not raw:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.wfile.write(raw)
 
             def log_message(self, *args: object) -> None: ...
 
@@ -205,3 +218,51 @@ def reply(
     if length is not None:
         lines.append(f"Content-Length: {len(body) if length == -1 else length}")
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+TIME_OUT = b'{"exception": "Operation timed out. Last operation: sorting", "status": "ERROR"}'
+PAGE = b"<html><style>body { margin: 0 }</style><body>The server behind this gateway did not answer.</body></html>"
+OVERLOADED: dict[str, Callable[[bytes], bytes]] = {
+    "429 that names a time-out": lambda body: reply(TIME_OUT, status="429 Too Many Requests", kind="application/json"),
+    "the same in gzip": lambda body: reply(
+        gzip.compress(TIME_OUT), "Content-Encoding: gzip", status="429 Too Many Requests", kind="application/json"
+    ),
+    "400 that names memory": lambda body: reply(b"Tried to allocate 3 GB", status="400 Bad Request", kind="text/plain"),
+    "408": lambda body: reply(status="408 Request Timeout"),
+    "413": lambda body: reply(status="413 Content Too Large"),
+    "500": lambda body: reply(b"java.util.concurrent.TimeoutException", status="500 Oops", kind="text/plain"),
+    "502 with a page": lambda body: reply(PAGE, status="502 Bad Gateway", kind="text/html"),
+    "503": lambda body: reply(status="503 Service Unavailable"),
+    "503 that asks to wait": lambda body: reply(PAGE, "Retry-After: 1", status="503 Unavailable", kind="text/html"),
+    "504 with a page": lambda body: reply(PAGE, status="504 Gateway Time-out", kind="text/html"),
+    "524": lambda body: reply(b"error code: 524", status="524 A timeout occurred", kind="text/plain"),
+    "200 with a page": lambda body: reply(PAGE, kind="text/html"),
+    "200 that breaks off": lambda body: reply(body[: len(body) // 2], length=len(body)),
+    "200 with an error text in mid-body": lambda body: reply(body[:-40] + b"\njava.util.concurrent.TimeoutException"),
+    "200 with an error in place of a body": lambda body: reply(TIME_OUT),
+    "reset": lambda body: b"",
+}
+"""Ways in which services and gateways say that a question was too much for them."""
+
+
+class Spoiler:
+    """A fault in place of one answer in five, by a seeded draw; `counts` says which there were."""
+
+    def __init__(self, seed: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self._draw = random.Random(seed)
+        self._faults = {
+            "429": lambda body: reply(status="429 Too Many Requests"),
+            "503 that asks to wait": OVERLOADED["503 that asks to wait"],
+            "reset": OVERLOADED["reset"],
+            "body cut": OVERLOADED["200 that breaks off"],
+            "500": OVERLOADED["500"],
+            "page": OVERLOADED["200 with a page"],
+        }
+
+    def __call__(self, body: bytes) -> bytes | None:
+        if self._draw.random() >= 0.2:
+            return None
+        name = self._draw.choice(list(self._faults))
+        self.counts[name] += 1
+        return self._faults[name](body)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import Rules
+from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.store import codec, jsonl
 from cfbuild.templates import builtin
 from cfbuild.templates.patterns import templates as pararel_templates
@@ -24,6 +27,10 @@ def item(number: int, label: str | None, *aliases: str) -> Entity:
 def templates(relation: str, count: int = 4) -> list[Template]:
     texts = ("{} lives in", "The home of {} is in", "{}, who resides in", "{} has a house in")
     return [Template(relation, "rewrite", text, "test") for text in texts[:count]]
+
+
+def rewrites(relation: str, texts: Iterable[str]) -> tuple[Template, ...]:
+    return tuple(Template(relation, "rewrite", text, "test") for text in texts)
 
 
 def graph_of(labels: Mapping[int, str | None], facts: Iterable[tuple[int, int]], relation: str = "P551") -> FactGraph:
@@ -50,6 +57,15 @@ def world(people: int = 120, relations: Sequence[str] = ("P551", "P937")) -> tup
     return facts, entities
 
 
+SMALL = Rules(min_neighbors=0, min_pool=2)
+"""The rules for a world that has few people in a city, and few cities."""
+
+
+def small_options(**options: Any) -> GenerateOptions:
+    """Options of generating a small world."""
+    return GenerateOptions(**{"min_neighbors": 0, "min_pool": 2} | options)
+
+
 def write_build(root: Path, facts: Iterable[Fact], entities: Iterable[Entity], prompts: Iterable[Template]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     jsonl.write_jsonl(root / "facts.jsonl", map(codec.encode_fact, facts))
@@ -63,27 +79,32 @@ def write_world(root: Path, people: int = 120) -> Path:
     return write_build(root, facts, entities, [*templates("P551"), *templates("P937")])
 
 
+def read_triples(path: Path) -> Iterator[tuple[str, str, str | None, str, str]]:
+    """The excerpt's triples: subject, predicate, and the object, or else (None) a name and its language."""
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        for line in stream:
+            match = TRIPLE.fullmatch(line)
+            assert match, line
+            subject, predicate, value, text, language = match.groups()
+            yield subject, predicate, value, "" if text is None else json.loads(f'"{text}"'), language
+
+
 def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Path:
     """The excerpt's facts, names and classes, and ParaRel's templates or else ours, as fetch would write them."""
     facts: list[Fact] = []
     classes: dict[str, dict[str, list[str]]] = {}
     labels: dict[str, dict[str, str]] = {}
     aliases: dict[str, dict[str, list[str]]] = {}
-    with gzip.open(triples, "rt", encoding="utf-8") as stream:
-        for line in stream:
-            match = TRIPLE.fullmatch(line)
-            assert match, line
-            subject, predicate, value, text, language = match.groups()
-            if value is not None:
-                relation = predicate.rsplit("/", 1)[1]
-                if relation in ("P31", "P21"):
-                    classes.setdefault(subject, {}).setdefault(relation, []).append(value)
-                else:
-                    facts.append(Fact(relation, subject, value, source="excerpt"))
-            elif predicate.endswith("#label"):
-                labels.setdefault(subject, {})[language] = json.loads(f'"{text}"')
-            else:
-                aliases.setdefault(subject, {}).setdefault(language, []).append(json.loads(f'"{text}"'))
+    for subject, predicate, value, name, language in read_triples(triples):
+        relation = predicate.rsplit("/", 1)[1]
+        if value is not None and relation in ("P31", "P21"):
+            classes.setdefault(subject, {}).setdefault(relation, []).append(value)
+        elif value is not None:
+            facts.append(Fact(relation, subject, value, source="excerpt"))
+        elif predicate.endswith("#label"):
+            labels.setdefault(subject, {})[language] = name
+        else:
+            aliases.setdefault(subject, {}).setdefault(language, []).append(name)
     ids = {*labels, *aliases, *(fact.subject for fact in facts), *(fact.object for fact in facts)}
     entities = [
         Entity(

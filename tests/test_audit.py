@@ -197,7 +197,7 @@ def test_a_fixed_file_is_clean_and_says_what_changed(tmp_path: Path, clean: list
         source.write_text(json.dumps(rows), encoding="utf-8")
     else:
         jsonl.write_jsonl(source, rows)
-    summary = audit(AuditOptions(source, fix=target))
+    summary = audit(AuditOptions(source, fix=target, fix_guesses=True))
     assert summary.written is not None and 0 < summary.written < len(rows)
     assert summary.written + (summary.dropped or 0) == len(rows)
     assert (target.read_text(encoding="utf-8")[0] == "[") is array
@@ -266,6 +266,60 @@ def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(tmp_path: Pa
     assert fixed.exit_code == 0 and len(list(jsonl.read_rows(tmp_path / "fixed.jsonl"))) == 5
 
 
+SAME_BEGINNING = [
+    ["People in Florida speak", "People in Malta speak", "People in Peru speak the language"],
+    ["Game Boy Advance was developed by", "Game Boy Advance SP, a product of", "Game Boy Advance Wireless is made by"],
+    ["Game Boy Advance was developed by", "Wii U was developed by", "Game Boy Advance SP was developed by"],
+    ["New York is in", "New Delhi is in", "New Zealand, located in", "York, located in", "Delhi, located in"],
+    ["Bank of America is based in", "Bank of England is based in", "America, based in", "England is based in"],
+    ["Paris is in", "Paris, Texas is in", "Austin, Texas is in"],
+    ["Residents of Florida speak", "Residents of Malta speak", "Students of Florida State use"],
+    ["Something like jazz is a kind of", "Something like blues is a kind of", "Something like tango is a form of"],
+    ["Love was performed by", "Love is all around came out on the label", "Help! was performed by"],
+    ["Halo 2 was made by", "Halo 3 was made by", "Halo, made by", "Halo Wars, a game by"],
+    ["The capital of Peru is", "The capital of Chad is", "The currency of Peru Republic is"],
+]
+
+
+@pytest.mark.parametrize("prompts", SAME_BEGINNING)
+@pytest.mark.parametrize("group", ["neighborhood_prompts", "attribute_prompts"])
+def test_what_prompts_begin_with_is_not_taken_for_an_entity(
+    tmp_path: Path, clean: list[Row], prompts: list[str], group: str
+) -> None:
+    row = {**plain(clean[0]), group: prompts}
+    assert audited(tmp_path, [row]).rules == {}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "number"),
+    [
+        (["Daria premieres on", "Skins premieres on", "Skins was shown on", "Daria was shown on"], 2),
+        (["Biure, in", "Ebro, in", "Biure is located in", "Lugo is located in"], 2),
+        (["The language of Peru is", "The language of Chad is", "In Peru, people speak", "In Mali, people speak"], 2),
+    ],
+)
+def test_a_guess_is_found_and_left_in_place_unless_asked(
+    tmp_path: Path, clean: list[Row], prompts: list[str], number: int
+) -> None:
+    row = {**plain(clean[0]), "neighborhood_prompts": prompts}
+    source, target = tmp_path / "rows.jsonl", tmp_path / "fixed.jsonl"
+    (entry,) = audited(tmp_path, [row]).rules.values()
+    assert entry.faults == entry.guesses >= 1 and entry.examples[0].path.startswith("/neighborhood_prompts/")
+    audit(AuditOptions(source, fix=target))
+    assert [left for _, left in jsonl.read_rows(target)] == [row]
+    audit(AuditOptions(source, fix=target, fix_guesses=True))
+    ((_, left),) = jsonl.read_rows(target)
+    assert len(left["neighborhood_prompts"]) == len(prompts) - entry.faults
+    result = CliRunner().invoke(app, ["audit", str(source), "--fix", str(target), "-q"])
+    assert f"{entry.faults} faults rest on names" in result.stdout
+
+
+def test_what_meta_tells_is_no_guess(tmp_path: Path, clean: list[Row]) -> None:
+    rows = [planted(row, dict(FAULTS)["repeated-entity"]) for row in clean[:20]]
+    (entry,) = audited(tmp_path, rows, fix=tmp_path / "fixed.jsonl").rules.values()
+    assert (entry.faults, entry.guesses) == (20, 0) and audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
+
+
 @pytest.mark.shared
 def test_what_is_wrong_with_three_rows_of_counterfact_and_nothing_else(counterfact_sample: Path) -> None:
     summary = audit(AuditOptions(counterfact_sample))
@@ -279,7 +333,7 @@ def test_what_is_wrong_with_three_rows_of_counterfact_and_nothing_else(counterfa
 
 
 @pytest.mark.shared
-def test_a_build_of_the_excerpt_has_no_fault(excerpt_build: ExcerptBuild) -> None:
+def test_a_build_of_the_excerpt_has_no_fault(excerpt_build: ExcerptBuild, tmp_path: Path) -> None:
     folder = excerpt_build.folder
     made = generate(folder, GenerateOptions())
     records = folder.path("records.jsonl")
@@ -290,6 +344,10 @@ def test_a_build_of_the_excerpt_has_no_fault(excerpt_build: ExcerptBuild) -> Non
     assert sum(one["kept"] > 0 for one in made.by_relation.values()) >= 30
     told = json.loads(alone.communicate()[0])
     assert alone.returncode == 0 and told["rules"] == {} and told["rows"] == made.kept
+    # And so is what it is exported to; `make round-trip` does this with every record.
+    every = [codec.decode_record(row) for _, row in list(jsonl.read_rows(records))[::20]]
+    for name in ("counterfact", "easyedit", "knowedit"):
+        assert audited(tmp_path, list(export(every, name))).rules == {}
     page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
     told = {
         rule: int(count.replace(",", "")) for rule, count in re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)

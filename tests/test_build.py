@@ -113,7 +113,7 @@ def test_no_draw_shares_a_name_with_a_true_object_or_lacks_a_label() -> None:
     graph = FactGraph((Fact("P551", f"Q{s}", f"Q{o}") for s, o in pairs), entities)
     builder, draft = draft_of(graph, 100, 1)
     assert [target.id for target in draft.draws] == ["Q6"]
-    assert [target.id for target in builder.pool("P551")] == ["Q6", "Q1", "Q2"]
+    assert [target.id for target in builder.pools.objects("P551")] == ["Q6", "Q1", "Q2"]
 
 
 def test_objects_are_drawn_by_frequency() -> None:
@@ -179,7 +179,7 @@ def test_too_few_templates_and_unusable_labels_are_refused() -> None:
     graph = graph_of({100: None, 200: "Dan", 1: "Oslo", 2: "Lima"}, [(100, 1), (200, 2)])
     with pytest.raises(TemplateError, match="Q100 has the label None"):
         draft_of(graph, 100, 1)
-    with pytest.raises(TemplateError, match="P551 has 2 rewrite templates; expected at least 3"):
+    with pytest.raises(TemplateError, match="P551 has 2 rewrite templates for Q200; expected at least 3"):
         Builder(graph, templates("P551", 2), BuildOptions()).draft(0, Fact("P551", "Q200", "Q2"))
     with pytest.raises(ConfigError, match="max_draws is 0"):
         BuildOptions(max_draws=0)

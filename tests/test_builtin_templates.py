@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from cfbuild.data import SLOT, Template
+from cfbuild.audit.validate import record_faults
+from cfbuild.data import SLOT, Entity, Fact, Template
 from cfbuild.errors import DataError, TemplateError
-from cfbuild.facts.relations import SYMMETRIC, UNSUITED
+from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.relations import INSTANCE_OF, SYMMETRIC, UNSUITED
+from cfbuild.facts.subjects import SUBJECTS, kinds_of_class, subject_kinds
+from cfbuild.filter.context import Rules
+from cfbuild.filter.rules import RuleContext, judge_fact
+from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records.factset import FactSet
+from cfbuild.records.maker import RecordMaker
+from cfbuild.records.prefixes import Prefixes
+from cfbuild.store.codec import decode_template, encode_record, encode_template
+from cfbuild.store.jsonl import dump_row, read_rows
+from cfbuild.store.schema import schema_faults
 from cfbuild.templates.builtin import read_templates, relations, templates
+from cfbuild.templates.patterns import templates as pararel_templates
+from cfbuild.text.languages import language
 
 MIN_REWRITE = 5
 MIN_GENERATION = 3
@@ -72,6 +87,8 @@ def test_relations_are_ordered_and_unknown_ones_have_none() -> None:
     [
         (["{} is"], r"file:1: .* before any section"),
         (["[rewrites]"], r"file:1: section '\[rewrites\]'"),
+        (["[rewrite: law, spaceship]"], r"file:1: no kind of subject is called 'spaceship'; there are person, "),
+        (["[rewrite: ]"], r"file:1: section '\[rewrite: \]'"),
         (["[rewrite]", "no slot"], r"file:2: .* must hold exactly one"),
         (["[rewrite]", "{} is "], r"file:2: .* white space"),
         (["# why", "[rewrite]", "{} is", "", "[generation]", "{} is"], r"file:6: .* repeats line 3"),
@@ -87,3 +104,160 @@ def test_every_relation_of_the_excerpt(excerpt: Path) -> None:
     with gzip.open(excerpt, "rt", encoding="utf-8") as stream:
         used = {match[1] for line in stream if (match := DIRECT.search(line))}
     assert used - set(relations()) - set(UNSUITED) == set()
+
+
+LAW, COIN, SHOP = "Q1", "Q2", "Q3"
+CLASSES = {
+    LAW: ("Clean Rivers Act", "act of parliament"),
+    COIN: ("silver thaler", "currency"),
+    SHOP: ("Corner", "shop"),
+}
+
+
+@pytest.fixture
+def law_and_coin() -> FactGraph:
+    """A law, a currency and a thing of no kind in the table, each with its class."""
+    entities = [Entity(f"{one}0", {"en": name}) for one, (_, name) in CLASSES.items()]
+    entities += [
+        Entity(one, {"en": label}, attributes={INSTANCE_OF: (f"{one}0",)}) for one, (label, _) in CLASSES.items()
+    ]
+    entities += [Entity("Q8", {"en": "Norway"}), Entity("Q9", {"en": "Peru"})]
+    facts = [Fact("P1001", one, "Q8") for one in CLASSES]
+    return FactGraph([*facts, Fact("P1001", "Q99", "Q9")], [*entities, Entity("Q99", {"en": "Ann"})])
+
+
+def test_a_section_names_the_kinds_of_subject() -> None:
+    lines = ["[rewrite: law, office]", "{} holds in", "[rewrite: not currency]", "{} is in", "[generation]", "{} was"]
+    law, rest, any_kind = read_templates("P1001", lines, "file")
+    assert (law.fits, law.misfits, rest.fits, rest.misfits) == (("law", "office"), (), (), ("currency",))
+    kinds = [frozenset[str](), frozenset({"law"}), frozenset({"currency"}), frozenset({"law", "currency"})]
+    assert [law.suits(one) for one in kinds] == [False, True, False, True]
+    assert [rest.suits(one) for one in kinds] == [True, True, False, False]
+    assert all(any_kind.suits(one) for one in kinds)
+    for template in (law, rest, any_kind):
+        row = encode_template(template)
+        assert decode_template(json.loads(dump_row(row))) == template and schema_faults(row, "templates") == []
+
+
+def test_kinds_are_read_from_the_names_of_classes(law_and_coin: FactGraph) -> None:
+    kinds = {one: subject_kinds(one, law_and_coin) for one in (*CLASSES, "Q99")}
+    assert kinds == {LAW: {"law"}, COIN: {"currency"}, SHOP: frozenset(), "Q99": frozenset()}
+    assert kinds_of_class("film festival") == {"event"} and kinds_of_class("film production company") == {"company"}
+    assert kinds_of_class("short film") == {"film"} and kinds_of_class("American rock band") == {"band"}
+    assert kinds_of_class("branch of science") == frozenset() == kinds_of_class("type of business entity")
+    assert (
+        kinds_of_class("upper house of a state legislature") == {"assembly"}
+        and kinds_of_class("company town") == frozenset()
+    )
+    assert kinds_of_class("type of food or dish") == {"food"}
+
+
+def test_every_prompt_of_a_record_fits_whom_it_is_about(law_and_coin: FactGraph) -> None:
+    lines = ["[rewrite: law]", *(f"{{}} is law number {n} of" for n in "XYZ"), "[rewrite: currency]"]
+    lines += [*(f"{{}} buys thing {n} in" for n in "XYZ"), "[generation: law]", "{} forbids", "[generation: currency]"]
+    prompts = [*read_templates("P1001", [*lines, "{} is paid"], "file")]
+    builder = Builder(law_and_coin, prompts, BuildOptions())
+    for item, said, starts in ((LAW, "is law number", "forbids"), (COIN, "buys thing", "is paid")):
+        draft = builder.draft(0, Fact("P1001", item, "Q8"))
+        assert all(said in text for text in (draft.prompt.text, *(one.clean for one in draft.paraphrases)))
+        assert any(starts in text for text in draft.generation) and len(draft.generation) == 4
+        (neighbor,) = draft.neighborhood
+        assert neighbor.entity == {LAW: COIN, COIN: LAW}[item] and said not in neighbor.text
+    context = RuleContext(law_and_coin, {"P1001": tuple(builder.templates("P1001"))})
+    decisions = [judge_fact(Fact("P1001", one, "Q8"), context) for one in (LAW, COIN, SHOP)]
+    assert [one.rule for one in decisions] == ["kept", "kept", "too-few-templates"]
+    assert decisions[2].measured == {"templates": 0, "needed": 3}
+    about = {one.entity for one in builder.references(["P1001"])}
+    assert about == {LAW, COIN}
+
+
+@pytest.mark.parametrize("relation", relations())
+def test_enough_templates_for_every_kind_of_subject(relation: str) -> None:
+    for kinds in (frozenset[str](), *(frozenset({kind}) for kind in SUBJECTS)):
+        counts = [sum(one.suits(kinds) for one in of_kind(relation, group)) for group in ("rewrite", "generation")]
+        assert counts[0] >= MIN_REWRITE and counts[1] >= MIN_GENERATION, kinds
+        assert sum(counts) >= BuildOptions().generation, f"{kinds}: generation prompts would be too few"
+
+
+def test_every_kind_in_the_table_is_named_by_a_template() -> None:
+    named = {kind for relation in relations() for one in templates(relation) for kind in (*one.fits, *one.misfits)}
+    assert named == set(SUBJECTS)
+
+
+@pytest.mark.parametrize(
+    ("label", "aliases", "classes", "article"),
+    [
+        ("Netherlands", (), ("country",), "the"),
+        ("Gambia", ("The Gambia",), (), "the"),
+        ("Eiffel Tower", (), ("lattice tower",), "the"),
+        ("Congo", ("Zaire River",), ("river",), "the"),
+        ("Wolf Creek", (), ("river",), ""),
+        ("Faroe Islands", (), (), "the"),
+        ("Hebrides", (), ("island group",), "the"),
+        ("Lofoten", (), ("archipelago",), ""),
+        ("Eagles", ("The Eagles",), ("rock band",), "the"),
+        ("Foo Fighters", (), ("rock band",), ""),
+        ("Pink Floyd", ("The Pink Floyd",), ("rock band",), ""),
+        ("Being as an Ocean", (), ("musical group",), ""),
+        ("Ottoman Empire", (), ("historical country",), "the"),
+        ("Boardwalk Empire", (), (), ""),
+        ("The Beatles", ("Beatles",), ("rock band",), ""),
+        ("Kurds", (), ("ethnic group",), "the"),
+        ("Sweden", (), ("sovereign state", "countries bordering the Baltic Sea"), ""),
+        ("Vice-President of Kenya", (), ("position",), "the"),
+        ("Berlin Film Festival", (), ("film festival",), "the"),
+        ("Republic of Ireland", (), ("sovereign state",), "the"),
+        ("Republic of Doyle", (), ("television series",), ""),
+        ("University of Oslo", (), ("university",), "the"),
+        ("Oslo University", (), ("university",), ""),
+        ("Bank of America", (), ("business",), ""),
+        ("Prime Minister of Norway", (), ("public office",), "the"),
+        ("Storting", (), ("unicameral legislature",), "the"),
+        ("Battle of Hastings", (), ("battle",), "the"),
+        ("World Health Organization", (), (), "the"),
+        ("Western Union", (), ("business",), ""),
+        ("Ann Union", (), ("human",), ""),
+        ("kitsune", (), ("mythical river",), ""),
+        ("Ukraine", ("the Ukraine",), ("country",), ""),
+        ("Paris", (), ("city",), ""),
+        ("La Paz River", (), ("river",), ""),
+        ("", (), (), ""),
+    ],
+)
+def test_names_have_their_article(label: str, aliases: tuple[str, ...], classes: tuple[str, ...], article: str) -> None:
+    assert language("en").article_of_name(label, aliases, classes) == article
+    assert language("de").article_of_name(label, aliases, classes) == ""
+
+
+def test_an_article_is_part_of_the_prompt_and_never_of_the_subject() -> None:
+    names = {"Q1": "Netherlands", "Q2": "Gambia", "Q3": "Peru", "Q10": "Amsterdam", "Q11": "Lima"}
+    aliases = {"Q1": {"en": ("Holland", "The Netherlands")}}
+    entities = [Entity(one, {"en": name}, aliases.get(one, {})) for one, name in names.items()]
+    facts = [Fact("P36", "Q1", "Q10"), Fact("P36", "Q2", "Q10"), Fact("P36", "Q3", "Q11")]
+    texts = ("The capital of {} is", "{} has its capital at", "Those who govern {} meet in")
+    prompts = [Template("P36", "rewrite", text, "test") for text in texts]
+    known = FactSet(tuple(facts), tuple(entities), tuple(prompts))
+    made = RecordMaker(known, Rules(min_neighbors=0), prefixes=Prefixes()).make().records
+    (record,) = (one for one in made if one.subject.id == "Q1")
+    said = {record.rewrite, *(one.clean for one in record.paraphrases)}
+    assert said == {
+        "The capital of the Netherlands is",
+        "The Netherlands has its capital at",
+        "Those who govern the Netherlands meet in",
+    }
+    assert record.subject.label == "Netherlands" and record.prompt.text.format("Netherlands") == record.rewrite
+    assert {one.template for one in record.paraphrases} < {one.id for one in prompts}
+    (neighbor,) = record.neighborhood
+    assert re.search(r"\b[Tt]he Gambia\b", neighbor.text) and neighbor.template in {one.id for one in prompts}
+    (other,) = record.groups["subject_aliases"]
+    assert "Holland" in other.text and "the Holland" not in other.text.casefold()
+    assert record_faults(encode_record(record)) == []
+
+
+@pytest.mark.shared
+def test_no_template_is_pararels(pararel: Path) -> None:
+    for relation in relations():
+        path = pararel / f"{relation}.jsonl"
+        patterns = [row["pattern"] for _, row in read_rows(path)] if path.exists() else []
+        theirs = {one.text.casefold() for one in pararel_templates(relation, patterns)[0]}
+        assert theirs.isdisjoint(one.text.casefold() for one in templates(relation)), relation

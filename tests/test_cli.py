@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from scored_build import records, write_scored
 from small_world import write_world
 from typer.testing import CliRunner
 
 from cfbuild import __version__
-from cfbuild.cli import app
+from cfbuild.cli import VERBS, app, command
+from cfbuild.cli.shared import OutputOptions
+from cfbuild.lm.selection import ModelOptions
+from cfbuild.option import options_of
 from cfbuild.store.folder import BuildFolder
 
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 HEAVY = (
     "torch",
     "transformers",
@@ -36,22 +39,87 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    shown = CliRunner().invoke(app, [command, "--help"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_has_help_with_an_example(verb: str) -> None:
+    shown = CliRunner().invoke(app, [verb, "--help"])
     assert shown.exit_code == 0
-    assert f"cfbuild {command}" in shown.output and "Example" in shown.output
+    assert f"cfbuild {verb}" in shown.output and "Example" in shown.output
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme(command: str) -> None:
-    assert f"cfbuild {command}" in (Path(__file__).parents[1] / "README.md").read_text()
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_is_in_the_readme(verb: str) -> None:
+    assert f"cfbuild {verb}" in (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = f"import sys, cfbuild.cli; print([name for name in {HEAVY} if name in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_list_of_commands_says_what_their_help_says_first(verb: str) -> None:
+    assert command(verb).help.splitlines()[0] == VERBS[verb]
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "250"})
+    assert shown.exit_code == 0 and VERBS[verb] in shown.output
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_has_the_shared_options(verb: str) -> None:
+    """`--build`, `--json`, `--quiet`; and all options about the model where there is one."""
+    flags = {flag for one in command(verb).params for flag in one.opts}
+    assert flags >= {"--build", "-b", *(flag for one in options_of(OutputOptions) for flag in one.flags)}
+    about_model = {flag for one in options_of(ModelOptions) for flag in one.flags}
+    assert "--device" not in flags or flags >= about_model
+
+
+def test_a_command_that_does_not_exist_is_told_with_the_nearest() -> None:
+    shown = run("exprt")
+    assert shown.returncode == 2 and "No such command" in shown.stderr and "export" in shown.stderr
+
+
+def test_help_imports_nothing_heavy_and_no_command() -> None:
+    code = "import sys\nfrom cfbuild.cli import app\napp(['--help'], standalone_mode=False)\n"
+    own = [f"cfbuild.cli.{verb.replace('-', '_')}" for verb in VERBS]
+    found = f"print([name for name in {[*HEAVY, *own]} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code + found], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_command_imports_nothing_heavy(verb: str) -> None:
+    code = f"import sys\nfrom cfbuild.cli import app\napp(['{verb}', '--help'], standalone_mode=False)\n"
+    found = f"print([name for name in {HEAVY} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code + found], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+NEEDS_NO_MODEL = {
+    "report": (),
+    "show": ("--sample", "2"),
+    "show --rejected": (),
+    "export": (),
+    "publish": ("someone/mine", "--dry-run"),
+    "validate-and-score": ("--validate-only",),
+}
+
+
+@pytest.mark.parametrize("verb", NEEDS_NO_MODEL)
+def test_a_quiet_command_writes_its_result_and_nothing_else(verb: str, scored: Path) -> None:
+    words = [*verb.split(), *NEEDS_NO_MODEL[verb], "--build", str(scored)]
+    shown = CliRunner().invoke(app, [*words, "-q", "--json"], catch_exceptions=False)
+    assert shown.exit_code == 0 and shown.stderr == ""
+    values = shown.stdout.splitlines() if verb.startswith("show") else [shown.stdout]
+    assert all(json.loads(value) for value in values if value)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build with two runs, so that `show` has something to note."""
+    return write_scored(tmp_path_factory.mktemp("scored") / "build", records(5), runs=("rome", "ft")).root
+
+
+def test_export_prints_its_result_as_json_and_is_quiet(tmp_path: Path) -> None:
+    build = str(write_world(tmp_path / "build"))
+    assert run("generate", "--build", build, "--no-filter", "--limit", "6", "-q").stderr == ""
+    shown = run("export", "--build", build, "--format", "easyedit", "--json", "-q")
+    given = json.loads(shown.stdout)
+    assert (given["records"], given["format"], shown.stderr) == (6, "easyedit", "")
+    assert len(json.loads(Path(given["file"]).read_text())) == 6
 
 
 def test_version() -> None:
@@ -89,11 +157,22 @@ def test_a_model_that_is_not_there_is_exit_code_4(tmp_path: Path) -> None:
 
 
 def test_generate_prints_a_summary_as_text_and_as_json(tmp_path: Path) -> None:
-    build = str(write_world(tmp_path / "build"))
-    shown = run("generate", "--build", build, "--no-filter", "--limit", "12")
+    words = ("generate", "--build", str(write_world(tmp_path / "build")), "--no-filter", "--limit", "12")
+    shown = run(*words)
     assert shown.returncode == 0 and "12 records kept" in shown.stdout and "not filtered" in shown.stdout
-    again = run("generate", "--build", build, "--no-filter", "--limit", "12", "--json", "--quiet")
-    assert json.loads(again.stdout)["kept"] == 12 and again.stderr == ""
+    again = run(*words, "--json", "--quiet")
+    made = json.loads(again.stdout)
+    assert made["kept"] == 12 and again.stderr == ""
+    lines = shown.stdout.splitlines()
+    table = lines[lines.index("neighborhood prompts  records  dropped") + 1 :][: len(made["neighbors"])]
+    assert [tuple(line.split()) for line in table] == [
+        (number, str(counts["records"]), str(counts["dropped"])) for number, counts in made["neighbors"].items()
+    ]
+    assert made["neighbors"]["10"]["records"] == 12
+    assert lines[-1].startswith("o* shares a class with the true object in 0 of 12 records")
+    more = run(*words, "--min-neighbors", "11", "--restart")
+    assert "0 records kept" in more.stdout
+    assert "(fewer than 11; --min-neighbors sets the minimum)" in more.stdout
 
 
 def test_validate_only_prints_every_violation_with_its_place(tmp_path: Path, counterfact_sample: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import scored_build
 import tiny
 import torch
-from small_world import write_world
+from small_world import small_options, write_world
 
 from cfbuild.data import Request
 from cfbuild.edit import EDITORS
@@ -26,7 +26,6 @@ from cfbuild.lm.families import PRESETS
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.sample import generate
-from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.pipeline.generate import generate as make_records
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.score import passes
@@ -198,7 +197,7 @@ def test_a_build_is_scored_with_another_editor_and_with_ones_own(
 ) -> None:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     folder = BuildFolder(write_world(tmp_path / "build"))
-    make_records(folder, GenerateOptions(limit=3))
+    make_records(folder, small_options(limit=3))
     own = tmp_path / "own_editor.py"
     own.write_text("from cfbuild.edit.finetune import FT\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -278,7 +277,7 @@ def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
     folder, lm = BuildFolder(write_world(tmp_path / "build")), tiny.make("gpt2")
-    make_records(folder, GenerateOptions(limit=6))
+    make_records(folder, small_options(limit=6))
     options = EvaluateOptions(
         editor="test_editors:TWO_LAYERS", run="both", batch=4, keep_edits=True, skip_generation=True
     )

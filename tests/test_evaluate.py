@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from small_world import write_world
+from small_world import small_options, write_world
 
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress, silent
 from cfbuild.score import passes
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
     built = BuildFolder(write_world(tmp_path / "build"))
-    generate(built, GenerateOptions(limit=6))
+    generate(built, small_options(limit=6))
     return built
 
 

@@ -29,7 +29,7 @@ import tiny
 import torch
 from scored_build import HOSTILE, records, write_scored
 from servers import RESULTS_JSON, Scripted, reply
-from small_world import item, templates, world, write_build, write_world
+from small_world import item, small_options, templates, world, write_build, write_world
 from test_http import GOOD, client, failure, query
 
 from cfbuild import cli
@@ -51,11 +51,12 @@ from cfbuild.lm.sample import sample_contexts, sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import Client, HeavyAnswerError
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.sparql import literal, parse
 from cfbuild.store import codec, jsonl
@@ -224,7 +225,7 @@ def test_the_lock_names_the_first_run(tmp_path: Path) -> None:
         shown = run("generate", "--build", str(folder.root), "--no-filter", cwd=tmp_path)
     assert shown.returncode == 2
     assert re.search(rf"in use by cfbuild fetch, process {os.getpid()}, since 20\d\d-\d\d-\d\dT", shown.stderr)
-    generate(folder, GenerateOptions())
+    generate(folder, small_options())
 
 
 @pytest.mark.parametrize("name", [".lock", "manifest.json", "facts.jsonl", "progress", "publish", "progress/generate"])
@@ -240,7 +241,7 @@ def test_a_link_in_a_build_folder_is_named_and_nothing_behind_it_is_touched(tmp_
     link.symlink_to(target)
     for restart in (False, True):
         with pytest.raises(BuildStateError, match=f"{re.escape(str(link))} is a symbolic link"):
-            generate(folder, GenerateOptions(restart=restart))
+            generate(folder, small_options(restart=restart))
     assert contents(precious) == {"rows.jsonl": b"mine"}
 
 
@@ -248,7 +249,7 @@ def test_a_pipe_in_a_build_folder_is_named_and_not_waited_for(tmp_path: Path) ->
     folder = BuildFolder(write_world(tmp_path / "build", 20))
     os.mkfifo(folder.root / "manifest.json")
     with pytest.raises(BuildStateError, match="neither a file nor a folder"):
-        generate(folder, GenerateOptions())
+        generate(folder, small_options())
     with pytest.raises(BuildStateError, match="neither a file nor a folder"):
         export_records(BuildFolder(write_linked(tmp_path / "other")), ExportOptions())
 
@@ -262,14 +263,14 @@ def write_linked(root: Path) -> Path:
 
 def test_a_manifest_changed_by_hand_is_noticed(tmp_path: Path) -> None:
     folder = BuildFolder(write_world(tmp_path / "build", 20))
-    generate(folder, GenerateOptions())
+    generate(folder, small_options())
     path = folder.path("manifest.json")
     whole = path.read_text()
     path.write_text(whole.replace('"filtered": false', '"filtered": true'))
     with pytest.raises(DataError, match=r"manifest\.json was changed since cfbuild wrote it"):
-        generate(folder, GenerateOptions())
+        generate(folder, small_options())
     path.write_text(json.dumps(json.loads(whole)))
-    generate(folder, GenerateOptions())
+    generate(folder, small_options())
 
 
 @pytest.mark.parametrize(
@@ -279,27 +280,27 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     folder = BuildFolder(write_world(tmp_path / "build", 20))
     folder.path("manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"manifest\.json"):
-        generate(folder, GenerateOptions())
+        generate(folder, small_options())
 
 
 def test_a_file_changed_since_its_entry_is_named_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = BuildFolder(tmp_path / "build")
     fetch(folder, FetchOptions(source="snapshot", per_relation=20))
-    generate(folder, GenerateOptions(limit=10))
+    generate(folder, small_options(limit=10))
     path = folder.path("records.jsonl")
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"Q", b"Q1", 1))
     changed = path.read_bytes()
-    for action in (lambda: generate(folder, GenerateOptions(limit=10)), lambda: stage(folder, "me/mine")):
+    for action in (lambda: generate(folder, small_options(limit=10)), lambda: stage(folder, "me/mine")):
         with pytest.raises(BuildStateError, match=r"records\.jsonl changed since `cfbuild generate` wrote it"):
             action()
     assert path.read_bytes() == changed
-    generate(folder, GenerateOptions(limit=10, restart=True))
+    generate(folder, small_options(limit=10, restart=True))
     assert path.read_bytes() == whole
     facts = folder.path("facts.jsonl")
     facts.write_bytes(b"".join(facts.read_bytes().splitlines(keepends=True)[1:]))
     with caplog.at_level(logging.WARNING):
-        generate(folder, GenerateOptions(limit=10, restart=True))
+        generate(folder, small_options(limit=10, restart=True))
     assert "facts.jsonl was changed since `cfbuild fetch` wrote it" in caplog.text
 
 
@@ -336,20 +337,20 @@ def test_no_half_row_is_ever_read_as_one(tmp_path: Path) -> None:
 def test_what_a_killed_restart_left_is_not_resumed(tmp_path: Path) -> None:
     """The settings are deleted, rows are left: they are of no settings that anybody knows."""
     folder = BuildFolder(write_world(tmp_path / "build", 40))
-    generate(BuildFolder(write_world(tmp_path / "whole", 40)), GenerateOptions())
+    generate(BuildFolder(write_world(tmp_path / "whole", 40)), small_options())
     (folder.progress("generate") / "rows.jsonl").write_text("")
     log = RowLog(folder.progress("generate") / "rows.jsonl")
     log.append([{"case_id": 0, "relation_id": "P551", "rule": "stale"}])
-    generate(folder, GenerateOptions())
+    generate(folder, small_options())
     assert folder.path("rejected.jsonl").read_bytes() == (tmp_path / "whole" / "rejected.jsonl").read_bytes()
 
 
 def test_restart_starts_over(tmp_path: Path) -> None:
     folder = BuildFolder(write_world(tmp_path / "build", 40))
-    generate(folder, GenerateOptions(limit=5))
+    generate(folder, small_options(limit=5))
     with pytest.raises(BuildStateError, match=r"limit: 5 then, 6 now.*--restart"):
-        generate(folder, GenerateOptions(limit=6))
-    assert generate(folder, GenerateOptions(limit=6, restart=True)).kept == 6
+        generate(folder, small_options(limit=6))
+    assert generate(folder, small_options(limit=6, restart=True)).kept == 6
 
 
 def small_files() -> None:
@@ -364,18 +365,19 @@ def without_override() -> None:
 
 def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path) -> None:
     build = write_world(tmp_path / "build", 60)
-    generate(BuildFolder(build), GenerateOptions(limit=3))
+    generate(BuildFolder(build), small_options(limit=3))
     before = contents(build)
-    words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart")
+    few = ("--min-neighbors", "0", "--min-pool", "2")
+    words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart", *few)
     shown = run(*words, cwd=tmp_path, before=small_files)
     assert shown.returncode == cli.EXIT_STORAGE and "File too large" in shown.stderr and "Traceback" not in shown.stderr
     after = contents(build)
     assert {name: after[name] for name in before if name != "manifest.json"} == {
         name: body for name, body in before.items() if name != "manifest.json"
     }
-    generate(BuildFolder(build), GenerateOptions(limit=60))
+    generate(BuildFolder(build), small_options(limit=60))
     whole = write_world(tmp_path / "whole", 60)
-    generate(BuildFolder(whole), GenerateOptions(limit=60))
+    generate(BuildFolder(whole), small_options(limit=60))
     assert contents(build) == contents(whole)
 
 
@@ -482,7 +484,7 @@ def test_a_row_of_wrong_types_is_an_error_with_its_line(tmp_path: Path, name: st
     path = root / name
     path.write_bytes(path.read_bytes() + json.dumps(row).encode() + b"\n")
     with pytest.raises(DataError, match=rf"{name}:\d+: .*{message}"):
-        generate(BuildFolder(root), GenerateOptions())
+        generate(BuildFolder(root), small_options())
 
 
 BAD_TEMPLATES = ("{0.__class__}", "{:>2000000000}", "{} and {}", "nobody", "{!r}", "{}{", "{}\n", "{} is\x1b[2J", "{0}")
@@ -495,7 +497,7 @@ def test_a_template_that_is_none_is_rejected_with_its_line(tmp_path: Path, text:
     row = {"relation_id": "P551", "kind": "rewrite", "text": text, "origin": "mine"}
     path.write_bytes(path.read_bytes() + json.dumps(row).encode() + b"\n")
     with pytest.raises(DataError, match=r"templates\.jsonl:9: "):
-        generate(BuildFolder(root), GenerateOptions())
+        generate(BuildFolder(root), small_options())
     with pytest.raises(TemplateError):
         Template("P1", "rewrite", text, "mine")
 
@@ -717,8 +719,8 @@ def test_likelihoods_that_are_no_numbers_reject_their_candidate_alone(monkeypatc
     whole = RankFilter(lm, FilterOptions(0.0)).judge(candidates)
     real = likelihood.score
 
-    def sick(model: Any, questions: Any) -> Any:
-        answers = real(model, questions)
+    def sick(model: Any, questions: Any, done: Any) -> Any:
+        answers = real(model, questions, done)
         if len(questions) == len(candidates):
             answers[1] = [likelihood.Likelihood(math.nan, False) for _ in answers[1]]
         return answers
@@ -754,7 +756,7 @@ def small_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("cfbuild.score.passes.CASES_AT_ONCE", 2)
     folder = BuildFolder(write_world(tmp_path / "build"))
-    generate(folder, GenerateOptions(limit=4))
+    generate(folder, small_options(limit=4))
     return folder
 
 
@@ -883,7 +885,7 @@ def test_an_entity_without_a_label_is_dropped_with_its_reason(tmp_path: Path) ->
     gone = Fact("P551", "Q77777", "Q1", source="test")  # deleted: no entity at all
     nameless = Fact("P551", "Q88888", "Q1", source="test")
     build = write_build(tmp_path / "build", [*facts, gone, nameless], [*entities, item(88888, None)], templates("P551"))
-    generate(BuildFolder(build), GenerateOptions(relations=("P551",)))
+    generate(BuildFolder(build), small_options(relations=("P551",)))
     rules = {row["subject_id"]: row["rule"] for _, row in jsonl.read_rows(build / "rejected.jsonl")}
     assert rules["Q77777"] == rules["Q88888"] and "label" in rules["Q77777"]
 
@@ -911,9 +913,9 @@ def test_locale_and_path_make_no_difference(tmp_path: Path) -> None:
     plain = write_build(tmp_path / "plain", facts, entities, templates("P551"))
     odd = tmp_path / "a path with spaces é 東京"
     shutil.copytree(plain, odd)
-    generate(BuildFolder(plain), GenerateOptions(relations=("P551",)))
+    generate(BuildFolder(plain), small_options(relations=("P551",)))
     for words in (
-        ("generate", "--no-filter", "--relations", "P551"),
+        ("generate", "--no-filter", "--relations", "P551", "--min-neighbors", "0", "--min-pool", "2"),
         ("show", "--sample", "2"),
         ("validate-and-score", "--validate-only"),
     ):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from servers import Proxy, Scripted, oxigraph, reply
+from servers import Proxy, Scripted, Spoiler, oxigraph, reply
 
 from cfbuild.data import Entity, Fact, Target
 from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateError
@@ -17,7 +19,10 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import TARGET_RULES, RuleContext
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources.catalogue import SOURCES
+from cfbuild.sources.endpoints import ENDPOINTS, PublicEndpoint
+from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker
+from cfbuild.sources.pararel import PARAREL
 from cfbuild.sources.source import LeftOut, SourceOptions, SourceSpec
 from cfbuild.store.codec import decode_entity, decode_fact, decode_template
 from cfbuild.store.folder import BuildFolder
@@ -83,6 +88,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     entry = folder.manifest().entry("fetch").as_dict()
     assert entry["files"]["facts.jsonl"]["rows"] == 30 and entry["answers"]["count"] == 6
     assert entry["retrieved"]["first"] <= entry["retrieved"]["last"]
+    assert entry["today"] == entry["retrieved"]["last"][:10] == summary.today and entry["borrowed"] == {}
 
 
 def test_a_second_run_asks_nothing_and_a_deleted_file_comes_back(folder: BuildFolder, options: FetchOptions) -> None:
@@ -159,6 +165,33 @@ def test_a_failed_fetch_leaves_no_output_and_goes_on_where_it_stopped(
     assert not list(folder.root.rglob("*.part"))
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_behind_a_proxy_that_spoils_one_answer_in_five_a_fetch_ends_in_one_run(
+    options: FetchOptions, seed: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    relations = tuple(f"P{number}" for number in range(501, 561))
+    facts = [(relation, n + 30 * place, n % 7 + 1) for place, relation in enumerate(relations) for n in range(100, 110)]
+    lines = [f"<{WD}Q{s}> <{WDT}{relation}> <{WD}Q{o}> ." for relation, s, o in facts]
+    lines += [f'<{WD}Q{n}> <{LABEL}> "item {n}"@en .' for n in {one for _, *items in facts for one in items}]
+    waits: list[float] = []
+    spoiler = Spoiler(seed)
+    with (
+        oxigraph(tmp_path_factory.mktemp("many"), "\n".join(lines)) as url,
+        Proxy(url) as proxy,
+        mock.patch.dict(Client.__init__.__kwdefaults__, {"sleep": waits.append}),
+    ):
+        plain, spoiled = (changed(options, endpoint=proxy.url, relations=relations, attempts=5) for _ in range(2))
+        fetch(BuildFolder(tmp_path / "plain"), plain)
+        wanted, proxy.spoil = proxy.asked, spoiler
+        summary = fetch(BuildFolder(tmp_path / "spoiled"), spoiled)
+    assert wanted > 100 and summary.sent > 1.1 * wanted and len(spoiler.counts) == 6 and waits
+    for name in ("facts.jsonl", "entities.jsonl"):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "spoiled" / name).read_bytes()
+    rows = read_values(tmp_path / "spoiled" / "facts.jsonl", decode_fact)
+    found = {(one.relation, int(one.subject[1:]), int(one.object[1:])) for one in rows}
+    assert found == set(facts)
+
+
 def test_a_sample_is_seeded_and_repeatable(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:
     texts = []
     for number, seed in enumerate((5, 5, 6)):
@@ -180,6 +213,19 @@ def test_a_relation_without_facts_or_templates_is_told(
     summary = fetch(folder, changed(options, relations=("P36", "P19", "P36")))
     assert summary.facts == {"P19": 0, "P36": 20}
     assert "P19 has no facts" in caplog.text and "P19 has no template" in caplog.text
+
+
+def test_an_endpoint_that_has_moved_is_told_with_the_command_that_takes_its_new_address(
+    folder: BuildFolder, options: FetchOptions, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = endpoint.replace("127.0.0.1", "localhost")
+    with Scripted(reply(b"", f"Location: {moved}", status="308 Permanent Redirect")) as server:
+        monkeypatch.setitem(ENDPOINTS, "qlever", PublicEndpoint(server.url, "2020-02-02"))
+        with pytest.raises(SourceError) as caught:
+            fetch(folder, changed(options, endpoint="qlever"))
+    told = re.search(r"run the command with `--endpoint (\S+)` \((.*)\)", str(caught.value))
+    assert told and told[1] == moved and told[2] == "the preset qlever was last checked on 2020-02-02"
+    assert sum(fetch(BuildFolder(folder.root.parent / "b"), changed(options, endpoint=told[1])).facts.values()) == 30
 
 
 def test_a_403_stops_the_fetch_at_once(folder: BuildFolder, options: FetchOptions) -> None:
@@ -233,6 +279,8 @@ def test_no_password_and_no_path_of_this_machine_is_kept(
         ({"endpoint": "ftp://localhost/q"}, "http or https"),
         ({"source": "snapshot"}, "leave --endpoint out"),
         ({"pararel": "absent"}, "not a folder"),
+        ({"templates": ("builtin",), "language": "de"}, "bundled templates are in en only, not in 'de'"),
+        ({"pararel": PARAREL, "language": "de"}, "patterns are in en only, not in 'de'"),
         ({"timeout_s": 0.0}, "timeout"),
         ({"contact": "nobody"}, "contact 'nobody'"),
     ],
@@ -267,9 +315,13 @@ class Few:
         yield from (Entity(item, {self._language: f"item {item}"}) for item in ids)
 
 
-def test_a_source_is_a_file_and_a_line_in_the_table(folder: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_is_a_file_and_a_line_in_the_table(
+    folder: BuildFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(SOURCES, "few", SourceSpec(SourceOptions, Few, frozenset({"facts", "names"})))
-    options = FetchOptions(source="few", relations=("P36",), language="de")
+    (german := tmp_path / "german").mkdir()
+    (german / "P36.txt").write_text("[rewrite]\n{} wird regiert aus\n")
+    options = FetchOptions(source="few", relations=("P36",), language="de", templates=(str(german),))
     summary = fetch(folder, options)
     assert summary.facts == {"P36": 3} and summary.entities == 4 and summary.sent == 0
     entities = list(read_values(folder.path("entities.jsonl"), decode_entity))
@@ -310,6 +362,54 @@ def test_pararels_tuples_are_a_source(folder: BuildFolder, tmp_path: Path) -> No
     summary = fetch(folder, FetchOptions(source="pararel", templates=("pararel",), pararel=str(root.parent)))
     assert summary.facts == {"P36": 1} and summary.entities == 2 and summary.sent == 0
     assert summary.left_out == {"tuple without ids, and no --endpoint to look them up in": 1}
+
+
+@pytest.fixture
+def mpararel(tmp_path: Path) -> Path:
+    """Patterns in English, French and German, tuples in English and French, in folders by language."""
+    root, town = tmp_path / "mpararel", {"en": "London", "fr": "Londres"}
+    texts = {"en": "[X] was born in [Y]", "fr": "[X] est né à [Y]", "de": "[X] kommt aus [Y]"}
+    for language, text in texts.items():
+        (root / "patterns" / language).mkdir(parents=True)
+        (root / "patterns" / language / "P19.jsonl").write_text(json.dumps({"pattern": text}) + "\n")
+    for language, name in town.items():
+        row = {"sub_uri": "Q1", "sub_label": "Ann Reyes", "obj_uri": "Q84", "obj_label": name}
+        (root / "tuples" / language).mkdir(parents=True)
+        (root / "tuples" / language / "P19.jsonl").write_text(json.dumps(row) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "name"),
+    [("en", "{} was born in", "London"), ("fr", "{} est né à", "Londres"), ("fr-ca", "{} est né à", "Londres")],
+)
+def test_mpararels_patterns_tuples_and_names_are_those_of_the_language(
+    folder: BuildFolder, mpararel: Path, language: str, text: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = FetchOptions(source="pararel", templates=("pararel",), pararel=str(mpararel), language=language)
+    assert fetch(folder, options).facts == {"P19": 1}
+    assert [one.text for one in read_values(folder.path("templates.jsonl"), decode_template)] == [text]
+    entities = {one.id: one for one in read_values(folder.path("entities.jsonl"), decode_entity)}
+    assert entities["Q84"] == Entity("Q84", {language: name})
+    told = [record.getMessage() for record in caplog.records if "those in fr are taken" in record.getMessage()]
+    assert len(told) == (2 if language == "fr-ca" else 0)
+
+
+def test_a_language_that_mpararel_does_not_have_is_refused_with_those_it_has(
+    folder: BuildFolder, mpararel: Path
+) -> None:
+    options = FetchOptions(source="pararel", templates=("pararel",), pararel=str(mpararel), language="de")
+    with pytest.raises(ConfigError, match="tuples in en, fr, none in 'de'"):
+        fetch(folder, options)
+    with pytest.raises(ConfigError, match="patterns in de, en, fr, none in 'it'"):
+        fetch(folder, changed(options, language="it"))
+    own = mpararel.parent / "own"
+    checkout = own / "data" / "pattern_data" / "graphs_json"
+    checkout.mkdir(parents=True)
+    (checkout / "P19.jsonl").write_text('{"pattern": "[X] was born in [Y]"}\n')
+    with pytest.raises(ConfigError, match="patterns are in en only, not in 'fr'"):
+        fetch(folder, changed(options, language="fr", pararel=str(own)))
+    assert not folder.root.exists()
 
 
 def test_a_folder_of_ones_own_templates(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ExcerptBuild
-from small_world import write_excerpt, write_world
+from conftest import SOME, ExcerptBuild
+from small_world import small_options, write_excerpt, write_world
 
 from cfbuild.audit.validate import violations
 from cfbuild.data import Candidate, Decision, Record, Verdict
@@ -16,6 +17,7 @@ from cfbuild.filter.rules import KEPT
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.records import maker
 from cfbuild.records.builder import BuildOptions
+from cfbuild.records.spread import Spread
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import schema_faults
@@ -59,13 +61,18 @@ def read(folder: BuildFolder, name: str) -> list[dict[str, Any]]:
     return [row for _, row in jsonl.read_rows(folder.path(name))]
 
 
+def relation_of(row: dict[str, Any]) -> str:
+    """The relation of a record or of a reject."""
+    return str(row.get("requested_rewrite", row)["relation_id"])
+
+
 def files_of(folder: BuildFolder) -> dict[str, bytes]:
     return {name: folder.path(name).read_bytes() for name in FILES}
 
 
 def test_facts_in_are_records_and_rejects_out(tmp_path: Path) -> None:
     folder = build(tmp_path)
-    summary = generate(folder, GenerateOptions())
+    summary = generate(folder, small_options())
     records, rejected = read(folder, "records.jsonl"), read(folder, "rejected.jsonl")
     ids = [row["case_id"] for row in records], [row["case_id"] for row in rejected]
     facts = len(read(folder, "facts.jsonl"))
@@ -81,7 +88,7 @@ def test_facts_in_are_records_and_rejects_out(tmp_path: Path) -> None:
 
 def test_the_manifest_says_that_nothing_was_filtered(tmp_path: Path) -> None:
     folder = build(tmp_path)
-    generate(folder, GenerateOptions())
+    generate(folder, small_options())
     entry = folder.manifest().entry("generate").as_dict()
     assert entry["filtered"] is False and entry["config"]["model_filter"] is None
     assert entry["facts"] == entry["kept"] + entry["rejected"]
@@ -91,7 +98,7 @@ def test_the_manifest_says_that_nothing_was_filtered(tmp_path: Path) -> None:
 
 def test_the_filter_chooses_and_its_numbers_are_kept(tmp_path: Path) -> None:
     folder = build(tmp_path)
-    summary = generate(folder, GenerateOptions(build=BuildOptions(max_draws=2)), FakeFilter())
+    summary = generate(folder, small_options(build=BuildOptions(max_draws=2)), FakeFilter())
     records = read(folder, "records.jsonl")
     assert summary.filtered and summary.kept == len(records) > 0
     assert all(len(row["requested_rewrite"]["target_new"]["str"]) % 2 == 0 for row in records)
@@ -102,11 +109,53 @@ def test_the_filter_chooses_and_its_numbers_are_kept(tmp_path: Path) -> None:
     assert folder.manifest().entry("generate").config["model_filter"]["threshold"] == 2
 
 
+def test_the_default_minimum_is_counterfacts_number_of_neighbors(tmp_path: Path) -> None:
+    assert GenerateOptions().min_neighbors == BuildOptions().neighborhood == 10
+    generate(folder := build(tmp_path), GenerateOptions())
+    assert {len(row["neighborhood_prompts"]) for row in read(folder, "records.jsonl")} == {10}
+
+
+def test_the_table_by_number_of_neighbors_counts_records_and_facts_dropped_for_it(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    summary = generate(folder, small_options(min_neighbors=9))
+    kept = Counter(str(len(row["neighborhood_prompts"])) for row in read(folder, "records.jsonl"))
+    rejected = [row["measured"] for row in read(folder, "rejected.jsonl") if row["rule"] == "too-few-neighbors"]
+    dropped = Counter(str(measured["neighbors"]) for measured in rejected)
+    assert kept and dropped and {measured["needed"] for measured in rejected} == {9}
+    assert summary.neighbors == {
+        number: {"records": kept[number], "dropped": dropped[number]} for number in sorted({*kept, *dropped}, key=int)
+    }
+    entry = folder.manifest().entry("generate").as_dict()
+    assert entry["neighbors"] == summary.neighbors and entry["pools"] is None
+    assert entry["shared_class"] == {
+        "records": summary.kept,
+        "sharing": 0,
+        "fallbacks": {"class-unknown": summary.kept},
+    }
+
+
+def test_ranks_and_pools_are_counted() -> None:
+    ranks = ((10, 50), (11, 50), (50, 50), (60, 100))
+    scores = [{"m": {"target_new_rank": rank, "pool_size": size}} for rank, size in ranks]
+    rows = [{"neighborhood_prompts": [], "meta": {"scores": one}} for one in (*scores, {})]
+    spread = Spread()
+    assert list(spread.counting(rows)) == rows
+    assert spread.as_dict()["pools"] == {
+        "records": 4,
+        "least": 50,
+        "median": 50,
+        "greatest": 100,
+        "tenths": [0, 1, 1, 0, 0, 1, 0, 0, 0, 1],
+        "first_ten": 1,
+    }
+    assert spread.as_dict()["neighbors"] == {"0": {"records": 5, "dropped": 0}}
+
+
 OPTIONS = {
-    "all": GenerateOptions(),
-    "limit": GenerateOptions(limit=33),
-    "per relation": GenerateOptions(per_relation=20),
-    "both": GenerateOptions(limit=30, per_relation=18, build=BuildOptions(seed=3)),
+    "all": small_options(),
+    "limit": small_options(limit=33),
+    "per relation": small_options(per_relation=20),
+    "both": small_options(limit=30, per_relation=18, build=BuildOptions(seed=3)),
 }
 
 
@@ -147,68 +196,68 @@ def test_bytes_do_not_depend_on_the_chunk(
 
 def test_a_limit_takes_the_relations_in_turn_and_judges_few_more(tmp_path: Path) -> None:
     folder = build(tmp_path)
-    summary = generate(folder, GenerateOptions(limit=21), judge := FakeFilter())
+    summary = generate(folder, small_options(limit=21), judge := FakeFilter())
     assert summary.kept == 21 and summary.facts == summary.kept + summary.rejected < 100
     # The relations give facts in turn; how many of them are kept differs by chance.
     assert {one["facts"] for one in summary.by_relation.values()} <= {summary.facts // 2, (summary.facts + 1) // 2}
     assert sum(judge.calls) < 60
     more = build(tmp_path / "more")
-    generate(more, GenerateOptions(limit=50), FakeFilter())
+    generate(more, small_options(limit=50), FakeFilter())
     assert {row["case_id"] for row in read(folder, "records.jsonl")} < {
         row["case_id"] for row in read(more, "records.jsonl")
     }
 
 
 def test_a_cap_for_each_relation(tmp_path: Path) -> None:
-    summary = generate(build(tmp_path), GenerateOptions(per_relation=5))
+    summary = generate(build(tmp_path), small_options(per_relation=5))
     assert {relation: one["kept"] for relation, one in summary.by_relation.items()} == {"P551": 5, "P937": 5}
 
 
 def test_relations_can_be_chosen_and_keep_their_case_ids(tmp_path: Path) -> None:
     whole, part = build(tmp_path / "whole"), build(tmp_path / "part")
-    generate(whole, GenerateOptions())
-    summary = generate(part, GenerateOptions(relations=("P937",)))
+    generate(whole, small_options())
+    summary = generate(part, small_options(relations=("P937",)))
     assert set(summary.by_relation) == {"P937"}
     wanted = [row for row in read(whole, "records.jsonl") if row["requested_rewrite"]["relation_id"] == "P937"]
     assert read(part, "records.jsonl") == wanted
     with pytest.raises(ConfigError, match="no facts of P17; there are some of P551, P937"):
-        generate(part, GenerateOptions(relations=("P17", "P937"), restart=True))
+        generate(part, small_options(relations=("P17", "P937"), restart=True))
 
 
 def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(tmp_path: Path) -> None:
     folder = build(tmp_path)
-    first = generate(folder, GenerateOptions(), FakeFilter())
+    first = generate(folder, small_options(), FakeFilter())
     before = files_of(folder)
-    again = generate(folder, GenerateOptions(), judge := FakeFilter())
+    again = generate(folder, small_options(), judge := FakeFilter())
     assert again == first and judge.judged == []
     with pytest.raises(BuildStateError, match="limit: None then, 5 now"):
-        generate(folder, GenerateOptions(limit=5), FakeFilter())
+        generate(folder, small_options(limit=5), FakeFilter())
     with pytest.raises(BuildStateError, match="model_filter"):
-        generate(folder, GenerateOptions())
+        generate(folder, small_options())
     assert files_of(folder) == before
-    assert isinstance(generate(folder, GenerateOptions(limit=5, restart=True)), GenerateSummary)
+    assert isinstance(generate(folder, small_options(limit=5, restart=True)), GenerateSummary)
 
 
 def test_unfinished_work_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
     folder = build(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        generate(folder, GenerateOptions(), FakeFilter(70))
+        generate(folder, small_options(), FakeFilter(70))
     with pytest.raises(BuildStateError, match="unfinished"):
-        generate(folder, GenerateOptions(build=BuildOptions(seed=1)), FakeFilter())
+        generate(folder, small_options(build=BuildOptions(seed=1)), FakeFilter())
 
 
 def test_references_that_fetch_wrote_stay(tmp_path: Path) -> None:
     folder = build(tmp_path)
     folder.path("references.jsonl").write_text("", encoding="utf-8")
     folder.finish("fetch", {}, {"references.jsonl": 0}, {})
-    generate(folder, GenerateOptions())
+    generate(folder, small_options())
     assert folder.path("references.jsonl").read_bytes() == b""
 
 
 def test_paraphrase_prefixes_can_be_left_out(tmp_path: Path) -> None:
     with_prefix, without = build(tmp_path / "with"), build(tmp_path / "without")
-    generate(with_prefix, GenerateOptions())
-    generate(without, GenerateOptions(prefixes="none"))
+    generate(with_prefix, small_options())
+    generate(without, small_options(prefixes="none"))
     for one, other in zip(read(with_prefix, "records.jsonl"), read(without, "records.jsonl"), strict=True):
         details = one["meta"]["paraphrases"]
         assert [f"{part['prefix']} {part['clean']}" for part in details] == one["paraphrase_prompts"]
@@ -217,7 +266,7 @@ def test_paraphrase_prefixes_can_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"limit": 0}, {"per_relation": 0}, {"min_neighbors": -1}],
+    [{"limit": 0}, {"per_relation": 0}, {"min_neighbors": -1}, {"min_pool": 1}],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
@@ -235,12 +284,12 @@ def test_a_filter_that_breaks_its_promises_is_refused(tmp_path: Path) -> None:
 
     for kind, message in ((Short, "one a candidate"), (Wild, "expected a draw")):
         with pytest.raises(DataError, match=message):
-            generate(build(tmp_path / kind.__name__), GenerateOptions(), kind())
+            generate(build(tmp_path / kind.__name__), small_options(), kind())
 
 
 def test_missing_inputs_name_the_verb_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(BuildStateError, match="cfbuild fetch"):
-        generate(BuildFolder(tmp_path), GenerateOptions())
+        generate(BuildFolder(tmp_path), small_options())
 
 
 @pytest.mark.shared
@@ -249,7 +298,10 @@ def test_the_excerpt_gives_twelve_thousand_valid_records_and_the_same_again(exce
     assert list(violations(folder.path("records.jsonl"))) == []
     summary = generate(folder, GenerateOptions())
     assert summary.facts == 33_110 and summary.kept >= 12_000
-    assert files_of(excerpt_build.again) == files_of(folder)
+    for name in ("records.jsonl", "rejected.jsonl"):
+        again = excerpt_build.again.path(name).read_text(encoding="utf-8").splitlines()
+        whole = folder.path(name).read_text(encoding="utf-8").splitlines()
+        assert again == [line for line in whole if relation_of(json.loads(line)) in SOME] != []
     check_composition([codec.decode_record(row) for row in read(folder, "records.jsonl")])
 
 
@@ -263,7 +315,8 @@ def test_generating_the_excerpt_takes_little_memory(excerpt_build: ExcerptBuild)
 @pytest.mark.shared
 def test_pararels_templates_make_valid_records_of_the_excerpt(tmp_path: Path, excerpt: Path, pararel: Path) -> None:
     folder = BuildFolder(write_excerpt(tmp_path, excerpt, pararel))
-    assert generate(folder, GenerateOptions(relations=("P19", "P36"), per_relation=100)).kept == 200
+    options = GenerateOptions(relations=("P19", "P36"), per_relation=100, min_neighbors=0)
+    assert generate(folder, options).kept == 200
     assert list(violations(folder.path("records.jsonl"))) == []
     assert {row["meta"]["template_origin"] for row in read(folder, "records.jsonl")} == {"pararel"}
 

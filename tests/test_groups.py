@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import tiny
-from small_world import item, write_build, write_world
+from small_world import item, small_options, write_build, write_world
 
 from cfbuild.audit.validate import record_faults, violations
 from cfbuild.data import Entity, EntityPrompt, Fact, GroupPrompt, Record, Target, Template
 from cfbuild.errors import ConfigError
 from cfbuild.facts.graph import FactGraph
-from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
@@ -100,8 +100,14 @@ def answers(prompts: Iterable[GroupPrompt]) -> set[tuple[str, str]]:
 def test_another_name_of_the_subject_with_the_same_answers() -> None:
     prompts = asked("subject_aliases", CAPITALS)
     # Left out: a spelling of the label, a list, a name with the answer in it, one that Ann has too, codes.
-    assert [one.text for one in prompts] == ["French Republic has its capital at"]
+    assert [one.text for one in prompts] == ["The French Republic has its capital at"]
     assert answers(prompts) == {("Rome", "Paris")} and prompts[0].entity == "Q1" and prompts[0].relation == "P36"
+
+
+def test_a_name_with_and_without_its_article_is_one_name() -> None:
+    france = item(FRANCE, "France", "French Republic", "The French Republic")
+    prompts = asked("subject_aliases", CAPITALS, entities=[france])
+    assert [one.text for one in prompts] == ["The French Republic has its capital at"]
 
 
 def test_the_fact_the_other_way_round_is_asked_about_the_new_object() -> None:
@@ -199,26 +205,26 @@ def rows_of(folder: BuildFolder, name: str = "records.jsonl") -> list[dict[str, 
 
 
 def test_generate_adds_the_groups_asked_for_and_changes_nothing_else(folder: BuildFolder) -> None:
-    generate(folder, GenerateOptions(relations=("P551",)))
+    generate(folder, small_options(relations=("P551",)))
     rows = rows_of(folder)
     assert list(violations(folder.path("records.jsonl"))) == []
     counts = {name: sum(name in row["meta"].get("groups", {}) for row in rows) for name in GROUPS}
     assert counts["specificity_plus"] == len(rows) and counts["inverse"] == 0
     assert 0 < counts["subject_aliases"] < len(rows) and 0 < counts["two_hop"] < len(rows)
-    generate(folder, GenerateOptions(relations=("P551",), groups=(), restart=True))
+    generate(folder, small_options(relations=("P551",), groups=(), restart=True))
     bare = rows_of(folder)
     for row in rows:
         del row["meta"]["groups"]
     assert bare == rows
     with pytest.raises(ConfigError, match="no prompt group three_hop"):
-        GenerateOptions(groups=("two_hop", "three_hop"))
+        small_options(groups=("two_hop", "three_hop"))
 
 
 def test_groups_are_scored_and_published_under_their_own_names(
     folder: BuildFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CFBUILD_CACHE", str(folder.root.parent / "cache"))
-    generate(folder, GenerateOptions(relations=("P551",), limit=6))
+    generate(folder, small_options(relations=("P551",), limit=6))
     options = EvaluateOptions(covariance_tokens=400, steps=2, skip_generation=True, layer=1)
     report = evaluate(folder, options, tiny.make("gpt2"))
     rows, cases = rows_of(folder), rows_of(folder, "runs/rome/cases.jsonl")

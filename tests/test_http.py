@@ -8,11 +8,12 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from servers import RESULTS_JSON, Scripted, free_port, reply
+from servers import OVERLOADED, RESULTS_JSON, TIME_OUT, Scripted, free_port, reply
 
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.sources.address import checked_url, is_public, redact
-from cfbuild.sources.http import Client, HeavyAnswerError, HttpRequest, require_contact
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import Client, Given, HttpRequest, require_contact
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.sparql import parse
 
@@ -146,6 +147,82 @@ def test_a_busy_server_is_asked_again_later(status: str) -> None:
     assert body == GOOD and len(server.requests) == 3 and sleeps == [2.0, 4.0]
 
 
+ODD = reply(b"[]")
+TOO_MANY = b"<html><body>Rate limit exceeded: 60 requests per minute</body></html>"
+LIMITS = {
+    "429": reply(status="429 Too Many Requests"),
+    "429 with a page": reply(TOO_MANY, status="429 Too Many Requests", kind="text/html"),
+    "429 for a time": reply(b"", "Retry-After: 1", status="429 Too Many Requests"),
+    "503 with a page": reply(TOO_MANY, status="503 Unavailable", kind="text/html"),
+    "200 with a page": reply(TOO_MANY, kind="text/html"),
+    "200 with words": reply(b'{"error": "too many requests"}'),
+}
+SMALLER = {name: fault(GOOD) for name, fault in OVERLOADED.items()}
+
+
+@pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
+def test_a_rate_limit_is_waited_for_and_no_reason_to_ask_for_less(limit: bytes) -> None:
+    error, server, sleeps = failure(limit, attempts=4)
+    assert type(error) is SourceError and len(server.requests) == 4 and sleeps == [2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize("fault", SMALLER.values(), ids=SMALLER)
+def test_a_time_out_by_any_name_is_a_reason_to_ask_for_less(fault: bytes) -> None:
+    error, server, _ = failure(fault, attempts=4)
+    assert isinstance(error, HeavyAnswerError)
+    assert len(server.requests) == (1 if b" 413 " in fault else 4)
+
+
+def test_a_time_out_is_not_told_from_the_words_of_names_in_an_answer() -> None:
+    cut = reply(GOOD.replace(b"one", b"Rate limit: too many requests")[:-9])
+    assert isinstance(failure(cut)[0], HeavyAnswerError)
+
+
+def test_an_answer_that_names_a_time_out_and_asks_to_wait_is_waited_for_before_less_is_asked() -> None:
+    both = reply(TIME_OUT, "Retry-After: 30", status="429 Too Many Requests")
+    error, _, sleeps = failure(both, attempts=2)
+    assert isinstance(error, HeavyAnswerError) and sleeps == [30.0, 30.0]
+
+
+@pytest.mark.parametrize("heavy_attempts", [None, 2])
+def test_heavy_and_passing_faults_are_counted_apart(heavy_attempts: int | None) -> None:
+    """Four passing faults leave a try, whatever the heavy ones between them."""
+    heavy, passing = reply(status="504 Timeout"), reply(status="429 Too Many Requests")
+    most = (heavy_attempts or 5) - 1
+    faults = [passing, heavy] * most + [passing] * (4 - most)
+    asker, _ = client(attempts=5)
+    with Scripted(*faults, reply(GOOD)) as server, asker:
+        assert asker.answer(query(server.url), parse, heavy_attempts)[0] == GOOD
+        assert len(server.requests) == 5 + most
+    for last in (heavy, passing):
+        asker, _ = client(attempts=5)
+        with Scripted(*faults, last, reply(GOOD)) as server, asker, pytest.raises(SourceError) as caught:
+            asker.answer(query(server.url), parse, heavy_attempts)
+        assert isinstance(caught.value, HeavyAnswerError) == (last is heavy)
+
+
+def test_a_question_that_a_well_service_refuses_is_not_asked_again(tmp_path: Path) -> None:
+    well: list[int] = []
+    with Scripted(*[reply(status="504 Timeout")] * 5, reply(GOOD)) as server:
+        for _ in range(2):
+            asker, _ = client(attempts=3)
+            with asker, Journal(tmp_path / "journal") as journal:
+                ask = Asker(asker, journal).ask_unless_refused
+                assert ask(query(server.url), parse, lambda: well.append(1)) is None and journal.used == 1
+        assert len(server.requests) == 5 and well == [1, 1]
+
+
+def test_an_outage_is_no_refusal(tmp_path: Path) -> None:
+    def unwell() -> None:
+        raise SourceError("nobody answers")
+
+    asker, _ = client(attempts=3)
+    with Scripted(reply(status="504 Timeout")) as server, asker, Journal(tmp_path / "journal") as journal:
+        with pytest.raises(SourceError, match="nobody answers"):
+            Asker(asker, journal).ask_unless_refused(query(server.url), parse, unwell)
+        assert len(journal) == 0 and len(server.requests) == 2
+
+
 def busy(retry_after: str) -> bytes:
     return reply(b"", f"Retry-After: {retry_after}", status="429 Too Many Requests")
 
@@ -189,6 +266,35 @@ def test_a_redirect_elsewhere_is_refused(status: str, target: str) -> None:
         with pytest.raises(SourceError, match="redirects to"):
             asker.answer(query(server.url), parse)
     assert len(server.requests) == 1 and sleeps == []
+
+
+@pytest.mark.parametrize(
+    ("option", "base", "tail", "told"),
+    [
+        ("--endpoint", "/sparql", "", "--endpoint http://localhost:{port}/api/wikidata"),
+        ("--pararel", "/raw", "/data/P36.jsonl", "--pararel http://localhost:{port}/api/wikidata"),
+        ("--wikipedia", "/w/api.php", "?titles=A", "--wikipedia http://localhost:{port}/api/wikidata"),
+    ],
+)
+def test_a_redirect_elsewhere_names_the_option_that_would_take_it(option: str, base: str, tail: str, told: str) -> None:
+    asker, _ = client()
+    with Scripted(b"") as server, asker:
+        address = f"http://127.0.0.1:{server.port}{base}"
+        target = f"Location: http://localhost:{server.port}/api/wikidata{tail}"
+        server.replies[:] = [reply(b"", target, status="301 Moved")]
+        given = Given(option, address, "last checked on a day")
+        with pytest.raises(SourceError, match="which cfbuild does not follow") as caught:
+            asker.answer(HttpRequest("GET", address + tail, (RESULTS_JSON,), given=given), parse)
+    assert f"run the command with `{told.format(port=server.port)}`" in str(caught.value)
+    assert "(last checked on a day)" in str(caught.value)
+
+
+def test_a_preset_that_cannot_be_reached_says_when_it_was_checked() -> None:
+    asker, _ = client(attempts=1)
+    given = Given("--endpoint", "", "the preset qlever was last checked on a day")
+    request = HttpRequest("GET", f"http://127.0.0.1:{free_port()}/", (RESULTS_JSON,), given=given)
+    with asker, pytest.raises(SourceError, match="the preset qlever was last checked on a day"):
+        asker.answer(request, parse)
 
 
 def test_a_redirect_on_the_same_host_keeps_method_and_query() -> None:

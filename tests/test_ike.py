@@ -11,7 +11,7 @@ from cfbuild.edit.ike import InContext, InContextOptions
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.cases import score_cases
-from cfbuild.score.texts import ReferenceTexts
+from cfbuild.score.texts import ReferenceTexts, Writing
 
 
 def test_the_fact_stands_in_front_of_every_prompt_and_in_no_text() -> None:
@@ -24,7 +24,7 @@ def test_the_fact_stands_in_front_of_every_prompt_and_in_no_text() -> None:
 
     before = tiny.digest(lm)
     references = ReferenceTexts([Reference(record.relation, record.target_new.id, "Q1", "x", "A text of a city.")])
-    (case,) = score_cases(lm, [record], [edit], "ike", references)
+    (case,) = score_cases(lm, [record], [edit], "ike", Writing(references))
     assert tiny.digest(lm) == before and case.post is not None and case.fault is None
     for stage, prefix in ((case.pre, ""), (case.post, stated)):
         got = [one for scores in stage.prompts.values() for one in scores]

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 
 import pytest
+from small_world import rewrites
 
 from cfbuild.data import Entity, Fact, Record, Target, Template
 from cfbuild.facts.graph import FactGraph
@@ -30,7 +31,7 @@ def context(code: str, names: tuple[str, str, str, str] = COUNTRIES, texts: tupl
     """Two objects and two subjects, in this order, that have `names` in the language `code`."""
     entities = [Entity(item, {code: name}) for item, name in zip(("Q1", "Q2", "Q100", "Q101"), names, strict=True)]
     graph = FactGraph([FACT, Fact(NEAR, "Q101", "Q2")], entities, code)
-    return RuleContext(graph, {NEAR: texts})
+    return RuleContext(graph, {NEAR: rewrites(NEAR, texts)})
 
 
 def test_german_templates_that_end_like_an_english_article_are_kept_in_german() -> None:
@@ -135,3 +136,20 @@ def test_english_has_its_rules_under_every_code_of_its_own_and_others_have_none(
     assert all(getattr(language("en"), name) != getattr(language("de"), name) for name in functions)
     for code in ("en", "de"):
         assert pickle.loads(pickle.dumps(language(code))) == language(code)
+
+
+@pytest.mark.parametrize(
+    ("template", "description", "takes_one"),
+    [
+        ("The official capital of {} is", "The official capital of {}", True),
+        ("The name of the capital of {} is", None, True),
+        ("The band {} was formed in", None, False),
+        ("The script of the film {} was written in", None, False),
+        ("{} lies on the continent of", None, True),
+        ("{}'s birthplace is", "{}'s birthplace", True),
+    ],
+)
+def test_descriptions_and_where_they_can_stand(template: str, description: str | None, takes_one: bool) -> None:
+    english_rules, neutral_rules = language("en"), language("fr")
+    assert english_rules.description(template) == description and neutral_rules.description(template) is None
+    assert english_rules.takes_description(template) == takes_one and neutral_rules.takes_description(template)

@@ -6,12 +6,13 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from small_world import item, templates, world, write_world
+from small_world import SMALL, item, templates, world, write_world
 from test_generate import FakeFilter
 
 from cfbuild.data import Entity, Fact, Record, Rejection, Template
@@ -83,12 +84,12 @@ def test_a_maker_makes_what_the_verb_writes(fetched: BuildFolder, choice: dict[s
 
 def test_plain_tuples_give_records_and_rejects_with_their_rule() -> None:
     given = facts_of_world()
-    records, rejected = RecordMaker(given).make()
+    records, rejected = RecordMaker(given, SMALL).make()
     assert records and all(isinstance(record, Record) and record.groups for record in records)
     assert sorted(made.case_id for made in (*records, *rejected)) == list(range(len(given.facts)))
     assert {rejection.decision.rule for rejection in rejected} == {"several-objects"}
     assert all(rejection.subject and rejection.decision.measured for rejection in rejected)
-    several = RecordMaker(given, Rules(allow_several=True)).make(relations=["P551"])
+    several = RecordMaker(given, replace(SMALL, allow_several=True)).make(relations=["P551"])
     assert len(several.records) == 120 and {record.relation for record in several.records} == {"P551"}
     assert {rejection.decision.measured.get("chosen") for rejection in several.rejected} != {None}
 
@@ -97,8 +98,8 @@ def test_plain_tuples_give_records_and_rejects_with_their_rule() -> None:
     ("rules", "rule"),
     [
         (Rules(min_neighbors=99), "too-few-neighbors"),
-        (Rules(min_sitelinks=1), "popularity"),
-        (Rules(max_sitelinks=1), "popularity"),
+        (replace(SMALL, min_sitelinks=1), "popularity"),
+        (replace(SMALL, max_sitelinks=1), "popularity"),
     ],
 )
 def test_each_option_of_the_rules_reaches_its_rule(rules: Rules, rule: str) -> None:
@@ -109,21 +110,23 @@ def test_each_option_of_the_rules_reaches_its_rule(rules: Rules, rule: str) -> N
 def test_symmetric_relations_are_made_when_asked_for() -> None:
     facts, entities = world(relations=("P47",))
     given = FactSet(tuple(facts), tuple(entities), tuple(templates("P47")))
-    assert not RecordMaker(given).make().records
-    assert RecordMaker(given, Rules(allow_symmetric=True)).make().records
+    assert not RecordMaker(given, SMALL).make().records
+    assert RecordMaker(given, replace(SMALL, allow_symmetric=True)).make().records
 
 
 def test_a_seed_takes_the_place_of_the_builds() -> None:
     given = facts_of_world()
-    other = RecordMaker(given, build=BuildOptions(seed=5, paraphrases=1), seed=6)
+    other = RecordMaker(given, SMALL, build=BuildOptions(seed=5, paraphrases=1), seed=6)
     assert other.build == BuildOptions(seed=6, paraphrases=1)
-    assert lines(other.make()) == lines(RecordMaker(given, build=other.build).make())
-    assert lines(other.make()) != lines(RecordMaker(given, build=other.build, seed=5).make())
+    assert lines(other.make()) == lines(RecordMaker(given, SMALL, build=other.build).make())
+    assert lines(other.make()) != lines(RecordMaker(given, SMALL, build=other.build, seed=5).make())
 
 
 def test_a_maker_that_went_to_another_process_makes_the_same_records(tmp_path: Path) -> None:
     prefixes = Prefixes(GOOD)
-    maker = RecordMaker(facts_of_world(), Rules(allow_several=True), BuildOptions(seed=2), prefixes, ("inverse",))
+    maker = RecordMaker(
+        facts_of_world(), replace(SMALL, allow_several=True), BuildOptions(seed=2), prefixes, ("inverse",)
+    )
     expected = "".join(map(repr, maker.make(limit=40)))
     tmp_path.joinpath("maker").write_bytes(pickle.dumps(maker))
     script = (
@@ -154,7 +157,7 @@ def finished(decided: list[Record | Rejection]) -> list[Row]:
 @pytest.mark.parametrize("choice", [{}, {"limit": 33}, {"per_relation": 20}, {"limit": 30, "per_relation": 18}])
 def test_a_pass_goes_on_where_another_stopped(choice: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maker_module, "JUDGED_AT_ONCE", 8)
-    maker, selection = RecordMaker(facts_of_world(), prefixes=Prefixes()), Selection(**choice)
+    maker, selection = RecordMaker(facts_of_world(), SMALL, prefixes=Prefixes()), Selection(**choice)
     whole = list(maker.start(selection, FakeFilter()))
     decided = [one for portion in whole for one in portion]
     assert len(whole) > 3
@@ -172,7 +175,7 @@ def test_a_pass_goes_on_where_another_stopped(choice: dict[str, Any], monkeypatc
 def test_a_language_model_is_asked_with_the_default_thresholds() -> None:
     lm = tiny.make("gpt2")
     facts, entities = world(20)
-    maker = RecordMaker(FactSet(tuple(facts), tuple(entities), tuple(templates("P551"))), prefixes=Prefixes())
+    maker = RecordMaker(FactSet(tuple(facts), tuple(entities), tuple(templates("P551"))), SMALL, prefixes=Prefixes())
     made = maker.make(relations=["P551"], model=lm)
     assert lines(made) == lines(maker.make(relations=["P551"], model=RankFilter(lm, FilterOptions())))
     rules = {rejection.decision.rule for rejection in made.rejected}
@@ -182,7 +185,7 @@ def test_a_language_model_is_asked_with_the_default_thresholds() -> None:
 
 def test_progress_reaches_all_facts() -> None:
     calls: list[tuple[str, int, int | None]] = []
-    made = RecordMaker(facts_of_world()).make(progress=lambda *call: calls.append(call))
+    made = RecordMaker(facts_of_world(), SMALL).make(progress=lambda *call: calls.append(call))
     total = len(made.records) + len(made.rejected)
     assert calls[-1] == ("facts", total, total)
 
@@ -192,10 +195,10 @@ def test_sentences_before_paraphrases_by_default_and_as_given() -> None:
         made = maker.make(limit=10)
         return {paraphrase.prefix for record in made.records for paraphrase in record.paraphrases}
 
-    assert used(RecordMaker(facts_of_world())) <= set(distractor_prefixes())
-    assert used(RecordMaker(facts_of_world(), prefixes=Prefixes.cut(GOOD))) == set(GOOD[:2])
-    assert used(RecordMaker(facts_of_world(), prefixes=Prefixes())) == {""}
-    assert used(RecordMaker(german())) == {""}
+    assert used(RecordMaker(facts_of_world(), SMALL)) <= set(distractor_prefixes())
+    assert used(RecordMaker(facts_of_world(), SMALL, prefixes=Prefixes.cut(GOOD))) == set(GOOD[:2])
+    assert used(RecordMaker(facts_of_world(), SMALL, prefixes=Prefixes())) == {""}
+    assert used(RecordMaker(german(), SMALL)) == {""}
 
 
 def german() -> FactSet:
@@ -212,7 +215,7 @@ PLACES = (("Frankfurt", "Oder"), ("Halle", "Saale"), ("Forst", "Lausitz"), ("Gub
 
 
 def test_german_facts_become_records_that_english_rules_would_reject() -> None:
-    records, rejected = RecordMaker(german()).make()
+    records, rejected = RecordMaker(german(), SMALL).make()
     assert len(records) == 5 and not rejected
     assert {record.language for record in records} == {"de"} and all(record.neighborhood for record in records)
     english = dataclasses.replace(
@@ -220,7 +223,7 @@ def test_german_facts_become_records_that_english_rules_would_reject() -> None:
         language="en",
         entities=tuple(Entity(entity.id, {"en": entity.labels["de"]}) for entity in german().entities),
     )
-    assert {rejection.decision.rule for rejection in RecordMaker(english).make().rejected} == {"label-noise"}
+    assert {rejection.decision.rule for rejection in RecordMaker(english, SMALL).make().rejected} == {"label-noise"}
 
 
 def test_an_option_of_the_rules_is_declared_once() -> None:
@@ -237,9 +240,9 @@ def test_an_option_of_the_rules_is_declared_once() -> None:
     [
         (lambda: Rules(min_neighbors=-1), "min_neighbors is -1; expected at least 0"),
         (lambda: Rules(max_sitelinks=-1), "max_sitelinks is -1"),
-        (lambda: RecordMaker(facts_of_world()).make(limit=0), "limit is 0; expected at least 1"),
-        (lambda: RecordMaker(facts_of_world()).make(relations=["P17"]), "no facts of P17"),
-        (lambda: RecordMaker(facts_of_world(), groups=["three_hop"]), "no prompt group three_hop"),
+        (lambda: RecordMaker(facts_of_world(), SMALL).make(limit=0), "limit is 0; expected at least 1"),
+        (lambda: RecordMaker(facts_of_world(), SMALL).make(relations=["P17"]), "no facts of P17"),
+        (lambda: RecordMaker(facts_of_world(), SMALL, groups=["three_hop"]), "no prompt group three_hop"),
         (lambda: GenerateOptions(min_sitelinks=-1), "min_sitelinks is -1"),
     ],
 )
@@ -250,7 +253,7 @@ def test_options_that_make_no_sense_are_refused(make: Any, message: str) -> None
 
 def test_facts_are_read_from_a_builds_files(tmp_path: Path) -> None:
     read = read_facts(write_world(tmp_path / "build"))
-    assert lines(RecordMaker(read).make()) == lines(RecordMaker(facts_of_world()).make())
+    assert lines(RecordMaker(read, SMALL).make()) == lines(RecordMaker(facts_of_world(), SMALL).make())
     with pytest.raises(BuildStateError, match="cfbuild fetch"):
         read_facts(tmp_path)
     tmp_path.joinpath("build", "entities.jsonl").write_text('{"id": "Q0"}\n', encoding="utf-8")
@@ -269,6 +272,6 @@ def test_records_are_made_without_torch_and_without_an_http_client() -> None:
 def test_an_entity_without_a_name_is_rejected_and_no_object_of_others() -> None:
     given = facts_of_world()
     named = tuple(entity if entity.id != "Q1" else item(1, None) for entity in given.entities)
-    made = RecordMaker(dataclasses.replace(given, entities=named)).make()
+    made = RecordMaker(dataclasses.replace(given, entities=named), SMALL).make()
     assert "missing-label" in {rejection.decision.rule for rejection in made.rejected}
     assert all("Q1" not in (record.target_true.id, record.target_new.id) for record in made.records)

@@ -96,6 +96,21 @@ def test_a_verdict_does_not_depend_on_the_other_candidates(lm: LanguageModel) ->
     assert [one.chosen for one in judge(candidates())] == [judge([one])[0].chosen for one in candidates()]
 
 
+def test_a_pool_may_have_more_tokens_than_the_model_has_positions() -> None:
+    short = tiny.make("gpt2")
+    labels = [f"{first}{last} of the {last}{first}" for first in "abcdefghijkl" for last in "mnopqrstuvwx"]
+    pool = tuple(Target(f"Q{number}", label) for number, label in enumerate(labels, 1))
+    prompts = ("It is", "The capital city of the whole wide country is")
+    asked = [Candidate(place, "P36", prompt, pool[0], pool[1:4], pool) for place, prompt in enumerate(prompts)]
+    ids = [short.continuation(label) for label in labels]
+    assert len({one[:end] for one in ids for end in range(1, len(one))}) > short.max_tokens
+    together = RankFilter(short, FilterOptions(min_rank_share=0)).judge(asked)
+    alone = [RankFilter(short, FilterOptions(min_rank_share=0)).judge([one])[0] for one in asked]
+    assert [one.chosen for one in together] == [one.chosen for one in alone]
+    measured = [one.scores or one.decision.measured for one in together]
+    assert {one["pool_size"] for one in measured} == {len(labels)}
+
+
 @pytest.mark.parametrize("options", [{"min_rank_share": 1.5}, {"min_neighbors_right": -1}, {"max_true_rank": 0}])
 def test_thresholds_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):

@@ -12,10 +12,9 @@ import pytest
 import typer
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from cfbuild.cli import VERBS, app
+from cfbuild.cli import VERBS, command
 from cfbuild.cli.shared import with_options
 from cfbuild.edit import EDITORS
 from cfbuild.errors import ConfigError
@@ -52,7 +51,7 @@ from cfbuild.views.terminal import Choice
 DECLARED = {
     "fetch": (FetchOptions,),
     "generate": (FilterChoice, GenerateOptions, ModelOptions),
-    "demo": (DemoOptions,),
+    "demo": (DemoOptions, ModelOptions),
     "publish": (Destination, SplitOptions),
     "show": (Choice,),
     "export": (ExportOptions,),
@@ -151,7 +150,7 @@ def test_every_declared_option_is_one_of_the_verbs_and_none_twice(verb: str) -> 
         flag for kind in DECLARED[verb] for one in options_of(kind) if one.default is not REQUIRED for flag in one.flags
     ]
     assert len(flags) == len(set(flags))
-    known = [flag for one in get_command(app).commands[verb].params for flag in one.opts]  # type: ignore[attr-defined]
+    known = [flag for one in command(verb).params for flag in one.opts]
     assert set(flags) <= set(known) and len(known) == len(set(known)), "typer has each flag once"
     assert verb in VERBS
 

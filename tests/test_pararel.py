@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Scripted, oxigraph, reply
+from servers import TIME_OUT, Proxy, Scripted, oxigraph, reply
 
 from cfbuild.data import Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
@@ -159,6 +159,21 @@ def test_tuples_without_ids_are_looked_up_by_labels_and_relation(tmp_path: Path)
         "tuple whose labels fit several facts": 1,
         "tuple whose labels fit no fact": 1,
     }
+
+
+def test_pairs_that_are_too_many_for_the_server_are_looked_up_in_halves(tmp_path: Path) -> None:
+    label, wdt = "http://www.w3.org/2000/01/rdf-schema#label", "http://www.wikidata.org/prop/direct/P36"
+    entity = "http://www.wikidata.org/entity/"
+    lines = [f'<{entity}Q{n}> <{label}> "item {n}"@en .' for n in range(1, 61)]
+    lines += [f"<{entity}Q{n}> <{wdt}> <{entity}Q{n + 30}> ." for n in range(1, 31)]
+    rows = [row(f"item {n}", f"item {n + 30}") for n in range(1, 31)]
+    root = checkout(tmp_path / "pararel", {"P36": list(KEPT)}, {"P36": rows})
+    with oxigraph(tmp_path, "\n".join(lines)) as url, Proxy(url) as proxy, asker(tmp_path) as asking:
+        refusal = reply(TIME_OUT, status="429 Too Many Requests")
+        proxy.spoil = lambda body: refusal if body.count(b'"a":{') > 9 else None
+        source = Pararel(PararelOptions(pararel=str(root), endpoint=proxy.url), asking)
+        facts = [(fact.subject, fact.object) for fact in source.facts("P36")]
+    assert facts == [(f"Q{n}", f"Q{n + 30}") for n in range(1, 31)] and not source.tally.left_out
 
 
 def test_a_sample_of_tuples_is_seeded(tmp_path: Path) -> None:

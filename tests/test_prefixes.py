@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import tiny
-from small_world import write_world
+from small_world import small_options, write_world
 
 from cfbuild.data import Reference
 from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import sample_texts
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.generate import generate
 from cfbuild.records.prefixes import Sampler
 from cfbuild.store import codec, files, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -108,7 +108,7 @@ def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Pa
     folder = BuildFolder(write_world(tmp_path / "build"))
     file = tmp_path / "mine.txt"
     file.write_text("\n".join([*LINES, "half a sentence"]), encoding="utf-8")
-    generate(folder, GenerateOptions(prefixes=str(file)))
+    generate(folder, small_options(prefixes=str(file)))
     check_prefixes(folder, set(LINES[2:]))
     assert all(
         "Person A0" not in one["prefix"]
@@ -122,12 +122,12 @@ def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Pa
     assert config == {"source": "file", "name": file.name, "sha256": files.sha256_file(file)}
     file.write_text(GOOD, encoding="utf-8")
     with pytest.raises(BuildStateError, match="prefixes"):
-        generate(folder, GenerateOptions(prefixes=str(file)))
+        generate(folder, small_options(prefixes=str(file)))
 
 
 def test_reference_texts_give_sentences_if_they_are_wikipedias(tmp_path: Path) -> None:
     folder = BuildFolder(write_world(tmp_path / "build"))
-    options = GenerateOptions(prefixes="references")
+    options = small_options(prefixes="references")
     with pytest.raises(ConfigError, match="--references"):
         generate(folder, options)
     lead = Reference("P551", "Q1", "Q1001", "Person B1", " ".join(LINES), "Person B1", 3, "https://x", "CC-BY-SA-4.0")
@@ -148,7 +148,7 @@ def test_sampled_texts_are_written_once_and_kept_while_records_are_made(
         return [f"{LINES[2]} {LINES[3]}\nand {LINES[0]}", f"{LINES[4]} The"]
 
     sampler = Sampler({"model": "tiny", "revision": "r1", "seed": 0}, texts)
-    options = GenerateOptions(prefixes="model")
+    options = small_options(prefixes="model")
     with pytest.raises(ConfigError, match="asks for a model"):
         generate(folder, options)
     with monkeypatch.context() as patched:
@@ -174,11 +174,11 @@ def test_sources_that_cannot_be_used_say_what_to_do(tmp_path: Path, caplog: pyte
         (str(latin), DataError, "UTF-8"),
     ):
         with pytest.raises(kind, match=message):
-            generate(folder, GenerateOptions(prefixes=source, restart=True))
+            generate(folder, small_options(prefixes=source, restart=True))
     with pytest.raises(ConfigError, match="are in English"):
-        generate(folder, GenerateOptions(language="fr", restart=True))
+        generate(folder, small_options(language="fr", restart=True))
     with caplog.at_level(logging.WARNING):
-        generate(folder, GenerateOptions(prefixes=str(named), restart=True))
+        generate(folder, small_options(prefixes=str(named), restart=True))
     assert "P551: each of 1 sentences names one of its objects" in caplog.text
     assert all(one["prefix"] == "" for row in rows(folder) for one in row["meta"]["paraphrases"])
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import card_rules
 import hub as loopback
 import pytest
 import tiny
@@ -24,21 +26,29 @@ from scored_build import HOSTILE, case, record, records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
+from cfbuild.data import GroupPrompt, Record
 from cfbuild.errors import BuildStateError, ConfigError, PublishError
 from cfbuild.pipeline.publish import publish, stage
+from cfbuild.publish.card import _size
+from cfbuild.publish.columns import columns
 from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
-from cfbuild.publish.stage import StagedFile, score_row
+from cfbuild.publish.stage import StagedFile, group_rows, score_row
+from cfbuild.records.groups import GROUPS
 from cfbuild.score.table import Report
+from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
+from cfbuild.store.jsonl import read_rows, read_values, write_json, write_jsonl
 from cfbuild.text.safe import HIDDEN, visible
 
 NAME = "someone/counterfact-test"
 LOAD = """
 import json, sys
 from datasets import load_dataset
+card = open(sys.argv[2]).read()
+exec(card.split("```python\\n")[1].split("```")[0])
+assert list(measured) == ["tiny"] and len(records) == 3, measured
 found = {}
 for config in ("records", "scores", "rejected", "references"):
     found[config] = {split: list(rows) for split, rows in load_dataset(sys.argv[1], config).items()}
@@ -84,13 +94,21 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         huggingface_hub.close_session()
 
 
-def rounded(value: Any) -> Any:
-    """Floats to the 6 decimals that a build has: `datasets` reads those of JSON columns to 15 digits."""
-    if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return round(value, 6) if isinstance(value, float) else value
+def read_back(row: dict[str, Any], table: str) -> dict[str, Any]:
+    """A published row as it was in the build: columns of JSON text are read, as the card says."""
+    for path in columns(table).json_texts:
+        *outer, name = path.split(".")
+        place = row[outer[0]] if outer else row
+        place[name] = json.loads(place[name])
+    return row
+
+
+def with_groups(one: Record) -> Record:
+    """The record with a prompt of every group."""
+    prompt = GroupPrompt(
+        f"The home of {one.subject.label} is in", one.target_new, one.target_true, one.subject.id, one.relation, "t9"
+    )
+    return replace(one, groups=dict.fromkeys(GROUPS, (prompt,)))
 
 
 def digests(hub: Hub) -> dict[str, int]:
@@ -128,6 +146,17 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
     assert card.data.license == ["cc0-1.0"] and card.data.language == ["en"]
     assert [one["config_name"] for one in card.data.configs] == ["records", "scores", "rejected", "references"]
     for part in ("| model | tiny |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
+        assert part in card.text
+    rows = list(read_values(build.path("records.jsonl"), decode_record))
+    first = sum(one.scores["tiny"]["target_new_rank"] <= 10 for one in rows)  # type: ignore[operator]
+    sharing = sum(one.shared_class is not None and one.shared_class.id is not None for one in rows)
+    for part in (
+        f"| 10 | {len(rows)} | 0 |",
+        f"In {first} of {len(rows)} records it is among the ten likeliest",
+        f"In {sharing} of {len(rows)} records the false object shares a class",
+        f"| none-shares | {len(rows) - sharing} |",
+        "NS is over",
+    ):
         assert part in card.text
     citation = yaml.safe_load((build.path("publish") / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["type"] == "dataset" and citation["title"].startswith(NAME)
@@ -194,7 +223,8 @@ def test_a_link_among_the_runs_is_not_followed(tmp_path: Path) -> None:
 
 HEADINGS = [
     NAME.split("/")[1],
-    *("Use", "Filter", "Composition", "By relation", "Scores", "Dropped by rule", "Rebuild", "Licence", "Citation"),
+    *("Use", "Filter", "Rank of the false objects", "Class of the false objects", "Composition", "By relation"),
+    *("Scores", "Dropped by rule", "By number of neighborhood prompts", "Rebuild", "Licence", "Citation"),
 ]
 FIELDS = {
     *("language", "license", "pretty_name", "annotations_creators", "language_creators", "multilinguality"),
@@ -225,8 +255,9 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     write_jsonl(folder.path("references.jsonl"), texts)
     files = {name: file["rows"] for name, file in generated["files"].items()}
     facts = {name: value for name, value in generated.items() if name not in ("config", "files")}
+    shared = {**facts["shared_class"], "fallbacks": {hostile: 3}}
     folder.finish("fetch", {"source": hostile, "endpoint": hostile, "templates": [hostile]}, {}, {"facts": {}})
-    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}})
+    folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}, "shared_class": shared})
     cases = [case(one, hostile) for one in some]
     report = Report.of_cases(cases, {"model": hostile, "editor": hostile}).as_dict()
     write_json(folder.path("report.json"), report)
@@ -235,9 +266,9 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     text = stage(folder, NAME).card
     card = DatasetCard(text)
     assert str(card) == text and not HIDDEN.search(text)
-    licence = visible(" ".join(hostile.lower().split()))
-    assert card.data.license == ["cc0-1.0", *([licence] if licence else [])] and card.data.language == ["en"]
+    assert card.data.license == ["cc0-1.0", "other"] and card.data.language == ["en"]
     assert set(card.data.to_dict()) == FIELDS
+    assert card_rules.errors(card.data.to_dict()) == card_rules.warnings(card.data.to_dict()) == []
     # As a reader of GitHub's Markdown takes it: cfbuild's own headings, tables and fences, and nothing of the name's.
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(card.text)
     inline = [one for token in tokens for one in token.children or ()]
@@ -258,6 +289,115 @@ def test_the_card_validates(build: BuildFolder, hub: Hub) -> None:
 
     DatasetCard(stage(build, NAME).card).validate(repo_type="dataset")
     assert hub.log == ["validate"]
+
+
+@pytest.mark.parametrize(
+    ("code", "language", "tag"),
+    [
+        ("en", "en", None),
+        ("haw", "haw", None),
+        ("pt-br", "pt", "pt-BR"),
+        ("zh-hans", "zh", "zh-Hans"),
+        ("zh-hant-hk", "zh", "zh-Hant-HK"),
+        ("be-tarask", "be", "be-tarask"),
+        ("be-x-old", "be", "be-tarask"),
+        ("nds-nl", "nds", "nds-NL"),
+        ("simple", "en", "en-simple"),
+        ("zh-classical", "lzh", None),
+        ("als", "gsw", None),
+        ("map-bms", "jv", "jv-x-bms"),
+        ("mul", "multilingual", None),
+        ("tokipona", "und", "tokipona"),
+    ],
+)
+def test_a_build_in_any_language_has_a_card_that_the_hub_takes(
+    tmp_path: Path, hub: Hub, code: str, language: str, tag: str | None
+) -> None:
+    from huggingface_hub import DatasetCard
+
+    folder = write_scored(tmp_path / "build", [replace(one, language=code) for one in records(3)], scored=False)
+    assert publish(folder, Destination(NAME)).changed and "validate" in hub.log
+    card = DatasetCard(folder.path("publish/README.md").read_text(encoding="utf-8")).data.to_dict()
+    assert card["language"] == [language] and card.get("language_bcp47") == (tag and [tag])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("language: [pt-br]", r'"language\[0\]" with value "pt-br" is not valid.*language_bcp47'),
+        ("language: [en, xx]", '"xx" is not valid'),
+        ("license: [cc0-1.0, my-own]", r'"license\[1\]" must be one of'),
+        ("size_categories: n>1M", '"size_categories" must be one of'),
+        ("tags: counterfact", '"tags" must be an array'),
+        ("configs: [{config_name: a/b, data_files: []}]", "config_name"),
+    ],
+)
+def test_the_loopback_hub_refuses_what_the_hub_refuses(hub: Hub, tmp_path: Path, wrong: str, said: str) -> None:
+    card = tmp_path / "README.md"
+    card.write_text(f"---\n{wrong}\n---\n\n# Card\n", encoding="utf-8")
+    with pytest.raises(PublishError, match=said):
+        upload((StagedFile("README.md", card, card.stat().st_size, "0" * 64),))
+    assert digests(hub) == {}
+
+
+def test_a_million_rows_have_a_size_that_the_hub_knows() -> None:
+    assert [_size(count) for count in (3, 1_000, 999_999, 1_000_000, 2 * 10**7)] == [
+        *("n<1K", "1K<n<10K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
+    ]
+
+
+def test_texts_under_a_licence_of_the_hubs_are_named_by_it(tmp_path: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    folder = write_scored(tmp_path / "build", records(3), scored=False)
+    texts = [row for _, row in read_rows(folder.path("references.jsonl"))]
+    named = ("CC-BY-SA-4.0", "CC0-1.0", "GFDL-1.3-invariants-only")
+    rows = [{**row, "licence": licence} for row, licence in zip(texts, named, strict=True)]
+    write_jsonl(folder.path("references.jsonl"), rows)
+    generated = folder.manifest().entry("generate")
+    folder.finish("generate", generated.config, {"records.jsonl": 3, "references.jsonl": 3}, generated.counted)
+    card = DatasetCard(stage(folder, NAME).card)
+    assert card.data.license == ["cc0-1.0", "cc-by-sa-4.0", "other"] and "gfdl-1.3-invariants-only" in card.text
+
+
+def test_the_files_hold_no_type_that_a_reader_may_not_know(tmp_path: Path) -> None:
+    """Plain parquet: `datasets` 3 refuses types of 4 (`List`, `Json`), which 4 writes into a file's metadata."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def leaves(kind: pyarrow.DataType) -> Iterator[pyarrow.DataType]:
+        if pyarrow.types.is_struct(kind):
+            for one in kind:
+                yield from leaves(one.type)
+        elif pyarrow.types.is_list(kind):
+            yield from leaves(kind.value_type)
+        else:
+            yield kind
+
+    folder = write_scored(tmp_path / "build", [with_groups(one) for one in records(6)])
+    files = [one.source for one in stage(folder, NAME).files if one.path.endswith(".parquet")]
+    assert {path.parent.name for path in files} == {*GROUPS, "records", "scores", "rejected", "references"}
+    known = {pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()}
+    for path in files:
+        schema = parquet.read_schema(path)
+        assert schema.metadata is None and all(one.metadata is None for one in schema)
+        assert {one for column in schema for one in leaves(column.type)} <= known
+    card = (folder.path("publish") / "README.md").read_text(encoding="utf-8")
+    assert "dataset_info" not in card
+
+
+def test_every_key_of_a_row_is_published(tmp_path: Path) -> None:
+    """Of the groups' tables too, whose rows are made of a record's, and read by pandas."""
+    import pandas
+
+    folder = write_scored(tmp_path / "build", [with_groups(one) for one in records(6)], scored=False)
+    stage(folder, NAME)
+    rows = [row for _, row in read_rows(folder.path("records.jsonl"))]
+    for group in GROUPS:
+        made = pandas.concat(map(pandas.read_parquet, sorted(folder.path(f"publish/data/{group}").iterdir())))
+        expected = [one for row in rows for one in group_rows(row, group)]
+        got = sorted(made.to_dict("records"), key=lambda row: (row["case_id"], row["prompt"]))
+        assert got == sorted(expected, key=lambda row: (row["case_id"], row["prompt"])) and len(got) == 6
 
 
 def test_nothing_published_says_where_things_lay_or_holds_a_token(
@@ -336,7 +476,11 @@ def test_command_line_to_load_dataset_and_the_same_rows(
         assert STORAGE_TOKEN not in done.stdout + done.stderr
         assert digests(hub) == whole
         loaded = subprocess.run(
-            [sys.executable, "-c", LOAD, NAME], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", LOAD, NAME, str(build.path("publish/README.md"))],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         found = json.loads(loaded.stdout)
     paths = {"records": build.path("records.jsonl"), "cases": build.path("runs/rome/cases.jsonl")}
@@ -344,10 +488,11 @@ def test_command_line_to_load_dataset_and_the_same_rows(
     scores = [score_row(row, "rome") for row in rows["cases"]]
     for config, expected in (("records", rows["records"]), ("scores", scores)):
         assert set(found[config]) == {"train", "validation", "test"}
-        got = sorted((row for split in found[config].values() for row in split), key=lambda row: row["case_id"])
-        assert rounded(got) == rounded(expected)
+        got = [read_back(row, config) for split in found[config].values() for row in split]
+        assert sorted(got, key=lambda row: row["case_id"]) == expected
     for config in ("rejected", "references"):
-        assert rounded(found[config]) == rounded({"full": [row for _, row in read_rows(build.path(f"{config}.jsonl"))]})
+        got = [read_back(row, config) for row in found[config]["full"]]
+        assert got == [row for _, row in read_rows(build.path(f"{config}.jsonl"))]
     subjects = [{row["meta"]["subject_id"] for row in split} for split in found["records"].values()]
     assert sum(map(len, subjects)) == len(set.union(*subjects)) == 15
     assert not [path for path in build.root.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]

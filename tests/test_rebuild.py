@@ -30,9 +30,10 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.progress import silent
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.groups import GROUPS
-from cfbuild.sources.wikidata import WIKIDATA
+from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import VerbEntry
 
@@ -148,7 +149,7 @@ def made(
 ) -> int:
     """Build in Python; return how many records there are."""
     fetch(folder, fetched)
-    sampler = _sampler(lm, options.build.seed) if options.prefixes == "model" else None
+    sampler = _sampler(lm, options.build.seed, silent) if options.prefixes == "model" else None
     return generate(folder, options, judge, sampler=sampler).kept
 
 
@@ -156,6 +157,7 @@ OPTIONS = {
     "limit": st.none() | st.integers(4, 20),
     "per_relation": st.none() | st.integers(3, 9),
     "min_neighbors": st.integers(0, 1),
+    "min_pool": st.integers(2, 3),
     "allow_several": st.booleans(),
     "allow_symmetric": st.booleans(),
     "groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple),
@@ -212,7 +214,7 @@ def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(
         references_per_object=data.draw(st.integers(1, 6)),
         wikipedia=wikipedia,
         seed=data.draw(st.integers(0, 3)),
-        templates=("builtin", home.path("my templates")),
+        templates=("builtin", home.path("my templates")) if language == "en" else (home.path("my templates"),),
     )
     options = GenerateOptions(
         build=BuildOptions(**data.draw(st.fixed_dictionaries(COUNTS))),
@@ -228,13 +230,11 @@ def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(
 
 def test_prefixes_that_a_model_writes_are_made_again_without_a_filter(home: Home, tmp_path: Path) -> None:
     fetched = FetchOptions(source="snapshot", relations=("P103",), per_relation=20)
-    options = GenerateOptions(prefixes="model", limit=4)
+    options = GenerateOptions(prefixes="model", limit=4, min_neighbors=0)
     texts = [OWN_SENTENCES] * 3
     with pytest.MonkeyPatch.context() as patch:
         # A random model writes no sentences; what matters is that the command asks for the same model's.
-        patch.setattr(
-            "cfbuild.lm.sample.sample_texts", lambda lm, seed, count, tokens: [f"{text} {seed}" for text in texts]
-        )
+        patch.setattr("cfbuild.lm.sample.sample_texts", lambda lm, seed, *size: [f"{text} {seed}" for text in texts])
         folder = BuildFolder(tmp_path / "first")
         assert made(folder, fetched, options, None, home.lm) == 4
         assert made_again(folder, home, tmp_path / "again") == digests(folder)
@@ -272,7 +272,7 @@ def words_of(verb: str, config: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def test_services_are_named_where_they_are_not_the_usual_ones_and_public_ones_need_a_contact() -> None:
-    usual = {"source": "wikidata", "endpoint": WIKIDATA, "language": "de", "seed": 0, "references": 3}
+    usual = {"source": "wikidata", "endpoint": endpoint_url(None), "language": "de", "seed": 0, "references": 3}
     command, notes = words_of("fetch", {**usual, "wikipedia": "https://de.wikipedia.org/w/api.php"})
     assert command == "fetch --references --references-per-object 3 --language de --seed 0"
     assert len(notes) == 1 and "CFBUILD_CONTACT" in notes[0]

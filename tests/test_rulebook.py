@@ -183,7 +183,9 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_values_of_wrong_types_stop_no_audit(tmp_path: Path, change: Row) -> None:
     jsonl.write_jsonl(tmp_path / "rows.jsonl", [{**ROWS[0], **change}, ROWS[1]])
     summary = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
-    assert summary.rows == 2 and summary.written == (2 if "case_id" in change else 1)
+    assert (summary.rows, summary.written) == (2, 1) and list(summary.rules) == ["row-format"]
+    (one, *_) = summary.rules["row-format"].examples
+    assert one.line == 1 and one.path and one.expected.startswith(("a ", "an "))
 
 
 def test_rows_on_the_same_line_are_told_apart(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from small_world import item
+from small_world import item, rewrites
 
-from cfbuild.data import Entity, Fact, Target, Template
+from cfbuild.data import UNKNOWN, Entity, Fact, Target, Template
 from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import Rules
 from cfbuild.filter.rules import (
     DRAFT_RULES,
     FACT_RULES,
@@ -20,6 +21,9 @@ from cfbuild.filter.rules import (
     judge_target,
     judge_template,
 )
+from cfbuild.records.factset import FactSet
+from cfbuild.records.maker import RecordMaker
+from cfbuild.records.prefixes import Prefixes
 from cfbuild.text.languages import language
 
 ENGLISH = language("en")
@@ -39,8 +43,11 @@ def context(
 ) -> RuleContext:
     """The clean world with some entities, pairs or whole facts put in the place of its own."""
     by_id = {entity.id: entity for entity in (*CLEAN, *entities)}
+    texts = options.pop("rewrite_templates", {"P551": TEXTS})
+    assert isinstance(texts, dict)
+    prompts = {relation: rewrites(relation, some) for relation, some in texts.items()}
     plain = (Fact("P551", f"Q{s}", f"Q{o}") for s, o in pairs)
-    return replace(RuleContext(FactGraph((*plain, *facts), by_id.values()), {"P551": TEXTS}), **options)  # type: ignore[arg-type]
+    return replace(RuleContext(FactGraph((*plain, *facts), by_id.values()), prompts), **options)  # type: ignore[arg-type]
 
 
 def stated(rank: str, value: int = 1, subject: int = 100, **dates: str) -> Fact:
@@ -71,6 +78,26 @@ PREFERRED = [stated("preferred", 2)]
 PROFESSION = {"P551": ("{} is a", "{} works as", "{} earns money as")}
 JOBS = (item(1, "poet"), item(2, "actor"))
 
+
+def album(label: str, *entities: Entity, **about: object) -> RuleContext:
+    """The clean world with a subject of this label, an album unless `about` says otherwise, and other entities."""
+    given = {"attributes": {"P31": ("Q60",), "P361": ("Q61",)}, **about}
+    classes = item(60, "live album"), item(61, "IRT Pelham Line"), item(62, "television series", "TV series")
+    return context([*classes, *entities, Entity("Q100", {"en": label}, **given)])  # type: ignore[arg-type]
+
+
+BRACKETS = [
+    (album("Girl (Why You Wanna)"), album("Generator (Bad Religion album)")),
+    (album("Girl (Why You Wanna)", item(102, "Girl")), album("Girl (Hyde Park)", item(102, "girl"))),
+    (album("Girl (Hyde Park)", item(102, "Girls")), album("Girl (Hyde Park)", item(102, "Girl (Abbey Road)"))),
+    (album("Girl (Hyde Park)"), album("Girl (Hyde Park)", aliases={"en": ("Girl",)})),
+    (album("Girl (West End)"), album("Whitlock Avenue (IRT Pelham Line)")),
+    (album("Web (My Own Web of Life)"), album("Web of Life (TV Series)", attributes={"P31": ("Q62",)})),
+    (album("Web (The US Live)"), album("Dirt (The US Live)", item(103, "Dirt"))),
+    (album("iron(III) oxide"), album("Nova (American band)")),
+]
+"""Subjects whose bracket is their own, and subjects whose bracket only tells namesakes apart."""
+
 FACT_CASES = [
     ("missing-label", context(), context([item(100, None)])),
     ("missing-label", context(), context([item(1, "  ")])),
@@ -80,11 +107,29 @@ FACT_CASES = [
     ("label-noise", context([item(1, "AT&T")]), context([item(1, "<i>Oslo</i>")])),
     ("label-noise", context([item(1, "Ōsaka – Kōbe")]), context([item(1, "Os\u00adlo")])),
     ("label-noise", context([item(1, "Os lo")]), context([item(1, "Os\tlo")])),
+    ("missing-label", context([item(100, "war")]), context([item(100, "en")])),
+    ("missing-label", context([item(1, "Io")]), context([item(1, "pt-br")])),
+    *(("label-noise", *worlds) for worlds in BRACKETS),
     ("deprecated-fact", context(pairs=[], facts=[stated("normal")]), context(pairs=[], facts=[stated("deprecated")])),
     (
         "ended-fact",
         context(facts=[stated("normal", start="1990")]),
         context(pairs=[], facts=[stated("normal", end="1991")]),
+    ),
+    (
+        "ended-fact",
+        context(facts=[stated("normal", end="2031-01-20")]),
+        context(pairs=[], facts=[stated("normal", end="2025")]),
+    ),
+    (
+        "ended-fact",
+        context(pairs=[], facts=[stated("normal", end="2026")]),
+        context(pairs=[], facts=[stated("normal", end="unknown")]),
+    ),
+    (
+        "future-fact",
+        context(pairs=[], facts=[stated("normal", start="2026", end="2031")]),
+        context(pairs=[], facts=[stated("normal", start="2027-01-20")]),
     ),
     (
         "outranked-fact",
@@ -103,6 +148,16 @@ FACT_CASES = [
         "several-objects",
         context(pairs=[], facts=[stated("normal"), stated("normal", 2, end="1999"), stated("deprecated", 3)]),
         context(pairs=[], facts=[stated("normal"), stated("normal", 2, start="1999")]),
+    ),
+    (
+        "several-objects",
+        context(pairs=[], facts=[stated("normal", start="2023", end="2031"), stated("normal", 2, start="2030")]),
+        context(pairs=[], facts=[stated("normal", end="2031"), stated("normal", 2, start="1990")]),
+    ),
+    (
+        "several-objects",
+        context(pairs=[], facts=[stated("normal"), replace(stated("deprecated"), object=UNKNOWN)]),
+        context(pairs=[], facts=[stated("normal"), replace(stated("normal"), object=UNKNOWN)], allow_several=True),
     ),
     ("ambiguous-subject", context(), context([item(101, "ann lee")])),
     ("ambiguous-object", context([item(3, "Oslo")]), context([item(2, "oslo")])),
@@ -192,6 +247,29 @@ def test_a_noisy_target_is_refused() -> None:
     assert judge_target(FACT, Target("Q2", "Lima (city)"), context([item(2, "Lima (city)")])).rule == "target-noise"
 
 
+def test_a_place_behind_a_comma_is_noise_where_asked_for() -> None:
+    ruda = Entity("Q100", {"en": "Ruda, Podlaskie Voivodeship"}, attributes={"P131": ("Q70",)})
+    outer = item(70, "Grajewo County"), item(71, "Podlaskie Voivodeship"), Entity("Q1", {"en": "Oslo"})
+    inside = Fact("P131", "Q70", "Q71")
+    world = context([ruda, *outer], facts=[inside])
+    assert judge_fact(FACT, world).kept
+    dropped = judge_fact(FACT, replace(world, no_place_suffix=True))
+    assert dropped.rule == "label-noise" and dropped.measured["noise"] == ", Podlaskie Voivodeship"
+    title = context([item(100, "Ruda, She Wrote"), *outer], facts=[inside])
+    assert judge_fact(FACT, replace(title, no_place_suffix=True)).kept
+
+
+def test_a_false_object_and_a_neighbor_have_no_bracket_either() -> None:
+    noisy = Entity("Q2", {"en": "Lima (Inca Road)"}, {"en": ("Lima",)})
+    assert judge_target(FACT, Target("Q2", "Lima (Inca Road)"), context([noisy])).rule == "target-noise"
+    people = [Entity("Q102", {"en": "Cid (Oslo Jazz Men)"}, {"en": ("Cid",)}), item(103, "Dora")]
+    known = context(people, [(100, 1), (101, 2), (102, 1), (103, 1)])
+    facts, entities = known.graph.facts, tuple(known.graph.entities.values())
+    texts = tuple(Template("P551", "rewrite", text, "test") for text in TEXTS)
+    records = RecordMaker(FactSet(facts, entities, texts), Rules(min_neighbors=0), prefixes=Prefixes()).make().records
+    assert {prompt.entity for record in records for prompt in record.neighborhood} == {"Q100", "Q103"}
+
+
 def test_symmetric_relations_are_dropped_unless_asked_for() -> None:
     both = context(facts=[BORDER], rewrite_templates={"P47": TEXTS})
     assert judge_fact(BORDER, both).rule == "symmetric-relation"
@@ -244,6 +322,9 @@ def test_draft_rules_keep_and_drop() -> None:
     assert judge_draft(FACT, Outcome(1, 3), asked).kept
     few = judge_draft(FACT, Outcome(1, 2), asked)
     assert (few.rule, few.measured) == ("too-few-neighbors", {"neighbors": 2, "needed": 3})
+    small = judge_draft(FACT, Outcome(1, 3, pool=49), asked)
+    assert (small.rule, small.measured) == ("pool-too-small", {"pool": 49, "needed": 50})
+    assert judge_draft(FACT, Outcome(1, 3, pool=50), asked).kept
     none = judge_draft(FACT, Outcome(0, 9, {"target-in-subject": 1}), asked)
     assert (none.rule, none.measured) == ("no-counterfactual", {"pool": 2, "target-in-subject": 1})
 
@@ -253,7 +334,7 @@ def test_every_rule_has_a_case() -> None:
     assert {rule for rule, _, _ in FACT_CASES} | own == set(FACT_RULES)
     assert {rule for rule, _, _ in TARGET_CASES} | {"target-noise"} == set(TARGET_RULES)
     assert set(TEMPLATE_RULES) == {"template-grammar"}
-    assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors"}
+    assert set(DRAFT_RULES) == {"no-counterfactual", "too-few-neighbors", "pool-too-small"}
 
 
 def test_a_clean_fact_is_kept() -> None:

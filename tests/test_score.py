@@ -87,6 +87,8 @@ def test_cases_without_a_group_or_an_edit_do_not_count() -> None:
     figures = aggregate([*CASES, bare, faulty], "post")
     assert figures["ES"].cases == 3 and figures["PS"].cases == 2 and figures["S"].cases == 2
     assert "GE" not in figures
+    prompts = {name: figures[name].prompts for name in ("ES", "PS", "NS", "neighborhood_exact", "S")}
+    assert prompts == {"ES": 3, "PS": 4, "NS": 8, "neighborhood_exact": 8, "S": 0}
     report = Report.of_cases([*CASES, bare, faulty], {"model": "m"}).as_dict()
     assert report["faults"] == {"the edit is not finite": 1} and report["cases"] == 4
     assert report["by_relation"]["P36"]["cases"] == 4
@@ -144,7 +146,10 @@ def test_a_report_is_the_file_it_is_written_as() -> None:
     assert list(row) == ["signature", "settings", "cases", "faults", "faulty", "figures", "by_relation"]
     assert row["signature"] == f"cfbuild:{__version__}|model:m|revision:r1|editor:rome|layer:3"
     assert row["faulty"] == {"the edit is not finite": [4]} and row["faults"] == {"the edit is not finite": 1}
-    assert row["figures"]["post"]["PS"] == {"mean": 75.0, "half_width_95": 34.6482, "cases": 2}
+    assert row["figures"]["post"]["PS"] == {"mean": 75.0, "half_width_95": 34.6482, "cases": 2, "prompts": 4}
+    older = {name: value for name, value in row["figures"]["post"]["PS"].items() if name != "prompts"}
+    read = Report.of_dict({**row, "figures": {**row["figures"], "post": {"PS": older}}})
+    assert read.figures["post"]["PS"].mean == 75.0 and read.figures["post"]["PS"].prompts == 0
     assert list(row["by_relation"]) == ["P19", "P36"]
     assert row["by_relation"]["P36"]["cases"] == 2 and row["by_relation"]["P36"]["post"]["ES"] == 50.0
     assert row["by_relation"]["P19"] == {"cases": 1, "pre": row["by_relation"]["P36"]["pre"], "post": {}}
@@ -199,14 +204,19 @@ def test_the_table_has_the_columns_that_any_run_has_and_says_what_differs() -> N
     )
     assert table.heads == ("run", "records", "no edit")
     assert [row.without_edit for row in table.rows] == [0, 1, 0]
-    assert table.remarks == ("The runs do not have the same records (number@digest of the file): rome 3@a, ft 2@b.",)
+    assert table.remarks == (
+        "The runs do not have the same records (number@digest of the file): rome 3@a, ft 2@b.",
+        "NS is over 12 neighborhood prompts of 3 records (unedited).",
+        "NS is over 8 neighborhood prompts of 2 records (rome, ft).",
+    )
     lines = table.as_text().splitlines()
     assert lines[0].split() == ["run", "records", "no", "edit", "S", "ES", "EM", "PS", "PM", "NS", "NM"]
     shown = figure_text(report().figures["post"]["S"])
-    assert lines[3].split()[:5] == ["ft", "2", *shown.split()] and lines[-1] == table.remarks[0]
+    assert lines[3].split()[:5] == ["ft", "2", *shown.split()] and lines[-1] == table.remarks[-1]
     assert len({len(line) for line in lines[:4]}) == 1
     assert ScoreTable.of({"rome": report(dtype="float32"), "ft": report(dtype="bfloat16")}).remarks == (
         "The runs do not have the same number format: rome float32, ft bfloat16.",
+        "NS is over 8 neighborhood prompts of 2 records.",
     )
 
 

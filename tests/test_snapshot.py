@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from collections import Counter
@@ -74,6 +75,23 @@ def test_object_is_not_named_in_subject(graph: FactGraph) -> None:
         if (name := find_name(row.subject_label, graph.names(row.object)))
     ]
     assert named == []
+
+
+def test_nothing_that_was_taken_out_is_back() -> None:
+    """Nobody known for crimes, nothing that was true once only, and no relation whose facts end unnoticed."""
+    spec = importlib.util.spec_from_file_location("check_snapshot", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = script
+    spec.loader.exec_module(script)
+    gone = script.removed()
+    assert gone["*", "Q352"] == "sensitive" and gone["P159", "Q731938"] == "dissolved, merged, or moved"
+    assert list(script.unwanted()) == []
+    assert not {row.relation for row in rows()} & set(script.PASSING)
+    people = script.Excerpt(labels={"Q1": "serial killer"}, objects={(rows()[0].subject, "P106"): {"Q1"}})
+    assert list(script.criminals(people)) == [f"{rows()[0].subject}: {rows()[0].subject_label} is serial killer"]
+    people.objects = {(rows()[0].subject, "P1399"): {"Q2"}}
+    assert list(script.criminals(people)) == [f"{rows()[0].subject}: {rows()[0].subject_label} is convicted"]
 
 
 def test_every_relation_has_templates() -> None:

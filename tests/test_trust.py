@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from small_world import write_world
+from small_world import small_options, write_world
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
@@ -22,7 +22,7 @@ from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.store.folder import BuildFolder
 
@@ -196,7 +196,7 @@ def test_trust_stands_in_settings_and_is_not_mixed(tmp_path: Path, monkeypatch: 
     plain = tiny.make("gpt2")
     trusted = replace(plain, trusted=True)
     folder = BuildFolder(write_world(tmp_path / "build"))
-    generate(folder, GenerateOptions(limit=3), RankFilter(trusted, FilterOptions(0.0)))
+    generate(folder, small_options(limit=3), RankFilter(trusted, FilterOptions(0.0)))
     options = EvaluateOptions(covariance_tokens=300, steps=2, skip_generation=True, layer=1)
     report = evaluate(folder, options, trusted)
     verbs = folder.manifest().verbs
@@ -208,7 +208,8 @@ def test_trust_stands_in_settings_and_is_not_mixed(tmp_path: Path, monkeypatch: 
 
 def test_the_option_names_the_model_or_is_refused(tmp_path: Path, pickled: Path) -> None:
     root = write_world(tmp_path / "build")
-    words = ["generate", "--build", str(root), "--model", str(pickled), "--limit", "2", "--min-rank", "0", "--json"]
+    words = ["generate", "--build", str(root), "--model", str(pickled), "--limit", "2", "--min-rank", "0"]
+    words += ["--min-pool", "2", "--min-neighbors", "0", "--json"]
     refused = CliRunner().invoke(app, [*words, "--trust", "someone/else"], catch_exceptions=True)
     assert isinstance(refused.exception, ConfigError) and "someone/else" in str(refused.exception)
     shown = CliRunner().invoke(app, [*words, "--device", "cpu", "--trust", str(pickled)], catch_exceptions=False)

@@ -10,33 +10,29 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Proxy, oxigraph
+from servers import OVERLOADED, TIME_OUT, Proxy, oxigraph, reply
 
-from cfbuild.data import Entity, Fact
+from cfbuild.data import UNKNOWN, Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
+from cfbuild.option import options_of
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.sources.http import Client, HeavyAnswerError
+from cfbuild.sources.endpoints import ENDPOINTS, endpoint_url
+from cfbuild.sources.failures import MiscountedAnswerError
+from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.parts import Part
 from cfbuild.sources.sparql import Endpoint, parse
 from cfbuild.sources.subset import HASHES, SampleOrder
-from cfbuild.sources.wikidata import (
-    PROLOGUE,
-    QLEVER,
-    WIKIDATA,
-    Part,
-    Wikidata,
-    WikidataOptions,
-    endpoint_url,
-    language_code,
-)
+from cfbuild.sources.wikidata import PROLOGUE, Wikidata, WikidataOptions, language_code
 from cfbuild.store.folder import BuildFolder
 
 WD = "http://www.wikidata.org/entity/"
@@ -51,6 +47,8 @@ PAIRS = sorted(
     | {(s, 9002 + s % 40) for s in range(1, 301) if s % 5 < 2}
     | {(s, 9001) for s in (5, 10)}
 )
+UNKNOWN_BESIDE = {2, 3}
+"""Subjects of which it is known that they have another object too."""
 ODD = f"""
 <{WD}Q1> <{WDT}P1> "a literal" .
 <{WD}Q2> <{WDT}P1> _:unknown .
@@ -59,6 +57,7 @@ ODD = f"""
 <{WD}Q5> <{WDT}P1> <{WD}Q0> .
 <{WD}P31> <{WDT}P1> <{WD}Q9001> .
 <{WD}L42-F1> <{WDT}P1> <{WD}Q9001> .
+<{WD}Q777> <{WDT}P1> _:alone .
 """
 NAMES = f"""
 <{WD}Q1> <{LABEL}> "say \\"hi\\"\\n\\\\ twice\\t\\u00e9\\U0001F600"@en .
@@ -78,6 +77,13 @@ NAMES = f"""
 <{WD}Q4> <{LABEL}> "quatro"@pt-br .
 <{WD}Q4> <{LABEL}> "four"@en .
 <{WD}Q4> <{LABEL}> "any four"@mul .
+<{WD}Q5> <{LABEL}> "cinco"@pt .
+<{WD}Q5> <{LABEL}> "any five"@mul .
+<{WD}Q6> <{LABEL}> "qualquer"@mul .
+<{WD}Q7> <{LABEL}> "Иван"@mul .
+<{WD}Q8> <{LABEL}> "en"@mul .
+<{WD}Q8> <{ALIAS}> "war"@mul .
+<{WD}Q8> <{ALIAS}> "Acht"@mul .
 """
 
 
@@ -98,15 +104,22 @@ def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, 
 
 
 def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:
-    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in facts]
+    """The facts' subjects and known objects; a subject with an unknown object has it beside all its known ones."""
+    told = list(facts)
+    unknown = {int(fact.subject[1:]) for fact in told if fact.object == UNKNOWN}
+    assert unknown == UNKNOWN_BESIDE & {int(fact.subject[1:]) for fact in told}
+    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in told if fact.object != UNKNOWN]
 
 
 @pytest.mark.parametrize("page_rows", [50_000, 100, 17, 3])
 def test_all_facts_between_items_come_whatever_the_page(small: str, tmp_path: Path, page_rows: int) -> None:
     with source(small, tmp_path, page_rows=page_rows) as (wikidata, asker):
         assert pairs(wikidata.facts("P1")) == PAIRS
-        assert sum(wikidata.tally.left_out.values()) == 7
-        assert wikidata.tally.left_out["object is no item"] == 5
+        assert wikidata.tally.left_out == {
+            "object is no item": 3,
+            "subject is no item": 2,
+            "subject with an unknown object alone": 1,
+        }
         sent = asker.client.sent
         assert pairs(wikidata.facts("P1")) == PAIRS and asker.client.sent == sent
     assert (sent == 2) == (page_rows == 50_000)
@@ -204,6 +217,21 @@ def test_names_attributes_and_sitelinks(small: str, tmp_path: Path) -> None:
 def test_another_language(small: str, tmp_path: Path) -> None:
     with source(small, tmp_path, language="pt-BR") as (wikidata, _):
         assert [entity.labels for entity in wikidata.entities(["Q4", "Q2"])] == [{"pt-br": "quatro"}, {}]
+        assert wikidata.tally.borrowed == {}
+    (tmp_path / "ru").mkdir()
+    with source(small, tmp_path, language="pt-BR") as (wikidata, _):
+        found = [entity.labels for entity in wikidata.entities(["Q5", "Q6", "Q7", "Q8"])]
+        assert found == [{"pt-br": "cinco"}, {"pt-br": "qualquer"}, {}, {}], "Portuguese, then any language's, in Latin"
+        assert wikidata.tally.borrowed == {"pt": 1, "mul": 1}
+    with source(small, tmp_path / "ru", language="ru") as (wikidata, _):
+        found = [entity.labels for entity in wikidata.entities(["Q5", "Q6", "Q7", "Q8"])]
+        assert found == [{}, {}, {"ru": "Иван"}, {}], "a name in another script, or a language's code, is none"
+
+
+def test_a_bare_code_is_no_alias_either(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path, language="de") as (wikidata, _):
+        (entity,) = wikidata.entities(["Q8"])
+    assert entity == Entity("Q8", aliases={"de": ("Acht",)})
 
 
 def test_entities_of_a_batch_that_is_too_much_are_asked_for_in_halves(small: str, tmp_path: Path) -> None:
@@ -224,10 +252,9 @@ def dropped(body: bytes, number: int = 1) -> bytes:
 
 
 def test_an_answer_with_a_row_too_few_is_an_error_that_names_both_numbers(small: str, tmp_path: Path) -> None:
-    total = len(PAIRS) + 7
     with Proxy(small) as proxy, source(proxy.url, tmp_path) as (wikidata, asker):
         proxy.tamper = dropped
-        with pytest.raises(HeavyAnswerError, match=f"{total - 1} rows, and the server counts {total}"):
+        with pytest.raises(MiscountedAnswerError, match=r"has 4 rows, and the server counts 5"):
             list(wikidata.facts("P1"))
         with pytest.raises(SourceError, match="1 rows, and the server counts 2"):
             list(wikidata.entities(["Q2", "Q3", "Q4"]))
@@ -251,7 +278,7 @@ def test_groups_that_do_not_add_up_are_an_error(small: str, tmp_path: Path) -> N
 
     with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=20) as (wikidata, _):
         proxy.tamper = without_a_group
-        with pytest.raises(SourceError, match=rf"groups add up to \d+, and the server counts {len(PAIRS) + 7}"):
+        with pytest.raises(SourceError, match=rf"groups add up to \d+, and the server counts {len(PAIRS) + 8}"):
             list(wikidata.facts("P1"))
 
 
@@ -264,6 +291,34 @@ def test_a_server_that_caps_rows_silently_is_asked_smaller_questions(small: str,
     with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=100) as (wikidata, _):
         proxy.tamper = capped
         assert pairs(wikidata.facts("P1")) == PAIRS
+
+
+LIMIT = 40
+
+
+@pytest.mark.parametrize("refuse", OVERLOADED.values(), ids=OVERLOADED)
+def test_what_is_too_much_for_the_server_is_asked_in_halves(
+    small: str, tmp_path: Path, refuse: Callable[[bytes], bytes]
+) -> None:
+    """A server that gives up at more than LIMIT rows, by whatever name: ranges of hashes, objects, batches of items."""
+    ids = [f"Q{number}" for number in range(1, 50)]
+    (tmp_path / "freely").mkdir()
+    with source(small, tmp_path / "freely", per_relation=100) as (freely, _):
+        expected = pairs(freely.facts("P1")), list(freely.entities(ids))
+    with Proxy(small) as proxy, source(proxy.url, tmp_path) as (wikidata, asker):
+        proxy.spoil = lambda body: refuse(body) if body.count(b'"s":{') + body.count(b'"e":{') > LIMIT else None
+        assert pairs(wikidata.facts("P1")) == PAIRS
+        wikidata.per_relation = 100
+        assert (pairs(wikidata.facts("P1")), list(wikidata.entities(ids))) == expected
+        assert asker.client.sent < 200
+
+
+def test_where_objects_cannot_be_counted_a_relation_is_cut_by_hash(small: str, tmp_path: Path) -> None:
+    with Proxy(small) as proxy, source(proxy.url, tmp_path, page_rows=100) as (wikidata, asker):
+        proxy.spoil = lambda body: reply(TIME_OUT, status="429 Many") if b'"all"' in body else None
+        assert pairs(wikidata.facts("P1")) == PAIRS
+        sent = asker.client.sent
+        assert pairs(wikidata.facts("P1")) == PAIRS and asker.client.sent == sent, "the refusal is kept"
 
 
 def test_the_body_that_breaks_off_for_an_unknown_service_is_an_error(small: str, tmp_path: Path) -> None:
@@ -297,10 +352,13 @@ def test_nothing_but_ids_and_language_codes_gets_into_a_query(small: str, tmp_pa
     assert [language_code(text) for text in ("en", "pt-BR", " zh-Hant ")] == ["en", "pt-br", "zh-hant"]
 
 
-def test_presets() -> None:
-    assert endpoint_url(None) == endpoint_url("wikidata") == WIKIDATA == "https://query.wikidata.org/sparql"
-    assert endpoint_url("qlever") == QLEVER == "https://qlever.cs.uni-freiburg.de/api/wikidata"
+def test_presets_are_data_with_a_date_and_the_help_shows_both() -> None:
+    assert endpoint_url(None) == endpoint_url("wikidata") == "https://query.wikidata.org/sparql"
+    assert endpoint_url("qlever") == "https://qlever.dev/api/wikidata"
     assert endpoint_url("http://localhost:7878/query") == "http://localhost:7878/query"
+    told = " ".join(each.help for each in options_of(FetchOptions) if each.name == "endpoint")
+    for name, preset in ENDPOINTS.items():
+        assert date.fromisoformat(preset.checked) and f"{name} ({preset.url}, checked {preset.checked})" in told
 
 
 def test_no_query_uses_what_is_not_standard(small: str, tmp_path: Path) -> None:

@@ -253,6 +253,13 @@ def test_a_fault_is_waited_out_and_never_stored(tmp_path: Path, fault: Answer, w
         assert len(journal) == 0 and len(always.log) == 2
 
 
+def test_titles_that_are_too_many_for_the_server_are_asked_for_in_halves(tmp_path: Path) -> None:
+    source = wiki(extracts=3)
+    source.plan = lambda number: (504, {}, b"Gateway Time-out") if source.log[-1]["titles"].count("|") > 5 else None
+    found, _, _, _ = leads(tmp_path, source, some(*PEOPLE))
+    assert {one.entity: one.text for one in found} == {f"Q{n}": wiki().pages[person(n)].extract for n in PEOPLE}
+
+
 def test_a_server_that_forgets_a_page_or_runs_in_circles_is_an_error(tmp_path: Path) -> None:
     other = GOOD.replace("Person 1", "Person 9").encode()
     with pytest.raises(SourceError, match="without a word about 'Person 1'"):

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cfbuild.audit.evidence import AuditContext
+from cfbuild.audit.foreign import FORMATS, foreign_format, is_unknown
 from cfbuild.audit.mentions import Templates
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import EarlierRows, faults_in, violations_in
 from cfbuild.progress import Progress, silent
 from cfbuild.store.schema import writing_faults
 from cfbuild.store.schema.faults import Fault, Located, show
-
-FORMATS = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +75,12 @@ def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
         return
     unwritable = list(writing_faults(located.row if isinstance(located.row, dict) else {"": located.row}))
     yield from unwritable
-    if not unwritable and (parts is None or parts.unread):
+    if unwritable:
+        return
+    named = foreign_format(located.row)
+    if named is not None:
+        yield Fault("", "row-format", named.what, named.advice)
+    elif parts is None or is_unknown(located.row):
         yield Fault("", "row-format", show(located.row), FORMATS)
+    else:
+        yield from parts.unread

@@ -3,50 +3,64 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cfbuild.audit.meta import BESIDE
+from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import violations_in
 from cfbuild.store import jsonl
-from cfbuild.store.schema.faults import Fault, Located
+from cfbuild.store.schema.faults import Fault, Located, keys_of
+from cfbuild.store.schema.located import FileForm
 
 UNPREFIXED = frozenset({"prefix-fragment", "prefix-mention"})
 """Rules whose faults are mended by removing the prefix: the paraphrase's clean form is kept."""
-NEEDED = frozenset({"paraphrase_prompts", "generation_prompts"})
+NEEDED = frozenset({("paraphrase_prompts",), ("generation_prompts",)})
 """Lists of prompts without which a row is useless."""
 
 Note = dict[str, Any]
+ListPlace = tuple[str, ...]
+"""The keys that lead to a list of prompts in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """The settings of cleaning a file: its form, as `LocatedRows.form`, and if faults that are `guesses` are mended."""
+
+    form: FileForm
+    guesses: bool = False
 
 
 def clean_file(
-    source: Path,
     target: Path,
     rows: Sequence[Located],
     parts: Sequence[RecordParts | None],
     found: Sequence[Sequence[Fault]],
+    cleaning: Cleaning,
 ) -> int:
     """Return the number of rows left, after writing them to `target` and each change to its .changes.jsonl.
 
-    `source` shows whether `target` becomes a JSON array or JSON lines. `parts` and `found` are the rows' parts (None
-    to drop a row) and faults, in the order of `rows`.
+    `parts` and `found` are the rows' parts (None to drop a row) and faults, in the order of `rows`. Arrays and objects
+    of rows are written as such, any other form as JSON lines.
     """
-    kept: list[Any] = []
+    kept: list[tuple[str, Any]] = []
     changes: list[Note] = []
     for located, record, faults in zip(rows, parts, found, strict=True):
-        row, notes = (None, [_note("drop-row", faults[0])]) if record is None else mend(record, faults)
+        certain = [fault for fault in faults if cleaning.guesses or not fault.guess]
+        row, notes = (None, [_note("drop-row", faults[0])]) if record is None else mend(record, certain)
         case_id = record.case_id if record else None
         changes += [{"line": located.line, "case_id": case_id, **note} for note in notes]
         if row is not None:
-            kept.append(row)
-    with source.open("rb") as stream:
-        array = stream.read(4).removeprefix(jsonl.BOM)[:1] == b"["
-    if array:
-        jsonl.write_json(target, kept)
+            kept.append((located.key or "", row))
+    if cleaning.form == "array":
+        jsonl.write_json(target, [row for _, row in kept])
+    elif cleaning.form == "object":
+        jsonl.write_json(target, dict(kept))
     else:
-        jsonl.write_jsonl(target, kept)
+        jsonl.write_jsonl(target, (row for _, row in kept))
     jsonl.write_jsonl(target.with_name(target.name + ".changes.jsonl"), changes)
     return len(kept)
 
@@ -54,26 +68,28 @@ def clean_file(
 def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
     """Return the row without its faults, or None if too little would be left, and a note for each change."""
     row = copy.deepcopy(dict(parts.row))
-    removed: dict[str, set[int]] = {}
+    removed: dict[ListPlace, set[int]] = {}
     notes = []
     for fault in faults:
-        group, place = _place(row, fault.path)
+        group, place = _place(parts.row, fault.path)
         if fault.rule == "repeated-generation":
             notes.append(_note("remove-repeats", fault))
-        elif place is None:
-            return None, [_note("drop-row", fault)]
         elif fault.rule in UNPREFIXED and place not in removed.get(group, ()):
-            row[group][place] = _strip_prefix(row, parts, place)
+            _strip_prefix(row, parts, fault.path)
             notes.append(_note("remove-prefix", fault))
-        else:
+        elif place is not None:
             removed.setdefault(group, set()).add(place)
             notes.append(_note("remove-prompt", fault))
-    for group, places in removed.items():
+        elif (kind := _kind(fault.path)) is not None:
+            removed.setdefault(kind, set())
+            notes.append(_note("remove-prompt", fault))
+        else:
+            return None, [_note("drop-row", fault)]
+    # Inner lists first: their places are given as they were before anything around them was removed.
+    for group, places in sorted(removed.items(), key=lambda item: -len(item[0])):
         _remove(row, group, places)
-        if group in NEEDED and not row[group]:
-            return None, [
-                _note("drop-row", next(fault for fault in faults if _place(parts.row, fault.path)[0] == group))
-            ]
+        if group in NEEDED and not _at(row, group):
+            return None, [_note("drop-row", next(one for one in faults if _place(parts.row, one.path)[0] == group))]
     if any(note["change"] == "remove-repeats" for note in notes):
         row["generation_prompts"] = list(dict.fromkeys(row["generation_prompts"]))
     # A paraphrase without its prefix may equal another prompt of the row.
@@ -81,46 +97,94 @@ def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
     return (None, [_note("drop-row", left[0])]) if left else (row, notes)
 
 
-def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, place: int) -> str:
-    """Return the clean form of a paraphrase, and set its prefix in `meta` to the empty text."""
+def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None:
+    """Put the clean form of the paraphrase at `path` into the row, and set its prefix in `meta` to the empty text."""
+    number = next(n for n, prompt in enumerate(parts.group("paraphrase")) if prompt.path == path)
+    *group, key = keys_of(path)
+    holder = _at(row, tuple(group))
+    holder[int(key) if isinstance(holder, list) else key] = parts.split(number)[1]
     details = (row.get("meta") or {}).get("paraphrases")
     if details:
-        details[place]["prefix"] = ""
-    return parts.split(place)[1]
+        details[number]["prefix"] = ""
 
 
-def _remove(row: Mapping[str, Any], group: str, places: set[int]) -> None:
-    """Remove prompts from a list together with their entries in `meta`; remove a group of `meta` that becomes empty."""
-    meta = row.get("meta") or {}
-    beside = [meta[name] for name, prompts in BESIDE.items() if group == prompts and name in meta]
-    for values in (_list(row, group), *beside):
+def _remove(row: Any, group: ListPlace, places: set[int]) -> None:
+    """Remove prompts from a list together with what belongs to each elsewhere; remove a group or kind that is empty."""
+    holder, name = _at(row, group[:-1]), group[-1]
+    if not places:
+        del holder[name]
+        return
+    for values in (_at(row, group), *_beside(row, group)):
         values[:] = [value for place, value in enumerate(values) if place not in places]
-    holder, _, name = group.rpartition("/")
-    if holder == "meta/groups" and not meta["groups"][name]:
-        del meta["groups"][name]
+    if group[:-1] == ("meta", "groups") and not holder[name]:
+        del holder[name]
 
 
-def _list(row: Any, group: str) -> list[Any]:
-    """Return the list at a place in the row, such as `locality/Forgetfulness`."""
-    for key in group.split("/"):
-        row = row[key]
-    found: list[Any] = row
-    return found
+def _beside(row: Any, group: ListPlace) -> Iterator[list[Any]]:
+    """Yield the lists with an entry for each prompt of a list: in `meta`, answers, and what was measured of them."""
+    prompts = _at(row, group)
+    meta = row.get("meta") or {}
+    yield from (meta[name] for name, key in BESIDE.items() if group == (key,) and name in meta)
+    yield from (values for other in _answer_groups(row, group) if _is_parallel(values := _at(row, other), prompts))
+    if group[0] == "requested_rewrite" and len(group) > 2:
+        for stage in ("pre", "post"):
+            measured = row.get(stage)
+            of_kinds = measured.get(group[1]) if isinstance(measured, dict) else None
+            for name, values in of_kinds.items() if isinstance(of_kinds, dict) else ():
+                if name.startswith(f"{group[2]}_") and _is_parallel(values, prompts):
+                    yield values
 
 
-def _place(row: Any, path: str) -> tuple[str, int | None]:
+def _answer_groups(row: Any, group: ListPlace) -> Iterator[ListPlace]:
+    """Yield the places of answers that lie beside a list of prompts."""
+    for depth, key in enumerate(group):
+        if key in PROMPT_KEYS:
+            holder = _at(row, group[:depth])
+            yield from ((*group[:depth], other, *group[depth + 1 :]) for other in ANSWER_KEYS if other in holder)
+
+
+def _is_parallel(values: Any, prompts: list[Any]) -> bool:
+    return isinstance(values, list) and len(values) == len(prompts)
+
+
+def _at(row: Any, group: ListPlace) -> Any:
+    """Return the value at a place in the row, such as `("locality", "Forgetfulness")`."""
+    for key in group:
+        row = row[int(key)] if isinstance(row, list) else row[key]
+    return row
+
+
+def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
     """Return the list of prompts that a fault is in and the prompt's number; None for a fault that is in no list.
 
-    path: a JSON pointer into the row; a prompt's entry in `meta` leads to that prompt.
+    path: a JSON pointer into the row; an answer, or a prompt's entry in `meta`, leads to that prompt.
     """
-    keys = path[1:].split("/")
+    keys, whole = tuple(keys_of(path)), row
+    group, place = keys, None
     for depth, key in enumerate(keys):
-        group = "/".join(keys[:depth])
         if isinstance(row, list):
-            group = BESIDE.get(group.removeprefix("meta/"), group) if group.startswith("meta/") else group
-            return group, int(key) if key.isdecimal() else None
-        row = row.get(key) if isinstance(row, dict) else None
-    return path[1:], None
+            group, place = keys[:depth], int(key)
+            row = row[place] if place < len(row) else None
+        else:
+            row = row.get(key) if isinstance(row, dict) else None
+    if group[:1] == ("meta",) and len(group) == 2 and group[1] in BESIDE:
+        group = (BESIDE[group[1]],)
+    for depth, key in enumerate(group):
+        if key in ANSWER_KEYS and place is not None:
+            holder = _at(whole, group[:depth])
+            beside = (one for one in PROMPT_KEYS if isinstance(holder, dict) and one in holder)
+            group = (*group[:depth], next(beside, key), *group[depth + 1 :])  # answers may stand alone
+    return group, place
+
+
+def _kind(path: str) -> ListPlace | None:
+    """Return the kind of locality or portability that a fault is in, which is dropped whole where it is no list."""
+    keys = tuple(keys_of(path))
+    for depth, key in enumerate(keys[:2]):
+        if key in ("locality", "portability"):
+            has_name = len(keys) > depth + 1 and keys[depth + 1] not in (*PROMPT_KEYS, *ANSWER_KEYS)
+            return keys[: depth + 1 + has_name]
+    return None
 
 
 def _note(change: str, fault: Fault) -> Note:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cfbuild.audit.evidence import AuditContext, resolve
-from cfbuild.audit.row import REWRITE, Prompt, RecordParts
+from cfbuild.audit.reader import Prompt
+from cfbuild.audit.row import RecordParts
 from cfbuild.data import Measured
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.store.schema.faults import Fault, show
@@ -28,7 +29,7 @@ def against_facts(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     for name, rule in FACT_RULES.items():
         measured = None if name in NEEDLESS else rule(fact, context.rules)
         if measured is not None and not (name in SEVERAL and context.allow_several):
-            yield Fault(REWRITE, name, _shown(measured), "a fact that the rule keeps")
+            yield Fault(parts.base, name, _shown(measured), "a fact that the rule keeps")
     if parts.target_new.id:
         for name, target_rule in TARGET_RULES.items():
             measured = target_rule(fact, parts.target_new, context.rules)

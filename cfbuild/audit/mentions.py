@@ -1,21 +1,27 @@
 """The names of the entities that prompts are about, read off the prompts where the file does not give them.
 
-A relation's templates are known from rewrites and paraphrases, whose subject is known. A prompt that fits a template
-gives a name; a name found in another prompt gives that prompt's template; and so on until nothing new is found.
+A relation's templates are known from rewrites and paraphrases, whose subject is known; a prompt that fits a template
+gives a name. Of templates that no rewrite shows, those are found that several prompts share with different names in
+their slot. What fits none of these is read only where it begins with a name that was found and goes on as another
+prompt does behind its name. All else stays unread: a wrong name would put a good prompt under suspicion.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import combinations, takewhile
+from itertools import combinations
 
 from cfbuild.data import SLOT
-from cfbuild.text.names import find_name
+from cfbuild.text.names import FUNCTION_WORDS
 
 LONGEST_NAME = 12
 """The most words of a name; more mean that the template does not really fit."""
-SMALL = frozenset({"the", "in", "on", "at", "a", "an", "of", "to", "by", "for", "from", "as", "who", "what", "where"})
+TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
+
+Halves = tuple[str, str]
+"""A template, as the texts before and after its slot."""
 
 
 class Templates:
@@ -32,74 +38,139 @@ class Templates:
         seen.update({text.replace(subject, SLOT) for text, subject in clean if text.count(subject) == 1})
 
     def of(self, relation: str) -> frozenset[str]:
-        """Return the templates of `relation` that are a rewrite's, or paraphrases' of more than one row."""
-        return frozenset(text for text, count in self._seen.get(relation, Counter()).items() if count > 1)
+        """Return the templates of `relation` that are a rewrite's, or paraphrases' of more than one row.
+
+        There are none without a relation: a template of another relation may fit a prompt and leave a wrong name.
+        """
+        seen = self._seen.get(relation) if relation else None
+        return frozenset(text for text, count in seen.items() if count > 1) if seen else frozenset()
 
 
 def names(prompts: Sequence[str], templates: Iterable[str]) -> list[str | None]:
-    """Return the name of the entity that each prompt is about, or None where it cannot be read."""
+    """Return the name of the entity that each prompt is about, or None where it cannot be read.
+
+    prompts: of one relation. templates: the texts, with a slot, that are known to be templates of the relation.
+    """
     known = {_halves(text) for text in templates if text.count(SLOT) == 1}
-    found: list[str | None] = [None] * len(prompts)
-    shared = _leading(prompts)
-    while True:
-        before = list(found), len(known)
-        for place, prompt in enumerate(prompts):
-            found[place] = _fit(prompt, known) or find_name(prompt, _longest(found, shared)) or None
-        # A template learned here must leave more than a word, or it would fit everything.
-        new = {
-            _halves(prompt, name)
-            for prompt, name in zip(prompts, found, strict=True)
-            if name is not None and prompt.count(name) == 1 and len(prompt) - len(name) > 3
-        }
-        known |= new
-        if (found, len(known)) == before:
-            return found
+    found = [_shortest(prompt, known) for prompt in prompts]
+    if all(name is not None and not _begins_small(name) for name in found):
+        return found
+    shared = {halves for pair in combinations(prompts, 2) if (halves := _shared_template(*pair)) is not None}
+    found = [_agreed(prompt, name, shared) for prompt, name in zip(prompts, found, strict=True)]
+    starts = {TOKEN.findall(tail.strip())[0] for head, tail in known | shared if not head and tail.strip()}
+    longest = sorted({name for name in found if name is not None}, key=lambda name: (-len(name), name))
+    return [name or _begins(prompt, longest, starts) for prompt, name in zip(prompts, found, strict=True)]
 
 
-def _halves(text: str, slot: str = SLOT) -> tuple[str, str]:
-    head, _, tail = text.partition(slot)
+def _halves(text: str) -> Halves:
+    head, _, tail = text.partition(SLOT)
     return head, tail
 
 
-def _longest(found: Iterable[str | None], shared: Iterable[str]) -> list[str]:
-    return sorted({*(name for name in found if name), *shared}, key=lambda name: (-len(name), name))
+def _fits(prompt: str, templates: Iterable[Halves]) -> set[str]:
+    """Return the names that templates leave of a prompt."""
+    return {
+        name
+        for head, tail in templates
+        if prompt.startswith(head) and prompt.endswith(tail)
+        if _is_name(name := prompt[len(head) : len(prompt) - len(tail)])
+    }
 
 
-def _fit(prompt: str, templates: Iterable[tuple[str, str]]) -> str | None:
-    """Return the shortest name that a template (text before the slot, text after it) leaves of the prompt, or None."""
-    fits = []
-    for head, tail in templates:
-        if prompt.startswith(head) and prompt.endswith(tail) and len(prompt) > len(head) + len(tail):
-            name = prompt[len(head) : len(prompt) - len(tail)]
-            if _is_name(name):
-                fits.append(name)
-    return min(fits, key=lambda name: (len(name), name), default=None)
+def _shortest(prompt: str, templates: Iterable[Halves]) -> str | None:
+    return min(_fits(prompt, templates), key=lambda name: (len(name), name), default=None)
+
+
+def _agreed(prompt: str, known: str | None, shared: Iterable[Halves]) -> str | None:
+    """Return the name that all templates leave of a prompt, or None if they differ.
+
+    A known template decides, unless its name begins as a template does: "The capital of France" fits "{} is" too.
+    """
+    if known is not None and not _begins_small(known):
+        return known
+    fits = {name for name in _fits(prompt, shared) if _ends_as_name(name)} | ({known} if known is not None else set())
+    likely = {name for name in fits if not _begins_small(name)} or fits
+    # One inside another at its beginning: what follows the shorter name is a template's.
+    shortest = min(likely, key=len, default="")
+    return shortest if likely and all(name.startswith(shortest) for name in likely) else None
+
+
+def _begins(prompt: str, found: Iterable[str], starts: Iterable[str]) -> str | None:
+    """Return the name that a prompt of an unknown template begins with, or None.
+
+    What follows must begin as in another prompt, and hold nothing that may belong to a name: a capital or a digit.
+    """
+    for name in found:
+        rest = prompt[len(name) :]
+        if prompt.startswith(name) and rest and rest == rest.lower() and not any(map(str.isdigit, rest)):
+            tokens = TOKEN.findall(rest.strip())
+            if not rest[0].isalnum() and tokens and tokens[0] in starts:
+                return name
+    return None
 
 
 def _is_name(text: str) -> bool:
     words = text.split()
-    return text == text.strip() and bool(words) and len(words) <= LONGEST_NAME and not text[0].islower()
+    if text != text.strip() or not words or len(words) > LONGEST_NAME:
+        return False
+    return not text[0].islower() and text[0].isalnum()
 
 
-def _shared(one: list[str], other: list[str]) -> list[str]:
-    """Return the words that both begin with."""
-    return [word for word, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+def _ends_as_name(text: str) -> bool:
+    """Return True if the last word of a name is no small one, which might as well be the template's."""
+    return not text.rsplit(maxsplit=1)[-1].islower()
 
 
-def _leading(prompts: Sequence[str]) -> set[str]:
-    """Return names that two prompts begin with: the words they share, if a small letter follows these in both.
+def _begins_small(name: str) -> bool:
+    return _is_function_word(name.split(maxsplit=1)[0])
 
-    Commas and words that begin with a small letter are cut off the end of a name.
+
+def _is_function_word(word: str) -> bool:
+    return word.lower() in FUNCTION_WORDS
+
+
+def _shared_template(one: str, other: str) -> Halves | None:
+    """Return the template of two prompts that differ in one place, where each has a name; None if they are not such.
+
+    Neither half may hold what could belong to a name: of capitals only the first letter of the prompt, no digit; and
+    what stands before the slot ends in a small word ("The capital of", not "New").
     """
-    found = set()
-    worded = [(text, text.replace(",", " ,").split()) for text in prompts]
-    for (one, words_of_one), (other, words_of_other) in combinations(worded, 2):
-        if words_of_one[:1] == words_of_other[:1]:
-            words = _shared(words_of_one, words_of_other)
-            while words and (words[-1][0].islower() or words[-1] == ","):
-                words = words[:-1]
-            name = " ".join(words)
-            after = [text[len(name) :].lstrip(" ,")[:1] for text in (one, other)]
-            if _is_name(name) and name.lower() not in SMALL and all(mark.islower() for mark in after):
-                found.add(name)
-    return found
+    words, others = TOKEN.findall(one), TOKEN.findall(other)
+    head = _common(words, others)
+    while head and not (words[head - 1].isspace() and head > 1 and _is_small(words[head - 2])):
+        head -= 1
+    tail = _common_tail(words, others)
+    if not tail:
+        return None
+    middles = ["".join(parts[head : len(parts) - tail]) for parts in (words, others)]
+    if middles[0] == middles[1] or not all(_is_name(name) and _ends_as_name(name) for name in middles):
+        return None
+    return "".join(words[:head]), "".join(words[len(words) - tail :])
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many tokens both begin with, but for names."""
+    count = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs or (count and not _is_plain(mine)):
+            break
+        count += 1
+    return count
+
+
+def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many tokens both end in, but for names."""
+    count = 0
+    for mine, theirs in zip(reversed(one), reversed(other), strict=False):
+        if mine != theirs or not _is_plain(mine):
+            break
+        count += 1
+    return count
+
+
+def _is_small(token: str) -> bool:
+    return token[0].islower() or _is_function_word(token)
+
+
+def _is_plain(token: str) -> bool:
+    return token == token.lower() and not any(map(str.isdigit, token))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cfbuild.audit.row import ABOUT_OTHERS, RecordParts
+from cfbuild.audit.row import ABOUT_OTHERS, RecordParts, wikidata_id
 from cfbuild.store.schema.faults import Fault, show
 
 BESIDE = {
@@ -72,7 +72,8 @@ def _entries(parts: RecordParts, name: str) -> list[Mapping[str, Any]]:
 
 
 def _entities(parts: RecordParts, name: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, id) of the entries that name an item; a placeholder names none."""
     for place, entry in enumerate(_entries(parts, name)):
         entity = entry.get("entity")
-        if isinstance(entity, str):
-            yield place, entity
+        if isinstance(entity, str) and wikidata_id(entity):
+            yield place, wikidata_id(entity)

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from cfbuild.audit.evidence import AuditContext
-from cfbuild.audit.row import ABOUT_OTHERS, REWRITE, Prompt, RecordParts
-from cfbuild.data import ITEM_ID, SLOT
+from cfbuild.audit.reader import Prompt
+from cfbuild.audit.row import ABOUT_OTHERS, PROMPT_GROUPS, RecordParts
+from cfbuild.data import SLOT
 from cfbuild.facts.relations import SYMMETRIC
+from cfbuild.filter.naming import noise_in
 from cfbuild.store.schema.faults import Fault, show
-from cfbuild.text.names import find_name, gives_away
+from cfbuild.text.codes import is_code
+from cfbuild.text.names import find_id, find_name, gives_away
 
 OBJECTS = ("target_true", "target_new")
 STATING = "/meta/groups/specificity_plus"
@@ -54,29 +57,41 @@ def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault
     """Yield a fault for each prompt beyond the most that a group may have about the same entity."""
     for group in ABOUT_OTHERS:
         count: Counter[str] = Counter()
-        for prompt, name in context.about[group]:
-            who = prompt.entity or name
+        for mention in context.about[group]:
+            who = mention.prompt.entity or mention.name
             if who is None:
                 continue
             count[who] += 1
             if count[who] > context.max_per_entity:
-                got = f"{show(name or who)} for time {count[who]}"
-                yield Fault(prompt.path, "repeated-entity", got, f"at most {context.max_per_entity} prompts an entity")
+                got = f"{show(mention.name or who)} for time {count[who]}"
+                expected = f"at most {context.max_per_entity} prompts an entity"
+                yield Fault(mention.prompt.path, "repeated-entity", got, expected, guess=not mention.prompt.entity)
 
 
 def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each name that is not plain: markup, a control, a suffix that tells namesakes apart."""
+    """Yield a fault for each name that is not plain: markup, a control, a suffix that tells namesakes apart.
+
+    A build's facts tell more about the entities of prompts; those of subject and object are judged by the facts' rules.
+    """
     for path, label in (*_labels(parts), *_answers(parts)):
         found = parts.wording.noise(label)
         if found is not None:
             yield Fault(path, "label-noise", f"{show(label)} with {show(found)}", "a plain name")
+    for prompt in (prompt for group in ABOUT_OTHERS for prompt in parts.group(group) if prompt.entity):
+        found = noise_in(prompt.entity, context.rules) if context.rules else None
+        if found is not None:
+            yield Fault(prompt.path, "label-noise", f"{show(prompt.text)} with {show(found)}", "a plain name")
 
 
 def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each name that is an item id or blank."""
+    """Yield a fault for each name that is blank or a language's code, and for each text with an item id for a name."""
     for path, label in (*_labels(parts), *_answers(parts)):
-        if ITEM_ID.match(label) or not label.strip():
+        if is_code(label, parts.language) or not label.strip():
             yield Fault(path, "qid-label", show(label), "a name")
+    for path, text in (*_labels(parts), *_answers(parts), *_prompts(parts)):
+        found = find_id(text)
+        if found is not None:
+            yield Fault(path, "qid-label", show(text) if found == text else f"{found} in {show(text)}", "a name")
 
 
 def object_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
@@ -92,11 +107,13 @@ def target_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fau
 def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield a fault for each prompt about another entity whose name gives away the object that the prompt asks for."""
     for group, target in (("neighborhood", parts.target_true), ("attribute", parts.target_new)):
-        for prompt, name in context.about[group]:
+        for mention in context.about[group]:
+            name = mention.name
             if name is None or not target.label:
                 continue
             if gives_away(name, target.label, (target.label,), parts.wording) is not None:
-                yield Fault(prompt.path, "object-in-neighbor", f"{show(target.label)} in {show(name)}", "names apart")
+                got = f"{show(target.label)} in {show(name)}"
+                yield Fault(mention.prompt.path, "object-in-neighbor", got, "names apart", guess=mention.is_read)
 
 
 def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
@@ -114,25 +131,26 @@ def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
 def template_grammar(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield a fault for each prompt that is ungrammatical before the object; the text of names is not judged."""
-    texts = [(parts.rewrite_path, parts.template)]
+    texts = [(parts.rewrite_path, parts.template, False)]
     for place, prompt in enumerate(parts.group("paraphrase")):
-        if parts.subject in prompt.text:
-            texts.append((prompt.path, parts.split(place)[1].replace(parts.subject, SLOT)))
-    for group in ABOUT_OTHERS:
-        for prompt, name in context.about[group]:
-            if name is not None and name in prompt.text:
-                texts.append((prompt.path, prompt.text.replace(name, SLOT)))
-    for path, text in texts:
+        if parts.subject and parts.subject in prompt.text:
+            texts.append((prompt.path, parts.split(place)[1].replace(parts.subject, SLOT), False))
+    for mention in (mention for group in ABOUT_OTHERS for mention in context.about[group]):
+        prompt, name = mention.prompt, mention.name
+        if name is not None and name in prompt.text:
+            texts.append((prompt.path, prompt.text.replace(name, SLOT), mention.is_read))
+    for path, text, guess in texts:
         found = parts.wording.template_fault(text, SLOT)
         if found is not None:
-            yield Fault(path, "template-grammar", f"{show(found)} in {show(text)}", "a sentence up to its object")
+            got = f"{show(found)} in {show(text)}"
+            yield Fault(path, "template-grammar", got, "a sentence up to its object", guess)
 
 
 def symmetric_relation(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield a fault for a relation that holds both ways, unless that is allowed."""
     if parts.relation in SYMMETRIC and not context.allow_symmetric:
         expected = "a relation that holds one way"
-        yield Fault(f"{REWRITE}/relation_id", "symmetric-relation", show(parts.relation), expected)
+        yield Fault(f"{parts.base}/relation_id", "symmetric-relation", show(parts.relation), expected)
 
 
 def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
@@ -152,7 +170,7 @@ def _named_in_subject(parts: RecordParts, target: str, rule: str) -> Iterator[Fa
 
 
 def _labels(parts: RecordParts) -> Iterator[tuple[str, str]]:
-    yield parts.rewrite_path.replace("prompt", "subject"), parts.subject
+    yield f"{parts.base}/subject", parts.subject
     for name in OBJECTS:
         label = getattr(parts, name).label
         # EasyEdit's rows may have no true object.
@@ -161,11 +179,18 @@ def _labels(parts: RecordParts) -> Iterator[tuple[str, str]]:
 
 
 def _answers(parts: RecordParts) -> Iterator[tuple[str, str]]:
-    return ((prompt.path, answer) for prompt in _answered(parts) for answer in prompt.answers)
+    return ((prompt.answers_path, answer) for prompt in _answered(parts) for answer in prompt.answers)
+
+
+def _prompts(parts: RecordParts) -> Iterator[tuple[str, str]]:
+    """Yield every prompt with its place; the subject's name, which is judged by itself, is left out of the rewrite."""
+    yield parts.rewrite_path, parts.template
+    for prompts in (*map(parts.group, PROMPT_GROUPS), *parts.answered.values()):
+        yield from ((prompt.path, prompt.text) for prompt in prompts)
 
 
 def _answered(parts: RecordParts) -> Iterator[Prompt]:
-    """Yield the prompts that have their own answers and must not name them."""
+    """Yield the prompts that have their own answers, but for those that state an answer on purpose."""
     for path, prompts in parts.answered.items():
         if path != STATING:
             yield from (prompt for prompt in prompts if prompt.answers)

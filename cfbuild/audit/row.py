@@ -1,17 +1,21 @@
 """The parts of a record, read alike from every format, and leniently: a value of a wrong type is left out and noted.
 
 Known formats are CounterFact's (with or without cfbuild's `meta`) and EasyEdit's: `prompt` with the subject in place,
-`subject`, `target_new`, `ground_truth`, one `rephrase_prompt`, one `locality_prompt` (zjunlp/EasyEdit), and KnowEdit's
-`rephrase`, `locality` and `portability`, of which the last two are lists of prompts with their own answers, by kind.
+`subject`, `target_new`, `ground_truth`, `rephrase_prompt`, `locality_prompt` (zjunlp/EasyEdit), and KnowEdit's
+`rephrase`. `locality` and `portability` hold prompts with their own answers in every shape that is in use; see
+`Reader.answered`. In EasyEdit's result files the same keys lie under `requested_rewrite`, beside `pre` and `post`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cfbuild.audit.reader import CaseId, Prompt, Reader
 from cfbuild.data import SLOT, Target
+from cfbuild.store.schema.faults import Fault
 from cfbuild.text.languages import Language, language
 from cfbuild.text.languages.english import split_prefix
 
@@ -20,39 +24,23 @@ ABOUT_OTHERS = ("neighborhood", "attribute")
 TARGETS = ("target_new", "target_true")
 REWRITE = "/requested_rewrite"
 EASYEDIT = frozenset({"prompt", "subject", "target_new"})
-"""Keys by which a row of EasyEdit's format is recognised."""
-
-CaseId = int | float | str
-"""The id of a row: a number, or in files of other makers a text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt with its place in the row (`path`, a JSON pointer); `entity` is its entity's id, empty if unknown.
-
-    `answers` are the prompt's own answers, empty if those are the row's targets; with answers, `path` is the place of
-    the entry that holds both prompt and answers.
-    """
-
-    path: str
-    text: str
-    entity: str = ""
-    answers: tuple[str, ...] = ()
-
-    @property
-    def number(self) -> str:
-        """The prompt's number in its list, as text; 0 where the format has a single prompt instead of a list."""
-        last = self.path.rpartition("/")[2]
-        return last if last.isdecimal() else "0"
+"""Keys by which a request of EasyEdit's format is recognised."""
+EASYEDIT_ONLY = frozenset({"ground_truth", "rephrase_prompt", "locality", "portability"})
+"""Keys that a request of EasyEdit's has and CounterFact's `requested_rewrite` has not."""
+STAGES = frozenset({"pre", "post"})
+"""Keys of EasyEdit's result files for what was measured before and after the edit."""
+NAMED = re.compile(r"(?:.*[/:])?([QP][1-9][0-9]{0,18})")
+"""An id by itself or at the end of an address, such as http://www.wikidata.org/entity/Q42 or wd:Q42."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordParts:
-    """The parts of a row. `template` is the rewrite prompt with a slot, and `rewrite_path` its place in the row.
+    """The parts of a row. `template` is the rewrite prompt with a slot, and `base` the place of what it is read from.
 
+    Ids and `relation` are Wikidata's, and empty for anything else that stands there: a placeholder identifies nothing.
     `answered` are the lists of prompts that have their own answers, by place in the row; `prefixes` are prefix and
-    clean form of each paraphrase, if `meta` has them; `unread` are the places of values of a wrong type, which the
-    parts lack.
+    clean form of each paraphrase, if `meta` has them; `unread` are faults at the places of values of a wrong type,
+    which the parts lack.
     """
 
     row: Mapping[str, Any]
@@ -64,11 +52,12 @@ class RecordParts:
     subject_id: str = ""
     case_id: CaseId | None = None
     language: str = "en"
-    rewrite_path: str = "/prompt"
+    base: str = ""
+    is_counterfact: bool = False
     prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     prefixes: tuple[tuple[str, str], ...] = ()
     answered: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
-    unread: tuple[str, ...] = ()
+    unread: tuple[Fault, ...] = ()
 
     @property
     def wording(self) -> Language:
@@ -76,14 +65,18 @@ class RecordParts:
         return language(self.language)
 
     @property
-    def is_counterfact(self) -> bool:
-        """True for CounterFact's format, False for EasyEdit's."""
-        return self.rewrite_path != "/prompt"
+    def rewrite_path(self) -> str:
+        """The place of the rewrite prompt in the row."""
+        return f"{self.base}/prompt"
 
     @property
     def rewrite(self) -> str:
         """The rewrite prompt with the subject in its slot."""
         return self.template.replace(SLOT, self.subject)
+
+    def was_read(self, path: str) -> bool:
+        """Return False if the value at `path` is of a wrong type."""
+        return all(fault.path != path for fault in self.unread)
 
     def group(self, name: str) -> tuple[Prompt, ...]:
         """Return the prompts of a group; none if the format has no such group."""
@@ -98,8 +91,8 @@ class RecordParts:
     def target_path(self, target: str, key: str = "str") -> str:
         """Return the place in the row of `target` (`target_true` or `target_new`); `key` is `str` or `id`."""
         if self.is_counterfact:
-            return f"{REWRITE}/{target}/{key}"
-        return "/ground_truth" if target == "target_true" else "/target_new"
+            return f"{self.base}/{target}/{key}"
+        return f"{self.base}/{'ground_truth' if target == 'target_true' else 'target_new'}"
 
 
 def parts_of(row: Any) -> RecordParts | None:
@@ -109,148 +102,108 @@ def parts_of(row: Any) -> RecordParts | None:
     """
     if not isinstance(row, dict):
         return None
-    is_easyedit = "requested_rewrite" not in row and row.keys() >= EASYEDIT
-    return _easyedit(row) if is_easyedit else _counterfact(row)
+    if "requested_rewrite" not in row:
+        return _easyedit(row, row, "") if row.keys() >= EASYEDIT else _counterfact(row)
+    request = row["requested_rewrite"]
+    return _easyedit(row, request, REWRITE) if _is_result(row, request) else _counterfact(row)
 
 
-class _Reader:
-    """A reader of values by type: for a value of another type it notes the place and returns an empty value."""
-
-    def __init__(self) -> None:
-        self.unread: list[str] = []
-
-    def text(self, value: Any, path: str) -> str:
-        if isinstance(value, str):
-            return value
-        self.unread.append(path)
-        return ""
-
-    def mapping(self, value: Any, path: str) -> Mapping[str, Any]:
-        if isinstance(value, dict):
-            return value
-        self.unread.append(path)
-        return {}
-
-    def entries(self, value: Any, path: str) -> list[Any]:
-        """Return a list; an absent value gives an empty list."""
-        if isinstance(value, list):
-            return value
-        if value is not None:
-            self.unread.append(path)
-        return []
-
-    def target(self, value: Any, path: str) -> Target:
-        """Return a target; EasyEdit has a text, or a list whose first text is the label and the rest are aliases."""
-        while isinstance(value, list):
-            value = value[0] if value else ""
-        if not isinstance(value, dict):
-            return Target("", self.text(value, path))
-        return Target(self.text(value.get("id") or "", f"{path}/id"), self.text(value.get("str"), f"{path}/str"))
-
-    def prompts(self, texts: Any, path: str, entities: list[str]) -> Iterator[Prompt]:
-        """Yield the prompts of a list; `entities` are their entities' ids in the same order, as far as known."""
-        for place, value in enumerate(self.entries(texts, path)):
-            if isinstance(value, str):
-                yield Prompt(f"{path}/{place}", value, entities[place] if place < len(entities) else "")
-            else:
-                self.unread.append(f"{path}/{place}")
-
-    def answered(self, kinds: Any, path: str, keys: tuple[str, ...]) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
-        """Yield (place, prompts with their answers) of each kind; a kind holds a list of entries, or a single entry.
-
-        keys: the names under which an entry holds its answers.
-        """
-        for kind, found in kinds.items() if isinstance(kinds, Mapping) else ():
-            prompts = tuple(
-                prompt
-                for place, entry in enumerate(found if isinstance(found, list) else [found])
-                if (prompt := self._answered(entry, f"{path}/{kind}/{place}", keys)) is not None
-            )
-            if prompts:
-                yield f"{path}/{kind}", prompts
-
-    def _answered(self, entry: Any, path: str, keys: tuple[str, ...]) -> Prompt | None:
-        row = self.mapping(entry, path)
-        labels = [self.target(row.get(key) or "", f"{path}/{key}").label for key in keys]
-        text = row.get("prompt")
-        if isinstance(text, str):
-            return Prompt(path, text, answers=tuple(label for label in labels if label))
-        self.unread.append(f"{path}/prompt")
-        return None
+def _is_result(row: Mapping[str, Any], request: Any) -> bool:
+    """Return True for a row of EasyEdit's result files."""
+    if not isinstance(request, dict) or "target_true" in request or not request.keys() >= EASYEDIT:
+        return False
+    return not isinstance(request["target_new"], dict) and bool(EASYEDIT_ONLY & request.keys() or STAGES & row.keys())
 
 
 def _counterfact(row: Mapping[str, Any]) -> RecordParts:
-    reader = _Reader()
+    reader = Reader()
     rewrite = reader.mapping(row.get("requested_rewrite"), REWRITE)
-    meta = reader.mapping(row.get("meta") or {}, "/meta")
-    entities = {name: _entities(reader, meta, name) for name in ABOUT_OTHERS}
+    meta = reader.mapping(row.get("meta"), "/meta", optional=True)
     prompts = {
-        name: tuple(reader.prompts(row.get(f"{name}_prompts"), f"/{name}_prompts", entities.get(name, [])))
+        name: tuple(reader.prompts(row.get(f"{name}_prompts"), f"/{name}_prompts", _entities(reader, meta, name)))
         for name in PROMPT_GROUPS
     }
+    reader.number(row.get("pararel_idx"), "/pararel_idx")
+    for key in ("source", "template_origin"):
+        reader.text(meta.get(key), f"/meta/{key}", optional=True)
+    reader.mapping(meta.get("scores"), "/meta/scores", optional=True)
     return RecordParts(
         row=row,
         subject=reader.text(rewrite.get("subject"), f"{REWRITE}/subject"),
         template=reader.text(rewrite.get("prompt"), f"{REWRITE}/prompt"),
-        target_true=reader.target(rewrite.get("target_true"), f"{REWRITE}/target_true"),
-        target_new=reader.target(rewrite.get("target_new"), f"{REWRITE}/target_new"),
-        relation=reader.text(rewrite.get("relation_id") or "", f"{REWRITE}/relation_id"),
-        subject_id=reader.text(meta.get("subject_id") or "", "/meta/subject_id"),
-        case_id=_case_id(row),
-        language=reader.text(meta.get("language") or "en", "/meta/language"),
-        rewrite_path=f"{REWRITE}/prompt",
+        target_true=_known(reader.target(rewrite.get("target_true"), f"{REWRITE}/target_true")),
+        target_new=_known(reader.target(rewrite.get("target_new"), f"{REWRITE}/target_new")),
+        relation=_relation(reader, rewrite, REWRITE),
+        subject_id=wikidata_id(reader.text(meta.get("subject_id"), "/meta/subject_id", optional=True)),
+        case_id=reader.case_id(row.get("case_id"), "/case_id"),
+        language=reader.text(meta.get("language"), "/meta/language", optional=True) or "en",
+        base=REWRITE,
+        is_counterfact=True,
         prompts=prompts,
         prefixes=tuple(_prefixes(reader, meta)),
-        answered=dict(reader.answered(meta.get("groups"), "/meta/groups", TARGETS)),
+        answered=dict(reader.groups(meta.get("groups"), "/meta/groups", TARGETS)),
         unread=tuple(reader.unread),
     )
 
 
-def _easyedit(row: Mapping[str, Any]) -> RecordParts:
-    reader = _Reader()
-    subject = reader.text(row["subject"], "/subject")
-    paraphrases = (*_few(reader, row, "rephrase_prompt"), *_few(reader, row, "rephrase"))
-    answered = [reader.answered(row.get(key), f"/{key}", ("ground_truth",)) for key in ("locality", "portability")]
+def _easyedit(row: Mapping[str, Any], request: Mapping[str, Any], base: str) -> RecordParts:
+    reader = Reader()
+    subject = reader.text(request["subject"], f"{base}/subject")
+    paraphrases = [one for key in ("rephrase_prompt", "rephrase") for one in reader.few(request.get(key), base, key)]
+    answered = [reader.answered(request.get(key), f"{base}/{key}") for key in ("locality", "portability")]
+    reader.target(request.get("locality_ground_truth"), f"{base}/locality_ground_truth", optional=True)
     return RecordParts(
         row=row,
         subject=subject,
-        template=reader.text(row["prompt"], "/prompt").replace(subject, SLOT, 1),
-        target_true=reader.target(row.get("ground_truth") or "", "/ground_truth"),
-        target_new=reader.target(row["target_new"], "/target_new"),
-        relation=reader.text(row.get("relation_id") or "", "/relation_id"),
-        case_id=_case_id(row),
-        prompts={"paraphrase": paraphrases, "neighborhood": tuple(_few(reader, row, "locality_prompt"))},
+        template=_slotted(reader.text(request["prompt"], f"{base}/prompt"), subject),
+        target_true=_known(reader.target(request.get("ground_truth"), f"{base}/ground_truth", optional=True)),
+        target_new=_known(reader.target(request["target_new"], f"{base}/target_new")),
+        relation=_relation(reader, request, base),
+        case_id=reader.case_id(row.get("case_id"), "/case_id"),
+        base=base,
+        prompts={
+            "paraphrase": tuple(paraphrases),
+            "neighborhood": tuple(reader.few(request.get("locality_prompt"), base, "locality_prompt")),
+        },
         answered=dict(kind for kinds in answered for kind in kinds),
         unread=tuple(reader.unread),
     )
 
 
-def _few(reader: _Reader, row: Mapping[str, Any], key: str) -> Iterator[Prompt]:
-    """Yield the prompts of a key that holds a text or a list of texts."""
-    value = row.get(key)
-    if isinstance(value, str):
-        yield Prompt(f"/{key}", value)
-    elif isinstance(value, list):
-        yield from reader.prompts(value, f"/{key}", [])
+def wikidata_id(text: str) -> str:
+    """Return Wikidata's id of an item or property in `text`, alone or at the end of an address; else an empty text."""
+    found = NAMED.fullmatch(text)
+    return found[1] if found else ""
 
 
-def _entities(reader: _Reader, meta: Mapping[str, Any], name: str) -> list[str]:
-    """Return the ids that `meta` gives for a group's prompts, in their order."""
-    entities = []
-    for place, entry in enumerate(reader.entries(meta.get(name), f"/meta/{name}")):
-        entity = entry.get("entity") if isinstance(entry, dict) else None
-        entities.append(entity if isinstance(entity, str) else reader.text(entity, f"/meta/{name}/{place}/entity"))
-    return entities
+def _known(target: Target) -> Target:
+    """Return a target whose id is Wikidata's or empty."""
+    return Target(wikidata_id(target.id), target.label)
 
 
-def _prefixes(reader: _Reader, meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _relation(reader: Reader, request: Mapping[str, Any], base: str) -> str:
+    return wikidata_id(reader.text(request.get("relation_id"), f"{base}/relation_id", optional=True))
+
+
+def _slotted(prompt: str, subject: str) -> str:
+    return prompt.replace(subject, SLOT, 1) if subject else prompt
+
+
+def _entities(reader: Reader, meta: Mapping[str, Any], name: str) -> list[str]:
+    """Return the ids that `meta` gives for a group's prompts, in their order; none for groups that it does not have."""
+    path = f"/meta/{name}"
+    found = []
+    for place, value in enumerate(reader.entries(meta.get(name), path) if name in ABOUT_OTHERS else ()):
+        entry = reader.mapping(value, f"{path}/{place}")
+        reader.text(entry.get("template"), f"{path}/{place}/template", optional=True)
+        found.append(wikidata_id(reader.text(entry.get("entity"), f"{path}/{place}/entity", optional=True)))
+    return found
+
+
+def _prefixes(reader: Reader, meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     path = "/meta/paraphrases"
     for place, value in enumerate(reader.entries(meta.get("paraphrases"), path)):
         entry = reader.mapping(value, f"{path}/{place}")
+        reader.text(entry.get("template"), f"{path}/{place}/template", optional=True)
         prefix, clean = (reader.text(entry.get(key), f"{path}/{place}/{key}") for key in ("prefix", "clean"))
         yield prefix, clean
-
-
-def _case_id(row: Mapping[str, Any]) -> CaseId | None:
-    case_id = row.get("case_id")
-    return case_id if isinstance(case_id, CaseId) and not isinstance(case_id, bool) else None

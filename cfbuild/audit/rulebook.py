@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from cfbuild.audit import held, meta, quality, violations
 from cfbuild.audit.evidence import AuditContext
-from cfbuild.audit.row import CaseId, RecordParts
+from cfbuild.audit.reader import CaseId
+from cfbuild.audit.row import RecordParts
 from cfbuild.store.schema.faults import Fault, show
 
 Finder = Callable[[RecordParts, AuditContext], Iterator[Fault]]

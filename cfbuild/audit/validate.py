@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cfbuild.audit.foreign import refuse_unscored
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import EarlierRows, violations_in
 from cfbuild.data import Record
@@ -49,7 +50,7 @@ def read_records(path: Path) -> RecordFile:
     found: list[Violation] = []
     tally = RowTally()
     with LocatedRows(path) as rows:
-        for located, faults in _examine(rows):
+        for located, faults in _examine(path, rows):
             tally.rows += 1
             tally.faulty += bool(faults)
             found += _placed(path, located, faults)
@@ -69,7 +70,7 @@ def violations(path: Path, tally: RowTally | None = None) -> Iterator[Violation]
     Raises DataError if the file cannot be read.
     """
     tally = RowTally() if tally is None else tally
-    for located, faults in _examine(read_located(path)):
+    for located, faults in _examine(path, read_located(path)):
         tally.rows += 1
         tally.faulty += bool(faults)
         yield from _placed(path, located, faults)
@@ -82,7 +83,7 @@ def read_valid(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises DataError if the file cannot be read.
     """
-    return (located.row for located, faults in _examine(read_located(path)) if not faults)
+    return (located.row for located, faults in _examine(path, read_located(path)) if not faults)
 
 
 def record_faults(row: Any) -> list[Fault]:
@@ -96,13 +97,15 @@ def _faults(row: Any, parts: RecordParts | None) -> list[Fault]:
     return [*schema_faults(row, "record"), *found, *writing_faults(row)]
 
 
-def _examine(rows: Iterable[Located]) -> Iterator[tuple[Located, list[Fault]]]:
-    """Yield each row of a file with its faults."""
+def _examine(path: Path, rows: Iterable[Located]) -> Iterator[tuple[Located, list[Fault]]]:
+    """Yield each row of the file `path` with its faults."""
     earlier = EarlierRows()
-    for located in rows:
+    for number, located in enumerate(rows):
         if located.fault is not None:
             yield located, [located.fault]
             continue
+        if not number:
+            refuse_unscored(path, located.row)
         parts = parts_of(located.row)
         case_id = None if parts is None else parts.case_id
         yield located, [*_faults(located.row, parts), *earlier.duplicate_case_id(case_id, located.line)]

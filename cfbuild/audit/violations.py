@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cfbuild.audit.row import ABOUT_OTHERS, PROMPT_GROUPS, TARGETS, Prompt, RecordParts
+from cfbuild.audit.reader import Prompt
+from cfbuild.audit.row import ABOUT_OTHERS, PROMPT_GROUPS, TARGETS, RecordParts
 from cfbuild.data import SLOT
 from cfbuild.store.schema.faults import Fault, show
 
@@ -18,7 +19,7 @@ def slot(parts: RecordParts) -> Iterator[Fault]:
     count = parts.template.count(SLOT)
     # EasyEdit's prompts have the subject in place; `lacks_subject` reports those without it, so only a slot too many
     # is a fault here.
-    if parts.rewrite_path not in parts.unread and (count > 1 or (count == 0 and parts.is_counterfact)):
+    if parts.was_read(parts.rewrite_path) and (count > 1 or (count == 0 and parts.is_counterfact)):
         yield Fault(parts.rewrite_path, "slot", show(parts.template), f"exactly one {SLOT} for the subject")
 
 
@@ -27,7 +28,7 @@ def edge_space(parts: RecordParts) -> Iterator[Fault]:
     spots = [(parts.rewrite_path, parts.template)]
     spots += [(parts.target_path(name), getattr(parts, name).label) for name in TARGETS]
     spots += [(prompt.path, prompt.text) for group in PROMPT_GROUPS for prompt in parts.group(group)]
-    spots += [(f"{prompt.path}/prompt", prompt.text) for prompts in parts.answered.values() for prompt in prompts]
+    spots += [(prompt.path, prompt.text) for prompts in parts.answered.values() for prompt in prompts]
     for path, text in spots:
         if text.strip() and text != text.strip():
             yield Fault(path, "edge-space", show(text), "no white space at the ends")
@@ -42,7 +43,7 @@ def same_targets(parts: RecordParts) -> Iterator[Fault]:
         )
     spots = [(parts.target_path("target_new"), new.label, true.label)]
     for prompts in parts.answered.values():
-        pairs = ((prompt.path, prompt.answers) for prompt in prompts if len(prompt.answers) == len(TARGETS))
+        pairs = ((prompt.answers_path, prompt.answers) for prompt in prompts if len(prompt.answers) == len(TARGETS))
         spots += [(f"{path}/target_new/str", answers[0], answers[1]) for path, answers in pairs]
     for path, label, other in spots:
         if label and label.casefold() == other.casefold():
@@ -59,13 +60,13 @@ def lacks_subject(parts: RecordParts) -> Iterator[Fault]:
     if not subject:
         return
     expected = f"the subject {show(subject)} in it"
-    if parts.rewrite_path not in parts.unread and subject not in parts.rewrite:
+    if parts.was_read(parts.rewrite_path) and subject not in parts.rewrite:
         yield Fault(parts.rewrite_path, "lacks-subject", show(parts.template), "the subject in it once")
     spots = [(prompt.path, prompt.text) for group in ("paraphrase", "generation") for prompt in parts.group(group)]
     spots += [
         (path, clean)
         for place, (_, clean) in enumerate(parts.prefixes)
-        if (path := f"/meta/paraphrases/{place}/clean") not in parts.unread
+        if parts.was_read(path := f"/meta/paraphrases/{place}/clean")
     ]
     for path, text in spots:
         if subject.casefold() not in text.casefold():
@@ -82,7 +83,7 @@ def duplicate_prompt(parts: RecordParts) -> Iterator[Fault]:
     for prompts in parts.answered.values():
         for prompt, first in _repeated(prompts):
             expected = f"another than number {first.number}"
-            yield Fault(f"{prompt.path}/prompt", "duplicate-prompt", show(prompt.text), expected)
+            yield Fault(prompt.path, "duplicate-prompt", show(prompt.text), expected)
 
 
 def own_prompt(parts: RecordParts) -> Iterator[Fault]:
@@ -95,10 +96,10 @@ def own_prompt(parts: RecordParts) -> Iterator[Fault]:
             if prompt.text in own:
                 yield Fault(prompt.path, "own-prompt", show(prompt.text), "a prompt about another subject")
     for path, prompts in parts.answered.items():
-        for prompt in prompts if path.startswith("/locality") else ():
+        for prompt in prompts if path.startswith(f"{parts.base}/locality") else ():
             if prompt.text in own:
                 expected = "a prompt that the edit leaves alone"
-                yield Fault(f"{prompt.path}/prompt", "own-prompt", show(prompt.text), expected)
+                yield Fault(prompt.path, "own-prompt", show(prompt.text), expected)
 
 
 def _repeated(prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, Prompt]]:

@@ -1,37 +1,63 @@
 """The command line: options in, a verb called, a summary out. Data goes to stdout, everything else to stderr.
 
-Nothing heavy is imported before a command runs, so that help answers at once.
+A command's module is imported when it is run, and nothing heavy before that, so that help answers at once.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from cfbuild import __version__
-from cfbuild.cli import audit, demo, export, fetch, generate, publish, report, show, validate_and_score
 from cfbuild.cli.shared import examples, guard_streams, tell, with_options
 from cfbuild.errors import CfbuildError
 
 VERBS = {
-    "fetch": fetch,
-    "generate": generate,
-    "validate-and-score": validate_and_score,
-    "demo": demo,
-    "publish": publish,
-    "report": report,
-    "show": show,
-    "export": export,
-    "audit": audit,
+    "fetch": "Get facts, labels, aliases and templates into the build folder.",
+    "generate": "Make records of the fetched facts; keep those whose false object the model finds unlikely.",
+    "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
+    "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
+    "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
+    "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",
+    "show": "Look at records: prompts, probabilities before and after the edit, generated texts.",
+    "export": "Write the records as one JSON array in another project's format.",
+    "audit": "Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.",
 }
-"""The commands, in the order of the help.
+"""The commands with the first line of their help, in its order.
 
-Each is a module with EXAMPLES and a function `run`, whose parameters are the options and whose docstring is the help.
+Each has a module of its name with EXAMPLES and a function `run`, whose parameters are the options and whose docstring
+is the help.
 """
+
+
+def command(name: str) -> Any:
+    """Return the command of a verb, for which its module is imported."""
+    verb = import_module(f"{__name__}.{name.replace('-', '_')}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    alone.command(name, epilog=examples(*verb.EXAMPLES))(with_options(verb.run))
+    return get_command(alone)
+
+
+class Commands(TyperGroup):
+    """The table VERBS as commands: each is a line of the list until it is run."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = {name: TyperCommand(name, help=line) for name, line in VERBS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command itself and the words for it. Raises typer's error for a name that is none."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, command(name) if name and found else found, rest
+
 
 app = typer.Typer(
     name="cfbuild",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -79,7 +105,3 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-for name, verb in VERBS.items():
-    app.command(name, epilog=examples(*verb.EXAMPLES))(with_options(verb.run))

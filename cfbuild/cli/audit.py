@@ -14,11 +14,12 @@ from cfbuild.text.safe import visible
 EXAMPLES = (
     "cfbuild audit counterfact.json",
     "cfbuild audit build/records.jsonl --build build --fix clean.jsonl",
+    "cfbuild audit easyedit-results.json.gz --json",
 )
 
 
 def run(options: AuditOptions, output: OutputOptions) -> None:
-    """Find the known faults of counterfactual records in anyone's file, by rule, with examples; or clean the file.
+    """Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.
 
     Exits with 1 if there are faults and no cleaned file was asked for.
     """
@@ -54,6 +55,9 @@ def _print_audit(summary: AuditSummary, file: Path, fix: Path | None) -> None:
     lines = [f"{summary.rows - summary.faulty} of {summary.rows} rows have no fault"]
     if summary.known is not None:
         lines.append(f"{summary.known} rows are about facts of the build and were held against them")
+    guesses = sum(entry.guesses for entry in summary.rules.values())
+    if guesses:
+        lines.append(f"{guesses} faults rest on names that were read off prompts; --fix leaves those to --fix-guesses")
     if fix is not None:
         lines.append(
             f"{summary.written} rows written to {fix}, {summary.dropped} dropped; {fix}.changes.jsonl says why"

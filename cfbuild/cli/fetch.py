@@ -31,7 +31,11 @@ def _lines(summary: FetchSummary) -> Iterator[str]:
     yield f"{summary.entities} entities, {sum(summary.templates.values())} templates"
     if summary.references is not None:
         yield f"{summary.references} reference texts"
+    for relation, choice in summary.chosen.items():
+        yield f"{relation}, too large to scan: {choice}"
     for reason, count in {**summary.left_out, **summary.templates_left_out}.items():
         yield f"left out, {reason}: {count}"
+    for language, count in summary.borrowed.items():
+        yield f"labels in {language}, where the language asked for has none: {count}"
     if summary.sent:
         yield f"{summary.sent} requests"

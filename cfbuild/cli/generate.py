@@ -15,6 +15,7 @@ from cfbuild.records.prefixes import MODEL, Sampler
 if TYPE_CHECKING:
     from cfbuild.filter.rank import RankFilter
     from cfbuild.lm.model import LanguageModel
+    from cfbuild.progress import Progress
 
 EXAMPLES = (
     "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
@@ -35,29 +36,52 @@ def run(
     folder.require("facts.jsonl")
     sampled = options.prefixes == MODEL
     lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
-    chosen = None if choice.no_filter or lm is None else _filter(lm, choice)
-    sampler = _sampler(lm, options.build.seed) if lm and sampled else None
     with shown_progress(output.quiet) as progress:
+        chosen = None if choice.no_filter or lm is None else _filter(lm, choice, progress)
+        sampler = _sampler(lm, options.build.seed, progress) if lm and sampled else None
         summary = generate(folder, options, chosen, progress, sampler)
-    tell_summary(summary, output.json_, _lines)
+    tell_summary(summary, output.json_, lambda made: _lines(made, options))
 
 
-def _filter(lm: LanguageModel, choice: FilterChoice) -> RankFilter:
+def _filter(lm: LanguageModel, choice: FilterChoice, progress: Progress) -> RankFilter:
     from cfbuild.filter.rank import RankFilter
 
-    return RankFilter(lm, choice.thresholds)
+    return RankFilter(lm, choice.thresholds, progress)
 
 
-def _sampler(lm: LanguageModel, seed: int) -> Sampler:
+def _sampler(lm: LanguageModel, seed: int, progress: Progress) -> Sampler:
     from cfbuild.lm.sample import sample_texts
 
-    size = {"count": 256, "tokens": 80}
-    signature = {**lm.identity, "seed": seed, **size}
-    return Sampler(signature, lambda: sample_texts(lm, seed, **size))
+    count, tokens = 256, 80
+    signature = {**lm.identity, "seed": seed, "count": count, "tokens": tokens}
+    return Sampler(
+        signature, lambda: sample_texts(lm, seed, count, tokens, lambda done: progress("texts", done, count))
+    )
 
 
-def _lines(summary: GenerateSummary) -> Iterator[str]:
+def _lines(summary: GenerateSummary, options: GenerateOptions) -> Iterator[str]:
     how = "filtered by a model" if summary.filtered else "not filtered by any model"
     yield f"{summary.kept} records kept, {summary.rejected} of {summary.facts} facts rejected; {how}"
+    hints = {
+        "too-few-neighbors": f" (fewer than {options.min_neighbors}; --min-neighbors sets the minimum)",
+        "pool-too-small": f" (fewer than {options.min_pool} objects to rank o* among; --min-pool sets the minimum)",
+    }
     for rule, count in sorted(summary.by_rule.items(), key=lambda item: -item[1]):
-        yield f"  {rule}: {count}"
+        yield f"  {rule}: {count}{hints.get(rule, '')}"
+    yield from _spread(summary)
+
+
+def _spread(summary: GenerateSummary) -> Iterator[str]:
+    """Yield the table by number of neighbors, then a line on pools and a line on classes."""
+    if summary.neighbors:
+        yield "neighborhood prompts  records  dropped"
+    for number, counts in summary.neighbors.items():
+        yield f"{number:>20}  {counts['records']:>7}  {counts['dropped']:>7}"
+    if summary.pools:
+        first, count = summary.pools["first_ten"], summary.pools["records"]
+        yield (
+            f"o* was ranked among {summary.pools['least']} to {summary.pools['greatest']} objects (median "
+            f"{summary.pools['median']}) and is among the ten likeliest in {first} of {count} records"
+        )
+    sharing, count = summary.shared_class["sharing"], summary.shared_class["records"]
+    yield f"o* shares a class with the true object in {sharing} of {count} records"

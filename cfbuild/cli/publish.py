@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, JsonOption, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, open_folder, shown_progress, tell, tell_json
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
 
@@ -30,7 +30,7 @@ def run(
         bool, typer.Option("--dry-run", help="Show every file and the card; ask nothing of the network.")
     ] = False,
     division: SplitOptions,
-    output: JsonOption,
+    output: OutputOptions,
 ) -> None:
     """Publish the build as a dataset on the Hugging Face Hub, in one commit.
 
@@ -40,9 +40,12 @@ def run(
 
     folder = open_folder(build)
     if dry_run:
-        _show_staged(verb.stage(folder, where.repository, division.seed), output.json_)
+        with shown_progress(output.quiet) as progress:
+            staged = verb.stage(folder, where.repository, division.seed, progress)
+        _show_staged(staged, output.json_)
         return
-    published = verb.publish(folder, where, division.seed)
+    with shown_progress(output.quiet) as progress:
+        published = verb.publish(folder, where, division.seed, progress)
     if output.json_:
         tell_json(asdict(published), indent=None)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Build, JsonOption, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, shown_progress, tell, tell_json
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(
         Path | None, typer.Option("--file", "-f", help="The file that was scored, if it was not the build's records.")
     ] = None,
     *,
-    output: JsonOption,
+    output: OutputOptions,
 ) -> None:
     """Print the scores of all runs in a table, the unedited model on top, and write report.html with it.
 
@@ -40,10 +40,11 @@ def run(
     from cfbuild.pipeline.report import report
 
     folder = open_folder(build)
-    with folder.lock("report"):
-        made = report(folder, file)
+    with folder.lock("report"), shown_progress(output.quiet) as progress:
+        made = report(folder, file, progress=progress)
     if made.left_out:
-        tell(f"cfbuild: left out, for another file was scored: {', '.join(made.left_out)}; name it by --file", err=True)
+        left_out = ", ".join(made.left_out)
+        say(output.quiet, f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")
     if output.json_:
         tell_json({"page": str(made.page), **made.table.as_dict(), "left_out": list(made.left_out)})
         return

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from cfbuild.option import (
     option,
     options_of,
 )
-from cfbuild.progress import Progress
+from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.text.safe import discreet, visible, visible_json
 
 if TYPE_CHECKING:
@@ -37,22 +37,14 @@ LINE_EVERY_S = 10.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
 
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
-JSON = "Print the result as JSON on stdout."
-
-
-@dataclass(frozen=True)
-class JsonOption:
-    """The output options of a command that does short work."""
-
-    json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The output options of a command that does long work."""
+    """The output options of every command."""
 
-    json_: bool = option(False, JSON, flag="--json", panel=ABOUT_RUN)
-    quiet: bool = option(False, "No progress on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
+    json_: bool = option(False, "Print the result as JSON on stdout.", flag="--json", panel=ABOUT_RUN)
+    quiet: bool = option(False, "No progress and no notes on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -129,7 +121,15 @@ def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
     say(quiet, f"loading {options.model} ...")
     from cfbuild.lm.load import load
 
-    lm = load(options.model, device=options.device, dtype=options.dtype, revision=options.revision, trust=options.trust)
+    with shown_progress(quiet) as progress:
+        lm = load(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            revision=options.revision,
+            trust=options.trust,
+            progress=progress,
+        )
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
 
@@ -182,16 +182,13 @@ def _tell_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 @contextmanager
 def shown_progress(quiet: bool) -> Iterator[Progress]:
-    """Yield the display of progress: bars on a terminal, a line now and then elsewhere, nothing if quiet."""
-    from cfbuild.progress import silent
+    """Yield the display of progress: bars on a terminal, a line now and then elsewhere, nothing if quiet.
 
-    if quiet:
-        yield silent
-    elif sys.stderr.isatty():
-        with _bars() as bars:
-            yield bars
-    else:
-        yield _Lines()
+    What libraries would draw as bars meanwhile is displayed in the same way.
+    """
+    shown = nullcontext(silent) if quiet else _bars() if sys.stderr.isatty() else nullcontext(_Lines())
+    with shown as display, reported_bars(display):
+        yield display
 
 
 @contextmanager

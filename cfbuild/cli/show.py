@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, JsonOption, open_folder, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, tell_json
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline import show as verb
 from cfbuild.views.terminal import Choice, record_lines, rejection_lines
@@ -34,7 +34,7 @@ def run(
     *,
     choice: Choice,
     rejected: Annotated[bool, typer.Option("--rejected", help="The facts that became no record, and why.")] = False,
-    output: JsonOption,
+    output: OutputOptions,
 ) -> None:
     """Look at records: prompts, probabilities before and after the edit, generated texts."""
     if rejected and run_ is not None:
@@ -49,7 +49,8 @@ def run(
     else:
         shown = verb.chosen_records(folder, choice, run_)
         if shown.others:
-            tell(f"scores are of the run {shown.run}; --run shows another: {', '.join(shown.others)}", err=True)
+            others = ", ".join(shown.others)
+            say(output.quiet, f"scores are of the run {shown.run}; --run shows another: {others}")
         blocks = [record_lines(record, scored, _paint, shown.run) for record, scored in shown.records]
     for place, lines in enumerate(blocks):
         if place and not rejected:

@@ -13,6 +13,7 @@ from cfbuild.cli.shared import (
     OutputOptions,
     load_model,
     open_folder,
+    say,
     shown_progress,
     tell,
     tell_json,
@@ -53,37 +54,37 @@ def run(
     folder = open_folder(build)
     path = options.file or folder.require("records.jsonl")
     if validate_only:
-        validate(path, output.json_, stop=not options.skip_invalid)
+        validate(path, output, stop=not options.skip_invalid)
         return
     from cfbuild.audit.validate import read_records
     from cfbuild.store.runs import new_run
 
     read = read_records(path)
-    tell_violations(path, read.violations, read.tally, stop=not options.skip_invalid)
+    tell_violations(path, read.violations, read.tally, not options.skip_invalid, OutputOptions(quiet=output.quiet))
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
         report = evaluate(folder, options, lm, progress, read)
     print_report(report, new_run(folder, options.name), output.json_)
 
 
-def validate(path: Path, as_json: bool, stop: bool = True) -> None:
+def validate(path: Path, output: OutputOptions, stop: bool = True) -> None:
     """Print every violation of a file as it is found; exit with 1 if there is any and `stop` is True."""
     from cfbuild.audit.validate import RowTally, violations
 
     tally = RowTally()
-    tell_violations(path, violations(path, tally), tally, stop, as_json)
+    tell_violations(path, violations(path, tally), tally, stop, output)
 
 
-def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, stop: bool, as_json: bool = False) -> None:
+def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, stop: bool, output: OutputOptions) -> None:
     """Print violations of a file; exit with 1 if there is any and `stop` is True."""
     count = 0
     for violation in found:
         count += 1
-        tell_json(asdict(violation), indent=None) if as_json else tell(violation)
+        tell_json(asdict(violation), indent=None) if output.json_ else tell(violation)
     if count and stop:
         tell(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
         raise typer.Exit(1)
-    tell(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid", err=True)
+    say(output.quiet, f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid")
 
 
 def print_report(report: Report, run: Run, as_json: bool) -> None:

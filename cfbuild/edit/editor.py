@@ -24,6 +24,7 @@ from cfbuild.edit.presets import check_layer, preset_settings
 from cfbuild.errors import ConfigError, EditError
 from cfbuild.lm.delta import Delta, applied
 from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import no_progress
 
 Options = TypeVar("Options")
 Need = Literal["contexts", "covariance"]
@@ -33,10 +34,6 @@ PLAIN = {bool, int, float, str, NoneType}
 """Types of settings that can be given by name."""
 NOT_FINITE = "the edit is not finite"
 """The fault of an edit with a number that is infinite or NaN."""
-
-
-def no_progress(count: int) -> None:
-    """Ignore the number of edited requests."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from cfbuild.data import Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
+from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
 from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import RomeOptions, on_device
 from cfbuild.lm.delta import Delta, LowRank
 from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import no_progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from cfbuild.data import Request
-from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
+from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
 from cfbuild.errors import ConfigError
 from cfbuild.lm.batch import Batch
 from cfbuild.lm.delta import Delta, Dense
 from cfbuild.lm.forward import replay, trace
 from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import LanguageModel, Weight
+from cfbuild.progress import no_progress
 
 NORM_CONSTRAINT = 5e-4
 """FT+L's distance where no preset has one: the released one for GPT-2 XL."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cfbuild.data import SLOT, Request
-from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress
+from cfbuild.edit.editor import Context, Edit, EditorSpec
+from cfbuild.progress import no_progress
 
 
 @dataclass(frozen=True, slots=True)

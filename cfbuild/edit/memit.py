@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cfbuild.data import Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
+from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
 from cfbuild.edit.rome.optimise import ValueOptimiser
 from cfbuild.edit.rome.options import RomeOptions, on_device
 from cfbuild.errors import ConfigError
@@ -26,6 +26,7 @@ from cfbuild.lm.forward import trace_below
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import Ids, LanguageModel, Weight
+from cfbuild.progress import no_progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,12 @@ class ModelSupplies:
         }
 
         def make(folder: Path) -> None:
-            write_json(folder / CONTEXTS, list(sample_contexts(self.lm, self.seed, OPENINGS[of])))
+            openings = OPENINGS[of]
+            in_all = sum(opening.count for opening in openings)
+            contexts = sample_contexts(
+                self.lm, self.seed, openings, lambda count: self.progress("contexts", count, in_all)
+            )
+            write_json(folder / CONTEXTS, list(contexts))
 
         return Artefact("contexts", made_of).get(make, _read_contexts)
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 
-from cfbuild.data import Entity, Fact, id_number
-from cfbuild.facts.relations import CONTAINMENT
+from cfbuild.data import UNKNOWN, Entity, Fact, id_number
+from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
+from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF
 from cfbuild.text import languages
+from cfbuild.text.codes import is_code
+from cfbuild.text.languages.neutral import without_bracket
 
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
 """The order of Wikidata's ranks, best first; a fact without a known rank counts as normal."""
@@ -17,23 +22,30 @@ RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprec
 class FactGraph:
     """Facts by (subject, relation) and by (relation, object), with the entities' labels in one language.
 
-    `wording` holds that language's rules about names and prompts.
+    `wording` holds that language's rules about names and prompts. `today` is the day for which facts hold, that of the
+    fetch (`ASSUMED_TODAY` where it is not told). A name that is only a language's code is none.
 
     Order is fixed by the facts' sort order, never by hash or input order, so a draw from a list is the same on every
     machine.
     """
 
-    def __init__(self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en") -> None:
+    def __init__(
+        self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en", today: str | None = None
+    ) -> None:
         self.language = language
+        self.today = today or ASSUMED_TODAY
         self.wording = languages.language(language)
-        self.entities: Mapping[str, Entity] = MappingProxyType({entity.id: entity for entity in entities})
-        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=_identity))
+        self.entities: Mapping[str, Entity] = MappingProxyType(
+            {entity.id: _named(entity, language) for entity in entities}
+        )
+        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=self._identity))
         self._values: dict[tuple[str, str], list[str]] = {}
         self._subjects: dict[tuple[str, str], list[str]] = {}
         self._objects: dict[str, Counter[str]] = {}
         self._by_relation: dict[str, list[Fact]] = {}
         self._statements: dict[tuple[str, str], list[Fact]] = {}
         self._containers: dict[str, frozenset[str]] = {}
+        self._articles: dict[str, str] = {}
         seen: set[tuple[str, str, str]] = set()
         for fact in self.facts:
             key = (fact.subject, fact.relation)
@@ -41,10 +53,13 @@ class FactGraph:
             if (*key, fact.object) in seen:
                 continue
             seen.add((*key, fact.object))
-            self._by_relation.setdefault(fact.relation, []).append(fact)
+            if fact.object != UNKNOWN:
+                self._by_relation.setdefault(fact.relation, []).append(fact)
             if fact.rank == "deprecated":
                 continue
             self._values.setdefault(key, []).append(fact.object)
+            if fact.object == UNKNOWN:
+                continue
             self._subjects.setdefault((fact.relation, fact.object), []).append(fact.subject)
             self._objects.setdefault(fact.relation, Counter())[fact.object] += 1
 
@@ -54,11 +69,17 @@ class FactGraph:
         return tuple(sorted(self._by_relation, key=id_number))
 
     def facts_of(self, relation: str) -> tuple[Fact, ...]:
-        """Return the facts of `relation`, the best of each (subject, object) pair, by subject then object number."""
+        """Return the facts of `relation`, the best of each (subject, object) pair, by subject then object number.
+
+        Those with an unknown object are not among them.
+        """
         return tuple(self._by_relation.get(relation, ()))
 
     def values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """Return every object o with (subject, relation, o), now or ever, of any rank but deprecated."""
+        """Return every object o with (subject, relation, o), now or ever, of any rank but deprecated.
+
+        UNKNOWN is among them where it is known that the subject has yet another.
+        """
         return tuple(self._values.get((subject, relation), ()))
 
     def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
@@ -66,16 +87,29 @@ class FactGraph:
         return tuple(self._statements.get((subject, relation), ()))
 
     def current_values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """Return the objects of the facts that have not ended and are not deprecated, of the best rank among them."""
-        current = [one for one in self.statements(subject, relation) if one.end is None and one.rank != "deprecated"]
+        """Return the objects of the facts that hold today and are not deprecated, of the best rank among them.
+
+        UNKNOWN may be among them, as in `values`.
+        """
+        current = [one for one in self.statements(subject, relation) if self.holds(one) and one.rank != "deprecated"]
         best = [one for one in current if one.rank == "preferred"] or current
         return tuple(dict.fromkeys(one.object for one in best))
+
+    def holds(self, fact: Fact) -> bool:
+        """Return True if a fact has begun and is not over today, as far as its dates tell."""
+        return not is_over(fact.end, self.today) and not is_to_come(fact.start, self.today)
 
     def attributes(self, item: str, relation: str) -> tuple[str, ...]:
         """Return the values of an attribute: those fetched with the entity, then those of facts of that relation."""
         entity = self.entities.get(item)
         attributes = entity.attributes.get(relation, ()) if entity else ()
-        return tuple(dict.fromkeys((*attributes, *self.values(item, relation))))
+        return tuple(one for one in dict.fromkeys((*attributes, *self.values(item, relation))) if one != UNKNOWN)
+
+    def known_values(self, item: str) -> frozenset[str]:
+        """Return every item that is a value of an attribute or a fact of `item`, under any relation."""
+        entity = self.entities.get(item)
+        relations = {*self._by_relation, *(entity.attributes if entity else ())}
+        return frozenset(value for relation in relations for value in self.attributes(item, relation))
 
     def containers(self, item: str) -> frozenset[str]:
         """Return everything that `item` is in, part of, or a kind of, by CONTAINMENT relations; not `item` itself."""
@@ -107,6 +141,18 @@ class FactGraph:
         entity = self.entities.get(entity_id)
         return (entity.labels.get(language) if entity else None) or self.label(entity_id)
 
+    def class_names(self, entity_id: str) -> tuple[str, ...]:
+        """Return the English names of the classes that the entity is an instance of, where they have any."""
+        names = (self.name(one, "en") for one in self.attributes(entity_id, INSTANCE_OF))
+        return tuple(name for name in names if name)
+
+    def article(self, entity_id: str) -> str:
+        """Return the article that the entity's label has inside a sentence ("the" Netherlands); empty for none."""
+        if entity_id not in self._articles:
+            label, *aliases = self.names(entity_id) or ("",)
+            self._articles[entity_id] = self.wording.article_of_name(label, aliases, self.class_names(entity_id))
+        return self._articles[entity_id]
+
     def names(self, entity_id: str) -> tuple[str, ...]:
         """Return the label and the aliases in the graph's language, the label first."""
         entity = self.entities.get(entity_id)
@@ -115,8 +161,36 @@ class FactGraph:
         label = entity.labels.get(self.language)
         return ((label,) if label else ()) + entity.aliases.get(self.language, ())
 
+    def items_named(self, label: str) -> int:
+        """Return the number of items with this label, letter case ignored."""
+        return self._labels[label.casefold()]
 
-def _identity(fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
-    """Return a fact's sort key: relation, subject and object, then the best ranked and not ended first."""
-    numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
-    return (*numbers, RANKS.get(fact.rank, 1), fact.end is not None, fact.source, fact.start or "", fact.end or "")
+    def namesakes(self, base: str) -> int:
+        """Return the number of items whose label is `base`, maybe with a bracket behind it, letter case ignored."""
+        return self._labels[base.casefold()] + self._bases[base.casefold()]
+
+    @cached_property
+    def _labels(self) -> Counter[str]:
+        labels = (self.label(item) for item in self.entities)
+        return Counter(one.casefold() for one in labels if one)
+
+    @cached_property
+    def _bases(self) -> Counter[str]:
+        labels = (self.label(item) or "" for item in self.entities)
+        return Counter(parts[0].casefold() for one in labels if (parts := without_bracket(one)) is not None)
+
+    def _identity(self, fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
+        """Return a fact's sort key: relation, subject and object, then the best ranked and not ended first."""
+        numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
+        rank = RANKS.get(fact.rank, 1)
+        return (*numbers, rank, not self.holds(fact), fact.source, fact.start or "", fact.end or "")
+
+
+def _named(entity: Entity, language: str) -> Entity:
+    """Return an entity without the names in `language` that are a language's code."""
+    label, aliases = entity.labels.get(language, ""), entity.aliases.get(language, ())
+    if not any(is_code(name, language) for name in (label, *aliases)):
+        return entity
+    labels = {code: name for code, name in entity.labels.items() if code != language or not is_code(name, language)}
+    names = tuple(name for name in aliases if not is_code(name, language))
+    return replace(entity, labels=labels, aliases={**entity.aliases, language: names})

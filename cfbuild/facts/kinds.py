@@ -1,16 +1,19 @@
-"""The kinds of an object, coarser than the classes that it is an instance of (P31).
+"""The classes of an item, and its kinds, which are coarser.
 
-Classes are fine ("city of the United States", "commune of France"), so two cities seldom share one. Kinds are read from
-words in the classes' English names; of an object that is no place, each class's id is a kind too.
+Classes are what the facts say (P31 and P279, and what these are subclasses of) and what the bundled table says. They
+are fine ("city of the United States", "commune of France"), so two cities seldom share one. Kinds are read from words
+in the classes' English names; of an object that is no place, each class's id is a kind too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from cfbuild.facts.bundled import bundled_classes, classes_by_member
 from cfbuild.facts.graph import FactGraph
-from cfbuild.facts.relations import INSTANCE_OF
+from cfbuild.facts.relations import INSTANCE_OF, SUBCLASS_OF
+from cfbuild.text.class_names import class_noun
 
 HUMAN = "Q5"
 """Wikidata's class of humans."""
@@ -20,9 +23,10 @@ PLACES: Mapping[str, re.Pattern[str]] = {
     for kind, words in {
         "continent": "(?:super)?continent|continental area and surrounding islands",
         "country": (
-            "country|countries|sovereign state|republic|island nation|nation|kingdom|federal state|realm|empire|"
-            "city-state|state with limited recognition|(?:legal|social|secular|unitary|archipelagic|communist) state|"
-            "member state of the .*|constitutional monarchy|colonial power"
+            "country(?! subdivision)|countries|sovereign state|republic|island nation|nation|kingdom|federal state|"
+            "realm|empire|"
+            "city-state|(?:legal|social|secular|unitary|archipelagic|communist|member) state|"
+            "constitutional monarchy|colonial power"
         ),
         "region": (
             "constituent part.*|constituent country|autonomous country.*|dependent territory|overseas .*|"
@@ -30,7 +34,7 @@ PLACES: Mapping[str, re.Pattern[str]] = {
             "voivodeship|republic|territory|autonomous community|lieutenancy area) of .*|"
             "first-level administrative country subdivision|"
             "(?:ceremonial|non-metropolitan|historic|metropolitan) county.*|cultural region|historical region|"
-            "province|federated state|krai|raion|insular area.*"
+            "province|federated state|krai|raion|insular area(?: of .*)?$"
         ),
         "settlement": (
             "city|cities|town|commune|comune|municipality|village|human settlement|settlement|capital|capital city|"
@@ -41,6 +45,11 @@ PLACES: Mapping[str, re.Pattern[str]] = {
     }.items()
 }
 """Kinds of places by words in their classes' names, the broadest first: o* has to be as broad as o_c."""
+
+BY_NOUN = frozenset({"continent", "country"})
+"""Kinds whose words count in a class's noun alone: a town of a republic, or of the United Kingdom, is neither."""
+LIMITED = re.compile(r"\bstate with limited recognition\b", re.IGNORECASE)
+"""A class of countries whose noun does not tell it."""
 
 OTHERS: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
@@ -71,20 +80,68 @@ OTHERS: Mapping[str, re.Pattern[str]] = {
 """Other kinds, by words in their classes' names."""
 
 
-def kinds_of(item: str, graph: FactGraph) -> frozenset[str]:
-    """Return the kinds of `item`: those of places alone if it is a place, else other kinds and its classes' ids.
+def kinds_in(classes: Mapping[str, str]) -> frozenset[str]:
+    """Return the kinds of an item in these classes, English name by id.
 
-    Empty where its classes are not known.
+    They are those of places alone if it is a place, else other kinds and the classes' ids.
     """
-    classes = graph.attributes(item, INSTANCE_OF)
-    names = [graph.name(one, "en") or "" for one in classes]
-    places = {kind for kind, words in PLACES.items() if any(words.search(name) for name in names)}
+    names = tuple(classes.values())
+    places = {kind for kind in PLACES if any(_tells_place(name, kind) for name in names)}
     if places:
         return frozenset(_broadness(places, names))
-    return frozenset(classes) | {kind for kind, words in OTHERS.items() if any(words.search(name) for name in names)}
+    others = {kind for kind, words in OTHERS.items() if any(words.search(name) for name in names)}
+    return frozenset(classes) | others
 
 
-def _broadness(places: set[str], names: list[str]) -> set[str]:
+def _tells_place(name: str, kind: str) -> bool:
+    """Return True if a class of this name holds places of a kind."""
+    if kind == "country" and LIMITED.search(name):
+        return True
+    return bool(PLACES[kind].search(class_noun(name) if kind in BY_NOUN else name))
+
+
+class Kinds:
+    """The kinds and classes of a graph's items, each looked up once."""
+
+    def __init__(self, graph: FactGraph) -> None:
+        self._graph = graph
+        self._kinds: dict[str, frozenset[str]] = {}
+        self._ladders: dict[str, tuple[frozenset[str], ...]] = {}
+
+    def of(self, item: str) -> frozenset[str]:
+        """Return the kinds of `item` (`kinds_in`); empty where its classes are not known."""
+        if item not in self._kinds:
+            self._kinds[item] = kinds_in({one: self._name(one) for one in self._classes(item)})
+        return self._kinds[item]
+
+    def ladder(self, item: str) -> tuple[frozenset[str], ...]:
+        """Return the classes of `item` by steps up: those that it is in or below itself, those above these, and so on.
+
+        A class is in the first step that reaches it. The bundled classes come last, since they are coarse. Empty where
+        no class is known.
+        """
+        if item not in self._ladders:
+            steps: list[frozenset[str]] = []
+            seen = {item}
+            attributes = self._graph.attributes
+            step = {*attributes(item, INSTANCE_OF), *attributes(item, SUBCLASS_OF)} - seen
+            while step:
+                steps.append(frozenset(step))
+                seen |= step
+                step = {above for one in step for above in attributes(one, SUBCLASS_OF)} - seen
+            bundled = frozenset(classes_by_member().get(item, ())) - seen
+            self._ladders[item] = (*steps, bundled) if bundled else tuple(steps)
+        return self._ladders[item]
+
+    def _classes(self, item: str) -> tuple[str, ...]:
+        return self._graph.attributes(item, INSTANCE_OF) or classes_by_member().get(item, ())
+
+    def _name(self, kind: str) -> str:
+        bundled = bundled_classes().get(kind)
+        return self._graph.name(kind, "en") or (bundled.name if bundled else "")
+
+
+def _broadness(places: set[str], names: Sequence[str]) -> set[str]:
     """Return the kinds of a place without those that it has in name only; `names` are its classes'.
 
     Wales is called a country and is a part of one; London has quarters.

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 INSTANCE_OF = "P31"
 SEX_OR_GENDER = "P21"
+SUBCLASS_OF = "P279"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ RELATIONS: Mapping[str, Relation] = MappingProxyType(
         "P108": Relation("employer", personal=True),
         "P131": Relation("located in the administrative entity", contains=True),
         "P190": Relation("twinned administrative body", symmetric=True),
-        "P279": Relation("subclass of", contains=True),
+        SUBCLASS_OF: Relation("subclass of", contains=True),
         "P361": Relation("part of", contains=True, inverse="P527"),
         "P413": Relation("position played", personal=True),
         "P451": Relation("unmarried partner", symmetric=True),

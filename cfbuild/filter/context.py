@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Protocol
 
-from cfbuild.data import Candidate, Fact, Measured, Target, Verdict
+from cfbuild.data import Candidate, Fact, Measured, Target, Template, Verdict
 from cfbuild.errors import check_least
 from cfbuild.facts.graph import FactGraph
-from cfbuild.facts.kinds import HUMAN, PLACES, kinds_of
+from cfbuild.facts.kinds import HUMAN, PLACES, Kinds
 from cfbuild.facts.relations import INSTANCE_OF, PERSONAL
 from cfbuild.option import option
 
@@ -24,20 +25,26 @@ USUAL_FACTS = 20
 class Rules:
     """The options of the rules that need no model. Raises ConfigError for a number below 0.
 
-    min_neighbors: fewest neighborhood prompts that a record may have.
+    min_neighbors: fewest neighborhood prompts that a record may have. The default is CounterFact's number: NS is then
+    over ten prompts of every record, as in the paper, and a record without neighbors has no NS and no S at all.
+    min_pool: fewest objects that o* may be ranked among, where a model ranks it. Of 50 the middle one is the 25th
+    likeliest, so an o* of the unlikelier half is far from what the model would say.
     allow_several: keep a subject with several true objects, with one of them drawn by the seed.
     allow_symmetric: keep relations that hold both ways, such as P47.
     min_sitelinks, max_sitelinks: fewest and most wikis that have a page about the subject (None: any number).
+    no_place_suffix: drop names that end in the name of what contains the item ("Ruda, Podlaskie Voivodeship").
     """
 
-    min_neighbors: int = option(0, "Fewest neighborhood prompts a record may have.")
+    min_neighbors: int = option(10, "Fewest neighborhood prompts a record may have.")
+    min_pool: int = option(50, "Fewest objects that a model must rank o* among.")
     allow_several: bool = option(False, "Keep facts whose subject has other objects too.")
     allow_symmetric: bool = option(False, "Keep relations that hold both ways, such as P47.")
     min_sitelinks: int | None = option(None, "Fewest wikis that have a page about the subject.")
     max_sitelinks: int | None = option(None, "Most wikis that have a page about the subject.")
+    no_place_suffix: bool = option(False, 'Drop names such as "Ruda, Podlaskie Voivodeship", which end in a place.')
 
     def __post_init__(self) -> None:
-        check_least(self, min_neighbors=0, min_sitelinks=0, max_sitelinks=0)
+        check_least(self, min_neighbors=0, min_pool=2, min_sitelinks=0, max_sitelinks=0)
 
     def rule_options(self) -> dict[str, Any]:
         """Return these options alone by name, without the other fields of a subclass."""
@@ -46,7 +53,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class RuleContext(Rules):
-    """The facts that rules read, the rewrite templates' texts by relation, and the options.
+    """The facts that rules read, the rewrite templates by relation, and the options.
 
     `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
     `seed` draws the object that is kept where several are allowed. `remembered` keeps the results of the target rules
@@ -54,23 +61,14 @@ class RuleContext(Rules):
     """
 
     graph: FactGraph
-    rewrite_templates: Mapping[str, tuple[str, ...]]
+    rewrite_templates: Mapping[str, tuple[Template, ...]]
     min_templates: int = 3
     seed: int = 0
     remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _items_by_label: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
     _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _usual: dict[str, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _kinds: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def items_named(self, label: str) -> int:
-        """Return the number of items with this label, letter case ignored."""
-        if not self._items_by_label:
-            labels = (self.graph.label(item) for item in self.graph.entities)
-            self._items_by_label.update(one.casefold() for one in labels if one)
-        return self._items_by_label[label.casefold()]
 
     def suits(self, relation: str, item: str) -> bool:
         """Return True if prompts of `relation` make sense about `item`.
@@ -103,19 +101,25 @@ class RuleContext(Rules):
         return self._usual[relation]
 
     def kinds(self, item: str) -> frozenset[str]:
-        """Return the kinds of `item` (`kinds_of`); empty where its classes are not known."""
-        if item not in self._kinds:
-            self._kinds[item] = kinds_of(item, self.graph)
-        return self._kinds[item]
+        """Return the kinds of `item` (`Kinds.of`); empty where its classes are not known."""
+        return self._kinds.of(item)
+
+    @cached_property
+    def _kinds(self) -> Kinds:
+        return Kinds(self.graph)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of building a fact: the numbers of o* left, of neighbors, and of o* that each target rule refused."""
+    """The result of building a fact: the numbers of o* left, of neighbors, and of o* that each target rule refused.
+
+    `pool` is the number of objects that a model will rank o* among; None where no model is asked.
+    """
 
     draws: int
     neighbors: int
     refused: Mapping[str, int] = field(default_factory=dict)
+    pool: int | None = None
 
 
 FactRule = Callable[[Fact, RuleContext], "Measured | None"]

@@ -5,10 +5,11 @@ A rule returns what it found where it drops a fact or an o*, and None where it k
 
 from __future__ import annotations
 
-from cfbuild.data import ITEM_ID, Fact, Measured, Target
+from cfbuild.data import Fact, Measured, Target
 from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.suffixes import needless_bracket, place_suffix
 from cfbuild.filter.context import RuleContext
-from cfbuild.text.names import find_name, gives_away
+from cfbuild.text.names import find_id, find_name, gives_away
 
 COMPOUND = 4
 """Fewest letters of a name that does not end another name by mere chance."""
@@ -24,25 +25,31 @@ def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the part whose label is an item id, because nobody gave the item a name, or None."""
+    """Return the part whose label is, or holds, an item id, because nobody gave an item a name, or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item) or ""
-        if ITEM_ID.match(label):
+        if find_id(label) is not None:
             return {"part": part, "item": item, "label": label}
     return None
 
 
 def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the part whose label holds something that nobody would say, or None.
-
-    Noise is a suffix that distinguishes namesakes, markup, or a control character.
-    """
+    """Return the part whose label holds something that nobody would say (`noise_in`), or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
-        label = context.graph.label(item) or ""
-        found = context.graph.wording.noise(label)
+        found = noise_in(item, context)
         if found is not None:
-            return {"part": part, "item": item, "label": label, "noise": found}
+            return {"part": part, "item": item, "label": context.graph.label(item), "noise": found}
     return None
+
+
+def noise_in(item: str, context: RuleContext) -> str | None:
+    """Return what nobody would say in an item's label, or None.
+
+    That is markup, a control character, or a suffix that only tells namesakes apart, as the words or the facts tell.
+    """
+    graph = context.graph
+    found = graph.wording.noise(graph.label(item) or "") or needless_bracket(item, graph)
+    return found or (place_suffix(item, graph) if context.no_place_suffix else None)
 
 
 def ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
@@ -51,7 +58,7 @@ def ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
     No prompt says which of them is meant.
     """
     label = context.graph.label(fact.subject) or ""
-    count = context.items_named(label)
+    count = context.graph.items_named(label)
     return {"label": label, "items": count} if count > 1 else None
 
 
@@ -61,7 +68,7 @@ def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
     The name does not say which of the two is meant.
     """
     label = (context.graph.label(fact.object) or "").casefold()
-    if context.items_named(label) < 2:
+    if context.graph.items_named(label) < 2:
         return None
     for other in context.graph.object_counts(fact.relation):
         if other != fact.object and (context.graph.label(other) or "").casefold() == label:
@@ -104,16 +111,16 @@ def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """Return the part of o*'s label that nobody would say, or None."""
-    found = context.graph.wording.noise(target.label)
+    found = context.graph.wording.noise(target.label) or noise_in(target.id, context)
     return None if found is None else {"label": target.label, "noise": found}
 
 
 def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """Return a template that ends in an article which o_c can follow and o* cannot, or None."""
     true, wording = context.graph.label(fact.object) or "", context.graph.wording
-    for text in context.rewrite_templates.get(fact.relation, ()):
-        if wording.article_clash(text, target.label) and wording.article_clash(text, true) is None:
-            return {"template": text, "needs": wording.article(target.label)}
+    for one in context.rewrite_templates.get(fact.relation, ()):
+        if wording.article_clash(one.text, target.label) and wording.article_clash(one.text, true) is None:
+            return {"template": one.text, "needs": wording.article(target.label)}
     return None
 
 

@@ -1,6 +1,6 @@
 """Keep only counterfactuals that a language model finds unlikely: the published data's leak is closed here.
 
-Every object of the relation is scored once after a candidate's rewrite prompt, and every draw of o* is judged by these
+Every object of the candidate's pool is scored once after its rewrite prompt, and every draw of o* is judged by these
 scores. The user sets the thresholds; what was measured is kept with each record and each reject.
 """
 
@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 
 from cfbuild.data import Candidate, Decision, Measured, Target, Verdict
 from cfbuild.filter.thresholds import FilterOptions
-from cfbuild.lm.likelihood import Question, score
+from cfbuild.lm.likelihood import Likelihood, Question, score
 from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import Progress, Running, silent
 
 MARGIN_NATS = 1e-3
 """Least lead of o_c that is a preference: batches of different shape differ by up to 1e-4 in float32."""
@@ -21,21 +22,25 @@ MARGIN_NATS = 1e-3
 
 @dataclass(slots=True)
 class _Trial:
-    """A candidate under judgement: its pool's NLLs by id, the draws left, the figures, and the last draw's refusal."""
+    """A candidate under judgement: its pool's NLLs, the draws left, the figures, and the last draw's refusal."""
 
     candidate: Candidate
-    nlls: Mapping[str, float]
+    nlls: Mapping[Target, float]
     draws: Iterator[tuple[int, Target]]
     measured: dict[str, int | float | str | bool | None]
     refusal: str = "no-counterfactual"
 
 
 class RankFilter:
-    """A filter that judges candidates with one model; see FilterOptions for what passes."""
+    """A filter that judges candidates with one model; see FilterOptions for what passes.
 
-    def __init__(self, lm: LanguageModel, options: FilterOptions) -> None:
+    progress: told how many prompts the model was asked.
+    """
+
+    def __init__(self, lm: LanguageModel, options: FilterOptions, progress: Progress = silent) -> None:
         self.lm = lm
         self.options = options
+        self._progress = Running(progress)
 
     @property
     def signature(self) -> dict[str, object]:
@@ -70,10 +75,10 @@ class RankFilter:
             )
             for candidate in candidates
         ]
-        for candidate, answers in zip(candidates, score(self.lm, questions), strict=True):
-            nlls = {target.id: answer.nll_nats for target, answer in zip(candidate.pool, answers, strict=True)}
+        for candidate, answers in zip(candidates, self._score(questions), strict=True):
+            nlls = {target: answer.nll_nats for target, answer in zip(candidate.pool, answers, strict=True)}
             measured: dict[str, int | float | str | bool | None] = {
-                "target_true_nll": round(nlls[candidate.target_true.id], 5),
+                "target_true_nll": round(nlls[candidate.target_true], 5),
                 "target_true_rank": _rank(nlls, candidate.target_true),
                 "pool_size": len(nlls),
                 "attempts": 0,
@@ -96,11 +101,11 @@ class RankFilter:
             rank = _rank(trial.nlls, target)
             trial.measured |= {
                 "target_new": target.id,
-                "target_new_nll": round(trial.nlls[target.id], 5),
+                "target_new_nll": round(trial.nlls[target], 5),
                 "target_new_rank": rank,
                 "attempts": attempt,
             }
-            if trial.nlls[target.id] - trial.nlls[trial.candidate.target_true.id] < MARGIN_NATS:
+            if trial.nlls[target] - trial.nlls[trial.candidate.target_true] < MARGIN_NATS:
                 trial.refusal = "false-object-preferred"
             elif rank < self.options.min_rank_share * len(trial.nlls):
                 trial.refusal = "false-object-ranks-high"
@@ -118,7 +123,7 @@ class RankFilter:
             for prompt in trial.candidate.neighborhood
         ]
         right = dict.fromkeys(asked, 0)
-        for (index, _), (true, new) in zip(rows, score(self.lm, [row[1] for row in rows]), strict=True):
+        for (index, _), (true, new) in zip(rows, self._score([row[1] for row in rows]), strict=True):
             right[index] += new.nll_nats - true.nll_nats >= MARGIN_NATS
         kept = {}
         for index, (trial, target) in asked.items():
@@ -130,12 +135,15 @@ class RankFilter:
                 trial.refusal = "neighbors-wrong"
         return kept
 
+    def _score(self, questions: Sequence[Question]) -> list[list[Likelihood]]:
+        return score(self.lm, questions, lambda count: self._progress("prompts asked", count, len(questions)))
+
     def _targets(self, trial: _Trial, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self.lm.continuation(trial.candidate.target_true.label), self.lm.continuation(target.label)
 
 
-def _rank(nlls: Mapping[str, float], target: Target) -> int:
-    return 1 + sum(nll < nlls[target.id] for nll in nlls.values())
+def _rank(nlls: Mapping[Target, float], target: Target) -> int:
+    return 1 + sum(nll < nlls[target] for nll in nlls.values())
 
 
 def _keep(trial: _Trial, target: Target) -> Verdict:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
+from cfbuild.facts.subjects import subject_kinds
 from cfbuild.filter import naming, truth
 from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
 from cfbuild.text.languages import Language
@@ -65,10 +66,13 @@ def judge_template(template: Template, wording: Language) -> Decision:
 
 
 def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the number of templates that fit the object's article where it is below `min_templates`, or None."""
-    label = context.graph.label(fact.object) or ""
-    texts = context.rewrite_templates.get(fact.relation, ())
-    count = sum(context.graph.wording.article_clash(text, label) is None for text in texts)
+    """Return the number of templates that fit subject and object where it is below `min_templates`, or None.
+
+    A template fits subjects of its kinds, and an object that can follow its article.
+    """
+    label, kinds = context.graph.label(fact.object) or "", subject_kinds(fact.subject, context.graph)
+    fitting = [one for one in context.rewrite_templates.get(fact.relation, ()) if one.suits(kinds)]
+    count = sum(context.graph.wording.article_clash(one.text, label) is None for one in fitting)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None
 
 
@@ -86,6 +90,16 @@ def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Me
     return {"neighbors": outcome.neighbors, "needed": context.min_neighbors}
 
 
+def _pool_too_small(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
+    """Return the number of objects that o* would be ranked among where it is below `min_pool`, or None.
+
+    The last of seven continents is no unlikely object.
+    """
+    if outcome.pool is None or outcome.pool >= context.min_pool:
+        return None
+    return {"pool": outcome.pool, "needed": context.min_pool}
+
+
 def _ungrammatical(template: Template, wording: Language) -> Measured | None:
     """Return what the language's rules find broken in a rewrite template (two articles in a row), or None."""
     if template.kind != "rewrite":
@@ -100,6 +114,7 @@ FACT_RULES: dict[str, FactRule] = {
     "label-noise": naming.label_noise,
     "deprecated-fact": truth.deprecated,
     "ended-fact": truth.ended,
+    "future-fact": truth.to_come,
     "outranked-fact": truth.outranked,
     "symmetric-relation": truth.symmetric,
     "open-relation": truth.open_relation,
@@ -131,6 +146,7 @@ BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,
     "too-few-neighbors": _too_few_neighbors,
+    "pool-too-small": _pool_too_small,
 }
 
 TEMPLATE_RULES: dict[str, TemplateRule] = {

@@ -10,7 +10,7 @@ from cfbuild.option import option
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
-    """Thresholds of the model filter. Ranks count from 1, the likeliest object of the relation.
+    """Thresholds of the model filter. Ranks count from 1, the likeliest object of the pool.
 
     `min_rank_share`: least rank of o*, as a share of the size of its pool. `max_true_rank`: largest rank of o_c (None:
     the fact need not be known). `min_neighbors_right`: least share of the neighborhood prompts on which o_c must be

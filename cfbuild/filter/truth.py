@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from random import Random
 
-from cfbuild.data import Fact, Measured, Target
+from cfbuild.data import UNKNOWN, Fact, Measured, Target
+from cfbuild.facts.dates import is_over, is_to_come
 from cfbuild.facts.kinds import PLACES
 from cfbuild.facts.relations import INSTANCE_OF, OPEN, SYMMETRIC
 from cfbuild.filter.context import RuleContext
@@ -36,8 +37,17 @@ def deprecated(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def ended(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the date on which the fact ended (P582), or None: a citizen of a state that is gone."""
-    return {"end": fact.end} if fact.end is not None else None
+    """Return the date on which the fact ended (P582), or None: a citizen of a state that is gone.
+
+    An end that is yet to come on the day of the fetch is none: the term of whoever holds an office.
+    """
+    return {"end": fact.end, "today": context.graph.today} if is_over(fact.end, context.graph.today) else None
+
+
+def to_come(fact: Fact, context: RuleContext) -> Measured | None:
+    """Return the date on which the fact begins (P580) if that is after the day of the fetch, or None."""
+    begins = is_to_come(fact.start, context.graph.today)
+    return {"start": fact.start, "today": context.graph.today} if begins else None
 
 
 def outranked(fact: Fact, context: RuleContext) -> Measured | None:
@@ -48,7 +58,7 @@ def outranked(fact: Fact, context: RuleContext) -> Measured | None:
     if fact.rank != "normal":
         return None
     others = context.graph.statements(fact.subject, fact.relation)
-    best = next((one for one in others if one.rank == "preferred" and one.end is None), None)
+    best = next((one for one in others if one.rank == "preferred" and context.graph.holds(one)), None)
     return None if best is None else {"preferred": best.object}
 
 
@@ -56,11 +66,13 @@ def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
     """Return the number of the subject's current objects if there are several, or None.
 
     Any prompt then has several right answers, of which o_c is but one. Where several are allowed, the object that the
-    seed draws is kept.
+    seed draws is kept; but not beside an unknown one, which may be any o*.
     """
     values = context.graph.current_values(fact.subject, fact.relation)
     if len(values) <= 1:
         return None
+    if UNKNOWN in values:
+        return {"objects": len(values), "unknown": True}
     if not context.allow_several:
         return {"objects": len(values)}
     chosen = Random(f"{context.seed}:{fact.relation}:{fact.subject}:value").choice(values)

@@ -10,6 +10,7 @@ import torch
 from cfbuild.errors import ModelError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
+from cfbuild.progress import no_progress
 
 Result = TypeVar("Result")
 
@@ -29,14 +30,17 @@ def in_batches(
     items: Sequence[Item],
     work: Callable[[Sequence[Item]], list[Result]],
     width: Callable[[Item], int],
+    done: Callable[[int], None] = no_progress,
 ) -> list[Result]:
     """Return the results of `work` for `items`, in their order, worked off in batches of like width.
 
-    width: an item's width in tokens. A batch that does not fit the memory is halved.
+    width: an item's width in tokens. done: gets the number of finished items after each batch. A batch that does not
+    fit the memory is halved.
     """
     results: dict[int, Result] = {}
     for part in _plan([width(item) for item in items], token_budget(lm)):
         results.update(zip(part, halving(work, [items[index] for index in part]), strict=True))
+        done(len(results))
     return [results[index] for index in range(len(items))]
 
 

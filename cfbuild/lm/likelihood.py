@@ -7,7 +7,7 @@ continuation of one token needs no node at all, and last tokens never do. Prompt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -23,6 +23,7 @@ from cfbuild.lm.forward import replay_packed, run_packed, trace_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.products import ROWS_IN_CACHE
+from cfbuild.progress import no_progress
 
 STATES_PER_HEAD_CALL = 1024
 """States whose logits exist at one time: 1,024 of a vocabulary of 50,000 take 200 MB."""
@@ -89,16 +90,24 @@ def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
     return _Trie(tuple(tokens), tuple(parents), sight.sum(axis=1) - 1, sight, tuple(states))
 
 
-def score(lm: LanguageModel, questions: Sequence[Question]) -> list[list[Likelihood]]:
-    """Return the likelihood of each continuation of each question, in the order given."""
+def score(
+    lm: LanguageModel, questions: Sequence[Question], done: Callable[[int], None] = no_progress
+) -> list[list[Likelihood]]:
+    """Return the likelihood of each continuation of each question, in the order given.
+
+    done: gets the number of finished questions as they come.
+    """
     with fused_layers(lm):
-        return in_batches(lm, questions, lambda part: _score_batch(lm, part), _width)
+        return in_batches(lm, questions, lambda part: _score_batch(lm, part), _width, done)
 
 
 def score_edited(
-    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None]
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    deltas: Sequence[Delta | None],
+    done: Callable[[int], None] = no_progress,
 ) -> list[list[Likelihood]]:
-    """Return the likelihoods of question i under `deltas[i]` (None: no change of weights)."""
+    """Return the likelihoods of question i under `deltas[i]` (None: no change of weights); `done` is as in `score`."""
     pairs = list(zip(questions, deltas, strict=True))
 
     def score_part(part: Sequence[tuple[Question, Delta | None]]) -> list[list[Likelihood]]:
@@ -106,13 +115,16 @@ def score_edited(
             return _score_batch(lm, [question for question, _ in part], [delta for _, delta in part])
 
     with fused_layers(lm):
-        return in_batches(lm, pairs, score_part, width=lambda pair: _width(pair[0]))
+        return in_batches(lm, pairs, score_part, lambda pair: _width(pair[0]), done)
 
 
 def score_before_and_after(
-    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta]
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    deltas: Sequence[Delta],
+    done: Callable[[int], None] = no_progress,
 ) -> list[tuple[list[Likelihood], list[Likelihood]]]:
-    """Return the likelihoods of question i without and with `deltas[i]`.
+    """Return the likelihoods of question i without and with `deltas[i]`; `done` is as in `score`.
 
     The layers below the lowest changed one run once.
     """
@@ -134,7 +146,7 @@ def score_before_and_after(
         return list(zip(before, after, strict=True))
 
     with fused_layers(lm):
-        return in_batches(lm, pairs, score_pairs, width=lambda pair: _width(pair[0]))
+        return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), done)
 
 
 def _score_batch(
@@ -157,6 +169,8 @@ def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_
         start = len(question.prompt)
         ids[row, : lengths[row]] = question.prompt + trie.tokens
         positions[row, start : lengths[row]] = start + trie.depths
+        # Fillers stand where the prompt ends, not beyond the positions that the model has.
+        positions[row, lengths[row] :] = start - 1
     mask = None if all(trie.is_chain for trie in tries) else _tree_mask(lm, questions, tries, width)
     return Batch(torch.from_numpy(ids).to(lm.device), torch.from_numpy(positions).to(lm.device), mask)
 

@@ -27,7 +27,10 @@ from cfbuild.lm.families import PRESETS, Family, family_of
 from cfbuild.lm.memory import bound_kernel_caches
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
+from cfbuild.lm.products import note_slow_numbers
+from cfbuild.lm.remote import cached_commit, must_be_cached
 from cfbuild.lm.trust import family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
+from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import read_json
 
@@ -57,39 +60,33 @@ class ModelSource:
 
 
 @contextmanager
-def _unobtrusive() -> Iterator[None]:
-    """Keep transformers, while open, from drawing progress bars and from having the Hub convert pickled weights."""
-    from transformers.utils import logging
-
-    enabled, conversion = logging.is_progress_bar_enabled(), os.environ.get(NO_CONVERSION)
-    logging.disable_progress_bar()
+def _without_conversion() -> Iterator[None]:
+    """Keep transformers, while open, from having the Hub convert pickled weights."""
+    conversion = os.environ.get(NO_CONVERSION)
     os.environ[NO_CONVERSION] = "1"
     try:
         yield
     finally:
-        if enabled:
-            logging.enable_progress_bar()
         if conversion is None:
             del os.environ[NO_CONVERSION]
         else:
             os.environ[NO_CONVERSION] = conversion
 
 
-@_unobtrusive()
 def load(
     name: str,
     *,
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
-    offline: bool = False,
     trust: str | None = None,
+    progress: Progress = silent,
 ) -> LanguageModel:
     """Return a causal language model, loaded for scoring and editing.
 
     `name` is a preset, a folder, a `.gguf` file or a Hub id; `device` and `dtype` are as the command line takes them;
-    `revision` is a branch, tag or commit on the Hub; with `offline` the network is not used; `trust`, the same name
-    again, allows pickled weights and code of that repository.
+    `revision` is a branch, tag or commit on the Hub; `trust`, the same name again, allows pickled weights and code of
+    that repository; `progress` is told of downloads, conversions and files read.
 
     Raises ConfigError for a device or dtype that does not exist and for another name in `trust`, ModelError for
     anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
@@ -98,14 +95,17 @@ def load(
     trusted = is_trusted(name, trust)
     where = choose_device(device)
     source = find(name, revision)
-    if source.gguf is not None:
-        digest = f"gguf:{sha256_file(source.gguf)[:16]}"
-        return _load(_Wanted(str(convert_gguf(source.gguf)), source, where, dtype, digest, offline=True))
-    local = Path(source.location)
-    if local.is_dir():
-        _check_weights(local)
-    identity = f"folder:{_digest_folder(local, trusted)}" if local.is_dir() else None
-    return _load(_Wanted(source.location, source, where, dtype, identity, offline or local.is_dir(), trusted))
+    with reported_bars(progress), _without_conversion():
+        if source.gguf is not None:
+            digest = f"gguf:{sha256_file(source.gguf)[:16]}"
+            return _load(_Wanted(str(convert_gguf(source.gguf)), source, where, dtype, digest, offline=True))
+        local = Path(source.location)
+        if local.is_dir():
+            _check_weights(local)
+            identity = f"folder:{_digest_folder(local, trusted, progress)}"
+            return _load(_Wanted(source.location, source, where, dtype, identity, offline=True, trusted=trusted))
+        offline = must_be_cached(source.location, revision)
+        return _load(_Wanted(source.location, source, where, dtype, None, offline, trusted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ def _load(wanted: _Wanted) -> LanguageModel:
         family=family,
         name=wanted.source.preset or _public_name(wanted.source.location),
         preset=wanted.source.preset,
-        revision=wanted.identity or getattr(model.config, "_commit_hash", None) or "unknown",
+        revision=wanted.identity or cached_commit(wanted.location, wanted.source.revision) or "unknown",
         trusted=wanted.trusted,
     )
     _check(lm, wanted.location)
@@ -323,6 +323,7 @@ def _choose_dtype(wanted: _Wanted, config: Any) -> torch.dtype:
     if wanted.dtype != "auto":
         if wanted.dtype not in DTYPES:
             raise ConfigError(f"--dtype {wanted.dtype}: expected auto or one of {', '.join(DTYPES)}")
+        note_slow_numbers(f"--dtype {wanted.dtype}", wanted.device, DTYPES[wanted.dtype])
         return DTYPES[wanted.dtype]
     if wanted.device.type == "cpu":
         return torch.float32
@@ -388,8 +389,8 @@ def _check_weights(folder: Path) -> None:
                 raise ModelError(f"{file}: expected a weight_map that names {kind} files of the same folder")
 
 
-def _digest_folder(folder: Path, trusted: bool) -> str:
-    """Return the digest of all that decides a local model's behaviour.
+def _digest_folder(folder: Path, trusted: bool, progress: Progress) -> str:
+    """Return the digest of all that decides a local model's behaviour; `progress` is told the bytes that were read.
 
     That is its configuration, tokenizer and weights, and where it is trusted its pickles and code.
     """
@@ -397,8 +398,14 @@ def _digest_folder(folder: Path, trusted: bool) -> str:
     files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".json", ".model")]
     if trusted:
         files += [file for kind in ("*.bin", "*.py") for file in folder.rglob(kind)]
+    total, before = sum(file.stat().st_size for file in files), 0
+
+    def done(count: int) -> None:
+        progress("bytes read", before + count, total)
+
     for file in sorted(files):
-        digest.update(f"{file.relative_to(folder).as_posix()} {sha256_file(file)}\n".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()} {sha256_file(file, done)}\n".encode())
+        before += file.stat().st_size
     return digest.hexdigest()[:16]
 
 

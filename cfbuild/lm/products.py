@@ -19,20 +19,31 @@ from torch import Tensor, nn
 
 from cfbuild.lm.hooks import StandIn, has_anothers_forward, standing_in
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.notices import log_once
 
-FAST_AT_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
-"""Capabilities of CPUs, as torch names them, that multiply bfloat16 faster than float32."""
+FAST_AT = {
+    torch.bfloat16: ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"),
+    torch.float16: ("amx_fp16", "avx512_fp16", "fp16"),
+}
+"""Capabilities of CPUs, as torch names them, by the number format that they multiply fast."""
 X86 = ("x86_64", "AMD64")
 ROWS_IN_CACHE = 8
 """Rows of logits whose exponentials a CPU's cache holds: of 50,000 words they take 1.6 MB."""
 
 
-def narrow_is_fast(device: torch.device) -> bool:
-    """Return True if products in bfloat16 save time: on accelerators, and on CPUs with instructions for them."""
+def narrow_is_fast(device: torch.device, numbers: torch.dtype = torch.bfloat16) -> bool:
+    """Return True if products in a narrow format save time: on accelerators, and on CPUs with instructions for them."""
     if device.type != "cpu":
         return True
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in FAST_AT_BFLOAT16)
+    return any(capabilities.get(name) for name in FAST_AT[numbers])
+
+
+def note_slow_numbers(asked: str, device: torch.device, numbers: torch.dtype) -> None:
+    """Log that what the user `asked` for takes longer than float32 where the device has no instructions for it."""
+    if numbers in FAST_AT and not narrow_is_fast(device, numbers):
+        name = str(numbers).removeprefix("torch.")
+        log_once(f"{asked}: this CPU has no instructions for {name}, so it is slower than float32, if smaller")
 
 
 def multiply(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from cfbuild.lm.forward import run
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
+from cfbuild.progress import no_progress
 
 TOP_K = 5
 """Most likely tokens that are drawn from, as for the paper's generations and context prefixes."""
@@ -47,11 +48,13 @@ def generate(
     keys: Sequence[str],
     total_tokens: int | Sequence[int],
     deltas: Sequence[Delta | None] | None = None,
+    done: Callable[[int], None] = no_progress,
 ) -> list[str]:
     """Return each prompt continued to `total_tokens` tokens, prompt included, as text.
 
     `total_tokens` is one number for all prompts, or one each. Text i draws from `random.Random(keys[i])` alone and,
-    where `deltas` are given, is written under `deltas[i]` (None: no change of weights).
+    where `deltas` are given, is written under `deltas[i]` (None: no change of weights). `done` gets the number of
+    finished texts, those that are being written counted by how far they are.
     """
     totals = [total_tokens] * len(prompts) if isinstance(total_tokens, int) else total_tokens
     order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
@@ -60,17 +63,33 @@ def generate(
 
     def work(part: Sequence[int]) -> list[str]:
         some = [deltas[index] for index in part] if deltas is not None else None
-        drawn = _draw(lm, [prompts[i] for i in part], [keys[i] for i in part], [totals[i] for i in part], some)
+        drawn = _draw(
+            lm,
+            [prompts[i] for i in part],
+            [keys[i] for i in part],
+            [totals[i] for i in part],
+            some,
+            lambda count: done(len(texts) + count),
+        )
         return [_decode(lm, prompts[i] + ids) for i, ids in zip(part, drawn, strict=True)]
 
     for start in range(0, len(order), rows):
         part = order[start : start + rows]
         texts.update(zip(part, halving(work, part), strict=True))
+        done(len(texts))
     return [texts[index] for index in range(len(prompts))]
 
 
-def sample_contexts(lm: LanguageModel, seed: int, openings: Sequence[Opening] = OPENINGS["rome"]) -> tuple[str, ...]:
-    """Return texts to put before a prompt, each ending in a full stop and a space."""
+def sample_contexts(
+    lm: LanguageModel,
+    seed: int,
+    openings: Sequence[Opening] = OPENINGS["rome"],
+    done: Callable[[int], None] = no_progress,
+) -> tuple[str, ...]:
+    """Return texts to put before a prompt, each ending in a full stop and a space.
+
+    done: gets the number of finished texts.
+    """
     contexts: list[str] = []
     for opening in openings:
         start = lm.encode(opening.text) if opening.text else lm.starting_ids
@@ -79,14 +98,17 @@ def sample_contexts(lm: LanguageModel, seed: int, openings: Sequence[Opening] = 
         for text in generate(lm, [start] * opening.count, keys, total):
             plain = " ".join(text.replace("{", " ").replace("}", " ").split())
             contexts.append(f"{plain}. ")
+        done(len(contexts))
     return tuple(contexts)
 
 
-def sample_texts(lm: LanguageModel, seed: int, count: int, tokens: int) -> list[str]:
-    """Return `count` texts of `tokens` tokens each, written from nothing."""
+def sample_texts(
+    lm: LanguageModel, seed: int, count: int, tokens: int, done: Callable[[int], None] = no_progress
+) -> list[str]:
+    """Return `count` texts of `tokens` tokens each, written from nothing; `done` is as in `generate`."""
     start = lm.starting_ids
     keys = [f"{seed}:text:{index}" for index in range(count)]
-    return generate(lm, [start] * count, keys, len(start) + tokens)
+    return generate(lm, [start] * count, keys, len(start) + tokens, done=done)
 
 
 def _decode(lm: LanguageModel, ids: Ids) -> str:
@@ -101,8 +123,12 @@ def _draw(
     keys: Sequence[str],
     totals: Sequence[int],
     deltas: Sequence[Delta | None] | None,
+    done: Callable[[int], None],
 ) -> list[Ids]:
-    """Return the sampled ids of each prompt, as many as bring prompt i and its sample to `totals[i]` tokens."""
+    """Return the sampled ids of each prompt, as many as bring prompt i and its sample to `totals[i]` tokens.
+
+    done: gets the number of texts that as many tokens would make as are sampled.
+    """
     wanted = [max(0, total - len(prompt)) for total, prompt in zip(totals, prompts, strict=True)]
     draws = [random.Random(key) for key in keys]
     batch, real = left_padded(prompts, lm)
@@ -116,6 +142,7 @@ def _draw(
             past.length += batch.ids.shape[1]
             sampled.append(_pick(lm.logits(hidden), [draw.random() for draw in draws]))
             real = torch.cat((real, torch.ones_like(real[:, :1])), dim=1)
+            done(len(prompts) * (step + 1) // max(wanted))
     columns = torch.stack(sampled, dim=1).tolist() if sampled else [[] for _ in prompts]
     return [tuple(row[:count]) for row, count in zip(columns, wanted, strict=True)]
 

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from cfbuild.lm.families import DEFAULT_PRESET, PRESETS
 from cfbuild.option import ABOUT_MODEL, option
-
-
-def device_option() -> Any:
-    """Return the field of the option `--device`."""
-    return option(
-        "auto",
-        "auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.",
-        panel=ABOUT_MODEL,
-    )
 
 
 @dataclass(frozen=True)
@@ -28,7 +18,9 @@ class ModelOptions:
         flag="--model -m",
         panel=ABOUT_MODEL,
     )
-    device: str = device_option()
+    device: str = option(
+        "auto", "auto, cpu, cuda, cuda:1, mps, ...; auto takes an accelerator if there is one.", panel=ABOUT_MODEL
+    )
     dtype: str = option("auto", "auto, float32, bfloat16 or float16.", panel=ABOUT_MODEL)
     revision: str | None = option(None, "Branch, tag or commit of a model on the Hub.", panel=ABOUT_MODEL)
     trust: str | None = option(

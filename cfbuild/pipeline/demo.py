@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cfbuild.filter.thresholds import FilterOptions
-from cfbuild.lm.families import DEFAULT_PRESET
-from cfbuild.lm.selection import ModelOptions, device_option
 from cfbuild.option import option, restart_option, seed_option
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)
 """The demo edits facts that the model knows: o_c is its first choice, and it gets most neighbours right."""
-MIN_NEIGHBORS = 10
 REPOSITORY = "you/counterfact-demo"
 """The dataset's name in the dry run of publishing; nothing is sent."""
 
@@ -33,13 +30,7 @@ class DemoOptions:
 
     records: int = option(32, "How many records to make and score.")
     seed: int = seed_option()
-    device: str = device_option()
     restart: bool = restart_option()
-
-    @property
-    def model(self) -> ModelOptions:
-        """The options of the embedded model."""
-        return ModelOptions(DEFAULT_PRESET, self.device)
 
 
 def fetch_snapshot(folder: BuildFolder, options: DemoOptions, progress: Progress) -> FetchSummary:
@@ -54,10 +45,9 @@ def generate_known(folder: BuildFolder, lm: LanguageModel, options: DemoOptions,
     chosen = GenerateOptions(
         build=BuildOptions(seed=options.seed),
         limit=options.records,
-        min_neighbors=MIN_NEIGHBORS,
         restart=options.restart,
     )
-    return generate(folder, chosen, RankFilter(lm, THRESHOLDS), progress)
+    return generate(folder, chosen, RankFilter(lm, THRESHOLDS, progress), progress)
 
 
 def score(folder: BuildFolder, lm: LanguageModel, options: DemoOptions, progress: Progress) -> Report:
@@ -67,8 +57,8 @@ def score(folder: BuildFolder, lm: LanguageModel, options: DemoOptions, progress
     return evaluate(folder, EvaluateOptions(seed=options.seed, restart=options.restart), lm, progress)
 
 
-def publish_dry(folder: BuildFolder, seed: int) -> Staged:
+def publish_dry(folder: BuildFolder, seed: int, progress: Progress) -> Staged:
     """Return the files and card that publishing would put on the Hub, without the network."""
     from cfbuild.pipeline.publish import stage
 
-    return stage(folder, REPOSITORY, seed)
+    return stage(folder, REPOSITORY, seed, progress)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cfbuild.errors import ConfigError
 from cfbuild.option import option
+from cfbuild.progress import Progress, silent
 from cfbuild.publish.formats import export
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
@@ -28,7 +29,7 @@ class ExportOptions:
     out: Path | None = option(None, "The file to write. [default: export/FORMAT.json in the build]", flag="--out -o")
 
 
-def export_records(folder: BuildFolder, options: ExportOptions) -> tuple[Path, int]:
+def export_records(folder: BuildFolder, options: ExportOptions, progress: Progress = silent) -> tuple[Path, int]:
     """Write `export/FORMAT.json` in the build, or `out`; return the path and the number of its rows.
 
     Raises ConfigError for an unknown format or a folder to write to that does not exist, BuildStateError if the build
@@ -49,6 +50,7 @@ def export_records(folder: BuildFolder, options: ExportOptions) -> tuple[Path, i
         for row in rows:
             yield ("[\n" if not count else ",\n") + dump_row(row)
             count += 1
+            progress("records", count, None)
         yield "\n]\n" if count else "[]\n"
 
     write_atomic(path, lines())

@@ -9,24 +9,26 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cfbuild.data import Template, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.option import COMMA_SEPARATED, option, restart_option
+from cfbuild.option import COMMA_SEPARATED, option, recorded, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.sources import http, pararel, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.collect import Work, write_entities, write_facts, write_references
 from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.source import SourceOptions, SourceSpec, local_path
+from cfbuild.sources.objects import ObjectSource, read_ids, recorded_file
+from cfbuild.sources.source import ChosenPart, SourceOptions, SourceSpec, local_path
 from cfbuild.sources.wikipedia import ReferenceOptions
 from cfbuild.store.codec import encode_template
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import write_jsonl
+from cfbuild.store.manifest import TODAY
 from cfbuild.templates import builtin, own
 from cfbuild.templates.patterns import Refusal
 from cfbuild.templates.patterns import templates as pararel_templates
@@ -76,9 +78,21 @@ class FetchOptions(
         found = list(self.of_source.addresses())
         if self.references:
             found.append(self.api(wikidata.language_code(self.language)))
-        if PARAREL in self.templates and local_path(self.pararel) is None:
+        if self.uses_pararel and local_path(self.pararel) is None:
             found.append(self.pararel)
         return tuple(found)
+
+    @property
+    def uses_pararel(self) -> bool:
+        """True if ParaRel's files are part of the fetch: as facts, as templates, or because the user names them."""
+        return PARAREL in (self.source, *self.templates) or self.pararel != pararel.PARAREL
+
+    def object_source(self, asker: Asker) -> ObjectSource:
+        """Return where this fetch knows objects from."""
+        kind = pararel.PararelOptions
+        named = {part.name: getattr(self, part.name) for part in fields(kind)}
+        tuples = kind(**{**named, "per_relation": None, "endpoint": self.service}) if self.uses_pararel else None
+        return ObjectSource(self.objects, tuples, self.seed, asker)
 
     def known_relations(self) -> frozenset[str] | None:
         return self.of_source.known_relations()
@@ -88,8 +102,10 @@ class FetchOptions(
 class FetchSummary:
     """The counts of a fetch: rows that it put into the build, and what it left out, by reason.
 
-    `facts` and `templates` are by relation. `sent` (requests) and `waited_s` are of this run alone. `unchanged` is True
-    if the files were there already. `retrieved` are the times of the first and the last answer.
+    `facts` and `templates` are by relation, `borrowed` labels by the language that stood in for the build's.
+    `today` is the day for which the facts hold, that of their last answer. `sent` (requests) and `waited_s` are of this
+    run alone. `unchanged` is True if the files were there already. `retrieved` are the times of the first and the last
+    answer. `chosen` says, of a relation too large to scan, how its facts were chosen.
     """
 
     facts: dict[str, int]
@@ -103,6 +119,9 @@ class FetchSummary:
     unchanged: bool = False
     references: int | None = None
     retrieved: tuple[str, str] | None = None
+    chosen: dict[str, ChosenPart] = field(default_factory=dict)
+    today: str | None = None
+    borrowed: dict[str, int] = field(default_factory=dict)
 
 
 def fetch(folder: BuildFolder, options: FetchOptions, progress: Progress = silent) -> FetchSummary:
@@ -138,7 +157,7 @@ def _fetch(
         templates, refusals = _templates(options, work)
         source = options.spec.make(replace(options.of_source, language=config["language"]), work.asker)
         rows = {
-            "facts.jsonl": write_facts(work, source),
+            "facts.jsonl": write_facts(work, source, options.object_source(work.asker)),
             "entities.jsonl": write_entities(work, source),
             "templates.jsonl": write_jsonl(path / "templates.jsonl", map(encode_template, templates)),
         }
@@ -155,6 +174,9 @@ def _fetch(
             waited_s=client.waited_s,
             references=rows.get("references.jsonl"),
             retrieved=journal.retrieved(),
+            chosen=work.choices,
+            today=work.today,
+            borrowed=dict(sorted(source.tally.borrowed.items())),
         )
         facts = _entered(summary, journal)
     for name in rows:
@@ -172,9 +194,12 @@ def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
         "templates": summary.templates,
         "left_out": summary.left_out,
         "templates_left_out": summary.templates_left_out,
+        "borrowed": summary.borrowed,
         **({} if summary.references is None else {"references": summary.references}),
+        **({"chosen": {name: asdict(choice) for name, choice in summary.chosen.items()}} if summary.chosen else {}),
         "answers": {"count": journal.used, "sha256": journal.digest()},
         "retrieved": {"first": first, "last": last},
+        TODAY: summary.today,
     }
 
 
@@ -192,6 +217,9 @@ def _standing(folder: BuildFolder) -> FetchSummary:
         unchanged=True,
         references=entry.get("references"),
         retrieved=(first, last) if first else None,
+        chosen={name: ChosenPart(**recorded(ChosenPart, choice)) for name, choice in entry.get("chosen", {}).items()},
+        today=entry.get(TODAY),
+        borrowed=entry.get("borrowed", {}),
     )
 
 
@@ -208,7 +236,11 @@ def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple
     """
     found: dict[tuple[str, str, str], Template] = {}
     refused: list[Refusal] = []
-    files = pararel.Files(options.pararel, work.asker) if PARAREL in options.templates else None
+    files = (
+        pararel.Files(options.pararel, work.asker, wikidata.language_code(options.language))
+        if PARAREL in options.templates
+        else None
+    )
     for relation in work.relations:
         for name in options.templates:
             if name == BUILTIN:
@@ -236,13 +268,13 @@ def checked(options: FetchOptions) -> FetchOptions:
     """Return the options if they fit together; else raise ConfigError, before any request."""
     _check_source(options)
     _check_templates(options.templates)
+    _check_language(options)
     if options.per_relation is not None and options.per_relation < 1:
         raise ConfigError(f"per relation {options.per_relation}: expected at least 1 fact a relation")
     if options.timeout_s <= 0 or options.attempts < 1:
         raise ConfigError("expected a timeout above 0 seconds and at least 1 attempt")
     if options.references:
         _check_references(options)
-    wikidata.language_code(options.language)
     for url in options.addresses():
         http.require_contact(checked_url(url), options.contact_address)
     return options
@@ -255,6 +287,10 @@ def _check_source(options: FetchOptions) -> None:
         raise ConfigError(
             f"the source {options.source} asks no endpoint; leave --endpoint out, or choose --source wikidata"
         )
+    if options.objects is not None:
+        if "objects" not in {part.name for part in fields(spec.options)}:
+            raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")
+        read_ids(Path(options.objects))
     if options.statements and "statements" not in spec.offers:
         raise ConfigError(
             f"the source {options.source} has no statements; expected --source wikidata with --statements"
@@ -267,6 +303,30 @@ def _check_templates(names: tuple[str, ...]) -> None:
             _known(name, TEMPLATE_SETS, "template set or folder")
     if not names:
         raise ConfigError(f"no template set is named; expected some of {', '.join(TEMPLATE_SETS)}")
+
+
+def _check_language(options: FetchOptions) -> None:
+    """Raise ConfigError for templates or tuples that are in other languages only."""
+    language = wikidata.language_code(options.language)
+    if BUILTIN in options.templates and language.partition("-")[0] != builtin.LANGUAGE:
+        raise ConfigError(
+            f"the bundled templates are in {builtin.LANGUAGE} only, not in {language!r}; give a folder with templates "
+            "of your own (--templates FOLDER), or mParaRel's (--templates pararel --pararel FOLDER)"
+        )
+    files = _files(options)
+    asked = {pararel.PATTERNS: PARAREL in options.templates, pararel.TUPLES: options.source == PARAREL}
+    for kind in (kind for kind in asked if asked[kind]):
+        found = files.check(kind) if files is not None else None
+        if found is None and language.partition("-")[0] != builtin.LANGUAGE:
+            _log.warning("%s does not tell its language; its %s are taken for %s", options.pararel, kind, language)
+        elif found not in (None, language):
+            _log.warning("%s has no %s in %s; those in %s are taken", options.pararel, kind, language, found)
+
+
+def _files(options: FetchOptions) -> pararel.Files | None:
+    """Return ParaRel's files, from which nothing may be downloaded; None if no option asks for them."""
+    asked = PARAREL in (options.source, *options.templates)
+    return pararel.Files(options.pararel, None, wikidata.language_code(options.language)) if asked else None
 
 
 def _check_references(options: FetchOptions) -> None:
@@ -303,11 +363,14 @@ def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
 def _relations_with_templates(options: FetchOptions) -> set[str]:
     """Return the relations that a chosen template set knows, without those that the source certainly lacks."""
     found: set[str] = set()
+    files = _files(options)
     for name in options.templates:
         if is_own(name):
             found.update(own.relations(Path(name)))
-        else:
-            found.update(builtin.relations() if name == BUILTIN else pararel.Files(options.pararel, None).relations())
+        elif name == BUILTIN:
+            found.update(builtin.relations())
+        elif files is not None:
+            found.update(files.relations())
     known = options.known_relations()
     return found if known is None else found & known
 
@@ -315,7 +378,7 @@ def _relations_with_templates(options: FetchOptions) -> set[str]:
 def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]:
     """Return everything that affects the bytes, without credentials and paths of this machine."""
     language = wikidata.language_code(options.language)
-    files = pararel.Files(options.pararel, None) if PARAREL in (options.source, *options.templates) else None
+    files = _files(options)
     return {
         "source": options.source,
         "endpoint": redact(options.service) if options.service else None,
@@ -324,6 +387,7 @@ def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[s
         "per_relation": options.per_relation,
         "seed": options.seed,
         "statements": options.statements,
+        "objects": recorded_file(Path(options.objects)) if options.objects else None,
         "references": options.references_per_object if options.references else None,
         "wikipedia": redact(options.api(language)) if options.references else None,
         "templates": list(map(recorded_name, options.templates)),

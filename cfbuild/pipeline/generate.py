@@ -13,7 +13,7 @@ from cfbuild import __version__
 from cfbuild.data import Record, Rejection
 from cfbuild.errors import DataError
 from cfbuild.filter.context import Rules, TargetFilter
-from cfbuild.option import COMMA_SEPARATED_OR_NONE, option, restart_option
+from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import BuildOptions
@@ -21,6 +21,7 @@ from cfbuild.records.factset import FILES, read_facts
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.maker import Making, RecordMaker, check_groups
 from cfbuild.records.prefixes import BUILTIN, Sampler
+from cfbuild.records.spread import Spread
 from cfbuild.records.turns import Caps, Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -36,6 +37,7 @@ class GenerateOptions(Rules, Selection):
     Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
     build: the number of prompts of each kind in a record, and the seed.
     language: the code of the language of labels, such as `en`.
+    today: the day for which the facts hold; None for that of the fetch.
     prefixes: the source of the sentences before paraphrases: `builtin`, `references`, `model`, `none`, or a text file.
     groups: the prompt groups beyond CounterFact's.
     restart: True to give up finished and unfinished work.
@@ -43,6 +45,9 @@ class GenerateOptions(Rules, Selection):
 
     build: BuildOptions = field(default_factory=BuildOptions)
     language: str = option("en", "Language of the labels to use.")
+    today: str | None = option(
+        None, "The day for which facts hold, such as 2026-11-26. [default: that of the fetch]", form=DAY
+    )
     prefixes: str = option(
         BUILTIN, "Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file."
     )
@@ -56,6 +61,8 @@ class GenerateOptions(Rules, Selection):
     def __post_init__(self) -> None:
         Selection.__post_init__(self)
         Rules.__post_init__(self)
+        if self.today is not None:
+            DAY.read(self.today)
         check_groups(self.groups)
 
 
@@ -63,7 +70,8 @@ class GenerateOptions(Rules, Selection):
 class GenerateSummary:
     """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
 
-    `filtered` is True if a model filter chose o*.
+    `filtered` is True if a model filter chose o*. `neighbors`, `pools` and `shared_class` are as `Spread.as_dict` has
+    them.
     """
 
     facts: int
@@ -72,6 +80,9 @@ class GenerateSummary:
     filtered: bool
     by_rule: Mapping[str, int]
     by_relation: Mapping[str, Mapping[str, int]]
+    neighbors: Mapping[str, Mapping[str, int]]
+    pools: Mapping[str, Any] | None
+    shared_class: Mapping[str, Any]
 
 
 def generate(
@@ -102,8 +113,9 @@ def generate(
         _work_off(making, log, progress)
         caps = Caps(options)
         entries = [entry for entry in log.entries if caps.count(entry.relation, entry.kept)]
-        files = {**_write(folder, log, entries), **_write_references(folder, maker, making.relations)}
-        counts = _counts(making.relations, entries, files, model_filter is not None)
+        spread = Spread()
+        files = {**_write(folder, log, entries, spread), **_write_references(folder, maker, making.relations)}
+        counts = _counts(making.relations, entries, files, model_filter is not None) | spread.as_dict()
         folder.finish(VERB, config, files, counts)
         folder.discard(VERB)
         return _summary(counts)
@@ -117,6 +129,9 @@ def _config(
     del config["restart"]
     config["cfbuild"] = __version__
     config["inputs"] = folder.digests(FILES)
+    fetched = folder.manifest().entry("fetch").config
+    # Only statements have dates; without them the day changes no byte.
+    config["day"] = options.today or (folder.manifest().today if fetched.get("statements") else None)
     config["prefixes"] = source.config
     config["model_filter"] = None if model_filter is None else dict(model_filter.signature)
     plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
@@ -128,7 +143,7 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
 
     Raises ConfigError for a relation without facts, before the sentences are cut, and as `PrefixSource.prefixes`.
     """
-    facts = read_facts(folder.root, options.language)
+    facts = read_facts(folder.root, options.language, options.today)
     options.chosen(facts.relations)
     prefixes = source.prefixes(folder.progress(VERB))
     return RecordMaker(facts, Rules(**options.rule_options()), options.build, prefixes, options.groups)
@@ -154,11 +169,13 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
     return codec.encode_record(decided) if isinstance(decided, Record) else codec.encode_rejection(decided)
 
 
-def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry]) -> dict[str, int]:
-    """Write records and rejects, sorted by case id; return the number of rows by file."""
+def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry], spread: Spread) -> dict[str, int]:
+    """Write records and rejects, sorted by case id, and count them in `spread`; return the number of rows by file."""
     ordered = sorted(entries, key=lambda entry: entry.case_id)
     return {
-        name: jsonl.write_jsonl(folder.path(name), log.rows(entry for entry in ordered if entry.kept is kept))
+        name: jsonl.write_jsonl(
+            folder.path(name), spread.counting(log.rows(entry for entry in ordered if entry.kept is kept))
+        )
         for name, kept in (("records.jsonl", True), ("rejected.jsonl", False))
     }
 

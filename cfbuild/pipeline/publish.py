@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfbuild.errors import DataError
 from cfbuild.pipeline.rebuild import rebuild
+from cfbuild.progress import Progress, silent
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
@@ -50,7 +52,7 @@ class Staged:
     card: str
 
 
-def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
+def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progress = silent) -> Staged:
     """Return the dataset of a build, after writing it into `publish/` as it will be on the Hub; without the network.
 
     repository: OWNER/NAME on the Hub. seed: of the division into splits.
@@ -61,11 +63,15 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
     root = folder.path(STAGED)
     with folder.lock(VERB):
         folder.refuse_changed()
-        rows = list(_rows(folder.require("records.jsonl")))
-        records = [decode_record(row) for row in rows]
+        path = folder.require("records.jsonl")
+        both = list(read_values(path, conforming("record", lambda row: (row, decode_record(row)))))
+        rows, records = [row for row, _ in both], [record for _, record in both]
         splits = split_by_subject(records, seed)
         tables = _tables(folder, rows, splits)
-        write_tables(root, tables)
+        try:
+            write_tables(root, tables, progress)
+        except OverflowError as error:
+            raise DataError(f"{folder.root}: a number does not fit a column of 64 bits ({error})") from error
         licences = {
             row["licence"].lower() for table in tables if table.name == "references" for row in table.rows[FULL]
         }
@@ -88,13 +94,13 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0) -> Staged:
         return Staged(tuple(staged_files(root)), card)
 
 
-def publish(folder: BuildFolder, where: Destination, seed: int = 0) -> Published:
+def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Progress = silent) -> Published:
     """Return the commit on the Hub that holds the build's dataset; publishing the same build twice commits nothing new.
 
     Raises PublishError if there is no token, or the Hub does not take the dataset; else as `stage`.
     """
     hub = Hub(where)
-    staged = stage(folder, where.repository, seed)
+    staged = stage(folder, where.repository, seed, progress)
     records = sum(1 for _ in read_rows(folder.path("records.jsonl")))
     return hub.publish(staged.files, f"Publish {records:,} records built by cfbuild")
 

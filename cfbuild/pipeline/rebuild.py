@@ -80,6 +80,8 @@ def _fetch(config: Mapping[str, Any]) -> _Recalled:
         values.pop("wikipedia", None)
     if "templates" in values:
         values["templates"] = tuple(_template_set(recalled, name) for name in values["templates"])
+    if values.get("objects"):
+        values["objects"] = recalled.own(*_recalled_file(values["objects"], "the ids of objects"))
     patterns = values.pop("pararel", None)
     if patterns is not None:
         values["pararel"] = patterns if "://" in patterns else recalled.own("pararel", "ParaRel's files", patterns)
@@ -90,6 +92,11 @@ def _fetch(config: Mapping[str, Any]) -> _Recalled:
 
 def _usual_wikipedia(config: Mapping[str, Any]) -> str:
     return api_url(str(config.get("language", FetchOptions().language)))
+
+
+def _recalled_file(recorded_as: str, what: str) -> tuple[str, str, str]:
+    name, digest = recalled_name(recorded_as)
+    return name, what, digest
 
 
 def _template_set(recalled: _Recalled, recorded_as: str) -> str:

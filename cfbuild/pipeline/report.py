@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cfbuild.audit.validate import RecordFile, read_records
 from cfbuild.errors import BuildStateError, DataError
+from cfbuild.progress import Progress, silent
 from cfbuild.score.scored import ScoredRun, scored_runs, table_of
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
@@ -32,7 +33,9 @@ def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile |
     return report(folder, file, read).page
 
 
-def report(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Reported:
+def report(
+    folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None, progress: Progress = silent
+) -> Reported:
     """Write report.html of the build's records and all their runs; return its path and the table in it.
 
     file: the scored file of records, if it is not the build's. read: the records, if they were read before.
@@ -47,7 +50,7 @@ def report(folder: BuildFolder, file: Path | None = None, read: RecordFile | Non
     manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
         records=read.records,
-        runs=_page_runs(runs),
+        runs=_page_runs(runs, progress),
         dropped=manifest.entry("generate").counted.get("by_rule", {}),
         origin=_origin(manifest),
         left_out=left_out,
@@ -70,9 +73,11 @@ def _runs_of(folder: BuildFolder, read: RecordFile) -> tuple[list[ScoredRun], tu
     return runs, tuple(run.name for run in found if run not in runs)
 
 
-def _page_runs(runs: Sequence[ScoredRun]) -> Iterator[PageRun]:
-    for run in runs:
+def _page_runs(runs: Sequence[ScoredRun], progress: Progress) -> Iterator[PageRun]:
+    for number, run in enumerate(runs):
+        progress("runs on the page", number, len(runs))
         yield PageRun(run.name, run.report, list(run.cases()))
+    progress("runs on the page", len(runs), len(runs))
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild import __version__
+from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import FULL, Table
+from cfbuild.publish.tags import bcp47_tags, iso_codes
 from cfbuild.records.composition import ITEMS, Composition
 from cfbuild.score.table import STAGES, Report, ScoreTable, figure_text
 from cfbuild.store.manifest import Manifest
@@ -17,7 +20,21 @@ from cfbuild.text.safe import visible
 
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+HUB_LICENCES = frozenset(
+    f"cc-{terms}-{version}"
+    for terms, versions in {"by": "2.0 2.5 3.0 4.0", "by-sa": "3.0 4.0", "by-nc-sa": "2.0 3.0 4.0"}.items()
+    for version in versions.split()
+) | {RECORDS_LICENCE, "gfdl", "odbl", "odc-by", "pddl", "mit", "apache-2.0", "unlicense"}
+"""Licences that texts may be under and the Hub has an identifier for; it refuses a card with any other but `other`."""
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (math.inf, "10M<n<100M"),
+)
+"""The Hub's size categories, each with the first number of rows beyond it."""
 MARKS = {ord(mark): f"&#{ord(mark)};" for mark in "&<>|`*~[]\\"}
 """Marks that could be read as Markdown or HTML, or end a table's cell; a backslash could undo another escape."""
 PAPER = """@inproceedings{meng2022locating,
@@ -54,9 +71,11 @@ def make_card(given: CardInput) -> str:
     """Return the text of README.md. Raises ValueError if huggingface_hub refuses its metadata."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
+    tags = bcp47_tags(given.languages)
     data = DatasetCardData(
-        language=list(map(_line, given.languages)),
-        license=[RECORDS_LICENCE, *(_line(one) for one in given.licences if one != RECORDS_LICENCE)],
+        language=iso_codes(given.languages),
+        **({"language_bcp47": tags} if tags else {}),
+        license=_hub_licences(given.licences),
         pretty_name=given.repository.split("/")[-1],
         annotations_creators=["machine-generated"],
         language_creators=["machine-generated"],
@@ -100,7 +119,13 @@ def make_citation(repository: str) -> str:
 
 
 def _size(count: int) -> str:
-    return next((name for limit, name in SIZES if count < limit), "n>1M")
+    return next(name for limit, name in SIZES if count < limit)
+
+
+def _hub_licences(licences: Iterable[str]) -> list[str]:
+    """Return the records' licence, then the others as the Hub names them, each once."""
+    named = (licence if licence in HUB_LICENCES else "other" for licence in licences)
+    return list(dict.fromkeys([RECORDS_LICENCE, *named]))
 
 
 def _config(table: Table, default: bool) -> dict[str, Any]:
@@ -118,10 +143,13 @@ def _parts(given: CardInput) -> Iterator[str]:
     )
     yield _loading(given)
     yield _filter(generated.config)
+    yield _ranks(generated.counted)
+    yield _classes(generated.counted)
     yield _composition(given.composition)
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
     yield _dropped(generated.counted)
+    yield _neighbors(generated.counted)
     yield _rebuild(given.rebuild)
     yield _licences(given)
     yield f"## Citation\n\nCite this dataset by its `CITATION.cff`, and the paper:\n\n```bibtex\n{PAPER}\n```"
@@ -131,15 +159,33 @@ def _loading(given: CardInput) -> str:
     rows = [
         (f"`{table.name}`", split, f"{len(table.rows[split]):,}") for table in given.tables for split in table.splits
     ]
-    code = (
-        f'```python\nfrom datasets import load_dataset\n\nrecords = load_dataset("{given.repository}", "records")\n```'
-    )
     about = (
         "Splits are by subject: no subject is in two of them. `records` has CounterFact's columns and `meta`; "
-        f"`scores` has a row a record and run. Others have the one split `{FULL}`. "
-        "Floats of `meta.scores`, `edit` and `measured` are read to 15 digits; round them to 6 decimals."
+        f"`scores` has a row a record and run. Others have the one split `{FULL}`."
     )
-    return f"## Use\n\n{code}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}"
+    first = given.tables[0]
+    address = f"hf://datasets/{given.repository}/{first.paths(first.splits[0])[0]}"
+    texts = {f"`{table.name}`": columns(table.name).json_texts for table in given.tables}
+    named = "; ".join(f"{', '.join(f'`{one}`' for one in some)} of {name}" for name, some in texts.items() if some)
+    how = (
+        "The files are plain parquet (texts, numbers, truth values, lists, structs), which `datasets` reads from 2.14 "
+        f'on, and so do pandas, polars and DuckDB, such as `pandas.read_parquet("{address}")`. '
+        f"Columns of JSON text, for `json.loads`: {named}."
+    )
+    return f"## Use\n\n{_code(given)}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}\n\n{how}"
+
+
+def _code(given: CardInput) -> str:
+    """Return the lines that load the records, as a block of Python."""
+    lines = (
+        "import json",
+        "",
+        "from datasets import load_dataset",
+        "",
+        f'records = load_dataset("{given.repository}", "records")',
+        'measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what the filter measured',
+    )
+    return "\n".join(["```python", *lines, "```"])
 
 
 def _filter(config: Mapping[str, Any]) -> str:
@@ -149,6 +195,32 @@ def _filter(config: Mapping[str, Any]) -> str:
     rows = [(_text(name), _text(value)) for name, value in judge.items() if value is not None]
     table = _table(("setting", "value"), rows)
     return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
+
+
+def _ranks(generated: Mapping[str, Any]) -> str:
+    pools = generated.get("pools")
+    if not pools:
+        return ""
+    rows = [(f"{10 * tenth} to {10 * tenth + 10}%", f"{count:,}") for tenth, count in enumerate(pools["tenths"])]
+    table = _table(("rank as a share of the pool, likeliest first", "records"), rows)
+    return (
+        f"### Rank of the false objects\n\nEach was ranked among {pools['least']:,} to {pools['greatest']:,} objects "
+        f"that could be said there, the median being {pools['median']:,}. In {pools['first_ten']:,} of "
+        f"{pools['records']:,} records it is among the ten likeliest.\n\n{table}"
+    )
+
+
+def _classes(generated: Mapping[str, Any]) -> str:
+    shared = generated.get("shared_class")
+    if not shared:
+        return ""
+    text = (
+        f"### Class of the false objects\n\nIn {shared['sharing']:,} of {shared['records']:,} records the false object "
+        "shares a class with the true one, as far as is known."
+    )
+    rows = [(_text(reason), f"{count:,}") for reason, count in shared["fallbacks"].items()]
+    why = "Where it is not of the nearest class that any object of the relation shares, this is why:"
+    return f"{text} {why}\n\n{_table(('reason', 'records'), rows)}" if rows else text
 
 
 def _composition(counted: Composition) -> str:
@@ -215,6 +287,15 @@ def _dropped(generated: Mapping[str, Any]) -> str:
     rows = [(_text(rule), f"{count:,}") for rule, count in sorted(rules.items(), key=lambda item: (-item[1], item[0]))]
     total = f"Of {generated['facts']:,} facts {generated['kept']:,} became records; these rules dropped the others."
     return f"## Dropped by rule\n\n{total}\n\n{_table(('rule', 'facts'), rows)}"
+
+
+def _neighbors(generated: Mapping[str, Any]) -> str:
+    counted = generated.get("neighbors")
+    if not counted:
+        return ""
+    rows = [(number, f"{counts['records']:,}", f"{counts['dropped']:,}") for number, counts in counted.items()]
+    table = _table(("neighborhood prompts", "records", "facts dropped for it"), rows)
+    return f"### By number of neighborhood prompts\n\n{table}"
 
 
 def _rebuild(given: Rebuild) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from cfbuild.progress import Progress, Running, silent
+from cfbuild.publish.columns import columns
 from cfbuild.records.groups import GROUPS
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
 ROWS_A_SHARD = 20_000
 """The most rows of a file: about 100 MB of records or 300 MB of scores, which the Hub's viewer can take."""
+ROWS_A_GROUP = 1_000
+"""Rows that a reader has to take in at once."""
 FULL = "full"
 """The only split of configurations that have no train and test."""
 SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
@@ -42,30 +45,33 @@ class Table:
         """The splits that have rows."""
         return tuple(split for split, rows in self.rows.items() if rows)
 
+    def paths(self, split: str) -> list[str]:
+        """Return the paths of a split's files in the repository, each of ROWS_A_SHARD rows at most."""
+        count = -(-len(self.rows[split]) // ROWS_A_SHARD)
+        return [f"data/{self.name}/{split}-{place:05d}-of-{count:05d}.parquet" for place in range(count)]
 
-def write_tables(root: Path, tables: Iterable[Table]) -> None:
-    """Write `data/CONFIG/SPLIT-00000-of-00001.parquet` and so on for every split that has rows; delete `root` first."""
-    import datasets
 
+def write_tables(root: Path, tables: Iterable[Table], progress: Progress = silent) -> None:
+    """Write the files of every split that has rows under `root`, which is deleted first."""
     if root.exists():
         shutil.rmtree(root)
-    quiet = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        for table in tables:
-            features = FEATURES[table.name]()
-            folder = root / "data" / table.name
-            folder.mkdir(parents=True)
-            for split in table.splits:
-                rows = list(table.rows[split])
-                count = -(-len(rows) // ROWS_A_SHARD)
-                for place in range(count):
-                    rows_of_shard = rows[place * ROWS_A_SHARD : (place + 1) * ROWS_A_SHARD]
-                    shard = datasets.Dataset.from_list(rows_of_shard, features=features)
-                    shard.to_parquet(folder / f"{split}-{place:05d}-of-{count:05d}.parquet")
-    finally:
-        if quiet:
-            datasets.enable_progress_bars()
+    written = Running(progress)
+    for table in tables:
+        (root / "data" / table.name).mkdir(parents=True)
+        for split in table.splits:
+            for place, path in enumerate(table.paths(split)):
+                rows = table.rows[split][place * ROWS_A_SHARD : (place + 1) * ROWS_A_SHARD]
+                _write_shard(root / path, table.name, rows)
+                written("rows laid out", len(rows), len(rows))
+
+
+def _write_shard(path: Path, table: str, rows: Sequence[Row]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    of_table = columns(table)
+    made = pyarrow.Table.from_pylist([of_table.cells(row) for row in rows], schema=of_table.arrow())
+    parquet.write_table(made, path, row_group_size=ROWS_A_GROUP)
 
 
 def staged_files(root: Path) -> list[StagedFile]:
@@ -99,107 +105,3 @@ def group_rows(row: Row, group: str) -> list[Row]:
     about = {key: request[key] for key in ("prompt", "relation_id", "subject", "target_new", "target_true")}
     prompts = row.get("meta", {}).get("groups", {}).get(group, ())
     return [{"case_id": row["case_id"], "requested_rewrite": about, **one} for one in prompts]
-
-
-# ------------------------------------------------------------------------------------------------------ column types
-
-
-def _records() -> Any:
-    from datasets import Features, Json, List, Value
-
-    text = Value("string")
-    target = {"str": text, "id": text}
-    prompt = {"entity": text, "template": text}
-    return Features(
-        {
-            "case_id": Value("int64"),
-            "pararel_idx": Value("int64"),
-            "requested_rewrite": {
-                "prompt": text,
-                "relation_id": text,
-                "target_new": target,
-                "target_true": target,
-                "subject": text,
-            },
-            **{f"{kind}_prompts": List(text) for kind in ("paraphrase", "neighborhood", "attribute", "generation")},
-            "meta": {
-                **dict.fromkeys(("subject_id", "language", "source", "template_origin"), text),
-                "paraphrases": List({"prefix": text, "clean": text, "template": text}),
-                "neighborhood": List(prompt),
-                "attribute": List(prompt),
-                # Keys are names of models, so they cannot be columns. The library reads floats of such columns to 15
-                # digits; the build's rounding to 6 decimals needs fewer.
-                "scores": Json(),
-            },
-        }
-    )
-
-
-def _group() -> Any:
-    from datasets import Features, Value
-
-    text = Value("string")
-    target = {"str": text, "id": text}
-    rewrite = {"prompt": text, "relation_id": text, "subject": text, "target_new": target, "target_true": target}
-    return Features(
-        {
-            "case_id": Value("int64"),
-            "requested_rewrite": rewrite,
-            "prompt": text,
-            "target_new": target,
-            "target_true": target,
-            **dict.fromkeys(("entity", "relation_id", "template"), text),
-        }
-    )
-
-
-def _references() -> Any:
-    from datasets import Features, Value
-
-    names = ("relation_id", "object_id", "entity_id", "name", "text", "title", "revision", "url", "licence")
-    return Features({name: Value("int64" if name == "revision" else "string") for name in names})
-
-
-def _rejected() -> Any:
-    from datasets import Features, Json, Value
-
-    names = ("case_id", "relation_id", "subject_id", "object_id", "subject", "object", "rule")
-    columns = {name: Value("int64" if name == "case_id" else "string") for name in names}
-    return Features({**columns, "measured": Json()})
-
-
-def _scores() -> Any:
-    from datasets import Features, Json, List, Value
-
-    number, truth = Value("float64"), Value("bool")
-    prompt = {
-        "target_new_nll": number,
-        "target_true_nll": number,
-        "target_new_argmax": truth,
-        "target_true_argmax": truth,
-    }
-    stage = {
-        **{f"{group}_prompts": List(prompt) for group in SCORED},
-        "generations": List(Value("string")),
-        **dict.fromkeys(("generation_entropy", "reference_score", "mentions_target_new"), number),
-    }
-    text = Value("string")
-    return Features(
-        {
-            "case_id": Value("int64"),
-            **dict.fromkeys(("run", "relation_id", "editor", "fault"), text),
-            "edit": Json(),
-            "pre": stage,
-            "post": stage,
-        }
-    )
-
-
-FEATURES: Mapping[str, Callable[[], Any]] = {
-    "records": _records,
-    **dict.fromkeys(GROUPS, _group),
-    "scores": _scores,
-    "rejected": _rejected,
-    "references": _references,
-}
-"""All possible configurations, the default first, with the types of their columns."""

@@ -10,12 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 
-from cfbuild.data import ITEM_ID, EntityPrompt, Fact, Paraphrase, Record, Reference, Target, Template, id_number
+from cfbuild.data import (
+    SLOT,
+    EntityPrompt,
+    Fact,
+    Paraphrase,
+    Record,
+    Reference,
+    Target,
+    Template,
+    article_before,
+)
 from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.subjects import subject_kinds
 from cfbuild.option import option, seed_option
+from cfbuild.records.pools import Pools, is_usable
 from cfbuild.text.names import find_name, gives_away
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
@@ -71,17 +83,13 @@ def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
     return enumerate(fact for relation in graph.relations for fact in graph.facts_of(relation))
 
 
-def is_usable(label: str | None) -> TypeGuard[str]:
-    """Return True if a prompt can use the label: it is there, not blank, and not a bare item id."""
-    return label is not None and bool(label.strip()) and not ITEM_ID.match(label)
-
-
 class Builder:
     """A maker of drafts and records from the facts of a graph.
 
     prefixes: returns the distractor sentences for a relation's paraphrases; without any, paraphrases have no prefix.
     suits: returns True for a relation and an item if the relation's prompts make sense about the item; only such items
     become neighbors or attribute entities.
+    min_pool: the number of objects below which the pool that o* is ranked in takes objects of coarser kinds (`Pools`).
     """
 
     def __init__(
@@ -91,43 +99,42 @@ class Builder:
         options: BuildOptions,
         prefixes: Callable[[str], Sequence[str]] = lambda relation: (),
         suits: Callable[[str, str], bool] = lambda relation, item: True,
+        min_pool: int = 0,
     ) -> None:
         self.graph = graph
         self.options = options
+        self.pools = Pools(graph, min_pool)
         self._suits = suits
         self._prefixes = prefixes
         self._templates: dict[tuple[str, str], list[Template]] = {}
         for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
             self._templates.setdefault(template[0][:2], []).append(template[1])
-        self._pools: dict[str, tuple[Target, ...]] = {}
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
         self._names: dict[str, frozenset[str]] = {}
+        self._kinds: dict[str, frozenset[str]] = {}
+        self._fits: dict[tuple[str, str, frozenset[str]], list[Template]] = {}
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
         """Return the relation's templates of a kind (`rewrite` or `generation`), each text once, sorted by text."""
         return self._templates.get((relation, kind), [])
 
-    def _fitting(self, fact: Fact) -> Sequence[Template]:
-        """Return the rewrite templates that do not end in an article that o_c cannot follow."""
-        label = self.graph.label(fact.object) or ""
-        clash = self.graph.wording.article_clash
-        return [template for template in self.templates(fact.relation) if clash(template.text, label) is None]
+    def _fitting(self, fact: Fact, item: str) -> Sequence[Template]:
+        """Return the rewrite templates that fit `item` and do not end in an article that o_c cannot follow."""
+        key = (fact.relation, fact.object, self._kinds_of(item))
+        if key not in self._fits:
+            label, clash = self.graph.label(fact.object) or "", self.graph.wording.article_clash
+            suited = [one for one in self.templates(fact.relation) if one.suits(key[2])]
+            self._fits[key] = [one for one in suited if clash(one.text, label) is None]
+        return self._fits[key]
 
-    def pool(self, relation: str) -> tuple[Target, ...]:
-        """Return the pool of `relation`, from which o* is drawn and in which it is ranked.
+    def _kinds_of(self, item: str) -> frozenset[str]:
+        if item not in self._kinds:
+            self._kinds[item] = subject_kinds(item, self.graph)
+        return self._kinds[item]
 
-        It holds every object with a usable label, the most frequent first; of objects with the same label only the
-        most frequent.
-        """
-        if relation not in self._pools:
-            counts = self.graph.object_counts(relation)
-            by_label: dict[str, Target] = {}
-            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
-                label = self.graph.label(item)
-                if is_usable(label):
-                    by_label.setdefault(label, Target(item, label))
-            self._pools[relation] = tuple(by_label.values())
-        return self._pools[relation]
+    def _fill(self, template: Template, about: Target) -> str:
+        """Return the template's text about an item, under its label and with the article that its label has."""
+        return article_before(template.text, self.graph.article(about.id)).replace(SLOT, about.label)
 
     def draft(self, case_id: int, fact: Fact, refusal: RefuseTarget = lambda fact, target: None) -> Draft:
         """Return the draft of a fact: all that does not depend on o*, and the o* to try.
@@ -142,7 +149,7 @@ class Builder:
         return Draft(
             case_id=case_id,
             fact=fact,
-            prompt=prompt,
+            prompt=prompt.with_article(self.graph.article(fact.subject)),
             subject=subject,
             target_true=target_true,
             paraphrases=self._paraphrases(fact, subject, others, draws),
@@ -172,6 +179,7 @@ class Builder:
             generation=draft.generation,
             language=self.graph.language,
             source=fact.source,
+            shared_class=self.pools.shared_class(fact.relation, fact.object, target_new.id),
         )
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
@@ -181,12 +189,12 @@ class Builder:
         no sentence if its relation has no rewrite template or a label is not usable.
         """
         for relation in self.graph.relations if relations is None else relations:
-            templates = self.templates(relation)
-            for fact in self.graph.facts_of(relation) if templates else ():
+            for fact in self.graph.facts_of(relation) if self.templates(relation) else ():
+                templates = [one for one in self.templates(relation) if one.suits(self._kinds_of(fact.subject))]
                 subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
-                if is_usable(subject) and is_usable(value):
+                if templates and is_usable(subject) and is_usable(value):
                     template = self._random(fact, f"reference:{fact.object}").choice(templates)
-                    text = f"{template.fill(subject)} {value}."
+                    text = f"{self._fill(template, Target(fact.subject, subject))} {value}."
                     yield Reference(relation, fact.object, fact.subject, subject, text)
 
     def _random(self, fact: Fact, part: str) -> Random:
@@ -204,11 +212,11 @@ class Builder:
         return self._names[item]
 
     def _rewrite_and_paraphrases(self, fact: Fact) -> list[Template]:
-        templates, needed = self._fitting(fact), 1 + self.options.paraphrases
+        templates, needed = self._fitting(fact, fact.subject), 1 + self.options.paraphrases
         if len(templates) < needed:
             raise TemplateError(
-                f"{fact.relation} has {len(templates)} rewrite templates; expected at least {needed}: "
-                "one for the rewrite and one for each paraphrase"
+                f"{fact.relation} has {len(templates)} rewrite templates for {fact.subject}; expected at least "
+                f"{needed}: one for the rewrite and one for each paraphrase"
             )
         return self._random(fact, "rewrite").sample(templates, needed)
 
@@ -223,7 +231,7 @@ class Builder:
         names = [name for item in items for name in self.graph.names(item)]
         prefixes = _shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
         silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
-        return tuple(Paraphrase(next(silent, ""), one.fill(subject.label), one.id) for one in templates)
+        return tuple(Paraphrase(next(silent, ""), self._fill(one, subject), one.id) for one in templates)
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
         """Return distinct generation prompts: from the generation templates in seeded order, then from the rewrites.
@@ -232,15 +240,17 @@ class Builder:
         there is where a template set has no generation templates (ParaRel's).
         """
         random = self._random(fact, "generation")
-        pools = self.templates(fact.relation, "generation"), self.templates(fact.relation)
+        kinds = self._kinds_of(fact.subject)
+        every = self.templates(fact.relation, "generation"), self.templates(fact.relation)
+        pools = [[one for one in pool if one.suits(kinds)] for pool in every]
         order = [template for pool in pools for template in random.sample(pool, len(pool))]
-        texts = dict.fromkeys(template.fill(subject.label) for template in order)
+        texts = dict.fromkeys(self._fill(template, subject) for template in order)
         return tuple(texts)[: self.options.generation]
 
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget
     ) -> tuple[tuple[Target, ...], dict[str, int]]:
-        """Return at most `max_draws` false objects, drawn by frequency without replacement, and refusals by rule.
+        """Return at most `max_draws` false objects, drawn without replacement, and refusals by rule.
 
         Never drawn are the subject itself, an object of the subject or of one of `neighbors` under this relation, and
         an object that shares a name with one of those objects. `refusal` judges the rest.
@@ -263,14 +273,17 @@ class Builder:
         return tuple(draws), refused
 
     def _race(self, fact: Fact) -> list[Target]:
-        """Return the pool in the order of weighted draws without replacement.
+        """Return the relation's objects in the order in which they are drawn.
 
-        Each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis 2006).
+        Those that share the class closest to o_c are first. Among equals it is the order of weighted draws without
+        replacement: each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis
+        2006).
         """
         random, counts = self._random(fact, "draws"), self.graph.object_counts(fact.relation)
-        pool = self.pool(fact.relation)
-        arrivals = sorted((random.expovariate(counts[target.id]), place) for place, target in enumerate(pool))
-        return [pool[place] for _, place in arrivals]
+        objects = self.pools.objects(fact.relation)
+        distances = self.pools.distances(fact.relation, fact.object)
+        arrivals = [random.expovariate(counts[target.id]) for target in objects]
+        return [objects[place] for _, _, place in sorted(zip(distances, arrivals, range(len(objects)), strict=True))]
 
     def _values(self, item: str, fact: Fact) -> tuple[str, ...]:
         return self.graph.values(item, fact.relation)
@@ -300,7 +313,7 @@ class Builder:
     def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
         """Return two tiers of entities with (entity, relation, value): those with this value alone, then the others.
 
-        An entity whose name gives the value away is in neither.
+        An entity whose name gives the value away is in neither, nor is one that no template fits.
         """
         key = (relation, value)
         if key not in self._tiers:
@@ -308,25 +321,30 @@ class Builder:
             tiers: tuple[list[Target], list[Target]] = ([], [])
             for item in self.graph.subjects(relation, value):
                 label = self.graph.label(item)
-                if is_usable(label) and wording.noise(label) is None and self._suits(relation, item):
+                if is_usable(label) and wording.noise(label) is None and self._is_askable(relation, item):
                     several = len(self.graph.values(item, relation)) > 1
                     if gives_away(label, own, names, wording) is None:
                         tiers[several].append(Target(item, label))
             self._tiers[key] = tuple(tuple(tier) for tier in tiers)
         return self._tiers[key]
 
+    def _is_askable(self, relation: str, item: str) -> bool:
+        kinds = self._kinds_of(item)
+        return self._suits(relation, item) and any(one.suits(kinds) for one in self.templates(relation))
+
     def _entity_prompts(
         self, fact: Fact, part: str, entities: Sequence[Target], wanted: int
     ) -> tuple[EntityPrompt, ...]:
         """Return up to `wanted` prompts: one for each entity, then more rounds under other templates up to the cap."""
-        random, templates = self._random(fact, f"{part}-templates"), self._fitting(fact)
-        rounds = min(self.options.prompts_per_entity, len(templates))
-        orders = [random.sample(templates, rounds) for _ in entities]
+        random, most = self._random(fact, f"{part}-templates"), self.options.prompts_per_entity
+        fitting = [self._fitting(fact, entity.id) for entity in entities]
+        orders = [random.sample(templates, min(most, len(templates))) for templates in fitting]
         prompts: dict[str, EntityPrompt] = {}
-        for turn in range(rounds):
+        for turn in range(max(map(len, orders), default=0)):
             for entity, order in zip(entities, orders, strict=True):
-                text = order[turn].fill(entity.label)
-                prompts.setdefault(text, EntityPrompt(text, entity.id, order[turn].id))
+                if turn < len(order):
+                    text = self._fill(order[turn], entity)
+                    prompts.setdefault(text, EntityPrompt(text, entity.id, order[turn].id))
         return tuple(prompts.values())[:wanted]
 
 

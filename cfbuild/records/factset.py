@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cfbuild.data import Entity, Fact, Template, id_number
+from cfbuild.facts.dates import ASSUMED_TODAY, of_precision
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import conforming
@@ -14,6 +17,8 @@ from cfbuild.templates import builtin
 FILES = ("facts.jsonl", "entities.jsonl", "templates.jsonl")
 """A build's files of facts, entities and templates."""
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class FactSet:
@@ -21,12 +26,14 @@ class FactSet:
 
     language: the code of the language whose labels records use, such as `en`. An entity without a label in it becomes
     neither subject nor object.
+    today: the day for which the facts hold, such as `2026-11-26`; None where it is not told.
     """
 
     facts: tuple[Fact, ...]
     entities: tuple[Entity, ...]
     templates: tuple[Template, ...]
     language: str = "en"
+    today: str | None = None
 
     @property
     def relations(self) -> tuple[str, ...]:
@@ -34,20 +41,46 @@ class FactSet:
         return tuple(sorted({fact.relation for fact in self.facts}, key=id_number))
 
 
-def read_facts(root: Path | str, language: str = "en") -> FactSet:
+def read_facts(root: Path | str, language: str = "en", today: str | None = None) -> FactSet:
     """Return the facts, entities and templates that `cfbuild fetch` wrote into the build folder `root`.
 
     language: the code of the language whose labels records use.
+    today: the day for which the facts hold, if not that of the fetch.
     Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is not valid.
     """
     folder = BuildFolder(Path(root))
     facts, entities, templates = (folder.require(name) for name in FILES)
     return FactSet(
-        tuple(jsonl.read_values(facts, conforming("facts", codec.decode_fact))),
+        dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
         tuple(jsonl.read_values(entities, conforming("entities", codec.decode_entity))),
         tuple(jsonl.read_values(templates, conforming("templates", codec.decode_template))),
         language,
+        today or folder.manifest().today,
     )
+
+
+def dated_facts(folder: BuildFolder, facts: Iterable[Fact], today: str | None) -> tuple[Fact, ...]:
+    """Return a build's facts; a first of January counts as its year where the fetch did not note how precise dates are.
+
+    today: as in `read_facts`. What is assumed is logged, if a fact has a date.
+    """
+    manifest = folder.manifest()
+    if manifest.notes_today:
+        return tuple(facts)
+    read = tuple(_by_year(fact) if fact.start or fact.end else fact for fact in facts)
+    if any(fact.start or fact.end for fact in read):
+        _log.warning(
+            "%s: the fetch noted neither its day nor how precise dates are; %s is taken for today (--today of "
+            "`cfbuild generate` sets another day), and a first of January for its year",
+            folder.root,
+            today or manifest.today or ASSUMED_TODAY,
+        )
+    return read
+
+
+def _by_year(fact: Fact) -> Fact:
+    start, end = (date and of_precision(date, None) for date in (fact.start, fact.end))
+    return replace(fact, start=start, end=end)
 
 
 def snapshot() -> FactSet:

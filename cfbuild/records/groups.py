@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from cfbuild.data import SLOT, Fact, GroupPrompt, Record, Target, Template
+from cfbuild.data import SLOT, Fact, GroupPrompt, Record, Target, Template, article_before
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
+from cfbuild.facts.subjects import subject_kinds
 from cfbuild.text.languages import Language
 from cfbuild.text.names import find_name, gives_away
 
@@ -47,6 +48,18 @@ class Known:
             count.update({name.casefold() for name in self.graph.names(item)})
         return count
 
+    def article(self, item: str, name: str) -> str:
+        """Return the article that a name of `item` has inside a sentence; empty for none."""
+        if name == self.graph.label(item):
+            return self.graph.article(item)
+        aliases = [one for one in self.graph.names(item) if one != name]
+        return self.graph.wording.article_of_name(name, aliases, self.graph.class_names(item))
+
+    def fitting(self, relation: str, *items: str) -> list[Template]:
+        """Return the relation's rewrite templates that may be about each of `items`."""
+        kinds = [subject_kinds(item, self.graph) for item in items]
+        return [one for one in self.templates(relation) if all(map(one.suits, kinds))]
+
     def random(self, record: Record, group: str) -> Random:
         """Return the seeded generator of a record's group."""
         return Random(f"{self.seed}:{record.relation}:{record.subject.id}:{group}")
@@ -74,16 +87,25 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
     """Yield the rewrite prompt with other names of the subject. The right answer is o* after the edit, o_c before it.
 
     A name is left out if another item has it too, if it names a target, or if it is only another spelling or the
-    plural of the label.
+    plural of the label, or a name already asked with or without its article.
     """
-    said = {f"{_letters(record.subject.label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
-    aliases = known.graph.names(record.subject.id)[1:]
-    asked = 0
+    label, article = record.subject.label, known.graph.article(record.subject.id)
+    said = {f"{_letters(label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
+    said.add(_letters(f"{article}{label}"))
+    aliases, plain, asked = known.graph.names(record.subject.id)[1:], _without_article(record, known), 0
     for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
-        if asked < MOST_ALIASES and _letters(name) not in said and _is_alias(name, record, known):
+        spellings = {_letters(name), _letters(f"{known.article(record.subject.id, name)}{name}")}
+        if asked < MOST_ALIASES and said.isdisjoint(spellings) and _is_alias(name, record, known):
             asked += 1
-            said.add(_letters(name))
-            yield _prompt(record.prompt, name, record.target_new, record.target_true, record.subject.id)
+            said |= spellings
+            yield _prompt(known, plain, Target(record.subject.id, name), record.target_new, record.target_true)
+
+
+def _without_article(record: Record, known: Known) -> Template:
+    """Return the record's rewrite template as it was before the subject's article was put into it."""
+    article = known.graph.article(record.subject.id)
+    asked = (one for one in known.templates(record.relation) if one.with_article(article).text == record.prompt.text)
+    return next(asked, record.prompt)
 
 
 def _is_alias(name: str, record: Record, known: Known) -> bool:
@@ -114,11 +136,12 @@ def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
         return
     if find_name(before.label, known.graph.names(record.target_new.id)) is not None:
         return
-    templates = _fitting(known, relation, before, record.subject)
+    templates = _fitting(known, relation, (before, record.subject), (record.target_new,))
     random = known.random(record, "inverse")
     for template in random.sample(templates, min(MOST_INVERSE, len(templates))):
-        if not _names(known.graph, template.fill(record.target_new.label), before, record.subject):
-            yield _prompt(template, record.target_new.label, record.subject, before, record.target_new.id)
+        prompt = _prompt(known, template, record.target_new, record.subject, before)
+        if not _names(known.graph, prompt.text, before, record.subject):
+            yield prompt
 
 
 def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
@@ -127,8 +150,9 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
     The right answer is what holds of o* after the edit, and what holds of o_c before it. A relation is used only if
     each has a single answer, the answers differ, neither is inside the other, and the prompt names neither.
     """
-    wording = known.graph.wording
-    described = [found for one in known.templates(record.relation) if (found := wording.description(one.text))]
+    wording, subject = known.graph.wording, record.subject
+    own = known.fitting(record.relation, subject.id)
+    described = [found for one in own if (found := wording.description(one.text))]
     random = known.random(record, "two_hop")
     asked = 0
     relations = [one for one in known.graph.relations if described and _leads_on(record.relation, one)]
@@ -136,14 +160,15 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
         new, true = (_answer(known, one, relation) for one in (record.target_new, record.target_true))
         if new is None or true is None or not _apart(known.graph, new.id, true.id):
             continue
-        about = random.choice(described).replace("{}", record.subject.label)
-        templates = [one for one in _fitting(known, relation, new, true) if re.search(r"\{\}(?= [a-z])", one.text)]
+        about = article_before(random.choice(described), known.graph.article(subject.id)).replace(SLOT, subject.label)
+        templates = _fitting(known, relation, (new, true), (record.target_new, record.target_true))
+        templates = [one for one in templates if _takes_description(one, wording)]
         texts = [(one, _filled(one, about, wording)) for one in templates]
         texts = [(one, text) for one, text in texts if not _names(known.graph, text, new, true)]
         if texts and asked < MOST_HOPS:
             asked += 1
             template, text = random.choice(texts)
-            yield GroupPrompt(text, new, true, record.subject.id, relation, template.id)
+            yield GroupPrompt(text, new, true, subject.id, relation, template.id)
 
 
 def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
@@ -158,8 +183,14 @@ def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
         )
 
 
-def _prompt(template: Template, subject: str, new: Target, true: Target, entity: str) -> GroupPrompt:
-    return GroupPrompt(template.fill(subject), new, true, entity, template.relation, template.id)
+def _prompt(known: Known, template: Template, about: Target, new: Target, true: Target) -> GroupPrompt:
+    """Return a template about an item, under the name that `about` gives it and with that name's article."""
+    text = article_before(template.text, known.article(about.id, about.label)).replace(SLOT, about.label)
+    return GroupPrompt(text, new, true, about.id, template.relation, template.id)
+
+
+def _takes_description(template: Template, wording: Language) -> bool:
+    return re.search(r"\{\}(?= [a-z])", template.text) is not None and wording.takes_description(template.text)
 
 
 def _leads_on(first: str, second: str) -> bool:
@@ -182,11 +213,11 @@ def _target(known: Known, items: Sequence[str]) -> Target | None:
     return Target(item, label) if _is_name(label, known.graph) else None
 
 
-def _fitting(known: Known, relation: str, *answers: Target) -> list[Template]:
-    """Return the relation's rewrite templates whose article, if they end in one, fits every answer."""
+def _fitting(known: Known, relation: str, answers: Sequence[Target], about: Sequence[Target]) -> list[Template]:
+    """Return the rewrite templates that may be about each of `about` and whose article, if any, fits every answer."""
     return [
         one
-        for one in known.templates(relation)
+        for one in known.fitting(relation, *(item.id for item in about))
         if all(known.graph.wording.article_clash(one.text, answer.label) is None for answer in answers)
     ]
 

@@ -13,6 +13,7 @@ from cfbuild.data import Candidate, Decision, Fact, Record, Reference, Rejection
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.context import RuleContext, Rules, TargetFilter
+from cfbuild.filter.naming import noise_in
 from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft
@@ -91,7 +92,7 @@ class RecordMaker:
             self.build = dataclasses.replace(self.build, seed=seed)
         self.groups = tuple(GROUPS if groups is None else groups)
         check_groups(self.groups)
-        self.graph = FactGraph(facts.facts, facts.entities, facts.language)
+        self.graph = FactGraph(facts.facts, facts.entities, facts.language, facts.today)
         english = self.graph.wording is LANGUAGES["en"]
         self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
         self._prepare()
@@ -101,13 +102,10 @@ class RecordMaker:
         graph, seed = self.graph, self.build.seed
         sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
         sentences = self.prefixes.by_relation(self._object_names)
-        self._builder = Builder(graph, sound, self.build, sentences, lambda *about: self._context.suits(*about))
-        texts = {
-            relation: tuple(template.text for template in self._builder.templates(relation))
-            for relation in graph.relations
-        }
+        self._builder = Builder(graph, sound, self.build, sentences, self._serves, self.rules.min_pool)
+        rewrites = {relation: tuple(self._builder.templates(relation)) for relation in graph.relations}
         needed = 1 + self.build.paraphrases
-        self._context = RuleContext(graph, texts, needed, seed, **self.rules.rule_options())
+        self._context = RuleContext(graph, rewrites, needed, seed, **self.rules.rule_options())
         # A second hop's fact needs no spare templates, and how well known its object is does not matter.
         hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
         self._known = Known(graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed)
@@ -152,13 +150,17 @@ class RecordMaker:
         """
         return Making(self, selection, target_filter(model))
 
-    def draft(self, turn: Turn) -> Drafted:
-        """Return a fact with its draft, or with the decision of the rule that rejects it."""
+    def draft(self, turn: Turn, ranked: bool) -> Drafted:
+        """Return a fact with its draft, or with the decision of the rule that rejects it.
+
+        ranked: True if a model will rank its o*.
+        """
         case_id, fact = turn
         decision = judge_fact(fact, self._context)
         if decision.kept:
             draft = self._builder.draft(case_id, fact, self._refusal)
-            outcome = Outcome(len(draft.draws), len(draft.neighborhood), draft.refused)
+            pool = len(self._pool(fact)) if ranked and draft.draws else None
+            outcome = Outcome(len(draft.draws), len(draft.neighborhood), draft.refused, pool)
             decision = judge_draft(fact, outcome, self._context)
             if decision.kept:
                 return case_id, fact, draft
@@ -185,12 +187,10 @@ class RecordMaker:
         return self._builder.references(relations)
 
     def _verdicts(self, drafts: Sequence[Draft], model: TargetFilter | None) -> dict[int, Verdict]:
-        """Return the verdicts of drafts by case id. Candidates are sorted by relation, since those share a pool."""
+        """Return the verdicts of drafts by case id. Candidates are sorted by pool, so that it is prepared once."""
         if model is None:
             return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
-        candidates = sorted(
-            map(self._candidate, drafts), key=lambda candidate: (id_number(candidate.relation), candidate.case_id)
-        )
+        candidates = sorted(map(self._candidate, drafts), key=_by_pool)
         verdicts = model.judge(candidates) if candidates else []
         if len(verdicts) != len(candidates):
             raise DataError(
@@ -210,15 +210,22 @@ class RecordMaker:
             rewrite=draft.rewrite,
             target_true=draft.target_true,
             draws=draft.draws,
-            pool=self._builder.pool(draft.fact.relation),
+            pool=self._pool(draft.fact),
             neighborhood=tuple(prompt.text for prompt in draft.neighborhood),
         )
+
+    def _pool(self, fact: Fact) -> tuple[Target, ...]:
+        return self._builder.pools.pool(fact.relation, fact.object)
 
     def _rejection(self, case_id: int, fact: Fact, decision: Decision) -> Rejection:
         return Rejection(case_id, fact, self.graph.label(fact.subject), self.graph.label(fact.object), decision)
 
     def _object_names(self, relation: str) -> list[str]:
         return [name for item in self.graph.object_counts(relation) for name in self.graph.names(item)]
+
+    def _serves(self, relation: str, item: str) -> bool:
+        """Return True if prompts of `relation` about `item` make sense and name it as one would."""
+        return self._context.suits(relation, item) and noise_in(item, self._context) is None
 
     def _refusal(self, fact: Fact, target: Target) -> str | None:
         decision = judge_target(fact, target, self._context)
@@ -278,9 +285,13 @@ class Making:
             turn = self.turns[self.place]
             self.place += 1
             if self._caps.admits(turn[1].relation):
-                drafted.append(self._maker.draft(turn))
+                drafted.append(self._maker.draft(turn, ranked=self._model is not None))
                 drafts += isinstance(drafted[-1][2], Draft)
         return drafted
+
+
+def _by_pool(candidate: Candidate) -> tuple[int, int, int]:
+    return id_number(candidate.relation), id_number(candidate.target_true.id), candidate.case_id
 
 
 def target_filter(model: TargetFilter | LanguageModel | None) -> TargetFilter | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
@@ -14,8 +14,9 @@ from cfbuild.lm.delta import Delta
 from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import generate
+from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of
-from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
+from cfbuild.score.texts import ReferenceTexts, Writing, ngram_entropy_bits
 from cfbuild.text.names import find_name
 
 GENERATION_TOKENS = 100
@@ -30,17 +31,17 @@ def score_cases(
     records: Sequence[Record],
     edits: Sequence[Edit],
     editor: str,
-    references: ReferenceTexts | None = None,
-    *,
-    seed: int = 0,
+    writing: Writing | None = None,
+    progress: Progress = silent,
 ) -> list[CaseScore]:
     """Return the scores of record i before and after `edits[i]`, which may be the edit of many records.
 
-    `editor` is the editor's name in the cases. With `references`, texts are generated too, each seeded by `seed` and
-    its case.
+    `editor` is the editor's name in the cases. With `writing`, texts are generated too, each seeded by its seed and the
+    case. `progress` counts prompts and texts of this call.
     """
-    pre, post = _score_prompts(lm, records, edits)
-    texts_pre, texts_post = _write_texts(lm, records, edits, seed) if references is not None else ({}, {})
+    pre, post = _score_prompts(lm, records, edits, progress)
+    texts_pre, texts_post = _write_texts(lm, records, edits, writing.seed, progress) if writing else ({}, {})
+    references = writing.references if writing else None
     cases = []
     for i, record in enumerate(records):
         fault = edits[i].fault or _fault(pre[i], "before") or _fault(post[i], "after")
@@ -86,7 +87,7 @@ def _questions(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edi
 
 
 def _score_prompts(
-    lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit]
+    lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], progress: Progress
 ) -> tuple[list[Scored], list[Scored]]:
     """Return scores by group of each record, before and after its edit (nothing after an edit that failed)."""
     pre: list[Scored] = [defaultdict(list) for _ in records]
@@ -94,18 +95,26 @@ def _score_prompts(
     asked = list(_questions(lm, records, edits))
     changed = [one for one in asked if one.edit.delta is not None and not one.edit.prefix]
     deltas = [delta for one in changed if (delta := one.edit.delta) is not None]
-    both = score_before_and_after(lm, [one.before for one in changed], deltas)
+    others = [one for one in asked if one.edit.delta is None or one.edit.prefix]
+    prefixed = [one for one in others if one.edit.prefix]
+    counted = _counted(progress, "prompts", len(asked) + len(prefixed))
+    both = score_before_and_after(lm, [one.before for one in changed], deltas, counted(0))
     for one, (before, after) in zip(changed, both, strict=True):
         pre[one.record][one.group].append(_prompt_score(before))
         post[one.record][one.group].append(_prompt_score(after))
-    others = [one for one in asked if one.edit.delta is None or one.edit.prefix]
-    for one, before in zip(others, score(lm, [one.before for one in others]), strict=True):
+    for one, before in zip(others, score(lm, [one.before for one in others], counted(len(changed))), strict=True):
         pre[one.record][one.group].append(_prompt_score(before))
-    prefixed = [one for one in others if one.edit.prefix]
-    after_prefix = score_edited(lm, [one.after for one in prefixed], [one.edit.delta for one in prefixed])
+    after_prefix = score_edited(
+        lm, [one.after for one in prefixed], [one.edit.delta for one in prefixed], counted(len(asked))
+    )
     for one, after in zip(prefixed, after_prefix, strict=True):
         post[one.record][one.group].append(_prompt_score(after))
     return pre, post
+
+
+def _counted(progress: Progress, task: str, total: int) -> Callable[[int], Callable[[int], None]]:
+    """Return a function that, given how many of `total` were finished before, returns what reports how many are now."""
+    return lambda before: lambda count: progress(task, before + count, total)
 
 
 def _prompt_score(pair: Sequence[Likelihood]) -> PromptScore:
@@ -117,16 +126,22 @@ Texts = dict[int, tuple[str, ...]]
 """Generated texts by the record's place, in the order of its generation prompts."""
 
 
-def _write_texts(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int) -> tuple[Texts, Texts]:
+def _write_texts(
+    lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int, progress: Progress
+) -> tuple[Texts, Texts]:
     """Return the texts of each record before its edit, and those after it where the edit has a change or a prefix."""
     unedited = [Edit(edit.records, None) for edit in edits]
     edited = [index for index, edit in enumerate(edits) if edit.delta is not None or edit.prefix]
-    before = _generate(lm, records, unedited, seed)
-    after = _generate(lm, [records[i] for i in edited], [edits[i] for i in edited], seed)
+    first, second = (sum(len(record.generation) for record in some) for some in (records, [records[i] for i in edited]))
+    counted = _counted(progress, "texts", first + second)
+    before = _generate(lm, records, unedited, seed, counted(0))
+    after = _generate(lm, [records[i] for i in edited], [edits[i] for i in edited], seed, counted(first))
     return dict(enumerate(before)), dict(zip(edited, after, strict=True))
 
 
-def _generate(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int) -> list[tuple[str, ...]]:
+def _generate(
+    lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int, done: Callable[[int], None]
+) -> list[tuple[str, ...]]:
     """Return each record's texts under its edit; a prefix is read by the model and is no part of the text."""
     rows = [(i, j, prompt) for i, record in enumerate(records) for j, prompt in enumerate(record.generation)]
     # The same draws before and after, so that a difference between two texts is the edit's doing.
@@ -135,7 +150,7 @@ def _generate(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit
     plain = [lm.encode(prompt) if edits[i].prefix else prompts[row] for row, (i, _, prompt) in enumerate(rows)]
     totals = [GENERATION_TOKENS + len(read) - len(own) for read, own in zip(prompts, plain, strict=True)]
     deltas: list[Delta | None] = [edits[i].delta for i, _, _ in rows]
-    texts = generate(lm, prompts, keys, totals, deltas if any(deltas) else None)
+    texts = generate(lm, prompts, keys, totals, deltas if any(deltas) else None, done)
     written: list[list[str]] = [[] for _ in records]
     for (i, _, _), text in zip(rows, texts, strict=True):
         written[i].append(text.removeprefix(edits[i].prefix))

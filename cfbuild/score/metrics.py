@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,11 +71,15 @@ HARMONIC = ("ES", "PS", "NS")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric over cases, times 100, with the half width of its 95% interval and its number of cases."""
+    """A metric over cases, times 100, with the half width of its 95% interval and its number of cases.
+
+    `prompts` is the number of prompts of these cases; 0 for a metric that is no mean over prompts.
+    """
 
     mean: float
     half_width: float
     cases: int
+    prompts: int = 0
 
 
 def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
@@ -85,7 +89,8 @@ def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
     """
     values = case_values(cases, stage)
     figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
-    figures = {name: figure for name, figure in figures.items() if figure.cases}
+    prompts = _prompts(cases, stage)
+    figures = {name: replace(figure, prompts=prompts.get(name, 0)) for name, figure in figures.items() if figure.cases}
     harmonic = _harmonic_figure(values)
     return {**figures, "S": harmonic} if harmonic else figures
 
@@ -106,6 +111,12 @@ def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float 
     for name, attribute in TEXT_METRICS.items():
         values[name] = [_times_100(getattr(one, attribute)) if one else None for one in stages]
     return values
+
+
+def _prompts(cases: Sequence[CaseScore], stage: str) -> dict[str, int]:
+    """Return the number of prompts that each metric of METRICS is over."""
+    stages = [one for case in cases if (one := getattr(case, stage)) is not None]
+    return {metric.name: sum(len(one.prompts.get(metric.group, ())) for one in stages) for metric in METRICS}
 
 
 def _mean(metric: Metric, stage: StageScore | None) -> float | None:

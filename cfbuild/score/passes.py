@@ -16,9 +16,9 @@ from cfbuild.edit.editor import Edit, OpenEditor
 from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.errors import DataError
 from cfbuild.lm.model import LanguageModel
-from cfbuild.progress import Progress, silent
+from cfbuild.progress import Progress, Running, silent
 from cfbuild.score.cases import score_cases
-from cfbuild.score.texts import ReferenceTexts
+from cfbuild.score.texts import ReferenceTexts, Writing
 from cfbuild.store.codec import encode_case
 from cfbuild.store.jsonl import write_jsonl
 from cfbuild.store.rowlog import RowLog
@@ -63,12 +63,12 @@ class Passes:
         """Edit and score the records that are not scored yet, unit by unit."""
         log = self.log()
         scored = {entry.case_id for entry in log.entries}
-        edited = 0
+        edited, running = 0, Running(self.progress)
         self.progress("records", len(scored), len(self.records))
         for number, unit in enumerate(self.units()):
             left = [record for record in unit if record.case_id not in scored]
             if left or (self.keep_edits and not self._edits_file(number).is_file()):
-                self._score(log, left, self._edits(number, unit, edited))
+                self._score(log, left, self._edits(number, unit, edited), running)
             if not self.keep_edits:
                 self._edits_file(number).unlink(missing_ok=True)
             edited += len(unit)
@@ -94,11 +94,12 @@ class Passes:
         save_edits(file, named)
         return _by_case(named, case_ids)
 
-    def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit]) -> None:
+    def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
+        writing = Writing(self.texts, self.seed) if self.texts is not None else None
         for start in range(0, len(left), CASES_AT_ONCE):
             chunk = left[start : start + CASES_AT_ONCE]
             own = [edits[record.case_id] for record in chunk]
-            cases = score_cases(self.lm, chunk, own, self.editor.name, self.texts, seed=self.seed)
+            cases = score_cases(self.lm, chunk, own, self.editor.name, writing, running)
             log.append(map(encode_case, cases))
             self.progress("records", len(log.entries), len(self.records))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cfbuild import __version__
@@ -155,7 +155,7 @@ def _short(value: Any) -> str:
 
 def _rounded(figures: Mapping[str, Figure]) -> dict[str, Figure]:
     return {
-        name: Figure(round(figure.mean, DIGITS), round(figure.half_width, DIGITS), figure.cases)
+        name: replace(figure, mean=round(figure.mean, DIGITS), half_width=round(figure.half_width, DIGITS))
         for name, figure in figures.items()
     }
 
@@ -166,14 +166,21 @@ def _means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
 
 def _figures_of(row: Mapping[str, Any]) -> dict[str, Figure]:
     return {
-        name: Figure(float(figure["mean"]), float(figure["half_width_95"]), int(figure["cases"]))
+        name: Figure(
+            float(figure["mean"]), float(figure["half_width_95"]), int(figure["cases"]), int(figure.get("prompts", 0))
+        )
         for name, figure in row.items()
     }
 
 
 def _figures_as_dict(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | int]]:
     return {
-        name: {"mean": figure.mean, "half_width_95": figure.half_width, "cases": figure.cases}
+        name: {
+            "mean": figure.mean,
+            "half_width_95": figure.half_width,
+            "cases": figure.cases,
+            **({"prompts": figure.prompts} if figure.prompts else {}),
+        }
         for name, figure in figures.items()
     }
 
@@ -235,7 +242,7 @@ class ScoreTable:
         for name, report in reports.items():
             models.setdefault((report.model, report.revision), {})[name] = report
         rows = [row for runs in models.values() for row in (_unedited_row(runs), *map(_run_row, runs, runs.values()))]
-        return cls(tuple(rows), tuple(_remarks(reports)))
+        return cls(tuple(rows), (*_remarks(reports), *_neighbors(rows)))
 
     @property
     def sections(self) -> tuple[tuple[str, ...], ...]:
@@ -334,6 +341,19 @@ def _remarks(reports: Mapping[str, Report]) -> list[str]:
             told = ", ".join(f"{name} {value}" for name, value in values.items())
             found.append(f"The runs do not have the same {what}: {told}.")
     return found
+
+
+def _neighbors(rows: Iterable[ScoreRow]) -> Iterator[str]:
+    """Yield a sentence on how many prompts NS is over, or one for each number that rows have."""
+    over: dict[str, list[str]] = {}
+    for row in rows:
+        figure = row.figures.get("NS")
+        if figure is not None and figure.prompts:
+            what = f"{figure.prompts:,} neighborhood prompts of {figure.cases:,} records"
+            over.setdefault(what, []).append(row.run or UNEDITED)
+    for what, runs in over.items():
+        which = f" ({', '.join(runs)})" if len(over) > 1 else ""
+        yield f"NS is over {what}{which}."
 
 
 def _aligned(lines: Sequence[Sequence[str]], names: int) -> str:

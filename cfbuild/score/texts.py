@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ class ReferenceTexts:
             return None
         vectors = self._vectorizer.transform([" ".join(generations), reference])  # rows have unit length
         return float((vectors[0] @ vectors[1].T).toarray()[0, 0])
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """The settings of writing texts: the texts that they are compared with, and the seed of their draws."""
+
+    references: ReferenceTexts
+    seed: int = 0
 
 
 def ngram_entropy_bits(text: str) -> float:

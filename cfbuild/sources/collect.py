@@ -11,18 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from cfbuild.data import Entity, id_number
+from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.errors import SourceError
+from cfbuild.facts.dates import ASSUMED_TODAY
 from cfbuild.facts.relations import CONTAINMENT
 from cfbuild.progress import Progress
 from cfbuild.sources import wikidata, wikipedia
+from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import FactSource, LeftOut, SourceOptions
+from cfbuild.sources.objects import ObjectSource
+from cfbuild.sources.source import ChosenPart, FactSource, LeftOut, SourceOptions, TooLargeError
 from cfbuild.sources.sparql import Endpoint
 from cfbuild.store.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
-from cfbuild.store.jsonl import read_values, write_jsonl
+from cfbuild.store.jsonl import Row, read_rows, read_values, write_jsonl
 
 LEVELS = 12
 """The most levels of entities and their containers; a village is in about six, a profession in about ten."""
@@ -34,7 +36,9 @@ _log = logging.getLogger(__name__)
 class Work:
     """A run of a fetch: the folder that it writes into before its files are put in place, and its counts.
 
-    `facts` counts facts by relation; `items` are the ids of their subjects and objects.
+    `facts` counts facts by relation; `items` are the ids of their subjects and objects. `choices` says how the facts
+    of relations that are too large to scan were chosen. `today` is the day on which the last answer about facts came;
+    None if none was asked for.
     """
 
     path: Path
@@ -43,33 +47,64 @@ class Work:
     progress: Progress
     facts: Counter[str] = field(default_factory=Counter)
     items: set[str] = field(default_factory=set)
+    choices: dict[str, ChosenPart] = field(default_factory=dict)
+    today: str | None = None
 
 
-def write_facts(work: Work, source: FactSource) -> int:
+def write_facts(work: Work, source: FactSource, objects: ObjectSource) -> int:
     """Write facts.jsonl in the working folder, relation by relation; return the number of its rows.
 
-    Raises SourceError if the source has no fact at all.
+    Relations that are too large to scan come last, by objects that are known by then. Raises SourceError if the source
+    has no fact at all.
     """
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for done, relation in enumerate(work.relations):
-            work.progress("relations", done, len(work.relations))
-            for fact in source.facts(relation):
-                work.facts[relation] += 1
-                work.items.update((fact.subject, fact.object))
-                yield encode_fact(fact)
-            if not work.facts[relation]:
-                _log.warning("%s has no facts in this source", relation)
-        work.progress("relations", len(work.relations), len(work.relations))
-
-    count = write_jsonl(work.path / "facts.jsonl", rows())
+    large: dict[str, TooLargeError] = {}
+    for done, relation in enumerate(work.relations):
+        work.progress("relations", done, len(work.relations))
+        try:
+            _write_relation(work, relation, source.facts(relation))
+        except TooLargeError as error:
+            large[relation] = error
+    for relation, refusal in large.items():
+        _write_by_object(work, relation, refusal, objects)
+    work.progress("relations", len(work.relations), len(work.relations))
+    parts = [_part(work, relation) for relation in work.relations]
+    count = write_jsonl(work.path / "facts.jsonl", (row for path in parts for _, row in read_rows(path)))
+    for path in parts:
+        path.unlink()
     if not count:
         reasons = "; ".join(f"{number} left out: {reason}" for reason, number in source.tally.left_out.items())
         raise SourceError(
             f"the source has no fact of {', '.join(work.relations)}{' (' + reasons + ')' if reasons else ''}; "
             "is it Wikidata's graph, and are these its relations?"
         )
+    retrieved = work.asker.journal.retrieved()
+    work.today = retrieved[1][: len("2026-11-26")] if retrieved else None
     return count
+
+
+def _part(work: Work, relation: str) -> Path:
+    return work.path / f"facts-{relation}.jsonl"
+
+
+def _write_relation(work: Work, relation: str, facts: Iterable[Fact]) -> None:
+    def rows() -> Iterator[Row]:
+        for fact in facts:
+            work.facts[relation] += 1
+            work.items.update({fact.subject, fact.object} - {UNKNOWN})
+            yield encode_fact(fact)
+
+    if not write_jsonl(_part(work, relation), rows()):
+        _log.warning("%s has no facts in this source", relation)
+
+
+def _write_by_object(work: Work, relation: str, error: TooLargeError, objects: ObjectSource) -> None:
+    _log.warning("%s; its facts are asked for by object", error)
+    others = (_part(work, other) for other in work.relations if work.facts[other])
+    subjects = {fact.subject for path in others for fact in read_values(path, decode_fact)}
+    facts, choice = error.by_object(objects.of(relation, subjects), work.progress)
+    _log.warning("%s: of its %s facts, %s", relation, f"{choice.of_facts:,}", choice)
+    work.choices[relation] = choice
+    _write_relation(work, relation, facts)
 
 
 def write_entities(work: Work, source: FactSource) -> int:
@@ -114,8 +149,9 @@ def write_references(work: Work, options: SourceOptions, texts: wikipedia.Refere
     `tally` counts the articles left out.
     """
     language, wanted = wikidata.language_code(options.language), texts.references_per_object
-    endpoint = Endpoint(options.service or wikidata.WIKIDATA, work.asker, wikipedia.PROLOGUE)
-    chosen = wikipedia.candidates(read_values(work.path / "facts.jsonl", decode_fact), wanted, options.seed)
+    endpoint = Endpoint(options.service or endpoint_url(None), work.asker, wikipedia.PROLOGUE)
+    facts = read_values(work.path / "facts.jsonl", decode_fact)
+    chosen = wikipedia.candidates(facts, wanted, options.seed, work.today or ASSUMED_TODAY)
     linked = wikipedia.titles(endpoint, {one for subjects in chosen.values() for one in subjects}, language)
     asked = wikipedia.wanted_titles(chosen, linked, wanted)
     articles: dict[str, wikipedia.Article] = {}

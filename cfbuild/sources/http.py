@@ -13,44 +13,49 @@ import os
 import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urljoin
 
 from cfbuild import __version__
-from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.errors import ConfigError, SourceError
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
+from cfbuild.sources.failures import (
+    Asked,
+    FaultError,
+    HeavyAnswerError,
+    Parsed,
+    arriving,
+    checked,
+    fault_of,
+    heavy,
+    network_fault,
+    page_of,
+    refusal,
+    retry_after_s,
+)
 
 if TYPE_CHECKING:
     import requests
-
-Parsed = TypeVar("Parsed")
 
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 TIMEOUT_S = 75.0
 """Wikidata's query service ends a query after 60 s; the client waits a little longer, to get its error message."""
 ATTEMPTS = 5
+HEAVY_ATTEMPTS = 2
+"""Tries of a question that the server does not manage, where it can be cut into smaller ones."""
 FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
 RETRY_AFTER_CAP_S = 600.0
 """The longest wait that is slept through; for a longer one the run stops and says when to start it again."""
-LONGEST_WAIT_S = 1e9
-"""The value for any longer wait, about thirty years: a date must not overflow."""
 MAX_BYTES = 96 * 2**20
 """The most bytes of an answer, both as sent and as unpacked."""
-ERROR_BYTES = 2048
 REDIRECTS = 3
-CHUNK_BYTES = 1 << 16
-
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-HEAVY = frozenset({500, 504})
-"""Statuses with which query services report that a query took too long."""
-
 _CONTACT = re.compile(r"[!-~][ -~]{1,198}[!-~]\Z")
 _log = logging.getLogger(__name__)
 
@@ -61,7 +66,9 @@ class NetworkOptions:
 
     contact: str | None = option(None, "Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
     timeout_s: float = option(TIMEOUT_S, f"Seconds to wait for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
-    attempts: int = option(ATTEMPTS, f"Tries before a request has failed. [default: {ATTEMPTS}]")
+    attempts: int = option(
+        ATTEMPTS, f"Tries before a request has failed, time-outs and passing faults apart. [default: {ATTEMPTS}]"
+    )
 
     @property
     def contact_address(self) -> str | None:
@@ -69,22 +76,27 @@ class NetworkOptions:
         return self.contact or os.environ.get(CONTACT_VARIABLE) or None
 
 
-class HeavyAnswerError(SourceError):
-    """An answer that the server did not manage or broke off; a smaller question may succeed."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The option whose value is the address that a request goes to, and a note on that address, for messages."""
 
-
-class BusyAnswerError(DataError):
-    """A whole answer that says to try again later, as MediaWiki's API does with status 200. Raised by checks."""
+    option: str
+    address: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request: everything that can change its answer, and the content types that the answer may have."""
+    """A request: everything that can change its answer, and the content types that the answer may have.
+
+    `given` says which option gave the address; it changes no answer.
+    """
 
     method: Literal["GET", "POST"]
     url: str
     types: tuple[str, ...]
     form: tuple[tuple[str, str], ...] = ()
+    given: Given | None = None
 
     @property
     def key(self) -> str:
@@ -111,15 +123,6 @@ def user_agent(contact: str | None) -> str:
 
     named = f" ({contact})" if contact else ""
     return f"cfbuild/{__version__}{named} python-requests/{requests.__version__}"
-
-
-@dataclass(slots=True, eq=False)
-class _FaultError(Exception):
-    """A failed try that may be repeated."""
-
-    reason: str
-    heavy: bool = False
-    retry_after_s: float | None = None
 
 
 class Client:
@@ -167,30 +170,34 @@ class Client:
         return datetime.fromtimestamp(int(self._clock()), timezone.utc).isoformat()
 
     def answer(
-        self, request: HttpRequest, check: Callable[[bytes], Parsed], attempts: int | None = None
+        self, request: HttpRequest, check: Callable[[bytes], Parsed], heavy_attempts: int | None = None
     ) -> tuple[bytes, Parsed]:
         """Return the body of a whole answer that `check` accepts, and the value that `check` returned for it.
 
-        The request is repeated after faults that may pass. `check` raises DataError for a broken body, and
-        BusyAnswerError for one that says to try again later. `attempts` can only lower the client's own number.
+        The request is repeated after faults that may pass. Those by which a server says that it did not manage the
+        question are counted apart: `heavy_attempts` (None: the client's number) tries may end so, and the client's
+        number in any other way. `check` raises DataError for a broken body, MiscountError for one with a wrong number
+        of rows, and BusyAnswerError for one that says to try again later.
         Raises ConfigError, before anything is sent, for an unusable URL or a public service without a contact,
-        HeavyAnswerError if the last try broke off or took too long, and SourceError for every other failure.
+        HeavyAnswerError where a smaller question may succeed, and SourceError for every other failure.
         """
         checked_url(request.url)
         require_contact(request.url, self.contact)
-        tries = min(attempts or self.attempts, self.attempts)
-        for number in range(1, tries + 1):
+        most = {True: min(heavy_attempts or self.attempts, self.attempts), False: self.attempts}
+        faults: Counter[bool] = Counter()
+        while True:
             try:
                 body, retry_after_s = self._once(request)
-                return body, _checked(check, body, retry_after_s)
-            except _FaultError as fault:
-                if number == tries:
-                    kind = HeavyAnswerError if fault.heavy else SourceError
-                    raise kind(_failure(request, fault.reason, number)) from fault
-                self._wait(request, fault, number)
-        raise AssertionError("unreachable: the loop returns or raises")
+                return body, checked(check, body, retry_after_s)
+            except FaultError as fault:
+                faults[fault.heavy] += 1
+                last = faults[fault.heavy] == most[fault.heavy]
+                if not last or (fault.retry_after_s and fault.error is not SourceError):
+                    self._wait(request, fault, faults.total())  # also before the halves of a question are asked
+                if last:
+                    raise fault.error(_failure(request, fault.reason, faults.total())) from fault
 
-    def _wait(self, request: HttpRequest, fault: _FaultError, number: int) -> None:
+    def _wait(self, request: HttpRequest, fault: FaultError, number: int) -> None:
         asked_s = fault.retry_after_s or 0.0
         if asked_s > RETRY_AFTER_CAP_S:
             until = datetime.fromtimestamp(int(self._clock() + asked_s), timezone.utc).isoformat()
@@ -215,11 +222,10 @@ class Client:
             try:
                 with self._send(request, url) as response:
                     if not response.is_redirect:
-                        return self._read(request, response), self._retry_after_s(response)
+                        return self._read(request, response), retry_after_s(response, self._clock)
                     url = _redirected(request, url, response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                heavy = isinstance(error, (requests.ReadTimeout, urllib3.exceptions.HTTPError))
-                raise _FaultError(_reason(error), heavy=heavy) from None
+                raise network_fault(error, _note(request)) from None
         raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
 
     def _send(self, request: HttpRequest, url: str) -> requests.Response:
@@ -234,32 +240,36 @@ class Client:
             stream=True,
         )
 
+    def _asked(self, request: HttpRequest) -> Asked:
+        return Asked(redact(request.url), _note(request), self.timeout_s, self._clock)
+
     def _read(self, request: HttpRequest, response: requests.Response) -> bytes:
         if response.status_code != 200:
-            raise self._refusal(request, response)
+            raise refusal(response, self._asked(request))
         given = response.headers.get("Content-Type", "")
         kind, _, parameters = given.partition(";")
         if kind.strip().lower() not in request.types:
-            raise _FaultError(f"answered with content type {given!r}, expected {' or '.join(request.types)}")
+            reason = f"answered with content type {given!r}, expected {' or '.join(request.types)}"
+            raise fault_of(response, reason, page_of(response, self.timeout_s), self._clock)
         charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
         if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-            raise _FaultError(f"answered in {charset[1]}, expected utf-8")
+            raise FaultError(f"answered in {charset[1]}, expected utf-8")
         return self._body(request, response)
 
     def _body(self, request: HttpRequest, response: requests.Response) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
-            raise _FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
+            raise FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
         body = b"".join(self._bounded(request, response))
         announced = response.headers.get("Content-Length")
         received = response.raw.tell()
         if announced is not None and announced.strip() != str(received):
-            raise _FaultError(f"announced {announced} bytes and sent {received}", heavy=True)
+            raise heavy(f"announced {announced} bytes and sent {received}")
         return self._unpacked(request, body) if encoding == "gzip" else body
 
     def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        for chunk in _arriving(response):
+        for chunk in arriving(response):
             size += len(chunk)
             if size > self.max_bytes:
                 raise self._oversized(request)
@@ -273,11 +283,11 @@ class Client:
             try:
                 unpacked += decoder.decompress(left, self.max_bytes + 1 - len(unpacked))
             except zlib.error as error:
-                raise _FaultError(f"sent gzip that cannot be unpacked ({error})", heavy=True) from None
+                raise heavy(f"sent gzip that cannot be unpacked ({error})") from None
             if len(unpacked) > self.max_bytes:
                 raise self._oversized(request)
             if not decoder.eof:
-                raise _FaultError("sent gzip that breaks off", heavy=True)
+                raise heavy("sent gzip that breaks off")
             left = decoder.unused_data
         return unpacked
 
@@ -285,39 +295,6 @@ class Client:
         return HeavyAnswerError(
             f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
         )
-
-    def _refusal(self, request: HttpRequest, response: requests.Response) -> Exception:
-        status = response.status_code
-        said = _said(response, self.timeout_s)
-        reason = f"answered {status} {_one_line(response.reason)}{said}"
-        if status in RETRIED:
-            return _FaultError(reason, status in HEAVY, self._retry_after_s(response))
-        advice = {
-            403: "The service refuses this client: stop, and read its usage policy before asking again",
-            404: "Check the address",
-            400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
-        }.get(status, "Check the address")
-        return SourceError(f"{redact(request.url)} {reason}. {advice}")
-
-    def _retry_after_s(self, response: requests.Response) -> float | None:
-        """Return Retry-After in seconds from now, given as seconds or as an HTTP date; None if it is neither."""
-        value = response.headers.get("Retry-After", "").strip()
-        if re.fullmatch(r"[0-9]+", value):
-            return min(float(value), LONGEST_WAIT_S)
-        try:
-            wait_s = parsedate_to_datetime(value).timestamp() - self._clock()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-        return min(max(0.0, wait_s), LONGEST_WAIT_S)
-
-
-def _checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float | None) -> Parsed:
-    try:
-        return check(body)
-    except BusyAnswerError as error:
-        raise _FaultError(f"is busy ({error})", retry_after_s=retry_after_s) from error
-    except DataError as error:
-        raise _FaultError(f"sent a broken answer ({error})", heavy=True) from error
 
 
 def _failure(request: HttpRequest, reason: str, tries: int) -> str:
@@ -340,51 +317,18 @@ def _redirected(request: HttpRequest, url: str, response: requests.Response) -> 
     if origin(target) != origin(url) or (response.status_code == 303 and request.method != "GET"):
         raise SourceError(
             f"{redact(request.url)} redirects to {redact(target)}, which cfbuild does not follow "
-            "(another host or scheme); give that address if you trust it"
+            f"(another host or scheme); {_taking(request, target)}{_note(request)}"
         )
     return target
 
 
-def _arriving(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body's bytes as they arrive, not unpacked."""
-    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-        yield chunk
+def _taking(request: HttpRequest, target: str) -> str:
+    """Return the advice that takes a redirect's target: the option with its value, without the request's own end."""
+    if request.given is None:
+        return "give that address if you trust it"
+    address = target.removesuffix(request.url.removeprefix(request.given.address))
+    return f"if you trust it, run the command with `{request.given.option} {redact(address)}`"
 
 
-def _said(response: requests.Response, patience_s: float) -> str:
-    """Return the text of an error page on a line and cut short; empty for HTML.
-
-    patience_s: seconds to read for at most.
-    """
-    import urllib3
-
-    start, deadline = b"", time.monotonic() + patience_s
-    try:
-        for chunk in _arriving(response):
-            start += chunk
-            if len(start) >= ERROR_BYTES or time.monotonic() > deadline:
-                break
-    except urllib3.exceptions.HTTPError:
-        pass
-    text = _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
-    return f": {text}" if text and not text.startswith("<") else ""
-
-
-def _one_line(text: str | None) -> str:
-    words = " ".join((text or "").split())
-    return "".join(character for character in words if character.isprintable())[:300]
-
-
-def _reason(error: BaseException) -> str:
-    """Return the network's reason for an error. Not the text of requests: that quotes the URL with its credentials."""
-    name = type(error).__name__
-    cause: BaseException | None = error
-    for _ in range(8):
-        if cause is None:
-            break
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"could not be read: {name} ({cause.strerror})"
-        nested = [part for part in cause.args if isinstance(part, BaseException)]
-        reason = getattr(cause, "reason", None)
-        cause = reason if isinstance(reason, BaseException) else nested[0] if nested else cause.__cause__
-    return f"could not be read: {name}"
+def _note(request: HttpRequest) -> str:
+    return f" ({request.given.note})" if request.given and request.given.note else ""

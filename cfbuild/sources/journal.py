@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from cfbuild.errors import DataError
-from cfbuild.sources.http import MAX_BYTES, Client, HttpRequest
+from cfbuild.sources.failures import HeavyAnswerError, MiscountedAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS, MAX_BYTES, Client, HttpRequest
 
 Kept = TypeVar("Kept")
 
@@ -158,7 +159,7 @@ class Asker:
         self.client = client
         self.journal = journal
 
-    def ask(self, request: HttpRequest, check: Callable[[bytes], Kept], attempts: int | None = None) -> Kept:
+    def ask(self, request: HttpRequest, check: Callable[[bytes], Kept], heavy_attempts: int | None = None) -> Kept:
         """Return the value of `check` for the answer to `request`; raises as `Client.answer`.
 
         Only an answer that passes the check is stored.
@@ -169,6 +170,29 @@ class Asker:
                 return check(stored)
             except DataError as error:
                 _log.warning("%s: a stored answer is not accepted (%s); asking again", self.journal.path, error)
-        body, value = self.client.answer(request, check, attempts)
+        body, value = self.client.answer(request, check, heavy_attempts)
         self.journal.put(request.key, body, self.client.now())
         return value
+
+    def ask_unless_refused(
+        self, request: HttpRequest, check: Callable[[bytes], Kept], prove_well: Callable[[], object]
+    ) -> Kept | None:
+        """Return as `ask`, or None if the service does not manage the question, which is then kept as well.
+
+        prove_well: asks the service something easy, past the journal; raises SourceError if it does not answer. It is
+        called between the tries and after them, so that an outage is not taken for a refusal.
+        """
+        refusal = hashlib.sha256(f"refused {request.key}".encode()).hexdigest()
+        if self.journal.get(refusal) is not None:
+            return None
+        reason = ""
+        for attempts in (HEAVY_ATTEMPTS, None):
+            try:
+                return self.ask(request, check, attempts)
+            except MiscountedAnswerError:
+                raise
+            except HeavyAnswerError as error:
+                reason = str(error)
+            prove_well()
+        self.journal.put(refusal, reason.encode(), self.client.now())
+        return None

@@ -1,5 +1,8 @@
 """ParaRel's files, in a checkout or at its raw URL: its patterns, and its tuples as a source of facts.
 
+ParaRel is English. mParaRel has a folder a language under `patterns` and `tuples`; those of the language asked for are
+read, or of one that stands in for it (`text/codes.py`).
+
 The tuples that ParaRel publishes have labels and no ids; mParaRel's and LAMA's have both. A tuple without ids is looked
 up in a SPARQL endpoint: it becomes a fact if exactly one pair of items has these labels and this relation.
 """
@@ -9,26 +12,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.option import option
-from cfbuild.sources.http import HttpRequest
+from cfbuild.sources.endpoints import endpoint_url
+from cfbuild.sources.http import Given, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec, local_path
-from cfbuild.sources.sparql import Binding, Endpoint, literal
+from cfbuild.sources.sparql import Binding, Endpoint, batch_rows, literal
 from cfbuild.sources.subset import sampled
-from cfbuild.sources.wikidata import MANY_LANGUAGES, PROLOGUE, Wikidata, WikidataOptions, endpoint_url, language_code
+from cfbuild.sources.wikidata import PROLOGUE, Wikidata, WikidataOptions, language_code
 from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.store.jsonl import Row, parse_row, read_rows
+from cfbuild.text.codes import chain
 
 PARAREL = "https://raw.githubusercontent.com/yanaiela/pararel/cb5554678457beb5ac163d888f1ce8cf174b3f0b"
 """ParaRel at a fixed commit, so that two builds read the same patterns."""
 
-PATTERN_FOLDERS = ("data/pattern_data/graphs_json", "patterns/en", "")
-TUPLE_FOLDERS = ("data/trex_lms_vocab", "tuples/en", "")
+PATTERNS, TUPLES = "patterns", "tuples"
+"""The kinds of files, which are the names of mParaRel's folders too."""
+ENGLISH = {PATTERNS: "data/pattern_data/graphs_json", TUPLES: "data/trex_lms_vocab"}
+"""ParaRel's own folders."""
 TEXT_TYPES = ("text/plain", "application/json", "application/x-ndjson", "application/jsonl", "application/octet-stream")
 
 _NUMBERS = (
@@ -82,23 +90,43 @@ Tuple = tuple[str, str]
 
 
 class Files:
-    """ParaRel's files at `location`: a folder (a checkout, or one that holds the files) or a raw URL.
+    """ParaRel's files at `location`: a folder (a checkout, mParaRel's, or one that holds the files) or a raw URL.
 
-    asker: the client for a URL; None refuses to read files from there. Raises ConfigError if a folder does not exist.
+    asker: the client for a URL; None refuses to read files from there. language: the code of the files' language.
+    Raises ConfigError if a folder does not exist.
     """
 
-    def __init__(self, location: str, asker: Asker | None) -> None:
+    def __init__(self, location: str, asker: Asker | None, language: str = "en") -> None:
         self.location = location
+        self.language = language
         self._asker = asker
         self._root = local_path(location)
         if self._root is not None and not self._root.is_dir():
             raise ConfigError(f"{location} is not a folder; expected a ParaRel checkout, or the URL of its raw files")
 
+    def check(self, kind: str) -> str | None:
+        """Return the language of the files of a kind that are read; None if the folder does not tell.
+
+        Raises ConfigError if there are none in the language, naming the languages there are.
+        """
+        if self._root is None:
+            return self._name(kind) and self.language
+        languages, found = self._languages(kind), self._found(kind)
+        if found is not None:
+            return found.name.lower() if languages else None if found == self._root else self.language
+        if not languages:
+            raise self._english_only(kind)
+        raise ConfigError(
+            f"{self.location} has {kind} in {', '.join(sorted(languages))}, none in {self.language!r}; "
+            "choose one of these languages, or templates of your own"
+        )
+
     def relations(self) -> tuple[str, ...]:
-        """Return the relations that have patterns here, ordered by number."""
+        """Return the relations that have patterns here, ordered by number. Raises ConfigError as `check` does."""
+        self.check(PATTERNS)
         if self._root is None:
             return RELATIONS
-        found = {path.stem for path in self._folder(PATTERN_FOLDERS).glob("P*.jsonl")}
+        found = {path.stem for path in self._folder(PATTERNS).glob("P*.jsonl")}
         return tuple(sorted(filter(PROPERTY_ID.match, found), key=id_number))
 
     def patterns(self, relation: str) -> list[str]:
@@ -108,43 +136,88 @@ class Files:
         """
         if relation not in self.relations():
             return []
-        return [row["pattern"] for row in self._rows(PATTERN_FOLDERS, relation, ("pattern",))]
+        return [row["pattern"] for row in self._rows(PATTERNS, relation, ("pattern",))]
 
     def tuples(self, relation: str) -> list[Row]:
         """Return ParaRel's tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`.
 
         Raises as `patterns`.
         """
-        if self._root is not None and not self._path(TUPLE_FOLDERS, relation).is_file():
+        self.check(TUPLES)
+        if self._root is not None and not self._path(TUPLES, relation).is_file():
             return []
-        return self._rows(TUPLE_FOLDERS, relation, ("sub_label", "obj_label"))
+        return self._rows(TUPLES, relation, ("sub_label", "obj_label"))
+
+    def has_tuples(self, relation: str) -> bool:
+        """Return True if there are tuples for `relation` here; a file of patterns alone has none."""
+        if self._root is None:
+            return relation in RELATIONS
+        path = self._path(TUPLES, relation)
+        return path.is_file() and any("obj_label" in row for _, row in islice(read_rows(path), 1))
 
     def digest(self) -> str | None:
         """Return the sha256 over local files' names and digests, by which a config notices a change; None for a URL."""
         if self._root is None:
             return None
-        folders = sorted({self._folder(PATTERN_FOLDERS), self._folder(TUPLE_FOLDERS)})
+        folders = sorted({folder for kind in ENGLISH if (folder := self._found(kind)) is not None})
         paths = [path for folder in folders for path in sorted(folder.glob("P*.jsonl"))]
         return sha256_text("".join(f"{path.name} {sha256_file(path)}\n" for path in paths))
 
-    def _rows(self, folders: Sequence[str], relation: str, keys: Sequence[str]) -> list[Row]:
+    def _rows(self, kind: str, relation: str, keys: Sequence[str]) -> list[Row]:
         if self._root is None:
-            return self._download(f"{folders[0]}/{property_id(relation)}.jsonl", keys)
-        path = self._path(folders, relation)
+            return self._download(f"{self._name(kind)}/{property_id(relation)}.jsonl", keys)
+        path = self._path(kind, relation)
         return [_with_keys(row, keys, f"{path}:{number}") for number, row in read_rows(path)]
 
     def _download(self, name: str, keys: Sequence[str]) -> list[Row]:
         if self._asker is None:
             raise ConfigError(f"{self.location} is a URL, and nothing may be asked here")
-        request = HttpRequest("GET", f"{self.location.rstrip('/')}/{name}", TEXT_TYPES)
+        given = Given("--pararel", self.location.rstrip("/"))
+        request = HttpRequest("GET", f"{given.address}/{name}", TEXT_TYPES, given=given)
         return self._asker.ask(request, _lines(keys))
 
-    def _path(self, folders: Sequence[str], relation: str) -> Path:
-        return self._folder(folders) / f"{property_id(relation)}.jsonl"
+    def _name(self, kind: str) -> str:
+        """Return the folder of a kind under a URL. Raises ConfigError for ParaRel's own in another language."""
+        if self._is_english:
+            return ENGLISH[kind]
+        if self._root is None and self.location == PARAREL:
+            raise self._english_only(kind)
+        return f"{kind}/{self.language}"
 
-    def _folder(self, folders: Sequence[str]) -> Path:
+    @property
+    def _is_english(self) -> bool:
+        return self.language.partition("-")[0] == "en"
+
+    def _english_only(self, kind: str) -> ConfigError:
+        return ConfigError(
+            f"{self.location}: ParaRel's {kind} are in en only, not in {self.language!r}; give the folder of a "
+            "translation, such as mParaRel's, with --pararel, or templates of your own with --templates"
+        )
+
+    def _path(self, kind: str, relation: str) -> Path:
+        return self._folder(kind) / f"{property_id(relation)}.jsonl"
+
+    def _folder(self, kind: str) -> Path:
+        folder = self._found(kind)
+        assert folder is not None, "checked before"
+        return folder
+
+    def _languages(self, kind: str) -> dict[str, Path]:
+        """Return the folders of a kind by language; none where files are not kept by language."""
+        top = self._root / kind if self._root is not None else None
+        return {path.name.lower(): path for path in top.iterdir() if path.is_dir()} if top and top.is_dir() else {}
+
+    def _found(self, kind: str) -> Path | None:
+        """Return the folder with a kind of files in the language, or None.
+
+        A folder that holds the files themselves does not tell their language, and is taken for every language.
+        """
         assert self._root is not None
-        return next(folder for name in folders if (folder := self._root / name).is_dir())
+        if languages := self._languages(kind):
+            return next((languages[code] for code in chain(self.language) if code in languages), None)
+        if (own := self._root / ENGLISH[kind]).is_dir():
+            return own if self._is_english else None
+        return self._root
 
 
 def _lines(keys: Sequence[str]) -> Callable[[bytes], list[Row]]:
@@ -197,11 +270,13 @@ class Pararel:
         self.tally = LeftOut()
         self.language = language_code(options.language)
         self._options = options
-        self._files = Files(options.pararel, asker)
+        self._files = Files(options.pararel, asker, self.language)
         self._labels: dict[str, str] = {}
         url = options.service
         self._endpoint = Endpoint(url, asker, PROLOGUE) if url else None
         self._graph = Wikidata(WikidataOptions(language=self.language, endpoint=url), asker) if url else None
+        if self._graph is not None:
+            self._graph.tally = self.tally
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """Yield the tuples of `relation` as facts, or their seeded sample, by subject then object number."""
@@ -262,18 +337,20 @@ class Pararel:
     def _matches(self, relation: str, batch: list[Tuple]) -> dict[Tuple, set[Tuple]]:
         """Return (subject id, object id) of the facts of `relation` between items with these labels, by label pair."""
         assert self._endpoint is not None
-        tags = dict.fromkeys((self.language, MANY_LANGUAGES))
-        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
-        pattern = (
-            f"VALUES (?a ?b) {{ {' '.join(rows)} }} "
-            f"?s rdfs:label ?a . ?s wdt:{property_id(relation)} ?o . ?o rdfs:label ?b ."
-        )
         found: dict[Tuple, set[Tuple]] = {}
-        for row in self._endpoint.counted(pattern, "?a ?b ?s ?o", 1_000_000).rows:
+        for row in batch_rows(self._endpoint, lambda part: self._labelled(relation, part), "?a ?b ?s ?o", batch):
             match = _bound(row, "s"), _bound(row, "o")
             if match[0] is not None and match[1] is not None:
                 found.setdefault((row["a"].value, row["b"].value), set()).add((match[0], match[1]))
         return found
+
+    def _labelled(self, relation: str, batch: tuple[Tuple, ...]) -> str:
+        tags = chain(self.language)
+        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
+        return (
+            f"VALUES (?a ?b) {{ {' '.join(rows)} }} "
+            f"?s rdfs:label ?a . ?s wdt:{property_id(relation)} ?o . ?o rdfs:label ?b ."
+        )
 
 
 SPEC = SourceSpec(PararelOptions, Pararel, frozenset({"facts", "names", "references"}))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Literal, Protocol
 
-from cfbuild.data import Entity, Fact
+from cfbuild.data import Entity, Fact, id_number
+from cfbuild.errors import SourceError
 from cfbuild.option import option, seed_option
+from cfbuild.progress import Progress
+from cfbuild.sources.endpoints import DEFAULT, HELP
 from cfbuild.sources.journal import Asker
 
 Offer = Literal["facts", "statements", "names", "references"]
@@ -41,18 +45,102 @@ class SourceOptions:
 class EndpointOptions(SourceOptions):
     """Options of a source that may query a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
 
-    endpoint: str | None = option(None, "SPARQL endpoint: a URL, wikidata, or qlever. [default: wikidata]")
+    endpoint: str | None = option(None, f"SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]")
 
 
 @dataclass(slots=True)
 class LeftOut:
-    """A count, by reason, of what a source left out."""
+    """A count, by reason, of what a source left out; and of labels by the language that stood in for the build's."""
 
     left_out: dict[str, int] = field(default_factory=dict)
+    borrowed: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, number: int = 1) -> None:
         if number:
             self.left_out[reason] = self.left_out.get(reason, 0) + number
+
+    def borrow(self, language: str) -> None:
+        """Count a label taken from `language`."""
+        self.borrowed[language] = self.borrowed.get(language, 0) + 1
+
+
+CENSUS = "the service's own count"
+"""Where objects are known from if the service counts the facts of each object, though it tells not all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectGroup:
+    """Items that may be objects of a relation, in the order in which they are tried, and where they are known from.
+
+    `guessed`: few of them can be expected to be objects.
+    """
+
+    origin: str
+    ids: Sequence[str]
+    guessed: bool = False
+
+
+ObjectGroups = Sequence[ObjectGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownObjects:
+    """The objects of a relation that are known before its facts: those that the user named, or else `others`."""
+
+    named: ObjectGroups
+    others: Callable[[], ObjectGroups]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPart:
+    """The choice of a part of a relation that is too large to scan; it has `of_facts` facts.
+
+    `objects` counts the objects by where they were known from, `of_each` is the most facts of one (None: all). Of
+    `only_first` the service gave the first facts only, of `refused` nothing.
+    """
+
+    of_facts: int
+    objects: Mapping[str, int]
+    of_each: int | None
+    only_first: tuple[str, ...]
+    refused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        objects = ", ".join(f"{number:,} of {origin}" for origin, number in self.objects.items())
+        each = "all" if self.of_each is None else f"at most {self.of_each:,}"
+        text = f"{each} facts of each of {sum(self.objects.values()):,} objects ({objects})"
+        if self.only_first:
+            text += f"; of {', '.join(self.only_first)} from the first that the service gives"
+        if self.refused:
+            text += f"; none of {', '.join(self.refused)}, which the service does not manage"
+        return text
+
+
+class TooLargeError(SourceError):
+    """A relation that the service does not manage to scan.
+
+    `by_object` returns facts of objects that are known, and how they were chosen; it raises SourceError if an answer
+    did not come.
+    """
+
+    def __init__(
+        self, message: str, by_object: Callable[[KnownObjects, Progress], tuple[Iterator[Fact], ChosenPart]]
+    ) -> None:
+        super().__init__(message)
+        self.by_object = by_object
+
+
+def in_seeded_order(groups: Mapping[str, Iterable[str]], seed: object, guessed: Container[str] = ()) -> ObjectGroups:
+    """Return the groups, given as ids by origin, with their ids in an order drawn from the seed.
+
+    guessed: the origins of ids of which few can be expected to be objects.
+    """
+    found = []
+    for origin, ids in groups.items():
+        drawn = sorted(set(ids), key=id_number)
+        Random(f"{seed}:objects:{origin}").shuffle(drawn)
+        found.append(ObjectGroup(origin, drawn, origin in guessed))
+    return found
 
 
 class FactSource(Protocol):
@@ -63,7 +151,8 @@ class FactSource(Protocol):
     def facts(self, relation: str) -> Iterator[Fact]:
         """Return an iterator over the facts of `relation`, by subject then object number.
 
-        Raises SourceError if not all of them could be read.
+        Raises SourceError if not all of them could be read; TooLargeError, before any, for a relation of which only
+        facts by object can be.
         """
         ...
 

@@ -5,17 +5,20 @@ Only the standard is used: no label service, no hints, no vendor's functions. Th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from cfbuild.errors import DataError, SourceError
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import HeavyAnswerError, HttpRequest
+from cfbuild.sources.endpoints import note
+from cfbuild.sources.failures import HeavyAnswerError, MiscountError
+from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.store.jsonl import parse_json
 
 Answered = TypeVar("Answered")
+Batched = TypeVar("Batched")
 
 RESULTS_JSON = "application/sparql-results+json"
 BATCH_ROWS = 50_000
@@ -50,62 +53,91 @@ class Endpoint:
         self._asker = asker
         self._prologue = prologue
 
-    def select(self, query: str, check: Callable[[list[Binding]], Answered], attempts: int | None = None) -> Answered:
+    def select(
+        self, query: str, check: Callable[[list[Binding]], Answered], heavy_attempts: int | None = None
+    ) -> Answered:
         """Return the value of `check` for the rows of a SELECT query; it raises DataError for rows that must be wrong.
 
         Raises SourceError (HeavyAnswerError where a smaller question may help) if no whole answer came.
         """
-        request = HttpRequest("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),))
-        return self._asker.ask(request, lambda body: check(parse(body)), attempts)
+        return self._asker.ask(self._request(query), lambda body: check(parse(body)), heavy_attempts)
 
-    def count(self, pattern: str) -> int:
+    def count(self, pattern: str, heavy_attempts: int | None = None) -> int:
         """Return the number of solutions of `pattern`. Raises as `select`."""
-        return self.select(f"SELECT (COUNT(*) AS ?n) WHERE {{ {pattern} }}", lambda rows: _total(rows, "n"))
+        return self.select(_count(pattern), lambda rows: _total(rows, "n"), heavy_attempts)
 
-    def counted(self, pattern: str, variables: str, limit: int, attempts: int | None = None) -> Counted:
+    def count_unless_refused(self, pattern: str, light: str) -> int | None:
+        """Return as `count`; None if the service counts the pattern `light` with ease and does not manage this."""
+        return self._unless_refused(_count(pattern), lambda rows: _total(rows, "n"), light)
+
+    def counted(self, pattern: str, variables: str, limit: int, heavy_attempts: int | None = None) -> Counted:
         """Return at most `limit` solutions of `pattern`, and the count of all, taken in the same query.
 
         The count comes from the same query and so from the same state of the graph, which may be edited at any time.
         An answer without a count, or with another number of rows than its count says, is broken. Raises as `select`.
         """
-        query = (
-            f"SELECT {variables} ?n WHERE {{ {{ SELECT {variables} WHERE {{ {pattern} }} LIMIT {limit} }} "
-            f"UNION {{ SELECT (COUNT(*) AS ?n) WHERE {{ {pattern} }} }} }}"
-        )
-        return self.select(query, lambda rows: _counted(rows, limit), attempts)
+        return self.select(_limited(pattern, variables, limit), lambda rows: _counted(rows, limit), heavy_attempts)
 
-    def groups(self, pattern: str, variable: str) -> list[tuple[Term, int]]:
+    def counted_unless_refused(self, pattern: str, variables: str, limit: int, light: str) -> Counted | None:
+        """Return as `counted`; None if the service counts the pattern `light` with ease and does not manage this."""
+        return self._unless_refused(_limited(pattern, variables, limit), lambda rows: _counted(rows, limit), light)
+
+    def groups(self, pattern: str, variable: str) -> list[tuple[Term, int]] | None:
         """Return each value of `variable` in `pattern` with its number of solutions; their sum is checked by a count.
 
-        Raises as `select`.
+        None if the service counts the pattern with ease and does not manage this. Raises as `select`.
         """
         query = (
             f"SELECT {variable} ?n ?all WHERE {{ {{ SELECT {variable} (COUNT(*) AS ?n) WHERE {{ {pattern} }} "
             f"GROUP BY {variable} }} UNION {{ SELECT (COUNT(*) AS ?all) WHERE {{ {pattern} }} }} }}"
         )
-        return self.select(query, lambda rows: _groups(rows, variable.lstrip("?")))
+        return self._unless_refused(query, lambda rows: _groups(rows, variable.lstrip("?")), pattern)
+
+    def _unless_refused(self, query: str, check: Callable[[list[Binding]], Answered], light: str) -> Answered | None:
+        request, easy = self._request(query), self._request(_count(light))
+        client = self._asker.client
+        return self._asker.ask_unless_refused(
+            request, lambda body: check(parse(body)), lambda: client.answer(easy, parse)
+        )
+
+    def _request(self, query: str) -> HttpRequest:
+        given = Given("--endpoint", self.url, note(self.url))
+        return HttpRequest("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),), given)
+
+
+def _count(pattern: str) -> str:
+    return f"SELECT (COUNT(*) AS ?n) WHERE {{ {pattern} }}"
+
+
+def _limited(pattern: str, variables: str, limit: int) -> str:
+    return (
+        f"SELECT {variables} ?n WHERE {{ {{ SELECT {variables} WHERE {{ {pattern} }} LIMIT {limit} }} "
+        f"UNION {{ {_count(pattern)} }} }}"
+    )
 
 
 def batch_rows(
-    endpoint: Endpoint, pattern: Callable[[tuple[str, ...]], str], variables: str, batch: tuple[str, ...]
+    endpoint: Endpoint, pattern: Callable[[tuple[Batched, ...]], str], variables: str, batch: Sequence[Batched]
 ) -> Iterator[Binding]:
-    """Yield the rows of `pattern(batch)`, or of its halves if they are too many for an answer.
+    """Yield the rows of `pattern(batch)`, or of its halves if they are too many for an answer or for the server.
 
-    batch: item ids. pattern: returns the graph pattern about a batch. variables: such as "?e ?v".
+    batch: such as item ids. pattern: returns the graph pattern about a batch. variables: such as "?e ?v".
     Raises SourceError if a single item gives more rows than an answer may have, or an answer did not come.
     """
     answer: Counted | None = None
+    asked = tuple(batch)
     try:
-        answer = endpoint.counted(pattern(batch), variables, BATCH_ROWS + 1)
+        tries = HEAVY_ATTEMPTS if len(asked) > 1 else None
+        answer = endpoint.counted(pattern(asked), variables, BATCH_ROWS + 1, tries)
     except HeavyAnswerError:
-        if len(batch) == 1:
+        if len(asked) == 1:
             raise
     if answer is not None and answer.total <= BATCH_ROWS:
         yield from answer.rows
         return
-    if len(batch) == 1:
-        raise SourceError(f"{batch[0]} gives more than {BATCH_ROWS} rows, which cannot be right")
-    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+    if len(asked) == 1:
+        raise SourceError(f"{asked[0]} gives more than {BATCH_ROWS} rows, which cannot be right")
+    for half in (asked[: len(asked) // 2], asked[len(asked) // 2 :]):
         yield from batch_rows(endpoint, pattern, variables, half)
 
 
@@ -167,7 +199,7 @@ def _counted(rows: list[Binding], limit: int) -> Counted:
     total = _total(rows, "n")
     found = [row for row in rows if "n" not in row]
     if len(found) != min(total, limit):
-        raise DataError(f"the answer has {len(found)} rows, and the server counts {total} (limit {limit})")
+        raise MiscountError(f"the answer has {len(found)} rows, and the server counts {total} (limit {limit})")
     return Counted(found, total)
 
 
@@ -179,7 +211,7 @@ def _groups(rows: list[Binding], name: str) -> list[tuple[Term, int]]:
     groups = [(row[name], _integer(row["n"])) for row in found]
     received = sum(number for _, number in groups)
     if received != total:
-        raise DataError(f"the groups add up to {received}, and the server counts {total}")
+        raise MiscountError(f"the groups add up to {received}, and the server counts {total}")
     return groups
 
 

@@ -1,16 +1,20 @@
 """Statements behind truthy facts: rank and the dates of their qualifiers (P580, P582, P585); and redirected items.
 
+A date is as precise as its value node (`pqv:`) tells; a value that nobody knows is UNKNOWN.
+
 Truthy facts are those that are true now. That an o* was true once, or is true by a lower rank, is known only from the
 statement nodes (`p:`, `ps:`, `pq:`, Wikidata's RDF dump format). All of it is standard SPARQL 1.1.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cfbuild.data import ITEM_ID, Fact, id_number, item_id, property_id
-from cfbuild.sources.sparql import Endpoint, Term, batch_rows
+from cfbuild.data import ITEM_ID, UNKNOWN, Fact, id_number, item_id, property_id
+from cfbuild.facts.dates import of_precision
+from cfbuild.sources.sparql import Binding, Endpoint, Term, batch_rows
 
 ENTITY = "http://www.wikidata.org/entity/"
 RANKS = {
@@ -18,15 +22,21 @@ RANKS = {
     "http://wikiba.se/ontology#NormalRank": "normal",
     "http://wikiba.se/ontology#DeprecatedRank": "deprecated",
 }
+WHOLE = re.compile(r"-?[0-9]{4,16}-[0-9]{2}-[0-9]{2}\Z")
+PRECISION = re.compile(r"[0-9]{1,2}\Z")
+"""A whole date, and a number of a precision; int() refuses numbers of absurd length."""
 SUBJECTS = 250
 """Subjects in a query, as many as entities described at once."""
-UNKNOWN = "unknown"
-"""A date that exists but is not known: a blank node, or a term that Wikidata uses in its place."""
+GENID = "http://www.wikidata.org/.well-known/genid/"
+"""The beginning of a term that Wikidata's service uses in place of a blank node, for a value that nobody knows."""
+DATES = {"start": "P580", "end": "P582", "at": "P585"}
+"""The qualifiers that are dates, by the variables of the query."""
 
 PREFIXES = (
     "PREFIX p: <http://www.wikidata.org/prop/> "
     "PREFIX ps: <http://www.wikidata.org/prop/statement/> "
     "PREFIX pq: <http://www.wikidata.org/prop/qualifier/> "
+    "PREFIX pqv: <http://www.wikidata.org/prop/qualifier/value/> "
     "PREFIX schema: <http://schema.org/> "
     "PREFIX owl: <http://www.w3.org/2002/07/owl#> "
 )
@@ -42,7 +52,8 @@ class _Statement:
     ends: set[str]
 
     def dated(self) -> Fact:
-        return replace(self.fact, start=min(self.starts, default=None), end=max(self.ends, default=None))
+        known = self.ends - {UNKNOWN}
+        return replace(self.fact, start=min(self.starts, default=None), end=max(known or self.ends, default=None))
 
 
 def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Callable[[str], str]) -> Iterator[Fact]:
@@ -75,7 +86,7 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
     Redirects to redirects are followed. Raises SourceError if an answer did not come.
     """
     found: dict[str, str] = {}
-    front = sorted(set(ids), key=id_number)
+    front = sorted(set(ids) - {UNKNOWN}, key=id_number)
     while front:
         new: dict[str, str] = {}
         for start in range(0, len(front), SUBJECTS):
@@ -99,21 +110,21 @@ def _last(one: str, found: dict[str, str]) -> str:
 def _statements(
     endpoint: Endpoint, relation: str, subjects: Sequence[str], redirected: Callable[[str], str]
 ) -> set[Fact]:
-    """Return every statement of `subjects` under `relation` whose value is an item."""
+    """Return every statement of `subjects` under `relation` whose value is an item, or one that nobody knows."""
     found: dict[tuple[str, str], _Statement] = {}
-    rows = batch_rows(
-        endpoint, lambda part: _pattern(relation, part), "?s ?x ?o ?rank ?start ?end ?at", tuple(subjects)
-    )
+    variables = " ".join(f"?{name} ?{name}_precision" for name in DATES)
+    rows = batch_rows(endpoint, lambda part: _pattern(relation, part), f"?s ?x ?o ?rank {variables}", tuple(subjects))
     for row in rows:
-        subject, value, rank = _item(row["s"]), _item(row["o"]), RANKS.get(row["rank"].value)
+        subject, rank = _item(row["s"]), RANKS.get(row["rank"].value)
+        value = UNKNOWN if is_unknown(row["o"]) else _item(row["o"])
         if subject is None or value is None or rank is None:
             continue
         fact = Fact(relation, redirected(subject), redirected(value), rank=rank, source="wikidata")
         statement = found.setdefault((row["x"].value, fact.object), _Statement(fact, set(), set()))
         if "start" in row or "at" in row:
-            statement.starts.add(_date(row["start"] if "start" in row else row["at"]))
+            statement.starts.add(_date(row, "start" if "start" in row else "at"))
         if "end" in row:
-            statement.ends.add(_date(row["end"]))
+            statement.ends.add(_date(row, "end"))
     return {statement.dated() for statement in found.values()}
 
 
@@ -125,7 +136,16 @@ def _pattern(relation: str, subjects: tuple[str, ...]) -> str:
     name = property_id(relation)
     return (
         f"VALUES ?s {{ {_values(subjects)} }} ?s p:{name} ?x . ?x ps:{name} ?o . ?x wikibase:rank ?rank . "
-        "OPTIONAL { ?x pq:P580 ?start } OPTIONAL { ?x pq:P582 ?end } OPTIONAL { ?x pq:P585 ?at }"
+        + " ".join(_dated(variable, qualifier) for variable, qualifier in DATES.items())
+    )
+
+
+def _dated(variable: str, qualifier: str) -> str:
+    """Return the pattern of a date, and of its precision where the graph has the value nodes that tell it."""
+    node, precision = f"?{variable}_node", f"?{variable}_precision"
+    return (
+        f"OPTIONAL {{ ?x pq:{qualifier} ?{variable} OPTIONAL {{ ?x pqv:{qualifier} {node} . "
+        f"{node} wikibase:timeValue ?{variable} ; wikibase:timePrecision {precision} }} }}"
     )
 
 
@@ -138,9 +158,15 @@ def _item(term: Term) -> str | None:
     return local if term.kind == "uri" and term.value.startswith(ENTITY) and ITEM_ID.match(local) else None
 
 
-def _date(term: Term) -> str:
-    """Return a date without its time; UNKNOWN for a blank node, and for a literal that is no date."""
-    text = term.value.removeprefix("+")
-    if term.kind not in ("literal", "typed-literal") or not text.lstrip("-")[:4].isdigit():
+def is_unknown(term: Term) -> bool:
+    """Return True if a term is a value that exists and that nobody knows (Wikibase's SomeValue)."""
+    return term.kind == "bnode" or (term.kind == "uri" and term.value.startswith(GENID))
+
+
+def _date(row: Binding, name: str) -> str:
+    """Return a date as precise as its row tells; UNKNOWN for an unknown value, and for a literal that is no date."""
+    term, precision = row[name], row.get(f"{name}_precision")
+    day = term.value.removeprefix("+").split("T")[0]
+    if term.kind not in ("literal", "typed-literal") or not WHOLE.match(day):
         return UNKNOWN
-    return text.split("T")[0]
+    return of_precision(day, int(precision.value) if precision and PRECISION.match(precision.value) else None)

@@ -21,7 +21,8 @@ ENTITY = "http://www.wikidata.org/entity/"
 
 Pair = tuple[int, int]
 """Subject and object numbers: Q90 is 90."""
-
+NOBODY_KNOWS = 0
+"""The number of an unknown object, as `id_number` gives it."""
 
 Span = tuple[int, int]
 """A range of hashes, from the first number to before the second, both in 0 to HASHES."""
@@ -48,7 +49,8 @@ class SampleOrder:
 class Sample:
     """A sample of at most `limit` facts: whole subjects in order, without those whose facts no longer fit.
 
-    A subject comes with all its objects or not at all, so that it stays visible if another object is true of it.
+    A subject comes with all its objects or not at all, so that it stays visible if another object is true of it. One
+    of which only unknown objects are told does not count.
     """
 
     def __init__(self, order: SampleOrder, limit: int) -> None:
@@ -68,6 +70,8 @@ class Sample:
         for subject in sorted(subjects, key=self._order.place):
             if self.full:
                 return
+            if not any(subjects[subject]):
+                continue
             if len(self.pairs) + len(subjects[subject]) <= self.limit:
                 self.pairs.update((subject, value) for value in subjects[subject])
 

@@ -14,11 +14,13 @@ from random import Random
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from cfbuild.data import ITEM_ID, Fact, Reference, id_number, item_id
+from cfbuild.data import ITEM_ID, UNKNOWN, Fact, Reference, id_number, item_id
 from cfbuild.errors import DataError, SourceError
+from cfbuild.facts.dates import ASSUMED_TODAY, is_over
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.http import BusyAnswerError, HttpRequest
+from cfbuild.sources.failures import BusyAnswerError, HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HttpRequest
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import LeftOut
 from cfbuild.sources.sparql import Endpoint, batch_rows
@@ -87,14 +89,16 @@ def api_url(language: str) -> str:
     return f"{site(language)}w/api.php"
 
 
-def candidates(facts: Iterable[Fact], wanted: int, seed: int) -> dict[tuple[str, str], list[str]]:
+def candidates(
+    facts: Iterable[Fact], wanted: int, seed: int, today: str = ASSUMED_TODAY
+) -> dict[tuple[str, str], list[str]]:
     """Return, by (relation, object), a seeded choice of subjects that have it now, in the order of choice.
 
-    wanted: texts for each object; up to SPARE times as many subjects are chosen.
+    wanted: texts for each object; up to SPARE times as many subjects are chosen. today: the day of the fetch.
     """
     subjects: dict[tuple[str, str], set[str]] = {}
     for fact in facts:
-        if fact.end is None and fact.rank != "deprecated":
+        if fact.object != UNKNOWN and not is_over(fact.end, today) and fact.rank != "deprecated":
             subjects.setdefault((fact.relation, fact.object), set()).add(fact.subject)
     chosen = {}
     for key in sorted(subjects, key=lambda one: (id_number(one[0]), id_number(one[1]))):
@@ -156,13 +160,26 @@ class Wikipedia:
         """Return the API's data on the pages of a batch of titles, by title, and the titles that lead elsewhere.
 
         The latter are normalized or redirected titles: (target title, True if it is a section) by title. Takes as many
-        answers as needed; raises SourceError beyond CONTINUATIONS.
+        answers as needed, and the halves of a batch that the server does not manage; raises SourceError beyond
+        CONTINUATIONS.
         """
+        try:
+            return self._answered(batch, HEAVY_ATTEMPTS if len(batch) > 1 else None)
+        except HeavyAnswerError:
+            if len(batch) == 1:
+                raise
+        middle = len(batch) // 2
+        (pages, moved), (more_pages, more_moved) = self._pages(batch[:middle]), self._pages(batch[middle:])
+        return pages | more_pages, moved | more_moved
+
+    def _answered(
+        self, batch: Sequence[str], heavy_attempts: int | None
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, bool]]]:
         pages: dict[str, dict[str, Any]] = {}
         moved: dict[str, tuple[str, bool]] = {}
         going_on: Mapping[str, Any] = {}
         for _ in range(CONTINUATIONS):
-            query, going_on = self._asker.ask(self._request(batch, going_on), _parsed)
+            query, going_on = self._asker.ask(self._request(batch, going_on), _parsed, heavy_attempts)
             for page in query["pages"]:
                 pages.setdefault(page["title"], {}).update(page)
             for step in (*query.get("normalized", ()), *query.get("redirects", ())):
@@ -188,7 +205,8 @@ class Wikipedia:
             **{name: str(value) for name, value in going_on.items()},
         }
         separator = "&" if "?" in self.url else "?"
-        return HttpRequest("GET", f"{self.url}{separator}{urlencode(parameters)}", JSON)
+        url = f"{self.url}{separator}{urlencode(parameters)}"
+        return HttpRequest("GET", url, JSON, given=Given("--wikipedia", self.url))
 
 
 def references(

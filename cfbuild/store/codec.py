@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from operator import attrgetter
 from typing import Any
 
@@ -19,10 +19,12 @@ from cfbuild.data import (
     Record,
     Reference,
     Rejection,
+    SharedClass,
     StageScore,
     Target,
     Template,
 )
+from cfbuild.errors import DataError
 from cfbuild.store.jsonl import Row, Value
 
 IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
@@ -63,8 +65,23 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 
 
 encode_fact, decode_fact = _flat(Fact)
-encode_template, decode_template = _flat(Template)
 encode_reference, decode_reference = _flat(Reference)
+
+
+def encode_template(template: Template) -> Row:
+    return {
+        "relation_id": template.relation,
+        "kind": template.kind,
+        "text": template.text,
+        "origin": template.origin,
+        **({"fits": list(template.fits)} if template.fits else {}),
+        **({"misfits": list(template.misfits)} if template.misfits else {}),
+    }
+
+
+def decode_template(row: Row) -> Template:
+    kinds = (tuple(row.get(name, ())) for name in ("fits", "misfits"))
+    return Template(row["relation_id"], row["kind"], row["text"], row["origin"], *kinds)
 
 
 def encode_record(record: Record) -> Row:
@@ -94,6 +111,7 @@ def encode_record(record: Record) -> Row:
             "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
             "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
+            **({"shared_class": asdict(record.shared_class)} if record.shared_class else {}),
             **({"groups": _encode_groups(record.groups)} if record.groups else {}),
         },
     }
@@ -162,6 +180,8 @@ def decode_record(row: Row) -> Record:
 
     Without `meta` the subject's id, the entities of prompts and the split of a paraphrase into prefix and clean form
     are unknown: ids are empty and the whole paraphrase counts as clean.
+
+    Raises DataError if `meta` has more or fewer entries than there are prompts.
     """
     request = row["requested_rewrite"]
     meta = row.get("meta") or {}
@@ -173,15 +193,16 @@ def decode_record(row: Row) -> Record:
         subject=Target(meta.get("subject_id", ""), request["subject"]),
         target_true=_target(request["target_true"]),
         target_new=_target(request["target_new"]),
-        paraphrases=_paraphrases(row["paraphrase_prompts"], meta.get("paraphrases")),
-        neighborhood=_entity_prompts(row.get("neighborhood_prompts", ()), meta.get("neighborhood")),
-        attribute=_entity_prompts(row.get("attribute_prompts", ()), meta.get("attribute")),
+        paraphrases=_paraphrases(*_beside(row, meta, "paraphrases", "paraphrase_prompts")),
+        neighborhood=_entity_prompts(*_beside(row, meta, "neighborhood", "neighborhood_prompts")),
+        attribute=_entity_prompts(*_beside(row, meta, "attribute", "attribute_prompts")),
         generation=tuple(row.get("generation_prompts", ())),
         language=meta.get("language", "en"),
         source=meta.get("source", ""),
         scores=meta.get("scores", {}),
         groups=_decode_groups(meta.get("groups", {})),
         pararel_idx=row.get("pararel_idx"),
+        shared_class=SharedClass(**meta["shared_class"]) if "shared_class" in meta else None,
     )
 
 
@@ -254,6 +275,17 @@ def _target(row: Row) -> Target:
     return Target(row.get("id", ""), row["str"])
 
 
+def _beside(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], list[Row] | None]:
+    """Return the prompts of a row and what `meta` says of each; None if it says nothing.
+
+    Raises DataError if there are more or fewer entries than prompts.
+    """
+    texts, details = list(row.get(key, ())), meta.get(name)
+    if details is not None and len(details) != len(texts):
+        raise DataError(f"/meta/{name}: got {len(details)} entries; expected {len(texts)}, one for each of {key}")
+    return texts, details
+
+
 def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
     if details is None:
         return tuple(Paraphrase("", text, "") for text in texts)
@@ -261,7 +293,6 @@ def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[P
 
 
 def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
-    texts = list(texts)
     if details is None:
         return tuple(EntityPrompt(text, "", "") for text in texts)
     return tuple(EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True))

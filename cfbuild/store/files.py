@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from cfbuild.progress import no_progress
 
 
 def write_atomic(path: Path, chunks: Iterable[str]) -> None:
@@ -44,12 +46,13 @@ def _runs(process: int) -> bool:
     return process != os.getpid()
 
 
-def sha256_file(path: Path) -> str:
-    """Return the hex sha256 of a file's bytes."""
+def sha256_file(path: Path, done: Callable[[int], None] = no_progress) -> str:
+    """Return the hex sha256 of a file's bytes; `done` gets the number of those read, block by block."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
+            done(stream.tell())
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from cfbuild.errors import CfbuildError, DataError
 from cfbuild.store.files import write_atomic
+from cfbuild.store.unpack import refuse_packed
 
 Row = dict[str, Any]
 Value = TypeVar("Value")
@@ -50,10 +51,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """Yield (number, bytes) of each line, without a byte order mark; None for a line longer than LONGEST_LINE.
 
-    Raises DataError if the file cannot be read.
+    Raises DataError if the file cannot be read, or is known to be no text.
     """
     try:
         with path.open("rb") as stream:
+            refuse_packed(stream.peek(), path)
             yield from split_lines(stream)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -15,6 +15,9 @@ from cfbuild.store.schema import schema_faults
 DIGEST = "sha256"
 """The key of the digest over all other keys, by which a changed file is recognised."""
 
+TODAY = "today"
+"""The key under which a fetch notes the day for which its facts hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
@@ -75,6 +78,18 @@ class Manifest:
     def entry(self, verb: str) -> VerbEntry:
         """Return the entry of a verb or run; an empty entry if it is not finished."""
         return self.verbs.get(verb, VerbEntry())
+
+    @property
+    def notes_today(self) -> bool:
+        """True if the fetch noted the day for which its facts hold, and how precise their dates are."""
+        return TODAY in self.entry("fetch").counted
+
+    @property
+    def today(self) -> str | None:
+        """The day for which the fetched facts hold, or else that of the last answer; None if neither is told."""
+        counted = self.entry("fetch").counted
+        last = (counted.get("retrieved") or {}).get("last")
+        return counted.get(TODAY) or (last[: len("2026-11-26")] if last else None)
 
     def with_entry(self, verb: str, entry: VerbEntry) -> Manifest:
         """Return the manifest in which `verb` has this entry, written by this version."""

@@ -2,23 +2,39 @@
 
 `P103.txt` holds a template a line, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines
 that start with `#` are comments. A relation is added by a file and removed by deleting it. A rewrite template must be
-an English sentence that breaks off where the object's label comes next, with no article between, right for every kind
-of subject that the relation has, living or dead.
+an English sentence that breaks off where the object's label comes next, with no article between, right for every
+subject that the relation has, living or dead. What is right for some kinds of subject only says so in its section, by
+the kinds of `facts/subjects.py`: `[rewrite: film, series]`, or `[rewrite: not currency]` for all the others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
 from cfbuild.data import PROPERTY_ID, Template, TemplateKind, id_number, property_id
 from cfbuild.errors import TemplateError
+from cfbuild.facts.subjects import SUBJECTS
 
+LANGUAGE = "en"
 ORIGIN = "cfbuild"
 SUFFIX = ".txt"
-SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"[rewrite]": "rewrite", "[generation]": "generation"})
+SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"rewrite": "rewrite", "generation": "generation"})
+HEADER = re.compile(r"\[(?P<kind>\w+)(?:: (?P<unless>not )?(?P<subjects>[\w ]+(?:, [\w ]+)*))?\]")
+"""A section's header: the kind of its templates, and the kinds of subject that they fit or do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of a file: the kind of its templates, and the kinds of subject that they fit and do not fit."""
+
+    kind: TemplateKind
+    fits: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
 
 
 def relations() -> tuple[str, ...]:
@@ -40,28 +56,43 @@ def read_templates(relation: str, lines: Iterable[str], name: str, origin: str =
     """Yield the templates in the lines of a file.
 
     name: the file's name, for messages. origin: the templates' origin.
-    Raises TemplateError with `name` and line for a template before any section, an unknown section, a text that is no
-    template, or a text that comes again.
+    Raises TemplateError with `name` and line for a template before any section, an unknown section or kind of subject,
+    a text that is no template, or a text that comes again.
     """
-    kind: TemplateKind | None = None
+    section: Section | None = None
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):
             continue
         if line.startswith("["):
-            if line not in SECTIONS:
-                raise TemplateError(f"{name}:{number}: section {line!r}, expected one of {', '.join(SECTIONS)}")
-            kind = SECTIONS[line]
+            section = read_section(line, f"{name}:{number}")
             continue
-        if kind is None:
+        if section is None:
             raise TemplateError(f"{name}:{number}: {line!r} stands before any section such as [rewrite]")
         if line in seen:
             raise TemplateError(f"{name}:{number}: {line!r} repeats line {seen[line]}")
         seen[line] = number
         try:
-            yield Template(relation, kind, line, origin)
+            yield Template(relation, section.kind, line, origin, section.fits, section.misfits)
         except TemplateError as error:
             raise TemplateError(f"{name}:{number}: {error}") from error
+
+
+def read_section(line: str, place: str) -> Section:
+    """Return the section that a header such as `[rewrite: film, series]` begins.
+
+    Raises TemplateError, naming `place`, for an unknown section or kind of subject.
+    """
+    header = HEADER.fullmatch(line)
+    if header is None or header["kind"] not in SECTIONS:
+        expected = ", ".join(f"[{kind}]" for kind in SECTIONS)
+        raise TemplateError(f"{place}: section {line!r}, expected one of {expected}, or [rewrite: KIND, KIND]")
+    subjects = tuple(header["subjects"].split(", ")) if header["subjects"] else ()
+    unknown = [one for one in subjects if one not in SUBJECTS]
+    if unknown:
+        raise TemplateError(f"{place}: no kind of subject is called {unknown[0]!r}; there are {', '.join(SUBJECTS)}")
+    fits, misfits = ((), subjects) if header["unless"] else (subjects, ())
+    return Section(SECTIONS[header["kind"]], fits, misfits)
 
 
 @cache

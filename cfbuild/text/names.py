@@ -1,13 +1,47 @@
-"""Find an entity's name in a text, as whole words."""
+"""Find an entity's name, or an item id that stands for one, in a text, as whole words."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from cfbuild.text.languages import Language
 
 SHORT_NAME = 3
 """Names up to this many characters are matched with their letter case: the longest country and language codes."""
+
+ID_WORD = re.compile(r"(?<![\w.-])Q[1-9][0-9]{0,18}(?!\w|[.-]\w)")
+"""An item id as a word; not the beginning of Q104.3."""
+SHORT_ID = 4
+"""Most characters of an id that may also belong to a name: Audi Q7, Infiniti Q50, Q2 Stadium, Dash 8 Q400."""
+FUNCTION_WORDS = frozenset(
+    (  # noqa: SIM905 - a sentence is read, a list of fifty is not
+        "a about after an and are as at before behind by during for from in inside into is it near of off on or "
+        "outside over since that the this through to toward towards under until was were what where which who with "
+        "within without"
+    ).split()
+)
+"""English words that belong to no name where they stand alone before it."""
+
+
+def find_id(text: str) -> str | None:
+    """Return the first item id that stands in `text` as a word where a name should stand, or None.
+
+    A short id belongs to a name where a word with a capital or a number stands beside it ("Audi Q7").
+    """
+    for match in ID_WORD.finditer(text):
+        before, after = text[: match.start()].split(" ")[-2:], text[match.end() :].split(" ")[:2]
+        if len(match[0]) > SHORT_ID or not (_is_part(before, -2) or _is_part(after, 1)):
+            return match[0]
+    return None
+
+
+def _is_part(words: list[str], place: int) -> bool:
+    """Return True if the word next to an id, across one space, may belong to the same name."""
+    word = words[place] if len(words) == 2 else ""
+    beside = not words[0 if place == 1 else -1]
+    is_name = word[:1].isalnum() and not word[0].islower() and word.lower() not in FUNCTION_WORDS
+    return beside and is_name
 
 
 def find_name(text: str, names: Iterable[str]) -> str | None:

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.editor import Context, Edit, EditorSpec, no_progress, unfinished
+from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
 from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import FAST_TAKES_EVERY, FastRomeOptions, RomeOptions, on_device
 from cfbuild.lm.delta import Delta, LowRank
 from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import no_progress
 
 LEAST_COSINE = 1e-6
 """Below this cosine of u and k0 their product is float32's rounding, and the update would be noise made large."""

@@ -68,7 +68,7 @@ def _items(items: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
 
 
 def _enum(values: list[Any], schema: Mapping[str, Any]) -> Accept:
-    return lambda value: type(value) is str and value in values
+    return lambda value: (value is None or type(value) is str) and value in values
 
 
 def _property_names(names: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:

@@ -13,6 +13,9 @@ from cfbuild.store.schema.explain import explain
 from cfbuild.store.schema.faults import Fault, show
 from cfbuild.store.schema.published import load_schema, without_references
 
+DEEPEST = 100
+"""The most levels of a row; CounterFact's have three."""
+
 
 def schema_faults(row: Any, name: str) -> list[Fault]:
     """Return every fault that the schema `name` finds in a row."""
@@ -22,12 +25,29 @@ def schema_faults(row: Any, name: str) -> list[Fault]:
 def writing_faults(row: Any) -> Iterator[Fault]:
     """Yield faults that keep a row from being written again: half a character, an infinite number, deep nesting."""
     try:
-        dump_row(row).encode()
+        text = dump_row(row)
+        text.encode()
+        if text.count("{") + text.count("[") > DEEPEST and _depth(row) > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 20) : error.start].lstrip('"')
         yield Fault("", "encoding", f"a lone surrogate or a byte that is not UTF-8 after {show(near)}", "UTF-8 text")
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         yield Fault("", "json", str(error), "finite numbers, and nesting of a reasonable depth")
+
+
+def _depth(value: Any) -> int:
+    """Return how many objects and lists lie one inside the other, up to one more than DEEPEST."""
+    depth, level = 0, [value]
+    while level and depth <= DEEPEST:
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+        ]
+        depth += 1
+    return depth
 
 
 def conforming(name: str, decode: Callable[[Row], Value]) -> Callable[[Row], Value]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, cast
 
-from cfbuild.store.schema.faults import Fault, show
+from cfbuild.store.schema.faults import Fault, pointer, show
 from cfbuild.store.schema.published import load_schema, without_references
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def explain(row: Any, name: str) -> list[Fault]:
 
 
 def _to_faults(error: ValidationError) -> Iterator[Fault]:
-    path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.absolute_path)
+    path = reduce(pointer, map(str, error.absolute_path), "")
     rule, value, schema = str(error.validator), cast(Any, error.validator_value), cast(Any, error.schema)
     instance = cast(Any, error.instance)
     if rule == "required":
         for key in value:
             if key not in instance:
-                yield Fault(f"{path}/{key}", rule, "nothing", _described(schema["properties"][key], "a value"))
+                yield Fault(pointer(path, key), rule, "nothing", _described(schema["properties"][key], "a value"))
     elif rule == "additionalProperties" and value is False:
         for key in instance:
             if key not in schema["properties"]:
-                yield Fault(f"{path}/{key}", rule, show(instance[key]), "no such key")
+                yield Fault(pointer(path, key), rule, show(instance[key]), "no such key")
     else:
         yield Fault(path, rule, show(instance), _described(schema, _expected(rule, value)))
 

@@ -15,21 +15,29 @@ SHOWN = 120
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault inside a row: `path` is a JSON pointer such as `/paraphrase_prompts/0`, `rule` the id of the rule."""
+    """A fault inside a row: `path` is a JSON pointer such as `/paraphrase_prompts/0`, `rule` the id of the rule.
+
+    `guess` is True if it rests on an entity whose name was read off a prompt.
+    """
 
     path: str
     rule: str
     got: str
     expected: str
+    guess: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A row with the line where it starts, counted from 1; `fault` is set instead of `row` if it is no JSON."""
+    """A row with the line where it starts, counted from 1; `fault` is set instead of `row` if it is no JSON.
+
+    `key` is the row's name in a file that is an object of rows, else None.
+    """
 
     line: int
     row: Any = None
     fault: Fault | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,16 @@ class Violation:
         return (
             f"{self.file}:{self.line}:{case} {self.path or '/'}: {self.rule}: got {self.got}; expected {self.expected}"
         )
+
+
+def pointer(path: str, key: str) -> str:
+    """Return the JSON pointer to `key` of the object at `path`."""
+    return f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+
+
+def keys_of(path: str) -> list[str]:
+    """Return the keys and numbers that a JSON pointer is made of."""
+    return [key.replace("~1", "/").replace("~0", "~") for key in path.split("/")[1:]]
 
 
 def show(value: Any) -> str:

@@ -1,18 +1,20 @@
-"""Rows of a JSON array or of JSON lines, each with the line where it starts; a broken row becomes a fault."""
+"""Rows of a file of JSON or a table, each with the line where it starts; a broken row becomes a fault."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
+from itertools import starmap
 from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TextIO
+from typing import IO, Any, BinaryIO, Literal, TextIO, cast
 
-from cfbuild.errors import DataError
 from cfbuild.store.files import DigestedFile
 from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, split_lines
 from cfbuild.store.schema.faults import Fault, Located, show
+from cfbuild.store.unpack import PARQUET, parquet_rows, readable, refuse_stranger, unpacked
 
 BLOCK = 1 << 20
 """Characters read from an array at a time."""
@@ -20,27 +22,39 @@ BLOCK = 1 << 20
 WHITE_SPACE = " \t\r\n"
 
 
+FileForm = Literal["array", "object", "values", "lines", "parquet"]
+"""What holds a file's rows: an array, an object of rows by name, values one after the other, lines, or a table."""
+ROW_KEYS = frozenset({"requested_rewrite", "prompt", "subject", "src", "questions", "case_id"})
+"""Keys that show an object to be a row and not an object of rows."""
+FIRST_MEMBER = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:[ \t]*')
+
+
 def read_located(path: Path) -> Iterator[Located]:
-    """Yield the rows of `path`: a JSON array if its first character is `[`, otherwise one JSON value a line.
+    """Yield the rows of `path`; see `LocatedRows`.
 
-    A broken line of JSON lines becomes a fault, and the next line is read. After a broken row of an array no further
-    row can be recognised, so its fault is the last.
+    A broken line of JSON lines becomes a fault, and the next line is read. After a broken row of an array or an object
+    no further row can be recognised, so its fault is the last.
 
-    Raises DataError if the file cannot be read.
+    Raises DataError if the file cannot be read, or is known to hold no rows.
     """
     with LocatedRows(path) as rows:
         yield from rows
 
 
 class LocatedRows:
-    """The rows of a file, read once, as `read_located` yields them; afterwards `sha256` is the digest of its bytes.
+    """The rows of a file, read once, as `read_located` yields them.
 
-    Raises DataError if the file cannot be read.
+    A file is a JSON array, an object of rows by their names, JSON values one after the other (one a line, or each over
+    several), any of these compressed by gzip, bzip2 or xz, or a parquet file, whose rows count as lines. Afterwards
+    `sha256` is the digest of the file's bytes as they lie there, and `form` how it holds its rows.
+
+    Raises DataError if the file cannot be read, or is known to hold no rows.
     """
 
     def __init__(self, path: Path) -> None:
+        self.form: FileForm = "lines"
         self._path = path
-        with self._readable():
+        with readable(path):
             self._file = DigestedFile(path)
 
     def __enter__(self) -> LocatedRows:
@@ -50,24 +64,59 @@ class LocatedRows:
         self._file.close()
 
     def __iter__(self) -> Iterator[Located]:
-        with self._readable(), io.BufferedReader(self._file, BLOCK) as stream:
-            array = stream.peek(BLOCK).removeprefix(BOM).lstrip()[:1] == b"["
-            yield from _array(stream) if array else _lines(stream)
+        with readable(self._path), io.BufferedReader(self._file, BLOCK) as stored:
+            head = stored.peek(BLOCK)
+            refuse_stranger(head, self._path)
+            if head.startswith(PARQUET):
+                self.form = "parquet"
+                yield from starmap(Located, enumerate(parquet_rows(self._path), 1))
+            else:
+                yield from self._json(unpacked(head, stored))
             # Bytes after a broken array belong to the file, and so to its digest.
-            while stream.read(BLOCK):
+            while stored.read(BLOCK):
                 pass
+
+    def _json(self, content: IO[bytes]) -> Iterator[Located]:
+        stream = io.BufferedReader(cast("io.RawIOBase", content), BLOCK)
+        head = stream.peek(BLOCK)
+        refuse_stranger(head, self._path)
+        self.form = _form(head)
+        yield from _lines(stream) if self.form == "lines" else _values(stream, self.form)
+        stream.detach()
 
     @property
     def sha256(self) -> str:
         """The hex digest of the file's bytes, once all rows were read."""
         return self._file.sha256()
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be read ({error.strerror}); give a CounterFact file") from error
+
+def _form(head: bytes) -> FileForm:
+    """Return how a file holds its rows, by its beginning."""
+    text = head.removeprefix(BOM).decode("utf-8", "ignore").lstrip(WHITE_SPACE)
+    if text.startswith("["):
+        return "array"
+    if not text.startswith("{"):
+        return "lines"
+    value, end = _first_value(text, 0)
+    if value is None:
+        member = FIRST_MEMBER.match(text)
+        first = _first_value(text, member.end())[0] if member and member[1] not in ROW_KEYS else None
+        return "object" if _is_row(first) else "lines"
+    if isinstance(value, dict) and not _is_row(value) and value and all(map(_is_row, value.values())):
+        return "object"
+    return "values" if "\n" in text[:end] else "lines"
+
+
+def _first_value(text: str, at: int) -> tuple[Any, int]:
+    """Return the JSON value at a place of a text and where it ends; None if it is broken or cut off."""
+    try:
+        return DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return None, at
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, dict) and not ROW_KEYS.isdisjoint(value)
 
 
 def _lines(stream: BinaryIO) -> Iterator[Located]:
@@ -88,39 +137,59 @@ def _line(number: int, raw: bytes) -> Located:
         return Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
 
 
-def _array(stream: IO[bytes]) -> Iterator[Located]:
+def _values(stream: IO[bytes], form: FileForm) -> Iterator[Located]:
     # A byte that is not UTF-8 becomes a lone surrogate, which validation reports with its row.
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
     scanner = _Scanner(text)
-    scanner.take()
-    if scanner.peek() == "]":
-        scanner.take()
-    else:
-        yield from _elements(scanner)
-    if scanner.peek():
-        yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), "nothing after the array"))
+    yield from _plain_values(scanner) if form == "values" else _elements(scanner, form)
     text.detach()
 
 
-def _elements(scanner: _Scanner) -> Iterator[Located]:
-    while True:
-        scanner.peek()
+def _plain_values(scanner: _Scanner) -> Iterator[Located]:
+    while scanner.peek():
         line = scanner.line
         try:
             yield Located(line, scanner.value())
         except (ValueError, RecursionError) as error:
-            yield Located(line, fault=_broken(error, "a JSON object; the rest of the array was not read"))
+            yield Located(line, fault=_broken(error, "a JSON object; the rest of the file was not read"))
+            scanner.skip_all()
+
+
+def _elements(scanner: _Scanner, form: FileForm) -> Iterator[Located]:
+    """Yield the rows of an array, or of an object of rows by their names."""
+    closing = "]" if form == "array" else "}"
+    names: set[str] = set()
+    scanner.take()
+    mark = scanner.peek()
+    if mark == closing:
+        scanner.take()
+    while mark != closing:
+        scanner.peek()
+        line = scanner.line
+        try:
+            name = scanner.name(names) if form == "object" else None
+            yield _named(Located(line, scanner.value(), key=name))
+        except (ValueError, RecursionError) as error:
+            yield Located(line, fault=_broken(error, f"a JSON object; the rest of the {form} was not read"))
             scanner.skip_all()
             return
         mark = scanner.peek()
-        if mark not in (",", "]"):
-            expected = "a comma or the array's ]; the rest of the array was not read"
+        if mark not in (",", closing):
+            expected = f"a comma or the {form}'s {closing}; the rest of the {form} was not read"
             yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), expected))
             scanner.skip_all()
             return
         scanner.take()
-        if mark == "]":
-            return
+    if scanner.peek():
+        yield Located(scanner.line, fault=Fault("", "json", show(scanner.rest()), f"nothing after the {form}"))
+
+
+def _named(located: Located) -> Located:
+    """Return a row that has a number for a name and no case id with that number as its case id."""
+    name, row = located.key, located.row
+    if name is None or not (name.isascii() and name.isdecimal()) or not isinstance(row, dict) or "case_id" in row:
+        return located
+    return replace(located, row={"case_id": int(name), **row})
 
 
 def _broken(error: Exception, expected: str) -> Fault:
@@ -168,6 +237,21 @@ class _Scanner:
                 continue
             self._advance(end)
             return row
+
+    def name(self, earlier: set[str]) -> str:
+        """Return the name before the next value of an object, and add it to the `earlier` ones.
+
+        Raises ValueError if there is none, or it came before.
+        """
+        name = self.value()
+        if not isinstance(name, str) or self.peek() != ":":
+            raise ValueError(f"{show(name)} is not the name of a row")
+        if name in earlier:
+            raise ValueError(f"the key {name!r} comes twice")
+        earlier.add(name)
+        self.take()
+        self.peek()
+        return name
 
     def rest(self) -> str:
         """Return the next 40 characters of the window, for a message."""

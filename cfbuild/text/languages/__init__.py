@@ -5,11 +5,11 @@ A language without a file has the neutral rules, which object to nothing that co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cfbuild.text.languages import english, neutral
+from cfbuild.text.languages import english, english_articles, neutral
 
 __all__ = ["LANGUAGES", "Language", "language"]
 
@@ -19,28 +19,35 @@ class Language:
     """The rules of one language as functions of texts, each neutral unless given. Equal, hashable and picklable.
 
     article(name): the indefinite article that a name needs, or None.
+    article_of_name(label, aliases, classes): the definite article that a name has inside a sentence, by its other names
+    and its classes' English names ("the" for Netherlands); empty for none.
     article_clash(prompt, name): the article that a prompt ends in, if the name needs another, or None.
     template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` marks the
     subject.
     noise(label): what does not belong in a name, or None.
     derived(text, name): a word of the text that is made from the name (Devonian from Devon), or None.
     description(template): the definite description of its object that a template is, but for its verb, or None.
+    takes_description(template): True if a description such as "the birthplace of Ann" can stand in its slot.
     inside(description): a description as it is written inside a sentence.
     fragment(text): why a text in front of a prompt is no whole sentence, or None.
     sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
+    may_own_bracket(words): whether a bracket with these words at the end of a name may be part of the name.
     plural_endings: the endings that a name's plural may have beside the name.
     """
 
     code: str
     article: Callable[[str], str | None] = neutral.no_article
+    article_of_name: Callable[[str, Sequence[str], Sequence[str]], str] = neutral.no_article_of_name
     article_clash: Callable[[str, str], str | None] = neutral.no_clash
     template_fault: Callable[[str, str], str | None] = neutral.no_template_fault
     noise: Callable[[str], str | None] = neutral.noise
     derived: Callable[[str, str], str | None] = neutral.no_derived_word
     description: Callable[[str], str | None] = neutral.no_description
+    takes_description: Callable[[str], bool] = neutral.takes_description
     inside: Callable[[str], str] = neutral.unchanged
     fragment: Callable[[str], str | None] = neutral.no_sentence_fault
     sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
+    may_own_bracket: Callable[[str], bool] = neutral.always
     plural_endings: tuple[str, ...] = ()
 
 
@@ -49,14 +56,17 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(
         "en": Language(
             "en",
             article=english.article,
+            article_of_name=english_articles.article_of_name,
             article_clash=english.clashing_article,
             template_fault=english.ungrammatical,
             noise=english.noise,
             derived=english.derived,
             description=english.description,
+            takes_description=english.takes_description,
             inside=english.inside,
             fragment=english.fragment,
             sentence_fault=english.sentence_fault,
+            may_own_bracket=english.speaks,
             plural_endings=("s", "es"),
         ),
     }

@@ -23,6 +23,33 @@ SPELLED_WITH_VOWEL = frozenset("AEFHILMNORSX")
 
 DISAMBIGUATION = re.compile(r"\S \((?:[a-z0-9][^()]*|[^()\s]+)\)\Z")
 """A bracket at the end that is one word or begins with a small letter: not that of "Girl (Why You Wanna)"."""
+_CLASSES = """
+    actor actress aircraft airport album anime app architect artist asteroid astronomer athlete author automobile
+    award ballet band biologist bishop book botanist brand businessman businesswoman channel character chemist club
+    coach college comedian comic comics commune company composer corporation county crater cricketer cyclist
+    director district dj economist engineer ensemble ep episode film footballer franchise game genus group hamlet
+    helicopter historian insect journal journalist label language league line locomotive magazine manga
+    mathematician miniseries missile mixtape motorcycle movie municipality musical musician mythology name
+    neighborhood neighbourhood network newspaper novel novelist novella officer opera orchestra organisation
+    organization painter painting philosopher photographer physicist plant player poem politician producer program
+    programme province publisher railway rapper religion restaurant school scientist score screenwriter sculptor
+    sculpture season series show singer single sitcom software song soundtrack species station statue store studio
+    submarine suburb surname swimmer team theologian union university video village website wrestler writer
+"""
+CLASSES = frozenset(_CLASSES.split())
+"""Words for kinds of things with which brackets tell namesakes apart: "(Bad Religion album)", "(TV series)"."""
+_SPEECH = """
+    you he she it we they me him us them my your our their i'm i've i'd i'll it's why what who when where how am is
+    are was were be do don't does did can't won't let's ain't gonna wanna gotta not never
+"""
+SPEECH = frozenset(_SPEECH.split())
+"""Words of whole sentences, which a bracket of a title may hold and one that tells namesakes apart does not."""
+SPOKEN = re.compile(r"[^\W\d_]+(?:['’][a-z]+)?")
+_OPENING = """
+    a an my your our this that these those just another i'm it's
+"""
+OPENING = frozenset(_OPENING.split())
+"""First words of brackets that are titles themselves: "(A Love Song)"; not "the", with which bands begin."""
 FULL_STOP = re.compile(r"(?<![.\w])[^\W\d_]{3,}[aeiou]\.\Z")
 """A full stop that ends no abbreviation: those of four letters and more do not end in a vowel."""
 DERIVED = re.compile(r"(?:s|es|an|ans|ian|ians|n|ns|ic|ics|ism|ist|ists|ish|ese|i|is)\Z")
@@ -35,8 +62,12 @@ ABBREVIATED = re.compile(r"\b(?:no|nos|ca|fl|vs|approx|[a-z])\.\Z", re.I)
 """Ends at which the sentencizer may have cut a sentence in two."""
 UNRESOLVED = re.compile(r"(?:he|she|it|they|his|her|hers|its|their|theirs|him|them|this|that|these|those)\b", re.I)
 """Beginnings that refer to a sentence before: in front of a prompt they would seem to speak of its subject."""
-DESCRIPTION = re.compile(r"(The [A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
+DESCRIPTION = re.compile(r"(The (?!name\b)[A-Za-z ]+ of \{\}|\{\}['’]s [a-z ]+) (?:is|was)")
 """A template that is a definite description of its object and a verb: "The birthplace of {} is"."""
+BEFORE_DESCRIPTION = re.compile(
+    r"(?:\A|\b(?:about|around|at|by|for|from|in|into|near|of|on|past|through|to|visit|with) )\{\}"
+)
+"""Places in which a description can stand as well as a name: not that of "The city {} is in"."""
 TWO_ARTICLES = re.compile(r"\b(?:a|an|the) (?:a|an|the)\b", re.IGNORECASE)
 
 
@@ -89,13 +120,33 @@ def noise(label: str) -> str | None:
         return found
     # Every name of a build is checked here, several times: as few calls as possible.
     match = neutral.MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
+    if match is None and (parts := neutral.without_bracket(label)) is not None and _is_kind(parts[1]):
+        return f"({parts[1]})"
     return match[0].strip() if match else neutral.stray_space(label)
+
+
+def speaks(words: str) -> bool:
+    """Return True if `words` are part of what somebody says, as in the bracket of "Girl (Why You Wanna)"."""
+    said = [word.replace("’", "'") for word in SPOKEN.findall(words)]
+    # In capitals these are other words: US, IT, WHO.
+    return any(word.casefold() in SPEECH and not (word.isupper() and len(word) > 1) for word in said)
+
+
+def _is_kind(words: str) -> bool:
+    """Return True if `words` end in a kind of things and do not begin as a title does: "Bad Religion album"."""
+    said = [word.casefold() for word in SPOKEN.findall(words)]
+    return bool(said) and said[-1] in CLASSES and said[0] not in OPENING
 
 
 def description(template: str) -> str | None:
     """Return the definite description in a template that is one and a verb ("The birthplace of {} is"), or None."""
     match = DESCRIPTION.fullmatch(template)
     return match[1] if match else None
+
+
+def takes_description(template: str) -> bool:
+    """Return True if a description can stand in the slot: nothing before it says what kind of thing is named."""
+    return BEFORE_DESCRIPTION.search(template) is not None
 
 
 def inside(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
 """HTML and wiki text, slots of templates, and ParaRel's: no name in any language."""
@@ -15,6 +16,8 @@ ALLOWED_CONTROLS = frozenset("\u200c\u200d")
 """Joiners that Persian and Indian scripts need."""
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's controls, formats, surrogates, private and unassigned characters, line and paragraph separators."""
+BRACKET = re.compile(r"(.*\S)(?:\s+\(|\s*\uff08)([^()\uff08\uff09]+)[)\uff09]\Z")
+"""A name with a bracket at its end; Chinese and Japanese brackets are as wide as their letters."""
 
 
 def noise(label: str) -> str | None:
@@ -36,8 +39,24 @@ def stray_space(label: str) -> str | None:
     return "white space at an end, or twice" if label != " ".join(label.split()) else None
 
 
+def always(words: str) -> bool:
+    """Return True: a bracket with these `words` may be part of a name, as the river is of Frankfurt (Oder)."""
+    return True
+
+
+def without_bracket(name: str) -> tuple[str, str] | None:
+    """Return a name without the bracket at its end, and the words in the bracket; None for a name without one."""
+    match = BRACKET.match(name) if name.endswith((")", "\uff09")) else None
+    return (match[1], match[2].strip()) if match else None
+
+
 def no_article(name: str) -> None:
     """Return None: the article that `name` needs is not known."""
+
+
+def no_article_of_name(label: str, aliases: Sequence[str], classes: Sequence[str]) -> str:
+    """Return the empty text: the article that belongs to `label` is not known."""
+    return ""
 
 
 def no_clash(prompt: str, name: str) -> None:
@@ -54,6 +73,11 @@ def no_derived_word(text: str, name: str) -> None:
 
 def no_description(template: str) -> None:
     """Return None: the words that would make `template` a description are not known."""
+
+
+def takes_description(template: str) -> bool:
+    """Return True: the words before the slot are not known to need a name."""
+    return True
 
 
 def unchanged(text: str) -> str:

@@ -1,0 +1,92 @@
+"""Formats of other projects that are recognised by their keys but not read, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfbuild.audit.row import EASYEDIT, parts_of
+from cfbuild.errors import DataError
+
+FORMATS = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
+"""What the row of an audited file is to have."""
+RENAME = "an audit reads EasyEdit's keys: "
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFormat:
+    """A format: whose it is, sets of keys of which a row has at least one whole, and what to do with such a file."""
+
+    owner: str
+    signs: tuple[frozenset[str], ...]
+    advice: str
+
+    @property
+    def what(self) -> str:
+        """The format's name, as a message says it."""
+        return f"this is {self.owner} format"
+
+
+def _format(owner: str, signs: Iterable[str], advice: str) -> ForeignFormat:
+    return ForeignFormat(owner, tuple(frozenset(keys.split()) for keys in signs), advice)
+
+
+FOREIGN = (
+    _format(
+        "zsRE's",
+        ("src alt", "src answers", "src pred", "input filtered_rephrases", "input alternatives"),
+        f"{RENAME}src as prompt, alt as target_new, answers as ground_truth, rephrase as rephrase_prompt, loc as "
+        "locality_prompt, loc_ans as locality_ground_truth",
+    ),
+    _format(
+        "MQuAKE's",
+        ("new_answer questions", "questions single_hops", "new_single_hops"),
+        "an audit reads one edit a row: take each entry of requested_rewrite as the requested_rewrite of a row",
+    ),
+    _format(
+        "RippleEdits'",
+        ("edit example_type", "edit Relation_Specifity", "edit Logical_Generalization", "edit Compositionality_I"),
+        f"{RENAME}edit.prompt as prompt, with its subject and target_new; the test queries as portability and locality",
+    ),
+    _format(
+        "KnowEdit's WikiBio",
+        ("concept labels text",),
+        f"{RENAME}text as prompt, concept as subject, labels as target_new",
+    ),
+    _format(
+        "ParaRel's",
+        ("obj_label sub_label", "obj_uri sub_uri"),
+        "give its folder to `cfbuild fetch --source pararel`",
+    ),
+)
+"""The table of formats; the first whose keys a row has is the row's."""
+
+
+def foreign_format(row: Any) -> ForeignFormat | None:
+    """Return the format of a row that is recognised but not read, or None."""
+    if not isinstance(row, dict) or isinstance(row.get("requested_rewrite"), dict) or row.keys() >= EASYEDIT:
+        return None
+    return next((one for one in FOREIGN if any(row.keys() >= keys for keys in one.signs)), None)
+
+
+def is_unknown(row: Mapping[str, Any]) -> bool:
+    """Return True for a row that has the keys of no format at all."""
+    return "requested_rewrite" not in row and not row.keys() >= EASYEDIT
+
+
+def refuse_foreign(file: Path, first: Any) -> None:
+    """Raise DataError if a file's first row has a format that is recognised but not read."""
+    found = foreign_format(first)
+    if found is not None:
+        raise DataError(f"{file}: {found.what}, which is not read; {found.advice}")
+
+
+def refuse_unscored(file: Path, first: Any) -> None:
+    """Raise DataError if a file's first row has a format that is recognised but cannot be scored."""
+    refuse_foreign(file, first)
+    parts = parts_of(first)
+    if parts is not None and not parts.is_counterfact:
+        expected = "CounterFact's rows are what is validated and scored; `cfbuild audit` reads EasyEdit's too"
+        raise DataError(f"{file}: this is EasyEdit's format; {expected}")

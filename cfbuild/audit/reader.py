@@ -1,0 +1,181 @@
+"""Reading of values by type: for a value of another type the place is noted, and an empty value stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cfbuild.data import Target
+from cfbuild.store.schema.faults import Fault, pointer, show
+
+CaseId = int | float | str
+"""The id of a row: a number, or in files of other makers a text."""
+PROMPT_KEYS = ("prompt", "New Question", "question")
+ANSWER_KEYS = ("ground_truth", "New Answer", "answer", "answers")
+"""Keys of an entry's prompt and answers: KnowEdit's, then those of EasyEdit's older portability files, then others'."""
+NO_ANSWER = frozenset({"", "<|endoftext|>"})
+"""Answers that say nothing: EasyEdit writes the second where no ground truth was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt with its place in the row (`path`, a JSON pointer); `entity` is its entity's id, empty if unknown.
+
+    `answers` are the prompt's own answers, empty if those are the row's targets; `answers_path` is their place.
+    """
+
+    path: str
+    text: str
+    entity: str = ""
+    answers: tuple[str, ...] = ()
+    answers_path: str = ""
+
+    @property
+    def number(self) -> str:
+        """The prompt's number in its list, as text; 0 where the format has a single prompt instead of a list."""
+        return next((key for key in reversed(self.path.split("/")) if key.isdecimal()), "0")
+
+
+class Reader:
+    """A reader of a row's values; `unread` are the faults of values of a wrong type, with the place and what fits."""
+
+    def __init__(self) -> None:
+        self.unread: list[Fault] = []
+
+    def refuse(self, value: Any, path: str, expected: str) -> None:
+        """Note that the value at `path` is not what was expected."""
+        self.unread.append(Fault(path, "row-format", "nothing" if value is None else show(value), expected))
+
+    def text(self, value: Any, path: str, optional: bool = False) -> str:
+        if isinstance(value, str):
+            return value
+        if value is not None or not optional:
+            self.refuse(value, path, "a text or null" if optional else "a text")
+        return ""
+
+    def mapping(self, value: Any, path: str, optional: bool = False) -> Mapping[str, Any]:
+        if isinstance(value, dict):
+            return value
+        if value is not None or not optional:
+            self.refuse(value, path, "an object or null" if optional else "an object")
+        return {}
+
+    def entries(self, value: Any, path: str) -> list[Any]:
+        """Return a list; an absent value gives an empty list."""
+        if isinstance(value, list):
+            return value
+        if value is not None:
+            self.refuse(value, path, "a list")
+        return []
+
+    def number(self, value: Any, path: str) -> None:
+        """Note a value that is neither a number nor null."""
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            self.refuse(value, path, "a number or null")
+
+    def case_id(self, value: Any, path: str) -> CaseId | None:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, CaseId)):
+            self.refuse(value, path, "a number, or a text")
+            return None
+        return value
+
+    def target(self, value: Any, path: str, optional: bool = False) -> Target:
+        """Return a target: an object with `str` and `id`, a text, or a list whose first text has aliases behind it."""
+        while isinstance(value, list):
+            value = value[0] if value else None
+        if isinstance(value, dict):
+            id_ = self.text(value.get("id"), f"{path}/id", optional=True)
+            return Target(id_, self.text(value.get("str"), f"{path}/str"))
+        label = self.text(value, path, optional)
+        return Target("", "" if label in NO_ANSWER else label)
+
+    def prompts(self, texts: Any, path: str, entities: Sequence[str] = ()) -> Iterator[Prompt]:
+        """Yield the prompts of a list; `entities` are their entities' ids in the same order, as far as known."""
+        for place, value in enumerate(self.entries(texts, path)):
+            if isinstance(value, str):
+                yield Prompt(f"{path}/{place}", value, entities[place] if place < len(entities) else "")
+            else:
+                self.refuse(value, f"{path}/{place}", "a text")
+
+    def few(self, value: Any, base: str, key: str) -> Iterator[Prompt]:
+        """Yield the prompts of a key that holds a text, a list of texts, or null."""
+        path = f"{base}/{key}"
+        if isinstance(value, str):
+            yield Prompt(path, value)
+        elif isinstance(value, list):
+            yield from self.prompts(value, path)
+        elif value is not None:
+            self.refuse(value, path, "a text, a list of texts, or null")
+
+    def groups(self, groups: Any, path: str, keys: Sequence[str]) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
+        """Yield (place, prompts with their answers) of each of `meta.groups`; `keys` name the answers of an entry."""
+        for name, entries in self.mapping(groups, path, optional=True).items():
+            place = pointer(path, name)
+            found = tuple(
+                prompt
+                for number, entry in enumerate(self.entries(entries, place))
+                for prompt in self._group_entry(entry, f"{place}/{number}", keys)
+            )
+            if found:
+                yield place, found
+
+    def _group_entry(self, value: Any, path: str, keys: Sequence[str]) -> Iterator[Prompt]:
+        entry = self.mapping(value, path)
+        answers = tuple(self.target(entry.get(key), f"{path}/{key}", optional=True).label for key in keys)
+        for key in ("entity", "relation_id", "template"):
+            self.text(entry.get(key), f"{path}/{key}", optional=True)
+        text = self.text(entry.get("prompt"), f"{path}/prompt")
+        if text:
+            yield Prompt(f"{path}/prompt", text, answers=tuple(filter(None, answers)), answers_path=path)
+
+    def answered(self, kinds: Any, path: str) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
+        """Yield (place, prompts) of each kind under EasyEdit's `locality` and `portability`.
+
+        A kind holds a prompt, an entry (an object with a prompt and its answers, or with a list of prompts and a list
+        of their answers), or lists of either, however deep. There may be a single kind without a name.
+        """
+        if isinstance(kinds, dict) and not _prompt_key(kinds):
+            for name, found in kinds.items():
+                yield from self._kind(found, pointer(path, name))
+        else:
+            yield from self._kind(kinds, path)
+
+    def _kind(self, found: Any, path: str) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
+        prompts = tuple(self._asked(found, path))
+        if prompts:
+            yield path, prompts
+
+    def _asked(self, found: Any, path: str) -> Iterator[Prompt]:
+        if isinstance(found, list):
+            for number, part in enumerate(found):
+                yield from self._asked(part, f"{path}/{number}")
+        elif isinstance(found, dict) and (key := _prompt_key(found)):
+            answer = next((name for name in ANSWER_KEYS if name in found), ANSWER_KEYS[0])
+            yield from self._paired(found[key], pointer(path, key), found.get(answer), pointer(path, answer))
+        elif isinstance(found, dict):
+            for name, part in found.items():
+                yield from self._asked(part, pointer(path, name))
+        else:
+            yield from self._paired(found, path, None, "")
+
+    def _paired(self, texts: Any, path: str, answers: Any, answers_path: str) -> Iterator[Prompt]:
+        """Yield the prompts of a text, or of a list of texts with as many answers."""
+        if not isinstance(texts, list):
+            label = self.target(answers, answers_path, optional=True).label
+            if not (texts is None or texts == "") or label:
+                text = self.text(texts, path)
+                if text:
+                    yield Prompt(path, text, answers=(label,) if label else (), answers_path=answers_path)
+            return
+        each = isinstance(answers, list) and len(answers) == len(texts)
+        if answers is not None and not each and len(texts) > 1:
+            self.refuse(answers, answers_path, f"a list of {len(texts)} answers, one for each prompt")
+            answers = None
+        for number, text in enumerate(texts):
+            own, place = (answers[number], f"{answers_path}/{number}") if each else (answers, answers_path)
+            yield from self._paired(text, f"{path}/{number}", own, place)
+
+
+def _prompt_key(entry: Mapping[str, Any]) -> str | None:
+    return next((key for key in PROMPT_KEYS if key in entry), None)

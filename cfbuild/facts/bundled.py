@@ -1,0 +1,79 @@
+"""The bundled objects by class (languages, countries, occupations, ...): what could be said where a build knows few.
+
+The table `bundled.tsv` holds an object a line: the id and name of its class, its own id, or `-` where it is not known,
+and its English name, by class and name. Classes, ids and names are Wikidata's (CC0); which objects are there is our own
+choice, of well-known ones. Add a line for an object, and lines with a new class for a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+
+from cfbuild.data import Target, item_id
+from cfbuild.errors import DataError
+
+LANGUAGE = "en"
+"""The language of all names."""
+TABLE = "bundled.tsv"
+COLUMNS = ("class_id", "class", "id", "name")
+NO_ID = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class BundledClass:
+    """A class and its bundled members; the id of a member is empty where it is not known."""
+
+    id: str
+    name: str
+    members: tuple[Target, ...]
+
+
+@cache
+def bundled_classes() -> Mapping[str, BundledClass]:
+    """Return the bundled classes by id."""
+    text = resources.files("cfbuild.facts").joinpath(TABLE).read_text(encoding="utf-8")
+    return MappingProxyType({one.id: one for one in read_bundled(text.removesuffix("\n").split("\n"), TABLE)})
+
+
+@cache
+def classes_by_member() -> Mapping[str, tuple[str, ...]]:
+    """Return the ids of the bundled classes of each member that has an id."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one in bundled_classes().values():
+        for member in one.members:
+            if member.id:
+                found[member.id] = (*found.get(member.id, ()), one.id)
+    return MappingProxyType(found)
+
+
+def read_bundled(lines: Iterable[str], name: str) -> Iterator[BundledClass]:
+    """Yield the classes of a table, whose first line is the column names.
+
+    name: the file's name, for messages. Raises DataError with `name` and line for a wrong number of columns, an empty
+    cell, a bad id, a class with two names, or a member that is there twice.
+    """
+    names: dict[str, str] = {}
+    members: dict[str, dict[str, Target]] = {}
+    for number, line in enumerate(lines, 1):
+        cells = tuple(line.split("\t"))
+        if number == 1:
+            if cells != COLUMNS:
+                raise DataError(f"{name}:1: the columns are {cells}, expected {COLUMNS}")
+            continue
+        if len(cells) != len(COLUMNS) or not all(cell and cell == cell.strip() for cell in cells):
+            raise DataError(f"{name}:{number}: expected {len(COLUMNS)} tab-separated cells with text in each: {line!r}")
+        kind, kind_name, item, label = cells
+        try:
+            target = Target("" if item == NO_ID else item_id(item), label)
+            if names.setdefault(item_id(kind), kind_name) != kind_name:
+                raise DataError(f"{kind} is called both {names[kind]!r} and {kind_name!r}; expected one name")
+        except DataError as error:
+            raise DataError(f"{name}:{number}: {error}") from error
+        if members.setdefault(kind, {}).setdefault(label.casefold(), target) is not target:
+            raise DataError(f"{name}:{number}: {kind_name} has {label!r} already")
+    for kind, by_name in members.items():
+        yield BundledClass(kind, names[kind], tuple(by_name.values()))

@@ -1,0 +1,71 @@
+"""Dates of statements, as precise as they are known, and what is over or yet to come on a day.
+
+A date is ISO 8601's: `2026-03-01`, a month `2026-03`, a year `2026`; and EDTF's (ISO 8601-2) for less: `202X` is a
+decade, `20XX` a century. UNKNOWN is a date that exists and that nobody knows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cfbuild.data import UNKNOWN
+
+ASSUMED_TODAY = "2026-11-26"
+"""The day for which facts hold where nothing tells when they were fetched: that on which fetches began to note it."""
+
+DATE = re.compile(r"(-?)([0-9]{1,16}X{0,3})(?:-([0-9]{2}))?(?:-([0-9]{2}))?\Z")
+NEW_YEAR = "-01-01"
+MILLENNIUM, DECADE, YEAR, MONTH = 6, 8, 9, 10
+"""Wikidata's numbers for precisions below a day (Wikibase's data model)."""
+
+
+def of_precision(day: str, precision: int | None) -> str:
+    """Return a date as precise as it is known.
+
+    day: a whole date, as Wikidata's RDF writes every date: that of a year is its first of January.
+    precision: Wikidata's number, None where it is not told. A first of January is then taken for its year, which it
+    mostly is.
+    """
+    year, _, rest = day.rpartition("-")[0].rpartition("-")
+    if precision is None:
+        return year if day.endswith(NEW_YEAR) else day
+    if precision > MONTH:
+        return day
+    if precision == MONTH:
+        return f"{year}-{rest}"
+    if precision == YEAR:
+        return year
+    if precision < MILLENNIUM or year.startswith("-"):
+        return UNKNOWN
+    unsure = YEAR - precision
+    # Wikidata's century of 2000 is the twentieth, of 2001 the twenty-first.
+    known = int(year) - (1 if precision < DECADE else 0)
+    return f"{known:04d}"[:-unsure] + "X" * unsure
+
+
+def is_over(end: str | None, today: str) -> bool:
+    """Return True if what ends on `end` is over: its last possible day has passed, or nobody knows the day."""
+    if end is None:
+        return False
+    last = _day(end, "9", 12, 31)
+    return last is None or last < _today(today)
+
+
+def is_to_come(start: str | None, today: str) -> bool:
+    """Return True if what starts on `start` has surely not begun: its first possible day is yet to come."""
+    first = _day(start, "0", 1, 1) if start is not None else None
+    return first is not None and first > _today(today)
+
+
+def _day(date: str, digit: str, month: int, day: int) -> tuple[int, int, int] | None:
+    """Return a date's year, month and day, what is not told taken from the arguments; None for no date."""
+    match = DATE.match(date)
+    if match is None:
+        return None
+    year = int(match[2].replace("X", digit))
+    return -year if match[1] else year, int(match[3] or month), int(match[4] or day)
+
+
+def _today(text: str) -> tuple[int, int, int]:
+    year, month, day = map(int, text.split("-"))
+    return year, month, day

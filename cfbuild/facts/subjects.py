@@ -1,0 +1,80 @@
+"""The kinds of a subject, which templates name: a law or a currency, a film or a food.
+
+A template of P1001 that fits laws is wrong for currencies. Kinds are read from the noun in the English names of the
+classes that an item is an instance of, and a template file names them (`[rewrite: law, office]`); add a line for a new
+kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from cfbuild.facts.graph import FactGraph
+from cfbuild.text.class_names import class_noun
+
+SUBJECTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        kind: re.compile(rf"\b(?:{nouns})\Z", re.IGNORECASE)
+        for kind, nouns in {
+            "person": "human|person|deity|saint|prophet|character|biblical figure|human who may be fictional",
+            "people": "ethnic group|people|ethnic minority|tribe",
+            "state": (
+                "state|country|kingdom|empire|republic|sultanate|caliphate|khanate|dynasty|realm|colony|principality|"
+                "duchy"
+            ),
+            "office": "position|office|title|minister",
+            "assembly": "legislature|senate|parliament|house|representatives|council|assembly|landtag",
+            "law": "law|act|legislation|statute|constitution|constitutional document",
+            "currency": "currency|currencies|coin|banknote",
+            "flag": "flag",
+            "organization": (
+                "organi[sz]ation|party|society|association|federation|agency|institute|ministry|government|authority|"
+                "governing body|police|army|union|court|executive branch"
+            ),
+            "company": (
+                "business|company|enterprise|manufacturer|airline|bank|publisher|brand|marque|label|developer|studio|"
+                "chain|corporation|(?:financial|credit) institution|imprint"
+            ),
+            "team": "club|team",
+            "school": "university|school|college|conservatory|seminary|educational institution",
+            "band": (
+                "(?:musical|girl|boy|vocal|sibling) group|band|ensemble|orchestra|(?:musical|vocal) (?:duo|trio)|choir"
+            ),
+            "song": "song|single|composition|musical work|aria|anthem|nursery rhyme",
+            "album": "album|extended play",
+            "film": "film|movie",
+            "series": (
+                "(?:television|tv|anime|animated|web) (?:series|program|show)|television drama|sitcom|miniseries|"
+                "newscast|game show|talk show|soap opera|telenovela"
+            ),
+            "book": (
+                "written work|literary work|book|novel|play|poem|manga|comics?|text|short story|short story collection|"
+                "encyclopedia|dictionary|(?:book|novel|manga) series|bible"
+            ),
+            "periodical": "magazine|newspaper|journal|periodical",
+            "event": (
+                "battle|war|festival|tournament|sports season|games|attack|protest|event|massacre|murder|rebellion|"
+                "conflict|offensive|operation|parade|(?:festival|tournament) edition|competition|olympiad|revolution|"
+                "siege|championship"
+            ),
+            "treaty": "treaty|agreement",
+            "food": "food|dish|drink|meals?|cuisine|beverage|cheese|bread",
+        }.items()
+    }
+)
+"""Kinds of subject by the nouns that their classes' names consist of or end in."""
+
+
+@cache
+def kinds_of_class(name: str) -> frozenset[str]:
+    """Return the kinds that the name of a class tells of its instances."""
+    noun = class_noun(name)
+    return frozenset(kind for kind, nouns in SUBJECTS.items() if nouns.search(noun))
+
+
+def subject_kinds(item: str, graph: FactGraph) -> frozenset[str]:
+    """Return the kinds of `item`; none where its classes are not known or are of no kind in the table."""
+    return frozenset().union(*map(kinds_of_class, graph.class_names(item)))

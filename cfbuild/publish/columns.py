@@ -1,0 +1,115 @@
+"""The columns of the published tables, read from the schemas: Arrow types that every reader of parquet knows.
+
+The files carry no types of the library `datasets`, because each version refuses those that are newer than itself. An
+object whose keys are data (names of models, or of what was measured) is a column of JSON text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cfbuild.records.groups import GROUPS
+from cfbuild.store.jsonl import Row, dump_row
+from cfbuild.store.schema import load_schema
+from cfbuild.store.schema.published import without_references
+
+Properties = dict[str, Any]
+"""The properties of an object in a JSON schema."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table as the properties of its rows' schema."""
+
+    properties: Properties
+
+    @property
+    def json_texts(self) -> tuple[str, ...]:
+        """The columns that hold JSON text, a column within another written `outer.inner`."""
+        return tuple(".".join(path) for path in _open_objects(self.properties))
+
+    def arrow(self) -> Any:
+        """Return the columns as an Arrow schema."""
+        import pyarrow
+
+        return pyarrow.schema([(name, _arrow_type(part)) for name, part in self.properties.items()])
+
+    def cells(self, row: Row) -> Row:
+        """Return the row as its columns have it: objects whose keys are data as JSON text."""
+        for path in _open_objects(self.properties):
+            row = _with_text(row, path)
+        return row
+
+
+def columns(name: str) -> Columns:
+    """Return the columns of the table `name`, which is in the table TABLES."""
+    return Columns(TABLES[name]())
+
+
+def _properties(schema: str) -> Properties:
+    return dict(without_references(load_schema(schema))["properties"])
+
+
+def _records() -> Properties:
+    """Return a record's properties without its groups, which are tables of their own."""
+    found = _properties("record")
+    meta = {name: part for name, part in found["meta"]["properties"].items() if name != "groups"}
+    return {**found, "meta": {**found["meta"], "properties": meta}}
+
+
+def _group() -> Properties:
+    found = _properties("record")
+    prompts = found["meta"]["properties"]["groups"]["properties"]
+    prompt = prompts[next(iter(GROUPS))]["items"]["properties"]
+    return {"case_id": found["case_id"], "requested_rewrite": found["requested_rewrite"], **prompt}
+
+
+def _scores() -> Properties:
+    found = _properties("cases")
+    return {"case_id": found["case_id"], "run": {"type": "string"}, **found}
+
+
+TABLES: Mapping[str, Callable[[], Properties]] = {
+    "records": _records,
+    **dict.fromkeys(GROUPS, _group),
+    "scores": _scores,
+    "rejected": lambda: _properties("rejected"),
+    "references": lambda: _properties("references"),
+}
+"""All possible tables, the default first."""
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    kinds = schema["type"]
+    return str(kinds if isinstance(kinds, str) else next(kind for kind in kinds if kind != "null"))
+
+
+def _arrow_type(schema: Mapping[str, Any]) -> Any:
+    import pyarrow
+
+    kind = _kind(schema)
+    if kind == "array":
+        return pyarrow.list_(_arrow_type(schema["items"]))
+    if kind == "object" and "properties" in schema:
+        return pyarrow.struct([(name, _arrow_type(part)) for name, part in schema["properties"].items()])
+    plain = {"integer": pyarrow.int64, "number": pyarrow.float64, "boolean": pyarrow.bool_}
+    return plain.get(kind, pyarrow.string)()
+
+
+def _open_objects(properties: Properties) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each object whose keys are data; there are none in lists."""
+    for name, part in properties.items():
+        if _kind(part) == "object":
+            inner = _open_objects(part["properties"]) if "properties" in part else ((),)
+            yield from ((name, *path) for path in inner)
+
+
+def _with_text(row: Row, path: tuple[str, ...]) -> Row:
+    """Return the row with the object at `path`, if it has one, as JSON text."""
+    name, rest = path[0], path[1:]
+    value = row.get(name)
+    if value is None:
+        return row
+    return {**row, name: _with_text(value, rest) if rest else dump_row(value)}

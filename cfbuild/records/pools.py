@@ -1,0 +1,184 @@
+"""The objects of a relation, in which o* is drawn, and the pool of all that could be said there, in which it is ranked.
+
+A pool holds the relation's objects, and objects of their kind in the whole build and in the bundled table, since the
+least likely of three objects is no unlikely one. o* is drawn from the relation's objects alone: those that share the
+class closest to the true object first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from random import Random
+from typing import TypeGuard
+
+from cfbuild.data import SharedClass, Target, id_number
+from cfbuild.facts.bundled import LANGUAGE, bundled_classes
+from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.kinds import OTHERS, Kinds, kinds_in
+from cfbuild.text.names import find_id
+
+ENOUGH = 100
+"""Objects beyond which a pool takes no others than the relation's own: more cost time and tell a rank little better."""
+FAR = 255
+"""The distance of an object that shares no class; nearer ones are below it."""
+USUAL = 0.5
+"""Least share of a relation's facts whose objects are of a kind that makes it the kind of an object without a class."""
+
+
+def is_usable(label: str | None) -> TypeGuard[str]:
+    """Return True if a prompt can use the label: it is there, not blank, and holds no item id for a name."""
+    return label is not None and bool(label.strip()) and find_id(label) is None
+
+
+class Pools:
+    """The objects and pools of a graph's relations, each made once.
+
+    min_pool: the number of objects below which a pool also takes objects of coarser kinds.
+    """
+
+    def __init__(self, graph: FactGraph, min_pool: int = 0) -> None:
+        self._graph = graph
+        self._min_pool = min_pool
+        self._kinds = Kinds(graph)
+        self._objects: dict[str, tuple[Target, ...]] = {}
+        self._pools: dict[tuple[str, frozenset[str]], tuple[Target, ...]] = {}
+        self._places: dict[str, dict[str, list[int]]] = {}
+        self._distances: dict[tuple[str, str], bytes] = {}
+        self._of_kind: dict[str, list[Target]] | None = None
+
+    def objects(self, relation: str) -> tuple[Target, ...]:
+        """Return every object of `relation` with a usable label, the most frequent first.
+
+        Of objects with the same label, letter case ignored, only the most frequent is there.
+        """
+        if relation not in self._objects:
+            counts = self._graph.object_counts(relation)
+            by_label: dict[str, Target] = {}
+            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
+                label = self._graph.label(item)
+                if is_usable(label):
+                    by_label.setdefault(label.casefold(), Target(item, label))
+            self._objects[relation] = tuple(by_label.values())
+        return self._objects[relation]
+
+    def pool(self, relation: str, true: str) -> tuple[Target, ...]:
+        """Return all that could be said where `true` is the object of `relation`, each name once.
+
+        These are the relation's objects but those of another kind, and other objects of the same kind, until there are
+        ENOUGH; of a coarser kind too, if there are fewer than `min_pool`. The kinds of an object without a class are
+        the relation's usual ones.
+        """
+        kinds = self._kinds.of(true)
+        if (relation, kinds) not in self._pools:
+            own = (one for one in self.objects(relation) if self._fits(one.id, kinds))
+            named = _Named(self._graph, own, max(ENOUGH, self._min_pool))
+            wanted = kinds or self._usual(relation)
+            for kind in sorted(wanted - OTHERS.keys()):
+                named.fill(self._all_of_kind().get(kind, ()))
+            if len(named) < self._min_pool:
+                for kind in sorted(wanted & OTHERS.keys()):
+                    named.fill(self._all_of_kind().get(kind, ()))
+            self._pools[relation, kinds] = tuple(named)
+        return self._pools[relation, kinds]
+
+    def distances(self, relation: str, true: str) -> bytes:
+        """Return, for each of `objects(relation)`, the steps from `true` up to the closest class they share, or FAR."""
+        if (relation, true) not in self._distances:
+            found = bytearray([FAR]) * len(self.objects(relation))
+            places = self._places_by_class(relation)
+            for steps, classes in reversed(list(enumerate(self._kinds.ladder(true), 1))):
+                for place in (place for one in classes for place in places.get(one, ())):
+                    found[place] = min(steps, FAR - 1)
+            self._distances[relation, true] = bytes(found)
+        return self._distances[relation, true]
+
+    def shared_class(self, relation: str, true: str, new: str) -> SharedClass:
+        """Return the class that o* shares with the true object closest to it."""
+        ladder, classes = self._kinds.ladder(true), frozenset().union(*self._kinds.ladder(new))
+        shared = ((steps, step & classes) for steps, step in enumerate(ladder, 1))
+        steps, found = next((pair for pair in shared if pair[1]), (None, frozenset[str]()))
+        others = zip(self.objects(relation), self.distances(relation, true), strict=True)
+        nearest = min((far for target, far in others if target.id != true), default=FAR)
+        fallback = None
+        if not ladder:
+            fallback = "class-unknown"
+        elif nearest == FAR:
+            fallback = "none-shares"
+        elif steps is None or steps > nearest:
+            fallback = "nearer-refused"
+        return SharedClass(min(found, key=id_number, default=None), steps, fallback)
+
+    def _fits(self, item: str, kinds: frozenset[str]) -> bool:
+        own = self._kinds.of(item)
+        return not own or not kinds or not own.isdisjoint(kinds)
+
+    def _usual(self, relation: str) -> frozenset[str]:
+        """Return the kinds that the objects of at least USUAL of the relation's facts are of."""
+        counts = self._graph.object_counts(relation)
+        kinds: Counter[str] = Counter()
+        for item, number in counts.items():
+            kinds.update(dict.fromkeys(self._kinds.of(item), number))
+        total = sum(counts.values())
+        return frozenset(kind for kind, number in kinds.items() if number >= USUAL * total)
+
+    def _places_by_class(self, relation: str) -> dict[str, list[int]]:
+        """Return, for each class, the places in `objects(relation)` of those that are in it or below it."""
+        if relation not in self._places:
+            found: dict[str, list[int]] = {}
+            for place, target in enumerate(self.objects(relation)):
+                for one in frozenset().union(*self._kinds.ladder(target.id)):
+                    found.setdefault(one, []).append(place)
+            self._places[relation] = found
+        return self._places[relation]
+
+    def _all_of_kind(self) -> dict[str, list[Target]]:
+        """Return the objects of every relation by kind, the most frequent first, and after them the bundled ones."""
+        if self._of_kind is None:
+            graph, counts, found = self._graph, Counter[str](), dict[str, list[Target]]()
+            for relation in graph.relations:
+                counts.update(graph.object_counts(relation))
+            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
+                label = graph.label(item)
+                if is_usable(label) and graph.wording.noise(label) is None:
+                    for kind in self._kinds.of(item):
+                        found.setdefault(kind, []).append(Target(item, label))
+            for one in bundled_classes().values() if graph.language == LANGUAGE else ():
+                others = [other for other in one.members if other.id not in counts]
+                # Where a pool takes a part of them, it is not the first of the alphabet.
+                Random(one.id).shuffle(others)
+                for kind in kinds_in({one.id: one.name}):
+                    found.setdefault(kind, []).extend(others)
+            self._of_kind = found
+        return self._of_kind
+
+
+class _Named:
+    """Objects, each name once: an object is left out if its label is a name of another that is there."""
+
+    def __init__(self, graph: FactGraph, targets: Iterable[Target], enough: int) -> None:
+        self._graph = graph
+        self._enough = enough
+        self._found: list[Target] = []
+        self._names: set[str] = set()
+        for target in targets:
+            self._put(target)
+
+    def fill(self, targets: Iterable[Target]) -> None:
+        """Add targets until there are `enough`."""
+        for target in targets:
+            if len(self._found) >= self._enough:
+                return
+            if target.label.casefold() not in self._names:
+                self._put(target)
+
+    def _put(self, target: Target) -> None:
+        self._found.append(target)
+        self._names.add(target.label.casefold())
+        self._names.update(name.casefold() for name in self._graph.names(target.id))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self._found)

@@ -1,0 +1,192 @@
+"""Facts of a relation that is too large for the service to scan: those of objects that are known, asked for by object.
+
+A pattern whose object is bound is answered from the service's index, however large the relation. Of which objects,
+`KnownObjects` says; how many facts of each, and in which order, the seed. Subjects that were found are asked for
+again with all of their objects, so that it stays visible which other objects are true of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cfbuild.data import item_id, property_id
+from cfbuild.errors import SourceError
+from cfbuild.progress import Progress
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS
+from cfbuild.sources.parts import Part, PartReader, RefusedError, halves
+from cfbuild.sources.source import CENSUS, ChosenPart, KnownObjects, ObjectGroups, in_seeded_order
+from cfbuild.sources.sparql import batch_rows
+from cfbuild.sources.subset import Pair, Sample, SampleOrder
+
+LEAST_SHARE = 25
+"""The fewest facts of an object in a sample, if it has them: ten neighbours should be left after all rules."""
+FIRST = 200
+"""The seed draws from the first so many times the wanted facts of an object that is too large to look through."""
+GUESSES = 100
+"""Items that are tried at once, where few of them can be expected to be objects."""
+SUBJECTS_AT_ONCE = 1_000
+
+
+@dataclass
+class ByObject:
+    """A fetch of the relation of `whole`, of which `whole.facts` is the size: `wanted` facts (None: all) by object."""
+
+    reader: PartReader
+    whole: Part
+    order: SampleOrder
+    wanted: int | None
+    progress: Progress
+    limited: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def facts(self, known: KnownObjects) -> tuple[set[Pair], ChosenPart]:
+        """Return the facts, and how they were chosen.
+
+        Raises SourceError if an answer did not come, or if no object with a fact that the service tells is known.
+        """
+        census = None if known.named else self.reader.census(self.whole.relation)
+        numbers, origins = self._numbers(known, None if census is None else dict(census.numbers))
+        share = None if self.wanted is None else even_share(list(numbers.values()), self.wanted)
+        pairs = self._completed(self._pairs(numbers, share))
+        if not pairs:
+            raise SourceError(
+                f"{self.whole.relation} has {self.whole.facts:,} facts, too many for the service to look through, and "
+                "none of an object that is known; name its objects in a file, an id a line, with --objects"
+            )
+        if self.wanted is not None:
+            sample = Sample(self.order, self.wanted)
+            sample.add(pairs)
+            pairs = sample.pairs
+        used = {origin: len(set(ids) & numbers.keys()) for origin, ids in origins.items()}
+        return pairs, ChosenPart(
+            of_facts=int(self.whole.facts),
+            objects={origin: number for origin, number in used.items() if number},
+            of_each=share,
+            only_first=tuple(self.limited),
+            refused=tuple(self.refused),
+        )
+
+    def _numbers(
+        self, known: KnownObjects, census: Mapping[str, int] | None
+    ) -> tuple[dict[str, int], dict[str, list[str]]]:
+        """Return the number of facts of the objects to fetch, and these objects by where they are known from.
+
+        They are the first in the seed's order that can fill the sample with shares of at least LEAST_SHARE.
+        """
+        numbers: dict[str, int] = {}
+        origins: dict[str, list[str]] = {}
+        groups = known.named or (known.others() if census is None else _seeded(census, self.order))
+        reached = 0
+        for origin, one, number in self._counted(groups, census or {}):
+            numbers[one] = number
+            origins.setdefault(origin, []).append(one)
+            reached += min(number, LEAST_SHARE)
+            if self.wanted is not None and reached >= self.wanted:
+                break
+        return numbers, origins
+
+    def _counted(self, groups: ObjectGroups, census: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+        """Yield origin, object and number of facts of each object that has any, once."""
+        seen: set[str] = set()
+        total = sum(len(group.ids) for group in groups)
+        for group in groups:
+            size = GUESSES if group.guessed else 1
+            ids = [one for one in group.ids if one not in seen]
+            seen.update(ids)
+            for start in range(0, len(ids), size):
+                batch = tuple(ids[start : start + size])
+                found = ((one, census[one]) for one in batch) if census else self._count(batch)
+                yield from ((group.origin, one, number) for one, number in found)
+                self.progress(f"objects of {self.whole.relation}", len(seen) - len(ids) + start + len(batch), total)
+
+    def _count(self, batch: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+        """Yield the objects of a batch that have facts with their number; batches without a fact take one question."""
+        pattern = Part(self.whole.relation, batch).pattern
+        if len(batch) == 1:
+            number = self.reader.endpoint.count_unless_refused(pattern, Part(self.whole.relation).pattern)
+            if number is None:
+                self.refused.append(batch[0])
+            elif number:
+                yield batch[0], number
+            return
+        try:
+            if self.reader.endpoint.count(pattern, HEAVY_ATTEMPTS) == 0:
+                return
+        except HeavyAnswerError:
+            pass  # Its objects have many facts; each by itself is counted by the index.
+        for half in halves(batch):
+            yield from self._count(half)
+
+    def _pairs(self, numbers: Mapping[str, int], share: int | None) -> set[Pair]:
+        """Return the facts of the objects, at most `share` of each (None: all), by the order of their subjects."""
+        page = self.reader.page_rows
+        most = page if share is None else min(share, page)
+        ordered = sorted(numbers.items(), key=lambda each: int(each[0][1:]))
+        large = [(one, number) for one, number in ordered if number > most]
+        try:
+            pairs = set(self.reader.pairs(self.reader.packed(Part(self.whole.relation), _up_to(most, ordered))))
+        except RefusedError:
+            pairs, large = set(), ordered
+        for done, (one, number) in enumerate(large):
+            self.progress(f"facts of {self.whole.relation}", done, len(large))
+            pairs |= self._of_large(one, number, share)
+        return pairs
+
+    def _of_large(self, one: str, number: int, share: int | None) -> set[Pair]:
+        """Return facts of an object: all or its seeded sample, or of the first ones where the service manages no more.
+
+        These are in the service's own order; the journal keeps them, so that a fetch that goes on has the same.
+        """
+        part = Part(self.whole.relation, (one,), facts=number)
+        if number <= self.reader.scan_rows:
+            try:
+                return self.reader.everything(part) if share is None else self.reader.sample(part, share, self.order)
+            except RefusedError:
+                pass
+        try:
+            first = self.reader.first(part, number if share is None else FIRST * share)
+        except RefusedError:
+            self.refused.append(one)
+            return set()
+        self.limited.append(one)
+        sample = Sample(self.order, len(first) if share is None else share)
+        sample.add(first)
+        return sample.pairs
+
+    def _completed(self, pairs: set[Pair]) -> set[Pair]:
+        """Return all facts of the pairs' subjects."""
+        subjects = [f"Q{one}" for one in sorted({subject for subject, _ in pairs})]
+        for start in range(0, len(subjects), SUBJECTS_AT_ONCE):
+            self.progress(f"subjects of {self.whole.relation}", start, len(subjects))
+            batch = subjects[start : start + SUBJECTS_AT_ONCE]
+            pairs |= set(self.reader.items(batch_rows(self.reader.endpoint, self._of_subjects, "?s ?o", batch)))
+        return pairs
+
+    def _of_subjects(self, batch: tuple[str, ...]) -> str:
+        values = " ".join("wd:" + item_id(one) for one in batch)
+        return f"VALUES ?s {{ {values} }} ?s wdt:{property_id(self.whole.relation)} ?o ."
+
+
+def even_share(numbers: list[int], wanted: int) -> int:
+    """Return the smallest share, at least LEAST_SHARE, at which objects with so many facts give `wanted` together.
+
+    If they cannot, it is the largest of the numbers.
+    """
+    low, high = LEAST_SHARE, max([LEAST_SHARE, *numbers])
+    while low < high:
+        middle = (low + high) // 2
+        if sum(min(number, middle) for number in numbers) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _up_to(most: int, numbers: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    return ((one, number) for one, number in numbers if number <= most)
+
+
+def _seeded(census: Mapping[str, int], order: SampleOrder) -> ObjectGroups:
+    return in_seeded_order({CENSUS: list(census)}, order.start)

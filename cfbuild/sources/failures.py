@@ -1,0 +1,235 @@
+"""Failed exchanges, told apart by what they mean: time-outs by any name, rate limits, passing faults, refusals.
+
+A question that a server did not manage may succeed in halves; one that came too often may succeed later. Which it is,
+statuses tell only in part, so the words of the page count as well.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from cfbuild.errors import DataError, SourceError
+
+if TYPE_CHECKING:
+    import requests
+
+Parsed = TypeVar("Parsed")
+
+LONGEST_WAIT_S = 1e9
+"""The value for any longer wait, about thirty years: a date must not overflow."""
+ERROR_BYTES = 8192
+"""The most bytes of an error page that are read; a gateway's page has its style sheet before its words."""
+CHUNK_BYTES = 1 << 16
+QUOTED = 300
+"""The most characters of a server's words in a message."""
+
+
+FINAL = frozenset({501, 505, 511})
+"""Statuses of a server's fault that stay what they are however often one asks."""
+TOO_LONG = frozenset({413, 414, 431})
+"""Statuses of a question that is too long; a smaller one may succeed, the same one never does."""
+REFUSED = frozenset({401, 403, 404, 405, 407, 410, 451})
+"""Statuses that are about the client or the address, whatever the page with them says."""
+LIMITED = frozenset({425, 429})
+"""Statuses of a client that asks too often or too early, but where the page says that the question took too long."""
+
+_OVERLOAD = re.compile(
+    r"time[sd]?[ -]?out|deadline|took too long|cancell?ed|aborted|interrupted|out of memory|allocat"
+    r"|(?:time|memory|row|result)s? (?:limit|budget)|exceed\w* .{0,40}(?:time|memory|rows|results)"
+    r"|too (?:large|big|complex|expensive)|too many (?:rows|results|solutions)",
+    re.IGNORECASE,
+)
+"""Words by which services say that they did not manage a question."""
+_RATE = re.compile(
+    r"rate[ _-]?limit|throttl|quota|slow down|(?:requests|queries) (?:per|in the last)|request limit"
+    r"|too many (?:concurrent )?(?:requests|queries|connections)|concurrent (?:requests|queries|connections)",
+    re.IGNORECASE,
+)
+"""Words by which services say that they are asked too often."""
+
+
+class HeavyAnswerError(SourceError):
+    """An answer that the server did not manage or broke off; a smaller question may succeed."""
+
+
+class MiscountedAnswerError(HeavyAnswerError):
+    """A whole answer with another number of rows than it says: a smaller question may succeed where rows are capped."""
+
+
+class BusyAnswerError(DataError):
+    """A whole answer that says to try again later, as MediaWiki's API does with status 200. Raised by checks."""
+
+
+class MiscountError(DataError):
+    """An answer whose rows are not as many as it says. Raised by checks."""
+
+
+@dataclass(slots=True, eq=False)
+class FaultError(Exception):
+    """A failed try that may be repeated.
+
+    `error` is raised when no try is left. Faults that are `heavy`, because the server did not manage the answer, are
+    counted apart.
+    """
+
+    reason: str
+    error: type[SourceError] = SourceError
+    retry_after_s: float | None = None
+    heavy: bool = False
+
+
+def heavy(reason: str, error: type[SourceError] = HeavyAnswerError) -> FaultError:
+    return FaultError(reason, error, heavy=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The circumstances of a request: its address without credentials, a note on that, seconds to wait, and a clock.
+
+    clock: returns seconds since 1970.
+    """
+
+    address: str
+    note: str
+    patience_s: float
+    clock: Callable[[], float]
+
+
+def refusal(response: requests.Response, asked: Asked) -> Exception:
+    """Return the error of an answer with another status than 200: a fault that may pass, or one that stays."""
+    status = response.status_code
+    page = page_of(response, asked.patience_s)
+    said = "" if not page or page.startswith("<") else f": {page[:QUOTED]}"
+    reason = f"answered {status} {_one_line(response.reason)[:QUOTED]}{said}"
+    if status in TOO_LONG:
+        return HeavyAnswerError(f"{asked.address} {reason}")
+    overloaded = status not in REFUSED and _OVERLOAD.search(page) is not None
+    if status in LIMITED or status == 408 or (status >= 500 and status not in FINAL) or overloaded:
+        return fault_of(response, reason, page, asked.clock)
+    advice = {
+        403: "The service refuses this client: stop, and read its usage policy before asking again",
+        400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
+    }.get(status, "Check the address")
+    return SourceError(f"{asked.address} {reason}. {advice}{asked.note}")
+
+
+def fault_of(response: requests.Response, reason: str, page: str, clock: Callable[[], float]) -> FaultError:
+    """Return the fault of an answer whose status or type says that it is none.
+
+    A rate limit says so, in `page` or by asking to wait; all else is a time-out by another name.
+    clock: returns seconds since 1970.
+    """
+    overloaded = _OVERLOAD.search(page) is not None
+    asks_to_wait = "Retry-After" in response.headers
+    limited = _RATE.search(page) is not None or response.status_code in LIMITED
+    if limited and not overloaded:
+        return FaultError(reason, SourceError, retry_after_s(response, clock))
+    if asks_to_wait or _RATE.search(page):
+        return FaultError(reason, HeavyAnswerError, retry_after_s(response, clock))
+    return heavy(reason)
+
+
+def retry_after_s(response: requests.Response, clock: Callable[[], float]) -> float | None:
+    """Return Retry-After in seconds from now, given as seconds or as an HTTP date; None if it is neither.
+
+    clock: returns seconds since 1970.
+    """
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]+", value):
+        return min(float(value), LONGEST_WAIT_S)
+    try:
+        wait_s = parsedate_to_datetime(value).timestamp() - clock()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(0.0, wait_s), LONGEST_WAIT_S)
+
+
+def checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float | None) -> Parsed:
+    """Return what `check` makes of a body; raise FaultError for one that it refuses."""
+    try:
+        return check(body)
+    except BusyAnswerError as error:
+        raise FaultError(f"is busy ({error})", retry_after_s=retry_after_s) from error
+    except MiscountError as error:
+        raise heavy(f"sent a broken answer ({error})", MiscountedAnswerError) from error
+    except DataError as error:
+        reason = f"sent a broken answer ({error})"
+        words = "" if b'"results"' in body else body[:ERROR_BYTES].decode("utf-8", "replace")
+        if _RATE.search(words) and not _OVERLOAD.search(words):
+            raise FaultError(reason, retry_after_s=retry_after_s) from error
+        if retry_after_s is not None:
+            raise FaultError(reason, HeavyAnswerError, retry_after_s) from error
+        raise heavy(reason) from error
+
+
+def network_fault(error: Exception, note: str) -> FaultError:
+    """Return the fault of an exchange that broke off, took too long, or never began."""
+    import requests
+    import urllib3
+
+    reason = _reason(error)
+    if isinstance(error, requests.ReadTimeout | urllib3.exceptions.HTTPError):
+        return heavy(reason)
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    unreached = isinstance(
+        error, requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError
+    )
+    if unreached or isinstance(inner, urllib3.exceptions.NewConnectionError):
+        return FaultError(reason + note)
+    # A connection that is closed before the answer is a passing fault, unless it is closed every time.
+    return FaultError(reason, HeavyAnswerError if isinstance(error, requests.ConnectionError) else SourceError)
+
+
+def arriving(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body's bytes as they arrive, not unpacked."""
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+        yield chunk
+
+
+def page_of(response: requests.Response, patience_s: float) -> str:
+    """Return the beginning of an error page on a line.
+
+    patience_s: seconds to read for at most.
+    """
+    import urllib3
+
+    start, deadline = b"", time.monotonic() + patience_s
+    try:
+        for chunk in arriving(response):
+            start += chunk
+            if len(start) >= ERROR_BYTES or time.monotonic() > deadline:
+                break
+    except urllib3.exceptions.HTTPError:
+        pass
+    if response.headers.get("Content-Encoding", "").strip().lower() == "gzip":
+        try:
+            start = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(start, ERROR_BYTES)
+        except zlib.error:
+            start = b""
+    return _one_line(start[:ERROR_BYTES].decode("utf-8", "replace"))
+
+
+def _one_line(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    return "".join(character for character in words if character.isprintable())
+
+
+def _reason(error: BaseException) -> str:
+    """Return the network's reason for an error. Not the text of requests: that quotes the URL with its credentials."""
+    name = type(error).__name__
+    cause: BaseException | None = error
+    for _ in range(8):
+        if cause is None:
+            break
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"could not be read: {name} ({cause.strerror})"
+        nested = [part for part in cause.args if isinstance(part, BaseException)]
+        reason = getattr(cause, "reason", None)
+        cause = reason if isinstance(reason, BaseException) else nested[0] if nested else cause.__cause__
+    return f"could not be read: {name}"

@@ -1,0 +1,93 @@
+"""Objects that are known before the facts of their relation: from a file, ParaRel, the bundled facts, other relations.
+
+They are what a relation is fetched by that is too large for the service to scan (`by_object.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfbuild.data import id_number, item_id
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.facts.relations import INSTANCE_OF
+from cfbuild.sources import snapshot
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.pararel import Files, Pararel, PararelOptions
+from cfbuild.sources.source import KnownObjects, ObjectGroups, in_seeded_order
+from cfbuild.store.files import sha256_file
+
+TUPLES, BUNDLED, SUBJECTS = "ParaRel's tuples", "the bundled facts", "subjects of the fetch's other relations"
+MOST_SUBJECTS = 2_000
+"""Subjects that are tried; most are objects of nothing."""
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """The places that a fetch knows objects from.
+
+    file: the user's list of ids, which stands for all others. pararel: the options of ParaRel's tuples; None if these
+    are not part of the fetch.
+    """
+
+    file: str | None
+    pararel: PararelOptions | None
+    seed: int
+    asker: Asker
+
+    def of(self, relation: str, subjects: Iterable[str]) -> KnownObjects:
+        """Return the objects that are known of `relation`; `subjects` are those of the fetch's other relations.
+
+        Raises DataError for a broken file.
+        """
+        seed = f"{self.seed}:{relation}"
+        named = {} if self.file is None else {f"the file {Path(self.file).name}": read_ids(Path(self.file))}
+        return KnownObjects(in_seeded_order(named, seed), lambda: self._others(relation, subjects, seed))
+
+    def _others(self, relation: str, subjects: Iterable[str], seed: str) -> ObjectGroups:
+        known: dict[str, Iterable[str]] = {}
+        if self.pararel is not None and Files(self.pararel.pararel, self.asker).has_tuples(relation):
+            known[TUPLES] = [fact.object for fact in Pararel(self.pararel, self.asker).facts(relation)]
+        known[BUNDLED] = bundled(relation)
+        (tried,) = in_seeded_order({SUBJECTS: subjects}, seed)
+        known[SUBJECTS] = tried.ids[:MOST_SUBJECTS]
+        return in_seeded_order(known, seed, guessed={SUBJECTS})
+
+
+def bundled(relation: str) -> set[str]:
+    """Return the objects of `relation` in the bundled facts; for a relation that is not there, all of their objects."""
+    found = {row.object for row in snapshot.rows() if row.relation == relation}
+    if relation == INSTANCE_OF:
+        found |= {kind for kind, _ in snapshot.classes().values()}
+    return found or {row.object for row in snapshot.rows()}
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the item ids of a text file, one a line, by number; what follows an id is its name, `#` begins a comment.
+
+    Raises ConfigError if there is no such file, DataError with file and line for a line that begins with no id, and for
+    a file without ids.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} is not a file; expected one with an item id such as Q142 in each line")
+    found = set()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from error
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].split()
+        if words:
+            try:
+                found.add(item_id(words[0]))
+            except DataError as error:
+                raise DataError(f"{path}:{number}: {error}") from error
+    if not found:
+        raise DataError(f"{path} holds no item id; expected one such as Q142 in each line")
+    return sorted(found, key=id_number)
+
+
+def recorded_file(path: Path) -> str:
+    """Return a user's file for the manifest: its name without its path, but with its digest."""
+    return f"{path.name}@{sha256_file(path)[:16]}"

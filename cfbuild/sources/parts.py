@@ -1,0 +1,280 @@
+"""The facts of a relation, asked for in parts: sets that the facts themselves define, disjoint and complete.
+
+ARCHITECTURE.md ("Parts instead of pages") explains how a relation of millions of facts is cut into answers that are
+whole, cheap for the server, and small enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from math import ceil, inf
+
+from cfbuild.data import ITEM_ID, id_number, item_id, property_id
+from cfbuild.errors import SourceError
+from cfbuild.sources.failures import HeavyAnswerError
+from cfbuild.sources.http import HEAVY_ATTEMPTS
+from cfbuild.sources.source import LeftOut
+from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
+from cfbuild.sources.statements import GENID, is_unknown
+from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, NOBODY_KNOWS, Pair, Sample, SampleOrder, Span
+
+PAGE_ROWS = 50_000
+"""The most rows of an answer: about 8 MB of JSON, seconds for the server."""
+SCAN_ROWS = 500_000
+"""The most facts that the server looks at for an answer about a sample of them."""
+SURPLUS = 1.25
+"""The factor on the expected share of hashes in a query, so that a single query mostly suffices."""
+WHOLE = 20
+"""A part comes whole if it has at most so many times the facts that are wanted of it."""
+PAGE_OBJECTS = 1_000
+SCAN_OBJECTS = 5_000
+SMALL_PART = 4
+"""Facts expected in a part. If a server does not manage so few, their number is not what is too much for it."""
+ID_CHARACTERS = 20
+"""The most characters of an item id; int() refuses numbers of absurd length."""
+
+
+class RefusedError(Exception):
+    """A question that the service does not manage, however small its answer is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of a relation's facts: those with `objects` (empty: any) and with a subject whose hash is in `span`.
+
+    A range of hashes and not a list of prefixes: the server compares two strings a fact, however narrow the range.
+    `facts` is about how many facts have these objects, whatever their subject: what the server has to look at. With
+    `unknown`, only those whose object nobody knows.
+    """
+
+    relation: str
+    objects: tuple[str, ...] = ()
+    span: Span = (0, HASHES)
+    facts: float = inf
+    unknown: bool = False
+
+    def __str__(self) -> str:
+        more = f" and {len(self.objects) - 1:,} other objects" if len(self.objects) > 1 else ""
+        objects = f" of {self.objects[0]}{more}" if self.objects else ""
+        return f"{self.relation}{objects}" + (f", hashes {self.span[0]} to {self.span[1]}" if self.hashed else "")
+
+    @property
+    def pattern(self) -> str:
+        """The part as a group graph pattern over ?s and ?o."""
+        values = f"VALUES ?o {{ {' '.join('wd:' + item_id(one) for one in self.objects)} }} " if self.objects else ""
+        return f"{values}?s wdt:{property_id(self.relation)} ?o .{self._filter()}"
+
+    @property
+    def hashed(self) -> bool:
+        """True if the server must compute hashes to answer."""
+        return self.span != (0, HASHES)
+
+    @property
+    def expected(self) -> float:
+        """The number of facts that are expected in the part."""
+        share: float = (self.span[1] - self.span[0]) / HASHES
+        return self.facts * share
+
+    def _filter(self) -> str:
+        low, high = self.span
+        bounds = [f'MD5(STR(?s)) >= "{low:0{DIGITS}x}"'] if low > 0 else []
+        bounds += [f'MD5(STR(?s)) < "{high:0{DIGITS}x}"'] if high < HASHES else []
+        bounds += [f'(isBlank(?o) || STRSTARTS(STR(?o), "{GENID}"))'] if self.unknown else []
+        return f" FILTER({' && '.join(bounds)})" if bounds else ""
+
+    def split(self) -> tuple[Part, ...]:
+        """Return two smaller parts that together are this part; none if it cannot be cut further."""
+        if len(self.objects) > 1:
+            return tuple(
+                replace(self, objects=half, facts=self.facts * len(half) / len(self.objects))
+                for half in halves(self.objects)
+            )
+        low, high = self.span
+        return self.cut(2) if high - low > 1 else ()
+
+    def cut(self, number: int) -> tuple[Part, ...]:
+        """Return this part as `number` parts with ranges of hashes of about the same size."""
+        low, high = self.span
+        bounds = [low + (high - low) * one // number for one in range(number + 1)]
+        return tuple(replace(self, span=span) for span in pairwise(bounds))
+
+
+def halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the first and the second half."""
+    middle = len(parts) // 2
+    return parts[:middle], parts[middle:]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The items that are objects of a relation with the numbers of their facts, by item number; and the facts of none.
+
+    `unknown` is the number of facts whose object nobody knows.
+    """
+
+    numbers: list[tuple[str, int]]
+    unknown: int
+
+
+@dataclass(frozen=True)
+class PartReader:
+    """Reads parts from an endpoint; what is no fact between items is counted in `tally`.
+
+    `page_rows` and `scan_rows` bound answers and what they take the server. The methods raise RefusedError if the
+    service does not manage a part that cannot be made smaller, and SourceError if an answer did not come.
+    """
+
+    endpoint: Endpoint
+    tally: LeftOut
+    page_rows: int = PAGE_ROWS
+    scan_rows: int = SCAN_ROWS
+
+    def count(self, part: Part) -> int:
+        """Return the number of facts of a part."""
+        return self.endpoint.count(part.pattern)
+
+    def everything(self, whole: Part) -> set[Pair]:
+        """Return all facts of `whole`."""
+        return set(self.pairs(self._parts(whole)))
+
+    def sample(self, whole: Part, wanted: int, order: SampleOrder) -> set[Pair]:
+        """Return at most `wanted` facts of the first subjects of `whole` in the order.
+
+        Of a large relation only as many hashes are queried as that takes.
+        """
+        sample = Sample(order, wanted)
+        found: set[Pair] = set()
+        if whole.facts <= min(self.page_rows, WHOLE * wanted):
+            sample.add(self.pairs([whole]))
+            return sample.pairs
+        step = ceil(SURPLUS * wanted / whole.facts * HASHES)
+        done, more = 0, step // 4 + 1
+        while not sample.full and done < HASHES:
+            for span in order.spans(done, done + step):
+                found.update(self.pairs(self._parts(replace(whole, span=span))))
+            sample.add(found)
+            found.clear()
+            done, step, more = done + step, more, 2 * more
+        return sample.pairs
+
+    def _parts(self, whole: Part) -> Iterable[Part]:
+        """Return the parts of `whole` to query: itself if it fits, else cut by object, frequent ones also by hash.
+
+        Where the service does not count the facts of each object, they are cut by hash alone, if they are not too many.
+        """
+        budget = self.scan_rows if whole.hashed else self.page_rows
+        if whole.facts <= budget:
+            return [whole]
+        if len(whole.objects) == 1:
+            return self.packed(whole, [(whole.objects[0], int(whole.facts))])
+        census = self.census(whole.relation)
+        if census is None and whole.facts <= self.scan_rows:
+            return whole.cut(ceil(SURPLUS * whole.facts / self.page_rows))
+        if census is None:
+            raise RefusedError(f"the service does not manage to count the facts of each object of {whole.relation}")
+        return chain(self.packed(whole, census.numbers), self._unknown(whole, census.unknown))
+
+    def _unknown(self, whole: Part, number: int) -> Iterable[Part]:
+        """Return the parts of `whole` with the facts whose object nobody knows, of which there are about `number`."""
+        part = replace(whole, unknown=True, facts=number)
+        return part.cut(1 if whole.hashed else ceil(SURPLUS * number / self.page_rows)) if number else ()
+
+    def packed(self, whole: Part, census: Iterable[tuple[str, int]]) -> Iterator[Part]:
+        """Yield the parts of `whole` with the objects of `census`, given with their numbers of facts.
+
+        Objects are packed into parts of at most a page; the hashes of an object with more facts are cut.
+        """
+        budget = self.scan_rows if whole.hashed else self.page_rows
+        most = SCAN_OBJECTS if whole.hashed else PAGE_OBJECTS
+        batch: list[str] = []
+        size = 0
+        for value, number in census:
+            if batch and (size + number > budget or len(batch) == most):
+                yield replace(whole, objects=tuple(batch), facts=size)
+                batch, size = [], 0
+            if number > budget and not whole.hashed:
+                yield from replace(whole, objects=(value,), facts=number).cut(ceil(SURPLUS * number / budget))
+            else:
+                batch.append(value)
+                size += number
+        if batch:
+            yield replace(whole, objects=tuple(batch), facts=size)
+
+    def census(self, relation: str) -> Census | None:
+        """Return the numbers of facts of a relation by object; None if the service does not manage to count them."""
+        groups = self.endpoint.groups(Part(relation).pattern, "?o")
+        if groups is None:
+            return None
+        numbers: dict[int, int] = {}
+        unknown = 0
+        for term, number in groups:
+            value = item_of(term)
+            if is_unknown(term):
+                unknown += number
+            elif value is None:
+                self.tally.add("object is no item", number)
+            else:
+                numbers[value] = number
+        return Census([(f"Q{value}", numbers[value]) for value in sorted(numbers)], unknown)
+
+    def pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
+        """Yield the facts between items of the parts."""
+        for part in parts:
+            yield from self.items(self._rows(part))
+
+    def items(self, rows: Iterable[Binding]) -> Iterator[Pair]:
+        """Yield subject and object number of the rows whose ?s and ?o are items; the others are counted.
+
+        An object that nobody knows is NOBODY_KNOWS.
+        """
+        for row in rows:
+            subject, value = item_of(row["s"]), NOBODY_KNOWS if is_unknown(row["o"]) else item_of(row["o"])
+            if subject is None or value is None:
+                self.tally.add("subject is no item" if subject is None else "object is no item")
+            else:
+                yield subject, value
+
+    def first(self, part: Part, number: int) -> set[Pair]:
+        """Return the first `number` of a part's facts, at most a page, in the service's own order."""
+        light = Part(part.relation).pattern
+        limit = min(number, self.page_rows)
+        answer = self.endpoint.counted_unless_refused(part.pattern, "?s ?o", limit, light)
+        if answer is None:
+            raise RefusedError(f"the service does not manage the first facts of {part}")
+        return set(self.items(answer.rows))
+
+    def _rows(self, part: Part) -> Iterator[Binding]:
+        """Yield the rows of a part, or of its splits if it is more than a page or more than the server manages."""
+        splits = part.split()
+        answer = self._answer(part, bool(splits) and (len(part.objects) > 1 or part.expected > SMALL_PART))
+        if answer is not None and answer.total <= self.page_rows:
+            yield from answer.rows
+            return
+        if not splits:
+            raise SourceError(f"{part} has more than {self.page_rows} facts and cannot be cut further")
+        for split in splits:
+            yield from self._rows(split)
+
+    def _answer(self, part: Part, splittable: bool) -> Counted | None:
+        """Return the counted answer; None if the server does not manage a part that can be split."""
+        limit = self.page_rows + 1
+        if splittable:
+            try:
+                return self.endpoint.counted(part.pattern, "?s ?o", limit, HEAVY_ATTEMPTS)
+            except HeavyAnswerError:
+                return None
+        light = Part(part.relation).pattern
+        answer = self.endpoint.counted_unless_refused(part.pattern, "?s ?o", limit, light)
+        if answer is None:
+            raise RefusedError(f"the service does not manage {part}")
+        return answer
+
+
+def item_of(term: Term) -> int | None:
+    """Return the number of the item that a term names; None for a literal, a blank node, unknown value or property."""
+    if term.kind != "uri" or not term.value.startswith(ENTITY):
+        return None
+    local = term.value[len(ENTITY) :]
+    return id_number(local) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None
