@@ -13,7 +13,6 @@ from typing import Any
 
 from cfbuild.audit.validate import read_records as read_record_file
 from cfbuild.data import CaseScore, Record, Reference, Request
-from cfbuild.edit import COVARIANCE_TOKENS
 from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.editor import Edit, OpenEditor, open_editor
 from cfbuild.edit.supplies import ModelSupplies, build_corpus
@@ -148,7 +147,7 @@ def _open(
         lm,
         corpus=corpus,
         covariance_of=asked.pop("covariance", "build"),
-        tokens=asked.pop("covariance_tokens", COVARIANCE_TOKENS),
+        tokens=asked.pop("covariance_tokens", None),
         seed=asked.pop("seed", 0),
         progress=progress,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ import torch
 from torch import Tensor
 
 from cfbuild.data import Request
+from cfbuild.edit import COVARIANCE_TOKENS
+from cfbuild.edit.corpus import of_texts
 from cfbuild.edit.covariance import Covariance, factorise, load_covariance
 from cfbuild.edit.editor import Edit
 from cfbuild.edit.memit import Memit, MemitOptions, solved_with
 from cfbuild.edit.rome.optimise import ESSENCE_PROMPT, ValueOptimiser
+from cfbuild.edit.supplies import ModelSupplies
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import LowRank
 from cfbuild.lm.model import LanguageModel, Weight
@@ -236,3 +241,10 @@ def test_z_of_the_released_code(released: Memit, golden: Path) -> None:
     for place in range(3):
         distance = (found[place].wanted - expected[place]).norm() / expected[place].norm()
         assert float(distance) < 0.02
+
+
+def test_wide_keys_take_more_tokens_for_their_covariance() -> None:
+    lm = SimpleNamespace(key_width=lambda layer: (400, 20_000)[layer])
+    supplies = ModelSupplies(cast(Any, lm), corpus=lambda: of_texts("none", []))
+    assert supplies._enough([0]) == COVARIANCE_TOKENS == 100_000
+    assert supplies._enough([0, 1]) == 200_000

@@ -18,7 +18,9 @@ EDITORS = {
 }
 
 COVARIANCE_TOKENS = 100_000
-"""Tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
+"""Fewest tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
+TOKENS_PER_WIDTH = 10
+"""Tokens for each number of a key, where that is more: the multiple that FastMEMIT's code recommends."""
 
 
 def check_name(name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from cfbuild.data import Record, Reference
-from cfbuild.edit import COVARIANCE_TOKENS
+from cfbuild.edit import COVARIANCE_TOKENS, TOKENS_PER_WIDTH
 from cfbuild.edit.artefacts import Artefact, weights_identity
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
 from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance
@@ -31,13 +31,14 @@ class ModelSupplies:
     """Supplies for one model.
 
     `corpus` gives the build's own texts; `covariance_of` names what C is computed over: `build`, `none`, an .npz file
-    with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used; `seed` seeds the contexts.
+    with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used (None: enough for the width
+    of the keys); `seed` seeds the contexts.
     """
 
     lm: LanguageModel
     corpus: Callable[[], Corpus]
     covariance_of: str = BUILD
-    tokens: int = COVARIANCE_TOKENS
+    tokens: int | None = None
     seed: int = 0
     progress: Progress = silent
 
@@ -75,7 +76,11 @@ class ModelSupplies:
             layer = self._only(layers)
             return {layer: load_covariance(Path(self.covariance_of).expanduser(), self.lm.key_width(layer))}
         corpus = self.corpus() if self.covariance_of == BUILD else open_corpus(self.covariance_of)
-        return dict(key_covariances(self.lm, layers, corpus, self.tokens, self.progress))
+        return dict(key_covariances(self.lm, layers, corpus, self.tokens or self._enough(layers), self.progress))
+
+    def _enough(self, layers: Sequence[int]) -> int:
+        """Return the number of tokens over which C of the widest keys is known well."""
+        return max(COVARIANCE_TOKENS, *(TOKENS_PER_WIDTH * self.lm.key_width(layer) for layer in layers))
 
     def _only(self, layers: Sequence[int]) -> int:
         if len(layers) > 1:

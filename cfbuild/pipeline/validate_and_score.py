@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
-from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, check_name
+from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, check_name
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
@@ -55,7 +55,11 @@ class EvaluateOptions:
     covariance: str = option(
         "build", "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.", panel=ABOUT_EDITOR
     )
-    covariance_tokens: int = option(COVARIANCE_TOKENS, "Tokens of the corpus to use.", panel=ABOUT_EDITOR)
+    covariance_tokens: int | None = option(
+        None,
+        f"Tokens of the corpus to use. [default: {COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} a number of a key]",
+        panel=ABOUT_EDITOR,
+    )
     steps: int | None = option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
     batch: int | None = option(
         None, "Records that emmet, or an editor like it, edits together. [default: 100]", panel=ABOUT_EDITOR
