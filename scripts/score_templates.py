@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cfbuild.data import Fact, Template, id_number
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import RELATIONS
-from cfbuild.facts.subjects import subject_kinds
+from cfbuild.facts.subjects import with_number
 from cfbuild.lm.families import DEFAULT_PRESET
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
@@ -78,7 +78,7 @@ def drawn(graph: FactGraph, relation: str, count: int, seed: int) -> list[Fact]:
 
 def asked(fact: Fact, graph: FactGraph, sets: Mapping[str, Sequence[Template]], most: int) -> Iterator[Asked]:
     """Yield the prompts of a fact: the first `most` templates of each set that fit its subject."""
-    kinds, article = subject_kinds(fact.subject, graph), graph.article(fact.subject)
+    kinds, article = graph.subject_kinds(fact.subject), graph.article(fact.subject)
     subject, value = graph.label(fact.subject) or "", graph.label(fact.object) or ""
     for name, templates in sets.items():
         fitting = [one for one in templates if one.suits(kinds)][:most]
@@ -163,6 +163,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--templates", type=int, default=6, help="templates of each set (default 6)")
     parser.add_argument("--seed", type=int, default=0, help="draws the facts (default 0)")
     parser.add_argument("--part", choices=PARTS, default="all", help="which relations (default all)")
+    parser.add_argument("--relations", default="", help="comma-separated property ids (default: all of the part)")
     parser.add_argument("--json", action="store_true", help="print figures and prompts as JSON")
     return parser.parse_args()
 
@@ -173,8 +174,9 @@ def main() -> int:
     graph, files = FactGraph(facts.facts, facts.entities, facts.language), Files(options.pararel, None)
     relations = sorted({*graph.relations} & {*builtin.relations()} & {*files.relations()}, key=id_number)
     prompts: list[Asked] = []
-    for relation in part_of(relations, options.part):
-        ours = [one for one in builtin.templates(relation) if one.kind == "rewrite"]
+    chosen = frozenset(options.relations.split(",")) if options.relations else frozenset(relations)
+    for relation in (one for one in part_of(relations, options.part) if one in chosen):
+        ours = [with_number(one, graph.wording) for one in builtin.templates(relation) if one.kind == "rewrite"]
         sets = {OURS: ours, THEIRS: pararel_templates(relation, files.patterns(relation))[0]}
         for fact in drawn(graph, relation, options.facts, options.seed):
             prompts += asked(fact, graph, sets, options.templates)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cfbuild.audit.validate import record_faults
-from cfbuild.data import SLOT, Entity, Fact, Template
+from cfbuild.data import SLOT, Entity, Fact, Template, id_number
 from cfbuild.errors import DataError, TemplateError
 from cfbuild.facts.graph import FactGraph
-from cfbuild.facts.relations import INSTANCE_OF, SYMMETRIC, UNSUITED
-from cfbuild.facts.subjects import SUBJECTS, kinds_of_class, subject_kinds
+from cfbuild.facts.relations import INSTANCE_OF, PERSONAL, SYMMETRIC, UNSUITED
+from cfbuild.facts.subjects import PLURAL, SUBJECTS, kinds_of_class, with_number
 from cfbuild.filter.context import Rules
 from cfbuild.filter.rules import RuleContext, judge_fact
 from cfbuild.records.builder import Builder, BuildOptions
@@ -30,6 +30,9 @@ from cfbuild.text.languages import language
 
 MIN_REWRITE = 5
 MIN_GENERATION = 3
+NOT_ABOUT = {("P276", "person"), ("P740", "person")}
+"""Relations and kinds of subject that no template of the relation makes sense about."""
+NAMES = ("Alma", "Bero", "Ceda", "Dira", "Elga", "Fida", "Goma", "Hila", "Ilva", "Joma", "Kura", "Lena")
 ARTICLE = re.compile(r"(\ba|\ban|\bthe|'s|s')$", re.IGNORECASE)
 DIRECT = re.compile(r"/prop/direct/(P\d+)>")
 
@@ -140,7 +143,7 @@ def test_a_section_names_the_kinds_of_subject() -> None:
 
 
 def test_kinds_are_read_from_the_names_of_classes(law_and_coin: FactGraph) -> None:
-    kinds = {one: subject_kinds(one, law_and_coin) for one in (*CLASSES, "Q99")}
+    kinds = {one: law_and_coin.subject_kinds(one) for one in (*CLASSES, "Q99")}
     assert kinds == {LAW: {"law"}, COIN: {"currency"}, SHOP: frozenset(), "Q99": frozenset()}
     assert kinds_of_class("film festival") == {"event"} and kinds_of_class("film production company") == {"company"}
     assert kinds_of_class("short film") == {"film"} and kinds_of_class("American rock band") == {"band"}
@@ -174,6 +177,9 @@ def test_every_prompt_of_a_record_fits_whom_it_is_about(law_and_coin: FactGraph)
 @pytest.mark.parametrize("relation", relations())
 def test_enough_templates_for_every_kind_of_subject(relation: str) -> None:
     for kinds in (frozenset[str](), *(frozenset({kind}) for kind in SUBJECTS)):
+        if (relation, *kinds) in NOT_ABOUT:
+            assert not any(one.suits(kinds) for one in of_kind(relation, "rewrite"))
+            continue
         counts = [sum(one.suits(kinds) for one in of_kind(relation, group)) for group in ("rewrite", "generation")]
         assert counts[0] >= MIN_REWRITE and counts[1] >= MIN_GENERATION, kinds
         assert sum(counts) >= BuildOptions().generation, f"{kinds}: generation prompts would be too few"
@@ -181,7 +187,103 @@ def test_enough_templates_for_every_kind_of_subject(relation: str) -> None:
 
 def test_every_kind_in_the_table_is_named_by_a_template() -> None:
     named = {kind for relation in relations() for one in templates(relation) for kind in (*one.fits, *one.misfits)}
-    assert named == set(SUBJECTS)
+    assert named == {*SUBJECTS, PLURAL}
+
+
+@pytest.mark.parametrize(
+    "relation", sorted({*relations()} - PERSONAL - {"P176", "P178", "P413", "P1376"}, key=id_number)
+)
+def test_enough_templates_for_names_in_the_plural(relation: str) -> None:
+    marked = [with_number(one, language("en")) for one in of_kind(relation, "rewrite")]
+    fitting = [one.text for one in marked if one.suits(frozenset({PLURAL}))]
+    assert len(fitting) >= 1 + BuildOptions().paraphrases
+    singular = [one for one in marked if not one.suits(frozenset({PLURAL}))]
+    assert singular or relation in ("P37", "P36", "P364", "P1303"), "most relations have verbs that agree"
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "plural"),
+    [
+        ("Hida Mountains", (), True),
+        ("Alps", ("mountain range",), True),
+        ("Azores", ("archipelago",), True),
+        ("Lofoten", ("archipelago",), False),
+        ("The Beatles", ("rock band",), True),
+        ("Foo Fighters", ("rock band",), True),
+        ("Hall & Oates", ("musical duo",), True),
+        ("Genesis", ("rock band",), False),
+        ("Kiss", ("rock band",), False),
+        ("Chicago Bulls", ("basketball team",), True),
+        ("Ainu", ("ethnic group",), True),
+        ("Solomon Islands", ("sovereign state",), True),
+        ("Beverly Hills", ("city of the United States",), False),
+        ("Los Angeles", ("big city",), False),
+        ("Athens", ("city",), False),
+        ("The Simpsons", ("animated television series",), False),
+        ("General Motors", ("business",), False),
+        ("James Brothers", ("human",), False),
+        ("mathematics", ("academic discipline",), False),
+        ("", (), False),
+    ],
+)
+def test_names_in_the_plural(label: str, classes: tuple[str, ...], plural: bool) -> None:
+    assert language("en").is_plural(label, classes) == plural
+    assert not language("de").is_plural(label, classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "singular"),
+    [
+        ("{} belongs to the continent of", True),
+        ("{} was formed in the city of", True),
+        ("{} originally comes from", True),
+        ("The continent on which {} is located is", True),
+        ("In general, {} is part of", True),
+        ("{} made its debut on", True),
+        ("{} belong to the continent of", False),
+        ("The capital of {} is", False),
+        ("The company that makes {} is", False),
+        ("{} can be found in", False),
+        ("{} became a member of", False),
+    ],
+)
+def test_templates_in_the_singular(text: str, singular: bool) -> None:
+    assert language("en").is_singular(text) == singular
+    assert not language("de").is_singular(text)
+
+
+def test_prompts_agree_with_a_name_in_the_plural() -> None:
+    """Both kinds of name, subjects and neighbors, in a relation that has templates of both numbers."""
+    names = {f"Q{100 + n}": f"{name} {'Mountains' if n % 2 else 'Peak'}" for n, name in enumerate(NAMES)}
+    entities = [Entity(one, {"en": name}) for one, name in {**names, "Q8": "Asia", "Q9": "Europe"}.items()]
+    facts = [Fact("P30", one, "Q8" if int(one[1:]) < 106 else "Q9") for one in names]
+    builder = Builder(FactGraph(facts, entities), templates("P30"), BuildOptions(neighborhood=5))
+    asked = set()
+    for fact in facts:
+        draft = builder.draft(0, fact)
+        own = (draft.rewrite, *(one.clean for one in draft.paraphrases), *(one.text for one in draft.neighborhood))
+        asked |= {(one.partition(" Mountains ")[2] or one, " Mountains " in one) for one in own}
+    many = {text for text, plural in asked if plural}
+    assert any(re.match(r"are|lie|belong", text) for text in many)
+    assert not any(re.match(r"is|lies|belongs|has", text) for text in many)
+    assert any(" Peak is" in text or " Peak belongs" in text for text, plural in asked if not plural)
+
+
+def test_a_name_in_small_letters_begins_no_prompt_where_others_can_be_had() -> None:
+    names = {"Q1": "music", "Q2": "dance", "Q10": "jazz", "Q11": "Swing", "Q12": "iPhone"}
+    facts = [Fact("P361", one, "Q1") for one in ("Q10", "Q11", "Q12")] + [Fact("P361", "Q2", "Q1")]
+    texts = ("{} is part of", "{} belongs to", "Today, {} is part of", "As we know, {} is in", "Some say {} is in")
+    prompts = [Template("P361", "rewrite", text, "own") for text in texts]
+    graph = FactGraph(facts, [Entity(one, {"en": name}) for one, name in names.items()])
+    for seed in range(8):
+        builder = Builder(graph, prompts, BuildOptions(seed=seed))
+        draft = builder.draft(0, facts[0])
+        texts_of = [draft.rewrite, *(one.clean for one in draft.paraphrases), *(one.text for one in draft.neighborhood)]
+        assert not any(text.startswith(("jazz", "dance")) for text in texts_of)
+        few = Builder(graph, prompts[:4], BuildOptions(seed=seed)).draft(0, facts[0])
+        assert any(text.startswith("jazz") for text in (few.rewrite, *(one.clean for one in few.paraphrases)))
+    begun = {Builder(graph, prompts, BuildOptions(seed=seed)).draft(0, facts[2]).rewrite[:6] for seed in range(8)}
+    assert "iPhone" in begun
 
 
 @pytest.mark.parametrize(
@@ -194,6 +296,12 @@ def test_every_kind_in_the_table_is_named_by_a_template() -> None:
         ("Wolf Creek", (), ("river",), ""),
         ("Faroe Islands", (), (), "the"),
         ("Hebrides", (), ("island group",), "the"),
+        ("Boston Bolts", (), ("soccer team",), "the"),
+        ("Yahoo Games", (), ("website",), ""),
+        ("Irrational Games", (), ("video game developer",), ""),
+        ("Montreal Convention", (), ("multilateral treaty",), "the"),
+        ("Vienna Philharmonic", (), ("orchestra", "musical ensemble"), "the"),
+        ("flag of Malaysia", (), ("national flag",), "the"),
         ("Lofoten", (), ("archipelago",), ""),
         ("Eagles", ("The Eagles",), ("rock band",), "the"),
         ("Foo Fighters", (), ("rock band",), ""),

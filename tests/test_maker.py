@@ -22,7 +22,7 @@ from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.records import maker as maker_module
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records.builder import Builder, BuildOptions
 from cfbuild.records.factset import FactSet, read_facts, snapshot
 from cfbuild.records.maker import Made, RecordMaker
 from cfbuild.records.prefixes import Prefixes
@@ -55,6 +55,12 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     folder = BuildFolder(tmp_path_factory.mktemp("snapshot") / "build")
     fetch(folder, FetchOptions(source="snapshot"))
     return folder
+
+
+def test_more_neighbors_than_are_asked_for_are_no_minimum() -> None:
+    with pytest.raises(ConfigError, match="min_neighbors is 10 and neighborhood is 9"):
+        RecordMaker(facts_of_world(), build=BuildOptions(neighborhood=9))
+    assert RecordMaker(facts_of_world(), SMALL, BuildOptions(neighborhood=9)).make().records
 
 
 def test_the_snapshot_is_what_fetch_writes_of_it(fetched: BuildFolder) -> None:
@@ -103,8 +109,20 @@ def test_plain_tuples_give_records_and_rejects_with_their_rule() -> None:
     ],
 )
 def test_each_option_of_the_rules_reaches_its_rule(rules: Rules, rule: str) -> None:
-    records, rejected = RecordMaker(facts_of_world(), rules).make()
+    records, rejected = RecordMaker(facts_of_world(), rules, BuildOptions(neighborhood=99)).make()
     assert not records and {rejection.decision.rule for rejection in rejected} == {"several-objects", rule}
+
+
+def test_a_fact_with_too_few_neighbors_is_never_drafted(monkeypatch: pytest.MonkeyPatch) -> None:
+    drafted, tried = [], []
+    draft, draws = Builder.draft, Builder._draws
+    monkeypatch.setattr(Builder, "draft", lambda *given, **more: drafted.append(given[1]) or draft(*given, **more))
+    monkeypatch.setattr(Builder, "_draws", lambda *given: tried.append(given[-1]) or draws(*given))
+    records, rejected = RecordMaker(facts_of_world(), replace(SMALL, min_neighbors=9)).make()
+    few = [one for one in rejected if one.decision.rule == "too-few-neighbors"]
+    assert records and few
+    assert sorted(drafted) == [record.case_id for record in records]
+    assert tried.count(1) == len(few), "a single o* shows that there is one"
 
 
 def test_symmetric_relations_are_made_when_asked_for() -> None:

@@ -157,11 +157,24 @@ def test_every_declared_option_is_one_of_the_verbs_and_none_twice(verb: str) -> 
 
 def test_words_of_options_that_differ() -> None:
     options = GenerateOptions(BuildOptions(seed=4), relations=("P36", "P19"), limit=3, allow_several=True, groups=())
-    words = command_line("generate", FilterChoice(True, FilterOptions(0.25)), options, ModelOptions())
-    expected = (
-        "generate --no-filter --min-rank 0.25 --relations P36,P19 --limit 3 --allow-several --seed 4 --groups none"
-    )
-    assert " ".join(words) == expected
+    rest = "--relations P36,P19 --limit 3 --allow-several --seed 4 --groups none"
+    for choice, first in (
+        (FilterChoice(True), "--no-filter"),
+        (FilterChoice(False, FilterOptions(0.25)), "--min-rank 0.25"),
+    ):
+        words = command_line("generate", choice, options, ModelOptions())
+        assert " ".join(words) == f"generate {first} {rest}"
+
+
+def test_options_that_no_record_can_fulfil_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match="min_neighbors is 10 and neighborhood is 5"):
+        GenerateOptions(BuildOptions(neighborhood=5))
+    assert GenerateOptions(BuildOptions(neighborhood=5), min_neighbors=5).min_neighbors == 5
+    with pytest.raises(ConfigError, match="min_sitelinks is 9 and max_sitelinks is 8"):
+        GenerateOptions(min_sitelinks=9, max_sitelinks=8)
+    assert GenerateOptions(min_sitelinks=9, max_sitelinks=9)
+    with pytest.raises(ConfigError, match="no_filter is given and so is max_true_rank"):
+        FilterChoice(True, FilterOptions(max_true_rank=3))
 
 
 def test_a_seed_can_be_asked_for_though_it_is_the_default() -> None:

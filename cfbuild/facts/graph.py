@@ -11,6 +11,7 @@ from types import MappingProxyType
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
 from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF
+from cfbuild.facts.subjects import PLURAL, kinds_of_class
 from cfbuild.text import languages
 from cfbuild.text.codes import is_code
 from cfbuild.text.languages.neutral import without_bracket
@@ -46,6 +47,12 @@ class FactGraph:
         self._statements: dict[tuple[str, str], list[Fact]] = {}
         self._containers: dict[str, frozenset[str]] = {}
         self._articles: dict[str, str] = {}
+        self._subject_kinds: dict[str, frozenset[str]] = {}
+        # The rules ask for some hundred names of every fact: each is looked up once.
+        self._label_of = {one.id: one.labels.get(language) for one in self.entities.values()}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._folded: dict[str, frozenset[str]] = {}
+        self._objects_named: dict[str, dict[str, list[str]]] = {}
         seen: set[tuple[str, str, str]] = set()
         for fact in self.facts:
             key = (fact.subject, fact.relation)
@@ -133,8 +140,7 @@ class FactGraph:
 
     def label(self, entity_id: str) -> str | None:
         """Return the entity's label in the graph's language, or None."""
-        entity = self.entities.get(entity_id)
-        return entity.labels.get(self.language) if entity else None
+        return self._label_of.get(entity_id)
 
     def name(self, entity_id: str, language: str) -> str | None:
         """Return the entity's label in `language`, else in the graph's language, or None."""
@@ -146,6 +152,14 @@ class FactGraph:
         names = (self.name(one, "en") for one in self.attributes(entity_id, INSTANCE_OF))
         return tuple(name for name in names if name)
 
+    def subject_kinds(self, entity_id: str) -> frozenset[str]:
+        """Return the kinds that templates name (`facts/subjects.py`), as far as the entity's classes and label tell."""
+        if entity_id not in self._subject_kinds:
+            classes = self.class_names(entity_id)
+            plural = {PLURAL} if self.wording.is_plural(self.label(entity_id) or "", classes) else ()
+            self._subject_kinds[entity_id] = frozenset(plural).union(*map(kinds_of_class, classes))
+        return self._subject_kinds[entity_id]
+
     def article(self, entity_id: str) -> str:
         """Return the article that the entity's label has inside a sentence ("the" Netherlands); empty for none."""
         if entity_id not in self._articles:
@@ -155,11 +169,26 @@ class FactGraph:
 
     def names(self, entity_id: str) -> tuple[str, ...]:
         """Return the label and the aliases in the graph's language, the label first."""
-        entity = self.entities.get(entity_id)
-        if entity is None:
-            return ()
-        label = entity.labels.get(self.language)
-        return ((label,) if label else ()) + entity.aliases.get(self.language, ())
+        if entity_id not in self._names:
+            entity, label = self.entities.get(entity_id), self.label(entity_id)
+            aliases = entity.aliases.get(self.language, ()) if entity else ()
+            self._names[entity_id] = ((label,) if label else ()) + aliases
+        return self._names[entity_id]
+
+    def folded_names(self, entity_id: str) -> frozenset[str]:
+        """Return the label and the aliases in the graph's language without letter case."""
+        if entity_id not in self._folded:
+            self._folded[entity_id] = frozenset(name.casefold() for name in self.names(entity_id))
+        return self._folded[entity_id]
+
+    def objects_named(self, relation: str, label: str) -> tuple[str, ...]:
+        """Return the objects of `relation` with this label, letter case ignored, as `object_counts` orders them."""
+        if relation not in self._objects_named:
+            found: dict[str, list[str]] = {}
+            for item in self.object_counts(relation):
+                found.setdefault((self.label(item) or "").casefold(), []).append(item)
+            self._objects_named[relation] = found
+        return tuple(self._objects_named[relation].get(label.casefold(), ()))
 
     def items_named(self, label: str) -> int:
         """Return the number of items with this label, letter case ignored."""

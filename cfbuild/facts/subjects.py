@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 
-from cfbuild.facts.graph import FactGraph
+from cfbuild.data import Template
 from cfbuild.text.class_names import class_noun
+from cfbuild.text.languages import Language
 
 SUBJECTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
@@ -27,6 +29,7 @@ SUBJECTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
             ),
             "office": "position|office|title|minister",
             "assembly": "legislature|senate|parliament|house|representatives|council|assembly|landtag",
+            "former": "(?:historical|former|ancient) [a-z ]+",
             "law": "law|act|legislation|statute|constitution|constitutional document",
             "currency": "currency|currencies|coin|banknote",
             "flag": "flag",
@@ -67,6 +70,9 @@ SUBJECTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
 )
 """Kinds of subject by the nouns that their classes' names consist of or end in."""
 
+PLURAL = "plural"
+"""The kind of a subject whose name is plural, which the language's rules tell; templates name it as they do others."""
+
 
 @cache
 def kinds_of_class(name: str) -> frozenset[str]:
@@ -75,6 +81,7 @@ def kinds_of_class(name: str) -> frozenset[str]:
     return frozenset(kind for kind, nouns in SUBJECTS.items() if nouns.search(noun))
 
 
-def subject_kinds(item: str, graph: FactGraph) -> frozenset[str]:
-    """Return the kinds of `item`; none where its classes are not known or are of no kind in the table."""
-    return frozenset().union(*map(kinds_of_class, graph.class_names(item)))
+def with_number(template: Template, wording: Language) -> Template:
+    """Return `template`, marked as not about subjects with a plural name if a verb of it agrees with a singular one."""
+    apart = PLURAL in template.fits or PLURAL in template.misfits or not wording.is_singular(template.text)
+    return template if apart else replace(template, misfits=(*template.misfits, PLURAL))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol
 
-from cfbuild.data import Candidate, Fact, Measured, Target, Template, Verdict
-from cfbuild.errors import check_least
+from cfbuild.data import Candidate, Decision, Fact, Measured, Target, Template, Verdict
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import HUMAN, PLACES, Kinds
 from cfbuild.facts.relations import INSTANCE_OF, PERSONAL
@@ -23,7 +23,9 @@ USUAL_FACTS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The options of the rules that need no model. Raises ConfigError for a number below 0.
+    """The options of the rules that need no model.
+
+    Raises ConfigError for a number below 0, and for fewest sitelinks above the most.
 
     min_neighbors: fewest neighborhood prompts that a record may have. The default is CounterFact's number: NS is then
     over ten prompts of every record, as in the paper, and a record without neighbors has no NS and no S at all.
@@ -45,6 +47,12 @@ class Rules:
 
     def __post_init__(self) -> None:
         check_least(self, min_neighbors=0, min_pool=2, min_sitelinks=0, max_sitelinks=0)
+        low, high = self.min_sitelinks, self.max_sitelinks
+        if low is not None and high is not None and low > high:
+            raise ConfigError(
+                f"min_sitelinks is {low} and max_sitelinks is {high}: no subject has both; "
+                "expected min_sitelinks to be at most max_sitelinks"
+            )
 
     def rule_options(self) -> dict[str, Any]:
         """Return these options alone by name, without the other fields of a subclass."""
@@ -56,15 +64,15 @@ class RuleContext(Rules):
     """The facts that rules read, the rewrite templates by relation, and the options.
 
     `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
-    `seed` draws the object that is kept where several are allowed. `remembered` keeps the results of the target rules
-    that do not read the subject.
+    `seed` draws the object that is kept where several are allowed. `remembered` keeps the decisions of the
+    target rules that do not read the subject, by relation, object and o*.
     """
 
     graph: FactGraph
     rewrite_templates: Mapping[str, tuple[Template, ...]]
     min_templates: int = 3
     seed: int = 0
-    remembered: dict[tuple[str, str, str, Target], Measured | None] = field(
+    remembered: dict[tuple[str, str, str], Decision] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     _by_object: dict[str, dict[str, list[Fact]]] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -70,10 +70,9 @@ def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
     label = (context.graph.label(fact.object) or "").casefold()
     if context.graph.items_named(label) < 2:
         return None
-    for other in context.graph.object_counts(fact.relation):
-        if other != fact.object and (context.graph.label(other) or "").casefold() == label:
-            return {"label": label, "other": other}
-    return None
+    others = (one for one in context.graph.objects_named(fact.relation, label) if one != fact.object)
+    other = next(others, None)
+    return None if other is None else {"label": label, "other": other}
 
 
 def same_name(fact: Fact, context: RuleContext) -> Measured | None:
@@ -126,9 +125,10 @@ def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 def shared_name(one: str, other: str, graph: FactGraph) -> Measured | None:
     """Return a name that both items carry, letter case ignored, or None."""
-    names = {name.casefold() for name in graph.names(other)}
-    shared = next((name for name in graph.names(one) if name.casefold() in names), None)
-    return None if shared is None else {"name": shared, "item": other}
+    names = graph.folded_names(other)
+    if names.isdisjoint(graph.folded_names(one)):
+        return None
+    return {"name": next(name for name in graph.names(one) if name.casefold() in names), "item": other}
 
 
 def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:

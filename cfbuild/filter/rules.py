@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
-from cfbuild.facts.subjects import subject_kinds
 from cfbuild.filter import naming, truth
 from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
 from cfbuild.text.languages import Language
@@ -35,14 +34,22 @@ def judge_fact(fact: Fact, context: RuleContext) -> Decision:
 
 def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
     """Return the decision about `target` as the fact's o*: kept, or the first target rule that refuses it."""
+    key = fact.relation, fact.object, target.id
+    if key not in context.remembered:
+        context.remembered[key] = _judge_by_object(fact, target, context)
+    remembered = context.remembered[key]
     for name, rule in TARGET_RULES.items():
-        if name not in BY_OBJECT:
-            measured = rule(fact, target, context)
-        elif (key := (name, fact.relation, fact.object, target)) in context.remembered:
-            measured = context.remembered[key]
-        else:
-            measured = context.remembered[key] = rule(fact, target, context)
-        if measured is not None:
+        if name == remembered.rule:
+            return remembered
+        if name not in BY_OBJECT and (measured := rule(fact, target, context)) is not None:
+            return Decision(False, name, measured)
+    return KEPT
+
+
+def _judge_by_object(fact: Fact, target: Target, context: RuleContext) -> Decision:
+    """Return the decision of the rules BY_OBJECT, which is the same for all subjects that have the fact's object."""
+    for name, rule in TARGET_RULES.items():
+        if name in BY_OBJECT and (measured := rule(fact, target, context)) is not None:
             return Decision(False, name, measured)
     return KEPT
 
@@ -70,7 +77,7 @@ def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
 
     A template fits subjects of its kinds, and an object that can follow its article.
     """
-    label, kinds = context.graph.label(fact.object) or "", subject_kinds(fact.subject, context.graph)
+    label, kinds = context.graph.label(fact.object) or "", context.graph.subject_kinds(fact.subject)
     fitting = [one for one in context.rewrite_templates.get(fact.relation, ()) if one.suits(kinds)]
     count = sum(context.graph.wording.article_clash(one.text, label) is None for one in fitting)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from cfbuild.errors import ConfigError
 from cfbuild.option import option
@@ -39,7 +39,18 @@ class FilterOptions:
 
 @dataclass(frozen=True, slots=True)
 class FilterChoice:
-    """Options of a command that may filter: to do without a model, and the thresholds."""
+    """Options of a command that may filter: to do without a model, and the thresholds.
+
+    Raises ConfigError for thresholds without a model that could be held against them.
+    """
 
     no_filter: bool = option(False, "Ask no model: keep the first o* drawn.")
     thresholds: FilterOptions = field(default_factory=FilterOptions)
+
+    def __post_init__(self) -> None:
+        given = [one.name for one in fields(FilterOptions) if getattr(self.thresholds, one.name) != one.default]
+        if self.no_filter and given:
+            raise ConfigError(
+                f"no_filter is given and so is {', '.join(given)}: without a model nothing is held against a "
+                "threshold; give one or the other"
+            )

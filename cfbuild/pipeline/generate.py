@@ -19,7 +19,7 @@ from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.factset import FILES, read_facts
 from cfbuild.records.groups import GROUPS
-from cfbuild.records.maker import Making, RecordMaker, check_groups
+from cfbuild.records.maker import Making, RecordMaker, check_groups, check_neighbors
 from cfbuild.records.prefixes import BUILTIN, Sampler
 from cfbuild.records.spread import Spread
 from cfbuild.records.turns import Caps, Selection
@@ -32,7 +32,8 @@ VERB = "generate"
 
 @dataclass(frozen=True)
 class GenerateOptions(Rules, Selection):
-    """The options of `cfbuild generate`. Raises ConfigError for a number below its minimum or an unknown group.
+    """The options of `cfbuild generate`. Raises ConfigError for a number below its minimum, an unknown group, or
+    numbers that no record can fulfil together.
 
     Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
     build: the number of prompts of each kind in a record, and the seed.
@@ -63,6 +64,7 @@ class GenerateOptions(Rules, Selection):
         Rules.__post_init__(self)
         if self.today is not None:
             DAY.read(self.today)
+        check_neighbors(self, self.build)
         check_groups(self.groups)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cfbuild.data import (
     SLOT,
@@ -25,7 +25,7 @@ from cfbuild.data import (
 )
 from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
-from cfbuild.facts.subjects import subject_kinds
+from cfbuild.facts.subjects import with_number
 from cfbuild.option import option, seed_option
 from cfbuild.records.pools import Pools, is_usable
 from cfbuild.text.names import find_name, gives_away
@@ -78,6 +78,14 @@ class Draft:
         return self.prompt.fill(self.subject.label)
 
 
+class Outline(NamedTuple):
+    """The parts of a draft by which rules reject a fact: the neighborhood prompts, and the o* to try (see `Draft`)."""
+
+    neighborhood: tuple[EntityPrompt, ...]
+    draws: tuple[Target, ...]
+    refused: Mapping[str, int]
+
+
 def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
     """Yield every fact with its case id: its index in the graph's order, whatever is filtered or left out later."""
     return enumerate(fact for relation in graph.relations for fact in graph.facts_of(relation))
@@ -107,11 +115,9 @@ class Builder:
         self._suits = suits
         self._prefixes = prefixes
         self._templates: dict[tuple[str, str], list[Template]] = {}
-        for template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
-            self._templates.setdefault(template[0][:2], []).append(template[1])
+        for key, template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
+            self._templates.setdefault(key[:2], []).append(with_number(template, graph.wording))
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
-        self._names: dict[str, frozenset[str]] = {}
-        self._kinds: dict[str, frozenset[str]] = {}
         self._fits: dict[tuple[str, str, frozenset[str]], list[Template]] = {}
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
@@ -120,31 +126,42 @@ class Builder:
 
     def _fitting(self, fact: Fact, item: str) -> Sequence[Template]:
         """Return the rewrite templates that fit `item` and do not end in an article that o_c cannot follow."""
-        key = (fact.relation, fact.object, self._kinds_of(item))
+        key = (fact.relation, fact.object, self.graph.subject_kinds(item))
         if key not in self._fits:
             label, clash = self.graph.label(fact.object) or "", self.graph.wording.article_clash
             suited = [one for one in self.templates(fact.relation) if one.suits(key[2])]
             self._fits[key] = [one for one in suited if clash(one.text, label) is None]
         return self._fits[key]
 
-    def _kinds_of(self, item: str) -> frozenset[str]:
-        if item not in self._kinds:
-            self._kinds[item] = subject_kinds(item, self.graph)
-        return self._kinds[item]
-
     def _fill(self, template: Template, about: Target) -> str:
         """Return the template's text about an item, under its label and with the article that its label has."""
         return article_before(template.text, self.graph.article(about.id)).replace(SLOT, about.label)
 
-    def draft(self, case_id: int, fact: Fact, refusal: RefuseTarget = lambda fact, target: None) -> Draft:
+    def outline(self, fact: Fact, refusal: RefuseTarget = lambda fact, target: None, enough: int = 0) -> Outline:
+        """Return the neighborhood prompts of a fact and the o* to try; a single o* where the prompts are not `enough`.
+
+        Raises TemplateError if a label is not usable: the rules should have rejected such a fact before.
+        """
+        neighbors = self._neighbors(fact, self._target(fact.subject))
+        prompts = self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood)
+        draws, refused = self._draws(fact, neighbors, refusal, 1 if len(prompts) < enough else self.options.max_draws)
+        return Outline(prompts, draws, refused)
+
+    def draft(
+        self,
+        case_id: int,
+        fact: Fact,
+        refusal: RefuseTarget = lambda fact, target: None,
+        outline: Outline | None = None,
+    ) -> Draft:
         """Return the draft of a fact: all that does not depend on o*, and the o* to try.
 
+        outline: that of the fact, if it is made already.
         Raises TemplateError if the relation has too few rewrite templates or a label is not usable: the rules should
         have rejected such a fact before.
         """
         subject, target_true = self._target(fact.subject), self._target(fact.object)
-        neighbors = self._neighbors(fact, subject)
-        draws, refused = self._draws(fact, neighbors, refusal)
+        neighborhood, draws, refused = outline or self.outline(fact, refusal)
         prompt, *others = self._rewrite_and_paraphrases(fact)
         return Draft(
             case_id=case_id,
@@ -153,7 +170,7 @@ class Builder:
             subject=subject,
             target_true=target_true,
             paraphrases=self._paraphrases(fact, subject, others, draws),
-            neighborhood=self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood),
+            neighborhood=neighborhood,
             generation=self._generation(fact, subject),
             draws=draws,
             refused=refused,
@@ -190,7 +207,9 @@ class Builder:
         """
         for relation in self.graph.relations if relations is None else relations:
             for fact in self.graph.facts_of(relation) if self.templates(relation) else ():
-                templates = [one for one in self.templates(relation) if one.suits(self._kinds_of(fact.subject))]
+                templates = [
+                    one for one in self.templates(relation) if one.suits(self.graph.subject_kinds(fact.subject))
+                ]
                 subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
                 if templates and is_usable(subject) and is_usable(value):
                     template = self._random(fact, f"reference:{fact.object}").choice(templates)
@@ -206,11 +225,6 @@ class Builder:
             raise TemplateError(f"{item} has the label {label!r} in {self.graph.language!r}; expected a name")
         return Target(item, label)
 
-    def _folded_names(self, item: str) -> frozenset[str]:
-        if item not in self._names:
-            self._names[item] = frozenset(name.casefold() for name in self.graph.names(item))
-        return self._names[item]
-
     def _rewrite_and_paraphrases(self, fact: Fact) -> list[Template]:
         templates, needed = self._fitting(fact, fact.subject), 1 + self.options.paraphrases
         if len(templates) < needed:
@@ -218,7 +232,14 @@ class Builder:
                 f"{fact.relation} has {len(templates)} rewrite templates for {fact.subject}; expected at least "
                 f"{needed}: one for the rewrite and one for each paraphrase"
             )
-        return self._random(fact, "rewrite").sample(templates, needed)
+        return self._random(fact, "rewrite").sample(self._inside(templates, fact.subject, needed), needed)
+
+    def _inside(self, templates: Sequence[Template], item: str, needed: int) -> Sequence[Template]:
+        """Return the templates that do not begin with the item's name if that begins no sentence; all if too few."""
+        if not self.graph.wording.begins_small(self.graph.label(item) or "") or self.graph.article(item):
+            return templates
+        inside = [one for one in templates if not one.text.startswith(SLOT)]
+        return inside if len(inside) >= needed else templates
 
     def _paraphrases(
         self, fact: Fact, subject: Target, templates: Sequence[Template], draws: Iterable[Target]
@@ -240,7 +261,7 @@ class Builder:
         there is where a template set has no generation templates (ParaRel's).
         """
         random = self._random(fact, "generation")
-        kinds = self._kinds_of(fact.subject)
+        kinds = self.graph.subject_kinds(fact.subject)
         every = self.templates(fact.relation, "generation"), self.templates(fact.relation)
         pools = [[one for one in pool if one.suits(kinds)] for pool in every]
         order = [template for pool in pools for template in random.sample(pool, len(pool))]
@@ -248,27 +269,27 @@ class Builder:
         return tuple(texts)[: self.options.generation]
 
     def _draws(
-        self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget
+        self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget, most: int
     ) -> tuple[tuple[Target, ...], dict[str, int]]:
-        """Return at most `max_draws` false objects, drawn without replacement, and refusals by rule.
+        """Return at most `most` false objects, drawn without replacement, and refusals by rule.
 
         Never drawn are the subject itself, an object of the subject or of one of `neighbors` under this relation, and
         an object that shares a name with one of those objects. `refusal` judges the rest.
         """
         held = {value for one in (fact.subject, *(n.id for n in neighbors)) for value in self._values(one, fact)}
-        names = frozenset().union(*map(self._folded_names, held))
+        names = frozenset().union(*map(self.graph.folded_names, held))
         held.add(fact.subject)
         draws: list[Target] = []
         refused: dict[str, int] = {}
         for target in self._race(fact):
-            if target.id in held or not names.isdisjoint(self._folded_names(target.id)):
+            if target.id in held or not names.isdisjoint(self.graph.folded_names(target.id)):
                 continue
             rule = refusal(fact, target)
             if rule is not None:
                 refused[rule] = refused.get(rule, 0) + 1
                 continue
             draws.append(target)
-            if len(draws) == self.options.max_draws:
+            if len(draws) == most:
                 break
         return tuple(draws), refused
 
@@ -329,7 +350,7 @@ class Builder:
         return self._tiers[key]
 
     def _is_askable(self, relation: str, item: str) -> bool:
-        kinds = self._kinds_of(item)
+        kinds = self.graph.subject_kinds(item)
         return self._suits(relation, item) and any(one.suits(kinds) for one in self.templates(relation))
 
     def _entity_prompts(
@@ -337,7 +358,7 @@ class Builder:
     ) -> tuple[EntityPrompt, ...]:
         """Return up to `wanted` prompts: one for each entity, then more rounds under other templates up to the cap."""
         random, most = self._random(fact, f"{part}-templates"), self.options.prompts_per_entity
-        fitting = [self._fitting(fact, entity.id) for entity in entities]
+        fitting = [self._inside(self._fitting(fact, entity.id), entity.id, most) for entity in entities]
         orders = [random.sample(templates, min(most, len(templates))) for templates in fitting]
         prompts: dict[str, EntityPrompt] = {}
         for turn in range(max(map(len, orders), default=0)):

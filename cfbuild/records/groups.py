@@ -11,14 +11,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 
 from cfbuild.data import SLOT, Fact, GroupPrompt, Record, Target, Template, article_before
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
-from cfbuild.facts.subjects import subject_kinds
 from cfbuild.text.languages import Language
 from cfbuild.text.names import find_name, gives_away
 
@@ -33,12 +32,14 @@ class Known:
     """The material of prompt groups.
 
     templates: returns the rewrite templates of a relation. is_sound: returns True for a fact that passes the rules.
+    answers: what each item has under a relation, kept because few items are the objects of many records.
     """
 
     graph: FactGraph
     templates: Callable[[str], Sequence[Template]]
     is_sound: Callable[[Fact], bool]
     seed: int = 0
+    answers: dict[tuple[str, str], Target | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def bearers(self) -> Counter[str]:
@@ -57,7 +58,7 @@ class Known:
 
     def fitting(self, relation: str, *items: str) -> list[Template]:
         """Return the relation's rewrite templates that may be about each of `items`."""
-        kinds = [subject_kinds(item, self.graph) for item in items]
+        kinds = [self.graph.subject_kinds(item) for item in items]
         return [one for one in self.templates(relation) if all(map(one.suits, kinds))]
 
     def random(self, record: Record, group: str) -> Random:
@@ -200,6 +201,13 @@ def _leads_on(first: str, second: str) -> bool:
 
 def _answer(known: Known, about: Target, relation: str) -> Target | None:
     """Return the only object that `about` has under `relation`, if that fact passes the rules; else None."""
+    key = about.id, relation
+    if key not in known.answers:
+        known.answers[key] = _sound_answer(known, about, relation)
+    return known.answers[key]
+
+
+def _sound_answer(known: Known, about: Target, relation: str) -> Target | None:
     values = known.graph.current_values(about.id, relation)
     target = _target(known, values)
     facts = (one for one in known.graph.statements(about.id, relation) if target and one.object == target.id)

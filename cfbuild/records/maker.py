@@ -64,6 +64,15 @@ def check_groups(groups: Iterable[str]) -> None:
         raise ConfigError(f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
 
 
+def check_neighbors(rules: Rules, build: BuildOptions) -> None:
+    """Raise ConfigError if records must have more neighborhood prompts than are asked for: all would be rejected."""
+    if rules.min_neighbors > build.neighborhood:
+        raise ConfigError(
+            f"min_neighbors is {rules.min_neighbors} and neighborhood is {build.neighborhood}: no record would have "
+            f"enough neighborhood prompts; expected min_neighbors to be at most neighborhood"
+        )
+
+
 class RecordMaker:
     """A maker of records from facts, by all rules. Picklable: another process makes the same records of the same facts.
 
@@ -73,7 +82,7 @@ class RecordMaker:
     prefixes: the sentences before paraphrases; None for the bundled ones if the facts are English, else for none.
     groups: the prompt groups beyond CounterFact's; None for all.
     seed: replaces the seed in `build`, if given.
-    Raises ConfigError for an unknown prompt group.
+    Raises ConfigError for an unknown prompt group, and for rules that want more neighborhood prompts than `build`.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class RecordMaker:
         self.build = build or BuildOptions()
         if seed is not None:
             self.build = dataclasses.replace(self.build, seed=seed)
+        check_neighbors(self.rules, self.build)
         self.groups = tuple(GROUPS if groups is None else groups)
         check_groups(self.groups)
         self.graph = FactGraph(facts.facts, facts.entities, facts.language, facts.today)
@@ -158,12 +168,12 @@ class RecordMaker:
         case_id, fact = turn
         decision = judge_fact(fact, self._context)
         if decision.kept:
-            draft = self._builder.draft(case_id, fact, self._refusal)
-            pool = len(self._pool(fact)) if ranked and draft.draws else None
-            outcome = Outcome(len(draft.draws), len(draft.neighborhood), draft.refused, pool)
+            outline = self._builder.outline(fact, self._refusal, self.rules.min_neighbors)
+            pool = len(self._pool(fact)) if ranked and outline.draws else None
+            outcome = Outcome(len(outline.draws), len(outline.neighborhood), outline.refused, pool)
             decision = judge_draft(fact, outcome, self._context)
             if decision.kept:
-                return case_id, fact, draft
+                return case_id, fact, self._builder.draft(case_id, fact, outline=outline)
         return case_id, fact, decision
 
     def decide(self, drafted: Sequence[Drafted], model: TargetFilter | None) -> Iterator[Record | Rejection]:

@@ -4,7 +4,9 @@
 that start with `#` are comments. A relation is added by a file and removed by deleting it. A rewrite template must be
 an English sentence that breaks off where the object's label comes next, with no article between, right for every
 subject that the relation has, living or dead. What is right for some kinds of subject only says so in its section, by
-the kinds of `facts/subjects.py`: `[rewrite: film, series]`, or `[rewrite: not currency]` for all the others.
+the kinds of `facts/subjects.py`: `[rewrite: film, series]`, or `[rewrite: not currency]` for all the others. A
+template with a verb that agrees with its subject ("{} is", "where {} lies") is never used about a plural name; those of
+`[rewrite: plural]` are used about no other.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from types import MappingProxyType
 
 from cfbuild.data import PROPERTY_ID, Template, TemplateKind, id_number, property_id
 from cfbuild.errors import TemplateError
-from cfbuild.facts.subjects import SUBJECTS
+from cfbuild.facts.subjects import PLURAL, SUBJECTS
 
 LANGUAGE = "en"
 ORIGIN = "cfbuild"
@@ -88,9 +90,11 @@ def read_section(line: str, place: str) -> Section:
         expected = ", ".join(f"[{kind}]" for kind in SECTIONS)
         raise TemplateError(f"{place}: section {line!r}, expected one of {expected}, or [rewrite: KIND, KIND]")
     subjects = tuple(header["subjects"].split(", ")) if header["subjects"] else ()
-    unknown = [one for one in subjects if one not in SUBJECTS]
+    unknown = [one for one in subjects if one not in (*SUBJECTS, PLURAL)]
     if unknown:
-        raise TemplateError(f"{place}: no kind of subject is called {unknown[0]!r}; there are {', '.join(SUBJECTS)}")
+        raise TemplateError(
+            f"{place}: no kind of subject is called {unknown[0]!r}; there are {', '.join((*SUBJECTS, PLURAL))}"
+        )
     fits, misfits = ((), subjects) if header["unless"] else (subjects, ())
     return Section(SECTIONS[header["kind"]], fits, misfits)
 

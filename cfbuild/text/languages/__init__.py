@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cfbuild.text.languages import english, english_articles, neutral
+from cfbuild.text.languages import english, english_articles, english_number, neutral
 
 __all__ = ["LANGUAGES", "Language", "language"]
 
@@ -21,6 +21,9 @@ class Language:
     article(name): the indefinite article that a name needs, or None.
     article_of_name(label, aliases, classes): the definite article that a name has inside a sentence, by its other names
     and its classes' English names ("the" for Netherlands); empty for none.
+    is_plural(label, classes): whether a name is plural, by its classes' English names.
+    is_singular(template): whether a verb of a template agrees with a name in the singular in its slot.
+    begins_small(label): whether a name is written with a small letter that begins no sentence.
     article_clash(prompt, name): the article that a prompt ends in, if the name needs another, or None.
     template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` marks the
     subject.
@@ -38,6 +41,9 @@ class Language:
     code: str
     article: Callable[[str], str | None] = neutral.no_article
     article_of_name: Callable[[str, Sequence[str], Sequence[str]], str] = neutral.no_article_of_name
+    is_plural: Callable[[str, Sequence[str]], bool] = neutral.never
+    is_singular: Callable[[str], bool] = neutral.never
+    begins_small: Callable[[str], bool] = neutral.never
     article_clash: Callable[[str, str], str | None] = neutral.no_clash
     template_fault: Callable[[str, str], str | None] = neutral.no_template_fault
     noise: Callable[[str], str | None] = neutral.noise
@@ -57,6 +63,9 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(
             "en",
             article=english.article,
             article_of_name=english_articles.article_of_name,
+            is_plural=english_number.is_plural,
+            is_singular=english_number.is_singular,
+            begins_small=english.begins_small,
             article_clash=english.clashing_article,
             template_fault=english.ungrammatical,
             noise=english.noise,

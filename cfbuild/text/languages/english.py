@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from cfbuild.text.languages import neutral
 
@@ -99,10 +100,21 @@ def clashing_article(prompt: str, name: str) -> str | None:
     return match[1] if match and needed is not None and match[1].lower() != needed else None
 
 
+@lru_cache(maxsize=100_000)
+def _stems(name: str) -> tuple[str, frozenset[str]]:
+    """Return a name without letter case, and what words may be made from if it is a single word."""
+    folded = name.casefold()
+    stems = (folded, folded.rstrip("aeoy"))
+    return folded, frozenset(stem for stem in stems if len(stem) >= STEM and stem.isalpha())
+
+
 def derived(text: str, name: str) -> str | None:
     """Return a word of `text` that is made from the single word `name`, or None: Devonian from Devon."""
-    folded = name.casefold()
-    stems = {stem for stem in (folded, folded.rstrip("aeoy")) if len(stem) >= STEM and stem.isalpha()}
+    folded, stems = _stems(name)
+    # Most texts hold none of the stems, and no rule is asked as often.
+    whole = text.casefold()
+    if not any(stem in whole for stem in stems):
+        return None
     for word in WORD.findall(text):
         made = word.casefold()
         if made != folded and any(
@@ -147,6 +159,11 @@ def description(template: str) -> str | None:
 def takes_description(template: str) -> bool:
     """Return True if a description can stand in the slot: nothing before it says what kind of thing is named."""
     return BEFORE_DESCRIPTION.search(template) is not None
+
+
+def begins_small(label: str) -> bool:
+    """Return True if `label` is a common noun, which begins no sentence as it is: jazz, but not iPhone."""
+    return label[:1].islower() and not label[1:2].isupper()
 
 
 def inside(text: str) -> str:

@@ -24,7 +24,8 @@ NAMES = re.compile(
     r"Hebrides|Himalayas|Holy Land|Holy See|Internet|Knesset|Kremlin|Levant|Louvre|Low Countries|Maghreb|"
     r"Maldives|Mekong|Middle East|Near East|Netherlands|Nile|Parthenon|Pentagon|Philippines|Pyrenees|Quran|"
     r"Rhine|Rhône|Riksdag|Sahara|Sahel|Seine|Seychelles|Storting|Sudetenland|Taj Mahal|Talmud|Thames|Tigris|"
-    r"Torah|Urals|Vatican|Vistula|Volga|White House|Yangtze)"
+    r"Torah|Urals|Vatican|Vistula|Volga|White House|Yangtze|"
+    r".* (?:Symphony|Philharmonic|Chamber) Orchestra|.* Philharmonic|(?:flag|coat of arms|battle|siege) (?:of|for) .*)"
 )
 """Names in use with the article whatever they are made of."""
 
@@ -35,7 +36,7 @@ LAST = re.compile(
     r" (?:Republic|Emirates|Federation|Confederation|Commonwealth|Caliphate|Islands|Isles|Mountains|Alps|Archipelago|"
     r"Peninsula|Plateau|Basin|River|Canal|Strait|Tower|Building|Museum|Expressway|Turnpike|Organi[sz]ation|Association|"
     r"Commission|Committee|Council|Senate|Assembly|Parliament|Orchestra|Philharmonic|Institute|Foundation|Agency|Bureau|"
-    r"Archdiocese|Diocese|Constitution|Treaty|Olympics|Championships?|Festival|Monument|Memorial|Railway|[Dd]ynasty|"
+    r"Archdiocese|Diocese|Constitution|Treaty|Olympics|Championships?|Forces|Territories|Festival|Monument|Memorial|Railway|[Dd]ynasty|"
     r"people|(?:Orthodox|Catholic|Anglican|Lutheran|Reformed|Methodist|Presbyterian|Baptist|Episcopal|Apostolic) "
     r"Church)\Z"
 )
@@ -43,7 +44,7 @@ LAST = re.compile(
 
 LAST_OF_KNOWN = re.compile(
     r" (?:Empire|Union|Kingdom|Ocean|Sea|Desert|Hotel|Party|Army|Navy|Society|League|Court|Act|Awards?|Prize|Games|Cup|"
-    r"Conference|Congress|Massacre|Rebellion|Uprising|[Ww]ar|[Rr]evolution|[Ff]amily)\Z"
+    r"Conference|Congress|Convention|Agreement|Accords|Massacre|Rebellion|Uprising|[Ww]ar|[Rr]evolution|[Ff]amily)\Z"
 )
 """Nouns at the end of a name that has the article if its classes are known: titles of works end in these, too."""
 
@@ -52,15 +53,15 @@ FIRST = re.compile(
     r"Islands|Gulf|Bay|Strait|Sea|Province|State|District|City|Diocese|Archdiocese|University|Bank|Ministry|Department|"
     r"Parliament|Constitution|Government|President|Minister|Governor|Battle|Siege|Treaty|Museum|Church|Statue|Temple|"
     r"Palace|Tower|Order|Association|League|Federation|Academy|Institute|Court|Legislature|Assembly|Senate|Council|"
-    r"Landtag|Premier|Secretary|Justice|General|Flag) of |"
+    r"Landtag|Society|Premier|Secretary|Justice|General|Flag) of |"
     r"House of (?:Commons|Lords|Representatives|Councillors)\b|United (?:States|Kingdom|Nations|Arab Emirates)\b"
 )
 """Nouns at the beginning of a name that has the article: the Kingdom of Sweden, the University of Oslo."""
 
 NEVER = re.compile(
     r"\b(?:human|character|film|album|single|song|book|novel|work|series|program|game|play|opera|painting|magazine|"
-    r"newspaper|musical group|band|ensemble|station|channel|business|company|enterprise|label|brand|city|town|village|"
-    r"commune|comune|municipality|settlement|hamlet|suburb)\Z|\bfictional\b",
+    r"newspaper|musical group|band|ensemble|station|channel|business|company|enterprise|developer|publisher|studio|"
+    r"website|manufacturer|airline|label|brand|city|town|village|commune|comune|municipality|settlement|hamlet|suburb)\Z|\bfictional\b",
     re.I,
 )
 """Nouns of classes whose items have no article but by their aliases."""
@@ -72,7 +73,7 @@ ALWAYS = re.compile(
 )
 """Nouns of classes whose items have the article, where their names are capitalised."""
 
-PLURAL = re.compile(r"\b(?:archipelago|island group|islands|mountains)\Z", re.I)
+PLURAL = re.compile(r"\b(?:archipelago|island group|islands|mountains|team)\Z", re.I)
 """Nouns of classes whose items have the article if their names end in -s."""
 
 RUNS_ALONE = re.compile(r"(?:Lake|Mount|Rio|Río|Riu) |.* (?:Creek|Brook|Run|Burn|Bay|Lake)\Z|.*\d")

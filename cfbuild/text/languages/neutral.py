@@ -59,6 +59,11 @@ def no_article_of_name(label: str, aliases: Sequence[str], classes: Sequence[str
     return ""
 
 
+def never(*texts: object) -> bool:
+    """Return False: what is asked of the texts is not known."""
+    return False
+
+
 def no_clash(prompt: str, name: str) -> None:
     """Return None: the words at the end of `prompt` are not known to be articles."""
 
