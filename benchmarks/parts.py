@@ -14,6 +14,7 @@ from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
 from cfbuild.data import CaseScore, Record
 from cfbuild.edit.editor import Edit
+from cfbuild.edit.kn import Kn, KnOptions
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import fast
 from cfbuild.lm.likelihood import Question, score
@@ -260,6 +261,31 @@ def ranking(bench: Bench) -> Row:
     )
 
 
+def kn(bench: Bench) -> Row:
+    """Both on the same few records: a record's cost depends on its prompt's length and its object's tokens."""
+    some, editor = bench.spread(bench.records), Kn(bench.lm, KnOptions())
+    editor.attributions(requests(some[:1]))  # caches and threads are warm
+    ours = bench.timed(f"KN attribution of {len(some)}", partial(editor.attributions, requests(some)))
+    theirs = []
+    for record in some:
+        prompt, target = bench.lm.encode(record.rewrite), bench.lm.continuation(record.target_true.label)
+        work = partial(plain.attribute, bench.lm, prompt, target, editor.options.steps)
+        theirs.append(bench.timed("baseline KN attribution", work))
+    far = max(
+        float((found[0] - one.result).abs().max() / one.result.abs().max())
+        for found, one in zip(ours.result, theirs, strict=True)
+    )
+    return Row(
+        "KN attribution, all layers, 20 steps",
+        _mean(theirs),
+        ours.seconds / len(some),
+        20,
+        f"attributions of {len(some)} records equal within {far:.1e} of the largest (limit 1e-3)",
+        far < 1e-3,
+        len(some),
+    )
+
+
 def end_to_end(bench: Bench) -> Row:
     return _whole(bench, "rome", 5)
 
@@ -296,6 +322,7 @@ PARTS: dict[str, Callable[[Bench], Row]] = {
     "scoring": scoring,
     "scoring-narrow": scoring_narrow,
     "ranking": ranking,
+    "kn": kn,
     "end-to-end": end_to_end,
     "end-to-end-fast": end_to_end_fast,
 }

@@ -1,4 +1,4 @@
-"""The baseline: ROME, scoring and ranking the way the released code works.
+"""The baseline: ROME, KN's attribution, scoring and ranking the way the released code works.
 
 One record at a time; every prompt and target is a row of its own; a batch is padded and run whole; logits of every
 position exist; an optimisation step is a full forward and backward pass; an edit is added to the weights and taken out
@@ -110,6 +110,36 @@ def _inputs_and_outputs(lm: LanguageModel, layer: int, rows: Sequence[tuple[Ids,
     index, at = range(len(rows)), [last for _, last in rows]
     inputs, outputs = (one.reshape(*ids.shape, -1)[index, at] for one in seen[0])
     return inputs, outputs
+
+
+def attribute(lm: LanguageModel, prompt: Ids, target: Ids, steps: int) -> Tensor:
+    """KN's attributions of W's inputs [layers, d_in]: a layer and token at a time, `steps` whole texts are a batch."""
+    total = torch.zeros(len(lm.layers), lm.key_width(0), device=lm.device)
+    for place, token in enumerate(target):
+        text = prompt + target[:place]
+        for layer in range(len(lm.layers)):
+            total[layer] += _attribute_layer(lm, text, token, layer, steps) / len(target)
+    return total
+
+
+def _attribute_layer(lm: LanguageModel, text: Ids, token: int, layer: int, steps: int) -> Tensor:
+    ids = torch.tensor([text], device=lm.device)
+    neurons, _ = _inputs_and_outputs(lm, layer, [(text, len(text) - 1)])  # [1, d_in]
+    scaled = (torch.linspace(0, 1, steps, device=lm.device)[:, None] * neurons).requires_grad_()
+
+    def put(_: object, args: tuple[Tensor]) -> tuple[Tensor]:
+        by_row = args[0].reshape(steps, len(text), -1).clone()
+        by_row[:, -1] = scaled
+        return (by_row.reshape(args[0].shape),)
+
+    hook = lm.projection(layer).register_forward_pre_hook(put)
+    try:
+        logits = lm.model(input_ids=ids.expand(steps, -1)).logits.float()
+    finally:
+        hook.remove()
+    probability = logits[:, -1].softmax(dim=-1)[:, token].sum()
+    (gradient,) = torch.autograd.grad(probability, scaled)
+    return neurons[0] * gradient.mean(dim=0)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.demo import DemoOptions, fetch_snapshot, generate_known
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, make_editor
 from cfbuild.progress import Progress
+from cfbuild.score.passes import request_of
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values
@@ -58,4 +59,4 @@ def make(root: Path, model: str, device: str, records: int, seed: int, progress:
 
 def requests(records: Sequence[Record]) -> list[Request]:
     """What an editor is asked for each record."""
-    return [Request(one.prompt.text, one.subject.label, one.target_new.label) for one in records]
+    return list(map(request_of, records))

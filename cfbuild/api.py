@@ -55,6 +55,7 @@ def edit(
 
     prompt: text with `{}` for the subject. editor: a name of the table, or "module:attribute" of one's own.
     settings: the editor's by name, such as `layer=5`; `covariance` and `covariance_tokens` (see `score`), and `seed`.
+    There is no true object here: `kn` attributes the token that the model itself puts first.
 
     Raises ConfigError for an editor or a setting that does not exist, EditError if the edit fails.
     """

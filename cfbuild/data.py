@@ -245,11 +245,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to an editor: make the model continue `prompt`, with `subject` in its slot, by `target_new`."""
+    """A request to an editor: make the model continue `prompt`, with `subject` in its slot, by `target_new`.
+
+    Editors that look at what the model knows get the true object too, where it is known, and paraphrases of the prompt
+    with the subject filled in and nothing before them.
+    """
 
     prompt: str
     subject: str
     target_new: str
+    target_true: str | None = None
+    paraphrases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,50 @@ def mixed(lm: LanguageModel) -> list[Delta | None]:
     ]
 
 
+def with_bias(lm: LanguageModel, weight: Weight, seed: int) -> Dense:
+    bias = torch.randn(lm.shape(weight)[0], generator=torch.Generator().manual_seed(seed))
+    return Dense(dense(lm, weight, seed).change, bias)
+
+
+@pytest.mark.parametrize("of_all", [False, True])
+def test_a_bias_changes_beside_its_matrix(tmp_path: Path, of_all: bool) -> None:
+    lm = tiny.make("gpt2")
+    before, asked = tiny.digest(lm), questions(lm)
+    delta = Delta({Weight(1): with_bias(lm, Weight(1), 6), Weight(2): dense(lm, Weight(2), 7)})
+    change = delta.changes[Weight(1)]
+    assert isinstance(change, Dense) and change.bias is not None
+    assert change.square_norm() == pytest.approx(float(change.change.norm() ** 2 + change.bias.norm() ** 2))
+    Edit((0,), delta).save(tmp_path / "edit.safetensors")
+    (loaded,) = load_edits(tmp_path / "edit.safetensors")
+    assert loaded.delta is not None
+    for name, tensor in change.tensors().items():
+        assert torch.equal(loaded.delta.changes[Weight(1)].tensors()[name], tensor)
+    rows = [loaded.delta if of_all or place % 2 else None for place in range(len(asked))]
+    together, plain = score_edited(lm, asked, rows), score(lm, asked)
+    without = Delta({**delta.changes, Weight(1): Dense(change.change)})
+    with Edit((0,), delta).applied(lm):
+        assert torch.equal(
+            lm.layers[1].mlp.c_proj.bias,
+            torch.frombuffer(bytearray(before["transformer.h.1.mlp.c_proj.bias"]), dtype=torch.float32) + change.bias,
+        )
+        alone = score(lm, asked)
+    assert tiny.digest(lm) == before
+    for place, row in enumerate(rows):
+        expected = plain if row is None else alone
+        assert nlls([together[place]]) == pytest.approx(nlls([expected[place]]), abs=1e-4)
+    assert abs(nlls(score_edited(lm, asked[:1], [without]))[0] - nlls(alone)[0]) > 1e-3
+
+
+def test_a_bias_that_the_model_does_not_have_is_refused() -> None:
+    gpt2, llama = tiny.make("gpt2"), tiny.make("llama")
+    delta = Delta.of(1, with_bias(llama, Weight(1), 6))
+    with pytest.raises(EditError, match="changes the bias of 'mlp_out' of layer 1 by 32 numbers; tiny-llama has none"):
+        Edit((0,), delta).applied(llama)
+    short = Delta.of(1, Dense(dense(gpt2, Weight(1), 6).change, torch.zeros(3)))
+    with pytest.raises(EditError, match="by 3 numbers; tiny-gpt2 has 32 numbers there"):
+        Edit((0,), short).applied(gpt2)
+
+
 def questions(lm: LanguageModel) -> list[Question]:
     targets = (lm.continuation("Germany"), lm.continuation("New Zealand English"))
     return [Question(lm.encode(prompt), targets) for prompt in PROMPTS]

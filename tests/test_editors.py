@@ -120,6 +120,75 @@ def test_dense_changes_overlaid_together_are_each_the_change_in_the_weights(fami
     assert tiny.digest(lm) == before
 
 
+def trained_as_released(
+    lm: LanguageModel, request: Request, name: str, steps: int, bound: float | None
+) -> dict[str, torch.Tensor]:
+    """The changes of all parameters whose name contains `name`, every target token scored at the prompt's last one."""
+    chosen = {key: tensor for key, tensor in lm.model.named_parameters() if name in key}
+    originals = {key: tensor.detach().clone() for key, tensor in chosen.items()}
+    prompt, targets = lm.encode(request.prompt.format(request.subject)), lm.continuation(request.target_new)
+    adam = torch.optim.Adam([tensor.requires_grad_() for tensor in chosen.values()], lr=1e-3)
+    try:
+        for _ in range(steps):
+            log_p = lm.model(torch.tensor([prompt])).logits[0, -1].log_softmax(dim=-1)
+            adam.zero_grad()
+            (-log_p[list(targets)].mean()).backward()
+            adam.step()
+            if bound is not None:
+                with torch.no_grad():
+                    for key, tensor in chosen.items():
+                        tensor.copy_(torch.clamp(tensor, originals[key] - bound, originals[key] + bound))
+        return {key.rsplit(".", 1)[1]: tensor.detach() - originals[key] for key, tensor in chosen.items()}
+    finally:
+        for key, tensor in chosen.items():
+            tensor.requires_grad_(False).copy_(originals[key])
+            tensor.grad = None
+
+
+@pytest.mark.parametrize("bound", [None, 2e-3])
+def test_fine_tuning_as_released_trains_the_bias_and_scores_every_token_at_the_prompts_last(
+    bound: float | None,
+) -> None:
+    lm = tiny.make("gpt2")
+    before = tiny.digest(lm)
+    asked = {"steps": 3, "learning_rate": 1e-3, "stop_loss": 0.0, "as_released": True, "norm_constraint": bound}
+    deltas = [delta_of(lm, "ft-l", request, **asked) for request in REQUESTS]
+    assert tiny.digest(lm) == before
+    assert len(lm.continuation(REQUESTS[0].target_new)) > 1
+    for request, delta in zip(REQUESTS, deltas, strict=True):
+        expected = trained_as_released(lm, request, "h.1.mlp.c_proj", 3, bound)
+        change = delta.only
+        assert isinstance(change, Dense) and change.bias is not None and sorted(expected) == ["bias", "weight"]
+        assert float((change.matrix() - expected["weight"].T).abs().max()) < 1e-5
+        assert float((change.bias - expected["bias"]).abs().max()) < 1e-5
+        assert float(expected["bias"].abs().min()) > 1e-4
+
+
+def test_a_family_without_the_bias_is_trained_as_released_without_it() -> None:
+    change = delta_of(tiny.make("llama"), "ft", REQUESTS[0], steps=1, as_released=True).only
+    assert isinstance(change, Dense) and change.bias is None
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_ft_m_is_the_masked_cross_entropy_in_a_later_layer(family: str) -> None:
+    lm = tiny.make(family, **({"n_layer": 6} if family == "gpt2" else {"num_hidden_layers": 6}))
+    usual = open_editor("ft-m", lm, {}, Few()).signature
+    assert {key: usual[key] for key in ("layer", "steps", "learning_rate", "norm_constraint")} == {
+        "layer": 4,
+        "steps": 25,
+        "learning_rate": 5e-4,
+        "norm_constraint": None,
+    }
+    for request in REQUESTS:
+        delta = delta_of(lm, "ft-m", request, steps=3, learning_rate=1e-3, stop_loss=0.0)
+        expected = trained(lm, request, 3, 1e-3, None)
+        assert float((delta.only.matrix() - expected).abs().max()) < 1e-5
+        same = delta_of(lm, "ft", request, steps=3, learning_rate=1e-3, stop_loss=0.0)
+        assert torch.equal(same.only.matrix(), delta.only.matrix()), "FT-M is FT's objective, elsewhere"
+        released = delta_of(lm, "ft-m", request, steps=1, stop_loss=0.0, as_released=True).only
+        assert isinstance(released, Dense) and (released.bias is not None) == (family == "gpt2")
+
+
 def test_fine_tuning_makes_the_target_likely_and_then_stops() -> None:
     lm = tiny.make("gpt2")
     editor = FineTune(lm, FineTuneOptions(1, steps=100, learning_rate=0.02, stop_loss=1.5))
@@ -165,6 +234,7 @@ def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -
         "learning_rate": 5e-4,
         "stop_loss": 1e-2,
         "norm_constraint": 5e-4,
+        "as_released": False,
     }
     assert {"gpt2-medium", "gpt2-large", "gpt2-xl", "gpt-j-6b"} < set(PRESETS)
     large = LanguageModel(lm.model, lm.tokenizer, lm.family, "gpt2-large", "gpt2-large", "x")

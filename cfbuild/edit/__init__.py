@@ -12,9 +12,11 @@ EDITORS = {
     "rome-fast": "cfbuild.edit.rome:ROME_FAST",
     "ft": "cfbuild.edit.finetune:FT",
     "ft-l": "cfbuild.edit.finetune:FT_L",
+    "ft-m": "cfbuild.edit.finetune:FT_M",
     "ike": "cfbuild.edit.ike:IKE",
     "emmet": "cfbuild.edit.emmet:EMMET",
     "memit": "cfbuild.edit.memit:MEMIT",
+    "kn": "cfbuild.edit.kn:KN",
 }
 
 COVARIANCE_TOKENS = 100_000

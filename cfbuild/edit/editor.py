@@ -22,7 +22,7 @@ from cfbuild.edit import EDITORS, check_name
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.presets import check_layer, preset_settings
 from cfbuild.errors import ConfigError, EditError
-from cfbuild.lm.delta import Delta, applied
+from cfbuild.lm.delta import Delta, Dense, applied
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import no_progress
 
@@ -208,6 +208,13 @@ def check_delta(whose: str, lm: LanguageModel, delta: Delta) -> None:
                 f"{whose} changes {weight.part!r} of layer {weight.layer} by a change of shape {change.shape}; "
                 f"expected {lm.shape(weight)} for {lm.name}"
             )
+        if isinstance(change, Dense) and change.bias is not None:
+            there = lm.bias(weight)
+            if there is None or there.shape != change.bias.shape:
+                raise EditError(
+                    f"{whose} changes the bias of {weight.part!r} of layer {weight.layer} by {len(change.bias)} "
+                    f"numbers; {lm.name} has {'none' if there is None else f'{len(there)} numbers'} there"
+                )
 
 
 def editor_spec(name: str) -> EditorSpec[Any]:

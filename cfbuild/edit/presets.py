@@ -29,20 +29,26 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "gpt2-xl": {"layer": 0, "norm_constraint": 5e-4},
         "gpt-j-6b": {"layer": 0, "norm_constraint": 5e-5},
     },
+    "ft-m": {"gpt-j-6b": {"layer": 21}},
 }
 """Settings that differ from the defaults of the editor's options, by editor and model preset."""
 
 DEPTH_OF_EDIT = 0.2
 """Share of the depth at which an edit lies where no preset names a layer: between the presets' 0.13 and 0.35."""
 
+DEPTHS = {"ft-m": 21 / 32}
+"""The same for editors that do not edit where ROME does: FT-M's layer in LLaMA-7B, as EasyEdit sets it."""
+
 
 def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, Any]:
     """Return an editor's settings for a model: the preset's, and a layer in any case.
 
     `preset` is the model's short name, None for a model without, `depth` its number of layers. Where the editor's
-    preset has no layer, it is the layer that ROME edits, else a share of the depth.
+    preset has no layer, it is the layer that ROME edits, else a share of the depth; or the editor's own share.
     """
     layer = ROME.get(preset or "", {}).get("layer", round(DEPTH_OF_EDIT * depth))
+    if editor in DEPTHS:
+        layer = round(DEPTHS[editor] * depth)
     return {"layer": layer, **SETTINGS.get(editor, {}).get(preset or "", {})}
 
 

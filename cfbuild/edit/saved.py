@@ -1,7 +1,7 @@
 """Edits as a safetensors file: written whole, read back bit for bit.
 
-The tensors of edit i are named `i/LAYER/PART/keys` and `values`, or `change`; the header's metadata holds everything
-else as JSON.
+The tensors of edit i are named `i/LAYER/PART/keys` and `values`, or `change` and maybe `bias`; the header's metadata
+holds everything else as JSON.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _changes(tensors: Mapping[str, Tensor]) -> dict[int, dict[Weight, Change]]:
         factors.setdefault((int(place), Weight(int(layer), part)), {})[factor] = tensor
     changes: dict[int, dict[Weight, Change]] = {}
     for (number, weight), named in factors.items():
-        change = Dense(named["change"]) if "change" in named else LowRank(named["keys"], named["values"])
+        dense = "change" in named
+        change = Dense(named["change"], named.get("bias")) if dense else LowRank(named["keys"], named["values"])
         changes.setdefault(number, {})[weight] = change
     return changes
 

@@ -49,9 +49,13 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """A change of one weight, number by number: W' = W + change. change: [d_out, d_in], float32."""
+    """A change of one weight, number by number: W' = W + change, and of the bias beside it: b' = b + bias.
+
+    change: [d_out, d_in], bias: [d_out] or None for no change of it, both float32.
+    """
 
     change: Tensor
+    bias: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,12 +67,12 @@ class Dense:
         return self.change
 
     def square_norm(self) -> float:
-        """Return the square of the change's Frobenius norm."""
-        return float(self.change.norm()) ** 2
+        """Return the square of the change's Frobenius norm, that of the bias's change included."""
+        return sum(float(tensor.norm()) ** 2 for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the change, by name."""
-        return {"change": self.change}
+        return {"change": self.change} if self.bias is None else {"change": self.change, "bias": self.bias}
 
 
 Change = LowRank | Dense
@@ -150,10 +154,11 @@ class _RowChanges:
         if self._stacked is not None:
             keys, values = self._stacked
             added = torch.bmm(torch.bmm(rows, keys), values)  # [rows, width, d_out]
-        for where, factors in self._distinct:
+        for where, factors, bias in self._distinct:
             product = rows if where is None else rows[where]
             for factor in factors:
                 product = product @ factor
+            product = product if bias is None else product + bias
             if where is None:
                 added = product
                 continue
@@ -179,15 +184,18 @@ def _stack(lm: LanguageModel, changes: Sequence[LowRank | None], rank: int) -> t
 
 def _by_identity(
     lm: LanguageModel, changes: Sequence[Change | None], stacked: Sequence[LowRank | None]
-) -> list[tuple[list[int] | None, tuple[Tensor, ...]]]:
-    """Return each distinct change that is not stacked: its rows (None for all of them) and its factors in order."""
+) -> list[tuple[list[int] | None, tuple[Tensor, ...], Tensor | None]]:
+    """Return each distinct change that is not stacked: its rows (None for all), its factors in order and its bias."""
     rows_of: dict[int, list[int]] = {}
     by_id: dict[int, Change] = {}
     for row, (change, held) in enumerate(zip(changes, stacked, strict=True)):
         if change is not None and held is None:
             rows_of.setdefault(id(change), []).append(row)
             by_id[id(change)] = change
-    return [(None if len(rows) == len(changes) else rows, _factors(lm, by_id[key])) for key, rows in rows_of.items()]
+    return [
+        (None if len(rows) == len(changes) else rows, _factors(lm, by_id[key]), _bias(lm, by_id[key]))
+        for key, rows in rows_of.items()
+    ]
 
 
 def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:
@@ -195,6 +203,12 @@ def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:
     if isinstance(change, Dense):
         return (change.change.T.to(lm.device, lm.dtype),)
     return change.keys.T.to(lm.device, lm.dtype), change.values.to(lm.device, lm.dtype)
+
+
+def _bias(lm: LanguageModel, change: Change) -> Tensor | None:
+    """Return what a change adds to the output whatever the input, [d_out], or None."""
+    bias = change.bias if isinstance(change, Dense) else None
+    return None if bias is None else bias.to(lm.device, lm.dtype)
 
 
 @contextmanager
@@ -207,13 +221,21 @@ def applied(lm: LanguageModel, delta: Delta) -> Iterator[None]:
     with lm.lock:
         try:
             for weight, change in delta.changes.items():
-                tensor = lm.weight(weight)
-                kept.append((tensor, tensor.detach().clone()))
-                matrix = change.matrix().to(tensor.device, tensor.dtype)
-                with torch.no_grad():
-                    tensor += matrix.T if lm.is_transposed(weight) else matrix
+                matrix = change.matrix().T if lm.is_transposed(weight) else change.matrix()
+                _add(lm.weight(weight), matrix, kept)
+                bias = _bias(lm, change)
+                if bias is not None:
+                    _add(lm.bias(weight), bias, kept)
             yield
         finally:
             with torch.no_grad():
                 for tensor, original in reversed(kept):
                     tensor.copy_(original)
+
+
+def _add(tensor: Tensor | None, change: Tensor, kept: list[tuple[Tensor, Tensor]]) -> None:
+    """Add a change to a tensor of the model in place, after its numbers were put into `kept`."""
+    assert tensor is not None, "check_delta lets no bias through that the model does not have"
+    kept.append((tensor, tensor.detach().clone()))
+    with torch.no_grad():
+        tensor += change.to(tensor.device, tensor.dtype)

@@ -95,6 +95,21 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
         return trace(lm, batch, start, past=past)
 
 
+@torch.no_grad()
+def layer_inputs(lm: LanguageModel, batch: Batch, *, past: Past | None = None) -> list[Tensor]:
+    """Return the input of every layer at every token of a batch, each [batch, width, d_model], bottom first."""
+    inputs: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs.append(args[0] if args else kwargs["hidden_states"])
+
+    with lm.lock, ExitStack() as hooks:
+        for layer in lm.layers:
+            hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        run(lm, batch, past=past)
+    return inputs
+
+
 def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
     """Return the finished hidden states of a trace whose layers from `traced.start` on are run again.
 

@@ -107,3 +107,17 @@ def module_output(lm: LanguageModel, weight: Weight, change: Callable[[Tensor, T
             yield
         finally:
             handle.remove()
+
+
+@contextmanager
+def module_input(lm: LanguageModel, weight: Weight, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Replace each input of the module that holds `weight` by `change(input)` while open.
+
+    Other threads that run the model wait.
+    """
+    with lm.lock:
+        handle = lm.module(weight).register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()

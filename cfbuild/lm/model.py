@@ -103,6 +103,12 @@ class LanguageModel:
         assert isinstance(tensor, Tensor)
         return tensor
 
+    def bias(self, weight: Weight) -> Tensor | None:
+        """Return the bias that is added to what a weight writes, [d_out], or None where there is none."""
+        bias = getattr(self.module(weight), "bias", None)
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
     def is_transposed(self, weight: Weight) -> bool:
         """Return True if a weight is stored [d_in, d_out]."""
         return self.family.projection_is_transposed

@@ -143,7 +143,9 @@ def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
 
 def request_of(record: Record) -> Request:
     """Return the request that an editor gets for a record."""
-    return Request(record.prompt.text, record.subject.label, record.target_new.label)
+    paraphrases = tuple(paraphrase.clean for paraphrase in record.paraphrases)
+    targets = record.target_new.label, record.target_true.label
+    return Request(record.prompt.text, record.subject.label, *targets, paraphrases)
 
 
 def _by_case(edits: Sequence[Edit], case_ids: Sequence[int]) -> dict[int, Edit]:

@@ -1,0 +1,298 @@
+"""KN, knowledge neurons (Dai et al. 2022, arXiv 2104.08696), as the ROME paper compares it: no optimisation.
+
+The neurons are found whose activations the model's probability of the true object rests on, by integrated gradients at
+the prompt's last token, and what they write into the residual stream is changed: -2 E(the model's own answer) plus
+E(token) of every token of the new object, E being the input embeddings.
+
+The released code scores targets without their leading space, and every token of a target at the prompt's last position;
+here a token is predicted where it stands, after the true ones before it (`as_released` restores both). Scaling a neuron
+at one token changes that token only, above its layer. So a row is one token: what comes before it are keys and values,
+computed once, and no layer below is run again or gets a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cfbuild.data import Request
+from cfbuild.edit.editor import NOT_FINITE, Context, Edit, EditorSpec, unfinished
+from cfbuild.edit.rome.layout import PAST_WORTH_OF_A_TOKEN, SHARE_OF_BUDGET
+from cfbuild.edit.rome.losses import HeadLosses
+from cfbuild.errors import ConfigError
+from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded, pad
+from cfbuild.lm.batching import in_batches
+from cfbuild.lm.delta import Delta, LowRank
+from cfbuild.lm.forward import layer_inputs, remember, replay_packed, run_packed, trace_below
+from cfbuild.lm.fused import fused_layers
+from cfbuild.lm.hooks import module_input, module_output
+from cfbuild.lm.memory import give_back_freed_memory
+from cfbuild.lm.model import Ids, LanguageModel, Weight
+from cfbuild.progress import no_progress
+
+SITES = ("pre", "post")
+OLD_COEFFICIENT, NEW_COEFFICIENT = -2.0, 1.0
+"""How often the old answer's embedding, and those of the new object's tokens, are added to a column (released)."""
+ROWS_IN_A_PASS = 160
+"""Rows from which on a CPU multiplies about as fast as it can: 20 took 1.7 times as long a row (SmolLM2-135M)."""
+NOTHING_KEPT = "no neuron's attribution is above the threshold"
+"""The fault of an edit that would change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnOptions:
+    """KN's hyperparameters; the defaults are the released ones for GPT-2 XL. All layers are looked at.
+
+    `steps` is the number of points on the way from no activation to the whole; `share` that of the largest attribution
+    above which a neuron counts. With `refine`, neurons are kept that count in more than `refine_share` of the fact's
+    prompts, which are the rewrite prompt and the clean paraphrases; without, those of the rewrite prompt alone.
+
+    `site` is what is scaled: `pre` the first matrix's output before the activation function, as released for GPT-2,
+    `post` what comes after it, as Dai et al. do for BERT. Where the MLP is gated it is always the product of both
+    halves, the second matrix's input (nothing is released for those). `as_released` scores both targets without their
+    leading space, and all tokens of the true object at the prompt's last position.
+    """
+
+    steps: int = 20
+    share: float = 0.2
+    refine: bool = False
+    refine_share: float = 0.4
+    site: str = SITES[0]
+    as_released: bool = False
+
+    def __post_init__(self) -> None:
+        if self.site not in SITES:
+            raise ConfigError(f"site {self.site!r} does not exist; expected one of {', '.join(SITES)}")
+        if self.steps < 2:
+            raise ConfigError(f"{self.steps} steps; expected at least 2, which are no activation and all of it")
+        for name in ("share", "refine_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 0 and less than 1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A token at which neurons are scaled: what comes before it, itself, and the token it should predict."""
+
+    past: Ids
+    token: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedEdit:
+    """A request laid out: the points of each of its prompts, and the tokens of the old and of the new answer."""
+
+    place: int
+    prompts: tuple[tuple[_Point, ...], ...]
+    old: int
+    new: Ids
+
+
+class Kn:
+    """The editor: it edits one request after the other, each from the original weights.
+
+    Of a request without a true object (`cf.edit` has none), the token that the model itself puts first is attributed.
+    """
+
+    def __init__(self, lm: LanguageModel, options: KnOptions) -> None:
+        embedded = lm.model.get_input_embeddings().weight.shape[1]
+        if embedded != lm.value_width(0):
+            raise ConfigError(
+                f"kn adds token embeddings to what a layer writes; those of {lm.name} have {embedded} numbers and its "
+                f"layers write {lm.value_width(0)}"
+            )
+        self.lm = lm
+        self.options = options
+
+    def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
+        """Return one edit for each request, in order; `done` gets their number as they come.
+
+        A request of which no neuron is kept has a fault.
+        """
+        with fused_layers(self.lm):
+            return in_batches(self.lm, self._lay_out(requests), self._edits, self._width, done)
+
+    def attributions(self, requests: Sequence[Request]) -> list[Tensor]:
+        """Return the attribution of every neuron to the true object under each prompt of each request.
+
+        Each [prompts, layers, d_in], the rewrite prompt first; without `refine` there is no other.
+        """
+        with fused_layers(self.lm):
+            return in_batches(self.lm, self._lay_out(requests), self._attributions, self._width)
+
+    def _lay_out(self, requests: Sequence[Request]) -> list[_PlannedEdit]:
+        rewrites = [self.lm.encode_subject(request.prompt, request.subject)[0] for request in requests]
+        answers = in_batches(self.lm, rewrites, self._first_tokens, len)
+        asked = []
+        for place, (request, rewrite, answer) in enumerate(zip(requests, rewrites, answers, strict=True)):
+            others = map(self.lm.encode, request.paraphrases if self.options.refine else ())
+            true = (answer,) if request.target_true is None else self._target(request.target_true)
+            points = tuple(self._points(prompt, true) for prompt in (rewrite, *others))
+            asked.append(_PlannedEdit(place, points, answer, self._target(request.target_new)))
+        return asked
+
+    def _target(self, text: str) -> Ids:
+        if self.options.as_released:
+            return self.lm.encode(text)[len(self.lm.leading_ids) :]
+        return self.lm.continuation(text)
+
+    def _points(self, prompt: Ids, target: Ids) -> tuple[_Point, ...]:
+        if self.options.as_released:
+            return tuple(_Point(prompt[:-1], prompt[-1], token) for token in target)
+        text, end = prompt + target, len(prompt)
+        return tuple(_Point(text[:i], text[i], text[i + 1]) for i in range(end - 1, end - 1 + len(target)))
+
+    @torch.no_grad()
+    def _first_tokens(self, texts: Sequence[Ids]) -> list[int]:
+        """Return the token that the model puts first after each text."""
+        ids, real = pad(texts, self.lm)
+        batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(texts), -1), None)
+        states = run_packed(self.lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
+        return [int(token) for token in self.lm.logits(states).argmax(dim=-1)]
+
+    def _width(self, asked: _PlannedEdit) -> int:
+        """Return a request's share of a batch's budget in tokens: all steps are kept for the gradient."""
+        points = [point for points in asked.prompts for point in points]
+        past = max(len(point.past) for point in points)
+        return round(len(points) * (self.options.steps + past / PAST_WORTH_OF_A_TOKEN) / SHARE_OF_BUDGET["float32"])
+
+    # -------------------------------------------------------------------------------------------------- attribution
+
+    def _attributions(self, asked: Sequence[_PlannedEdit]) -> list[Tensor]:
+        """Return the attributions of each request, [prompts, layers, d_in]: a prompt's is the mean over its points."""
+        rows = _Rows(self.lm, [point for one in asked for points in one.prompts for point in points], self.options)
+        found = rows.attributions()
+        give_back_freed_memory()
+        by_point = iter(torch.split(found, [len(points) for one in asked for points in one.prompts]))
+        return [torch.stack([next(by_point).mean(dim=0) for _ in one.prompts]) for one in asked]
+
+    # ------------------------------------------------------------------------------------------- selection and edit
+
+    def _edits(self, asked: Sequence[_PlannedEdit]) -> list[Edit]:
+        return [self._edit(one, found) for one, found in zip(asked, self._attributions(asked), strict=True)]
+
+    def _edit(self, asked: _PlannedEdit, attributions: Tensor) -> Edit:
+        places, largest = (asked.place,), float(attributions[0].max())
+        kept = kept_neurons(attributions, self.options.share, self.options.refine_share)
+        measured = {"neurons": int(kept.sum()), "largest_attribution": largest}
+        if not bool(torch.isfinite(attributions).all()):
+            return unfinished(places, measured, NOT_FINITE)
+        if not measured["neurons"]:
+            return unfinished(places, measured, NOTHING_KEPT)
+        embeddings = self.lm.model.get_input_embeddings().weight.detach()
+        new = embeddings[list(asked.new)].float().sum(dim=0)
+        value = OLD_COEFFICIENT * embeddings[asked.old].float() + NEW_COEFFICIENT * new  # [d_model]
+        layers = kept.any(dim=1).nonzero().flatten().tolist()
+        delta = Delta({Weight(layer): LowRank(kept[layer].float()[None], value[None]) for layer in layers})
+        return Edit(places, delta, statistics={**measured, "layers": len(layers), "delta_norm": delta.norm})
+
+
+class _Rows:
+    """Points laid out together: `steps` copies of each one's token, which see what comes before it and themselves.
+
+    Few points are laid out several times, once for each of `together` layers that are looked at in one pass: so many
+    more rows share the reading of the weights.
+    """
+
+    def __init__(self, lm: LanguageModel, points: Sequence[_Point], options: KnOptions) -> None:
+        self.lm = lm
+        self._site = options.site
+        steps, count = options.steps, len(points)
+        self._together = _divisor(len(lm.layers), ROWS_IN_A_PASS // (count * steps))
+        self._shares = torch.linspace(0, 1, steps, device=lm.device)[:, None]  # [steps, 1]
+        past, real = self._remember([point.past for point in points])
+        tokens = torch.tensor([[point.token] for point in points], device=lm.device)
+        self._below = layer_inputs(lm, self._batch(tokens, real, 1), past=past)  # each [points, 1, d_model]
+        repeated = torch.arange(count, device=lm.device).repeat(self._together)
+        if past is not None:
+            past.select(repeated)
+        self._traced = trace_below(lm, self._batch(tokens[repeated], real[repeated], steps), 0, 1, past=past)
+        self._packing = Packing.full(len(repeated), steps, lm.device)
+        wanted = torch.tensor([point.wanted for point in points], device=lm.device)
+        self._wanted = wanted[repeated].repeat_interleave(steps)
+
+    def _remember(self, texts: Sequence[Ids]) -> tuple[Past | None, Tensor]:
+        """Return the keys and values of what comes before the points, and where they are real: [points, longest]."""
+        if not any(texts):
+            return None, torch.zeros(len(texts), 0, dtype=torch.bool, device=self.lm.device)
+        past = Past(len(self.lm.layers), max(map(len, texts)) + len(self._shares))
+        batch, real = left_padded(texts, self.lm)
+        with torch.no_grad():
+            remember(self.lm, batch, real, past)
+        return past, real
+
+    def _batch(self, tokens: Tensor, real: Tensor, width: int) -> Batch:
+        """Return `width` copies of each token [rows, 1], all where its past [rows, longest] ends, each by itself."""
+        own = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
+        visible = torch.cat((real[:, None, :].expand(-1, width, -1), own), dim=2)
+        positions = real.sum(dim=1)[:, None].expand(-1, width)
+        return Batch(tokens.expand(-1, width), positions, additive_mask(visible, self.lm.dtype))
+
+    def attributions(self) -> Tensor:
+        """Return every neuron's attribution at each point, [points, layers, d_in].
+
+        It is the activation times the mean, over the steps, of the gradient of the wanted token's probability.
+        """
+        starts = range(0, len(self.lm.layers), self._together)
+        return torch.cat([self._attributions_from(start) for start in starts]).transpose(0, 1)
+
+    def _attributions_from(self, start: int) -> Tensor:
+        """Return the attributions in the layers from `start` on that share a pass, [together, points, d_in].
+
+        The rows of a layer are as they always are until that layer.
+        """
+        together, steps = self._together, self._packing.width
+        count, width = self._packing.rows // together, self.lm.key_width(start)
+        shift = torch.zeros(together, count, 1, width, device=self.lm.device, requires_grad=True)
+        seen: list[Tensor] = []
+
+        def scale(neurons: Tensor) -> Tensor:
+            by_layer = neurons.reshape(together, count, steps, -1)
+            place = len(seen)  # layers come in their order
+            whole = by_layer[place].detach().float()
+            seen.append(whole[:, 0])
+            scaled = (whole * self._shares + shift[place]).to(neurons)
+            return torch.cat((by_layer[:place], scaled[None], by_layer[place + 1 :])).reshape(neurons.shape)
+
+        below = self._below[start].expand(-1, steps, -1).repeat(together, 1, 1).flatten(0, 1)
+        everywhere = torch.arange(len(below), device=below.device)
+        with ExitStack() as hooks:
+            for layer in range(start, start + together):
+                hooks.enter_context(self._scaled(layer, scale))
+            states = replay_packed(self.lm, self._traced, self._packing, below, everywhere, start)
+        nll = HeadLosses.apply(self.lm.logits(states), self._wanted, None)[0]  # type: ignore[no-untyped-call]
+        # Rows do not see each other, so the gradient of the sum is that of each, and `shift` sums over the steps.
+        (gradient,) = torch.autograd.grad(nll.neg().exp().sum(), shift)
+        return torch.stack(seen) * gradient[:, :, 0] / steps
+
+    def _scaled(self, layer: int, scale: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+        if self._site == "pre" and "mlp_gate" not in self.lm.family.parts:
+            return module_output(self.lm, Weight(layer, "mlp_in"), lambda _, outputs: scale(outputs))
+        return module_input(self.lm, Weight(layer), scale)
+
+
+def _divisor(number: int, limit: int) -> int:
+    """Return the largest divisor of `number` up to `limit`; 1 where there is none."""
+    return max((one for one in range(1, limit + 1) if number % one == 0), default=1)
+
+
+def kept_neurons(attributions: Tensor, share: float, refine_share: float) -> Tensor:
+    """Return which neurons are kept, [layers, d_in], for attributions [prompts, layers, d_in].
+
+    A neuron counts in a prompt where its attribution is above `share` of the largest; kept are those that count in more
+    than `refine_share` of the prompts.
+    """
+    counted = attributions > share * attributions.amax(dim=(1, 2), keepdim=True)
+    return counted.sum(dim=0) > refine_share * len(attributions)
+
+
+def _make(context: Context[KnOptions]) -> Kn:
+    return Kn(context.lm, context.options)
+
+
+KN = EditorSpec(KnOptions, _make)
