@@ -15,6 +15,8 @@ EDITORS = {
     "ike": "cfbuild.edit.ike:IKE",
     "emmet": "cfbuild.edit.emmet:EMMET",
     "memit": "cfbuild.edit.memit:MEMIT",
+    "alphaedit": "cfbuild.edit.alphaedit:ALPHAEDIT",
+    "ultraedit": "cfbuild.edit.ultraedit:ULTRAEDIT",
 }
 
 COVARIANCE_TOKENS = 100_000
