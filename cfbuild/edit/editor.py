@@ -217,7 +217,10 @@ class OpenEditor:
                 raise EditError(f"the editor {self.name} returned an edit with neither a change, a prefix nor a fault")
             return edit
         check_delta(f"the editor {self.name}", self.lm, edit.delta)
-        return edit if edit.delta.is_finite() else unfinished(edit.records, edit.statistics)
+        # Of finite factors a norm may still be infinite, and no file holds that.
+        measured = unfinished(edit.records, edit.statistics)
+        is_whole = edit.delta.is_finite() and len(measured.statistics) == len(edit.statistics)
+        return edit if is_whole else measured
 
 
 def unfinished(records: tuple[int, ...], statistics: Measured, fault: str = NOT_FINITE) -> Edit:
