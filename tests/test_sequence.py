@@ -123,14 +123,14 @@ def test_each_batch_is_edited_and_scored_on_the_model_that_the_earlier_ones_left
 def test_a_sequence_that_is_killed_anywhere_ends_with_the_same_bytes(
     editor: str, folder: BuildFolder, lm: LanguageModel
 ) -> None:
-    report = evaluate(folder, options(editor), lm)
+    report = evaluate(folder, options(editor, limit=4), lm)
     whole = bytes_of(folder)
-    assert evaluate(folder, options(editor), lm) == report  # finished: read, not made again
+    assert evaluate(folder, options(editor, limit=4), lm) == report  # finished: read, not made again
     assert Report.of_dict(read_json(new_run(folder, "s").path(REPORT))) == report
-    for task, at in (("edits", 4), ("records", 4), ("records at the end", 0)):
+    for task, at in (("edits", 4), ("records", 2), ("records at the end", 0)):
         with pytest.raises(KeyboardInterrupt):
-            evaluate(folder, options(editor, restart=True), lm, stopping(task, at))
-        evaluate(folder, options(editor), lm)
+            evaluate(folder, options(editor, limit=4, restart=True), lm, stopping(task, at))
+        evaluate(folder, options(editor, limit=4), lm)
         assert bytes_of(folder) == whole, (task, at)
 
 
@@ -143,13 +143,13 @@ def stopping(task: str, at: int) -> Progress:
 
 
 def test_kept_work_that_is_damaged_is_done_again(folder: BuildFolder, lm: LanguageModel) -> None:
-    evaluate(folder, options("ultraedit"), lm)
+    evaluate(folder, options("ultraedit", limit=4), lm)
     whole = bytes_of(folder)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(folder, options("ultraedit", restart=True), lm, stopping("records", 4))
+        evaluate(folder, options("ultraedit", limit=4, restart=True), lm, stopping("records", 4))
     (kept,) = folder.progress("validate-and-score/s").glob("after-*.safetensors")
     kept.write_bytes(kept.read_bytes()[:100])
-    evaluate(folder, options("ultraedit"), lm)
+    evaluate(folder, options("ultraedit", limit=4), lm)
     assert bytes_of(folder) == whole
 
 
