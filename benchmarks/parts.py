@@ -9,18 +9,25 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
+import torch
+
 from benchmarks import plain
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
 from cfbuild.data import CaseScore, Record
-from cfbuild.edit.editor import Edit
+from cfbuild.edit.corpus import of_texts
+from cfbuild.edit.editor import Edit, settled_options
 from cfbuild.edit.kn import Kn, KnOptions
 from cfbuild.edit.rome import Rome
+from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import fast
+from cfbuild.edit.supplies import ModelSupplies
+from cfbuild.edit.ultraedit import UltraEdit
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate, make_editor
+from cfbuild.progress import silent
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.cases import score_cases
 from cfbuild.score.metrics import aggregate
@@ -173,6 +180,65 @@ def edit_exact(bench: Bench) -> Row:
     )
 
 
+def memit_z(bench: Bench) -> Row:
+    """z of MEMIT, by turns like ROME's edits: what its edits spend nearly all of their time on."""
+    lm, records = bench.lm, bench.records
+    supplies = ModelSupplies(lm, corpus=lambda: of_texts("none", []))
+    options = replace(settled_options("memit", lm, {}), contexts=supplies.contexts("memit"))
+    optimiser = ValueOptimiser(lm, options, of_layer=True)
+    dict(optimiser.values(requests(records[:1])))  # caches and threads are warm
+    theirs: list[Timed] = []
+    ours: list[Timed] = []
+    for i, record in enumerate(bench.spread(records)):
+        part = records[i * len(records) // bench.few : (i + 1) * len(records) // bench.few]
+        theirs.append(bench.timed(f"baseline z {i + 1}", partial(plain.layer_output, lm, record, options)))
+        ours.append(bench.timed(f"z of {len(part)}", partial(_values, optimiser, part)))
+    found = [turn.result[place].wanted for turn in ours for place in sorted(turn.result)]
+    far = max(
+        float((z - one.result).norm() / one.result.norm()) for z, one in zip(bench.spread(found), theirs, strict=True)
+    )
+    return Row(
+        "MEMIT's z, float32",
+        _mean(theirs),
+        sum(turn.seconds for turn in ours) / len(records),
+        6,
+        f"z of {bench.few} records equal within {far:.1e} relative (limit 1e-3)",
+        far < 1e-3,
+        len(records),
+    )
+
+
+def _values(optimiser: ValueOptimiser, records: Sequence[Record]) -> dict[int, TargetValue]:
+    return dict(optimiser.values(requests(records)))
+
+
+def ultraedit(bench: Bench) -> Row:
+    """UltraEdit against an edit of rome-fast; its gradients against the plain way's."""
+    lm, records = bench.lm, bench.records
+    editor = make_editor(lm, EvaluateOptions(editor="ultraedit"), records, (), silent).editor
+    assert isinstance(editor, UltraEdit)
+    editor.edit(requests(records[:2]))  # caches and threads are warm
+    fast_edits = bench.fast
+    took = bench.timed(f"UltraEdit's edits of {len(records)}", lambda: editor.edit(requests(records)))
+    some = bench.spread(records)
+    rows, _ = editor.rows(requests(some))
+    theirs = [plain.gradients(lm, one, editor.weights) for one in some]
+    expected = [torch.cat(column) for column in zip(*theirs, strict=True)]
+    far = max(
+        float((row.gradients - other.cpu()).norm() / other.norm())
+        for row, other in zip(rows.values(), expected, strict=True)
+    )
+    return Row(
+        "UltraEdit, beside an edit of rome-fast",
+        fast_edits.seconds / bench.many,
+        took.seconds / bench.many,
+        10,
+        f"gradients of {bench.few} records equal within {far:.1e} relative to the plain way's (limit 1e-3)",
+        far < 1e-3,
+        bench.many,
+    )
+
+
 def edit_mixed(bench: Bench) -> Row:
     cases = bench.cases(bench.mixed.result).result
     share = _different(bench.exact_cases.result, cases)
@@ -319,6 +385,8 @@ PARTS: dict[str, Callable[[Bench], Row]] = {
     "edit-exact": edit_exact,
     "edit-mixed": edit_mixed,
     "edit-fast": edit_fast,
+    "memit-z": memit_z,
+    "ultraedit": ultraedit,
     "scoring": scoring,
     "scoring-narrow": scoring_narrow,
     "ranking": ranking,

@@ -1,4 +1,4 @@
-"""The baseline: ROME, KN's attribution, scoring and ranking the way the released code works.
+"""The baseline: ROME, KN's attribution, MEMIT's z, scoring and ranking the way the released code works; plain gradients.
 
 One record at a time; every prompt and target is a row of its own; a batch is padded and run whole; logits of every
 position exist; an optimisation step is a full forward and backward pass; an edit is added to the weights and taken out
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from cfbuild.data import Record
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.rome.optimise import ESSENCE_PROMPT
 from cfbuild.edit.rome.options import RomeOptions
-from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.model import Ids, LanguageModel, Weight
 
 ROWS_AT_ONCE = 64
 """Candidates of a ranking that are scored in one pass; a record's prompts are one batch, as released."""
@@ -41,16 +42,45 @@ def edit(lm: LanguageModel, record: Record, options: RomeOptions, covariance: Co
     mean_key = _inputs_and_outputs(lm, options.layer, rewrites)[0].mean(dim=0)
     direction = covariance.whiten(mean_key) if covariance else mean_key
     direction = direction / direction.norm()
-    value = _optimise(lm, options, [(ids + target[:-1], last) for ids, last in rewrites], essence, target)
+    rows = [(ids + target[:-1], last) for ids, last in rewrites]
+    value = _optimise(lm, options, [*rows, essence], target, lm.projection(options.layer))
     keys, outputs = _inputs_and_outputs(lm, options.layer, rewrites[:1])
     change = torch.outer((value - outputs[0]) / (direction @ keys[0]), direction)
     return PlainEdit(value, change)
 
 
+def layer_output(lm: LanguageModel, record: Record, options: RomeOptions) -> Tensor:
+    """MEMIT's z [d_model] of one record: the output of the whole layer that is wanted, from `steps` whole passes."""
+    prompt, subject = record.prompt.text, record.subject.label
+    target = lm.continuation(record.target_new.label)
+    rewrites = [lm.encode_subject(prompt, subject, context) for context in ("", *options.contexts)]
+    rows = [(ids + target[:-1], last) for ids, last in rewrites]
+    essence = lm.encode_subject(ESSENCE_PROMPT, subject)
+    return _optimise(lm, options, [*rows, essence], target, lm.layers[options.layer])
+
+
+def gradients(lm: LanguageModel, record: Record, weights: Sequence[Weight]) -> list[Tensor]:
+    """The gradients [n, d_out] of the target's NLL at each matrix's output where a target token is predicted."""
+    prompt, target = lm.encode(record.rewrite), lm.continuation(record.target_new.label)
+    outputs: list[Tensor] = []
+    hooks = [
+        lm.module(weight).register_forward_hook(lambda _, __, output: outputs.append(output)) for weight in weights
+    ]
+    try:
+        embedded = lm.model.get_input_embeddings()(torch.tensor([prompt + target], device=lm.device)).requires_grad_()
+        logits = lm.model(inputs_embeds=embedded).logits[0, len(prompt) - 1 : -1].float()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    nll = torch.nn.functional.cross_entropy(logits, torch.tensor(target, device=lm.device), reduction="sum")
+    found = torch.autograd.grad(nll, outputs)
+    return [gradient.reshape(-1, gradient.shape[-1])[len(prompt) - 1 :][: len(target)] for gradient in found]
+
+
 def _optimise(
-    lm: LanguageModel, options: RomeOptions, rewrites: Sequence[tuple[Ids, int]], essence: tuple[Ids, int], target: Ids
+    lm: LanguageModel, options: RomeOptions, rows: Sequence[tuple[Ids, int]], target: Ids, module: Any
 ) -> Tensor:
-    rows = [*rewrites, essence]
+    rewrites, essence = rows[:-1], rows[-1]
     ids, mask = _pad([ids for ids, _ in rows], lm)
     index = torch.arange(len(rows), device=lm.device)
     at = torch.tensor([last for _, last in rows], device=lm.device)
@@ -62,15 +92,17 @@ def _optimise(
     origin: Tensor | None = None
     before: Tensor | None = None
 
-    def add(_: object, __: object, output: Tensor) -> Tensor:
+    def add(_: object, __: object, returned: Any) -> Any:
         nonlocal origin
+        output: Tensor = returned[0] if isinstance(returned, tuple) else returned
         by_row = output.reshape(*ids.shape, -1).clone()
         if origin is None:
             origin = by_row[0, rows[0][1]].detach().clone()
         by_row[index, at] += delta
-        return by_row.reshape(output.shape)
+        moved = by_row.reshape(output.shape)
+        return (moved, *returned[1:]) if isinstance(returned, tuple) else moved
 
-    hook = lm.projection(options.layer).register_forward_hook(add)
+    hook = module.register_forward_hook(add)
     try:
         for step in range(options.steps):
             logits = lm.model(input_ids=ids, attention_mask=mask).logits.float()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cfbuild.audit.validate import RowTally
+    from cfbuild.score.curve import SequenceCurve
     from cfbuild.score.table import Report
     from cfbuild.store.runs import Run
     from cfbuild.store.schema.faults import Violation
@@ -98,6 +99,10 @@ def print_report(report: Report, run: Run, as_json: bool) -> None:
 
     console = Console()
     console.print(_report_table(report))
+    if report.sequence:
+        console.print(_sequence_table(report.sequence))
+        if report.sequence.fault:
+            console.print(visible(report.sequence.fault), style="yellow", markup=False)
     for fault, ids in report.faulty.items():
         named = ", ".join(map(str, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")
         console.print(f"{len(ids)} records without an edit: {fault} (cases {named})", style="yellow", markup=False)
@@ -122,3 +127,25 @@ def _report_table(report: Report) -> Any:
             cells = (figure_text(figure) if figure else "" for figure in figures)
             table.add_row(name, *cells, end_section=name in ("RS", BESIDE[-1]), style="bold" if name == "S" else None)
     return table
+
+
+def _sequence_table(curve: SequenceCurve) -> Any:
+    from rich.table import Table
+
+    from cfbuild.score.metrics import HARMONIC
+
+    table = Table(title=f"over the edits, batches of {curve.batch}: right after / first / all so far")
+    for name in ("edits", *HARMONIC, "perplexity"):
+        table.add_column(name, justify="right")
+    table.add_row("0", *("" for _ in HARMONIC), _number(curve.unedited_perplexity))
+    for one in curve.points:
+        curves = (one.right_after, one.first, one.so_far)
+        cells = (" / ".join(_number(some.get(name)) for some in curves) for name in HARMONIC)
+        table.add_row(f"{one.edits:,}", *cells, _number(one.perplexity))
+    kept = (_number(curve.retained[name].mean if name in curve.retained else None) for name in HARMONIC)
+    table.add_row("all, at the end", *kept, "")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"

@@ -17,6 +17,8 @@ EDITORS = {
     "emmet": "cfbuild.edit.emmet:EMMET",
     "memit": "cfbuild.edit.memit:MEMIT",
     "kn": "cfbuild.edit.kn:KN",
+    "alphaedit": "cfbuild.edit.alphaedit:ALPHAEDIT",
+    "ultraedit": "cfbuild.edit.ultraedit:ULTRAEDIT",
 }
 
 COVARIANCE_TOKENS = 100_000

@@ -15,7 +15,9 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
+
+from torch import Tensor
 
 from cfbuild.data import Measured, Request
 from cfbuild.edit import EDITORS, check_name
@@ -32,6 +34,8 @@ Need = Literal["contexts", "covariance"]
 
 PLAIN = {bool, int, float, str, NoneType}
 """Types of settings that can be given by name."""
+State = Mapping[str, Tensor]
+"""The memory of an editor between the batches of a sequence, as tensors by name; empty before the first batch."""
 NOT_FINITE = "the edit is not finite"
 """The fault of an edit with a number that is infinite or NaN."""
 
@@ -81,6 +85,21 @@ class Editor(Protocol):
         """Return edits that answer each request exactly once; `done` gets the number of finished ones as they come.
 
         An edit that failed has a fault instead of a delta.
+        """
+        ...
+
+
+@runtime_checkable
+class SequentialEditor(Editor, Protocol):
+    """An editor whose edit of a batch depends on the batches before it, beyond what they changed in the model."""
+
+    def edit_after(
+        self, state: State, requests: Sequence[Request], done: Callable[[int], None] = no_progress
+    ) -> tuple[list[Edit], State]:
+        """Return the edits of a batch and the state after it; `edit` does so from the empty state.
+
+        `state` is what the batch before returned. It is a value: neither it nor the editor changes, so a sequence can
+        go on from any of its batches.
         """
         ...
 
@@ -171,12 +190,24 @@ class OpenEditor:
 
         Raises EditError naming the editor if a request has no edit or several, or a change does not fit the model.
         """
-        edits = self.editor.edit(requests, done)
+        return self._all_checked(self.editor.edit(requests, done), len(requests))
+
+    def edit_after(
+        self, state: State, requests: Sequence[Request], done: Callable[[int], None] = no_progress
+    ) -> tuple[list[Edit], State]:
+        """Return the checked edits of a batch of a sequence, and the editor's state after it; raises as `edit` does.
+
+        The model is that after the earlier batches. An editor that keeps no state returns none.
+        """
+        if not isinstance(self.editor, SequentialEditor):
+            return self.edit(requests, done), {}
+        edits, after = self.editor.edit_after(state, requests, done)
+        return self._all_checked(edits, len(requests)), after
+
+    def _all_checked(self, edits: Sequence[Edit], count: int) -> list[Edit]:
         answered = sorted(place for edit in edits for place in edit.records)
-        if answered != list(range(len(requests))):
-            raise EditError(
-                f"the editor {self.name} answered the requests {answered}; expected each of {len(requests)} once"
-            )
+        if answered != list(range(count)):
+            raise EditError(f"the editor {self.name} answered the requests {answered}; expected each of {count} once")
         return [self._checked(edit) for edit in edits]
 
     def _checked(self, edit: Edit) -> Edit:
@@ -186,7 +217,10 @@ class OpenEditor:
                 raise EditError(f"the editor {self.name} returned an edit with neither a change, a prefix nor a fault")
             return edit
         check_delta(f"the editor {self.name}", self.lm, edit.delta)
-        return edit if edit.delta.is_finite() else unfinished(edit.records, edit.statistics)
+        # Of finite factors a norm may still be infinite, and no file holds that.
+        measured = unfinished(edit.records, edit.statistics)
+        is_whole = edit.delta.is_finite() and len(measured.statistics) == len(edit.statistics)
+        return edit if is_whole else measured
 
 
 def unfinished(records: tuple[int, ...], statistics: Measured, fault: str = NOT_FINITE) -> Edit:

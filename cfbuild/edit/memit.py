@@ -21,12 +21,15 @@ from cfbuild.edit.rome.options import RomeOptions, on_device
 from cfbuild.errors import ConfigError
 from cfbuild.lm.batch import Batch, pad
 from cfbuild.lm.batching import in_batches
-from cfbuild.lm.delta import Change, Delta, Dense, LowRank, overlay
+from cfbuild.lm.delta import Change, Delta, LowRank, compact, overlay
 from cfbuild.lm.forward import trace_below
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
+
+Solve = Callable[[int, Tensor], Tensor]
+"""A layer and its keys K [N, d_in] to the directions [N, d_in] in which the update reads: Delta = R^T directions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,12 @@ class Memit:
 
         `done` gets the number of optimised requests as they come.
         """
+        return self.edit_by(self._solve, requests, done)
+
+    def edit_by(
+        self, solve: Solve, requests: Sequence[Request], done: Callable[[int], None] = no_progress
+    ) -> list[Edit]:
+        """Return what `edit` does, with the updates' directions from `solve` (AlphaEdit's are others)."""
         faults = [covariance.fault for covariance in self.covariances.values() if covariance and covariance.fault]
         if faults:
             done(len(requests))
@@ -88,24 +97,28 @@ class Memit:
         if not wanted:
             return failed
         places = tuple(sorted(wanted))
-        delta = self.spread([requests[place] for place in places], torch.stack([wanted[place] for place in places]))
+        found = torch.stack([wanted[place] for place in places])
+        delta = self.spread([requests[place] for place in places], found, solve)
         measured = {"together": len(places), "delta_norm": delta.norm, "mean_loss": sum(losses) / len(losses)}
         return [Edit(places, delta, statistics=measured), *failed]
 
-    def spread(self, requests: Sequence[Request], wanted: Tensor) -> Delta:
+    def spread(self, requests: Sequence[Request], wanted: Tensor, solve: Solve | None = None) -> Delta:
         """Return the change that brings the top layer's output at each subject's last token towards `wanted`.
 
-        wanted: [N, d_model], z of each request.
+        wanted: [N, d_model], z of each request. solve: where the directions come from, if not from MEMIT's equation.
         """
+        solve = solve or self._solve
         texts = [self._texts(request) for request in requests]
         changes: dict[Weight, Change] = {}
         layers = self.options.changed
         for layers_left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
             keys, outputs = self.keys_and_outputs(texts, layer, Delta(changes) if changes else None)
             residuals = (wanted - outputs) / layers_left
-            directions = solved_with(keys, self.covariances.get(layer), self.options.covariance_weight)
-            changes[Weight(layer)] = _smaller(directions, residuals)
+            changes[Weight(layer)] = compact(LowRank(solve(layer, keys), residuals))
         return Delta(changes)
+
+    def _solve(self, layer: int, keys: Tensor) -> Tensor:
+        return solved_with(keys, self.covariances.get(layer), self.options.covariance_weight)
 
     def keys_and_outputs(
         self, texts: Sequence[Sequence[Ids]], layer: int, delta: Delta | None
@@ -164,13 +177,6 @@ def solved_with(keys: Tensor, covariance: Covariance | None, weight: float) -> T
         inner.diagonal().add_(1)
         directions = torch.linalg.solve(inner, whitened)
     return directions.to(keys.device, keys.dtype)
-
-
-def _smaller(directions: Tensor, residuals: Tensor) -> Change:
-    """Return the change, by factors or number by number, whichever takes less memory."""
-    change = LowRank(directions, residuals)
-    d_out, d_in = change.shape
-    return change if len(directions) * (d_in + d_out) <= d_in * d_out else Dense(change.matrix())
 
 
 def _make(context: Context[MemitOptions]) -> Memit:

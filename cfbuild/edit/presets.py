@@ -22,6 +22,15 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "gpt2-xl": {"layer": 17, "layers": 5, "covariance_weight": 20000.0},
         "gpt-j-6b": {"layer": 8, "layers": 6, "covariance_weight": 15000.0, "steps": 25},
     },
+    "alphaedit": {
+        "smollm2-135m": {"layer": 5, "layers": 3},
+        "gpt2-xl": {"layer": 17, "layers": 5, "nullspace_threshold": 2e-2},
+        "gpt-j-6b": {"layer": 8, "layers": 6, "nullspace_threshold": 2e-2, "steps": 25},
+    },
+    "ultraedit": {
+        "smollm2-135m": {"weights": "mlp_out:18-26", "learning_rate": 3e-4},
+        "gpt-j-6b": {"weights": "mlp_out:18-26"},
+    },
     "ft": {"gpt2-xl": {"layer": 1}, "gpt-j-6b": {"layer": 21}},
     "ft-l": {
         "gpt2-medium": {"layer": 0, "norm_constraint": 2e-3},

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from cfbuild import __version__
-from cfbuild.edit.editor import Edit
+from cfbuild.edit.editor import Edit, State
 from cfbuild.errors import DataError
 from cfbuild.lm.delta import Change, Delta, Dense, LowRank
 from cfbuild.lm.model import Weight
@@ -23,13 +23,18 @@ HEADER = "cfbuild"
 """The entry of the file's metadata that says what the tensors are."""
 
 
-def save_edits(path: Path, edits: Sequence[Edit]) -> None:
-    """Write edits to `path`, replacing it whole."""
+STATE = "state/"
+"""The start of the names of the tensors that are an editor's state after the edits."""
+
+
+def save_edits(path: Path, edits: Sequence[Edit], state: State | None = None) -> None:
+    """Write edits to `path`, replacing it whole; `state` is the editor's after them, where a sequence goes on."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     for place, edit in enumerate(edits):
         tensors |= _tensors(place, edit.delta)
+    tensors |= {f"{STATE}{name}": tensor.detach().cpu().contiguous() for name, tensor in (state or {}).items()}
     content = {"cfbuild": __version__, "edits": [_described(edit) for edit in edits]}
     # One entry only: the library writes several in an order of its own, another one each time.
     header = {HEADER: json.dumps(content, allow_nan=False)}
@@ -43,13 +48,20 @@ def load_edits(path: str | Path) -> list[Edit]:
 
     Raises DataError naming the file for anything else.
     """
+    return load_edits_and_state(path)[0]
+
+
+def load_edits_and_state(path: str | Path) -> tuple[list[Edit], dict[str, Tensor]]:
+    """Return the edits in a file, and the editor's state after them. Raises DataError as `load_edits` does."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as stream:
             described = json.loads((stream.metadata() or {})[HEADER])["edits"]
-            changes = _changes({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118 - no mapping
-        return [_edit(one, changes.get(place)) for place, one in enumerate(described)]
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+        state = {name.removeprefix(STATE): tensors.pop(name) for name in [*tensors] if name.startswith(STATE)}
+        changes = _changes(tensors)
+        return [_edit(one, changes.get(place)) for place, one in enumerate(described)], state
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: is not a file of edits that can be read ({reason})") from error

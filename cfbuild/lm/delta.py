@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,6 +78,14 @@ class Dense:
 Change = LowRank | Dense
 
 
+def compact(change: Change) -> Change:
+    """Return a change by factors or number by number, whichever takes less memory."""
+    d_out, d_in = change.shape
+    if isinstance(change, LowRank) and len(change.keys) * (d_in + d_out) > d_in * d_out:
+        return Dense(change.matrix())
+    return change
+
+
 @dataclass(frozen=True, eq=False)
 class Delta:
     """A change of any number of weights, each of its own rank. Raises ValueError if it changes none.
@@ -112,9 +120,37 @@ class Delta:
         """The Frobenius norm of the change over all weights."""
         return float(sum(change.square_norm() for change in self.changes.values()) ** 0.5)
 
+    def to(self, device: torch.device) -> Delta:
+        """Return the same delta with its tensors on a device."""
+        return Delta(
+            {
+                weight: type(change)(*(tensor.to(device) for tensor in change.tensors().values()))
+                for weight, change in self.changes.items()
+            }
+        )
+
     def is_finite(self) -> bool:
         """Return True if every number of the changes is finite."""
         return all(bool(torch.isfinite(one).all()) for change in self.changes.values() for one in _parts(change))
+
+
+def summed(deltas: Iterable[Delta]) -> Delta | None:
+    """Return the delta whose changes are those of all `deltas` added up, on the CPU; None for no delta.
+
+    There, so that a sum goes on with the same bits wherever the model is and whenever it was interrupted.
+    """
+    total: dict[Weight, Change] = {}
+    for delta in deltas:
+        for weight, change in delta.to(torch.device("cpu")).changes.items():
+            total[weight] = _plus(total[weight], change) if weight in total else compact(change)
+    return Delta(total) if total else None
+
+
+def _plus(one: Change, other: Change) -> Change:
+    if isinstance(one, LowRank) and isinstance(other, LowRank):
+        keys, values = (torch.cat(pair) for pair in ((one.keys, other.keys), (one.values, other.values)))
+        return compact(LowRank(keys, values))
+    return Dense(one.matrix() + other.matrix())
 
 
 def _parts(change: Change) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
 from cfbuild.store.codec import decode_reference
-from cfbuild.store.files import sha256_file, sha256_text
-from cfbuild.store.jsonl import read_values, write_json
-from cfbuild.store.runs import CASES, EDITS, REPORT, VERB, Run, default_name, new_run
+from cfbuild.store.files import sha256_file, sha256_text, write_atomic
+from cfbuild.store.jsonl import read_json, read_values, write_json
+from cfbuild.store.runs import CASES, CURVES_DRAWN, EDITS, REPORT, RETAINED, VERB, Run, default_name, new_run
 from cfbuild.store.schema import conforming
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 SHORT = ("layer", "steps", "key_mode")
 """Settings of editors that have their own options."""
 ABOUT_EDITOR = "The editor"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,16 @@ class EvaluateOptions:
     )
     steps: int | None = option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
     batch: int | None = option(
-        None, "Records that emmet, or an editor like it, edits together. [default: 100]", panel=ABOUT_EDITOR
+        None,
+        "Records that emmet, or an editor like it, edits together, or that a batch of --sequence has. "
+        "[default: 100; of a sequence of an editor that edits each record by itself, 1]",
+        panel=ABOUT_EDITOR,
+    )
+    sequence: int | None = option(
+        None,
+        "Edit so many batches (0: all) one after another on the same model; score each right after it, and all at the "
+        "end. [default: every batch on the unedited model]",
+        panel=ABOUT_EDITOR,
     )
     settings: Mapping[str, Any] = option(
         dict,
@@ -83,6 +95,8 @@ class EvaluateOptions:
         for name in ("limit", "batch", "covariance_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.sequence is not None and self.sequence < 0:
+            raise ConfigError(f"sequence is {self.sequence}; expected a number of batches, or 0 for all of them")
 
     @property
     def name(self) -> str:
@@ -122,26 +136,68 @@ def evaluate(
 
 def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
     """Return the report of a run, made now or before; call it inside the lock."""
-    from cfbuild.score.passes import Passes
     from cfbuild.score.scored import read_cases
+    from cfbuild.score.sequence import SequentialPasses
     from cfbuild.score.table import Report
-    from cfbuild.score.texts import ReferenceTexts
+    from cfbuild.views.page.plots import curves_svg
 
     folder = run.folder
     config = _config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a run may have been killed between its last two steps
-        return Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
+        found = Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
+        return found if options.sequence is None else Report.of_dict(read_json(run.path(REPORT)))
     if read.violations and not options.skip_invalid:
         raise SchemaError(
             f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "
             "with --validate-only to see them, or with --skip-invalid to score the rows that are valid"
         )
-    records, references = read.records[: options.limit], _references(folder)
-    passes = Passes(
-        folder.progress(run.entry),
+    passes = _passes(folder.progress(run.entry), options, lm, _Texts(read.records[: options.limit], folder), progress)
+    passes.work_off()
+    signature = _signature(passes, read.sha256)
+    files = _write(run, passes, options)
+    curve = passes.curve() if isinstance(passes, SequentialPasses) else None
+    report = Report.of_cases(list(read_cases(run)), signature, curve)
+    if curve is not None:
+        write_atomic(run.path(CURVES_DRAWN), curves_svg(curve))
+        files[run.file(CURVES_DRAWN)] = 1
+    write_json(run.path(REPORT), report.as_dict())
+    folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
+    folder.discard(run.entry)
+    return report
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The records to score, and the folder of the build that has the reference texts."""
+
+    records: Sequence[Record]
+    folder: BuildFolder
+
+
+def _passes(work: Path, options: EvaluateOptions, lm: LanguageModel, texts: _Texts, progress: Progress) -> Passes:
+    """Return the passes over the records, with the editor made; `work` is where unfinished work is kept."""
+    from cfbuild.score.passes import Passes
+    from cfbuild.score.sequence import SequentialPasses, batch_size, edited_records
+    from cfbuild.score.texts import ReferenceTexts
+
+    records, references = texts.records, _references(texts.folder)
+    editor = make_editor(lm, options, records, references, progress)
+    kind = Passes
+    if options.sequence is not None:
+        kind = SequentialPasses
+        records = edited_records(records, batch_size(options.batch, editor.together), options.sequence)
+    elif options.batch is not None and not editor.together:
+        _log.warning(
+            "--batch %d has no effect: %s edits each record by itself, on the unedited model; with --sequence it is "
+            "how many records are edited before they are scored",
+            options.batch,
+            options.editor,
+        )
+    return kind(
+        work,
         lm,
-        make_editor(lm, options, records, references, progress),
+        editor,
         records,
         batch=options.batch,
         texts=None if options.skip_generation else ReferenceTexts(references),
@@ -149,21 +205,17 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
         keep_edits=options.keep_edits,
         progress=progress,
     )
-    passes.work_off()
-    signature = _signature(passes, read.sha256)
-    files = _write(run, passes, options)
-    report = Report.of_cases(list(read_cases(run)), signature)
-    write_json(run.path(REPORT), report.as_dict())
-    folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
-    folder.discard(run.entry)
-    return report
 
 
 def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]:
     """Write the run's cases and, if they are kept, edits; return the number of rows by file."""
+    from cfbuild.score.sequence import SequentialPasses
+
     files = {run.file(CASES): passes.write_cases(run.path(CASES))}
     if options.keep_edits:
         files[run.file(EDITS)] = passes.write_edits(run.path(EDITS))
+    if isinstance(passes, SequentialPasses):
+        files[run.file(RETAINED)] = passes.write_retained(run.path(RETAINED))
     return files
 
 
@@ -171,14 +223,13 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, di
     """Return everything that the run's bytes depend on; `digest` is the sha256 of the file of records."""
     from cfbuild.edit.editor import editor_spec
     from cfbuild.edit.supplies import covariance_name
-    from cfbuild.score.passes import TOGETHER
 
     spec = editor_spec(options.editor)
     config = {**values_of(options), "file": None, "records": digest, "cfbuild": __version__}
     del config["restart"], config["run"]
     chosen = _chosen(options, lm)
     config |= {name: chosen.pop(name, None) for name in SHORT} | {"settings": chosen}
-    config["batch"] = (options.batch or TOGETHER) if spec.together else None
+    config["batch"] = _batch(options, spec.together)
     if "covariance" in spec.needs:
         config["covariance"] = covariance_name(options.covariance)
     else:
@@ -189,6 +240,13 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, di
         "references": sha256_file(references) if references.is_file() else None,
         **lm.identity,
     }
+
+
+def _batch(options: EvaluateOptions, together: bool) -> int | None:
+    """Return the most records of a batch, None where there are no batches."""
+    from cfbuild.score.sequence import batch_size
+
+    return batch_size(options.batch, together) if together or options.sequence is not None else None
 
 
 def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
@@ -232,12 +290,17 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
 
     digest: the sha256 of the file of records.
     """
-    from cfbuild.score.passes import TOGETHER
+    from cfbuild.score.sequence import SequentialPasses, batch_size
 
     settings = dict(passes.editor.signature)
     if contexts := settings.get("contexts"):
         settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
-    together = {"batch": passes.batch or TOGETHER} if passes.editor.together else {}
+    is_sequence = isinstance(passes, SequentialPasses)
+    together: dict[str, Any] = {}
+    if passes.editor.together or is_sequence:
+        together["batch"] = batch_size(passes.batch, passes.editor.together)
+    if is_sequence:
+        together["sequence"] = len(passes.units())
     return {
         **passes.lm.identity,
         **settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,10 @@ BOOTSTRAP_DRAWS = 1000
 
 
 BOOTSTRAP_SEED = 0
+
+
+DIGITS = 4
+"""Decimals of a figure: two batch sizes agree on no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +163,34 @@ def _harmonic_rows(values: Mapping[str, Sequence[float | None]]) -> np.ndarray:
 
 def _harmonic_mean(parts: np.ndarray) -> float:
     return 0.0 if (parts <= 0).any() else float(len(parts) / (1 / parts).sum())
+
+
+def rounded(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Return figures in a report's decimals."""
+    return {
+        name: replace(figure, mean=round(figure.mean, DIGITS), half_width=round(figure.half_width, DIGITS))
+        for name, figure in figures.items()
+    }
+
+
+def figures_of(row: Mapping[str, Any]) -> dict[str, Figure]:
+    """Return the figures of an object in report.json."""
+    return {
+        name: Figure(
+            float(figure["mean"]), float(figure["half_width_95"]), int(figure["cases"]), int(figure.get("prompts", 0))
+        )
+        for name, figure in row.items()
+    }
+
+
+def figures_as_dict(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | int]]:
+    """Return figures for JSON."""
+    return {
+        name: {
+            "mean": figure.mean,
+            "half_width_95": figure.half_width,
+            "cases": figure.cases,
+            **({"prompts": figure.prompts} if figure.prompts else {}),
+        }
+        for name, figure in figures.items()
+    }

@@ -89,7 +89,7 @@ class Passes:
             except DataError:
                 file.unlink()  # cut short by whatever ended the run: made again
         requests = [request_of(record) for record in unit]
-        made = self.editor.edit(requests, partial(_count_edits, self.progress, before, len(self.records)))
+        made = self.editor.edit(requests, partial(count_edits, self.progress, before, len(self.records)))
         named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in made]
         save_edits(file, named)
         return _by_case(named, case_ids)
@@ -127,7 +127,7 @@ def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
     facts: list[set[tuple[str, str]]] = []
     first_open = 0
     for record in records:
-        fact = (record.subject.id or record.subject.label, record.relation)
+        fact = fact_of(record)
         number = first_open
         while number < len(filled) and (len(filled[number]) >= size or fact in facts[number]):
             number += 1
@@ -139,6 +139,11 @@ def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
         while first_open < len(filled) and len(filled[first_open]) >= size:
             first_open += 1
     return filled
+
+
+def fact_of(record: Record) -> tuple[str, str]:
+    """Return what a record is about, (s, r): two of them conflict where it is the same."""
+    return record.subject.id or record.subject.label, record.relation
 
 
 def request_of(record: Record) -> Request:
@@ -155,5 +160,6 @@ def _by_case(edits: Sequence[Edit], case_ids: Sequence[int]) -> dict[int, Edit]:
     return found
 
 
-def _count_edits(progress: Progress, before: int, total: int, count: int) -> None:
+def count_edits(progress: Progress, before: int, total: int, count: int) -> None:
+    """Report that `count` edits of a call are made, and `before` of `total` before it."""
     progress("edits", before + count, total)

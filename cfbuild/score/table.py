@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cfbuild import __version__
 from cfbuild.data import CaseScore, id_number
 from cfbuild.errors import DataError
 from cfbuild.records.groups import GROUPS
-from cfbuild.score.metrics import Figure, aggregate, means
+from cfbuild.score.curve import SequenceCurve
+from cfbuild.score.metrics import DIGITS, Figure, aggregate, figures_as_dict, figures_of, means, rounded
 
 STAGES = ("pre", "post")
 HEADLINE = ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS")
@@ -21,8 +22,6 @@ BEYOND = tuple(GROUPS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
 UNEDITED = "unedited"
 """The table's word for a model before any edit."""
-DIGITS = 4
-"""Decimals of a figure: two batch sizes agree on no more."""
 COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
 """Settings in which runs must agree if their figures are to be compared, with the words for them."""
 REVISION_SHOWN = 8
@@ -45,7 +44,7 @@ class Report:
     """The scores of a run: signature, figures of both stages (times 100, by stage and name), and records without edit.
 
     `settings` holds the signature's values by name, `faults` the number of records without edit by reason, `faulty`
-    their case ids.
+    their case ids. `sequence` is what was measured over a sequence, whose `post` is right after each batch.
     """
 
     signature: str
@@ -55,9 +54,12 @@ class Report:
     faulty: Mapping[str, tuple[int, ...]]
     figures: Mapping[str, Mapping[str, Figure]]
     by_relation: Mapping[str, RelationScores]
+    sequence: SequenceCurve | None = None
 
     @classmethod
-    def of_cases(cls, cases: Sequence[CaseScore], signature: Mapping[str, Any]) -> Report:
+    def of_cases(
+        cls, cases: Sequence[CaseScore], signature: Mapping[str, Any], sequence: SequenceCurve | None = None
+    ) -> Report:
         """Return the report on a run's cases; `signature` is everything that affects its figures."""
         faulty = _faulty(cases)
         return cls(
@@ -66,8 +68,9 @@ class Report:
             cases=len(cases),
             faults={reason: len(ids) for reason, ids in faulty.items()},
             faulty=faulty,
-            figures={stage: _rounded(aggregate(cases, stage)) for stage in STAGES},
+            figures={stage: rounded(aggregate(cases, stage)) for stage in STAGES},
             by_relation=_by_relation(cases),
+            sequence=sequence,
         )
 
     @classmethod
@@ -80,8 +83,9 @@ class Report:
                 cases=int(row["cases"]),
                 faults={reason: int(count) for reason, count in row["faults"].items()},
                 faulty={reason: tuple(map(int, ids)) for reason, ids in row.get("faulty", {}).items()},
-                figures={stage: _figures_of(row["figures"][stage]) for stage in STAGES},
+                figures={stage: figures_of(row["figures"][stage]) for stage in STAGES},
                 by_relation={name: _relation_of(scores) for name, scores in row["by_relation"].items()},
+                sequence=SequenceCurve.of_dict(row["sequence"]) if "sequence" in row else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise DataError(
@@ -97,11 +101,12 @@ class Report:
             "cases": self.cases,
             "faults": dict(self.faults),
             "faulty": {reason: list(ids) for reason, ids in self.faulty.items()},
-            "figures": {stage: _figures_as_dict(figures) for stage, figures in self.figures.items()},
+            "figures": {stage: figures_as_dict(figures) for stage, figures in self.figures.items()},
             "by_relation": {
                 name: {"cases": scores.cases, **{stage: dict(scores.means[stage]) for stage in STAGES}}
                 for name, scores in self.by_relation.items()
             },
+            **({"sequence": self.sequence.as_dict()} if self.sequence else {}),
         }
 
     @property
@@ -153,36 +158,8 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("|", "/")
 
 
-def _rounded(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    return {
-        name: replace(figure, mean=round(figure.mean, DIGITS), half_width=round(figure.half_width, DIGITS))
-        for name, figure in figures.items()
-    }
-
-
 def _means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
     return {name: round(mean, DIGITS) for name, mean in means(cases, stage).items()}
-
-
-def _figures_of(row: Mapping[str, Any]) -> dict[str, Figure]:
-    return {
-        name: Figure(
-            float(figure["mean"]), float(figure["half_width_95"]), int(figure["cases"]), int(figure.get("prompts", 0))
-        )
-        for name, figure in row.items()
-    }
-
-
-def _figures_as_dict(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | int]]:
-    return {
-        name: {
-            "mean": figure.mean,
-            "half_width_95": figure.half_width,
-            "cases": figure.cases,
-            **({"prompts": figure.prompts} if figure.prompts else {}),
-        }
-        for name, figure in figures.items()
-    }
 
 
 def _relation_of(row: Mapping[str, Any]) -> RelationScores:
@@ -221,7 +198,7 @@ class ScoreRow:
             "records": self.records,
             "without_edit": self.without_edit,
             "signature": self.signature,
-            "figures": _figures_as_dict(self.figures),
+            "figures": figures_as_dict(self.figures),
         }
 
 

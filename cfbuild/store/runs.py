@@ -16,6 +16,8 @@ from cfbuild.store.manifest import VerbEntry
 VERB = "validate-and-score"
 RUNS = "runs"
 CASES, REPORT, EDITS = "cases.jsonl", "report.json", "edits.safetensors"
+RETAINED, CURVES_DRAWN = "retained.jsonl", "sequence.svg"
+"""A sequence's cases on the model after all of its edits, and its curves."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 

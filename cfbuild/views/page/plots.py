@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from cfbuild.data import CaseScore, Record
-from cfbuild.score.metrics import case_values
+from cfbuild.score.curve import CURVES, SequenceCurve
+from cfbuild.score.metrics import HARMONIC, case_values
 from cfbuild.score.table import RelationScores, Report
 
 WIDTH = 420
@@ -19,6 +20,15 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 40
 LONG_LABEL = 150
 ROW = 20
 BINS = 20
+HEIGHT, TITLE = 220, 24
+WORDS = {"right_after": "right after", "first": "the first ones", "so_far": "all so far"}
+"""The names of a sequence's curves."""
+ALONE = (
+    "text{font:12px sans-serif;fill:#444}.grid{stroke:#ddd}.axis{stroke:#444}.curve{fill:none;stroke-width:2}"
+    ".right-after{stroke:#c2571a}.first{stroke:#5b7aa6;stroke-dasharray:5 3}.so-far{stroke:#2f7d4f}"
+    ".dot{fill:#fff;stroke-width:2}"
+)
+"""The style of plots that stand outside the page: the page's light colours."""
 POINTS = 800
 """The most points of a scatter plot; of more, a seeded sample is drawn."""
 
@@ -32,7 +42,18 @@ class Plot:
     svg: Markup
 
 
-ORDER = ("by_relation", "nll_new", "nll_true", "ranks", "norms", "drops")
+ORDER = (
+    "by_relation",
+    "efficacy",
+    "paraphrase",
+    "specificity",
+    "perplexity",
+    "nll_new",
+    "nll_true",
+    "ranks",
+    "norms",
+    "drops",
+)
 """The keys of all plots, in the order of the page."""
 
 
@@ -43,6 +64,7 @@ def run_plots(cases: Sequence[CaseScore], report: Report) -> dict[str, Plot]:
         nll_new=_nll(cases, "target_new_nll", "Rewrite prompt: o*", "the false object o*"),
         nll_true=_nll(cases, "target_true_nll", "Rewrite prompt: true object", "the true object"),
         norms=_norms(cases),
+        **_sequence_plots(report.sequence),
     )
 
 
@@ -110,6 +132,83 @@ def _ranks(records: Sequence[Record]) -> Plot | None:
         f"median {_median(shares):.2f}, over {len(shares):,} records.",
         _histogram({"before": shares}, 1.0, "rank as a share of the pool", "1"),
     )
+
+
+def _sequence_plots(curve: SequenceCurve | None) -> dict[str, Plot]:
+    """Return the plots over the number of edits of a sequence, by their key in ORDER; none without a sequence."""
+    if curve is None:
+        return {}
+    names = zip(("efficacy", "paraphrase", "specificity"), HARMONIC, strict=True)
+    return _drawn(**{key: _over_edits(curve, name) for key, name in names}, perplexity=_perplexity(curve))
+
+
+def curves_svg(curve: SequenceCurve) -> str:
+    """Return a sequence's plots below each other as a drawing of its own, which needs no page."""
+    plots = [*_sequence_plots(curve).values()]
+    parts = [
+        Markup('<g transform="translate(0 {})">{}{}</g>').format(
+            place * (HEIGHT + TITLE), _text(LEFT, 16, plot.title, "start"), _moved(plot.svg)
+        )
+        for place, plot in enumerate(plots)
+    ]
+    return str(
+        Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"><style>{}</style>{}</svg>\n').format(
+            WIDTH, len(plots) * (HEIGHT + TITLE), Markup(ALONE), Markup("").join(parts)
+        )
+    )
+
+
+def _moved(svg: Markup) -> Markup:
+    """Return a plot's drawing below its title."""
+    return Markup('<svg y="{}" width="{}" height="{}" {}').format(TITLE, WIDTH, HEIGHT, svg[len("<svg ") :])
+
+
+def _over_edits(curve: SequenceCurve, name: str) -> Plot | None:
+    lines = {
+        what: [(one.edits, getattr(one, what)[name]) for one in curve.points if name in getattr(one, what)]
+        for what in CURVES
+    }
+    if not any(lines.values()):
+        return None
+    across, up = _edits_axis(curve), _scale(0, 100, HEIGHT - BOTTOM, TOP + ROW)
+    parts = [_axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), _axis_y(up, (0, 50, 100), name)]
+    for place, (what, points) in enumerate(lines.items()):
+        kind = what.replace("_", "-")
+        parts.append(_polyline([(across(x), up(y)) for x, y in points], kind))
+        parts.append(_line(LEFT + 110 * place, TOP, LEFT + 110 * place + 16, TOP, f"curve {kind}"))
+        parts.append(_text(LEFT + 110 * place + 20, TOP + 4, WORDS[what], "start"))
+    told = f" At the end {curve.retained[name].mean:.1f} for all that none overwrote." if name in curve.retained else ""
+    ends = "; ".join(
+        f"{WORDS[what]}: {points[0][1]:.1f} to {points[-1][1]:.1f}" for what, points in lines.items() if points
+    )
+    return Plot(f"{name} over the edits", f"{ends}.{told}", _svg(HEIGHT, parts))
+
+
+def _perplexity(curve: SequenceCurve) -> Plot | None:
+    found = [(one.edits, one.perplexity) for one in curve.readings if one.perplexity is not None]
+    if curve.unedited_perplexity is not None:
+        found.insert(0, (0, curve.unedited_perplexity))
+    if not found:
+        return None
+    values = [math.log10(value) for _, value in found]
+    low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
+    across, up = _edits_axis(curve), _scale(low, high, HEIGHT - BOTTOM, TOP + 4)
+    parts = [
+        _axis_x(across, _edit_ticks(curve), HEIGHT, "edits"),
+        _axis_y(up, range(low, high + 1), "perplexity (log scale)", lambda value: f"{10**value:.3g}"),
+        _polyline([(across(edits), up(value)) for (edits, _), value in zip(found, values, strict=True)], "right-after"),
+    ]
+    caption = f"Of a fixed text, a sign of collapse: {found[0][1]:,.1f} at first, {found[-1][1]:,.1f} at the end."
+    return Plot("Perplexity over the edits", f"{caption} {curve.fault or ''}".strip(), _svg(HEIGHT, parts))
+
+
+def _edits_axis(curve: SequenceCurve) -> Scale:
+    return _scale(0, curve.readings[-1].edits, LEFT + 6, WIDTH - RIGHT - 6)
+
+
+def _edit_ticks(curve: SequenceCurve) -> tuple[float, ...]:
+    last = curve.readings[-1].edits
+    return (0, last // 2, last) if last > 1 else (0, last)
 
 
 def _norms(cases: Sequence[CaseScore]) -> Plot | None:
@@ -214,11 +313,11 @@ def _axis_x(
     return Markup("").join(parts)
 
 
-def _axis_y(up: Scale, ticks: Sequence[float], label: str) -> Markup:
+def _axis_y(up: Scale, ticks: Sequence[float], label: str, name: Callable[[float], str] = "{:g}".format) -> Markup:
     parts = []
     for tick in ticks:
         parts.append(_line(LEFT - 4, up(tick), WIDTH - RIGHT, up(tick), "grid"))
-        parts.append(_text(LEFT - 7, up(tick) + 4, f"{tick:g}", "end"))
+        parts.append(_text(LEFT - 7, up(tick) + 4, name(tick), "end"))
     middle = (up(ticks[0]) + up(ticks[-1])) / 2
     parts.append(
         Markup('<text transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
@@ -234,6 +333,14 @@ def _two(x: float, y: float) -> tuple[float, float]:
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, *_two(x1, y1), *_two(x2, y2))
+
+
+def _polyline(points: Sequence[tuple[float, float]], kind: str) -> Markup:
+    """Return a curve through points, and a dot where there is only one."""
+    if len(points) == 1:
+        return Markup('<circle class="dot {}" cx="{}" cy="{}" r="3"/>').format(kind, *_two(*points[0]))
+    path = " ".join("{},{}".format(*_two(*point)) for point in points)
+    return Markup('<polyline class="curve {}" points="{}"/>').format(kind, path)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> Markup:
