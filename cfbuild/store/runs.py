@@ -16,6 +16,8 @@ from cfbuild.store.manifest import VerbEntry
 VERB = "validate-and-score"
 RUNS = "runs"
 CASES, REPORT, EDITS = "cases.jsonl", "report.json", "edits.safetensors"
+TIMING = "timing.json"
+"""What editing took. It differs from run to run, so it is none of the run's files in the manifest."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
