@@ -56,8 +56,8 @@ class ZeroEditor:
         self.lm, self.options = context.lm, context.options
 
     def edit(self, requests: Sequence[Request], done: Any = no_progress) -> list[Edit]:
-        zero = Delta.of(self.options.layer, Dense(torch.zeros(self.lm.shape(Weight(self.options.layer)))))
-        return [Edit((place,), zero) for place in range(len(requests))]
+        layer, shape = self.options.layer, self.lm.shape(Weight(self.options.layer))
+        return [Edit((i,), Delta.of(layer, Dense(torch.zeros(shape)))) for i in range(len(requests))]
 
 
 def _needs_training(context: Context[Nothing]) -> ZeroEditor:
@@ -136,18 +136,18 @@ def test_editors_that_cannot_be_made_are_all_named_before_anything_runs(folder: 
 
 
 def test_a_run_with_other_settings_is_refused_before_anything_runs(folder: BuildFolder, lm: LanguageModel) -> None:
-    evaluate(folder, EvaluateOptions(**{**OPTIONS, "editor": "ike", "steps": None, "limit": 4}), lm)
+    evaluate(folder, EvaluateOptions(**{**OPTIONS, "editor": "ike", "steps": None, "layer": None, "limit": 4}), lm)
     with pytest.raises(ConfigError, match=r"ike: .*limit: 4 then, 5 now"):
         compare(folder, CompareOptions(**OPTIONS, editors=("ft", "ike")), lm)
     assert not folder.path("runs/ft").exists()
 
 
 def test_settings_go_to_their_editor_or_to_all_that_have_them() -> None:
-    given = named_values(["ft-l.steps=7", "learning-rate=0.001", "rome.kl-factor=0.5"])
+    given = named_values(["ft-l.steps=7", "norm-constraint=0.001", "rome.kl-factor=0.5"])
     options = CompareOptions(editors=("rome", "ft", "ft-l", "ike"), steps=3, settings=given)
     rome, ft, bounded, ike = run_options(options)
-    assert rome.asked == {"steps": 3, "kl_factor": 0.5} and ft.asked == {"steps": 3, "learning_rate": 0.001}
-    assert bounded.asked == {"steps": 7, "learning_rate": 0.001} and ike.asked == {}
+    assert rome.asked == {"steps": 3, "kl_factor": 0.5} and ft.asked == {"steps": 3, "norm_constraint": 0.001}
+    assert bounded.asked == {"steps": 7, "norm_constraint": 0.001} and ike.asked == {}
     assert [one.name for one in (rome, ft, bounded, ike)] == ["rome", "ft", "ft-l", "ike"]
 
 
@@ -187,7 +187,7 @@ def test_texts_of_the_first_records_only(folder: BuildFolder, lm: LanguageModel)
     assert "first 3 records" in made.signature
 
 
-# ---------------------------------------------------------------------------------------------- edits that change nothing
+# -------------------------------------------------------------------------------------------- edits that change nothing
 
 
 def test_a_run_whose_edits_changed_nothing_says_so(
@@ -359,7 +359,7 @@ def test_report_has_the_formats_and_the_order_of_its_runs(tmp_path: Path) -> Non
         report(folder, runs=["rome", "kn"])
 
 
-# ----------------------------------------------------------------------------------------------------------------- memory
+# --------------------------------------------------------------------------------------------------------------- memory
 
 
 def test_peak_memory_sees_what_was_taken_and_given_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def chained(texts: dict[str, str]) -> LanguageModel:
     following = {}
     for start, text in texts.items():
         ids = (lm.encode(start)[-1], *lm.continuation(text), lm.tokenizer.eos_token_id)
-        for before, after in zip(ids, ids[1:], strict=False):
+        for before, after in pairwise(ids):
             assert following.setdefault(before, after) == after, f"{texts} share a token"
     base = lm.model.transformer
     base.wpe.weight.zero_()
