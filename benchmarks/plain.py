@@ -1,4 +1,6 @@
-"""The baseline: ROME, KN's attribution, MEMIT's z, scoring and ranking the way the released code works; plain gradients.
+"""The baseline: ROME, KN's attribution, MEMIT's z, scoring and ranking the way the released code works.
+
+Gradients are taken the plain way too.
 
 One record at a time; every prompt and target is a row of its own; a batch is padded and run whole; logits of every
 position exist; an optimisation step is a full forward and backward pass; an edit is added to the weights and taken out

@@ -275,7 +275,8 @@ class StageScore:
     `prompts` holds the scores of each group of prompts, in the record's order; `generations` the texts written from the
     generation prompts, prompt included; `generation_entropy` their mean n-gram entropy in bits; `reference_score` their
     TF-IDF cosine with the reference texts of (r, o*); `mentions_target_new` the share of generations that name o* after
-    their prompt.
+    their prompt. `answers` holds what the model says by itself after each prompt of a group; `in_use_rewrite` and
+    `in_use_paraphrase` are the shares of right ones.
     """
 
     prompts: Mapping[str, tuple[PromptScore, ...]]
@@ -283,6 +284,9 @@ class StageScore:
     generation_entropy: float | None = None
     reference_score: float | None = None
     mentions_target_new: float | None = None
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    in_use_rewrite: float | None = None
+    in_use_paraphrase: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

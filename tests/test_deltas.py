@@ -13,7 +13,7 @@ from torch import Tensor
 from cfbuild.edit.editor import Edit
 from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.errors import DataError, EditError
-from cfbuild.lm.delta import MULTIPLIED_TOGETHER, Change, Delta, Dense, LowRank, applied
+from cfbuild.lm.delta import MULTIPLIED_TOGETHER, Change, Delta, Dense, LowRank, applied, summed
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.sample import generate
@@ -195,3 +195,14 @@ def test_an_edit_is_applied_to_the_model_it_fits_and_undone_to_the_bit(tmp_path:
         edit.applied(wider)
     with pytest.raises(EditError, match="nothing to apply: no luck"):
         Edit((0,), None, fault="no luck").applied(lm)
+
+
+def test_a_sum_of_changes_adds_their_biases() -> None:
+    lm = tiny.gpt2()
+    one, other, none = with_bias(lm, Weight(1), 6), with_bias(lm, Weight(1), 8), dense(lm, Weight(1), 7)
+    total = summed(Delta.of(1, change) for change in (one, none, other))
+    assert total is not None and isinstance(total.only, Dense) and total.only.bias is not None
+    assert one.bias is not None and other.bias is not None
+    torch.testing.assert_close(total.only.bias, one.bias + other.bias)
+    alone = summed([Delta.of(1, none), Delta.of(1, none)])
+    assert alone is not None and isinstance(alone.only, Dense) and alone.only.bias is None

@@ -22,7 +22,7 @@ from cfbuild.pipeline.report import report, write_page
 from cfbuild.records.composition import composition
 from cfbuild.store.codec import encode_record
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_rows, write_json
+from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
 from cfbuild.store.runs import new_run
 from cfbuild.views.page.blocks import to_json
 
@@ -56,6 +56,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
 
 
 RUNS = ("rome", "emmet", "ft")
+IN_USE = {"in_use_rewrite": 1.0, "in_use_paraphrase": None}
 CHOOSE = """((value) => { const box = document.getElementById('run'); box.value = value;
   box.dispatchEvent(new Event('change')); })(%d)"""
 SEEN = "[...document.querySelectorAll('%s')].filter((one) => one.checkVisibility()).map((one) => one.textContent)"
@@ -259,6 +260,56 @@ def test_the_switch_changes_scores_plots_and_records(compared_page: Page, compar
         seen.append((page.run(SEEN % "figcaption"), page.run("document.getElementById('rows').textContent")))
     assert len({str(one) for one in seen}) == 3 and page.problems == []
     assert page.run(TYPE % '""')[1] == "70 records"
+
+
+SIDE = """(async () => {
+  const fold = document.querySelector('.details .side');
+  fold.open = true;
+  while (!fold.querySelector('.compared')) await new Promise((done) => setTimeout(done, 5));
+  return [...fold.querySelectorAll('.compared')].map((one) => [one.caption.textContent,
+    [...one.rows].map((row) => [row.cells[0].textContent, row.cells[1].textContent])]);
+})()"""
+
+
+def test_a_record_shows_the_texts_of_all_runs_side_by_side(compared_page: Page, compared: BuildFolder) -> None:
+    page = compared_page
+    page.run(OPEN_ROW % 3)
+    assert page.run("document.querySelectorAll('.details .compared').length") == 0  # only what is asked for is unpacked
+    shown = page.run(SIDE)
+    cases = {name: _cases(compared, name)[3] for name in sorted(RUNS)}
+    written = [row for _, row in read_rows(compared.path("records.jsonl"))][3]
+    assert [title for title, _ in shown] == [f"Text from: {prompt}" for prompt in written["generation_prompts"]]
+    for place, (_, rows) in enumerate(shown):
+        texts = {name: case["post"]["generations"][place] for name, case in cases.items()}
+        assert rows == [["unedited", cases["rome"]["pre"]["generations"][place]], *map(list, texts.items())]
+    request = page.run("document.querySelector('.details .side p').textContent")
+    asked = written["requested_rewrite"]
+    assert request == f"Request: {asked['prompt'].format(asked['subject'])} → {asked['target_new']['str']}"
+    for width in (1200, 360):
+        page.size(width, 900, phone=width < 500)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert _serious(page) == []
+    assert page.problems == []
+
+
+def test_answers_in_use_are_beside_the_prompts_and_the_runs_beside_each_other(tab: Page, tmp_path: Path) -> None:
+    folder = write_scored(tmp_path / "b", records(3), runs=("rome", "ft"))
+    for name in ("rome", "ft"):
+        path = folder.path(f"runs/{name}/cases.jsonl")
+        rows = [row for _, row in read_rows(path)]
+        for row in rows:
+            for stage in ("pre", "post"):
+                if row[stage] is not None:
+                    row[stage] |= {"rewrite_answers": [f"{stage} {name}"], "paraphrase_answers": [], **IN_USE}
+        write_jsonl(path, rows)
+    tab.problems.clear()
+    tab.open(write_page(folder))
+    assert "Answers in use" in tab.run(OPEN_ROW % 0)
+    cells = "[...document.querySelectorAll('.details .answers td')].map((one) => one.textContent)"
+    assert tab.run(cells)[1:] == ["pre ft", "post ft"]
+    first = tab.run(SIDE)[0]
+    assert first[0].startswith("Answer to: ")
+    assert first[1] == [["unedited", "pre ft"], ["ft", "post ft"], ["rome", "post rome"]] and tab.problems == []
 
 
 def test_the_keyboard_alone_chooses_a_run(compared_page: Page) -> None:

@@ -20,6 +20,7 @@ VERBS = {
     "fetch": "Get facts, labels, aliases and templates into the build folder.",
     "generate": "Make records of the fetched facts; keep those whose false object the model finds unlikely.",
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
+    "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, shown_progress, tell, tell_json
+from cfbuild.errors import ConfigError
+from cfbuild.option import option, split
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cfbuild.score.table import ScoreTable
+    from cfbuild.pipeline.report import Reported
+    from cfbuild.score.table import Block, ScoreTable
 
-EXAMPLES = ("cfbuild report --build build/demo", "cfbuild report --json")
+EXAMPLES = (
+    "cfbuild report --build build/demo",
+    "cfbuild report --runs rome,ft,memit --format latex",
+    "cfbuild report --json",
+)
+STYLES = {"best": "bold green", "failing": "red"}
+"""The style of marked figures on a terminal, beside their signs."""
 GAPS = (" ", "\n")
 """The text between a mean and its interval: a space where there is room, else a line break."""
 ANY_WIDTH = 10_000
@@ -25,12 +35,33 @@ WIDE = 200
 """The width in characters without a terminal, at which no cell of the table is broken."""
 
 
+@dataclass(frozen=True)
+class TableOptions:
+    """The option of commands that print a table of runs. Raises ConfigError for a format that does not exist."""
+
+    format_: str = option("text", "The table's format: text, markdown or latex (booktabs).", flag="--format")
+
+    def __post_init__(self) -> None:
+        if self.format_ not in ("text", "markdown", "latex"):
+            raise ConfigError(f"format {self.format_!r} does not exist; expected text, markdown or latex")
+
+
 def run(
     build: Build = Path("build"),
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="The file that was scored, if it was not the build's records.")
     ] = None,
+    runs: Annotated[
+        str,
+        typer.Option(
+            "--runs",
+            help="The runs to show, in this order, with commas between; others are compared with the first. "
+            "[default: all, by name]",
+            show_default=False,
+        ),
+    ] = "",
     *,
+    table: TableOptions,
     output: OutputOptions,
 ) -> None:
     """Print the scores of all runs in a table, the unedited model on top, and write report.html with it.
@@ -41,60 +72,73 @@ def run(
 
     folder = open_folder(build)
     with folder.lock("report"), shown_progress(output.quiet) as progress:
-        made = report(folder, file, progress=progress)
+        made = report(folder, file, runs=split(runs), progress=progress)
     if made.left_out:
         left_out = ", ".join(made.left_out)
         say(output.quiet, f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")
+    print_made(made, table, output)
+
+
+def print_made(made: Reported, table: TableOptions, output: OutputOptions) -> None:
+    """Print the table of runs in its format or as JSON, and the page's path."""
     if output.json_:
         tell_json({"page": str(made.page), **made.table.as_dict(), "left_out": list(made.left_out)})
-        return
-    print_scores(made.table)
-    tell(made.page)
+    elif table.format_ == "text":
+        print_scores(made.table)
+        tell(made.page)
+    else:
+        from cfbuild.score.typeset import FORMATS
+
+        tell(FORMATS[table.format_](made.table))
+        say(output.quiet, str(made.page))
 
 
 def print_scores(table: ScoreTable) -> None:
-    """Print a table of runs in sections (the paper's columns, other rates, further groups), then remarks."""
+    """Print a table of runs in blocks (the paper's columns, other rates, further groups, differences), then remarks."""
     from rich.console import Console
+
+    from cfbuild.score.table import TITLE
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     if table.rows:
-        title = f"{', '.join(table.models)}: scores times 100, mean ± 95% interval"
-        console.print(visible(title), style="italic", markup=False, soft_wrap=True)
-    for section in table.sections:
-        for part in _fitting(table, section, console):
+        console.print(visible(f"{', '.join(table.models)}: {TITLE}"), style="italic", markup=False, soft_wrap=True)
+    for block in table.blocks():
+        if block.title:
+            console.print(visible(block.title), style="italic", markup=False, soft_wrap=True)
+        for part in _fitting(block, console):
             console.print(part)
     for remark in table.remarks:
         console.print(visible(remark), style="yellow", markup=False, soft_wrap=True)
 
 
-def _fitting(table: ScoreTable, names: tuple[str, ...], console: Console) -> list[Any]:
-    """Return rich tables of the columns `names` that fit the console's width.
+def _fitting(block: Block, console: Console) -> list[Any]:
+    """Return rich tables of a block's columns that fit the console's width.
 
     If a table is too wide, its intervals go below the means; if it still is, its columns are divided among tables.
     """
     unbounded = console.options.update(max_width=ANY_WIDTH)
     for gap in GAPS:
-        whole = _rich_table(table, names, gap)
+        whole = _rich_table(block, gap)
         if console.measure(whole, options=unbounded).maximum <= console.width:
             return [whole]
-    if len(names) == 1:
+    count = len(block.columns)
+    if count == 1:
         return [whole]
-    half = (len(names) + 1) // 2
-    return [*_fitting(table, names[:half], console), *_fitting(table, names[half:], console)]
+    half = (count + 1) // 2
+    return [*_fitting(block.part(0, half), console), *_fitting(block.part(half, count), console)]
 
 
-def _rich_table(table: ScoreTable, names: tuple[str, ...], gap: str) -> Any:
-    """Return a rich table of the columns `names`, a row for each run, with `gap` between a mean and its interval."""
+def _rich_table(block: Block, gap: str) -> Any:
+    """Return a rich table of a block, with `gap` between a mean and its interval."""
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.score.table import figure_text
-
     shown = Table()
-    for place, head in enumerate((*table.heads, *names)):
+    for place, head in enumerate((*block.heads, *block.columns)):
         shown.add_column(head.replace("_", gap), justify="left" if place == 0 else "right")
-    for row in table.rows:
-        figures = (figure_text(row.figures.get(name)).replace(" ", gap, 1) for name in names)
-        cells = (Text(visible(cell)) for cell in (*table.labels(row), *figures))
-        shown.add_row(*cells, style="dim" if row.run is None else None)
+    for line, texts in zip(block.lines, block.texts(), strict=True):
+        styles = (STYLES.get(cell.mark, "") for cell in line.cells)
+        figures = map(Text, (text.replace(" ", gap, 1) for text in texts), styles)
+        labels = (Text(visible(label)) for label in line.labels)
+        shown.add_row(*labels, *figures, style="dim" if line.row.run is None else None)
     return shown

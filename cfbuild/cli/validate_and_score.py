@@ -65,6 +65,8 @@ def run(
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
         report = evaluate(folder, options, lm, progress, read)
+    for remark in report.remarks(options.name):
+        tell(f"cfbuild: {remark}", err=True)
     print_report(report, new_run(folder, options.name), output.json_)
 
 

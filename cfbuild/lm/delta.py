@@ -150,7 +150,8 @@ def _plus(one: Change, other: Change) -> Change:
     if isinstance(one, LowRank) and isinstance(other, LowRank):
         keys, values = (torch.cat(pair) for pair in ((one.keys, other.keys), (one.values, other.values)))
         return compact(LowRank(keys, values))
-    return Dense(one.matrix() + other.matrix())
+    biases = [change.bias for change in (one, other) if isinstance(change, Dense) and change.bias is not None]
+    return Dense(one.matrix() + other.matrix(), torch.stack(biases).sum(dim=0) if biases else None)
 
 
 def _parts(change: Change) -> Iterator[Tensor]:

@@ -1,16 +1,22 @@
-"""Memory that many batches of different shapes would leave behind, kept small."""
+"""Memory: what many batches of different shapes would leave behind, kept small; and what work takes at its most."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
+
+import torch
 
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """Environment variables that bound the kernels oneDNN keeps, and those torch's binding to it keeps, on a CPU."""
 KERNELS = "64"
 """Kernels to keep: a batch needs about 30. The usual 1,024 of 0.6 MB each take 0.7 GB, between freed memory."""
+SAMPLED_EVERY_S = 0.005
+"""Seconds between two looks at the process's memory; a look takes some 20 µs."""
 
 
 def bound_kernel_caches() -> None:
@@ -40,3 +46,51 @@ def _malloc_trim() -> Callable[[int], int] | None:
     except (AttributeError, OSError, TypeError):  # another C library; no library by that name; Windows
         return None
     return trim
+
+
+class PeakMemory:
+    """The memory that work takes while a context is open, at its most, beyond what was in use when it began.
+
+    On an accelerator that is what torch has allocated, exact. On a CPU it is the process's resident memory, looked at
+    every SAMPLED_EVERY_S seconds (Linux only): shorter peaks are missed, and all of the process counts. What was freed
+    before is given back to the system first, or work that takes it again would seem to take nothing.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.rise_bytes: int | None = None
+        self._over = threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        if self._device.type == "cuda":
+            self._before = torch.cuda.memory_allocated(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+            return self
+        give_back_freed_memory()
+        self._before = resident = _resident_bytes() or 0
+        if resident:
+            self._highest = resident
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self.rise_bytes = torch.cuda.max_memory_allocated(self._device) - self._before
+        elif self._before:
+            self._over.set()
+            self._thread.join()
+            self.rise_bytes = max(0, max(self._highest, _resident_bytes() or 0) - self._before)
+
+    def _watch(self) -> None:
+        while not self._over.wait(SAMPLED_EVERY_S):
+            self._highest = max(self._highest, _resident_bytes() or 0)
+
+
+def _resident_bytes() -> int | None:
+    """Return the resident memory of this process, or None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")

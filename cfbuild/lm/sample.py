@@ -1,10 +1,13 @@
-"""Seeded top-k sampling, many texts at once: a text depends on its own key, not on its neighbours."""
+"""Texts by seeded top-k sampling, and greedy answers that end by themselves, many at once.
+
+A text depends on its own key, not on its neighbours.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -57,27 +60,29 @@ def generate(
     finished texts, those that are being written counted by how far they are.
     """
     totals = [total_tokens] * len(prompts) if isinstance(total_tokens, int) else total_tokens
-    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
-    texts: dict[int, str] = {}
-    rows = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
+    changes = [None] * len(prompts) if deltas is None else deltas
+    rows = [
+        _Row(prompt, max(0, total - len(prompt)), delta, key)
+        for prompt, total, delta, key in zip(prompts, totals, changes, keys, strict=True)
+    ]
+    return _write_all(lm, rows, None, done)
 
-    def work(part: Sequence[int]) -> list[str]:
-        some = [deltas[index] for index in part] if deltas is not None else None
-        drawn = _draw(
-            lm,
-            [prompts[i] for i in part],
-            [keys[i] for i in part],
-            [totals[i] for i in part],
-            some,
-            lambda count: done(len(texts) + count),
-        )
-        return [_decode(lm, prompts[i] + ids) for i, ids in zip(part, drawn, strict=True)]
 
-    for start in range(0, len(order), rows):
-        part = order[start : start + rows]
-        texts.update(zip(part, halving(work, part), strict=True))
-        done(len(texts))
-    return [texts[index] for index in range(len(prompts))]
+def answer(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    most_tokens: int,
+    has_ended: Callable[[str], bool],
+    deltas: Sequence[Delta | None],
+    done: Callable[[int], None] = no_progress,
+) -> list[str]:
+    """Return each prompt continued by greedy decoding until it ends by itself, prompt included, as text.
+
+    It ends at a token by which the model ends texts, where `has_ended` is true of the text of the tokens behind the
+    prompt, and after `most_tokens` of them at the latest. Row i is under `deltas[i]`; `done` is as in `generate`.
+    """
+    rows = [_Row(prompt, most_tokens, delta) for prompt, delta in zip(prompts, deltas, strict=True)]
+    return _write_all(lm, rows, has_ended, done)
 
 
 def sample_contexts(
@@ -111,40 +116,113 @@ def sample_texts(
     return generate(lm, [start] * count, keys, len(start) + tokens, done=done)
 
 
-def _decode(lm: LanguageModel, ids: Ids) -> str:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A text to write: its prompt, the most tokens behind it, its change of weights, and its draws' key.
+
+    Without a key the likeliest token is taken each time.
+    """
+
+    prompt: Ids
+    wanted: int
+    delta: Delta | None = None
+    key: str | None = None
+
+
+def _write_all(
+    lm: LanguageModel, rows: Sequence[_Row], has_ended: Callable[[str], bool] | None, done: Callable[[int], None]
+) -> list[str]:
+    """Return each row's text, prompt included; rows of like length are written together."""
+    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].prompt), index))
+    texts: dict[int, str] = {}
+    together = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
+
+    def work(part: Sequence[int]) -> list[str]:
+        some = [rows[index] for index in part]
+        added = _write(lm, some, has_ended, lambda count: done(len(texts) + count))
+        return [_decode(lm, row.prompt + ids) for row, ids in zip(some, added, strict=True)]
+
+    for start in range(0, len(order), together):
+        part = order[start : start + together]
+        texts.update(zip(part, halving(work, part), strict=True))
+        done(len(texts))
+    return [texts[index] for index in range(len(rows))]
+
+
+def _decode(lm: LanguageModel, ids: Sequence[int]) -> str:
     text: str = lm.tokenizer.decode(ids, skip_special_tokens=True)
     return text
 
 
 @torch.no_grad()
-def _draw(
-    lm: LanguageModel,
-    prompts: Sequence[Ids],
-    keys: Sequence[str],
-    totals: Sequence[int],
-    deltas: Sequence[Delta | None] | None,
-    done: Callable[[int], None],
+def _write(
+    lm: LanguageModel, rows: Sequence[_Row], has_ended: Callable[[str], bool] | None, done: Callable[[int], None]
 ) -> list[Ids]:
-    """Return the sampled ids of each prompt, as many as bring prompt i and its sample to `totals[i]` tokens.
+    """Return the ids behind each prompt, as many as the row wants; with `has_ended`, until it ends by itself.
 
-    done: gets the number of texts that as many tokens would make as are sampled.
+    done: gets the number of texts that as many tokens would make as are written.
     """
-    wanted = [max(0, total - len(prompt)) for total, prompt in zip(totals, prompts, strict=True)]
-    draws = [random.Random(key) for key in keys]
-    batch, real = left_padded(prompts, lm)
-    past = Past(len(lm.layers), real.shape[1] + max(wanted))
-    sampled: list[Tensor] = []
-    with fused_layers(lm), overlay(lm, deltas) if deltas is not None else nullcontext():
-        for step in range(max(wanted)):
-            if step:
-                batch = _next(lm, sampled[-1], real)
+    steps = max(row.wanted for row in rows)
+    batch, real = left_padded([row.prompt for row in rows], lm)
+    past = Past(len(lm.layers), real.shape[1] + steps)
+    draws = [row.key and random.Random(row.key) for row in rows]
+    going, written = list(range(len(rows))), _Written(lm, len(rows), has_ended)
+    with fused_layers(lm), ExitStack() as changes:
+        changes.enter_context(overlay(lm, [row.delta for row in rows]))
+        for step in range(steps):
             hidden = run(lm, batch, past=past)[:, -1]
             past.length += batch.ids.shape[1]
-            sampled.append(_pick(lm.logits(hidden), [draw.random() for draw in draws]))
+            tokens = _pick(lm.logits(hidden), [draw.random() for index in going if (draw := draws[index])])
             real = torch.cat((real, torch.ones_like(real[:, :1])), dim=1)
-            done(len(prompts) * (step + 1) // max(wanted))
-    columns = torch.stack(sampled, dim=1).tolist() if sampled else [[] for _ in prompts]
-    return [tuple(row[:count]) for row, count in zip(columns, wanted, strict=True)]
+            done(len(rows) * (step + 1) // steps)
+            left = written.add(going, tokens)
+            if not left:
+                break
+            if len(left) < len(going):  # the others go on without them
+                kept = torch.tensor(left, device=lm.device)
+                going, tokens, real = [going[place] for place in left], tokens[kept], real[kept]
+                past.select(kept)
+                changes.close()
+                changes.enter_context(overlay(lm, [rows[index].delta for index in going]))
+            batch = _next(lm, tokens, real)
+    return [ids[: row.wanted] for row, ids in zip(rows, written.ids(), strict=True)]
+
+
+class _Written:
+    """The tokens written behind the prompts of `count` rows, and which rows have ended by themselves."""
+
+    def __init__(self, lm: LanguageModel, count: int, has_ended: Callable[[str], bool] | None) -> None:
+        self._lm = lm
+        self._has_ended = has_ended
+        self._ends = _ending_ids(lm) if has_ended else frozenset()
+        self._rows: list[list[int]] = [[] for _ in range(count)]
+        self._columns: list[Tensor] = []
+
+    def add(self, going: Sequence[int], tokens: Tensor) -> Sequence[int]:
+        """Note a token of each row that is `going`; return the places, among these, of those that have not ended."""
+        if self._has_ended is None:
+            self._columns.append(tokens)  # they stay on the device until all are there
+            return range(len(going))
+        left = []
+        for place, (index, token) in enumerate(zip(going, tokens.tolist(), strict=True)):
+            self._rows[index].append(token)
+            if token not in self._ends and not self._has_ended(_decode(self._lm, self._rows[index])):
+                left.append(place)
+        return left
+
+    def ids(self) -> list[Ids]:
+        """Return the tokens of each row."""
+        if self._columns:
+            return list(map(tuple, torch.stack(self._columns, dim=1).tolist()))
+        return list(map(tuple, self._rows))
+
+
+def _ending_ids(lm: LanguageModel) -> frozenset[int]:
+    """Return the tokens by which a model ends a text: the tokenizer's, and those of its generation settings."""
+    settings = getattr(lm.model, "generation_config", None)
+    named = getattr(settings, "eos_token_id", None)
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(one for one in (lm.tokenizer.eos_token_id, *ids) if one is not None)
 
 
 def _next(lm: LanguageModel, tokens: Tensor, real: Tensor) -> Batch:
@@ -153,7 +231,12 @@ def _next(lm: LanguageModel, tokens: Tensor, real: Tensor) -> Batch:
 
 
 def _pick(logits: Tensor, draws: Sequence[float]) -> Tensor:
-    """Return one of the TOP_K likeliest tokens of each row, by its draw in [0, 1): [batch, vocabulary] -> [batch]."""
+    """Return one of the TOP_K likeliest tokens of each row, by its draw in [0, 1): [batch, vocabulary] -> [batch].
+
+    Without draws it is the likeliest.
+    """
+    if not draws:
+        return logits.argmax(dim=-1)
     top = logits.topk(TOP_K, dim=-1)
     numbers = widest(logits.device)
     reached = top.values.to(numbers).softmax(dim=-1).cumsum(dim=-1)  # [batch, TOP_K]

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cfbuild.audit.validate import RecordFile, read_records
+from cfbuild.data import Record
 from cfbuild.errors import BuildStateError, DataError
 from cfbuild.progress import Progress, silent
-from cfbuild.score.scored import ScoredRun, scored_runs, table_of
+from cfbuild.score.metrics import CaseValues
+from cfbuild.score.scored import ScoredRun, scored_runs
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import Manifest
-from cfbuild.views.page import PageInput, PageRun, make_page
+from cfbuild.views.page import PageInput, RunView, make_page, run_view
 
 PAGE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The page's path, the table over its runs, and the names of runs that scored another file."""
+    """The page's path, the table over its runs, and the names of runs that scored another file.
+
+    `unchanged` holds a remark on each run whose edits changed nothing.
+    """
 
     page: Path
     table: ScoreTable
     left_out: tuple[str, ...]
+    unchanged: tuple[str, ...] = ()
 
 
 def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Path:
@@ -34,37 +40,51 @@ def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile |
 
 
 def report(
-    folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None, progress: Progress = silent
+    folder: BuildFolder,
+    file: Path | None = None,
+    read: RecordFile | None = None,
+    runs: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Reported:
-    """Write report.html of the build's records and all their runs; return its path and the table in it.
+    """Write report.html of the build's records and their runs; return its path and the table in it.
 
-    file: the scored file of records, if it is not the build's. read: the records, if they were read before.
-    Raises BuildStateError if there are no records, or only runs that scored another file; DataError for files that
-    cannot be read or hold violations.
+    file: the scored file of records, if it is not the build's. read: the records, if they were read before. runs: the
+    names of the runs to show, in this order (none: all, by name); others of a model are compared with its first.
+    Raises BuildStateError if there are no records, only runs that scored another file, or not all of `runs`; DataError
+    for files that cannot be read or hold violations.
     """
     if read is None:
         read = read_records(file or folder.require("records.jsonl"))
         if file is None and read.violations:
             raise DataError(str(read.violations[0]))
-    runs, left_out = _runs_of(folder, read)
+    found, left_out = _runs_of(folder, read, runs)
+    views, table = _read_runs(found, read.records, progress)
     manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
         records=read.records,
-        runs=_page_runs(runs, progress),
+        runs=views,
+        table=table,
         dropped=manifest.entry("generate").counted.get("by_rule", {}),
         origin=_origin(manifest),
         left_out=left_out,
     )
     write_atomic(folder.path(PAGE), make_page(given))
-    return Reported(folder.path(PAGE), table_of(runs), left_out)
+    unchanged = (remark for run in found for remark in run.report.remarks(run.name))
+    return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
 
 
-def _runs_of(folder: BuildFolder, read: RecordFile) -> tuple[list[ScoredRun], tuple[str, ...]]:
-    """Return the runs that scored this file, and the names of the others.
+def _runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
+    """Return the runs that scored this file, and the names of the others; of those `wanted`, where there are any.
 
-    Raises BuildStateError if there are only others.
+    Raises BuildStateError if there are only others, or one that is wanted is not there.
     """
     found = scored_runs(folder)
+    if wanted:
+        named = {run.name: run for run in found}
+        missing = [name for name in wanted if name not in named]
+        if missing:
+            raise BuildStateError(f"{folder.root} has no run {', '.join(missing)}; it has {', '.join(named) or 'none'}")
+        found = [named[name] for name in dict.fromkeys(wanted)]
     runs = [run for run in found if run.scores_file(read.sha256)]
     if found and not runs:
         raise BuildStateError(
@@ -73,11 +93,19 @@ def _runs_of(folder: BuildFolder, read: RecordFile) -> tuple[list[ScoredRun], tu
     return runs, tuple(run.name for run in found if run not in runs)
 
 
-def _page_runs(runs: Sequence[ScoredRun], progress: Progress) -> Iterator[PageRun]:
+def _read_runs(
+    runs: Sequence[ScoredRun], records: Sequence[Record], progress: Progress
+) -> tuple[list[RunView], ScoreTable]:
+    """Return the runs as the page shows them, and their table. The cases of one run at a time are in memory."""
+    views, values = [], {}
     for number, run in enumerate(runs):
         progress("runs on the page", number, len(runs))
-        yield PageRun(run.name, run.report, list(run.cases()))
+        cases = list(run.cases())
+        views.append(run_view(run.name, run.report, cases, records))
+        values[run.name] = CaseValues.of(cases)
     progress("runs on the page", len(runs), len(runs))
+    costs = {run.name: run.cost for run in runs}
+    return views, ScoreTable.of({run.name: run.report for run in runs}, costs, values)
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:

@@ -13,10 +13,21 @@ from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, check_nam
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
-from cfbuild.store.codec import decode_reference
+from cfbuild.store.codec import decode_entity, decode_reference
 from cfbuild.store.files import sha256_file, sha256_text, write_atomic
 from cfbuild.store.jsonl import read_json, read_values, write_json
-from cfbuild.store.runs import CASES, CURVES_DRAWN, EDITS, REPORT, RETAINED, VERB, Run, default_name, new_run
+from cfbuild.store.runs import (
+    CASES,
+    CURVES_DRAWN,
+    EDITS,
+    REPORT,
+    RETAINED,
+    TIMING,
+    VERB,
+    Run,
+    default_name,
+    new_run,
+)
 from cfbuild.store.schema import conforming
 
 if TYPE_CHECKING:
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
     from cfbuild.data import Record, Reference
     from cfbuild.edit.editor import OpenEditor
     from cfbuild.lm.model import LanguageModel
+    from cfbuild.score.in_use import ObjectNames
     from cfbuild.score.passes import Passes
     from cfbuild.score.table import Report
     from cfbuild.store.folder import BuildFolder
@@ -31,24 +43,22 @@ if TYPE_CHECKING:
 SHORT = ("layer", "steps", "key_mode")
 """Settings of editors that have their own options."""
 ABOUT_EDITOR = "The editor"
+ENTITIES = "entities.jsonl"
+"""The build's file of the names by which answers are matched."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateOptions:
-    """Options of `cfbuild validate-and-score`; for a setting of the editor, None means the preset's or the editor's.
+class ScoringOptions:
+    """Options of every command that edits and scores; for a setting of an editor, None means the preset's or its own.
 
     `settings` are an editor's by name; `layer`, `steps` and `key_mode` are settings too. Raises ConfigError for a
-    number below its minimum and an unknown editor.
+    number below its minimum.
     """
 
     file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
     skip_invalid: bool = option(False, "Score the valid rows all the same.")
-    run: str | None = option(None, "The run's name: runs stand side by side in a build. [default: the editor's name]")
-    editor: str = option(
-        "rome", f"The editor to score: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
-    )
     layer: int | None = option(None, "Layer to edit. [default: the preset's]", panel=ABOUT_EDITOR)
     key_mode: str | None = option(
         None,
@@ -86,28 +96,43 @@ class EvaluateOptions:
     )
     limit: int | None = option(None, "Score only the first so many records.")
     skip_generation: bool = option(False, "No texts, so no GE and RS.")
+    texts: int | None = option(None, "Write texts of only the first so many records. [default: all]")
+    in_use: bool = option(False, "Also write what the model answers by itself, and count the answers that name o*.")
     keep_edits: bool = option(False, "Keep the edits: edits.safetensors beside the run's cases.")
     seed: int = seed_option()
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:
-        check_name(self.editor)
-        for name in ("limit", "batch", "covariance_tokens"):
+        for name in ("limit", "batch", "covariance_tokens", "texts"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.sequence is not None and self.sequence < 0:
             raise ConfigError(f"sequence is {self.sequence}; expected a number of batches, or 0 for all of them")
 
     @property
-    def name(self) -> str:
-        """The run's name: the option's, or else the editor's."""
-        return self.run or default_name(self.editor)
-
-    @property
     def asked(self) -> dict[str, Any]:
         """The editor's settings that were given, by their own options or in `settings`, which take precedence."""
         short = {name: getattr(self, name) for name in SHORT}
         return {**{name: value for name, value in short.items() if value is not None}, **self.settings}
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions(ScoringOptions):
+    """Options of `cfbuild validate-and-score`. Raises ConfigError as ScoringOptions does, and for an unknown editor."""
+
+    run: str | None = option(None, "The run's name: runs stand side by side in a build. [default: the editor's name]")
+    editor: str = option(
+        "rome", f"The editor to score: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
+    )
+
+    def __post_init__(self) -> None:
+        check_name(self.editor)
+        ScoringOptions.__post_init__(self)
+
+    @property
+    def name(self) -> str:
+        """The run's name: the option's, or else the editor's."""
+        return self.run or default_name(self.editor)
 
 
 def evaluate(
@@ -129,12 +154,12 @@ def evaluate(
     read = read or read_records(options.file or folder.require("records.jsonl"))
     run = new_run(folder, options.name)
     with folder.lock(VERB):
-        report = _evaluate(run, options, lm, read, progress)
+        report = score_run(run, options, lm, read, progress)
         write_page(folder, options.file, read)
     return report
 
 
-def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
+def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
     """Return the report of a run, made now or before; call it inside the lock."""
     from cfbuild.score.scored import read_cases
     from cfbuild.score.sequence import SequentialPasses
@@ -142,16 +167,12 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
     from cfbuild.views.page.plots import curves_svg
 
     folder = run.folder
-    config = _config(folder, options, lm, read.sha256)
+    config = run_config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a run may have been killed between its last two steps
         found = Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
         return found if options.sequence is None else Report.of_dict(read_json(run.path(REPORT)))
-    if read.violations and not options.skip_invalid:
-        raise SchemaError(
-            f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "
-            "with --validate-only to see them, or with --skip-invalid to score the rows that are valid"
-        )
+    refuse_violations(read, options)
     passes = _passes(folder.progress(run.entry), options, lm, _Texts(read.records[: options.limit], folder), progress)
     passes.work_off()
     signature = _signature(passes, read.sha256)
@@ -162,6 +183,7 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
         write_atomic(run.path(CURVES_DRAWN), curves_svg(curve))
         files[run.file(CURVES_DRAWN)] = 1
     write_json(run.path(REPORT), report.as_dict())
+    _write_cost(run, passes)
     folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
     folder.discard(run.entry)
     return report
@@ -169,7 +191,7 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
 
 @dataclass(frozen=True)
 class _Texts:
-    """The records to score, and the folder of the build that has the reference texts."""
+    """The records to score, and the folder of the build that has the reference texts and names."""
 
     records: Sequence[Record]
     folder: BuildFolder
@@ -181,7 +203,7 @@ def _passes(work: Path, options: EvaluateOptions, lm: LanguageModel, texts: _Tex
     from cfbuild.score.sequence import SequentialPasses, batch_size, edited_records
     from cfbuild.score.texts import ReferenceTexts
 
-    records, references = texts.records, _references(texts.folder)
+    records, references = texts.records, references_of(texts.folder)
     editor = make_editor(lm, options, records, references, progress)
     kind = Passes
     if options.sequence is not None:
@@ -204,7 +226,18 @@ def _passes(work: Path, options: EvaluateOptions, lm: LanguageModel, texts: _Tex
         seed=options.seed,
         keep_edits=options.keep_edits,
         progress=progress,
+        texts_of=options.texts,
+        names=_names(texts.folder, records) if options.in_use else None,
     )
+
+
+def refuse_violations(read: RecordFile, options: ScoringOptions) -> None:
+    """Raise SchemaError if the file of records has violations that are not to be skipped."""
+    if read.violations and not options.skip_invalid:
+        raise SchemaError(
+            f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "
+            "with --validate-only to see them, or with --skip-invalid to score the rows that are valid"
+        )
 
 
 def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]:
@@ -219,7 +252,16 @@ def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]
     return files
 
 
-def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
+def _write_cost(run: Run, passes: Passes) -> None:
+    """Write what editing took, or remove what an earlier run of the name left if it is not known."""
+    cost = passes.cost()
+    if cost is None:
+        run.path(TIMING).unlink(missing_ok=True)
+    else:
+        write_json(run.path(TIMING), cost.as_dict())
+
+
+def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
     """Return everything that the run's bytes depend on; `digest` is the sha256 of the file of records."""
     from cfbuild.edit.editor import editor_spec
     from cfbuild.edit.supplies import covariance_name
@@ -234,10 +276,12 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, di
         config["covariance"] = covariance_name(options.covariance)
     else:
         config["covariance"] = config["covariance_tokens"] = None
-    references = folder.path("references.jsonl")
+    files = ("references.jsonl", *((ENTITIES,) if options.in_use else ()))
+    digests = {name.partition(".")[0]: _digest(folder.path(name)) for name in files}
     return {
         **config,
-        "references": sha256_file(references) if references.is_file() else None,
+        "in_use": options.in_use or None,
+        **digests,
         **lm.identity,
     }
 
@@ -249,6 +293,10 @@ def _batch(options: EvaluateOptions, together: bool) -> int | None:
     return batch_size(options.batch, together) if together or options.sequence is not None else None
 
 
+def _digest(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
+
+
 def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
     """Return the given settings that differ from the editor's usual ones. Raises ConfigError for an unfit setting."""
     from cfbuild.edit.editor import settled_options
@@ -258,9 +306,19 @@ def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
     return {name: value for name, value in options.asked.items() if getattr(usual, name) != value}
 
 
-def _references(folder: BuildFolder) -> list[Reference]:
+def references_of(folder: BuildFolder) -> list[Reference]:
+    """Return the build's reference texts; none if it has no file of them."""
     path = folder.path("references.jsonl")
     return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
+
+
+def _names(folder: BuildFolder, records: Sequence[Record]) -> ObjectNames:
+    """Return the names of the records' objects, as far as the build knows them."""
+    from cfbuild.score.in_use import ObjectNames
+
+    path = folder.path(ENTITIES)
+    entities = read_values(path, conforming("entities", decode_entity)) if path.is_file() else ()
+    return ObjectNames.of(records, entities)
 
 
 def make_editor(
@@ -290,6 +348,7 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
 
     digest: the sha256 of the file of records.
     """
+    from cfbuild.score.in_use import MOST_TOKENS
     from cfbuild.score.sequence import SequentialPasses, batch_size
 
     settings = dict(passes.editor.signature)
@@ -301,10 +360,13 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
         together["batch"] = batch_size(passes.batch, passes.editor.together)
     if is_sequence:
         together["sequence"] = len(passes.units())
+    first = "" if passes.texts_of is None else f", first {passes.texts_of} records"
+    in_use = {"in_use": f"greedy, {MOST_TOKENS} tokens at most"} if passes.names is not None else {}
     return {
         **passes.lm.identity,
         **settings,
         **together,
         "records": f"{len(passes.records)}@{digest[:12]}",
-        "generation": "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}",
+        "generation": "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}{first}",
+        **in_use,
     }

@@ -14,7 +14,7 @@ from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.publish.tags import bcp47_tags, iso_codes
 from cfbuild.records.composition import ITEMS, Composition
-from cfbuild.score.table import STAGES, Report, ScoreTable, figure_text
+from cfbuild.score.table import STAGES, Report, ScoreTable
 from cfbuild.store.manifest import Manifest
 from cfbuild.text.safe import visible
 
@@ -257,7 +257,7 @@ def _scores(reports: Mapping[str, Report]) -> str:
         return ""
     table = ScoreTable.of(reports)
     rows = [
-        (*map(_text, table.labels(row)), *(figure_text(row.figures.get(name)) for name in table.columns))
+        (*map(_text, table.labels(row)), *(_text(row.cell(name).signed) for name in table.columns))
         for row in table.rows
     ]
     notes = [*map(_text, table.remarks), *_faults(reports)]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
 from cfbuild.edit.editor import Edit
 from cfbuild.lm.delta import Delta
 from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after, score_edited
-from cfbuild.lm.model import LanguageModel
-from cfbuild.lm.sample import generate
+from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.sample import answer, generate
 from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of
-from cfbuild.score.texts import ReferenceTexts, Writing, ngram_entropy_bits
+from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, ObjectNames
+from cfbuild.score.texts import Writing, ngram_entropy_bits
 from cfbuild.text.names import find_name
 
 GENERATION_TOKENS = 100
@@ -36,12 +37,13 @@ def score_cases(
 ) -> list[CaseScore]:
     """Return the scores of record i before and after `edits[i]`, which may be the edit of many records.
 
-    `editor` is the editor's name in the cases. With `writing`, texts are generated too, each seeded by its seed and the
-    case. `progress` counts prompts and texts of this call.
+    `editor` is the editor's name in the cases. `writing` says what is written too: texts, each seeded by its seed and
+    the case, and answers. `progress` counts prompts, texts and answers of this call.
     """
+    writing = writing or Writing()
     pre, post = _score_prompts(lm, records, edits, progress)
-    texts_pre, texts_post = _write_texts(lm, records, edits, writing.seed, progress) if writing else ({}, {})
-    references = writing.references if writing else None
+    texts_pre, texts_post = _write_texts(lm, records, edits, writing, progress)
+    said_pre, said_post = _answer(lm, records, edits, writing.names, progress)
     cases = []
     for i, record in enumerate(records):
         fault = edits[i].fault or _fault(pre[i], "before") or _fault(post[i], "after")
@@ -50,8 +52,10 @@ def score_cases(
                 case_id=record.case_id,
                 relation=record.relation,
                 editor=editor,
-                pre=_stage(record, {} if _fault(pre[i], "before") else pre[i], texts_pre.get(i, ()), references),
-                post=None if fault else _stage(record, post[i], texts_post.get(i, ()), references),
+                pre=_stage(
+                    record, {} if _fault(pre[i], "before") else pre[i], texts_pre.get(i, ()), said_pre.get(i), writing
+                ),
+                post=None if fault else _stage(record, post[i], texts_post.get(i, ()), said_post.get(i), writing),
                 edit=edits[i].statistics,
                 fault=fault,
             )
@@ -127,16 +131,19 @@ Texts = dict[int, tuple[str, ...]]
 
 
 def _write_texts(
-    lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], seed: int, progress: Progress
+    lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], writing: Writing, progress: Progress
 ) -> tuple[Texts, Texts]:
     """Return the texts of each record before its edit, and those after it where the edit has a change or a prefix."""
-    unedited = [Edit(edit.records, None) for edit in edits]
-    edited = [index for index, edit in enumerate(edits) if edit.delta is not None or edit.prefix]
-    first, second = (sum(len(record.generation) for record in some) for some in (records, [records[i] for i in edited]))
-    counted = _counted(progress, "texts", first + second)
-    before = _generate(lm, records, unedited, seed, counted(0))
+    wanted = [index for index, record in enumerate(records) if writing.has_texts(record)]
+    edited = [index for index in wanted if edits[index].delta is not None or edits[index].prefix]
+    first, second = (sum(len(records[i].generation) for i in some) for some in (wanted, edited))
+    if not first:
+        return {}, {}
+    counted, seed = _counted(progress, "texts", first + second), writing.seed
+    unedited = [Edit(edits[i].records, None) for i in wanted]
+    before = _generate(lm, [records[i] for i in wanted], unedited, seed, counted(0))
     after = _generate(lm, [records[i] for i in edited], [edits[i] for i in edited], seed, counted(first))
-    return dict(enumerate(before)), dict(zip(edited, after, strict=True))
+    return dict(zip(wanted, before, strict=True)), dict(zip(edited, after, strict=True))
 
 
 def _generate(
@@ -157,21 +164,85 @@ def _generate(
     return [tuple(texts_of_record) for texts_of_record in written]
 
 
+Answers = dict[int, dict[str, tuple[str, ...]]]
+"""Answers by the record's place and by group, in the order of the group's prompts."""
+
+
+def _answer(
+    lm: LanguageModel,
+    records: Sequence[Record],
+    edits: Sequence[Edit],
+    names: ObjectNames | None,
+    progress: Progress,
+) -> tuple[Answers, Answers]:
+    """Return what the model says by itself after each record's prompts, before its edit and after it.
+
+    There are no answers without `names`, and none after an edit with neither a change nor a prefix.
+    """
+    if names is None:
+        return {}, {}
+    asked = [(i, group, text) for i, record in enumerate(records) for group, text in _asked_in_use(record)]
+    changed = [one for one in asked if edits[one[0]].delta is not None or edits[one[0]].prefix]
+    # One call for both, so that rows before and after fill the same batches.
+    rows: list[tuple[Ids, str, str, Delta | None]] = [(lm.encode(text), text, "", None) for _, _, text in asked]
+    for i, _, text in changed:
+        rows.append((lm.encode(edits[i].prefix + text), text, edits[i].prefix, edits[i].delta))
+    ending, counted = names.ending(records), _counted(progress, "answers", len(rows))
+    texts = answer(lm, [ids for ids, *_ in rows], MOST_TOKENS, ending.has_come, [row[3] for row in rows], counted(0))
+    said = [
+        ending.answer(_written(text.removeprefix(prefix), prompt))
+        for text, (_, prompt, prefix, _) in zip(texts, rows, strict=True)
+    ]
+    return _by_group(asked, said[: len(asked)]), _by_group(changed, said[len(asked) :])
+
+
+def _asked_in_use(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield (group, text) of the prompts after which answers are written."""
+    return ((group, text) for group, text, _, _ in prompts_of(record) if group in GROUPS_IN_USE)
+
+
+def _by_group(asked: Sequence[tuple[int, str, str]], said: Sequence[str]) -> Answers:
+    found: Answers = {}
+    for (i, group, _), text in zip(asked, said, strict=True):
+        groups = found.setdefault(i, {})
+        groups[group] = (*groups.get(group, ()), text)
+    return found
+
+
 def _written(text: str, prompt: str) -> str:
     """Return what a text says after its prompt, which some tokenizers compose anew (NFC)."""
     composed = unicodedata.normalize("NFC", prompt)
     return text[len(composed if text.startswith(composed) else prompt) :]
 
 
-def _stage(record: Record, prompts: Scored, texts: tuple[str, ...], references: ReferenceTexts | None) -> StageScore:
-    groups = {group: tuple(scores) for group, scores in prompts.items()}
-    if references is None or not texts:
-        return StageScore(groups)
+def _stage(
+    record: Record,
+    prompts: Scored,
+    texts: tuple[str, ...],
+    answers: Mapping[str, tuple[str, ...]] | None,
+    writing: Writing,
+) -> StageScore:
+    stage = StageScore({group: tuple(scores) for group, scores in prompts.items()})
+    if writing.names is not None and answers:
+        right = {group: _right(record, said, writing.names) for group, said in answers.items()}
+        stage = replace(
+            stage,
+            answers=answers,
+            in_use_rewrite=right.get("rewrite"),
+            in_use_paraphrase=right.get("paraphrase"),
+        )
+    if writing.references is None or not texts:
+        return stage
     said = [_written(text, prompt) for text, prompt in zip(texts, record.generation, strict=True)]
-    return StageScore(
-        prompts=groups,
+    return replace(
+        stage,
         generations=texts,
         generation_entropy=sum(map(ngram_entropy_bits, texts)) / len(texts),
-        reference_score=references.similarity(record.relation, record.target_new.id, texts),
+        reference_score=writing.references.similarity(record.relation, record.target_new.id, texts),
         mentions_target_new=sum(find_name(text, (record.target_new.label,)) is not None for text in said) / len(said),
     )
+
+
+def _right(record: Record, said: Sequence[str], names: ObjectNames) -> float:
+    """Return the share of answers that are right."""
+    return sum(names.is_right(one, record.target_new, record.target_true) for one in said) / len(said)

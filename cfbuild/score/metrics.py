@@ -25,15 +25,23 @@ BOOTSTRAP_SEED = 0
 
 DIGITS = 4
 """Decimals of a figure: two batch sizes agree on no more."""
+HALF = 50.0
+"""The share of prompts, times 100, on which one of two objects wins by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of each case: the mean of `of` over a group's prompts. All are reported times 100."""
+    """A figure of each case: the mean of `of` over a group's prompts. All are reported times 100.
+
+    Below `fails_below` (times 100) the wrong object wins (None: the figure has no such limit); `stays` is true where
+    the right one is what the model should have said before.
+    """
 
     name: str
     group: str
     of: Callable[[PromptScore], float]
+    fails_below: float | None = None
+    stays: bool = False
 
 
 def _new_wins(score: PromptScore) -> float:
@@ -49,16 +57,19 @@ def _true_wins(score: PromptScore) -> float:
 
 
 METRICS = (
-    Metric("ES", "rewrite", _new_wins),
-    Metric("EM", "rewrite", _new_margin),
-    Metric("PS", "paraphrase", _new_wins),
-    Metric("PM", "paraphrase", _new_margin),
-    Metric("NS", "neighborhood", _true_wins),
-    Metric("NM", "neighborhood", lambda score: -_new_margin(score)),
+    Metric("ES", "rewrite", _new_wins, HALF),
+    Metric("EM", "rewrite", _new_margin, 0.0),
+    Metric("PS", "paraphrase", _new_wins, HALF),
+    Metric("PM", "paraphrase", _new_margin, 0.0),
+    Metric("NS", "neighborhood", _true_wins, HALF, stays=True),
+    Metric("NM", "neighborhood", lambda score: -_new_margin(score), 0.0, stays=True),
     Metric("rewrite_exact", "rewrite", lambda score: float(score.target_new_argmax)),
     Metric("paraphrase_exact", "paraphrase", lambda score: float(score.target_new_argmax)),
     Metric("neighborhood_exact", "neighborhood", lambda score: float(score.target_true_argmax)),
-    *(Metric(name, name, _true_wins if group.stays_true else _new_wins) for name, group in GROUPS.items()),
+    *(
+        Metric(name, name, _true_wins if group.stays_true else _new_wins, HALF, stays=group.stays_true)
+        for name, group in GROUPS.items()
+    ),
 )
 
 
@@ -66,8 +77,10 @@ TEXT_METRICS = {
     "GE": "generation_entropy",
     "RS": "reference_score",
     "generation_mentions": "mentions_target_new",
+    "in_use_rewrite": "in_use_rewrite",
+    "in_use_paraphrase": "in_use_paraphrase",
 }
-"""Figures that are computed once a case from its generated texts: name -> field of StageScore."""
+"""Figures that are computed once a case from its texts and answers: name -> field of StageScore."""
 
 
 HARMONIC = ("ES", "PS", "NS")
@@ -118,6 +131,58 @@ def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float 
     return values
 
 
+@dataclass(frozen=True, slots=True)
+class CaseValues:
+    """Each metric of each case, times 100, with the cases' ids: what pairing two runs needs of them."""
+
+    case_ids: tuple[int, ...]
+    values: Mapping[str, Sequence[float | None]]
+
+    @classmethod
+    def of(cls, cases: Sequence[CaseScore]) -> CaseValues:
+        """Return the values of a run's cases after their edits."""
+        return cls(tuple(case.case_id for case in cases), case_values(cases, "post"))
+
+
+def paired_differences(first: CaseValues, other: CaseValues) -> dict[str, Figure]:
+    """Return each metric of `other` minus that of `first`, record by record, over the records for which both have it.
+
+    The mean of a record's differences has a narrower interval than two means have: what is hard about a record is hard
+    for both. S, which no record has, is drawn again over records that both have, as in `aggregate`.
+    """
+    places = {case_id: place for place, case_id in enumerate(first.case_ids)}
+    both = [(places[case_id], place) for place, case_id in enumerate(other.case_ids) if case_id in places]
+    pairs = {
+        name: [(first.values[name][i], column[j]) for i, j in both]
+        for name, column in other.values.items()
+        if name in first.values
+    }
+    figures = {
+        name: _figure([new - old for old, new in some if old is not None and new is not None])
+        for name, some in pairs.items()
+    }
+    figures = {name: figure for name, figure in figures.items() if figure.cases}
+    olds, news = ({name: [pair[side] for pair in pairs[name]] for name in HARMONIC} for side in (0, 1))
+    harmonic = _harmonic_difference(olds, news)
+    return {**figures, "S": harmonic} if harmonic else figures
+
+
+def _harmonic_difference(
+    olds: Mapping[str, Sequence[float | None]], news: Mapping[str, Sequence[float | None]]
+) -> Figure | None:
+    rows = [
+        (*old, *new)
+        for old, new in zip(
+            *(zip(*(values[name] for name in HARMONIC), strict=True) for values in (olds, news)), strict=True
+        )
+        if None not in old and None not in new
+    ]
+    table = np.array(rows, dtype=float).reshape(-1, 2 * len(HARMONIC))
+    return _bootstrapped(
+        table, lambda means: _harmonic_mean(means[len(HARMONIC) :]) - _harmonic_mean(means[: len(HARMONIC)])
+    )
+
+
 def _prompts(cases: Sequence[CaseScore], stage: str) -> dict[str, int]:
     """Return the number of prompts that each metric of METRICS is over."""
     stages = [one for case in cases if (one := getattr(case, stage)) is not None]
@@ -144,15 +209,17 @@ def _harmonic_figure(values: Mapping[str, Sequence[float | None]]) -> Figure | N
 
     A harmonic mean of means has no value of each case to take a deviation of.
     """
-    table = _harmonic_rows(values)
+    return _bootstrapped(_harmonic_rows(values), _harmonic_mean)
+
+
+def _bootstrapped(table: np.ndarray, figure: Callable[[np.ndarray], float]) -> Figure | None:
+    """Return a figure of the means of a table's columns, with an interval by drawing its rows, the cases, again."""
     if not len(table):
         return None
     draw = np.random.RandomState(BOOTSTRAP_SEED)  # the one generator of numpy whose draws never change
-    samples = [
-        _harmonic_mean(table[draw.randint(len(table), size=len(table))].mean(axis=0)) for _ in range(BOOTSTRAP_DRAWS)
-    ]
+    samples = [figure(table[draw.randint(len(table), size=len(table))].mean(axis=0)) for _ in range(BOOTSTRAP_DRAWS)]
     low, high = np.percentile(samples, [2.5, 97.5])
-    return Figure(_harmonic_mean(table.mean(axis=0)), float(high - low) / 2, len(table))
+    return Figure(figure(table.mean(axis=0)), float(high - low) / 2, len(table))
 
 
 def _harmonic_rows(values: Mapping[str, Sequence[float | None]]) -> np.ndarray:

@@ -6,21 +6,27 @@ like finished cases, so a run that is interrupted between the passes goes on wit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from cfbuild.data import Record, Request
 from cfbuild.edit.editor import Edit, OpenEditor
 from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.errors import DataError
+from cfbuild.lm.memory import PeakMemory
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import Progress, Running, silent
 from cfbuild.score.cases import score_cases
+from cfbuild.score.cost import CallCost, Cost, call_of
+from cfbuild.score.in_use import ObjectNames
 from cfbuild.score.texts import ReferenceTexts, Writing
 from cfbuild.store.codec import encode_case
-from cfbuild.store.jsonl import write_jsonl
+from cfbuild.store.jsonl import read_json, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
 
 CASES_AT_ONCE = 16
@@ -35,7 +41,8 @@ class Passes:
 
     `folder` is where unfinished work is kept; `batch` the number of records edited together by an editor that does so
     (None: TOGETHER); `texts` the reference texts, without which nothing is generated; `seed` that of the generated
-    texts.
+    texts, which the first `texts_of` records get (None: all); `names` the objects' names, without which no answers are
+    written.
     """
 
     folder: Path
@@ -47,6 +54,8 @@ class Passes:
     seed: int = 0
     keep_edits: bool = False
     progress: Progress = silent
+    texts_of: int | None = None
+    names: ObjectNames | None = None
 
     def log(self) -> RowLog:
         """Return the log of finished cases."""
@@ -89,19 +98,33 @@ class Passes:
             except DataError:
                 file.unlink()  # cut short by whatever ended the run: made again
         requests = [request_of(record) for record in unit]
-        made = self.editor.edit(requests, partial(count_edits, self.progress, before, len(self.records)))
+        with MeasuredCall(self.lm.device, self.folder / f"timing-{number:06d}.json", len(unit)):
+            made = self.editor.edit(requests, partial(count_edits, self.progress, before, len(self.records)))
         named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in made]
         save_edits(file, named)
         return _by_case(named, case_ids)
 
     def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
-        writing = Writing(self.texts, self.seed) if self.texts is not None else None
+        writing = self._writing()
         for start in range(0, len(left), CASES_AT_ONCE):
             chunk = left[start : start + CASES_AT_ONCE]
             own = [edits[record.case_id] for record in chunk]
             cases = score_cases(self.lm, chunk, own, self.editor.name, writing, running)
             log.append(map(encode_case, cases))
             self.progress("records", len(log.entries), len(self.records))
+
+    def _writing(self) -> Writing:
+        first = None if self.texts_of is None else frozenset(one.case_id for one in self.records[: self.texts_of])
+        return Writing(self.texts, self.seed, self.names, first)
+
+    def cost(self) -> Cost | None:
+        """Return what the edits took, or None where that is not known of all records."""
+        try:
+            calls = [call_of(read_json(path)) for path in sorted(self.folder.glob("timing-*.json"))]
+        except (DataError, KeyError, TypeError, ValueError):
+            return None  # a measurement that was damaged is none; the run's figures do not rest on it
+        cost = Cost.of_calls(calls, self.lm.device.type)
+        return cost if cost is not None and cost.records == len(self.records) else None
 
     def write_cases(self, path: Path) -> int:
         """Write the finished cases in the records' order; return their number."""
@@ -116,6 +139,26 @@ class Passes:
         edits = [edit for number in range(len(self.units())) for edit in load_edits(self._edits_file(number))]
         save_edits(path, edits)
         return len(edits)
+
+
+class MeasuredCall:
+    """A context that writes the cost of an editor's call into a file, which is kept like other work in progress."""
+
+    def __init__(self, device: torch.device, path: Path, records: int) -> None:
+        self._device, self._path, self._records = device, path, records
+        self._memory = PeakMemory(device)
+
+    def __enter__(self) -> None:
+        self._memory.__enter__()
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        seconds = time.perf_counter() - self._began
+        self._memory.__exit__(kind, *rest)
+        if kind is None:
+            write_json(self._path, asdict(CallCost(self._records, round(seconds, 6), self._memory.rise_bytes)))
 
 
 def batches(records: Sequence[Record], size: int) -> list[list[Record]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cfbuild.data import CaseScore
 from cfbuild.errors import DataError
-from cfbuild.score.table import Report, ScoreTable
+from cfbuild.score.cost import Cost, read_cost
+from cfbuild.score.table import Report
 from cfbuild.store.codec import decode_case
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json, read_values
-from cfbuild.store.runs import CASES, REPORT, Run, finished_runs
+from cfbuild.store.runs import CASES, REPORT, TIMING, Run, finished_runs
 from cfbuild.store.schema import conforming
 
 
@@ -31,6 +32,11 @@ class ScoredRun:
         """Return True if the file with this sha256 is the one that was scored, or if the run does not say which was."""
         return self.run.record.config.get("records") in (None, digest)
 
+    @property
+    def cost(self) -> Cost | None:
+        """What the run's edits took, or None where that was not measured."""
+        return read_cost(self.run.path(TIMING))
+
     def cases(self) -> Iterator[CaseScore]:
         """Yield the run's cases in their order. Raises DataError for a row that is not a case."""
         return read_cases(self.run)
@@ -47,11 +53,6 @@ def scored_runs(folder: BuildFolder) -> list[ScoredRun]:
     Raises DataError for a file that holds no report.
     """
     return [ScoredRun(run, _report(run)) for run in finished_runs(folder)]
-
-
-def table_of(runs: Iterable[ScoredRun]) -> ScoreTable:
-    """Return the table of several runs."""
-    return ScoreTable.of({run.name: run.report for run in runs})
 
 
 def _report(run: Run) -> Report:

@@ -28,7 +28,16 @@ from cfbuild.progress import Running
 from cfbuild.score.cases import score_cases
 from cfbuild.score.curve import Reading, SequenceCurve, retained_figures, shown_means, with_right_after
 from cfbuild.score.metrics import DIGITS
-from cfbuild.score.passes import CASES_AT_ONCE, TOGETHER, Passes, batches, count_edits, fact_of, request_of
+from cfbuild.score.passes import (
+    CASES_AT_ONCE,
+    TOGETHER,
+    MeasuredCall,
+    Passes,
+    batches,
+    count_edits,
+    fact_of,
+    request_of,
+)
 from cfbuild.store.codec import decode_case, encode_case
 from cfbuild.store.jsonl import read_json, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
@@ -116,7 +125,8 @@ class SequentialPasses(Passes):
         before: the number of records edited before. Raises EditError for an editor that changes no weights.
         """
         done = partial(count_edits, self.progress, before, len(self.records))
-        with put_in(self.lm, so_far.total):
+        timing = self.folder / f"timing-{so_far.count:06d}.json"
+        with put_in(self.lm, so_far.total), MeasuredCall(self.lm.device, timing, len(unit)):
             edits, state = self.editor.edit_after(so_far.state, [request_of(record) for record in unit], done)
         if any(edit.prefix for edit in edits):
             raise EditError(

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from cfbuild import __version__
 from cfbuild.data import CaseScore, id_number
 from cfbuild.errors import DataError
 from cfbuild.records.groups import GROUPS
+from cfbuild.score.cost import Cost
 from cfbuild.score.curve import SequenceCurve
-from cfbuild.score.metrics import DIGITS, Figure, aggregate, figures_as_dict, figures_of, means, rounded
+from cfbuild.score.marks import RULE, SIGNS, marks_of
+from cfbuild.score.metrics import (
+    DIGITS,
+    CaseValues,
+    Figure,
+    aggregate,
+    figures_as_dict,
+    figures_of,
+    means,
+    paired_differences,
+    rounded,
+)
 
 STAGES = ("pre", "post")
 HEADLINE = ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS")
 """Columns of the table, as in the paper's Table 4."""
-BESIDE = ("rewrite_exact", "paraphrase_exact", "neighborhood_exact", "generation_mentions")
+BESIDE = (
+    "rewrite_exact",
+    "paraphrase_exact",
+    "neighborhood_exact",
+    "generation_mentions",
+    "in_use_rewrite",
+    "in_use_paraphrase",
+)
 """Rates that are easily confused with the metrics, under their own names."""
 BEYOND = tuple(GROUPS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
 UNEDITED = "unedited"
 """The table's word for a model before any edit."""
+SAME_NATS = 1e-4
+"""Likelihoods nearer than this are the same: other batches move them in float32 by less, and an edit by more."""
+TITLE = "scores times 100, mean ± 95% interval"
+COSTS = ("s/edit", "MB")
+"""Columns of what editing took: seconds for each record, and the rise of memory at its most."""
 COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
 """Settings in which runs must agree if their figures are to be compared, with the words for them."""
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 REVISION_SHOWN = 8
 """Characters of a commit by which two revisions of a model are distinguished."""
 
@@ -44,7 +70,8 @@ class Report:
     """The scores of a run: signature, figures of both stages (times 100, by stage and name), and records without edit.
 
     `settings` holds the signature's values by name, `faults` the number of records without edit by reason, `faulty`
-    their case ids. `sequence` is what was measured over a sequence, whose `post` is right after each batch.
+    their case ids, `unchanged` the number of records whose edit changed nothing. `sequence` is what was measured over a
+    sequence, whose `post` is right after each batch.
     """
 
     signature: str
@@ -55,6 +82,7 @@ class Report:
     figures: Mapping[str, Mapping[str, Figure]]
     by_relation: Mapping[str, RelationScores]
     sequence: SequenceCurve | None = None
+    unchanged: int = 0
 
     @classmethod
     def of_cases(
@@ -71,6 +99,7 @@ class Report:
             figures={stage: rounded(aggregate(cases, stage)) for stage in STAGES},
             by_relation=_by_relation(cases),
             sequence=sequence,
+            unchanged=sum(map(_is_unchanged, cases)),
         )
 
     @classmethod
@@ -86,6 +115,7 @@ class Report:
                 figures={stage: figures_of(row["figures"][stage]) for stage in STAGES},
                 by_relation={name: _relation_of(scores) for name, scores in row["by_relation"].items()},
                 sequence=SequenceCurve.of_dict(row["sequence"]) if "sequence" in row else None,
+                unchanged=int(row.get("unchanged", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise DataError(
@@ -107,7 +137,21 @@ class Report:
                 for name, scores in self.by_relation.items()
             },
             **({"sequence": self.sequence.as_dict()} if self.sequence else {}),
+            **({"unchanged": self.unchanged} if self.unchanged else {}),
         }
+
+    def remarks(self, run: str) -> list[str]:
+        """Return what must be said of a run that is called `run`: of edits that changed nothing, how many."""
+        edited = self.cases - sum(self.faults.values())
+        if not self.unchanged:
+            return []
+        if self.unchanged == edited:
+            return [
+                f"No edit of {run} changed anything: the scores of all {edited:,} records are what they were before."
+            ]
+        return [
+            f"{self.unchanged:,} of {edited:,} edits of {run} changed nothing: the scores are what they were before."
+        ]
 
     @property
     def model(self) -> str:
@@ -124,6 +168,21 @@ class Report:
     def editor(self) -> str:
         """The name of the editor."""
         return str(self.settings.get("editor", ""))
+
+
+def _is_unchanged(case: CaseScore) -> bool:
+    """Return True if an edit changed nothing: it is zero, or no likelihood is another than before it."""
+    if case.post is None:
+        return False
+    if case.edit.get("delta_norm") == 0:
+        return True
+    pairs = [
+        (getattr(old, name), getattr(new, name))
+        for group, scores in case.pre.prompts.items()
+        for old, new in zip(scores, case.post.prompts.get(group, ()), strict=True)
+        for name in ("target_new_nll", "target_true_nll")
+    ]
+    return bool(pairs) and all(abs(old - new) < SAME_NATS for old, new in pairs)
 
 
 def _faulty(cases: Sequence[CaseScore]) -> dict[str, tuple[int, ...]]:
@@ -176,7 +235,8 @@ def _relation_of(row: Mapping[str, Any]) -> RelationScores:
 class ScoreRow:
     """A row of the table: a run after its edits, or an unedited model, whose `run`, `editor` and `signature` are None.
 
-    `records` is the number of scored records; `without_edit` of them have no edit and count in no figure.
+    `records` is the number of scored records; `without_edit` of them have no edit and count in no figure. `marks` are
+    those of figures (`marks.py`), `differences` the paired ones from the model's first run, `cost` what editing took.
     """
 
     run: str | None
@@ -187,6 +247,9 @@ class ScoreRow:
     without_edit: int
     figures: Mapping[str, Figure]
     signature: str | None
+    marks: Mapping[str, str] = field(default_factory=dict)
+    differences: Mapping[str, Figure] = field(default_factory=dict)
+    cost: Cost | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON, its figures under report.json's names."""
@@ -199,7 +262,64 @@ class ScoreRow:
             "without_edit": self.without_edit,
             "signature": self.signature,
             "figures": figures_as_dict(self.figures),
+            "marks": dict(self.marks),
+            "differences": figures_as_dict(self.differences),
+            "cost": self.cost and self.cost.as_dict(),
         }
+
+    def cell(self, name: str) -> Cell:
+        """Return the cell of a column: a figure, or a cost."""
+        if name in COSTS:
+            return Cell(_cost_text(name, self.cost))
+        return Cell(figure_text(self.figures.get(name)), self.marks.get(name, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table: its text, and the mark of its figure, empty for none."""
+
+    text: str
+    mark: str = ""
+
+    @property
+    def signed(self) -> str:
+        """The text with the mark's sign behind it."""
+        return self.text + SIGNS[self.mark]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a block: the row that it is of, the cells in front of its figures, and its figures."""
+
+    row: ScoreRow
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of the table that has heads of its own; the title says what it holds if that is not the scores."""
+
+    title: str
+    heads: tuple[str, ...]
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    def texts(self) -> list[tuple[str, ...]]:
+        """Return each line's figures with the signs of their marks, filled up so that a column's figures align."""
+        marked = [any(line.cells[place].mark for line in self.lines) for place in range(len(self.columns))]
+        return [
+            tuple(
+                cell.signed if cell.mark or not wide else f"{cell.text} "
+                for cell, wide in zip(line.cells, marked, strict=True)
+            )
+            for line in self.lines
+        ]
+
+    def part(self, start: int, stop: int) -> Block:
+        """Return the block with some of its columns only."""
+        lines = (replace(line, cells=line.cells[start:stop]) for line in self.lines)
+        return replace(self, columns=self.columns[start:stop], lines=tuple(lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +333,35 @@ class ScoreTable:
     remarks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, reports: Mapping[str, Report]) -> ScoreTable:
-        """Return the table of `reports`, given by run name; a model's runs follow each other in the order given."""
+    def of(
+        cls,
+        reports: Mapping[str, Report],
+        costs: Mapping[str, Cost | None] = EMPTY,
+        values: Mapping[str, CaseValues] = EMPTY,
+    ) -> ScoreTable:
+        """Return the table of `reports`, given by run name; a model's runs follow each other in the order given.
+
+        costs, values: what is known of the runs' costs and cases, by run name; differences need the latter.
+        """
         models: dict[tuple[str, str | None], dict[str, Report]] = {}
         for name, report in reports.items():
             models.setdefault((report.model, report.revision), {})[name] = report
-        rows = [row for runs in models.values() for row in (_unedited_row(runs), *map(_run_row, runs, runs.values()))]
-        return cls(tuple(rows), (*_remarks(reports), *_neighbors(rows)))
+        rows = []
+        for runs in models.values():
+            unedited = _unedited_row(runs)
+            marks = marks_of([report.figures["post"] for report in runs.values()], unedited.figures)
+            first = next(iter(runs))
+            rows.append(unedited)
+            rows += [
+                replace(
+                    _run_row(name, report),
+                    marks=marked,
+                    differences=_differences(values, first, name),
+                    cost=costs.get(name),
+                )
+                for (name, report), marked in zip(runs.items(), marks, strict=True)
+            ]
+        return cls(tuple(rows), (*_remarks(reports), *_neighbors(rows), *_about_rows(rows)))
 
     @property
     def sections(self) -> tuple[tuple[str, ...], ...]:
@@ -261,16 +403,42 @@ class ScoreTable:
         }
         return tuple(cells[name] for name in self.heads)
 
+    def blocks(self) -> Iterator[Block]:
+        """Yield the table in parts: a block for each section, costs behind the paper's figures, then differences."""
+        for place, section in enumerate(self.sections):
+            costs = COSTS if place == 0 and any(row.cost for row in self.rows) else ()
+            columns = (*section, *(name for name in costs if any(row.cell(name).text for row in self.rows)))
+            lines = (Line(row, self.labels(row), tuple(map(row.cell, columns))) for row in self.rows)
+            yield Block("", self.heads, columns, tuple(lines))
+        different = [row for row in self.rows if row.differences]
+        for section in self.sections[:2]:
+            columns = tuple(name for name in section if any(name in row.differences for row in different))
+            if columns:
+                yield self._difference_block(columns, different)
+
+    def _difference_block(self, columns: Sequence[str], rows: Iterable[ScoreRow]) -> Block:
+        lines = [
+            Line(row, (str(row.run),), tuple(Cell(difference_text(row.differences.get(name))) for name in columns))
+            for row in rows
+        ]
+        return Block(f"difference from {self.first}, paired by record", ("run",), tuple(columns), tuple(lines))
+
+    @property
+    def first(self) -> str:
+        """The run that others of its model are compared with; of several models, each model's first."""
+        firsts = [
+            row.run for before, row in zip(self.rows, self.rows[1:], strict=False) if before.run is None and row.run
+        ]
+        return " or ".join(firsts)
+
     def as_text(self) -> str:
-        """Return the table as aligned lines: a block for each section, then the remarks."""
-        blocks = []
-        for section in self.sections:
-            lines = [(*self.heads, *section)]
-            lines += [
-                (*self.labels(row), *(figure_text(row.figures.get(name)) for name in section)) for row in self.rows
-            ]
-            blocks.append(_aligned(lines, len(self.heads)))
-        return "\n\n".join([*blocks, *self.remarks])
+        """Return the table as aligned lines: its blocks, then the remarks."""
+        texts = []
+        for block in self.blocks():
+            lines = [(*block.heads, *block.columns)]
+            lines += [(*line.labels, *texts) for line, texts in zip(block.lines, block.texts(), strict=True)]
+            texts.append("\n".join(filter(None, (block.title, _aligned(lines, len(block.heads))))))
+        return "\n\n".join([*texts, *self.remarks])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table for JSON: `columns`, `rows`, `remarks`."""
@@ -288,6 +456,41 @@ class ScoreTable:
 def figure_text(figure: Figure | None) -> str:
     """Return a figure as `75.0 ± 3.2`, or nothing where there is none."""
     return f"{figure.mean:.1f} ± {figure.half_width:.1f}" if figure else ""
+
+
+def difference_text(figure: Figure | None) -> str:
+    """Return a difference as `+1.5 ± 0.8`, or nothing where there is none."""
+    return f"{figure.mean:+.1f} ± {figure.half_width:.1f}" if figure else ""
+
+
+def _cost_text(name: str, cost: Cost | None) -> str:
+    if cost is None:
+        return ""
+    if name == COSTS[0]:
+        return f"{cost.seconds_an_edit:.3g}"
+    return "" if cost.memory_bytes is None else f"{cost.memory_bytes / 1e6:,.0f}"
+
+
+def _differences(values: Mapping[str, CaseValues], first: str, name: str) -> dict[str, Figure]:
+    """Return a run's paired differences from the model's first run; none of that run itself, or of unknown cases."""
+    if name == first or first not in values or name not in values:
+        return {}
+    return rounded(paired_differences(values[first], values[name]))
+
+
+def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
+    """Yield sentences on what the marks and the costs of rows mean, where there are any."""
+    if any(row.marks for row in rows):
+        yield RULE
+    costs = {row.run: row.cost for row in rows if row.cost is not None}
+    if costs:
+        together = ", ".join(f"{run} {cost.together}" for run, cost in costs.items())
+        devices = " and ".join(dict.fromkeys(cost.device for cost in costs.values()))
+        yield (
+            f"{COSTS[0]} is seconds of editing for each record on {devices}, {COSTS[1]} the most memory (10^6 bytes) "
+            "that a call of the editor took beyond what was in use before; both without scoring, contexts, covariances "
+            f"and training. Records in a call: {together}."
+        )
 
 
 def _run_row(name: str, report: Report) -> ScoreRow:
@@ -310,14 +513,14 @@ def _unedited_row(runs: Mapping[str, Report]) -> ScoreRow:
 
 
 def _remarks(reports: Mapping[str, Report]) -> list[str]:
-    """Return a sentence for each setting in which runs differ and that makes their figures incomparable."""
+    """Return a sentence for each setting in which runs must not differ but do, and what must be said of a run."""
     found = []
     for setting, what in COMPARED.items():
         values = {name: report.settings.get(setting) for name, report in reports.items()}
         if len(set(map(str, values.values()))) > 1:
             told = ", ".join(f"{name} {value}" for name, value in values.items())
             found.append(f"The runs do not have the same {what}: {told}.")
-    return found
+    return [*found, *(remark for name, report in reports.items() for remark in report.remarks(name))]
 
 
 def _neighbors(rows: Iterable[ScoreRow]) -> Iterator[str]:

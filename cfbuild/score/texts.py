@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cfbuild.data import Reference
+from cfbuild.data import Record, Reference
+from cfbuild.score.in_use import ObjectNames
 
 ENTROPY_WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 """Weights of the bigram and trigram entropies in GE, whose mean is taken (released code)."""
@@ -49,10 +50,20 @@ class ReferenceTexts:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """The settings of writing texts: the texts that they are compared with, and the seed of their draws."""
+    """The settings of writing: what texts are compared with, the seed of their draws, the names that answers may give.
 
-    references: ReferenceTexts
+    Without `references` no texts are written, without `names` no answers; `case_ids` are the records that get texts
+    (None: all).
+    """
+
+    references: ReferenceTexts | None = None
     seed: int = 0
+    names: ObjectNames | None = None
+    case_ids: frozenset[int] | None = None
+
+    def has_texts(self, record: Record) -> bool:
+        """Return True if texts are written for a record."""
+        return self.references is not None and (self.case_ids is None or record.case_id in self.case_ids)
 
 
 def ngram_entropy_bits(text: str) -> float:

@@ -30,6 +30,11 @@ from cfbuild.store.jsonl import Row, Value
 IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
 """A flat row's keys for the fields that hold an id; its other keys are the fields' names."""
 
+ANSWERS = "_answers"
+"""The end of the key of a group's answers."""
+IN_USE = ("in_use_rewrite", "in_use_paraphrase")
+"""The keys of figures of answers, which rows without answers do not have."""
+
 
 def encode_entity(entity: Entity) -> Row:
     return {
@@ -248,6 +253,8 @@ def _encode_stage(stage: StageScore) -> Row:
         "generation_entropy": _rounded(stage.generation_entropy),
         "reference_score": _rounded(stage.reference_score),
         "mentions_target_new": _rounded(stage.mentions_target_new),
+        **{f"{group}{ANSWERS}": list(texts) for group, texts in stage.answers.items()},
+        **({name: _rounded(getattr(stage, name)) for name in IN_USE} if stage.answers else {}),
     }
 
 
@@ -263,6 +270,8 @@ def _decode_stage(row: Row) -> StageScore:
         generation_entropy=row["generation_entropy"],
         reference_score=row["reference_score"],
         mentions_target_new=row["mentions_target_new"],
+        answers={name[: -len(ANSWERS)]: tuple(texts) for name, texts in row.items() if name.endswith(ANSWERS)},
+        **{name: row.get(name) for name in IN_USE},
     )
 
 

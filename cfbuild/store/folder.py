@@ -114,23 +114,36 @@ class BuildFolder:
         if restart:
             self._forget(verb)
             shutil.rmtree(self.root / "progress" / verb, ignore_errors=True)
+        if self.is_done(verb, config):
+            return False
+        note = self._note(verb)
+        if not note.exists():
+            # Work without its settings is what a killed --restart had not deleted yet.
+            shutil.rmtree(note.parent, ignore_errors=True)
+            write_json(self.progress(verb) / note.name, dict(config))
+        return True
+
+    def is_done(self, verb: str, config: Mapping[str, Any]) -> bool:
+        """Return True if the output of `verb` is there, made with this `config`; nothing is changed.
+
+        Raises as `begin` does.
+        """
         done = self.manifest().verbs.get(verb)
         if done is not None:
             self._refuse_difference(verb, "finished", done.config, config)
             self.refuse_changed([name for name in done.files if self.path(name).exists()])
             if all(self.path(name).is_file() for name in done.files):
-                return False
-        note = self.root / "progress" / verb / "config.json"
+                return True
+        note = self._note(verb)
         if note.exists():
             started = read_json(note)
             if not isinstance(started, dict):
                 raise DataError(f"{note}: is not what cfbuild keeps there; use --restart to start this verb over")
             self._refuse_difference(verb, "unfinished", started, config)
-        else:
-            # Work without its settings is what a killed --restart had not deleted yet.
-            shutil.rmtree(note.parent, ignore_errors=True)
-            write_json(self.progress(verb) / note.name, dict(config))
-        return True
+        return False
+
+    def _note(self, verb: str) -> Path:
+        return self.root / "progress" / verb / "config.json"
 
     def discard(self, verb: str) -> None:
         """Remove what `verb` needed to resume, now that it is finished."""

@@ -18,6 +18,8 @@ RUNS = "runs"
 CASES, REPORT, EDITS = "cases.jsonl", "report.json", "edits.safetensors"
 RETAINED, CURVES_DRAWN = "retained.jsonl", "sequence.svg"
 """A sequence's cases on the model after all of its edits, and its curves."""
+TIMING = "timing.json"
+"""What editing took. It differs from run to run, so it is none of the run's files in the manifest."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 

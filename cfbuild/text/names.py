@@ -52,15 +52,31 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
     scripts without spaces only a name by itself is found.
     """
     folded = text.casefold()
-    for name in names:
-        if name.casefold() not in folded:
-            continue
-        short = len(name) <= SHORT_NAME
-        if not name.strip() or (short and name.isascii() and name.islower()):
-            continue
-        if _holds_word(text, name) if short else _holds_word(folded, name.casefold()):
-            return name
-    return None
+    return next((name for name in names if _place(text, folded, name) is not None), None)
+
+
+def name_place(text: str, names: Iterable[str]) -> tuple[int, int] | None:
+    """Return where the first of `names` to occur stands in `text`, as `find_name` finds it, or None.
+
+    That is its first character in the casefolded text, and minus its length: of two names that begin at one place, the
+    longer one has the lower value.
+    """
+    folded = text.casefold()
+    found = ((_place(text, folded, name), -len(name.casefold())) for name in names)
+    return min(((place, length) for place, length in found if place is not None), default=None)
+
+
+def _place(text: str, folded: str, name: str) -> int | None:
+    """Return the place in `folded`, the casefolded text, where a name first stands as a whole word, or None."""
+    if name.casefold() not in folded:
+        return None
+    short = len(name) <= SHORT_NAME
+    if not name.strip() or (short and name.isascii() and name.islower()):
+        return None
+    place = _word_place(text, name) if short else _word_place(folded, name.casefold())
+    if place is None or not short:
+        return place
+    return len(text[:place].casefold())
 
 
 def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -> str | None:
@@ -69,15 +85,15 @@ def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -
     That is a name (`find_name`), the label itself however short ("art school" and art), or a word that is made from it
     by the rules of `wording`.
     """
-    whole = label if label and _holds_word(text.casefold(), label.casefold()) else None
+    whole = label if label and _word_place(text.casefold(), label.casefold()) is not None else None
     return find_name(text, names) or whole or wording.derived(text, label)
 
 
-def _holds_word(text: str, word: str) -> bool:
+def _word_place(text: str, word: str) -> int | None:
     start = text.find(word)
     while start >= 0:
         end = start + len(word)
         if not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum():
-            return True
+            return start
         start = text.find(word, start + 1)
-    return False
+    return None

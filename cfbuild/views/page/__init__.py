@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
@@ -21,8 +21,9 @@ from cfbuild import __version__
 from cfbuild.data import CaseScore, Record
 from cfbuild.records.composition import ITEMS, composition
 from cfbuild.records.groups import GROUPS
+from cfbuild.score.marks import SIGNS
 from cfbuild.score.metrics import Figure
-from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, STAGES, Report, ScoreTable, figure_text
+from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, STAGES, Report, ScoreTable, figure_text
 from cfbuild.text.safe import visible
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
 from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
@@ -41,34 +42,13 @@ MEANING = {
     "paraphrase_exact": "the same after paraphrases",
     "neighborhood_exact": "greedy decoding says the true object about neighbours",
     "generation_mentions": "generated texts that name o*",
+    "in_use_rewrite": "answers by themselves to the rewrite prompt that name o*, and not the true object before",
+    "in_use_paraphrase": "the same after paraphrases",
+    "s/edit": "seconds of editing for each record",
+    "MB": "memory that editing took at its most, in 10^6 bytes",
     **{name: group.meaning for name, group in GROUPS.items()},
 }
 """The meaning of each figure of report.json, in a line of text."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageRun:
-    """A run to show: its name, its report, and its cases."""
-
-    name: str
-    report: Report
-    cases: Sequence[CaseScore]
-
-
-@dataclass(frozen=True, slots=True)
-class PageInput:
-    """The material of a page.
-
-    `runs` are read one after the other, so that only a single run's cases are in memory. `dropped` is the number of
-    facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that
-    scored another file than these records.
-    """
-
-    records: Sequence[Record]
-    runs: Iterable[PageRun] = ()
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    origin: Mapping[str, str] = field(default_factory=dict)
-    left_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +63,27 @@ class RunView:
     blocks: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class PageInput:
+    """The material of a page.
+
+    `runs` are what `run_view` makes, `table` is over the same runs. `dropped` is the number of facts that each rule
+    rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that scored another file than
+    these records.
+    """
+
+    records: Sequence[Record]
+    runs: Sequence[RunView] = ()
+    table: ScoreTable = field(default_factory=lambda: ScoreTable(()))
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+
 def make_page(given: PageInput) -> Iterator[str]:
     """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
-    runs = [_view(run, given.records) for run in given.runs]
+    runs, table = given.runs, given.table
     script, style = _own("page.js"), _own("page.css")
-    table = ScoreTable.of({run.name: run.report for run in runs})
     template = _environment().get_template("page.html")
     return template.generate(
         title=_title(given.records, table),
@@ -97,7 +93,10 @@ def make_page(given: PageInput) -> Iterator[str]:
         script_hash=_digest(script),
         table=table,
         sections=_section_starts(table),
+        costs=[name for name in COSTS if any(row.cell(name).text for row in table.rows)],
+        differences=[block for block in table.blocks() if block.title],
         meaning=MEANING,
+        signs=SIGNS,
         left_out=given.left_out,
         runs=runs,
         composition=composition(given.records),
@@ -110,15 +109,16 @@ def make_page(given: PageInput) -> Iterator[str]:
     )
 
 
-def _view(run: PageRun, records: Sequence[Record]) -> RunView:
-    cases = {case.case_id: case for case in run.cases}
+def run_view(name: str, report: Report, cases: Sequence[CaseScore], records: Sequence[Record]) -> RunView:
+    """Return a run as the page shows it, packed: the run's cases are not needed any longer then."""
+    by_id = {case.case_id: case for case in cases}
     return RunView(
-        name=run.name,
-        report=run.report,
-        headline=_headline(run.report),
-        plots=run_plots(list(cases.values()), run.report),
-        columns=Markup(to_json(run_columns(records, cases))),
-        blocks=list(run_blocks(records, cases)),
+        name=name,
+        report=report,
+        headline=_headline(report),
+        plots=run_plots(list(by_id.values()), report),
+        columns=Markup(to_json(run_columns(records, by_id))),
+        blocks=list(run_blocks(records, by_id)),
     )
 
 

@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
@@ -114,6 +114,7 @@ def _case_details(case: CaseScore, texts: int | None) -> dict[str, Any]:
         "post": _probabilities(case.post) if case.post else None,
         "texts": _texts(case, texts),
         "edit": {name: _short(value) for name, value in case.edit.items()},
+        **({"answers": _answers(case)} if case.pre.answers else {}),
     }
 
 
@@ -137,6 +138,18 @@ def _texts(case: CaseScore, most: int | None) -> list[list[str]]:
     before = case.pre.generations[:most]
     after = case.post.generations[:most] if case.post else ()
     return [[visible(text), visible(after[i]) if i < len(after) else ""] for i, text in enumerate(before)]
+
+
+def _answers(case: CaseScore) -> dict[str, list[list[str]]]:
+    """Return [before, after] of each answer by group; after is empty if the edit failed."""
+    post = case.post.answers if case.post else {}
+    return {
+        group: [
+            [visible(text), visible(after) if after is not None else ""]
+            for text, after in zip_longest(texts, post.get(group, ()))
+        ]
+        for group, texts in case.pre.answers.items()
+    }
 
 
 def _short(value: object) -> object:

@@ -167,8 +167,10 @@
     if (fault) nodes.push(make("p", { class: "fault" }, `No edit: ${fault}`));
     for (const [group, title] of Object.entries(GROUPS))
       if (record.prompts[group]?.length) nodes.push(make("h4", {}, title), prompts(group, title, i, record, names));
+    if (record.answers) nodes.push(make("h4", {}, "Answers in use"), answered(record, names));
     nodes.push(make("p", { class: "note" }, "P is the geometric mean over the target's tokens; ● marks the likelier target."));
     if (record.texts.length) nodes.push(make("h4", {}, "Generated texts"), written(record, names));
+    if (columns.length > 1 && (record.texts.length || record.answers)) nodes.push(beside(i, record, names));
     else if (record.generation.length)
       nodes.push(make("h4", {}, "Generation prompts"), make("ul", {}, ...record.generation.map((text) => make("li", {}, marked(text, names)))));
     return nodes;
@@ -197,6 +199,47 @@
     const grid = make("div", { class: "texts" }, make("p", { class: "head" }, "Before"), make("p", { class: "head" }, "After"), ...both);
     if (index.all_texts) return grid;
     return make("div", {}, grid, make("p", { class: "note" }, "The first texts only; cases.jsonl holds all of them."));
+  }
+
+  // Answers are shown as prompts are, with what the model says by itself instead of probabilities.
+  function answered(record, names) {
+    const head = make("thead", {}, make("tr", {}, ...["Prompt", "Before", "After"].map((name) => make("th", { scope: "col" }, name))));
+    const body = Object.entries(record.answers).flatMap(([group, texts]) => texts.map(([before, after], n) => make("tr", {},
+      make("td", {}, marked(record.prompts[group][n], names)),
+      ...[["Before", before], ["After", after]].map(([label, text]) => make("td", { "data-label": label }, text ? marked(text, names) : "–")))));
+    return make("table", { class: "prompts answers", "aria-label": "Answers in use" }, head, make("tbody", {}, ...body));
+  }
+
+  // What every run says of the record, below what the unedited model says (the paper's Figure 6). The other runs' blocks
+  // are unpacked when it is opened, and not before.
+  function beside(i, record, names) {
+    const fold = make("details", { class: "side" }, make("summary", {}, "Texts of all runs side by side"));
+    fold.addEventListener("toggle", async () => {
+      if (!fold.open || fold.children.length > 1) return;
+      const number = Math.floor(i / index.block), place = i % index.block, runs = [];
+      const titles = [...at("run").options].map((one) => one.textContent);
+      for (let n = 0; n < columns.length; n++) runs.push([titles[n], (await unpack((n + 1) * perRun + number))[place]]);
+      fold.append(make("p", {}, "Request: ", marked(record.prompts.rewrite[0], names), " → ", make("mark", { class: "new" }, index.new[i])));
+      for (const [group, n, prompt] of said(record, runs)) fold.append(compared(group, n, prompt, runs, names));
+    }, { passive: true });
+    return fold;
+  }
+
+  // [group of answers, or null for texts; place; prompt] of all that some run has.
+  function said(record, runs) {
+    const most = (count) => Math.max(0, ...runs.map(([, one]) => (one && count(one)) || 0));
+    const places = (group, count) => [...Array(count).keys()].map((n) => [group, n, (group ? record.prompts[group] : record.generation)[n]]);
+    return [...Object.keys(GROUPS).flatMap((group) => places(group, most((one) => one.answers?.[group]?.length))),
+      ...places(null, most((one) => one.texts.length))];
+  }
+
+  function compared(group, n, prompt, runs, names) {
+    const pick = (one) => one && (group ? one.answers?.[group]?.[n] : one.texts[n]);
+    const unedited = runs.map(([, one]) => pick(one)).find(Boolean);
+    const rows = [["unedited", unedited && unedited[0]], ...runs.map(([name, one]) => [name, pick(one) && pick(one)[1]])];
+    const caption = make("caption", {}, group ? "Answer to: " : "Text from: ", marked(prompt, names));
+    return make("table", { class: "compared" }, caption, make("tbody", {}, ...rows.map(([name, text]) =>
+      make("tr", {}, make("th", { scope: "row" }, isolated(name)), make("td", {}, text ? marked(text, names) : "–")))));
   }
 
   let waiting = 0;

@@ -1,0 +1,59 @@
+"""Which figures of a table are the best and which have clearly failed, by rules on their 95% intervals.
+
+The paper's Table 4 marks the best of each column and clear failures. Here a share of prompts has failed where its whole
+interval is below 50, so that the wrong object wins more often than the right one, and a margin where it is below 0. An
+edit is blamed for what it should have left alone (NS, NM) only where the unedited model had not failed already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cfbuild.score.metrics import METRICS, Figure
+
+Figures = Mapping[str, Figure]
+
+BEST, FAILING = "best", "failing"
+SIGNS = {BEST: "*", FAILING: "!", "": ""}
+"""What stands behind a marked figure in a text without colours."""
+RULE = (
+    f"{SIGNS[BEST]} best of its column: the highest mean, and each whose 95% interval meets that one's; a run whose ES "
+    f"has failed is best in nothing. {SIGNS[FAILING]} failed: the whole interval is below 50 (shares of prompts: the "
+    "wrong object wins more often) or below 0 (margins); where the right object should stay likelier (NS, NM), only if "
+    "the unedited model has not failed too."
+)
+"""The rules in words, for the remark beside a table."""
+EFFICACY = "ES"
+"""The metric by which an editor edits at all: one that does not is specific for free."""
+
+
+def marks_of(runs: Sequence[Figures], unedited: Figures) -> list[dict[str, str]]:
+    """Return the marks (BEST or FAILING, by figure's name) of each of a model's runs; a single run is best in nothing.
+
+    unedited: the figures of the model before any edit.
+    """
+    marks = [_failures(figures, unedited) for figures in runs]
+    editing = [place for place, failed in enumerate(marks) if EFFICACY not in failed]
+    for name in dict.fromkeys(name for figures in runs for name in figures):
+        sound = {i: runs[i][name] for i in editing if name in runs[i] and name not in marks[i]}
+        best = max(sound.values(), key=lambda figure: figure.mean, default=None)
+        if best is None or sum(name in figures for figures in runs) < 2:
+            continue
+        for place, figure in sound.items():
+            if figure.mean + figure.half_width >= best.mean - best.half_width:
+                marks[place][name] = BEST
+    return marks
+
+
+def _failures(figures: Figures, unedited: Figures) -> dict[str, str]:
+    found = {}
+    for metric in METRICS:
+        if metric.fails_below is None or not _is_below(figures.get(metric.name), metric.fails_below):
+            continue
+        if not (metric.stays and _is_below(unedited.get(metric.name), metric.fails_below)):
+            found[metric.name] = FAILING
+    return found
+
+
+def _is_below(figure: Figure | None, limit: float) -> bool:
+    return figure is not None and figure.mean + figure.half_width < limit
