@@ -198,7 +198,7 @@ def test_an_edit_is_applied_to_the_model_it_fits_and_undone_to_the_bit(tmp_path:
 
 
 def test_a_sum_of_changes_adds_their_biases() -> None:
-    lm = tiny.gpt2()
+    lm = tiny.make("gpt2")
     one, other, none = with_bias(lm, Weight(1), 6), with_bias(lm, Weight(1), 8), dense(lm, Weight(1), 7)
     total = summed(Delta.of(1, change) for change in (one, none, other))
     assert total is not None and isinstance(total.only, Dense) and total.only.bias is not None
