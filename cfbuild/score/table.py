@@ -288,7 +288,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RowLine:
     """A line of a block: the row that it is of, the cells in front of its figures, and its figures."""
 
     row: ScoreRow
@@ -303,7 +303,7 @@ class Block:
     title: str
     heads: tuple[str, ...]
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[RowLine, ...]
 
     def texts(self) -> list[tuple[str, ...]]:
         """Return each line's figures with the signs of their marks, filled up so that a column's figures align."""
@@ -408,7 +408,7 @@ class ScoreTable:
         for place, section in enumerate(self.sections):
             costs = COSTS if place == 0 and any(row.cost for row in self.rows) else ()
             columns = (*section, *(name for name in costs if any(row.cell(name).text for row in self.rows)))
-            lines = (Line(row, self.labels(row), tuple(map(row.cell, columns))) for row in self.rows)
+            lines = (RowLine(row, self.labels(row), tuple(map(row.cell, columns))) for row in self.rows)
             yield Block("", self.heads, columns, tuple(lines))
         different = [row for row in self.rows if row.differences]
         for section in self.sections[:2]:
@@ -418,7 +418,7 @@ class ScoreTable:
 
     def _difference_block(self, columns: Sequence[str], rows: Iterable[ScoreRow]) -> Block:
         lines = [
-            Line(row, (str(row.run),), tuple(Cell(difference_text(row.differences.get(name))) for name in columns))
+            RowLine(row, (str(row.run),), tuple(Cell(difference_text(row.differences.get(name))) for name in columns))
             for row in rows
         ]
         return Block(f"difference from {self.first}, paired by record", ("run",), tuple(columns), tuple(lines))

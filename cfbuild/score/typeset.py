@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from cfbuild.score.marks import BEST, FAILING, SIGNS
-from cfbuild.score.table import TITLE, Block, Cell, Line, ScoreTable
+from cfbuild.score.table import TITLE, Block, Cell, RowLine, ScoreTable
 
 _TEX = str.maketrans(
     {
@@ -81,7 +81,7 @@ def _latex(block: Block, caption: str, notes: tuple[str, ...]) -> Iterator[str]:
     yield "\\end{table}"
 
 
-def _is_unedited(line: Line) -> bool:
+def _is_unedited(line: RowLine) -> bool:
     return line.row.run is None
 
 
