@@ -86,7 +86,6 @@ def test_each_editor_has_a_run_and_a_row_and_nothing_is_done_twice(folder: Build
     options = CompareOptions(**OPTIONS, editors=("rome", "ft", "ike"), in_use=True)
     made = compare(folder, options, lm)
     assert [row.run for row in made.table.rows] == [None, "rome", "ft", "ike"]
-    assert made.table.rows[0].figures["ES"] == made.table.rows[0].figures["ES"]
     assert [bool(row.differences) for row in made.table.rows] == [False, False, True, True]
     assert all(row.cost and row.cost.records == 5 and row.cost.seconds > 0 for row in made.table.rows[1:])
     before = {path: path.stat().st_mtime_ns for path in folder.path("runs").rglob("*.json*")}
@@ -258,8 +257,7 @@ def figures(**means: float | tuple[float, float]) -> dict[str, Figure]:
     return {name: Figure(mean, width, 100) for name, (mean, width) in pairs.items()}
 
 
-def test_marks_reproduce_the_papers_on_its_own_figures() -> None:
-    """The rows of the paper's Table 4 (GPT-2 XL) that ANCHORS.md has no figures for are left out."""
+def test_marks_of_rows_that_are_good_unspecific_narrow_and_idle() -> None:
     unedited = figures(ES=22.2, EM=-4.8, PS=24.7, PM=-5.0, NS=78.1, NM=5.0)
     rows = {
         "good": figures(ES=100.0, EM=97.9, PS=96.4, PM=62.7, NS=75.4, NM=4.2),
