@@ -15,10 +15,18 @@ EDITORS = {
     "ike": "cfbuild.edit.ike:IKE",
     "emmet": "cfbuild.edit.emmet:EMMET",
     "memit": "cfbuild.edit.memit:MEMIT",
+    "mend": "cfbuild.edit.trained.editor:MEND",
+    "mend-cf": "cfbuild.edit.trained.editor:MEND",
+    "ke": "cfbuild.edit.trained.editor:KE",
+    "ke-cf": "cfbuild.edit.trained.editor:KE",
 }
 
 COVARIANCE_TOKENS = 100_000
 """Tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
+
+
+TRAINED = "editors"
+"""The folder of a build that holds trained networks, each in a folder of its editor's name."""
 
 
 def check_name(name: str) -> None:

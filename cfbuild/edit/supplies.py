@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from cfbuild.data import Record, Reference
-from cfbuild.edit import COVARIANCE_TOKENS
+from cfbuild.edit import COVARIANCE_TOKENS, TRAINED
 from cfbuild.edit.artefacts import Artefact, weights_identity
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
 from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance
+from cfbuild.edit.trained.artefact import TrainedNetwork, load_network, network_digest
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import OPENINGS, sample_contexts
@@ -31,7 +32,8 @@ class ModelSupplies:
     """Supplies for one model.
 
     `corpus` gives the build's own texts; `covariance_of` names what C is computed over: `build`, `none`, an .npz file
-    with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used; `seed` seeds the contexts.
+    with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used; `seed` seeds the contexts;
+    `networks` is the folder of trained networks.
     """
 
     lm: LanguageModel
@@ -39,6 +41,7 @@ class ModelSupplies:
     covariance_of: str = BUILD
     tokens: int = COVARIANCE_TOKENS
     seed: int = 0
+    networks: Path = Path("build", TRAINED)
     progress: Progress = silent
 
     def contexts(self, of: str) -> tuple[str, ...]:
@@ -77,6 +80,13 @@ class ModelSupplies:
         corpus = self.corpus() if self.covariance_of == BUILD else open_corpus(self.covariance_of)
         return dict(key_covariances(self.lm, layers, corpus, self.tokens, self.progress))
 
+    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
+        """Return the network of the editor `name`, of the kind `mend` or `ke`; `folder` overrides its place.
+
+        Raises ConfigError or ModelError if there is none for the model.
+        """
+        return load_network(_trained_folder(self.networks, name, folder), name, kind, self.lm)
+
     def _only(self, layers: Sequence[int]) -> int:
         if len(layers) > 1:
             raise ConfigError(
@@ -91,6 +101,18 @@ def _read_contexts(folder: Path) -> tuple[str, ...]:
     if not isinstance(contexts, list) or not all(isinstance(text, str) for text in contexts):
         raise ModelError(f"{folder / CONTEXTS}: expected a list of texts")
     return tuple(contexts)
+
+
+def trained_digest(networks: Path, name: str, folder: str | None) -> str:
+    """Return the digest of the trained network of the editor `name`, in `folder` or else in the folder of networks.
+
+    Raises ConfigError, with the command that makes it, if there is none.
+    """
+    return network_digest(_trained_folder(networks, name, folder), name)
+
+
+def _trained_folder(networks: Path, name: str, folder: str | None) -> Path:
+    return Path(folder).expanduser() if folder else networks / name
 
 
 def covariance_name(spec: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
-from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, check_name
+from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TRAINED, check_name
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
@@ -137,7 +137,7 @@ def _evaluate(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
     passes = Passes(
         folder.progress(run.entry),
         lm,
-        make_editor(lm, options, records, references, progress),
+        make_editor(lm, options, records, references, progress, folder.path(TRAINED)),
         records,
         batch=options.batch,
         texts=None if options.skip_generation else ReferenceTexts(references),
@@ -166,7 +166,7 @@ def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]
 def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
     """Return everything that the run's bytes depend on; `digest` is the sha256 of the file of records."""
     from cfbuild.edit.editor import editor_spec
-    from cfbuild.edit.supplies import covariance_name
+    from cfbuild.edit.supplies import covariance_name, trained_digest
     from cfbuild.score.passes import TOGETHER
 
     spec = editor_spec(options.editor)
@@ -179,6 +179,8 @@ def _config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, di
         config["covariance"] = covariance_name(options.covariance)
     else:
         config["covariance"] = config["covariance_tokens"] = None
+    if "trained" in spec.needs:
+        config["trained"] = trained_digest(folder.path(TRAINED), options.editor, chosen.pop("trained", None))
     references = folder.path("references.jsonl")
     return {
         **config,
@@ -207,8 +209,12 @@ def make_editor(
     records: Sequence[Record],
     references: Sequence[Reference],
     progress: Progress,
+    networks: Path = Path("build", TRAINED),
 ) -> OpenEditor:
-    """Return the editor of the options; `records` and `references` are the texts of `--covariance build`."""
+    """Return the editor of the options; `records` and `references` are the texts of `--covariance build`.
+
+    networks: the folder of trained networks.
+    """
     from cfbuild.edit.editor import open_editor
     from cfbuild.edit.supplies import ModelSupplies, build_corpus
 
@@ -218,6 +224,7 @@ def make_editor(
         covariance_of=options.covariance,
         tokens=options.covariance_tokens,
         seed=options.seed,
+        networks=networks,
         progress=progress,
     )
     return open_editor(options.editor, lm, options.asked, supplies)
