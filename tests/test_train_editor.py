@@ -66,7 +66,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path: Path, editor: str
     with pytest.raises(BuildStateError, match="batch: 2 then, 3 now"):
         train_editor(whole, replace(options, batch=3), lm)
     signature = json.loads(made[MADE_OF])
-    assert signature["settings"]["records"] and signature["model"]["revision"] == "random-0"
+    assert signature["settings"]["learned_from"] and signature["model"]["revision"] == "random-0"
     assert [row["step"] for _, row in read_rows(whole.path(f"editors/{editor}-cf/{HISTORY}"))] == [2, 4]
     ids = [row["case_id"] for _, row in read_rows(whole.path(f"editors/{editor}-cf/{TEST}"))]
     assert (*ids,) == summary.test and len(ids) >= 6

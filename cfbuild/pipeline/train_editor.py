@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VERB = "train-editor"
 TEST, HISTORY = "test.jsonl", "training.jsonl"
 """The files beside a network: the records that it must be tested on, and its validations."""
-LEARNING_RATES = {"mend": 3e-5, "ke": 3e-4}
+LEARNING_RATES = {"mend": 1e-5, "ke": 5e-4}
 """Learning rates by network. The released ones, 1e-6 and 1e-5, are for hundreds of thousands of iterations."""
 GENERAL_TEXTS = 64
 """General texts that the model writes where no file of texts is given."""
@@ -53,10 +53,10 @@ class TrainOptions:
     train: int = option(10_000, "Most records to train on; a fifth of a small file is left for tests.")
     valid: int = option(500, "Most records to validate on; a twentieth of a small file.")
     rank: int = option(256, "mend: rank of its network's blocks; released: 1920.", panel=ABOUT_LEARNING)
-    steps: int = option(2500, "Most steps.", panel=ABOUT_LEARNING)
+    steps: int = option(1500, "Most steps.", panel=ABOUT_LEARNING)
     batch: int = option(10, "Edits of a step.", panel=ABOUT_LEARNING)
     learning_rate: float | None = option(
-        None, "Of the network. [default: 3e-5 for mend, 3e-4 for ke]", panel=ABOUT_LEARNING
+        None, "Of the network. [default: 1e-5 for mend, 5e-4 for ke]", panel=ABOUT_LEARNING
     )
     rate_learning_rate: float = option(2e-5, "mend: of the rates that it learns.", panel=ABOUT_LEARNING)
     edit_weight: float = option(0.1, "Weight of the edits beside that of what must stay, 1.", panel=ABOUT_LEARNING)
@@ -135,7 +135,8 @@ def _config(options: TrainOptions, lm: LanguageModel, source: Path) -> dict[str,
     config["learning_rate"] = options.learning_rate or LEARNING_RATES[options.editor]
     if options.editor != "mend":
         config["rank"] = config["rate_learning_rate"] = None
-    config["records"] = None if options.is_of_texts else sha256_file(source)
+    config["records"] = sha256_file(source) if options.records else None
+    config["learned_from"] = sha256_file(source)
     config["texts"] = sha256_file(options.texts) if options.texts else None
     return config
 

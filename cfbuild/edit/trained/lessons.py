@@ -7,6 +7,7 @@ passages of which the model wrote the end.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def split(records: Sequence[Record], seed: int, train: int = TRAIN, valid: int =
     groups = list(_by_subject(records))
     random.Random(f"{seed}:split").shuffle(groups)
     sizes = {"valid": min(valid, int(VALID_SHARE * len(records))), "train": train}
-    sizes["train"] = min(train, len(records) - sizes["valid"] - int(TEST_SHARE * len(records)))
+    sizes["train"] = min(train, len(records) - sizes["valid"] - math.ceil(TEST_SHARE * len(records)))
     parts: dict[str, list[Record]] = {"valid": [], "train": [], "test": []}
     for group in groups:
         name = next((name for name, size in sizes.items() if len(parts[name]) + len(group) <= size), "test")

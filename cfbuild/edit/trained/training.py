@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,7 +89,7 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class Drawn:
     """What a step takes of a lesson: the place of a wording, and a text that must stay, of a group of texts."""
 
     lesson: Lesson
@@ -160,7 +160,7 @@ class Training:
         self.network.train()
         for optimiser in self._optimisers:
             optimiser.zero_grad()
-        losses = self.losses([*self._draw(self.step)])
+        losses = self.losses(self.draw(self.step))
         loss = self.settings.edit_weight * losses.edit + LOCALITY_WEIGHT * losses.locality
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
@@ -170,29 +170,30 @@ class Training:
         for optimiser in self._optimisers:
             optimiser.step()
 
-    def _draw(self, step: int) -> Iterator[_Drawn]:
-        """Yield what a step takes: lessons in an order of their own each time through, a wording and a text."""
-        train, seed = self.lessons.train, self.settings.seed
+    def draw(self, step: int) -> list[Drawn]:
+        """Return what a step takes: lessons in an order of their own each time through, a wording and a text."""
+        train, seed, drawn = self.lessons.train, self.settings.seed, []
         for number in range(step * self.settings.batch, (step + 1) * self.settings.batch):
             turn, place = divmod(number, len(train))
             order = list(range(len(train)))
             random.Random(f"{seed}:turn:{turn}").shuffle(order)
-            yield self._drawn(train[order[place]], random.Random(f"{seed}:draw:{number}"))
+            drawn.append(self._drawn(train[order[place]], random.Random(f"{seed}:draw:{number}")))
+        return drawn
 
-    def _drawn(self, lesson: Lesson, draw: random.Random) -> _Drawn:
+    def _drawn(self, lesson: Lesson, draw: random.Random) -> Drawn:
         own = lesson.locality
         if own and (not self.lessons.texts or draw.random() < 0.5):
             locality = (self._group(lesson), len(lesson.examples) + draw.randrange(len(own)))
         else:
             locality = ((draw.choice(self.lessons.texts),), 0)
-        return _Drawn(lesson, draw.randrange(len(lesson.outers)), locality)
+        return Drawn(lesson, draw.randrange(len(lesson.outers)), locality)
 
     @staticmethod
     def _group(lesson: Lesson) -> tuple[Ids, ...]:
         """Return all texts of a lesson that are trained on: their states are computed together."""
         return (*(one.ids for one in lesson.examples), *lesson.locality)
 
-    def losses(self, drawn: Sequence[_Drawn]) -> Losses:
+    def losses(self, drawn: Sequence[Drawn]) -> Losses:
         """Return the losses of some edits under their own changes, with a gradient to the network."""
         top, lessons = self._top, [one.lesson for one in drawn]
         groups = [top.rows(self._group(lesson)) for lesson in lessons]
@@ -312,4 +313,6 @@ class Training:
             self.history = [Validation(**one) for one in state["history"]]
         except Exception as error:  # torch raises many kinds for a file that is broken, with advice on pickles
             kind = type(error).__name__
-            raise ModelError(f"{path}: is no checkpoint of this training ({kind}); start over with --restart") from error
+            raise ModelError(
+                f"{path}: is no checkpoint of this training ({kind}); start over with --restart"
+            ) from error
