@@ -11,23 +11,26 @@ from typing import Any
 
 import torch
 
-from benchmarks import plain
+from benchmarks import plain, plain_mend
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
 from cfbuild.data import CaseScore, Record
 from cfbuild.edit.corpus import of_texts
-from cfbuild.edit.editor import Edit, settled_options
+from cfbuild.edit.editor import Edit, open_editor, settled_options
 from cfbuild.edit.kn import Kn, KnOptions
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import fast
-from cfbuild.edit.supplies import ModelSupplies
+from cfbuild.edit.supplies import ModelSupplies, build_corpus
+from cfbuild.edit.trained.artefact import new_network
+from cfbuild.edit.trained.lessons import record_lessons, split
+from cfbuild.edit.trained.training import Settings, Training
 from cfbuild.edit.ultraedit import UltraEdit
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate, make_editor
-from cfbuild.progress import silent
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.cases import score_cases
 from cfbuild.score.metrics import aggregate
@@ -39,6 +42,8 @@ POOL = 128
 """Objects of the ranking."""
 END_TO_END = 30
 """Records of the whole command."""
+MEND_EDITS, MEND_RANK, MEND_TEXT_TOKENS = 10, 256, 24
+"""Edits of a training step, rank and tokens of a general text: the defaults of `train-editor`."""
 TURNS = 3
 """Of edits and best products, for the share of the peak."""
 
@@ -215,7 +220,7 @@ def _values(optimiser: ValueOptimiser, records: Sequence[Record]) -> dict[int, T
 def ultraedit(bench: Bench) -> Row:
     """UltraEdit against an edit of rome-fast; its gradients against the plain way's."""
     lm, records = bench.lm, bench.records
-    editor = make_editor(lm, EvaluateOptions(editor="ultraedit"), records, (), silent).editor
+    editor = open_editor("ultraedit", lm, {}, ModelSupplies(lm, lambda: build_corpus(records, ()))).editor
     assert isinstance(editor, UltraEdit)
     editor.edit(requests(records[:2]))  # caches and threads are warm
     fast_edits = bench.fast
@@ -352,6 +357,43 @@ def kn(bench: Bench) -> Row:
     )
 
 
+def mend(bench: Bench) -> Row:
+    """A step of MEND's training, its lessons met before: a training meets each again and again."""
+    lm, records = bench.lm, bench.records[: 4 * MEND_EDITS]
+    lessons = record_lessons(lm, split(records, 0), [record.rewrite for record in records], 0, MEND_TEXT_TOKENS)
+    network: Any = new_network("mend", lm, 0, MEND_RANK)
+    settings = Settings(MEND_EDITS, MEND_EDITS, 1e-5, 2e-5, 0.1, MEND_EDITS, MEND_EDITS, 0)
+    training = Training(lm, network, network.weights, lessons, settings)
+    drawn = training.draw(0)
+
+    def step() -> tuple[float, list[Any]]:
+        losses = training.losses(drawn)
+        loss = settings.edit_weight * losses.edit + losses.locality
+        return float(loss.detach()), list(torch.autograd.grad(loss, [*network.parameters()]))
+
+    with fused_layers(lm):
+        network.train()
+        step()  # the running statistics and the states below the edited layers
+        network.eval()
+        turns = [bench.timed("MEND steps", step) for _ in range(TURNS)]
+    theirs = bench.timed("baseline MEND step", lambda: plain_mend.gradients(lm, network, drawn, settings.edit_weight))
+    ours = turns[0].result
+    far = max(
+        float((one - other).norm() / other.norm().clamp_min(1e-12))
+        for one, other in zip(ours[1], theirs.result[1], strict=True)
+        if float(other.norm()) > 0
+    )
+    return Row(
+        f"step of MEND's training, an edit, rank {MEND_RANK}",
+        theirs.seconds / len(drawn),
+        _mean(turns) / len(drawn),
+        5,
+        f"loss {theirs.result[0]:.4f} and {ours[0]:.4f}, gradients equal within {far:.1e} relative (limit 1e-2)",
+        far < 1e-2,
+        len(drawn),
+    )
+
+
 def end_to_end(bench: Bench) -> Row:
     return _whole(bench, "rome", 5)
 
@@ -391,6 +433,7 @@ PARTS: dict[str, Callable[[Bench], Row]] = {
     "scoring-narrow": scoring_narrow,
     "ranking": ranking,
     "kn": kn,
+    "mend": mend,
     "end-to-end": end_to_end,
     "end-to-end-fast": end_to_end_fast,
 }

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from cfbuild.data import Record, Request
 from cfbuild.edit.covariance import Covariance
+from cfbuild.edit.editor import open_editor
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
+from cfbuild.edit.supplies import ModelSupplies, build_corpus
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.demo import DemoOptions, fetch_snapshot, generate_known
-from cfbuild.pipeline.validate_and_score import EvaluateOptions, make_editor
 from cfbuild.progress import Progress
 from cfbuild.score.passes import request_of
 from cfbuild.store.codec import decode_record
@@ -52,7 +53,9 @@ def make(root: Path, model: str, device: str, records: int, seed: int, progress:
     generate_known(folder, lm, options, progress)
     # The baseline knows CounterFact's prompts only.
     made = tuple(replace(one, groups={}) for one in read_values(folder.path("records.jsonl"), decode_record))
-    rome = make_editor(lm, EvaluateOptions(seed=seed), made, (), progress).editor
+    rome = open_editor(
+        "rome", lm, {}, ModelSupplies(lm, lambda: build_corpus(made, ()), seed=seed, progress=progress)
+    ).editor
     assert isinstance(rome, Rome)
     return World(lm, folder, made, rome)
 

@@ -20,6 +20,8 @@ from cfbuild.edit import EDITORS
 from cfbuild.edit.editor import Edit, EditorSpec, OpenEditor, editor_spec, open_editor
 from cfbuild.edit.finetune import FineTune, FineTuneOptions
 from cfbuild.edit.saved import load_edits
+from cfbuild.edit.trained.artefact import TrainedNetwork, new_network
+from cfbuild.edit.trained.mend import MendNetwork
 from cfbuild.errors import ConfigError, EditError
 from cfbuild.lm.delta import Change, Delta, Dense, LowRank, applied
 from cfbuild.lm.families import PRESETS
@@ -49,6 +51,14 @@ class Few:
 
     def covariances(self, layers: Sequence[int]) -> dict[int, None]:
         return dict.fromkeys(layers)
+
+    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
+        network = new_network(kind, tiny.make("gpt2"), 0, 4).train()
+        if isinstance(network, MendNetwork):
+            for transform in network.transforms.values():
+                for statistics in (transform.inputs, transform.gradients):
+                    statistics.update(torch.randn(5, len(statistics.mean), generator=torch.Generator().manual_seed(0)))
+        return TrainedNetwork(network.eval().requires_grad_(False), "untrained", {})
 
 
 def opened(lm: LanguageModel, editor: str, **asked: Any) -> OpenEditor:

@@ -14,19 +14,19 @@ import tiny
 import torch
 from small_world import small_options, write_world
 
-from cfbuild.data import CaseScore, Record, Reference
+from cfbuild.data import CaseScore, Record
 from cfbuild.edit.editor import Edit
 from cfbuild.edit.saved import load_edits
 from cfbuild.errors import ConfigError, EditError
 from cfbuild.lm.delta import Delta, Dense, LowRank, summed
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.pipeline.generate import generate
-from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate, make_editor
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, ScoredRecords, evaluate, make_editor
 from cfbuild.progress import Progress, silent
 from cfbuild.score import passes, sequence
 from cfbuild.score.cases import score_cases
 from cfbuild.score.table import Report
-from cfbuild.store.codec import decode_case, decode_record, decode_reference
+from cfbuild.store.codec import decode_case, decode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json, read_values
 from cfbuild.store.runs import CASES, CURVES_DRAWN, EDITS, REPORT, RETAINED, new_run
@@ -62,11 +62,6 @@ def records_of(folder: BuildFolder) -> list[Record]:
     return list(read_values(folder.path("records.jsonl"), decode_record))
 
 
-def references_of(folder: BuildFolder) -> list[Reference]:
-    """The texts that C is computed over, beside the records."""
-    return list(read_values(folder.path("references.jsonl"), decode_reference))
-
-
 def cases_of(folder: BuildFolder, name: str = CASES) -> list[CaseScore]:
     return list(read_values(new_run(folder, "s").path(name), decode_case))
 
@@ -95,7 +90,7 @@ def test_each_batch_is_edited_and_scored_on_the_model_that_the_earlier_ones_left
 
     # The same by hand: weights that are really changed, one batch after another.
     really = tiny.make("llama")
-    made = make_editor(really, options(editor), records, references_of(folder), silent)
+    made = make_editor(really, options(editor), ScoredRecords(records, folder), silent)
     state: Any = {}
     cases = {case.case_id: case for case in cases_of(folder)}
     for unit, edit in zip(units, edits, strict=True):

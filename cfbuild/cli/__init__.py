@@ -19,6 +19,7 @@ from cfbuild.errors import CfbuildError
 VERBS = {
     "fetch": "Get facts, labels, aliases and templates into the build folder.",
     "generate": "Make records of the fetched facts; keep those whose false object the model finds unlikely.",
+    "train-editor": "Train the network of the editors mend-cf or ke-cf on records, or of mend or ke on texts.",
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
     "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",

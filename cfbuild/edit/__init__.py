@@ -19,12 +19,20 @@ EDITORS = {
     "kn": "cfbuild.edit.kn:KN",
     "alphaedit": "cfbuild.edit.alphaedit:ALPHAEDIT",
     "ultraedit": "cfbuild.edit.ultraedit:ULTRAEDIT",
+    "mend": "cfbuild.edit.trained.editor:MEND",
+    "mend-cf": "cfbuild.edit.trained.editor:MEND",
+    "ke": "cfbuild.edit.trained.editor:KE",
+    "ke-cf": "cfbuild.edit.trained.editor:KE",
 }
 
 COVARIANCE_TOKENS = 100_000
 """Fewest tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
 TOKENS_PER_WIDTH = 10
 """Tokens for each number of a key, where that is more: the multiple that FastMEMIT's code recommends."""
+
+
+TRAINED = "editors"
+"""The folder of a build that holds trained networks, each in a folder of its editor's name."""
 
 
 def check_name(name: str) -> None:

@@ -15,7 +15,17 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from torch import Tensor
 
@@ -28,9 +38,12 @@ from cfbuild.lm.delta import Delta, Dense, applied
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import no_progress
 
+if TYPE_CHECKING:
+    from cfbuild.edit.trained.artefact import TrainedNetwork
+
 Options = TypeVar("Options")
-Need = Literal["contexts", "covariance"]
-"""Supplies that take time to make, made only for editors that name them: ROME's contexts, the covariance of keys."""
+Need = Literal["contexts", "covariance", "trained"]
+"""Supplies that take time to make, only for editors that name them: contexts, covariances of keys, trained networks."""
 
 PLAIN = {bool, int, float, str, NoneType}
 """Types of settings that can be given by name."""
@@ -115,6 +128,13 @@ class Supplies(Protocol):
         """Return the second moment of the keys of each layer, or None where the user wants none."""
         ...
 
+    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
+        """Return the network of the kind `mend` or `ke` in a folder, by default the build's own for the editor `name`.
+
+        Raises ConfigError if there is none.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Context(Generic[Options]):
@@ -148,6 +168,13 @@ class Context(Generic[Options]):
         signatures = (covariance.signature if covariance else "none" for covariance in covariances.values())
         self.supplied["covariance"] = "; ".join(dict.fromkeys(signatures))
         return covariances
+
+    def trained(self, kind: str, folder: str | None = None) -> TrainedNetwork:
+        """Return the editor's trained network, `mend` or `ke`. Raises as `contexts` does, and if there is none."""
+        self._check("trained")
+        trained = self.supplies.trained(self.editor, kind, folder)
+        self.supplied["trained"] = trained.digest
+        return trained
 
     def _check(self, need: Need) -> None:
         if need not in self.needs:

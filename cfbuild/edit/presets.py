@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from cfbuild.errors import ConfigError
@@ -42,6 +42,9 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 """Settings that differ from the defaults of the editor's options, by editor and model preset."""
 
+TRAINED_PARTS: Mapping[str, tuple[str, ...]] = {"gpt-j-6b": ("mlp_in", "mlp_out")}
+"""Order of an MLP's matrices in MEND's released configuration, where it is not that of GPT-2: the second one first."""
+
 DEPTH_OF_EDIT = 0.2
 """Share of the depth at which an edit lies where no preset names a layer: between the presets' 0.13 and 0.35."""
 
@@ -59,6 +62,16 @@ def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, An
     if editor in DEPTHS:
         layer = round(DEPTHS[editor] * depth)
     return {"layer": layer, **SETTINGS.get(editor, {}).get(preset or "", {})}
+
+
+def trained_parts(preset: str | None, parts: Container[str]) -> tuple[str, ...]:
+    """Return the matrices of an MLP that trained editors change, in the order that their learned rates have.
+
+    `parts` are those that the model's family has; a gated MLP's order is that of EasyEdit's configuration for Llama.
+    """
+    if "mlp_gate" in parts:
+        return "mlp_gate", "mlp_in", "mlp_out"
+    return TRAINED_PARTS.get(preset or "", ("mlp_out", "mlp_in"))
 
 
 def check_layer(layer: int, depth: int) -> int:

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from cfbuild.data import Record, Reference
-from cfbuild.edit import COVARIANCE_TOKENS, TOKENS_PER_WIDTH
+from cfbuild.edit import COVARIANCE_TOKENS, TOKENS_PER_WIDTH, TRAINED
 from cfbuild.edit.artefacts import Artefact, weights_identity
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
 from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance
+from cfbuild.edit.trained.artefact import TrainedNetwork, load_network, network_digest
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import OPENINGS, sample_contexts
@@ -32,7 +33,7 @@ class ModelSupplies:
 
     `corpus` gives the build's own texts; `covariance_of` names what C is computed over: `build`, `none`, an .npz file
     with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used (None: enough for the width
-    of the keys); `seed` seeds the contexts.
+    of the keys); `seed` seeds the contexts; `networks` is the folder of trained networks.
     """
 
     lm: LanguageModel
@@ -40,6 +41,7 @@ class ModelSupplies:
     covariance_of: str = BUILD
     tokens: int | None = None
     seed: int = 0
+    networks: Path = Path("build", TRAINED)
     progress: Progress = silent
 
     def contexts(self, of: str) -> tuple[str, ...]:
@@ -82,6 +84,13 @@ class ModelSupplies:
         """Return the number of tokens over which C of the widest keys is known well."""
         return max(COVARIANCE_TOKENS, *(TOKENS_PER_WIDTH * self.lm.key_width(layer) for layer in layers))
 
+    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
+        """Return the network of the editor `name`, of the kind `mend` or `ke`; `folder` overrides its place.
+
+        Raises ConfigError or ModelError if there is none for the model.
+        """
+        return load_network(_trained_folder(self.networks, name, folder), name, kind, self.lm)
+
     def _only(self, layers: Sequence[int]) -> int:
         if len(layers) > 1:
             raise ConfigError(
@@ -96,6 +105,18 @@ def _read_contexts(folder: Path) -> tuple[str, ...]:
     if not isinstance(contexts, list) or not all(isinstance(text, str) for text in contexts):
         raise ModelError(f"{folder / CONTEXTS}: expected a list of texts")
     return tuple(contexts)
+
+
+def trained_digest(networks: Path, name: str, folder: str | None) -> str:
+    """Return the digest of the trained network of the editor `name`, in `folder` or else in the folder of networks.
+
+    Raises ConfigError, with the command that makes it, if there is none.
+    """
+    return network_digest(_trained_folder(networks, name, folder), name)
+
+
+def _trained_folder(networks: Path, name: str, folder: str | None) -> Path:
+    return Path(folder).expanduser() if folder else networks / name
 
 
 def covariance_name(spec: str) -> str:

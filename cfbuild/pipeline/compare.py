@@ -12,9 +12,9 @@ from cfbuild.option import COMMA_SEPARATED, option
 from cfbuild.pipeline.validate_and_score import (
     SHORT,
     EvaluateOptions,
+    ScoredRecords,
     ScoringOptions,
     make_editor,
-    references_of,
     refuse_violations,
     run_config,
     score_run,
@@ -140,7 +140,7 @@ def _check_editors(
         try:
             config = run_config(folder, each, lm, read.sha256)
             if each.restart or not folder.is_done(f"{VERB}/{each.name}", config):
-                make_editor(lm, each, read.records[: each.limit], references_of(folder), progress)
+                make_editor(lm, each, ScoredRecords(read.records[: each.limit], folder), progress)
         except CfbuildError as error:
             refused[each.editor] = str(error)
     if refused:

@@ -18,6 +18,8 @@ from cfbuild.lm.selection import ModelOptions
 from cfbuild.option import arguments, recorded, unsaid
 from cfbuild.pipeline.fetch import FetchOptions
 from cfbuild.pipeline.generate import GenerateOptions
+from cfbuild.pipeline.train_editor import VERB as TRAIN
+from cfbuild.pipeline.train_editor import TrainOptions
 from cfbuild.pipeline.validate_and_score import EvaluateOptions
 from cfbuild.publish.card import Rebuild
 from cfbuild.sources.address import is_public
@@ -57,6 +59,7 @@ class _Recalled:
 def rebuild(verbs: Mapping[str, VerbEntry]) -> Rebuild:
     """Return the commands for a manifest's verbs that can be run again, and the notes on them."""
     recalled = [RECALLED[verb](verbs[verb].config) for verb in RECALLED if verb in verbs]
+    recalled += [_train(entry.config) for name, entry in verbs.items() if name.partition("/")[0] == TRAIN]
     for entry in verbs:
         verb, _, run = entry.partition("/")
         if verb == VERB:
@@ -157,6 +160,17 @@ def _model(recalled: _Recalled, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 FILES = {"folder": "folder", "gguf": "file"}
 """The word for a model on the disk, by the kind of its revision."""
+
+
+def _train(config: Mapping[str, Any]) -> _Recalled:
+    recalled = _Recalled([TRAIN])
+    values = recorded(TrainOptions, {name: value for name, value in config.items() if value is not None})
+    for name, what in (("records", "the records of the training"), ("texts", "the texts of the training")):
+        if name in values:
+            values[name] = recalled.own(f"{name}.jsonl" if name == "records" else f"{name}.txt", what, values[name])
+    recalled.add(TrainOptions, values)
+    recalled.add(ModelOptions, _model(recalled, config))
+    return recalled
 
 
 def _score(config: Mapping[str, Any], run: str) -> _Recalled:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
-from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, check_name
+from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, TRAINED, check_name
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
@@ -173,7 +173,9 @@ def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
         found = Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
         return found if options.sequence is None else Report.of_dict(read_json(run.path(REPORT)))
     refuse_violations(read, options)
-    passes = _passes(folder.progress(run.entry), options, lm, _Texts(read.records[: options.limit], folder), progress)
+    passes = _passes(
+        folder.progress(run.entry), options, lm, ScoredRecords(read.records[: options.limit], folder), progress
+    )
     passes.work_off()
     signature = _signature(passes, read.sha256)
     files = _write(run, passes, options)
@@ -190,21 +192,28 @@ def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """The records to score, and the folder of the build that has the reference texts and names."""
+class ScoredRecords:
+    """The records to score, and the folder of the build that has reference texts, names and trained networks."""
 
     records: Sequence[Record]
     folder: BuildFolder
 
+    @property
+    def references(self) -> list[Reference]:
+        """The build's reference texts, read anew."""
+        return references_of(self.folder)
 
-def _passes(work: Path, options: EvaluateOptions, lm: LanguageModel, texts: _Texts, progress: Progress) -> Passes:
+
+def _passes(
+    work: Path, options: EvaluateOptions, lm: LanguageModel, scored: ScoredRecords, progress: Progress
+) -> Passes:
     """Return the passes over the records, with the editor made; `work` is where unfinished work is kept."""
     from cfbuild.score.passes import Passes
     from cfbuild.score.sequence import SequentialPasses, batch_size, edited_records
     from cfbuild.score.texts import ReferenceTexts
 
-    records, references = texts.records, references_of(texts.folder)
-    editor = make_editor(lm, options, records, references, progress)
+    records, references = scored.records, scored.references
+    editor = make_editor(lm, options, scored, progress)
     kind = Passes
     if options.sequence is not None:
         kind = SequentialPasses
@@ -227,7 +236,7 @@ def _passes(work: Path, options: EvaluateOptions, lm: LanguageModel, texts: _Tex
         keep_edits=options.keep_edits,
         progress=progress,
         texts_of=options.texts,
-        names=_names(texts.folder, records) if options.in_use else None,
+        names=_names(scored.folder, records) if options.in_use else None,
     )
 
 
@@ -264,7 +273,7 @@ def _write_cost(run: Run, passes: Passes) -> None:
 def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
     """Return everything that the run's bytes depend on; `digest` is the sha256 of the file of records."""
     from cfbuild.edit.editor import editor_spec
-    from cfbuild.edit.supplies import covariance_name
+    from cfbuild.edit.supplies import covariance_name, trained_digest
 
     spec = editor_spec(options.editor)
     config = {**values_of(options), "file": None, "records": digest, "cfbuild": __version__}
@@ -276,6 +285,8 @@ def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel,
         config["covariance"] = covariance_name(options.covariance)
     else:
         config["covariance"] = config["covariance_tokens"] = None
+    if "trained" in spec.needs:
+        config["trained"] = trained_digest(folder.path(TRAINED), options.editor, chosen.pop("trained", None))
     files = ("references.jsonl", *((ENTITIES,) if options.in_use else ()))
     digests = {name.partition(".")[0]: _digest(folder.path(name)) for name in files}
     return {
@@ -321,23 +332,18 @@ def _names(folder: BuildFolder, records: Sequence[Record]) -> ObjectNames:
     return ObjectNames.of(records, entities)
 
 
-def make_editor(
-    lm: LanguageModel,
-    options: EvaluateOptions,
-    records: Sequence[Record],
-    references: Sequence[Reference],
-    progress: Progress,
-) -> OpenEditor:
-    """Return the editor of the options; `records` and `references` are the texts of `--covariance build`."""
+def make_editor(lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress) -> OpenEditor:
+    """Return the editor of the options; what is scored, with its references, are the texts of `--covariance build`."""
     from cfbuild.edit.editor import open_editor
     from cfbuild.edit.supplies import ModelSupplies, build_corpus
 
     supplies = ModelSupplies(
         lm,
-        corpus=lambda: build_corpus(records, references),
+        corpus=lambda: build_corpus(scored.records, scored.references),
         covariance_of=options.covariance,
         tokens=options.covariance_tokens,
         seed=options.seed,
+        networks=scored.folder.path(TRAINED),
         progress=progress,
     )
     return open_editor(options.editor, lm, options.asked, supplies)

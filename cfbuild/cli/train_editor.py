@@ -1,0 +1,57 @@
+"""The command `train-editor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, say, shown_progress, tell_summary
+from cfbuild.lm.selection import ModelOptions
+from cfbuild.pipeline.train_editor import TEST, TrainOptions, TrainSummary, train_editor
+
+if TYPE_CHECKING:
+    from cfbuild.edit.trained.training import Validation
+
+EXAMPLES = (
+    "cfbuild train-editor mend",
+    "cfbuild train-editor ke --records counterfact.json --model gpt2-xl --device cuda",
+    "cfbuild train-editor mend --texts wikitext.txt --rank 512",
+)
+
+
+def run(
+    build: Build = Path("build"), *, options: TrainOptions, lm_options: ModelOptions, output: OutputOptions
+) -> None:
+    """Train the network of the editors mend-cf or ke-cf on records, or of mend or ke on texts.
+
+    Records are divided by subject: a part to train on, a part to validate on, and the rest, which is written beside the
+    network to be scored on. An interrupted training goes on from its last validation.
+    """
+    folder = open_folder(build)
+    if not options.is_of_texts and options.records is None:
+        folder.require("records.jsonl")
+    lm = load_model(lm_options, output.quiet)
+    with shown_progress(output.quiet) as progress:
+        summary = train_editor(folder, options, lm, progress, lambda one: say(output.quiet, _line(one)))
+    tell_summary(summary, output.json_, lambda made: _lines(made, build))
+
+
+def _line(one: Validation) -> str:
+    skipped = f", {one.skipped} steps skipped" if one.skipped else ""
+    parts = f"edit {one.edit:.3f}, locality {one.locality:.4f} nats"
+    shares = f"ES {one.es:.1f}, PS {one.ps:.1f}, drawdown {one.drawdown:.1f}"
+    return f"step {one.step}: loss {one.loss:.4f} ({parts}), {shares}{skipped}"
+
+
+def _lines(made: TrainSummary, build: Path) -> Iterator[str]:
+    best = made.best
+    yield (
+        f"{made.editor}: {made.steps} steps on {made.train} lessons; best at step {best['step']} on {made.valid} "
+        f"others: loss {best['loss']:.4f}, ES {best['es']:.1f}, PS {best['ps']:.1f}, drawdown {best['drawdown']:.1f}"
+    )
+    yield f"network: {made.folder}"
+    file = Path(made.folder) / TEST
+    if made.test:
+        yield f"{len(made.test)} records kept for tests: {file}"
+        yield f"score them: cfbuild validate-and-score --build {build} --file {file} --editor {made.editor}"
