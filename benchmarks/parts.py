@@ -24,7 +24,7 @@ from cfbuild.edit.rome.options import fast
 from cfbuild.edit.supplies import ModelSupplies, build_corpus
 from cfbuild.edit.trained.artefact import new_network
 from cfbuild.edit.trained.lessons import record_lessons, split
-from cfbuild.edit.trained.training import Settings, Training
+from cfbuild.edit.trained.training import Training, TrainingSettings
 from cfbuild.edit.ultraedit import UltraEdit
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.likelihood import Question, score
@@ -362,7 +362,7 @@ def mend(bench: Bench) -> Row:
     lm, records = bench.lm, bench.records[: 4 * MEND_EDITS]
     lessons = record_lessons(lm, split(records, 0), [record.rewrite for record in records], 0, MEND_TEXT_TOKENS)
     network: Any = new_network("mend", lm, 0, MEND_RANK)
-    settings = Settings(MEND_EDITS, MEND_EDITS, 1e-5, 2e-5, 0.1, MEND_EDITS, MEND_EDITS, 0)
+    settings = TrainingSettings(MEND_EDITS, MEND_EDITS, 1e-5, 2e-5, 0.1, MEND_EDITS, MEND_EDITS, 0)
     training = Training(lm, network, network.weights, lessons, settings)
     drawn = training.draw(0)
 

@@ -14,23 +14,23 @@ import pytest
 import scored_build
 import tiny
 import torch
+from cfbuild.edit.trained.editor import ReleasedMend, TrainedEditor, TrainedOptions, rates_as_released
 from torch import Tensor
 from torch.func import functional_call
 
 from cfbuild.data import Request
 from cfbuild.edit.trained.artefact import new_network
-from cfbuild.edit.trained.editor import ReleasedMend, TrainedEditor, TrainedOptions, rates_as_released
 from cfbuild.edit.trained.ke import KeNetwork
 from cfbuild.edit.trained.lessons import Lesson, Lessons, record_lessons, split, text_lessons
-from cfbuild.edit.trained.material import Example, Material, Tokens, TopLayers, edited_weights, material
+from cfbuild.edit.trained.material import Material, TargetedPrompt, Tokens, TopLayers, edited_weights, material
 from cfbuild.edit.trained.mend import MendNetwork, Statistics
-from cfbuild.edit.trained.training import Settings, Training
+from cfbuild.edit.trained.training import Training, TrainingSettings
 from cfbuild.lm.delta import Delta
 from cfbuild.lm.load import load
 from cfbuild.lm.model import Ids, LanguageModel, Weight
 
 FAMILIES = ("gpt2", "llama", "opt", "gptj")
-SETTINGS = Settings(
+SETTINGS = TrainingSettings(
     steps=300,
     batch=4,
     learning_rate=1e-3,
@@ -58,8 +58,10 @@ def lessons_of(lm: LanguageModel, count: int = 20) -> Lessons:
     def lesson() -> Lesson:
         prompt, target, rival = ids(draw.randint(3, 7)), ids(draw.randint(1, 3)), ids(2)
         prompts = (prompt, ids(2) + prompt, prompt[1:])
-        examples = [Example(one, target) for one in prompts]
-        return Lesson(examples[0], tuple(examples[1:]), tuple(Example(one, rival) for one in prompts), (ids(5), ids(9)))
+        examples = [TargetedPrompt(one, target) for one in prompts]
+        return Lesson(
+            examples[0], tuple(examples[1:]), tuple(TargetedPrompt(one, rival) for one in prompts), (ids(5), ids(9))
+        )
 
     made = tuple(lesson() for _ in range(count))
     return Lessons(made, made[: count // 2], (ids(6), ids(11)))
@@ -76,13 +78,13 @@ def network_of(lm: LanguageModel, kind: str, lessons: Lessons | None = None, sta
     return network
 
 
-def material_of(lm: LanguageModel, examples: Sequence[Example]) -> Material:
+def material_of(lm: LanguageModel, examples: Sequence[TargetedPrompt]) -> Material:
     weights = edited_weights(lm)
     top = TopLayers(lm, weights[0].layer)
     return material(top, top.rows(tuple(one.ids for one in examples)), examples, weights)
 
 
-def plain_material(lm: LanguageModel, example: Example) -> dict[Weight, tuple[Tensor, Tensor]]:
+def plain_material(lm: LanguageModel, example: TargetedPrompt) -> dict[Weight, tuple[Tensor, Tensor]]:
     """x and the gradient of every token of one edit, by the whole model and autograd through all of it."""
     seen: dict[Weight, tuple[Tensor, Tensor]] = {}
 
@@ -410,9 +412,9 @@ def test_as_released_hands_out_rates_in_the_order_of_the_models_parameters() -> 
         assert float((matrices(anew.delta)[weight] - expected).norm() / expected.norm()) < 1e-3
 
 
-def example_of(lm: LanguageModel, request: Request) -> Example:
+def example_of(lm: LanguageModel, request: Request) -> TargetedPrompt:
     prompt, _ = lm.encode_subject(request.prompt, request.subject)
-    return Example(prompt, lm.continuation(request.target_new))
+    return TargetedPrompt(prompt, lm.continuation(request.target_new))
 
 
 # ---------------------------------------------------------------------------------------------------- what is learned
@@ -451,7 +453,7 @@ def test_lessons_of_records_use_clean_wordings_and_no_neighbour_of_another_part(
     lesson = lessons.train[0]
     true = lm.continuation(changed.target_true.label)
     assert {*lesson.locality} == {lm.encode(one.text) + true for one in changed.neighborhood[2:]}
-    assert lesson.inner == Example(lm.encode(changed.rewrite), lm.continuation(changed.target_new.label))
+    assert lesson.inner == TargetedPrompt(lm.encode(changed.rewrite), lm.continuation(changed.target_new.label))
     assert [one.prompt for one in lesson.outers] == [lm.encode(one.clean) for one in changed.paraphrases]
     assert [one.target for one in lesson.rivals] == [true] * len(lesson.examples)
     assert all(0 < len(text) <= 8 for text in lessons.texts)
@@ -491,7 +493,7 @@ def test_the_transform_of_the_released_code(golden: Path) -> None:
             block = network.transforms[shape].blocks[number]
             for ours, theirs in names.items():
                 getattr(block, ours).data.copy_(arrays[f"{shape}_block{number}_{theirs}"])
-    examples = [Example(lm.encode(prompt), lm.continuation(target.strip())) for prompt, target in told["edits"]]
+    examples = [TargetedPrompt(lm.encode(prompt), lm.continuation(target.strip())) for prompt, target in told["edits"]]
     top = TopLayers(lm, 1)
     network.train()
     for example in examples[:3]:

@@ -19,10 +19,10 @@ EDITORS = {
     "kn": "cfbuild.edit.kn:KN",
     "alphaedit": "cfbuild.edit.alphaedit:ALPHAEDIT",
     "ultraedit": "cfbuild.edit.ultraedit:ULTRAEDIT",
-    "mend": "cfbuild.edit.trained.editor:MEND",
-    "mend-cf": "cfbuild.edit.trained.editor:MEND",
-    "ke": "cfbuild.edit.trained.editor:KE",
-    "ke-cf": "cfbuild.edit.trained.editor:KE",
+    "mend": "cfbuild.edit.trained.network_editor:MEND",
+    "mend-cf": "cfbuild.edit.trained.network_editor:MEND",
+    "ke": "cfbuild.edit.trained.network_editor:KE",
+    "ke-cf": "cfbuild.edit.trained.network_editor:KE",
 }
 
 COVARIANCE_TOKENS = 100_000

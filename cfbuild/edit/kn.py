@@ -165,7 +165,7 @@ class Kn:
 
     def _attributions(self, asked: Sequence[_PlannedEdit]) -> list[Tensor]:
         """Return the attributions of each request, [prompts, layers, d_in]: a prompt's is the mean over its points."""
-        rows = _Rows(self.lm, [point for one in asked for points in one.prompts for point in points], self.options)
+        rows = _PointRows(self.lm, [point for one in asked for points in one.prompts for point in points], self.options)
         found = rows.attributions()
         give_back_freed_memory()
         by_point = iter(torch.split(found, [len(points) for one in asked for points in one.prompts]))
@@ -192,7 +192,7 @@ class Kn:
         return Edit(places, delta, statistics={**measured, "layers": len(layers), "delta_norm": delta.norm})
 
 
-class _Rows:
+class _PointRows:
     """Points laid out together: `steps` copies of each one's token, which see what comes before it and themselves.
 
     Few points are laid out several times, once for each of `together` layers that are looked at in one pass: so many

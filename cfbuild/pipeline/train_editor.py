@@ -19,7 +19,7 @@ from cfbuild.store.jsonl import write_jsonl
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
     from cfbuild.edit.trained.lessons import Lessons, Parts
-    from cfbuild.edit.trained.training import Settings, Validation
+    from cfbuild.edit.trained.training import TrainingSettings, Validation
     from cfbuild.lm.model import LanguageModel
     from cfbuild.store.folder import BuildFolder
 
@@ -175,10 +175,10 @@ def _train(
     }
 
 
-def _settings(options: TrainOptions) -> Settings:
-    from cfbuild.edit.trained.training import Settings
+def _settings(options: TrainOptions) -> TrainingSettings:
+    from cfbuild.edit.trained.training import TrainingSettings
 
-    return Settings(
+    return TrainingSettings(
         steps=options.steps,
         batch=options.batch,
         learning_rate=options.learning_rate or LEARNING_RATES[options.editor],

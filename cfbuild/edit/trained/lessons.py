@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cfbuild.data import EntityPrompt, Record
-from cfbuild.edit.trained.material import Example
+from cfbuild.edit.trained.material import TargetedPrompt
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.sample import generate
 from cfbuild.progress import Progress, silent
@@ -38,13 +38,13 @@ class Lesson:
     was true before (empty where nothing was); `locality` are texts whose predictions must stay.
     """
 
-    inner: Example
-    outers: tuple[Example, ...]
-    rivals: tuple[Example, ...]
+    inner: TargetedPrompt
+    outers: tuple[TargetedPrompt, ...]
+    rivals: tuple[TargetedPrompt, ...]
     locality: tuple[Ids, ...]
 
     @property
-    def examples(self) -> tuple[Example, ...]:
+    def examples(self) -> tuple[TargetedPrompt, ...]:
         """The edit and its wordings."""
         return (self.inner, *self.outers)
 
@@ -137,11 +137,11 @@ def _of_record(lm: LanguageModel, record: Record, seed: int, held_out: tuple[fro
     prompts = [lm.encode(text) for text in (record.rewrite, *wordings)]
     neighbors = [one for one in record.neighborhood if not _is_about(one, *held_out)]
     drawn = random.Random(f"{seed}:neighbors:{record.case_id}").sample(neighbors, min(NEIGHBORS, len(neighbors)))
-    examples = [Example(prompt, new) for prompt in prompts]
+    examples = [TargetedPrompt(prompt, new) for prompt in prompts]
     return Lesson(
         examples[0],
         tuple(examples[1:]),
-        tuple(Example(prompt, true) for prompt in prompts),
+        tuple(TargetedPrompt(prompt, true) for prompt in prompts),
         tuple(lm.encode(one.text) + true for one in drawn),
     )
 
@@ -179,8 +179,8 @@ def text_lessons(
         draw = random.Random(f"{seed}:cut:{place}")
         prompt, target = ids[:-SAMPLED_TOKENS], ids[-SAMPLED_TOKENS:]
         cuts = [draw.randint(0, len(prompt) // 2) for _ in range(CUTS)]
-        outers = tuple(Example(prompt[cut:], target) for cut in dict.fromkeys(cuts))
-        lessons.append(Lesson(Example(prompt, target), outers, (), (passages[place - 1],)))
+        outers = tuple(TargetedPrompt(prompt[cut:], target) for cut in dict.fromkeys(cuts))
+        lessons.append(Lesson(TargetedPrompt(prompt, target), outers, (), (passages[place - 1],)))
     random.Random(f"{seed}:split").shuffle(lessons)
     count = min(valid, max(1, int(VALID_SHARE * len(lessons))))
     return Lessons(tuple(lessons[count:]), tuple(lessons[:count]), tuple(passages))

@@ -28,7 +28,7 @@ KEPT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class TargetedPrompt:
     """A prompt and the target that follows it, as tokens."""
 
     prompt: Ids
@@ -41,7 +41,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TextStates:
     """A text and its states, [len(ids), d_model]: the input of the lowest edited layer, and what the model finishes."""
 
     ids: Ids
@@ -91,10 +91,10 @@ class TopLayers:
     def __init__(self, lm: LanguageModel, start: int, kept_bytes: int = KEPT_BYTES) -> None:
         self.lm = lm
         self.start = start
-        self._kept: dict[tuple[Ids, ...], list[Row]] = {}
+        self._kept: dict[tuple[Ids, ...], list[TextStates]] = {}
         self._room = kept_bytes
 
-    def rows(self, texts: tuple[Ids, ...]) -> list[Row]:
+    def rows(self, texts: tuple[Ids, ...]) -> list[TextStates]:
         """Return texts with their states, which are computed together: the same texts give the same bits."""
         found = self._kept.get(texts)
         if found is not None:
@@ -107,7 +107,8 @@ class TopLayers:
             everywhere = torch.arange(len(below), device=self.lm.device)
             finished = replay_packed(self.lm, traced, packing, below, everywhere, self.start)
         rows = [
-            Row(*one) for one in zip(texts, torch.split(below, lengths), torch.split(finished, lengths), strict=True)
+            TextStates(*one)
+            for one in zip(texts, torch.split(below, lengths), torch.split(finished, lengths), strict=True)
         ]
         size = 2 * below.numel() * below.element_size()
         if size <= self._room:
@@ -115,7 +116,7 @@ class TopLayers:
             self._kept[texts] = rows
         return rows
 
-    def replay(self, rows: Sequence[Row]) -> Tensor:
+    def replay(self, rows: Sequence[TextStates]) -> Tensor:
         """Return the finished hidden states of rows, padded on the right, [rows, width, d_model].
 
         Hooks that are set now act, and gradients flow as autograd is set.
@@ -128,7 +129,7 @@ class TopLayers:
         return replay(lm, traced, pad_sequence([row.states for row in rows], batch_first=True))
 
 
-def target_nll(lm: LanguageModel, hidden: Tensor, examples: Sequence[Example]) -> Tensor:
+def target_nll(lm: LanguageModel, hidden: Tensor, examples: Sequence[TargetedPrompt]) -> Tensor:
     """Return the mean NLL in nats of each example's target, [rows]; hidden: [rows, width, d_model], finished."""
     states = [
         hidden[row, len(one.prompt) - 1 : len(one.prompt) - 1 + len(one.target)] for row, one in enumerate(examples)
@@ -138,7 +139,9 @@ def target_nll(lm: LanguageModel, hidden: Tensor, examples: Sequence[Example]) -
     return torch.stack([part.mean() for part in torch.split(nll, [len(one.target) for one in examples])])
 
 
-def material(top: TopLayers, rows: Sequence[Row], examples: Sequence[Example], weights: Sequence[Weight]) -> Material:
+def material(
+    top: TopLayers, rows: Sequence[TextStates], examples: Sequence[TargetedPrompt], weights: Sequence[Weight]
+) -> Material:
     """Return what a network sees of some edits, each by its own loss; the tokens are detached."""
     inputs: dict[Weight, Tensor] = {}
     probes: dict[Weight, Tensor] = {}

@@ -67,7 +67,7 @@ class Statistics(nn.Module):
         return (rows - self.mean) / (self.deviation + TINY)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual layer of low rank, whose output is scaled and shifted for each mode; it starts as the identity."""
 
     def __init__(self, width: int, rank: int, modes: int) -> None:
@@ -93,7 +93,7 @@ class Transform(nn.Module):
         width = d_in + d_out
         self.inputs = Statistics(d_in)
         self.gradients = Statistics(d_out)
-        self.blocks = nn.ModuleList(Block(width, min(rank, width), modes) for _ in range(BLOCKS))
+        self.blocks = nn.ModuleList(ResidualBlock(width, min(rank, width), modes) for _ in range(BLOCKS))
 
     def forward(self, inputs: Tensor, gradients: Tensor, modes: Tensor) -> tuple[Tensor, Tensor]:
         """Return x [T, d_in] and the gradients [T, d_out] transformed; in training, after the statistics took them."""

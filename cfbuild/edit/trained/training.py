@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.edit.trained.lessons import Lesson, Lessons
-from cfbuild.edit.trained.material import Example, Material, Row, TopLayers, material, target_nll
+from cfbuild.edit.trained.material import Material, TargetedPrompt, TextStates, TopLayers, material, target_nll
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.fused import fused_layers
@@ -33,7 +33,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TrainingSettings:
     """All settings of a training.
 
     `batch` edits make a step, like the released 10 whose gradients are accumulated; `learning_rate` is that of the
@@ -101,7 +101,12 @@ class Training:
     """A training of one network on one model. `weights` are the edited matrices."""
 
     def __init__(
-        self, lm: LanguageModel, network: nn.Module, weights: Sequence[Weight], lessons: Lessons, settings: Settings
+        self,
+        lm: LanguageModel,
+        network: nn.Module,
+        weights: Sequence[Weight],
+        lessons: Lessons,
+        settings: TrainingSettings,
     ) -> None:
         if not lessons.train or not lessons.valid:
             raise ConfigError(
@@ -206,10 +211,10 @@ class Training:
         locality, _ = self._divergence(stay, deltas)
         return Losses(edit, locality.mean())
 
-    def _material(self, rows: Sequence[Row], lessons: Sequence[Lesson]) -> Material:
+    def _material(self, rows: Sequence[TextStates], lessons: Sequence[Lesson]) -> Material:
         return material(self._top, rows, [lesson.inner for lesson in lessons], self.weights)
 
-    def _divergence(self, rows: Sequence[Row], deltas: Sequence[Delta]) -> tuple[Tensor, Tensor]:
+    def _divergence(self, rows: Sequence[TextStates], deltas: Sequence[Delta]) -> tuple[Tensor, Tensor]:
         """Return, of each text, the mean over its positions of KL(before || after) in nats, and its drawdown.
 
         The drawdown is the share of positions at which another token became the likeliest.
@@ -272,11 +277,11 @@ class Training:
             wordings.append(better[1:])
         return torch.stack(edits), locality, torch.stack(rewrites), torch.cat(wordings), drawdown
 
-    def _edited(self, rows: Sequence[Row], delta: Delta) -> Tensor:
+    def _edited(self, rows: Sequence[TextStates], delta: Delta) -> Tensor:
         with overlay(self.lm, [delta] * len(rows)):
             return self._top.replay(rows)
 
-    def _is_likeliest(self, hidden: Tensor, examples: Sequence[Example]) -> Tensor:
+    def _is_likeliest(self, hidden: Tensor, examples: Sequence[TargetedPrompt]) -> Tensor:
         """Return for each example the share of its target's tokens that are the likeliest."""
         shares = []
         for states, one in zip(hidden, examples, strict=True):

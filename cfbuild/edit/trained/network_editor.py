@@ -13,7 +13,7 @@ from cfbuild.edit.editor import Context, Edit, EditorSpec
 from cfbuild.edit.trained.artefact import KE as KE_NETWORK
 from cfbuild.edit.trained.artefact import MEND as MEND_NETWORK
 from cfbuild.edit.trained.ke import KeNetwork
-from cfbuild.edit.trained.material import Example, Material, TopLayers, material
+from cfbuild.edit.trained.material import Material, TargetedPrompt, TopLayers, material
 from cfbuild.edit.trained.mend import MendNetwork
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Delta, LowRank
@@ -55,7 +55,7 @@ class TrainedEditor:
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
         """Return one edit for each request, in order; `done` gets their number as they come."""
         examples = [
-            Example(
+            TargetedPrompt(
                 self.lm.encode_subject(request.prompt, request.subject)[0], self.lm.continuation(request.target_new)
             )
             for request in requests
@@ -67,7 +67,7 @@ class TrainedEditor:
             for place, (delta, nll) in enumerate(made)
         ]
 
-    def _made(self, examples: Sequence[Example], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
+    def _made(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
         return in_batches(
             self.lm, examples, lambda part: _changes(self.lm, self.network, part), lambda one: len(one.ids), done
         )
@@ -78,7 +78,7 @@ class ReleasedMend(TrainedEditor):
 
     network: MendNetwork
 
-    def _made(self, examples: Sequence[Example], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
+    def _made(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
         network = copy.deepcopy(self.network)
         network.restart_statistics()
         network.train()
@@ -103,7 +103,7 @@ def rates_as_released(lm: LanguageModel, weights: Sequence[Weight]) -> list[int]
 
 @torch.no_grad()
 def _changes(
-    lm: LanguageModel, network: MendNetwork | KeNetwork, examples: Sequence[Example]
+    lm: LanguageModel, network: MendNetwork | KeNetwork, examples: Sequence[TargetedPrompt]
 ) -> list[tuple[Delta, float]]:
     """Return the change of each example, and the NLL of its target before it in nats."""
     top = TopLayers(lm, min(weight.layer for weight in network.weights), kept_bytes=0)
