@@ -14,7 +14,6 @@ import pytest
 import scored_build
 import tiny
 import torch
-from cfbuild.edit.trained.editor import ReleasedMend, TrainedEditor, TrainedOptions, rates_as_released
 from torch import Tensor
 from torch.func import functional_call
 
@@ -24,6 +23,7 @@ from cfbuild.edit.trained.ke import KeNetwork
 from cfbuild.edit.trained.lessons import Lesson, Lessons, record_lessons, split, text_lessons
 from cfbuild.edit.trained.material import Material, TargetedPrompt, Tokens, TopLayers, edited_weights, material
 from cfbuild.edit.trained.mend import MendNetwork, Statistics
+from cfbuild.edit.trained.network_editor import ReleasedMend, TrainedEditor, TrainedOptions, rates_as_released
 from cfbuild.edit.trained.training import Training, TrainingSettings
 from cfbuild.lm.delta import Delta
 from cfbuild.lm.load import load
