@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import tiny
 from small_world import small_options, write_world
 from typer.testing import CliRunner
 
-from cfbuild.cli import app
+from cfbuild.cli import app, command
 from cfbuild.edit.trained.artefact import MADE_OF, NETWORK, load_network
 from cfbuild.errors import BuildStateError, ConfigError, ModelError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.generate import generate
+from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.pipeline.train_editor import HISTORY, TEST, TrainOptions, train_editor
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.store.folder import BuildFolder
@@ -91,6 +93,18 @@ def test_a_trained_editor_is_scored_on_what_it_has_not_seen(trained: BuildFolder
     assert str(home) not in trained.path("manifest.json").read_text(encoding="utf-8")
     released = evaluate(trained, replace(options, run="released", settings={"as_released": True}), lm)
     assert "as_released:True" in released.signature and released.figures != report.figures
+
+
+def test_a_card_names_the_command_of_a_training(trained: BuildFolder) -> None:
+    (words,) = (one for one in rebuild(trained.manifest().verbs).commands if one[0] == "train-editor")
+    assert words[1] == "mend" and "--rank" in words and "--records" not in words
+    assert assemble_again(words).rank == SMALL["rank"]
+
+
+def assemble_again(words: Sequence[str]) -> TrainOptions:
+    """The options that the words of a command give."""
+    given = command("train-editor").make_context("train-editor", [*words[1:]]).params
+    return TrainOptions(editor=given["editor"], rank=given["rank"])
 
 
 def test_a_missing_network_is_told_with_the_command_that_makes_it(trained: BuildFolder) -> None:
