@@ -128,6 +128,10 @@ class Template:
         """Return True if the template may be about a subject of these kinds; about one of none, if it fits any."""
         return kinds.isdisjoint(self.misfits) and (not self.fits or not kinds.isdisjoint(self.fits))
 
+    def for_all(self) -> Template:
+        """Return the template without a word on whom it fits: a record's file does not keep that either."""
+        return replace(self, fits=(), misfits=())
+
     def with_article(self, article: str) -> Template:
         """Return the template with `article` before its slot, in capitals where the text begins; itself if empty."""
         return replace(self, text=article_before(self.text, article)) if article else self

@@ -175,6 +175,8 @@ def main() -> int:
     relations = sorted({*graph.relations} & {*builtin.relations()} & {*files.relations()}, key=id_number)
     prompts: list[Asked] = []
     chosen = frozenset(options.relations.split(",")) if options.relations else frozenset(relations)
+    if not chosen <= {*part_of(relations, options.part)}:
+        sys.exit(f"--relations {options.relations}: expected some of {', '.join(part_of(relations, options.part))}")
     for relation in (one for one in part_of(relations, options.part) if one in chosen):
         ours = [with_number(one, graph.wording) for one in builtin.templates(relation) if one.kind == "rewrite"]
         sets = {OURS: ours, THEIRS: pararel_templates(relation, files.patterns(relation))[0]}

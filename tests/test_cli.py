@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from cfbuild import __version__
 from cfbuild.cli import VERBS, app, command
 from cfbuild.cli.shared import OutputOptions
+from cfbuild.errors import ConfigError
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.option import options_of
 from cfbuild.store.folder import BuildFolder
@@ -170,8 +171,11 @@ def test_generate_prints_a_summary_as_text_and_as_json(tmp_path: Path) -> None:
     ]
     assert made["neighbors"]["10"]["records"] == 12
     assert lines[-1].startswith("o* shares a class with the true object in 0 of 12 records")
+    every = run(*words[:-2], "--restart")
+    assert "(fewer than 10; --min-neighbors sets the minimum)" in every.stdout
     more = run(*words, "--min-neighbors", "11", "--restart")
-    assert more.returncode == 2 and "expected min_neighbors to be at most neighborhood" in more.stderr
+    assert more.returncode == ConfigError.exit_code
+    assert "min_neighbors is 11 and neighborhood is 10" in more.stderr
 
 
 def test_validate_only_prints_every_violation_with_its_place(tmp_path: Path, counterfact_sample: Path) -> None:

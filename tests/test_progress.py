@@ -114,7 +114,7 @@ def test_contexts_are_counted(reports: Reports, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
     ModelSupplies(
         tiny.make("gpt2"), corpus=lambda: of_texts("none", []), progress=lambda *given: reports.append(given)
-    ).contexts()
+    ).contexts("rome")
     assert reports == [("contexts", 10, 20), ("contexts", 20, 20)]
 
 

@@ -90,6 +90,15 @@ def test_a_table_to_read(
     assert lines[2].startswith("| P36 capital |") and len(lines) == 4
 
 
+def test_chosen_relations_alone_are_asked_about(
+    script: Any, world: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(script, monkeypatch, world, "--relations", "P36")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| mean of 1 |")
+    with pytest.raises(SystemExit, match="--relations P19: expected some of P36"):
+        run(script, monkeypatch, world, "--relations", "P19")
+
+
 def test_half_of_the_relations_is_held_out_always_the_same(script: Any) -> None:
     every = script.part_of(builtin.relations(), "all")
     aside, written = (script.part_of(builtin.relations(), part) for part in ("held-out", "written"))

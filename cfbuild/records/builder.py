@@ -166,7 +166,7 @@ class Builder:
         return Draft(
             case_id=case_id,
             fact=fact,
-            prompt=prompt.with_article(self.graph.article(fact.subject)),
+            prompt=prompt.for_all().with_article(self.graph.article(fact.subject)),
             subject=subject,
             target_true=target_true,
             paraphrases=self._paraphrases(fact, subject, others, draws),
