@@ -229,6 +229,7 @@ def test_keys_updates_and_likelihoods_of_the_released_code(
         assert np.abs(np.array(got) - np.array(expected_nlls)).max() < 5e-3
 
 
+@pytest.mark.long
 @pytest.mark.model
 @pytest.mark.shared
 def test_z_of_the_released_code(released: Memit, golden: Path) -> None:

@@ -387,6 +387,7 @@ def _axe() -> str:
         pytest.skip("axe-playwright-python is not installed (the Makefile installs it, without what it depends on)")
 
 
+@pytest.mark.long
 def test_twenty_thousand_records_open_and_filter_at_once(tmp_path: Path) -> None:
     if find_chromium() is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
