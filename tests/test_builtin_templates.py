@@ -215,6 +215,7 @@ def test_enough_templates_for_names_in_the_plural(relation: str) -> None:
         ("Kiss", ("rock band",), False),
         ("Chicago Bulls", ("basketball team",), True),
         ("Ainu", ("ethnic group",), True),
+        ("Hephthalite Empire", ("people",), False),
         ("Solomon Islands", ("sovereign state",), True),
         ("Beverly Hills", ("city of the United States",), False),
         ("Los Angeles", ("big city",), False),

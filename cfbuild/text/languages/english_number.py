@@ -15,6 +15,11 @@ from cfbuild.text.languages.english_articles import NEVER
 PEOPLES = re.compile(r"\b(?:ethnic group|ethnic minority|peoples?|tribe)\Z", re.I)
 """Nouns of classes whose items' names are plural whatever they end in: the Ainu are."""
 
+STATE = re.compile(
+    r" (?:[Ee]mpire|[Kk]ingdom|[Kk]hanate|[Cc]aliphate|[Dd]ynasty|[Cc]onfederation|[Rr]epublic|[Uu]nion)\Z"
+)
+"""Last words of the names of a people's states, which are singular: the Hephthalites are, the Hephthalite Empire is."""
+
 OF_MANY = re.compile(
     r"\b(?:archipelago|island group|islands|mountains|mountain range|mountain system|group|band|ensemble|duo|trio|"
     r"team|club|siblings|family)\Z",
@@ -44,7 +49,9 @@ def is_plural(label: str, classes: Sequence[str]) -> bool:
     nouns = [class_noun(one) for one in classes]
     if "human" in nouns or not label[:1].isupper():
         return False
-    if any(map(PEOPLES.search, nouns)) or (any(map(OF_MANY.search, nouns)) and MANY.search(label)):
+    if any(map(PEOPLES.search, nouns)):
+        return STATE.search(label) is None
+    if any(map(OF_MANY.search, nouns)) and MANY.search(label):
         return True
     return LAST.search(label) is not None and not any(map(NEVER.search, nouns))
 
