@@ -32,7 +32,7 @@ def gradients(lm: LanguageModel, network: Any, drawn: Sequence[Any], edit_weight
 
 def _loss(lm: LanguageModel, network: Any, one: Any, edit_weight: float) -> Tensor:
     inner, outer = one.lesson.inner, one.lesson.outers[one.wording]
-    seen = _material(lm, network.weights, inner)
+    seen = material_of(lm, network.weights, inner)
     (delta,) = network(seen)
     names = {id(parameter): name for name, parameter in lm.model.named_parameters()}
     changed = {}
@@ -50,8 +50,8 @@ def _loss(lm: LanguageModel, network: Any, one: Any, edit_weight: float) -> Tens
     return loss
 
 
-def _material(lm: LanguageModel, weights: Sequence[Weight], inner: Any) -> Material:
-    """x and the gradient of every token, by a whole pass and autograd through all of it."""
+def material_of(lm: LanguageModel, weights: Sequence[Weight], inner: Any) -> Material:
+    """Return x and the gradient of every token of an edit, by a whole pass and autograd through all of it."""
     seen: dict[Weight, tuple[Tensor, Tensor]] = {}
 
     def keep(weight: Weight) -> Any:

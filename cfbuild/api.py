@@ -25,7 +25,8 @@ from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions
 from cfbuild.records.factset import snapshot
 from cfbuild.score.passes import Passes
-from cfbuild.score.table import Report, ScoreTable
+from cfbuild.score.run_report import Report
+from cfbuild.score.table import ScoreTable
 from cfbuild.score.texts import ReferenceTexts
 from cfbuild.store.codec import decode_case, encode_case, encode_record
 from cfbuild.store.jsonl import write_json, write_jsonl

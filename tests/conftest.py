@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 from other_plants import OtherWorld, other_world
 from servers import oxigraph
-from small_world import write_excerpt
+from small_world import small_options, write_excerpt, write_world
 
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
@@ -77,6 +77,16 @@ def shared_file(name: str) -> Path:
 def excerpt() -> Path:
     """The Wikidata excerpt (N-Triples, gzip)."""
     return shared_file("data/wikidata-excerpt.nt.gz")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
+    """A build of six records of the small world, which are scored two at a time."""
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("cfbuild.score.passes.CASES_AT_ONCE", 2)
+    built = BuildFolder(write_world(tmp_path / "build"))
+    generate(built, small_options(limit=6))
+    return built
 
 
 GENERATE = """

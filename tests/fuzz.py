@@ -36,7 +36,8 @@ from cfbuild.edit.covariance import load_covariance
 from cfbuild.errors import CfbuildError
 from cfbuild.lm.load import _check_weights
 from cfbuild.pipeline.audit import AuditOptions, audit
-from cfbuild.score.table import Report, ScoreTable
+from cfbuild.score.run_report import Report
+from cfbuild.score.table import ScoreTable
 from cfbuild.sources import snapshot, statements, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.failures import retry_after_s

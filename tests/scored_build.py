@@ -22,7 +22,7 @@ from cfbuild.data import (
     Template,
 )
 from cfbuild.records.spread import Spread
-from cfbuild.score.table import Report
+from cfbuild.score.run_report import Report
 from cfbuild.store import codec, files, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.runs import CASES, REPORT, VERB, Run, new_run

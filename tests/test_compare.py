@@ -16,7 +16,6 @@ import pytest
 import tiny
 import torch
 from scored_build import records, write_scored
-from small_world import small_options, write_world
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
@@ -28,15 +27,14 @@ from cfbuild.lm.memory import PeakMemory
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.option import assemble, named_values
 from cfbuild.pipeline.compare import CompareOptions, compare, run_options
-from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.report import report
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import no_progress
-from cfbuild.score import passes
 from cfbuild.score.cost import Cost
 from cfbuild.score.marks import BEST, FAILING, RULE, marks_of
 from cfbuild.score.metrics import CaseValues, Figure, paired_differences
-from cfbuild.score.table import Report, ScoreTable
+from cfbuild.score.run_report import Report
+from cfbuild.score.table import ScoreTable
 from cfbuild.score.typeset import as_latex, as_markdown
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows
@@ -71,15 +69,6 @@ UNTRAINED = EditorSpec(Nothing, _needs_training)
 @pytest.fixture(scope="module")
 def lm() -> LanguageModel:
     return tiny.make("gpt2")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
-    built = BuildFolder(write_world(tmp_path / "build"))
-    generate(built, small_options(limit=6))
-    return built
 
 
 def test_each_editor_has_a_run_and_a_row_and_nothing_is_done_twice(folder: BuildFolder, lm: LanguageModel) -> None:

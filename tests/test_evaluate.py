@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from small_world import small_options, write_world
 
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
 from cfbuild.lm.model import LanguageModel
-from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress, silent
-from cfbuild.score import passes
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_jsonl
 from cfbuild.store.runs import VERB
@@ -28,15 +25,6 @@ FILES = ("runs/rome/cases.jsonl", "runs/rome/report.json")
 @pytest.fixture(scope="module")
 def lm() -> LanguageModel:
     return tiny.make("gpt2")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
-    built = BuildFolder(write_world(tmp_path / "build"))
-    generate(built, small_options(limit=6))
-    return built
 
 
 def bytes_of(folder: BuildFolder) -> dict[str, bytes]:

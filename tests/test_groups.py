@@ -20,7 +20,8 @@ from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
-from cfbuild.score.table import BEYOND, Report
+from cfbuild.score.run_report import Report
+from cfbuild.score.table import BEYOND
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import load_schema

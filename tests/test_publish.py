@@ -36,7 +36,7 @@ from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, group_rows, score_row
 from cfbuild.records.groups import GROUPS
-from cfbuild.score.table import Report
+from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, read_values, write_json, write_jsonl

@@ -15,7 +15,8 @@ from cfbuild.data import CaseScore, PromptScore, Reference, StageScore
 from cfbuild.errors import DataError
 from cfbuild.score.marks import RULE
 from cfbuild.score.metrics import aggregate, case_values, means
-from cfbuild.score.table import Report, ScoreTable, figure_text, signature_string
+from cfbuild.score.run_report import Report, signature_string
+from cfbuild.score.table import ScoreTable, figure_text
 from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
 from cfbuild.store.codec import decode_case, encode_case
 

@@ -25,7 +25,7 @@ from cfbuild.pipeline.validate_and_score import EvaluateOptions, ScoredRecords, 
 from cfbuild.progress import Progress, silent
 from cfbuild.score import passes, sequence
 from cfbuild.score.cases import score_cases
-from cfbuild.score.table import Report
+from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_case, decode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json, read_values

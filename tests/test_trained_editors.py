@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from benchmarks import plain_mend
 from cfbuild.data import Request
 from cfbuild.edit.trained.artefact import new_network
 from cfbuild.edit.trained.ke import KeNetwork
@@ -86,30 +87,8 @@ def material_of(lm: LanguageModel, examples: Sequence[TargetedPrompt]) -> Materi
 
 def plain_material(lm: LanguageModel, example: TargetedPrompt) -> dict[Weight, tuple[Tensor, Tensor]]:
     """x and the gradient of every token of one edit, by the whole model and autograd through all of it."""
-    seen: dict[Weight, tuple[Tensor, Tensor]] = {}
-
-    def keep(weight: Weight) -> Any:
-        def hook(_: object, args: tuple[Tensor, ...], output: Tensor) -> None:
-            output.retain_grad()
-            seen[weight] = args[0].detach(), output
-
-        return hook
-
-    handles = [lm.module(weight).register_forward_hook(keep(weight)) for weight in edited_weights(lm)]
-    try:
-        embedded = lm.model.get_input_embeddings()(torch.tensor([example.prompt + example.target])).requires_grad_()
-        logits = lm.model(inputs_embeds=embedded).logits[0, len(example.prompt) - 1 : -1]
-        torch.nn.functional.cross_entropy(logits, torch.tensor(example.target)).backward()
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = {}
-    for weight, (inputs, output) in seen.items():
-        assert output.grad is not None
-        inputs, gradients = (one.reshape(-1, one.shape[-1]) for one in (inputs, output.grad))
-        kept = (inputs != 0).any(1) & (gradients != 0).any(1)
-        found[weight] = inputs[kept], gradients[kept]
-    return found
+    tokens = plain_mend.material_of(lm, edited_weights(lm), example).tokens
+    return {weight: (found.inputs, found.gradients) for weight, found in tokens.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

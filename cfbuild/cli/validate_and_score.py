@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cfbuild.audit.validate import RowTally
     from cfbuild.score.curve import SequenceCurve
-    from cfbuild.score.table import Report
+    from cfbuild.score.run_report import Report
     from cfbuild.store.runs import Run
     from cfbuild.store.schema.faults import Violation
 
@@ -116,7 +116,8 @@ def _report_table(report: Report) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, STAGES, figure_text
+    from cfbuild.score.run_report import STAGES
+    from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, figure_text
 
     title = f"{report.model}, {report.editor}, {report.cases} records (mean ± 95% interval)"
     table = Table(title=Text(visible(title)))

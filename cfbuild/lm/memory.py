@@ -48,6 +48,12 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return trim
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done all that it was given, as a clock must that is read afterwards."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 class PeakMemory:
     """The memory that work takes while a context is open, at its most, beyond what was in use when it began.
 

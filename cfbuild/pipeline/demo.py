@@ -16,7 +16,7 @@ from cfbuild.store.folder import BuildFolder
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.publish import Staged
-    from cfbuild.score.table import Report
+    from cfbuild.score.run_report import Report
 
 THRESHOLDS = FilterOptions(min_rank_share=0.5, max_true_rank=1, min_neighbors_right=0.8)
 """The demo edits facts that the model knows: o_c is its first choice, and it gets most neighbours right."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.score.in_use import ObjectNames
     from cfbuild.score.passes import Passes
-    from cfbuild.score.table import Report
+    from cfbuild.score.run_report import Report
     from cfbuild.store.folder import BuildFolder
 
 SHORT = ("layer", "steps", "key_mode")
@@ -161,9 +161,9 @@ def evaluate(
 
 def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
     """Return the report of a run, made now or before; call it inside the lock."""
+    from cfbuild.score.run_report import Report
     from cfbuild.score.scored import read_cases
     from cfbuild.score.sequence import SequentialPasses
-    from cfbuild.score.table import Report
     from cfbuild.views.page.plots import curves_svg
 
     folder = run.folder

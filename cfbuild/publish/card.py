@@ -14,7 +14,8 @@ from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.publish.tags import bcp47_tags, iso_codes
 from cfbuild.records.composition import ITEMS, Composition
-from cfbuild.score.table import STAGES, Report, ScoreTable
+from cfbuild.score.run_report import STAGES, Report
+from cfbuild.score.table import ScoreTable
 from cfbuild.store.manifest import Manifest
 from cfbuild.text.safe import visible
 

@@ -1,4 +1,4 @@
-"""What editing took: seconds and memory, measured while editors work. No two runs measure the same.
+"""The cost of editing: seconds and memory, measured while editors work. No two runs measure the same.
 
 So they are in a file of their own, `timing.json`, of which neither the manifest nor another file holds a digest.
 """

@@ -1,4 +1,4 @@
-"""Which figures of a table are the best and which have clearly failed, by rules on their 95% intervals.
+"""Marks of the figures in a table that are the best or have clearly failed, by rules on their 95% intervals.
 
 The paper's Table 4 marks the best of each column and clear failures. Here a share of prompts has failed where its whole
 interval is below 50, so that the wrong object wins more often than the right one, and a margin where it is below 0. An

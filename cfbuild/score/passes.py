@@ -18,7 +18,7 @@ from cfbuild.data import Record, Request
 from cfbuild.edit.editor import Edit, OpenEditor
 from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.errors import DataError
-from cfbuild.lm.memory import PeakMemory
+from cfbuild.lm.memory import PeakMemory, wait_for
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import Progress, Running, silent
 from cfbuild.score.cases import score_cases
@@ -153,8 +153,7 @@ class MeasuredCall:
         self._began = time.perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait_for(self._device)
         seconds = time.perf_counter() - self._began
         self._memory.__exit__(kind, *rest)
         if kind is None:

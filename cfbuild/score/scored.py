@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cfbuild.data import CaseScore
 from cfbuild.errors import DataError
 from cfbuild.score.cost import Cost, read_cost
-from cfbuild.score.table import Report
+from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_case
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json, read_values
@@ -34,7 +34,7 @@ class ScoredRun:
 
     @property
     def cost(self) -> Cost | None:
-        """What the run's edits took, or None where that was not measured."""
+        """The cost of the run's edits, or None where it was not measured."""
         return read_cost(self.run.path(TIMING))
 
     def cases(self) -> Iterator[CaseScore]:

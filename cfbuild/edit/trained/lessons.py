@@ -1,4 +1,4 @@
-"""What trained editors learn from: records, divided by subject, or passages of a text file.
+"""The lessons of trained editors: made of records, divided by subject, or of passages of a text file.
 
 A lesson is an edit, other wordings after which it must hold, and texts whose predictions must stay. MEND-CF and KE-CF
 learn from records (the paper's Table 4; no code was released for it, so this is cfbuild's definition), MEND and KE from

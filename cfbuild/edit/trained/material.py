@@ -1,4 +1,4 @@
-"""What a trained editor sees of an edit: of every edited matrix the input x and the gradient at the output, by token.
+"""The raw material of trained editors: of every edited matrix the input x and the gradient at the output, by token.
 
 Only the layers from the lowest edited one on are run, forwards and backwards; what lies below is computed once a text
 and can be kept, since nothing there ever changes.
@@ -68,7 +68,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a network sees of several edits.
+    """The raw material of several edits, as a network gets it.
 
     conditions: prompt and target of each; tokens: those of each edited matrix that a gradient reaches; losses: [edits],
     the mean NLL of each target in nats.

@@ -90,7 +90,7 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a step takes of a lesson: the place of a wording, and a text that must stay, of a group of texts."""
+    """A step's share of a lesson: the place of a wording, and a text that must stay, of a group of texts."""
 
     lesson: Lesson
     wording: int

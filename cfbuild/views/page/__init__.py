@@ -23,7 +23,8 @@ from cfbuild.records.composition import ITEMS, composition
 from cfbuild.records.groups import GROUPS
 from cfbuild.score.marks import SIGNS
 from cfbuild.score.metrics import Figure
-from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, STAGES, Report, ScoreTable, figure_text
+from cfbuild.score.run_report import STAGES, Report
+from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.text.safe import visible
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
 from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots

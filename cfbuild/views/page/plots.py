@@ -12,7 +12,7 @@ from markupsafe import Markup
 from cfbuild.data import CaseScore, Record
 from cfbuild.score.curve import CURVES, SequenceCurve
 from cfbuild.score.metrics import HARMONIC, case_values
-from cfbuild.score.table import RelationScores, Report
+from cfbuild.score.run_report import RelationScores, Report
 
 WIDTH = 420
 """The width of every plot in user units: on a phone a unit is nearly a pixel, so text stays readable."""
