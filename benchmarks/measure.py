@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cfbuild.lm.memory import wait_for
 from cfbuild.lm.products import multiply, narrow_is_fast
 
 T = TypeVar("T")
@@ -33,10 +34,10 @@ class Timed:
 
 def timed(work: Callable[[], T], device: torch.device) -> Timed:
     """Run `work` once and wait until the device is done."""
-    _wait(device)
+    wait_for(device)
     started = time.perf_counter()
     result = work()
-    _wait(device)
+    wait_for(device)
     return Timed(result, time.perf_counter() - started)
 
 
@@ -90,8 +91,3 @@ def machine(device: torch.device) -> dict[str, Any]:
         # A CPU without instructions for bfloat16 takes minutes for one such product.
         "peak_bfloat16_gflops": round(peak_flops(device, torch.bfloat16) / 1e9, 1) if narrow_is_fast(device) else None,
     }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

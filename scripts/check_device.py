@@ -29,6 +29,7 @@ from cfbuild.edit.editor import editor_spec, open_editor  # noqa: E402
 from cfbuild.lm.delta import Delta, Dense, LowRank, applied  # noqa: E402
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited  # noqa: E402
 from cfbuild.lm.load import choose_device  # noqa: E402
+from cfbuild.lm.memory import wait_for  # noqa: E402
 from cfbuild.lm.model import LanguageModel, Weight  # noqa: E402
 from cfbuild.lm.sample import generate  # noqa: E402
 
@@ -140,10 +141,10 @@ def differences(family: str, device: torch.device) -> Iterator[tuple[str, float]
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
     """Return how long `work` takes, after one run to warm up."""
     work()
-    torch.accelerator.synchronize(device)
+    wait_for(device)
     start = time.perf_counter()
     work()
-    torch.accelerator.synchronize(device)
+    wait_for(device)
     return time.perf_counter() - start
 
 
