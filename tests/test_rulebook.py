@@ -78,7 +78,7 @@ def changed_rows(draw: st.DrawFn) -> Row:
     return row
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(row=changed_rows())
 def test_an_audit_reports_every_violation_of_any_row(row: Row) -> None:
     with TemporaryDirectory() as folder:
