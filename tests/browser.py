@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 ANSWER_WITHIN_S = 60
+TYPED = {"Enter": "\r", " ": " "}
+"""The text of keys that type any."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -69,10 +71,15 @@ class Page:
 
     def key(self, name: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):
-            given: dict[str, Any] = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code}
-            if name == "Enter" and kind == "keyDown":
-                given["text"] = "\r"
+            place = "Space" if name == " " else name
+            given: dict[str, Any] = {"type": kind, "key": name, "code": place, "windowsVirtualKeyCode": code}
+            if name in TYPED and kind == "keyDown":
+                given["text"] = TYPED[name]
             self._send("Input.dispatchKeyEvent", given)
+
+    def save_to(self, folder: Path) -> None:
+        """Let downloads go into a folder."""
+        self._browser.send("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
     def shoot(self, path: Path, *, whole: bool = False) -> None:
         data = self._send("Page.captureScreenshot", {"captureBeyondViewport": whole})["data"]
