@@ -40,19 +40,11 @@ def grids_of(votes: Mapping[str, QuestionVotes]) -> Iterator[Grid]:
         )
         alpha = f"; alpha {_interval(found.alpha)}" if found.alpha else ""
         adjective = ADJECTIVES[question]
-        heads = (place if place == "middle" else f"{place} {adjective}" for place in shown)
-        yield Grid(f"{about}{alpha}", ("system", *heads), rows)
+        named = (place if place == "middle" else f"{place} {adjective}" for place in shown)
+        yield Grid(f"{about}{alpha}", ("system", *named), rows)
         ties = any(pair.ties for pair in found.pairs)
-        heads = (
-            "pair",
-            "wins",
-            "losses",
-            *(["neither"] if ties else []),
-            "ratio",
-            "share of wins",
-            "p pages",
-            "p cases",
-        )
+        counts = ("wins", "losses", "neither") if ties else ("wins", "losses")
+        heads = ("pair", *counts, "ratio", "share of wins", "p pages", "p cases")
         yield Grid(f"{question}, pairwise", heads, tuple(_pair(pair, ties) for pair in found.pairs))
 
 
