@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cfbuild.score.typeset import bars, plain
-from cfbuild.study.votes import DRAWS, PLACES, Interval, Pair, QuestionVotes
+from cfbuild.study.votes import DRAWS, PLACES, Interval, PairVotes, QuestionVotes
 
 ADJECTIVES = {"consistency": "consistent", "fluency": "fluent"}
 """What a passage can be most and least, by question."""
@@ -62,7 +62,7 @@ def _markdown(grid: Grid) -> Iterator[str]:
         yield bars([plain(cell) for cell in row])
 
 
-def _pair(pair: Pair, ties: bool) -> tuple[str, ...]:
+def _pair(pair: PairVotes, ties: bool) -> tuple[str, ...]:
     return (
         f"{pair.first} over {pair.other}",
         str(pair.wins),

@@ -53,7 +53,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairVotes:
     """Two systems: on how many pages `first` was ranked above `other`, below it, and neither.
 
     `share` is that of wins in pages that decide. `p_pages` is the exact two-sided sign test over pages, as if they were
@@ -101,7 +101,7 @@ class QuestionVotes:
     cases: int
     raters: int
     votes: Mapping[str, tuple[int, int, int]]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairVotes, ...]
     alpha: Interval | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,7 +147,9 @@ def _places(rankings: Iterable[Ranking], system: int, systems: int) -> tuple[int
     return most, len(ranks) - most - least, least
 
 
-def _pair(cases: Sequence[Sequence[Ranking]], systems: Sequence[str], one: int, other: int, draws: np.ndarray) -> Pair:
+def _pair(
+    cases: Sequence[Sequence[Ranking]], systems: Sequence[str], one: int, other: int, draws: np.ndarray
+) -> PairVotes:
     wins = np.array([sum(each.ranks[one] < each.ranks[other] for each in some) for some in cases], dtype=int)
     losses = np.array([sum(each.ranks[one] > each.ranks[other] for each in some) for some in cases], dtype=int)
     if losses.sum() > wins.sum():
@@ -155,7 +157,7 @@ def _pair(cases: Sequence[Sequence[Ranking]], systems: Sequence[str], one: int, 
     won, lost = int(wins.sum()), int(losses.sum())
     drawn, decided = draws @ wins, draws @ (wins + losses)
     shares = drawn[decided > 0] / decided[decided > 0]
-    return Pair(
+    return PairVotes(
         systems[one],
         systems[other],
         won,

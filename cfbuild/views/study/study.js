@@ -110,6 +110,7 @@
       event.preventDefault();
       const fault = fault_of(number);
       if (!fault) return show(number + 1);
+      fault[0].append(alert);  // beside the question, where a phone shows it
       alert.textContent = fault[1];
       (fault[0].querySelector("input:checked") || fault[0].querySelector("input")).focus();
     });
