@@ -6,8 +6,9 @@ The key stays with whoever made the study: pages name no system, and answers onl
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,13 @@ if TYPE_CHECKING:
     from cfbuild.score.scored import ScoredRun
     from cfbuild.store.folder import BuildFolder
     from cfbuild.study.answers import Checked
-    from cfbuild.study.design import Balance, PagePlan
+    from cfbuild.study.design import Balance, PagePlan, StudySize
     from cfbuild.study.votes import QuestionVotes
     from cfbuild.views.study import RatedPage
 
 KEY, PAGES = "key.json", "pages"
 """The file that says which passage is whose, and the folder of what is given away."""
 FORMAT = "cfbuild study 1"
-UNEDITED = "unedited"
-"""The name of the model before any edit, as in the table of runs."""
 NAME_LENGTH = 12
 """Characters of a study's name, a digest of all that is in it."""
 CODE_LENGTH = 3
@@ -109,6 +108,7 @@ def make(folder: BuildFolder, options: StudyOptions, progress: Progress = silent
     not there, scored another file, or have no texts, and for a folder that holds another study.
     """
     from cfbuild.audit.validate import read_records
+    from cfbuild.score.table import UNEDITED
     from cfbuild.study.design import StudySize, balance, design
 
     read = read_records(options.file or folder.require("records.jsonl"))
@@ -134,6 +134,7 @@ def make(folder: BuildFolder, options: StudyOptions, progress: Progress = silent
 def _chosen_runs(folder: BuildFolder, read: RecordFile, options: StudyOptions) -> list[ScoredRun]:
     """Return the runs to compare. Raises BuildStateError for one that scored another file, ConfigError for too few."""
     from cfbuild.pipeline.report import runs_of
+    from cfbuild.score.table import UNEDITED
 
     runs, left_out = runs_of(folder, read, options.runs)
     if left_out and options.runs:
@@ -157,7 +158,8 @@ def _texts(runs: Sequence[ScoredRun], unedited: bool, progress: Progress) -> dic
     found: dict[int, tuple[str, ...]] = {}
     for place, run in enumerate(runs):
         progress("runs read", place, len(runs))
-        own = {case.case_id: case for case in run.cases() if case.post and case.post.generations}
+        cases = (case for case in run.cases() if case.pre.generations or not unedited)
+        own = {case.case_id: case for case in cases if case.post and case.post.generations}
         if place == 0:
             found = {case_id: case.pre.generations[:1] if unedited else () for case_id, case in own.items()}
         found = {case_id: texts for case_id, texts in found.items() if case_id in own}
@@ -174,10 +176,8 @@ def _texts(runs: Sequence[ScoredRun], unedited: bool, progress: Progress) -> dic
     return found
 
 
-def _drawn(eligible: Sequence[Record], size: Any, seed: int) -> list[Record]:
+def _drawn(eligible: Sequence[Record], size: StudySize, seed: int) -> list[Record]:
     """Return the records of the study. Raises ConfigError, saying which numbers would do, if there are too few."""
-    import random
-
     if len(eligible) < size.cases:
         fitting = size.fitting_cases(len(eligible))
         advice = (
@@ -273,7 +273,7 @@ def read_answers(root: Path, answers: Sequence[Path], skip_invalid: bool = False
         errors += faults
     expected = Expected(key["study"], {rater: len(pages) for rater, pages in raters.items()}, len(systems))
     checked = check(sent, expected)
-    checked = type(checked)(checked.pages, (*errors, *checked.errors), checked.warnings)
+    checked = replace(checked, errors=(*errors, *checked.errors))
     if checked.errors and not skip_invalid:
         told = "".join(f"\n- {error}" for error in checked.errors)
         raise DataError(f"{len(checked.errors)} of the answers cannot be used:{told}\n--skip-invalid leaves them out")
@@ -301,7 +301,9 @@ def _votes(question: int, key: Mapping[str, Any], checked: Checked) -> QuestionV
 def _files(answers: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each file of answers. Raises DataError for one that cannot be read."""
     for given in answers:
-        inside = sorted(path for path in given.iterdir() if path.is_file()) if given.is_dir() else [given]
+        inside = [given]
+        if given.is_dir():
+            inside = sorted(path for path in given.iterdir() if path.is_file() and not path.name.startswith("."))
         if not inside:
             raise DataError(f"{given}: the folder holds no files; expected files of answers")
         for path in inside:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cfbuild.score.metrics import BOOTSTRAP_DRAWS
 from cfbuild.score.typeset import bars, plain
-from cfbuild.study.votes import DRAWS, PLACES, Interval, PairVotes, QuestionVotes
+from cfbuild.study.votes import PLACES, Interval, PairVotes, QuestionVotes
 
 ADJECTIVES = {"consistency": "consistent", "fluency": "fluent"}
 """What a passage can be most and least, by question."""
 NOTES = (
-    f"Intervals are of 95%, the percentiles of {DRAWS:,} bootstrap draws over cases with all their ratings. "
+    f"Intervals are of 95%, the percentiles of {BOOTSTRAP_DRAWS:,} bootstrap draws over cases with all their ratings. "
     "Ratio: wins divided by losses. p: exact two-sided sign test, over pages as if these were independent, and over "
     "cases, each of which has the winner of most of its pages; several raters judge the same passages, so believe the "
     "latter. No correction for several pairs.",

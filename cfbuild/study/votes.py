@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-DRAWS = 1000
-"""Resamples of the cases from which intervals are taken, as for S in `score/metrics.py`."""
-SEED = 0
+from cfbuild.score.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
+
 PERCENTILES = (2.5, 97.5)
 """The ends of a 95% interval."""
 PLACES = ("most", "middle", "least")
@@ -134,11 +133,11 @@ def count_votes(rankings: Sequence[Ranking], systems: Sequence[str]) -> Question
 
 
 def _draws(cases: int) -> np.ndarray:
-    """Return how often each draw takes each case: [DRAWS, cases]; none for fewer than two cases."""
+    """Return how often each draw takes each case: [BOOTSTRAP_DRAWS, cases]; none for fewer than two cases."""
     if cases < 2:
         return np.zeros((0, cases), dtype=int)
-    draw = np.random.RandomState(SEED)  # the one generator of numpy whose draws never change
-    return np.stack([np.bincount(draw.randint(cases, size=cases), minlength=cases) for _ in range(DRAWS)])
+    draw = np.random.RandomState(BOOTSTRAP_SEED)  # the one generator of numpy whose draws never change
+    return np.stack([np.bincount(draw.randint(cases, size=cases), minlength=cases) for _ in range(BOOTSTRAP_DRAWS)])
 
 
 def _places(rankings: Iterable[Ranking], system: int, systems: int) -> tuple[int, int, int]:
