@@ -605,6 +605,26 @@ def test_most_and_least_cannot_be_one_passage_and_an_unfinished_page_can_be_sent
     assert tab.run(SHOWN) == ["page-5"] and tab.problems == []
 
 
+def test_of_two_passages_the_one_that_is_not_more_is_less(build: BuildFolder, tab: Page, tmp_path: Path) -> None:
+    make(build, StudyOptions(runs=("rome", "ft-l"), cases=2, raters=1, pages=2, out=tmp_path))
+    tab.open(next((tmp_path / "pages").iterdir()))
+    tab.run("document.getElementById('start').click()")
+    assert tab.run("document.querySelectorAll('#page-1 fieldset').length") == 2
+    tab.run("document.querySelector('[name=\"1-consistency-most\"][value=B]').click()")
+    tab.run("document.querySelector('[name=\"1-fluency-most\"][value=A]').click()")
+    tab.run("document.querySelector('#page-1 .main').click()")
+    assert tab.run(SHOWN) == ["page-2"]
+    tab.run("document.querySelector('#page-2 .end').click()")
+    code = tmp_path / "pasted.txt"
+    code.write_text(tab.run("document.getElementById('code').value"))
+    found = read_answers(tmp_path, [code])
+    assert list(found.checked.pages.values()) == [("BAAB", "----")]
+    first, other = key_of(tmp_path)["raters"][next(iter(found.checked.pages))][0]["order"]
+    winners = {question: (votes.pairs[0].first, votes.pairs[0].other) for question, votes in found.votes.items()}
+    assert winners == {"consistency": (other, first), "fluency": (first, other)}
+    assert [(votes.pairs[0].wins, votes.pairs[0].losses) for votes in found.votes.values()] == [(1, 0), (1, 0)]
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "dark"), (360, "light"), (320, "dark")])
 def test_axe_finds_no_serious_fault_on_any_screen(study: Path, tab: Page, width: int, scheme: str) -> None:
     tab.size(width, 900, phone=width < 500)
