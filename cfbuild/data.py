@@ -280,7 +280,8 @@ class StageScore:
     generation prompts, prompt included; `generation_entropy` their mean n-gram entropy in bits; `reference_score` their
     TF-IDF cosine with the reference texts of (r, o*); `mentions_target_new` the share of generations that name o* after
     their prompt. `answers` holds what the model says by itself after each prompt of a group; `in_use_rewrite` and
-    `in_use_paraphrase` are the shares of right ones.
+    `in_use_paraphrase` are the shares of right ones. `distinct_1` and `distinct_2` are the distinct words and pairs of
+    words of the generations behind their prompts, for each of their words; `perplexity` is that of the fixed text.
     """
 
     prompts: Mapping[str, tuple[PromptScore, ...]]
@@ -291,6 +292,9 @@ class StageScore:
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     in_use_rewrite: float | None = None
     in_use_paraphrase: float | None = None
+    distinct_1: float | None = None
+    distinct_2: float | None = None
+    perplexity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ANSWER_WITHIN_S = 60
+AXE = "axe_playwright_python/axe.min.js"
+"""Read out of a package that is not imported: it wants a driver that these tests do without."""
+TYPED = {"Enter": "\r", " ": " "}
+"""The text of keys that type any."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -69,10 +76,15 @@ class Page:
 
     def key(self, name: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):
-            given: dict[str, Any] = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code}
-            if name == "Enter" and kind == "keyDown":
-                given["text"] = "\r"
+            place = "Space" if name == " " else name
+            given: dict[str, Any] = {"type": kind, "key": name, "code": place, "windowsVirtualKeyCode": code}
+            if name in TYPED and kind == "keyDown":
+                given["text"] = TYPED[name]
             self._send("Input.dispatchKeyEvent", given)
+
+    def save_to(self, folder: Path) -> None:
+        """Let downloads go into a folder."""
+        self._browser.send("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
     def shoot(self, path: Path, *, whole: bool = False) -> None:
         data = self._send("Page.captureScreenshot", {"captureBeyondViewport": whole})["data"]
@@ -179,3 +191,17 @@ def chromium(profile: Path) -> Iterator[Browser]:
             process.kill()
             process.wait()
         os.close(from_read)
+
+
+def serious(page: Page) -> list[tuple[str, str]]:
+    """The faults that axe-core calls serious or critical, each with the first element that has it."""
+    page.run(_axe() + ";0")
+    found: list[dict[str, Any]] = page.run("axe.run(document).then((all) => all.violations)")
+    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+
+
+def _axe() -> str:
+    try:
+        return str(distribution("axe-playwright-python").locate_file(AXE).read_text(encoding="utf-8"))
+    except PackageNotFoundError:
+        pytest.skip("axe-playwright-python is not installed (the Makefile installs it, without what it depends on)")

@@ -30,6 +30,8 @@ def set_the_scene(page: str) -> None:
     """What a page takes for granted: the demo's build, or a file of somebody's."""
     if page in ("tutorial.md", "publish.md"):
         write_scored(Path("build/demo"), records(12))
+    if page == "study.md":
+        write_scored(Path("build/demo"), records(60), runs=("rome", "ft-l"))
     if page == "README.md":
         rows = [encode_record(one) for one in records(3)]
         write_json(Path("anyones-counterfact.json"), [{**row, "generation_prompts": []} for row in rows])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scored_build import records, write_scored
@@ -40,11 +41,25 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     )
 
 
+def parts(verb: Any) -> list[Any]:
+    """A command's parts, each with options of its own; the command itself where it has none."""
+    return list(getattr(verb, "commands", {}).values()) or [verb]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_help_with_an_example(verb: str) -> None:
     shown = CliRunner().invoke(app, [verb, "--help"])
     assert shown.exit_code == 0
     assert f"cfbuild {verb}" in shown.output and "Example" in shown.output
+
+
+def test_the_parts_of_a_command_have_help_with_examples_of_their_own() -> None:
+    for part in ("make", "read"):
+        shown = CliRunner().invoke(app, ["study", part, "--help"])
+        assert shown.exit_code == 0 and f"cfbuild study {part}" in shown.output and "--json" in shown.output
+        assert f"cfbuild study {'read' if part == 'make' else 'make'} " not in shown.output
+    shown = run("study", "raed")
+    assert shown.returncode == 2 and "No such command" in shown.stderr and "read" in shown.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -62,7 +77,7 @@ def test_the_list_of_commands_says_what_their_help_says_first(verb: str) -> None
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_the_shared_options(verb: str) -> None:
     """`--build`, `--json`, `--quiet`; and all options about the model where there is one."""
-    flags = {flag for one in command(verb).params for flag in one.opts}
+    flags = {flag for part in parts(command(verb)) for one in part.params for flag in one.opts}
     assert flags >= {"--build", "-b", *(flag for one in options_of(OutputOptions) for flag in one.flags)}
     about_model = {flag for one in options_of(ModelOptions) for flag in one.flags}
     assert "--device" not in flags or flags >= about_model

@@ -57,6 +57,15 @@ RUN = [block for block in BLOCKS if block.not_run is None]
 NOT_RUN = [block for block in BLOCKS if block.not_run is not None]
 
 
+def understand(words: list[str]) -> None:
+    """Have the command line read a command's words, a part's options too, and run nothing."""
+    name, *rest = words
+    context = COMMANDS[name].make_context(name, rest)
+    if hasattr(context.command, "commands"):
+        part, found, rest = context.command.resolve_command(context, rest)
+        found.make_context(part, rest, parent=context)
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_is_documented(command: str) -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
@@ -66,9 +75,8 @@ def test_every_command_is_documented(command: str) -> None:
     examples = re.findall(r"`cfbuild (.*?)`", COMMANDS[command].epilog)
     assert examples
     for example in examples:
-        name, *words = example.split()
-        assert name == command
-        COMMANDS[name].make_context(name, words)
+        assert example.split()[0] == command
+        understand(example.split())
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:
@@ -182,13 +190,14 @@ def test_a_block_that_is_not_run_says_why_and_is_understood(block: Block) -> Non
     for command in commands(block.text):
         program, *words = words_of(command)[1]
         if program == "cfbuild":
-            COMMANDS[words[0]].make_context(words[0], words[1:])
+            understand(words)
         else:
             assert program == "make" and re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def test_options_that_prose_names_exist() -> None:
-    known = {option for command in COMMANDS.values() for one in command.params for option in one.opts}
+    parts = [part for one in COMMANDS.values() for part in (*getattr(one, "commands", {}).values(), one)]
+    known = {option for part in parts for one in part.params for option in one.opts}
     for path in PAGES:
         prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         named = set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", prose))

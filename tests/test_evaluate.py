@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import torch
 
+from cfbuild.edit.saved import load_edits
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress, silent
+from cfbuild.score import fixed_text
+from cfbuild.score.texts import distinct_ngrams
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_jsonl
 from cfbuild.store.runs import VERB
@@ -115,7 +119,82 @@ def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -
         count = len(record["generation_prompts"])
         assert len(case["pre"]["generations"]) == len(case["post"]["generations"]) == count > 0
         assert case["post"]["generation_entropy"] > 0 and case["post"]["reference_score"] is not None
-    assert {"GE", "RS", "generation_mentions"} <= report.figures["post"].keys()
+        for stage, n in ((case[stage], n) for stage in ("pre", "post") for n in (1, 2)):
+            written = [
+                text.removeprefix(prompt)
+                for text, prompt in zip(stage["generations"], record["generation_prompts"], strict=True)
+            ]
+            assert stage[f"distinct_{n}"] == pytest.approx(distinct_ngrams(written, n), abs=1e-6)
+    assert {"GE", "RS", "generation_mentions", "distinct_1", "distinct_2"} <= report.figures["post"].keys()
+
+
+TEXT = "The capital city of France is Paris. She speaks English, German and New Zealand English."
+
+
+@pytest.fixture
+def short_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fixed_text, "fixed_text", lambda: TEXT)
+
+
+def _perplexities(folder: BuildFolder, run: str, stage: str) -> list[float]:
+    return [case[stage]["perplexity"] for _, case in read_rows(folder.path(f"runs/{run}/cases.jsonl"))]
+
+
+@pytest.mark.usefixtures("short_text")
+def test_perplexity_is_that_of_the_weights_really_changed(folder: BuildFolder, lm: LanguageModel) -> None:
+    report = evaluate(folder, EvaluateOptions(**OPTIONS, perplexity=True, keep_edits=True), lm)
+    assert "perplexity:fixed text " in report.signature
+    unedited = fixed_text.perplexity(lm, None)
+    assert unedited is not None and _perplexities(folder, "rome", "pre") == [unedited] * 5
+    ids = torch.tensor([lm.encode(TEXT)])  # shorter than a window
+    for edit, measured in zip(
+        load_edits(folder.path("runs/rome/edits.safetensors")), _perplexities(folder, "rome", "post"), strict=True
+    ):
+        with edit.applied(lm), torch.no_grad():
+            loss = torch.nn.functional.cross_entropy(lm.model(ids).logits[0, :-1], ids[0, 1:])
+        assert measured == pytest.approx(float(loss.exp()), rel=1e-4) and measured != unedited
+    figure = report.figures["post"]["perplexity"]
+    assert figure.mean == pytest.approx(np.mean(_perplexities(folder, "rome", "post")), abs=1e-3) and figure.cases == 5
+    whole = bytes_of(folder)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(folder, EvaluateOptions(**OPTIONS, perplexity=True, keep_edits=True, restart=True), lm, stop_after(2))
+    evaluate(folder, EvaluateOptions(**OPTIONS, perplexity=True, keep_edits=True), lm)
+    assert bytes_of(folder) == whole
+    # Without the option nothing else is another byte.
+    evaluate(folder, EvaluateOptions(**OPTIONS, run="plain"), lm)
+    plain = [row for _, row in read_rows(folder.path("runs/plain/cases.jsonl"))]
+    assert not [row for row in plain if "perplexity" in row["pre"] or "perplexity" in row["post"]]
+    for (_, row), other in zip(read_rows(folder.path("runs/rome/cases.jsonl")), plain, strict=True):
+        del row["pre"]["perplexity"], row["post"]["perplexity"]
+        assert row == other
+
+
+@pytest.mark.usefixtures("short_text")
+def test_an_edit_of_many_is_measured_once_and_a_text_in_front_changes_no_weight(
+    folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    score = fixed_text.score_edited
+    monkeypatch.setattr(
+        fixed_text, "score_edited", lambda lm, some, *rest: asked.append(len(some)) or score(lm, some, *rest)
+    )
+    evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2}, editor="emmet", perplexity=True), lm)
+    (after,) = set(_perplexities(folder, "emmet", "post"))
+    assert asked == [2] and after != _perplexities(folder, "emmet", "pre")[0]  # one piece: the unedited model, the edit
+    ike = {**OPTIONS, "layer": None, "steps": None}
+    evaluate(folder, EvaluateOptions(**ike, editor="ike", perplexity=True), lm)
+    assert _perplexities(folder, "ike", "post") == _perplexities(folder, "ike", "pre")
+
+
+def test_a_perplexity_that_is_not_finite_is_a_fault_of_its_edit(
+    folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixed_text, "perplexities", lambda lm, deltas, done: [7.0, None, *[8.0] * (len(deltas) - 2)])
+    report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 4}, perplexity=True), lm)
+    # Two records a chunk here: the first of each is the one that collapsed.
+    assert report.faults == {"the fixed text's perplexity after the edit is not finite": 2}
+    assert report.figures["post"]["perplexity"].mean == 8 and report.figures["post"]["ES"].cases == 2
+    assert report.figures["pre"]["perplexity"].mean == 7
 
 
 def test_an_edit_that_fails_is_counted_and_the_run_goes_on(

@@ -9,12 +9,11 @@ import math
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, chromium, find_chromium
+from browser import Page, chromium, find_chromium, serious
 from scored_build import HOSTILE, record, records, write_run, write_scored
 
 from cfbuild.errors import BuildStateError
@@ -30,8 +29,6 @@ OPENS_IN_S = 3.0
 FILTERS_IN_MS = 100.0
 SLACK = 5
 """The machine may be busy: this catches work that grows with the square of the rows, not a slow minute."""
-AXE = "axe_playwright_python/axe.min.js"
-"""Read out of a package that is not imported: it wants a driver that these tests do without."""
 TYPE = """(async (word) => {
   const box = document.getElementById('search');
   box.value = word;
@@ -288,7 +285,7 @@ def test_a_record_shows_the_texts_of_all_runs_side_by_side(compared_page: Page, 
     for width in (1200, 360):
         page.size(width, 900, phone=width < 500)
         assert page.run("document.documentElement.scrollWidth") <= width
-        assert _serious(page) == []
+        assert serious(page) == []
     assert page.problems == []
 
 
@@ -324,7 +321,7 @@ def test_a_page_of_runs_fits_and_axe_finds_no_serious_fault(compared_page: Page,
     compared_page.run(CHOOSE % 1)
     _unfold(compared_page, width, scheme)
     assert compared_page.run("document.documentElement.scrollWidth") <= width
-    assert _serious(compared_page) == []
+    assert serious(compared_page) == []
 
 
 def test_filters_and_order(page: Page) -> None:
@@ -364,13 +361,7 @@ def test_it_fits_the_width(page: Page, width: int, scheme: str) -> None:
 @pytest.mark.parametrize("width", [1200, 360])
 def test_axe_finds_no_serious_fault(page: Page, width: int, scheme: str) -> None:
     _unfold(page, width, scheme)
-    assert _serious(page) == []
-
-
-def _serious(page: Page) -> list[tuple[str, str]]:
-    page.run(_axe() + ";0")
-    found: list[dict[str, Any]] = page.run("axe.run(document).then((all) => all.violations)")
-    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+    assert serious(page) == []
 
 
 def _unfold(page: Page, width: int, scheme: str) -> None:
@@ -378,13 +369,6 @@ def _unfold(page: Page, width: int, scheme: str) -> None:
     page.scheme(scheme)
     page.run(OPEN_ROW % 9)
     page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-
-
-def _axe() -> str:
-    try:
-        return str(distribution("axe-playwright-python").locate_file(AXE).read_text(encoding="utf-8"))
-    except PackageNotFoundError:
-        pytest.skip("axe-playwright-python is not installed (the Makefile installs it, without what it depends on)")
 
 
 @pytest.mark.long

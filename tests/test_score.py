@@ -17,7 +17,7 @@ from cfbuild.score.marks import RULE
 from cfbuild.score.metrics import aggregate, case_values, means
 from cfbuild.score.run_report import Report, signature_string
 from cfbuild.score.table import ScoreTable, figure_text
-from cfbuild.score.texts import ReferenceTexts, ngram_entropy_bits
+from cfbuild.score.texts import ReferenceTexts, distinct_ngrams, ngram_entropy_bits
 from cfbuild.store.codec import decode_case, encode_case
 
 
@@ -226,3 +226,32 @@ def test_the_table_has_the_columns_that_any_run_has_and_says_what_differs() -> N
 def test_a_table_without_runs_is_empty() -> None:
     assert ScoreTable.of({}).as_dict() == {"columns": [], "rows": [], "remarks": []}
     assert ScoreTable.of({}).as_text() == ""
+
+
+def test_distinct_n_is_distinct_n_grams_of_all_texts_for_each_word() -> None:
+    texts = ["I do not know .", "I do not know what you mean ."]
+    # 13 words, of which I, do, not, know, the full stop, what, you, mean are distinct; pairs do not join two texts.
+    assert distinct_ngrams(texts, 1) == 8 / 13
+    assert distinct_ngrams(texts, 2) == 8 / 13  # 4 of the first text and 4 new ones of the second
+    assert distinct_ngrams(["a a a a"], 1) == 1 / 4 and distinct_ngrams(["a a a a"], 2) == 1 / 4
+    assert distinct_ngrams(["", " "], 1) is None and distinct_ngrams([], 2) is None
+
+
+def test_perplexity_is_not_times_100_and_the_lowest_is_the_best() -> None:
+    def scored(after: float) -> list[CaseScore]:
+        return [
+            replace(one, pre=replace(one.pre, perplexity=20.0), post=replace(one.post, perplexity=after + one.case_id))
+            for one in CASES
+            if one.post is not None
+        ]
+
+    reports = {name: Report.of_cases(scored(after), {"model": "m"}) for name, after in (("ft", 50.0), ("rome", 21.0))}
+    assert reports["rome"].figures["pre"]["perplexity"].mean == 20 == reports["ft"].figures["pre"]["perplexity"].mean
+    table = ScoreTable.of(reports)
+    marks = {row.run: row.marks.get("perplexity") for row in table.rows}
+    assert (
+        marks == {None: None, "ft": None, "rome": "best"} and reports["ft"].figures["post"]["perplexity"].mean == 51.5
+    )
+    assert [remark for remark in table.remarks if remark.startswith("perplexity is a fixed text's")]
+    plain = ScoreTable.of({"rome": Report.of_cases(CASES, {"model": "m"})})
+    assert "perplexity" not in plain.columns and not [one for one in plain.remarks if "perplexity" in one]

@@ -23,7 +23,7 @@ from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, ScoredRecords, evaluate, make_editor
 from cfbuild.progress import Progress, silent
-from cfbuild.score import passes, sequence
+from cfbuild.score import fixed_text, passes, sequence
 from cfbuild.score.cases import score_cases
 from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_case, decode_record
@@ -52,7 +52,7 @@ def lm() -> LanguageModel:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sequence, "fixed_text", lambda: "The capital city of France is Paris. She speaks English.")
+    monkeypatch.setattr(fixed_text, "fixed_text", lambda: "The capital city of France is Paris. She speaks English.")
     built = BuildFolder(write_world(tmp_path / "build"))
     generate(built, small_options(limit=6))
     return built
@@ -239,4 +239,4 @@ def test_changes_add_up_by_factors_while_these_are_smaller() -> None:
 
 
 def test_the_text_whose_perplexity_is_measured_is_long_enough() -> None:
-    assert 300 <= len(sequence.fixed_text().split()) <= 500
+    assert 300 <= len(fixed_text.fixed_text().split()) <= 500

@@ -25,6 +25,7 @@ VERBS = {
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",
+    "study": "The human evaluation: write blinded pages for raters of a build's texts, and read what they answered.",
     "show": "Look at records: prompts, probabilities before and after the edit, generated texts.",
     "export": "Write the records as one JSON array in another project's format.",
     "audit": "Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.",
@@ -32,16 +33,23 @@ VERBS = {
 """The commands with the first line of their help, in its order.
 
 Each has a module of its name with EXAMPLES and a function `run`, whose parameters are the options and whose docstring
-is the help.
+is the help. A command with parts has a table PARTS of such functions instead.
 """
 
 
 def command(name: str) -> Any:
     """Return the command of a verb, for which its module is imported."""
     verb = import_module(f"{__name__}.{name.replace('-', '_')}")
-    alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-    alone.command(name, epilog=examples(*verb.EXAMPLES))(with_options(verb.run))
-    return get_command(alone)
+    about: dict[str, Any] = {"add_completion": False, "rich_markup_mode": "markdown", "no_args_is_help": True}
+    if not hasattr(verb, "PARTS"):
+        alone = typer.Typer(**about | {"no_args_is_help": False})
+        alone.command(name, epilog=examples(*verb.EXAMPLES))(with_options(verb.run))
+        return get_command(alone)
+    group = typer.Typer(name=name, help=VERBS[name], epilog=examples(*verb.EXAMPLES), **about)
+    for part, function in verb.PARTS.items():
+        own = (one for one in verb.EXAMPLES if one.startswith(f"cfbuild {name} {part} "))
+        group.command(part, epilog=examples(*own))(with_options(function))
+    return get_command(group)
 
 
 class Commands(TyperGroup):

@@ -57,7 +57,7 @@ def report(
         read = read_records(file or folder.require("records.jsonl"))
         if file is None and read.violations:
             raise DataError(str(read.violations[0]))
-    found, left_out = _runs_of(folder, read, runs)
+    found, left_out = runs_of(folder, read, runs)
     views, table = _read_runs(found, read.records, progress)
     manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
@@ -73,7 +73,7 @@ def report(
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
 
 
-def _runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
+def runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
     """Return the runs that scored this file, and the names of the others; of those `wanted`, where there are any.
 
     Raises BuildStateError if there are only others, or one that is wanted is not there.

@@ -98,6 +98,7 @@ class ScoringOptions:
     skip_generation: bool = option(False, "No texts, so no GE and RS.")
     texts: int | None = option(None, "Write texts of only the first so many records. [default: all]")
     in_use: bool = option(False, "Also write what the model answers by itself, and count the answers that name o*.")
+    perplexity: bool = option(False, "Also measure the perplexity of a fixed text before any edit and after each.")
     keep_edits: bool = option(False, "Keep the edits: edits.safetensors beside the run's cases.")
     seed: int = seed_option()
     restart: bool = restart_option()
@@ -237,6 +238,7 @@ def _passes(
         progress=progress,
         texts_of=options.texts,
         names=_names(scored.folder, records) if options.in_use else None,
+        perplexity=options.perplexity,
     )
 
 
@@ -292,6 +294,7 @@ def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel,
     return {
         **config,
         "in_use": options.in_use or None,
+        "perplexity": options.perplexity or None,
         **digests,
         **lm.identity,
     }
@@ -354,6 +357,7 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
 
     digest: the sha256 of the file of records.
     """
+    from cfbuild.score.fixed_text import fixed_text
     from cfbuild.score.in_use import MOST_TOKENS
     from cfbuild.score.sequence import SequentialPasses, batch_size
 
@@ -368,6 +372,7 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
         together["sequence"] = len(passes.units())
     first = "" if passes.texts_of is None else f", first {passes.texts_of} records"
     in_use = {"in_use": f"greedy, {MOST_TOKENS} tokens at most"} if passes.names is not None else {}
+    fixed = {"perplexity": f"fixed text {sha256_text(fixed_text())[:12]}"} if passes.perplexity else {}
     return {
         **passes.lm.identity,
         **settings,
@@ -375,4 +380,5 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
         "records": f"{len(passes.records)}@{digest[:12]}",
         "generation": "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}{first}",
         **in_use,
+        **fixed,
     }

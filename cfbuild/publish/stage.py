@@ -10,7 +10,7 @@ from pathlib import Path
 from cfbuild.progress import Progress, Running, silent
 from cfbuild.publish.columns import columns
 from cfbuild.records.groups import GROUPS
-from cfbuild.store.codec import ANSWERS, IN_USE
+from cfbuild.store.codec import ANSWERS, IN_USE, OPTIONAL
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
@@ -22,8 +22,10 @@ FULL = "full"
 """The only split of configurations that have no train and test."""
 SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
 """Groups of prompts that have scores."""
-NO_ANSWERS: Row = {f"{group}{ANSWERS}": [] for group in ("rewrite", "paraphrase")} | dict.fromkeys(IN_USE)
-"""The columns of answers in rows of a run that wrote none."""
+NOT_MEASURED: Row = {f"{group}{ANSWERS}": [] for group in ("rewrite", "paraphrase")} | dict.fromkeys(
+    (*IN_USE, *OPTIONAL)
+)
+"""The columns of answers and figures in rows of a run that has none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def staged_files(root: Path) -> list[StagedFile]:
 def score_row(row: Row, run: str) -> Row:
     """Return the row of a case with the run's name and every group of prompts, so that all rows have equal columns."""
     stages = {
-        stage: row[stage] and {**{f"{group}_prompts": [] for group in SCORED}, **NO_ANSWERS, **row[stage]}
+        stage: row[stage] and {**{f"{group}_prompts": [] for group in SCORED}, **NOT_MEASURED, **row[stage]}
         for stage in ("pre", "post")
     }
     return {"case_id": row["case_id"], "run": run, **row, **stages}

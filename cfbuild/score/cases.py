@@ -17,7 +17,7 @@ from cfbuild.lm.sample import answer, generate
 from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, ObjectNames
-from cfbuild.score.texts import Writing, ngram_entropy_bits
+from cfbuild.score.texts import Writing, distinct_ngrams, ngram_entropy_bits
 from cfbuild.text.names import find_name
 
 GENERATION_TOKENS = 100
@@ -240,6 +240,8 @@ def _stage(
         generation_entropy=sum(map(ngram_entropy_bits, texts)) / len(texts),
         reference_score=writing.references.similarity(record.relation, record.target_new.id, texts),
         mentions_target_new=sum(find_name(text, (record.target_new.label,)) is not None for text in said) / len(said),
+        distinct_1=distinct_ngrams(said, 1),
+        distinct_2=distinct_ngrams(said, 2),
     )
 
 

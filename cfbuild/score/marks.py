@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cfbuild.score.metrics import METRICS, Figure
+from cfbuild.score.metrics import METRICS, PERPLEXITY, Figure
 
 Figures = Mapping[str, Figure]
 
@@ -36,11 +36,12 @@ def marks_of(runs: Sequence[Figures], unedited: Figures) -> list[dict[str, str]]
     editing = [place for place, failed in enumerate(marks) if EFFICACY not in failed]
     for name in dict.fromkeys(name for figures in runs for name in figures):
         sound = {i: runs[i][name] for i in editing if name in runs[i] and name not in marks[i]}
-        best = max(sound.values(), key=lambda figure: figure.mean, default=None)
+        sign = -1 if name == PERPLEXITY else 1
+        best = max(sound.values(), key=lambda figure: sign * figure.mean, default=None)
         if best is None or sum(name in figures for figures in runs) < 2:
             continue
         for place, figure in sound.items():
-            if figure.mean + figure.half_width >= best.mean - best.half_width:
+            if sign * (figure.mean - best.mean) + figure.half_width + best.half_width >= 0:
                 marks[place][name] = BEST
     return marks
 

@@ -77,10 +77,16 @@ TEXT_METRICS = {
     "GE": "generation_entropy",
     "RS": "reference_score",
     "generation_mentions": "mentions_target_new",
+    "distinct_1": "distinct_1",
+    "distinct_2": "distinct_2",
     "in_use_rewrite": "in_use_rewrite",
     "in_use_paraphrase": "in_use_paraphrase",
 }
 """Figures that are computed once a case from its texts and answers: name -> field of StageScore."""
+
+
+PERPLEXITY = "perplexity"
+"""The one figure that is not times 100, and the less of it, the better."""
 
 
 HARMONIC = ("ES", "PS", "NS")
@@ -89,7 +95,7 @@ HARMONIC = ("ES", "PS", "NS")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric over cases, times 100, with the half width of its 95% interval and its number of cases.
+    """A metric over cases, times 100 (but PERPLEXITY), with the half width of its 95% interval and its number of cases.
 
     `prompts` is the number of prompts of these cases; 0 for a metric that is no mean over prompts.
     """
@@ -123,17 +129,18 @@ def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
 
 
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
-    """Return each metric of each case, times 100; None where a case has no such prompts or texts."""
+    """Return each metric of each case, times 100 (but PERPLEXITY); None where a case has no such prompts or texts."""
     stages = [getattr(case, stage) for case in cases]
     values = {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
     for name, attribute in TEXT_METRICS.items():
         values[name] = [_times_100(getattr(one, attribute)) if one else None for one in stages]
+    values[PERPLEXITY] = [one.perplexity if one else None for one in stages]
     return values
 
 
 @dataclass(frozen=True, slots=True)
 class CaseValues:
-    """Each metric of each case, times 100, with the cases' ids: what pairing two runs needs of them."""
+    """Each metric of each case, as `case_values` gives it, with the cases' ids: what pairing two runs needs of them."""
 
     case_ids: tuple[int, ...]
     values: Mapping[str, Sequence[float | None]]

@@ -23,6 +23,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import Progress, Running, silent
 from cfbuild.score.cases import score_cases
 from cfbuild.score.cost import CallCost, Cost, call_of
+from cfbuild.score.fixed_text import with_perplexity
 from cfbuild.score.in_use import ObjectNames
 from cfbuild.score.texts import ReferenceTexts, Writing
 from cfbuild.store.codec import encode_case
@@ -42,7 +43,7 @@ class Passes:
     `folder` is where unfinished work is kept; `batch` the number of records edited together by an editor that does so
     (None: TOGETHER); `texts` the reference texts, without which nothing is generated; `seed` that of the generated
     texts, which the first `texts_of` records get (None: all); `names` the objects' names, without which no answers are
-    written.
+    written; `perplexity` says whether the fixed text's is measured under every edit.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Passes:
     progress: Progress = silent
     texts_of: int | None = None
     names: ObjectNames | None = None
+    perplexity: bool = False
 
     def log(self) -> RowLog:
         """Return the log of finished cases."""
@@ -110,6 +112,8 @@ class Passes:
             chunk = left[start : start + CASES_AT_ONCE]
             own = [edits[record.case_id] for record in chunk]
             cases = score_cases(self.lm, chunk, own, self.editor.name, writing, running)
+            if self.perplexity:
+                cases = with_perplexity(self.lm, cases, [edit.delta for edit in own], running)
             log.append(map(encode_case, cases))
             self.progress("records", len(log.entries), len(self.records))
 

@@ -8,13 +8,11 @@ its last batch, with the same bytes.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
 from cfbuild.data import CaseScore, Record
@@ -22,12 +20,11 @@ from cfbuild.edit.editor import Edit, State, unfinished
 from cfbuild.edit.saved import load_edits_and_state, save_edits
 from cfbuild.errors import DataError, EditError
 from cfbuild.lm.delta import Delta, applied, summed
-from cfbuild.lm.likelihood import Question, score_edited
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import Running
 from cfbuild.score.cases import score_cases
 from cfbuild.score.curve import Reading, SequenceCurve, retained_figures, shown_means, with_right_after
-from cfbuild.score.metrics import DIGITS
+from cfbuild.score.fixed_text import perplexity
 from cfbuild.score.passes import (
     CASES_AT_ONCE,
     TOGETHER,
@@ -46,8 +43,6 @@ POINTS = 20
 """The most points of a curve: each costs the scoring of two samples."""
 SAMPLE = 50
 """Records of a sample: at that many a share has a standard error of 7 points at most."""
-WINDOW = 256
-"""The longest piece of the fixed text that a model reads at once, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -283,26 +278,6 @@ def collapse(readings: Sequence[Reading]) -> str | None:
         if reading.perplexity is None:
             return f"the model had collapsed after {reading.edits} edits: the fixed text's perplexity is not finite"
     return None
-
-
-def fixed_text() -> str:
-    """Return the text of which the perplexity is measured, written for it."""
-    return resources.files("cfbuild.score").joinpath("fixed_text.txt").read_text(encoding="utf-8").strip()
-
-
-def perplexity(lm: LanguageModel, total: Delta | None) -> float | None:
-    """Return the fixed text's perplexity under a change; None where it is not finite."""
-    ids, window = lm.encode(fixed_text()), min(WINDOW, lm.max_tokens)
-    pieces = [ids[start : start + window] for start in range(0, len(ids), window)]
-    questions = [Question(piece[:1], (piece[1:],)) for piece in pieces if len(piece) > 1]
-    found = score_edited(lm, questions, [total] * len(questions))
-    counts = [len(question.continuations[0]) for question in questions]
-    nll = sum(one.nll_nats * count for (one,), count in zip(found, counts, strict=True)) / sum(counts)
-    try:
-        value = math.exp(nll)
-    except OverflowError:
-        return None
-    return round(value, DIGITS) if math.isfinite(value) else None
 
 
 def _at_the_end(case: CaseScore, now: CaseScore) -> CaseScore:

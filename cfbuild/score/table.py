@@ -11,6 +11,7 @@ from cfbuild.records.groups import GROUPS
 from cfbuild.score.cost import Cost
 from cfbuild.score.marks import RULE, SIGNS, marks_of
 from cfbuild.score.metrics import (
+    PERPLEXITY,
     CaseValues,
     Figure,
     figures_as_dict,
@@ -26,10 +27,13 @@ BESIDE = (
     "paraphrase_exact",
     "neighborhood_exact",
     "generation_mentions",
+    "distinct_1",
+    "distinct_2",
+    PERPLEXITY,
     "in_use_rewrite",
     "in_use_paraphrase",
 )
-"""Rates that are easily confused with the metrics, under their own names."""
+"""Figures that are easily confused with the metrics, or compared by beside them, under their own names."""
 BEYOND = tuple(GROUPS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
 UNEDITED = "unedited"
@@ -295,6 +299,8 @@ def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
     """Yield sentences on what the marks and the costs of rows mean, where there are any."""
     if any(row.marks for row in rows):
         yield RULE
+    if any(PERPLEXITY in row.figures for row in rows):
+        yield f"{PERPLEXITY} is a fixed text's under the changed weights and not times 100; the lowest is the best."
     costs = {row.run: row.cost for row in rows if row.cost is not None}
     if costs:
         together = ", ".join(f"{run} {cost.together}" for run, cost in costs.items())

@@ -1,4 +1,4 @@
-"""The measures of generated texts: n-gram entropy (GE) and likeness to reference texts (RS)."""
+"""The measures of generated texts: n-gram entropy (GE), distinct n-grams, and likeness to reference texts (RS)."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ class Writing:
     def has_texts(self, record: Record) -> bool:
         """Return True if texts are written for a record."""
         return self.references is not None and (self.case_ids is None or record.case_id in self.case_ids)
+
+
+def distinct_ngrams(texts: Sequence[str], size: int) -> float | None:
+    """Return distinct-n of texts together (Li et al. 2016, section 5.2): distinct n-grams divided by the words.
+
+    texts: what was written behind the prompts. size: n. None where there is no word.
+    """
+    words = [WORD.findall(text) for text in texts]
+    total = sum(map(len, words))
+    found = {gram for some in words for gram in zip(*(some[start:] for start in range(size)), strict=False)}
+    return len(found) / total if total else None
 
 
 def ngram_entropy_bits(text: str) -> float:

@@ -28,32 +28,33 @@ def as_markdown(table: ScoreTable) -> str:
     """Return the table as Markdown: a table for each block, then the remarks as a list."""
     parts = ["\n".join(_markdown(block)) for block in table.blocks()]
     if table.remarks:
-        parts.append("\n".join(f"- {_plain(remark)}" for remark in table.remarks))
+        parts.append("\n".join(f"- {plain(remark)}" for remark in table.remarks))
     return "\n\n".join(parts)
 
 
 def _markdown(block: Block) -> Iterator[str]:
     if block.title:
         yield f"{block.title[0].upper()}{block.title[1:]}:\n"
-    heads = [_plain(head.replace("_", " ")) for head in (*block.heads, *block.columns)]
-    yield _bars(heads)
-    yield _bars(["---", *("---:" for _ in heads[1:])])
+    heads = [plain(head.replace("_", " ")) for head in (*block.heads, *block.columns)]
+    yield bars(heads)
+    yield bars(["---", *("---:" for _ in heads[1:])])
     for line in block.lines:
-        yield _bars([*map(_plain, line.labels), *map(_markdown_cell, line.cells)])
+        yield bars([*map(plain, line.labels), *map(_markdown_cell, line.cells)])
 
 
-def _bars(cells: list[str]) -> str:
+def bars(cells: list[str]) -> str:
+    """Return cells of Markdown as a row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that Markdown shows as it is, inside a cell too."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~" else sign for sign in text)
 
 
 def _markdown_cell(cell: Cell) -> str:
     shown = f"**{cell.text}**" if cell.mark == BEST else f"*{cell.text}*" if cell.mark == FAILING else cell.text
-    return shown + _plain(SIGNS[cell.mark])
+    return shown + plain(SIGNS[cell.mark])
 
 
 def as_latex(table: ScoreTable) -> str:

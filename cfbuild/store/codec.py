@@ -34,6 +34,8 @@ ANSWERS = "_answers"
 """The end of the key of a group's answers."""
 IN_USE = ("in_use_rewrite", "in_use_paraphrase")
 """The keys of figures of answers, which rows without answers do not have."""
+OPTIONAL = ("distinct_1", "distinct_2", "perplexity")
+"""The keys of figures that a row has only where they were computed."""
 
 
 def encode_entity(entity: Entity) -> Row:
@@ -255,6 +257,7 @@ def _encode_stage(stage: StageScore) -> Row:
         "mentions_target_new": _rounded(stage.mentions_target_new),
         **{f"{group}{ANSWERS}": list(texts) for group, texts in stage.answers.items()},
         **({name: _rounded(getattr(stage, name)) for name in IN_USE} if stage.answers else {}),
+        **{name: _rounded(value) for name in OPTIONAL if (value := getattr(stage, name)) is not None},
     }
 
 
@@ -271,7 +274,7 @@ def _decode_stage(row: Row) -> StageScore:
         reference_score=row["reference_score"],
         mentions_target_new=row["mentions_target_new"],
         answers={name[: -len(ANSWERS)]: tuple(texts) for name, texts in row.items() if name.endswith(ANSWERS)},
-        **{name: row.get(name) for name in IN_USE},
+        **{name: row.get(name) for name in (*IN_USE, *OPTIONAL)},
     )
 
 

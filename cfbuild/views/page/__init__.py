@@ -8,13 +8,10 @@ show a single run at a time.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from cfbuild import __version__
@@ -25,7 +22,7 @@ from cfbuild.score.marks import SIGNS
 from cfbuild.score.metrics import Figure
 from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
-from cfbuild.text.safe import visible
+from cfbuild.views.html import environment, page_part, script_digest
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
 from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
 
@@ -43,6 +40,9 @@ MEANING = {
     "paraphrase_exact": "the same after paraphrases",
     "neighborhood_exact": "greedy decoding says the true object about neighbours",
     "generation_mentions": "generated texts that name o*",
+    "distinct_1": "distinct words of the generated texts for each of their words",
+    "distinct_2": "distinct pairs of words for each word",
+    "perplexity": "of a fixed text under the changed weights, not times 100; lower is better",
     "in_use_rewrite": "answers by themselves to the rewrite prompt that name o*, and not the true object before",
     "in_use_paraphrase": "the same after paraphrases",
     "s/edit": "seconds of editing for each record",
@@ -84,14 +84,14 @@ class PageInput:
 def make_page(given: PageInput) -> Iterator[str]:
     """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
     runs, table = given.runs, given.table
-    script, style = _own("page.js"), _own("page.css")
+    script, style = page_part("page", "page.js"), page_part("page", "page.css")
     template = _environment().get_template("page.html")
     return template.generate(
         title=_title(given.records, table),
         version=__version__,
         script=Markup(script),
         style=Markup(style),
-        script_hash=_digest(script),
+        script_hash=script_digest(script),
         table=table,
         sections=_section_starts(table),
         costs=[name for name in COSTS if any(row.cell(name).text for row in table.rows)],
@@ -161,23 +161,8 @@ def _cell(figure: Figure | None) -> str:
     return figure_text(figure).replace("-", "−")
 
 
-def _digest(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _own(name: str) -> str:
-    return resources.files("cfbuild.views.page").joinpath(name).read_text(encoding="utf-8")
-
-
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(lambda name: _own(f"{name}.j2")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
-    environment.filters["minus"] = lambda number: f"{number:.1f}".replace("-", "−")
-    environment.filters["thousands"] = lambda number: f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
-    return environment
+    made = environment("page")
+    made.filters["minus"] = lambda number: f"{number:.1f}".replace("-", "−")
+    made.filters["thousands"] = lambda number: f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
+    return made

@@ -1,0 +1,332 @@
+"""The design of a study: the cases that each rater rates, and the order of systems on each page. No texts, no model.
+
+As in the ROME paper's study every case is rated equally often, no rater sees a case twice, no group of raters shares
+two cases, and no case repeats an order of systems, as far as there are enough groups and orders. Beyond that pairs of
+raters share cases as evenly as a search finds, and every order comes equally often: in all, and with every rater.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+from cfbuild.errors import ConfigError, check_least
+from cfbuild.study.answers import LETTERS
+
+IDLE_SWAPS = 10_000
+"""Swaps of raters that are tried without gain before the search ends: it finds the best design of the paper's size."""
+GROUP_COST = 1_000
+"""The weight of a group of raters that shares two cases, against pairs that share one case more than others."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudySize:
+    """The numbers of a study: raters, pages of each, cases, and systems on a page.
+
+    Raises ConfigError, saying which numbers would do, for numbers by which no rater sees a case twice and every case is
+    rated equally often cannot both hold.
+    """
+
+    raters: int
+    pages: int
+    cases: int
+    systems: int
+
+    def __post_init__(self) -> None:
+        check_least(self, raters=1, pages=1, cases=1)
+        if not 2 <= self.systems <= len(LETTERS):
+            raise ConfigError(f"{self.systems} systems to compare; expected 2 to {len(LETTERS)}: choose some by --runs")
+        if self.pages > self.cases:
+            raise ConfigError(
+                f"--pages {self.pages} of --cases {self.cases}: a rater would see a case twice; expected at most "
+                f"{self.cases} pages, or at least {self.pages} cases"
+            )
+        if self.ratings % self.cases:
+            raise ConfigError(
+                f"--raters {self.raters} x --pages {self.pages} are {self.ratings} ratings, no multiple of --cases "
+                f"{self.cases}, so cases could not be rated equally often. These would do: {self._alternatives()}"
+            )
+
+    @property
+    def ratings(self) -> int:
+        """The number of pages of all raters."""
+        return self.raters * self.pages
+
+    @property
+    def each(self) -> int:
+        """The number of raters of each case."""
+        return self.ratings // self.cases
+
+    @property
+    def all_orders(self) -> bool:
+        """True if there are enough pages for every order of systems."""
+        return math.factorial(self.systems) <= self.ratings
+
+    def fitting_cases(self, most: int) -> list[int]:
+        """Return the numbers of cases, at most `most`, that these raters and pages can rate equally often."""
+        return [count for count in range(self.pages, min(most, self.ratings) + 1) if self.ratings % count == 0]
+
+    def _alternatives(self) -> str:
+        """Return in words the nearest numbers, of each kind below and above, with which the other two fit."""
+        pages = _multiples(self.cases // math.gcd(self.cases, self.raters), self.pages)
+        steps = {
+            "--cases": self.fitting_cases(self.ratings),
+            "--raters": _multiples(self.cases // math.gcd(self.cases, self.pages), self.raters),
+            "--pages": [count for count in pages if count <= self.cases],
+        }
+        given = {"--cases": self.cases, "--raters": self.raters, "--pages": self.pages}
+        words = (f"{flag} {' or '.join(map(str, _around(steps[flag], given[flag])))}" for flag in steps if steps[flag])
+        return "; ".join(words)
+
+
+def _multiples(step: int, near: int) -> list[int]:
+    """Return the multiples of `step` next to `near`, below and above."""
+    below = near // step * step
+    return [count for count in (below, below + step) if count]
+
+
+def _around(counts: Sequence[int], near: int) -> list[int]:
+    """Return the last of rising counts below `near` and the first above it, as far as there are such."""
+    below = [count for count in counts if count < near][-1:]
+    return [*below, *[count for count in counts if count > near][:1]]
+
+
+@dataclass(frozen=True, slots=True)
+class PagePlan:
+    """A page: the place of its case among the drawn ones, and the systems' places in the order of its passages."""
+
+    case: int
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The balance that a design has: fewest and most cases that two raters share, pages of one order of systems.
+
+    `same_groups` is the number of cases beyond the first that a group of raters shares, `repeated` the number of pages
+    on which a case has an order again.
+    """
+
+    shared: tuple[int, int]
+    orders: tuple[int, int]
+    same_groups: int
+    repeated: int
+
+
+def design(size: StudySize, seed: int) -> list[list[PagePlan]]:
+    """Return the pages of every rater, in the order in which they are shown. The same seed gives the same pages."""
+    draw = random.Random(f"{seed}:study:design")
+    groups = _Groups(size, draw)
+    groups.improve()
+    edges = [(rater, case) for case, raters in enumerate(groups.raters) for rater in sorted(raters)]
+    draw.shuffle(edges)
+    orders = _orders(size, draw)
+    colors = _Coloring(edges, len(orders)).colors
+    pages: list[list[PagePlan]] = [[] for _ in range(size.raters)]
+    for (rater, case), color in zip(edges, colors, strict=True):
+        pages[rater].append(PagePlan(case, orders[color]))
+    for some in pages:
+        draw.shuffle(some)
+    return pages
+
+
+def balance(pages: Sequence[Sequence[PagePlan]], size: StudySize) -> Balance:
+    """Return how well a design is balanced."""
+    raters: list[set[int]] = [set() for _ in range(size.cases)]
+    for rater, some in enumerate(pages):
+        for page in some:
+            raters[page.case].add(rater)
+    shared = _pairs(raters)
+    counts = [shared[pair] for pair in combinations(range(size.raters), 2)] or [0]
+    orders = Counter(page.order for some in pages for page in some)
+    used = [orders[order] for order in permutations(range(size.systems))] if size.all_orders else [*orders.values()]
+    per_case = Counter((page.case, page.order) for some in pages for page in some)
+    return Balance(
+        (min(counts), max(counts)),
+        (min(used), max(used)),
+        size.cases - len({frozenset(group) for group in raters}) if size.each > 1 else 0,
+        sum(per_case.values()) - len(per_case),
+    )
+
+
+def _pairs(groups: Iterable[Iterable[int]]) -> Counter[tuple[int, int]]:
+    """Return the number of groups that each pair of raters is in; a pair has the smaller number first."""
+    return Counter(pair for group in groups for pair in combinations(sorted(group), 2))
+
+
+class _Groups:
+    """The raters of each case, and a search that makes pairs of raters share cases evenly."""
+
+    def __init__(self, size: StudySize, draw: random.Random) -> None:
+        self._size, self._draw = size, draw
+        self.raters: list[set[int]] = []
+        self._shared = [[0] * size.raters for _ in range(size.raters)]
+        left = [size.pages] * size.raters
+        for _ in range(size.cases):
+            group = self._next_group(left)
+            for rater in group:
+                left[rater] -= 1
+            self._count(group, 1)
+            self.raters.append(group)
+        self._groups = Counter(map(frozenset, self.raters))
+
+    def _next_group(self, left: Sequence[int]) -> set[int]:
+        """Return the raters of another case, given how many pages each has left."""
+        group: set[int] = set()
+        for _ in range(self._size.each):
+            met = [sum(self._shared[rater][other] for other in group) for rater in range(self._size.raters)]
+            free = (rater for rater in range(self._size.raters) if rater not in group)
+            # Whoever has most pages left comes first, or the last cases would lack raters.
+            group.add(min(free, key=lambda rater: (-left[rater], met[rater], self._draw.random())))
+        return group
+
+    def _count(self, group: Iterable[int], change: int) -> None:
+        for one, other in permutations(group, 2):
+            self._shared[one][other] += change
+
+    def improve(self) -> None:
+        """Swap raters of two cases until no better design exists, or IDLE_SWAPS have gained nothing."""
+        if self._size.cases < 2 or self._size.each in (1, self._size.raters):
+            return
+        cost, least, idle = self._cost(), self._least_cost(), 0
+        while cost > least and idle < IDLE_SWAPS:
+            first, second = self._draw.sample(range(self._size.cases), 2)
+            change = self._swap(first, second)
+            cost, idle = cost + change, 0 if change else idle + 1
+
+    def _swap(self, first: int, second: int) -> int:
+        """Swap a random rater of each of two cases unless that makes it worse; return the change of the cost."""
+        one, other = self.raters[first], self.raters[second]
+        mine, others = sorted(one - other), sorted(other - one)
+        if not mine:
+            return 0
+        gone, come = self._draw.choice(mine), self._draw.choice(others)
+        # Of raters of both cases the two changes cancel each other.
+        change = sum(2 * (self._shared[come][rater] - self._shared[gone][rater] + 1) for rater in mine if rater != gone)
+        change += sum(
+            2 * (self._shared[gone][rater] - self._shared[come][rater] + 1) for rater in others if rater != come
+        )
+        new = one - {gone} | {come}, other - {come} | {gone}
+        change += GROUP_COST * self._groups_again((one, other), new)
+        if change > 0:
+            return 0
+        for old, group in zip((one, other), new, strict=True):
+            self._count(old, -1)
+            self._count(group, 1)
+        self.raters[first], self.raters[second] = new
+        self._groups.subtract(map(frozenset, (one, other)))
+        self._groups.update(map(frozenset, new))
+        return change
+
+    def _groups_again(self, old: Iterable[Iterable[int]], new: Iterable[Iterable[int]]) -> int:
+        """Return how many more cases share a group when groups are replaced."""
+        change = Counter(map(frozenset, new))
+        change.subtract(map(frozenset, old))
+        counts = [(self._groups.get(group, 0), by) for group, by in change.items()]
+        return sum(max(count + by - 1, 0) - max(count - 1, 0) for count, by in counts)
+
+    def _cost(self) -> int:
+        """Return the sum of squares of the cases that pairs share, and GROUP_COST for each group that comes again."""
+        squares = sum(count * count for row in self._shared for count in row) // 2
+        return squares + GROUP_COST * sum(count - 1 for count in self._groups.values())
+
+    def _least_cost(self) -> int:
+        """Return the cost of a design in which any two pairs differ by one case at most and no group comes again."""
+        pairs = math.comb(self._size.raters, 2)
+        every, more = divmod(self._size.cases * math.comb(self._size.each, 2), pairs)
+        again = max(0, self._size.cases - math.comb(self._size.raters, self._size.each))
+        return more * (every + 1) ** 2 + (pairs - more) * every**2 + GROUP_COST * again
+
+
+def _orders(size: StudySize, draw: random.Random) -> list[tuple[int, ...]]:
+    """Return the orders of systems to use: all; where pages are fewer, a cycle, in which each is at each place once."""
+    if size.all_orders:
+        found = list(permutations(range(size.systems)))
+        draw.shuffle(found)
+        return found
+    first = draw.sample(range(size.systems), size.systems)
+    return [tuple(first[turn:] + first[:turn]) for turn in range(size.systems)]
+
+
+class _Coloring:
+    """An equitable coloring of a bipartite graph's edges: at every vertex, and in all, colors differ by one at most.
+
+    A vertex of more edges than colors is taken apart into vertices of as many edges as there are colors and one with
+    the rest. Then the graph has a coloring in which no two edges of a vertex have one color (König), found by swapping
+    two colors along a path, and swaps along such paths also make the colors' numbers of edges even (de Werra).
+    """
+
+    def __init__(self, edges: Sequence[tuple[int, int]], count: int) -> None:
+        self._count = count
+        self._ends = list(_taken_apart(edges, count))
+        self.colors = [-1] * len(edges)
+        self._at: dict[tuple[tuple[int, int, int], int], int] = {}
+        self._used = [0] * count
+        for edge in range(len(edges)):
+            self._color(edge)
+        self._even_out()
+
+    def _free(self, vertex: tuple[int, int, int]) -> list[int]:
+        free = [color for color in range(self._count) if (vertex, color) not in self._at]
+        return sorted(free, key=self._used.__getitem__)
+
+    def _color(self, edge: int) -> None:
+        here, there = (self._free(vertex) for vertex in self._ends[edge])
+        both = [color for color in here if color in there]
+        if not both:
+            # The path of these two colors from the one end never reaches the other, which lacks the first of them.
+            self._flip(self._path(self._ends[edge][1], here[0], there[0]), here[0], there[0])
+            both = [here[0]]
+        self._set(edge, both[0])
+
+    def _path(self, vertex: tuple[int, int, int], first: int, second: int) -> list[int]:
+        """Return the edges of the path that leaves a vertex by the color `first` and goes on by the two in turn."""
+        path: list[int] = []
+        color = first
+        while (edge := self._at.get((vertex, color))) is not None and edge not in path[:1]:
+            path.append(edge)
+            one, other = self._ends[edge]
+            vertex = other if vertex == one else one
+            color = second if color == first else first
+        return path
+
+    def _flip(self, path: Sequence[int], first: int, second: int) -> None:
+        for edge in path:
+            for vertex in self._ends[edge]:
+                self._at.pop((vertex, self.colors[edge]), None)
+        for edge in path:
+            self._used[self.colors[edge]] -= 1
+        for edge in path:
+            self._set(edge, second if self.colors[edge] == first else first)
+
+    def _set(self, edge: int, color: int) -> None:
+        self.colors[edge] = color
+        self._used[color] += 1
+        for vertex in self._ends[edge]:
+            self._at[vertex, color] = edge
+
+    def _even_out(self) -> None:
+        while max(self._used) - min(self._used) > 1:
+            most, least = self._used.index(max(self._used)), self._used.index(min(self._used))
+            ends = (vertex for edge, color in enumerate(self.colors) if color == most for vertex in self._ends[edge])
+            # A path with one edge of the color `most` more than of the other begins where that one is missing.
+            starts = (vertex for vertex in ends if (vertex, least) not in self._at)
+            path = next(path for vertex in starts if len(path := self._path(vertex, most, least)) % 2)
+            self._flip(path, most, least)
+
+
+def _taken_apart(
+    edges: Iterable[tuple[int, int]], count: int
+) -> Iterator[tuple[tuple[int, int, int], tuple[int, int, int]]]:
+    """Yield each edge's ends as (side, vertex, part), where no part has more than `count` edges."""
+    degrees: Counter[tuple[int, int]] = Counter()
+    for edge in edges:
+        ends = []
+        for side, vertex in enumerate(edge):
+            ends.append((side, vertex, degrees[side, vertex] // count))
+            degrees[side, vertex] += 1
+        yield ends[0], ends[1]
