@@ -174,3 +174,175 @@ def test_every_kind_equals_whole_runs_one_state_at_a_time(family: str) -> None:
         for kind, values in expected.items():
             np.testing.assert_allclose(trace.scores[kind], values, atol=1e-5, rtol=0, err_msg=f"{family} {kind}")
             assert np.ptp(values) > 1e-4, f"{family} {kind}: a test that could not fail"
+
+
+# ------------------------------------------------------------------------------------- swap, differences, attribution
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_swaps_and_logit_differences_equal_whole_runs(family: str) -> None:
+    lm = tiny.make(family)
+    settings = replace(SMALL, corrupt=SWAP, metric=DIFFERENCE, noise=None)
+    found = traces(lm, settings, FACTS[1:])
+    assert found and found[0].swapped in dict(OTHERS) and found[0].other != found[0].answer
+    for trace in found:
+        plain = plain_way(lm, trace, settings)
+        plain.against = int(plain.run()[1].argmax())
+        assert trace.other == lm.tokenizer.decode([plain.against])
+        assert trace.high == pytest.approx(float(plain.of(plain.run())[0]), abs=1e-5)
+        for kind, values in plain.scores(settings).items():
+            np.testing.assert_allclose(trace.scores[kind], values, atol=2e-5, rtol=0, err_msg=kind)
+
+
+def test_a_noisy_difference_is_from_what_the_corrupted_rows_think_likeliest() -> None:
+    lm = tiny.make("gpt2")
+    settings = replace(SMALL, metric=DIFFERENCE, kinds=("state",))
+    (trace,) = traces(lm, settings, FACTS[:1])
+    plain = plain_way(lm, trace, settings)
+    mean = plain.run()[1:].softmax(-1).mean(0)
+    mean[plain.answer] = 0
+    plain.against = int(mean.argmax())
+    assert trace.other == lm.tokenizer.decode([plain.against])
+    assert trace.low == pytest.approx(plain.metric(plain.run()), abs=1e-5)
+    assert trace.scores["state"][-1, 0] == pytest.approx(
+        plain.restored(len(trace.tokens) - 1, [("state", 0)]), abs=2e-5
+    )
+
+
+def test_no_pair_fits_and_other_answers_are_told() -> None:
+    lm = tiny.make("gpt2")
+    facts = [replace(FACTS[1], others=(("Danielle Darrieux", None),)), replace(FACTS[0], expected="Paris", case_id=7)]
+    made = Tracer.of(lm, replace(SMALL, corrupt=SWAP), ()).trace(facts)
+    assert [(one.case_id, one.rule) for one in made if isinstance(one, Untraced)] == [(1, "no-pair"), (7, "other-answer")]
+
+
+def test_restoring_the_ends_of_the_model_gives_both_runs() -> None:
+    lm = tiny.make("llama")
+    for trace in traces(lm):
+        state, last = trace.scores["state"], len(trace.tokens) - 1
+        assert state[last, -1] == trace.high and (state[:last, -1] == trace.low).all()
+        assert (state[: trace.subject[0]] == trace.low).all(), "before the subject nothing is corrupted"
+        everything = plain_way(lm, trace, SMALL)
+        all_tokens = {("state", 1): lambda output: output[:1].expand_as(output)}
+        assert everything.metric(everything.run(all_tokens)) == pytest.approx(trace.high, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "gptj", "llama"])
+def test_attributed_effects_are_differences_times_gradients(family: str) -> None:
+    lm = tiny.make(family)
+    found = traces(lm, replace(SMALL, method=BOTH), FACTS[:2])
+    for trace in found:
+        plain = plain_way(lm, trace, SMALL)
+        depth = len(lm.layers)
+        modules = [(kind, layer) for kind in KINDS for layer in range(depth)]
+        kept: dict[tuple[str, int], Tensor] = {}
+        shifts: dict[tuple[str, int], Tensor] = {}
+
+        def shifted(key: tuple[str, int], kept: Any, shifts: Any, output: Tensor) -> Tensor:
+            kept[key] = output.detach()
+            shifts[key] = torch.zeros_like(output, requires_grad=True)
+            return output + shifts[key]
+
+        with torch.enable_grad(), ExitStack() as hooks:
+            hooks.enter_context(plain._hooked(lm.model.get_input_embeddings(), plain._corrupt))
+            for key in modules:
+                module = lm.layers[key[1]] if key[0] == "state" else lm.module(Weight(key[1], PARTS[key[0]]))
+                hooks.enter_context(plain._hooked(module, partial(shifted, key, kept, shifts)))
+            logits = lm.model(input_ids=plain.ids).logits[:, -1]
+            gradients = torch.autograd.grad(plain.of(logits[1:]).sum(), [shifts[key] for key in modules])
+        products = {
+            key: ((kept[key][:1] - kept[key][1:]) * gradient[1:]).sum(-1).mean(0).numpy()
+            for key, gradient in zip(modules, gradients, strict=True)
+        }
+        for kind in KINDS:
+            by_layer = np.stack([products[kind, layer] for layer in range(depth)], axis=1)
+            if kind != "state":
+                by_layer = np.stack([by_layer[:, max(0, i - 1) : i + 2].sum(1) for i in range(depth)], axis=1)
+            np.testing.assert_allclose(trace.attributed[kind], by_layer, atol=1e-5, rtol=0, err_msg=kind)
+            assert np.ptp(by_layer) > 1e-4
+    average = AverageEffects.of(found)
+    exact, fast = (
+        np.concatenate([one[trace.subject[0] :].ravel() for one, trace in zip(maps, found, strict=True)])
+        for maps in ([trace.effects["mlp"] for trace in found], [trace.attributed["mlp"] for trace in found])
+    )
+    assert average.correlations["mlp"] == pytest.approx(np.corrcoef(exact, fast)[0, 1])
+
+
+def test_attribution_alone_says_the_same_as_beside_the_exact_way() -> None:
+    lm = tiny.make("gpt2")
+    both, alone = (traces(lm, replace(SMALL, method=method), FACTS[:2]) for method in (BOTH, "attribution"))
+    for one, other in zip(both, alone, strict=True):
+        assert not other.scores and other.low == pytest.approx(one.low, abs=1e-6)
+        np.testing.assert_allclose(other.maps["state"], one.attributed["state"], atol=1e-6)
+
+
+def test_batches_do_not_change_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny.make("llama")
+    together = traces(lm)
+    monkeypatch.setitem(__import__("cfbuild.lm.batching").lm.batching.TOKENS_PER_BATCH, "cpu", 30)
+    for one, other in zip(together, traces(lm), strict=True):
+        for kind, values in one.scores.items():
+            np.testing.assert_allclose(other.scores[kind], values, atol=1e-6)
+
+
+def test_noise_is_three_deviations_of_all_embeddings_of_the_subjects() -> None:
+    for family in ("gpt2", "opt", "gemma"):
+        lm = tiny.make(family, adds_bos=family == "opt")
+        subjects = ("Rome", "Danielle Darrieux", "Italy")
+        with torch.no_grad():
+            vectors = [
+                lm.model.get_input_embeddings()(lm.tokenizer(one, add_special_tokens=False, return_tensors="pt").input_ids)
+                for one in subjects
+            ]
+        expected = 3 * float(torch.cat([one.flatten() for one in vectors]).std())
+        assert noise_level(lm, subjects) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(DataError, match="no subject"):
+        noise_level(lm, ())
+
+
+def test_effects_are_averaged_by_the_place_of_a_token() -> None:
+    def made(subject: tuple[int, int], tokens: int, shift: float) -> CausalTrace:
+        scores = np.arange(tokens, dtype=float)[:, None] + np.array([[shift, shift + 0.5]])
+        words = tuple("abcdefgh"[:tokens])
+        return CausalTrace(1, "P1", "x", "y", (0,) * tokens, words, subject, "a", 9.0, 1.0, {"state": scores})
+
+    one, other = made((1, 4), 7, 0.0), made((0, 1), 2, 2.0)
+    assert {name: list(range(7))[tokens] for name, tokens in one.places.items()} == {
+        "first subject": [1],
+        "middle subject": [2],
+        "last subject": [3],
+        "first after": [4],
+        "further": [5],
+        "last": [6],
+    }
+    assert other.places == {
+        "first subject": slice(0, 1),
+        "last subject": slice(0, 1),
+        "first after": slice(1, 2),
+        "last": slice(1, 2),
+    }
+    ends = made((1, 3), 3, 0.0)
+    assert "first after" not in ends.places and ends.places["last"] == ends.places["last subject"]
+    average = AverageEffects.of([one, other])
+    curve = average.curves["state"]["last subject"]
+    values = np.array([[2.0, 2.5], [1.0, 1.5]])
+    np.testing.assert_allclose(curve.mean, values.mean(0))
+    np.testing.assert_allclose(curve.half_width, 1.96 * values.std(0) / np.sqrt(2))
+    assert average.curves["state"]["middle subject"].count == 1 and average.total == (8.0, 0.0) and curve.best == 1
+
+
+@pytest.mark.shared
+@pytest.mark.model
+def test_the_released_codes_traces_of_smollm2(golden: Path, smollm2: LanguageModel) -> None:
+    told, arrays = json.loads((golden / "trace.json").read_text()), np.load(golden / "trace.npz")
+    assert noise_level(smollm2, told["subjects_for_noise"]) == pytest.approx(told["noise"], rel=1e-5)
+    # The second fact's prompt is short, and the attention windows reach all of the machinery.
+    place, expected = 1, told["facts"][1]
+    fact = TracedFact(1, "P1", expected["prompt"].replace(expected["subject"], "{}"), expected["subject"])
+    settings = TraceSettings(kinds=("state", "mlp", "attention"), noise=told["noise"])
+    (trace,) = traces(smollm2, settings, (fact,))
+    assert (list(trace.tokens), list(trace.subject)) == (expected["input_tokens"], expected["subject_range"])
+    assert trace.answer == expected["answer"]
+    assert (trace.high, trace.low) == pytest.approx((expected["high_score"], expected["low_score"]), abs=1e-4)
+    for kind, name in {"state": "state", "mlp": "mlp", "attention": "attn"}.items():
+        np.testing.assert_allclose(trace.scores[kind], arrays[f"fact{place}_{name}"], atol=1e-4, rtol=0, err_msg=kind)

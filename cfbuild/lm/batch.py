@@ -147,7 +147,7 @@ class SharedPast(Past):
         self._own = own[:, None, :, None]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return the keys and values that a layer sees: a finished row's, its own [batch, heads, width, d_head] last."""
+        """Return the keys and values that a layer sees: a finished row's, then its own."""
         finished = self._of._layers[layer_idx]
         assert finished is not None, "the rows are finished, so each layer has been run"
         return self._put(finished[0], keys), self._put(finished[1], values)

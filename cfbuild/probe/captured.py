@@ -15,7 +15,7 @@ from cfbuild.lm.forward import run, states_in
 from cfbuild.lm.hooks import module_output
 from cfbuild.lm.model import Ids, LanguageModel, Weight
 
-Change = Callable[[Tensor], Tensor]
+EmbeddingChange = Callable[[Tensor], Tensor]
 """A function from a batch's token embeddings [rows, width, d_embedding] to those that the layers get."""
 
 
@@ -34,7 +34,7 @@ class CapturedRun:
     ends: Tensor
 
     def state(self, layer: int, at: Tensor) -> Tensor:
-        """Return the input of `layer` (of the last plus 1: its output) at places of the flattened rows, [n, d_model]."""
+        """Return the input of `layer` at places of the flattened rows, [n, d_model]."""
         return self.states[layer].flatten(0, 1)[at]
 
     def output(self, part: str, layer: int, at: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class CapturedRun:
 def capture(
     lm: LanguageModel,
     rows: Sequence[Ids],
-    change: Change | None = None,
+    change: EmbeddingChange | None = None,
     parts: Iterable[str] = (),
     past: Past | None = None,
 ) -> CapturedRun:
@@ -87,7 +87,7 @@ def _keeper(kept: list[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 @contextmanager
-def _embeddings_changed(lm: LanguageModel, change: Change) -> Iterator[None]:
+def _embeddings_changed(lm: LanguageModel, change: EmbeddingChange) -> Iterator[None]:
     embeddings = lm.model.get_input_embeddings()
     hook = embeddings.register_forward_hook(lambda _, args, output: change(output))
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfbuild.errors import DataError
 from cfbuild.lm.likelihood import first_tokens
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.probe.captured import Change, embedded, embedding_width
+from cfbuild.probe.captured import EmbeddingChange, embedded, embedding_width
 from cfbuild.probe.settings import TraceSettings
 
 NOISE_IN_DEVIATIONS = 3.0
@@ -77,7 +77,7 @@ def noisy(lm: LanguageModel, prompt: TracedPrompt, settings: TraceSettings, leve
 
 def noise_change(
     corrupted: Sequence[Corrupted], prompts: Sequence[TracedPrompt], with_gradient: bool = False
-) -> Change:
+) -> EmbeddingChange:
     """Return the change of a batch's embeddings that adds the noise of each prompt's rows, one prompt after another.
 
     with_gradient: the embeddings are where gradients end.

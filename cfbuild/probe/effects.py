@@ -10,6 +10,9 @@ import numpy as np
 
 from cfbuild.probe.settings import SEVERED_KINDS
 from cfbuild.score.metrics import Z_95
+from cfbuild.store.jsonl import read_values
+from cfbuild.store.schema import conforming
+from cfbuild.store.traced import ROWS, TraceFolder
 
 PLACES = ("first subject", "middle subject", "last subject", "first after", "further", "last")
 """The places of tokens, in a prompt's order: of the subject, then after it. Not all prompts have all of them."""
@@ -62,7 +65,7 @@ class CausalTrace:
 
     @property
     def places(self) -> dict[str, slice]:
-        """The tokens at each of PLACES: a subject of one token is first and last, the last token may be the first after."""
+        """The tokens at each of PLACES: a subject's only token is first and last, the last may be the first after."""
         begin, end = self.subject
         last = len(self.tokens) - 1
         found = {
@@ -118,6 +121,11 @@ class CausalTrace:
         }
 
 
+def read_traces(made: TraceFolder) -> list[CausalTrace]:
+    """Return finished traces of a build. Raises DataError for a row that is none."""
+    return list(read_values(made.path(ROWS), conforming("traces", CausalTrace.of_row)))
+
+
 @dataclass(frozen=True, slots=True)
 class Untraced:
     """A fact that was not traced: `rule` is the reason by name, `answer` what the model says instead."""
@@ -134,7 +142,7 @@ class Untraced:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """The mean effect of each layer, the half width of its 95% interval (each [layers]), over `count` tokens or facts."""
+    """The mean effect of each layer and the half width of its 95% interval, each [layers], over `count` tokens."""
 
     mean: np.ndarray
     half_width: np.ndarray
@@ -217,10 +225,8 @@ def _correlations(traces: Sequence[CausalTrace]) -> dict[str, float]:
     """
     found = {}
     for kind in traces[0].attributed if traces[0].scores else ():
-        exact, attributed = (
-            np.concatenate([values(trace)[kind][trace.subject[0] :].ravel() for trace in traces])
-            for values in (lambda trace: trace.effects, lambda trace: trace.attributed)
-        )
+        exact = np.concatenate([trace.effects[kind][trace.subject[0] :].ravel() for trace in traces])
+        attributed = np.concatenate([trace.attributed[kind][trace.subject[0] :].ravel() for trace in traces])
         if exact.std() and attributed.std():
             found[kind] = float(np.corrcoef(exact, attributed)[0, 1])
     return found

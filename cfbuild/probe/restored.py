@@ -31,8 +31,8 @@ PARTS = {MLP: VALUE_PROJECTION, ATTENTION: "attention_out"}
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """The metric of facts: the probability of `answers`, or, with `others`, the logit of the answer minus the other's."""
+class AnswerMetric:
+    """The metric of facts: the probability of `answers`, or, with `others`, its logit minus the other's."""
 
     answers: Sequence[int]
     others: Sequence[int] | None = None
@@ -42,9 +42,9 @@ class Metric:
         rows = range(len(facts))
         nll, _ = token_nll(lm, ends, [(row, self.answers[fact]) for row, fact in zip(rows, facts, strict=True)])
         if self.others is None:
-            return np.exp(-nll)
+            return np.asarray(np.exp(-nll))
         against, _ = token_nll(lm, ends, [(row, self.others[fact]) for row, fact in zip(rows, facts, strict=True)])
-        return against - nll
+        return np.asarray(against - nll)
 
     def differentiable(self, lm: LanguageModel, ends: Tensor, facts: Sequence[int]) -> Tensor:
         """Return the sum of what `of` returns, with a gradient."""
@@ -71,7 +71,7 @@ class BothRuns:
     corrupted: CapturedRun
     past: Past
     rows: int
-    metric: Metric
+    metric: AnswerMetric
     high: np.ndarray
     low: np.ndarray
 
@@ -254,4 +254,4 @@ class RestoredRows:
         """Return the mean metric of each point's rows from their finished last states [rows, d_model]."""
         runs = self._runs
         self._counted.add(len(self._points))
-        return runs.metric.of(runs.lm, ends, self._facts).reshape(-1, runs.rows).mean(axis=1)
+        return np.asarray(runs.metric.of(runs.lm, ends, self._facts).reshape(-1, runs.rows).mean(axis=1))

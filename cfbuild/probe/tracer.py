@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.data import SLOT
+from cfbuild.data import SLOT, Record
 from cfbuild.errors import ConfigError
 from cfbuild.lm.batch import Past
 from cfbuild.lm.batching import in_batches
@@ -28,12 +28,12 @@ from cfbuild.probe.corruption import (
     swapped,
 )
 from cfbuild.probe.effects import CausalTrace, Untraced
-from cfbuild.probe.restored import PARTS, BothRuns, Metric, restored_scores
+from cfbuild.probe.restored import PARTS, AnswerMetric, BothRuns, restored_scores
 from cfbuild.probe.settings import DIFFERENCE, EXACT, STATE, SWAP, TraceSettings
 from cfbuild.progress import no_progress
 
 TOKENS_KEPT = 4
-"""Tokens of a batch's budget that a token of a corrupted row takes while it is kept: all layers' states, keys, values."""
+"""Tokens of a batch's budget that one of a corrupted row takes: all layers' states, keys and values are kept."""
 TOKENS_WITH_GRADIENT = 16
 """The same while a backward pass is to come: everything that the layers compute is kept."""
 OTHER_ANSWER, NO_PAIR = "other-answer", "no-pair"
@@ -53,6 +53,18 @@ class TracedFact:
     subject: str
     expected: str | None = None
     others: tuple[tuple[str, str | None], ...] = ()
+
+
+def fact_to_trace(record: Record, pairs: Callable[[Record], Sequence[tuple[str, str]]]) -> TracedFact:
+    """Return a record's fact; `pairs` returns other subjects of its relation with their objects."""
+    return TracedFact(
+        record.case_id,
+        record.relation,
+        record.prompt.text,
+        record.subject.label,
+        record.target_true.label,
+        tuple(pairs(record)),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +171,9 @@ class Tracer:
         corrupted = self._corrupted_run(known, with_gradient, None if with_gradient else past)
         rows, facts, places = len(known[0].corrupted.rows), range(len(known)), [one.place for one in known]
         ends = corrupted.ends.detach()
-        metric = Metric([one.prompt.answer for one in known], self._others(known, ends.view(len(known), rows, -1)))
+        metric = AnswerMetric(
+            [one.prompt.answer for one in known], self._others(known, ends.view(len(known), rows, -1))
+        )
         high = metric.of(self.lm, clean.ends[places], facts)
         low = metric.of(self.lm, ends, [fact for fact in facts for _ in range(rows)]).reshape(-1, rows).mean(axis=1)
         return BothRuns(self.lm, [one.prompt for one in known], clean, places, corrupted, past, rows, metric, high, low)
