@@ -11,7 +11,7 @@ from cfbuild import __version__
 from cfbuild.data import SLOT
 from cfbuild.errors import BuildStateError, ConfigError, DataError, SchemaError
 from cfbuild.option import option, restart_option, values_of
-from cfbuild.probe.settings import NOISE, SWAP, TraceSettings
+from cfbuild.probe.settings import KINDS, NOISE, SEVERED, SWAP, TraceSettings
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import write_atomic
 from cfbuild.store.jsonl import read_json, write_json, write_jsonl
@@ -173,6 +173,7 @@ def _config(options: TraceOptions, lm: LanguageModel, material: _Material) -> di
 
     config = {**values_of(options), "cfbuild": __version__, **lm.identity}
     del config["restart"], config["run"]
+    config["kinds"] = [kind for kind in (*KINDS, SEVERED) if kind in options.kinds]
     config["records"] = material.read.sha256 if material.read else None
     measured = options.corrupt == NOISE and options.noise is None
     config["noise_of"] = sha256_text("\n".join(material.subjects)) if measured else None

@@ -27,8 +27,8 @@ from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.text.safe import visible
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
-from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
 from cfbuild.views.page.heat import TraceView
+from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
 
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",
