@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_every_command_is_documented(command: str) -> None:
     examples = re.findall(r"`cfbuild (.*?)`", COMMANDS[command].epilog)
     assert examples
     for example in examples:
-        name, *words = example.split()
+        name, *words = shlex.split(example)
         assert name == command
         COMMANDS[name].make_context(name, words)
 
