@@ -233,6 +233,12 @@ def test_no_pair_fits_and_other_answers_are_told() -> None:
     ]
 
 
+def test_numbers_that_are_not_finite_are_no_trace() -> None:
+    lm = tiny.make("gpt2")
+    made = Tracer.of(lm, replace(SMALL, noise=float(np.finfo(np.float32).max)), ()).trace(FACTS[:1])
+    assert [one.rule for one in made if isinstance(one, Untraced)] == ["not-finite"]
+
+
 def test_restoring_the_ends_of_the_model_gives_both_runs() -> None:
     lm = tiny.make("llama")
     for trace in traces(lm):

@@ -65,6 +65,7 @@ def _lines(made: TraceSummary) -> Iterator[str]:
 
 REASONS = {
     "other-answer": "the model does not answer with the object",
+    "not-finite": "a number is infinite or NaN; try --dtype float32",
     "no-pair": "no other subject has as many tokens and an object that the model knows",
 }
 

@@ -52,6 +52,12 @@ class CausalTrace:
         return self.high - self.low
 
     @property
+    def is_finite(self) -> bool:
+        """True if no number is infinite or NaN."""
+        found = (np.array([self.high, self.low]), *self.scores.values(), *self.attributed.values())
+        return all(bool(np.isfinite(values).all()) for values in found)
+
+    @property
     def effects(self) -> dict[str, np.ndarray]:
         """The indirect effects by kind: restored minus corrupted; of a trace without scores, the attributed ones."""
         if not self.scores:

@@ -36,8 +36,9 @@ TOKENS_KEPT = 4
 """Tokens of a batch's budget that one of a corrupted row takes: all layers' states, keys and values are kept."""
 TOKENS_WITH_GRADIENT = 16
 """The same while a backward pass is to come: everything that the layers compute is kept."""
-OTHER_ANSWER, NO_PAIR = "other-answer", "no-pair"
-"""Why a fact is not traced: the model answers otherwise; no other subject has as many tokens and a known object."""
+OTHER_ANSWER, NO_PAIR, NOT_FINITE = "other-answer", "no-pair", "not-finite"
+"""Why a fact is not traced: the model answers otherwise; no other subject has as many tokens and a known object; a
+number is infinite or NaN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,9 @@ class Tracer:
             return swapped(self.lm, texts, prompts, others)
         return [noisy(self.lm, prompt, self.settings, self.level) for prompt in prompts]
 
-    def _traces(self, known: Sequence[_Known], clean: CapturedRun, done: Callable[[int], None]) -> list[CausalTrace]:
+    def _traces(
+        self, known: Sequence[_Known], clean: CapturedRun, done: Callable[[int], None]
+    ) -> list[CausalTrace | Untraced]:
         runs = self._both_runs(known, clean, with_gradient=not self.settings.is_exact)
         none: list[dict[str, np.ndarray]] = [{} for _ in known]
         exact = restored_scores(runs, self.settings, done) if self.settings.is_exact else none
@@ -164,7 +167,11 @@ class Tracer:
             if self.settings.is_exact:
                 runs = replace(runs, corrupted=self._corrupted_run(known, with_gradient=True))
             attributed = attributed_effects(runs, self.settings)
-        return [self._traced(one, runs, place, exact[place], attributed[place]) for place, one in enumerate(known)]
+        made = [self._traced(one, runs, place, exact[place], attributed[place]) for place, one in enumerate(known)]
+        return [
+            one if one.is_finite else self._untraced(each.fact, each.prompt, NOT_FINITE)
+            for one, each in zip(made, known, strict=True)
+        ]
 
     def _both_runs(self, known: Sequence[_Known], clean: CapturedRun, with_gradient: bool) -> BothRuns:
         past = Past(len(self.lm.layers), max(len(one.prompt.ids) for one in known))
