@@ -9,9 +9,10 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
-from benchmarks import plain, plain_mend
+from benchmarks import plain, plain_mend, plain_trace
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
 from cfbuild.data import CaseScore, Record
@@ -31,6 +32,8 @@ from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.probe.settings import ATTRIBUTION, EXACT, KINDS, TraceSettings
+from cfbuild.probe.tracer import Tracer, fact_to_trace
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.cases import score_cases
 from cfbuild.score.metrics import aggregate
@@ -163,6 +166,27 @@ class Bench:
 
     def cases(self, edits: Sequence[Edit], lm: LanguageModel | None = None) -> Timed:
         return self.timed("scoring", lambda: score_cases(lm or self.lm, self.records, edits, "rome"))
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """What traces: its noise is measured on all records' subjects."""
+        return Tracer.of(self.lm, TraceSettings(kinds=KINDS), [record.subject.label for record in self.records])
+
+    @cached_property
+    def plain_traces(self) -> list[Timed]:
+        """The baseline's traces of the few records."""
+        return [
+            self.timed("baseline trace", partial(plain_trace.trace, self.lm, record, self.tracer.level))
+            for record in self.spread(self.records)
+        ]
+
+    def traced(self, method: str) -> Timed:
+        """The package's traces of the same records: a trace's cost depends on its prompt's length."""
+        tracer = Tracer(self.lm, replace(self.tracer.settings, method=method), self.tracer.level)
+        facts = [replace(fact_to_trace(one, lambda _: ()), expected=None) for one in self.spread(self.records)]
+        warm = Tracer(self.lm, replace(tracer.settings, method=ATTRIBUTION), tracer.level)
+        warm.trace(facts[:1])  # caches and threads are warm
+        return self.timed(f"traces of {len(facts)}, {method}", lambda: tracer.trace(facts))
 
     @cached_property
     def exact_cases(self) -> Timed:
@@ -357,6 +381,51 @@ def kn(bench: Bench) -> Row:
     )
 
 
+def trace(bench: Bench) -> Row:
+    """Full traces of the few records: all tokens, all layers, 10 noise rows, states and windows of both parts."""
+    ours = bench.traced(EXACT)
+    far = max(
+        float(np.abs(found.scores[kind] - values).max())
+        for found, one in zip(ours.result, bench.plain_traces, strict=True)
+        for kind, values in one.result.scores.items()
+    )
+    return Row(
+        "causal traces, exact, three kinds",
+        _mean(bench.plain_traces),
+        ours.seconds / len(ours.result),
+        6,
+        f"probabilities of {len(ours.result)} records equal within {far:.1e} (limit 1e-4)",
+        far < 1e-4,
+        len(ours.result),
+    )
+
+
+def trace_attribution(bench: Bench) -> Row:
+    """All effects of the same records from a backward pass; the baseline is the exact way's."""
+    ours = bench.traced(ATTRIBUTION)
+    pairs = list(zip(ours.result, bench.plain_traces, strict=True))
+    far = max(abs(found.low - one.result.low) + abs(found.high - one.result.high) for found, one in pairs)
+    told = []
+    for kind in KINDS:
+        exact, attributed = (
+            np.concatenate([values.ravel() for values in some])
+            for some in (
+                [one.result.scores[kind] - one.result.low for _, one in pairs],
+                [found.attributed[kind] for found, _ in pairs],
+            )
+        )
+        told.append(f"{kind} {np.corrcoef(exact, attributed)[0, 1]:.2f}")
+    return Row(
+        "causal traces by attribution, beside exact ones",
+        _mean(bench.plain_traces),
+        ours.seconds / len(ours.result),
+        100,
+        f"clean and corrupted runs equal within {far:.1e} (limit 1e-4); correlation with exact: {', '.join(told)}",
+        far < 1e-4,
+        len(ours.result),
+    )
+
+
 def mend(bench: Bench) -> Row:
     """A step of MEND's training, its lessons met before: a training meets each again and again."""
     lm, records = bench.lm, bench.records[: 4 * MEND_EDITS]
@@ -434,6 +503,8 @@ PARTS: dict[str, Callable[[Bench], Row]] = {
     "ranking": ranking,
     "kn": kn,
     "mend": mend,
+    "trace": trace,
+    "trace-attribution": trace_attribution,
     "end-to-end": end_to_end,
     "end-to-end-fast": end_to_end_fast,
 }

@@ -10,19 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cfbuild.api import Scores, edit, nll, read_records, score, write_records
+    from cfbuild.api import Scores, edit, nll, read_records, score, trace, trace_records, write_records
     from cfbuild.data import Record, Reference
     from cfbuild.edit.editor import Edit
     from cfbuild.edit.saved import load_edits
     from cfbuild.filter.context import Rules
     from cfbuild.lm.load import load as load_model
     from cfbuild.lm.model import LanguageModel
+    from cfbuild.probe.effects import AverageEffects, CausalTrace
     from cfbuild.records.factset import FactSet, snapshot
     from cfbuild.records.maker import RecordMaker
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AverageEffects": "cfbuild.probe.effects:AverageEffects",
+    "CausalTrace": "cfbuild.probe.effects:CausalTrace",
     "Edit": "cfbuild.edit.editor:Edit",
     "FactSet": "cfbuild.records.factset:FactSet",
     "LanguageModel": "cfbuild.lm.model:LanguageModel",
@@ -36,6 +39,8 @@ _HOMES = {
     "nll": "cfbuild.api:nll",
     "read_records": "cfbuild.api:read_records",
     "snapshot": "cfbuild.records.factset:snapshot",
+    "trace": "cfbuild.api:trace",
+    "trace_records": "cfbuild.api:trace_records",
     "write_records": "cfbuild.api:write_records",
 }
 """Names of the API, and where each is imported from when it is first asked for."""
@@ -43,6 +48,8 @@ _ROOMS = ("edit", "score")
 """Functions that are rooms as well (`callable_room.py`)."""
 
 __all__ = [
+    "AverageEffects",
+    "CausalTrace",
     "Edit",
     "FactSet",
     "LanguageModel",
@@ -58,6 +65,8 @@ __all__ = [
     "read_records",
     "score",
     "snapshot",
+    "trace",
+    "trace_records",
     "write_records",
 ]
 

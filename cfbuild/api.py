@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,18 @@ from cfbuild.data import CaseScore, Record, Reference, Request
 from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.editor import Edit, OpenEditor, open_editor
 from cfbuild.edit.supplies import ModelSupplies, build_corpus
-from cfbuild.errors import DataError, EditError
+from cfbuild.errors import ConfigError, DataError, EditError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.lm.likelihood import Question
 from cfbuild.lm.likelihood import score as score_questions
 from cfbuild.lm.model import LanguageModel
+from cfbuild.probe.effects import CausalTrace, Untraced
+from cfbuild.probe.settings import SWAP, TraceSettings
+from cfbuild.probe.tracer import TracedFact, Tracer, fact_to_trace
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions
 from cfbuild.records.factset import snapshot
+from cfbuild.records.pairs import SubjectPairs
 from cfbuild.score.passes import Passes
 from cfbuild.score.run_report import Report
 from cfbuild.score.table import ScoreTable
@@ -118,6 +122,52 @@ def score(
         found = {case.case_id: case for case in map(decode_case, log.rows(log.entries))}
     cases = tuple(found[record.case_id] for record in records)
     return Scores(Report.of_cases(cases, {**lm.identity, **opened.signature, "records": len(records)}), cases)
+
+
+def trace(lm: LanguageModel, prompt: str, *, subject: str, others: Sequence[str] = (), **settings: Any) -> CausalTrace:
+    """Return the causal trace of what `lm` says after `prompt`; the model stays as it is.
+
+    prompt: text with `{}` for the subject. others: with `corrupt="swap"`, subjects that may take its place: the first
+    with as many tokens and another answer does. settings: fields of `TraceSettings` by name, such as `kinds=("state",)`
+    or `method="attribution"`; `noise` is by default measured on this subject alone.
+
+    Raises ConfigError for a setting that does not exist or makes no sense, DataError if none of `others` fits.
+    """
+    fact = TracedFact(0, "prompt", prompt, subject, None, tuple((other, None) for other in others))
+    chosen = _trace_settings(settings)
+    (made,) = Tracer.of(lm, chosen, [subject]).trace([fact])
+    if isinstance(made, Untraced):
+        raise DataError(f"none of {len(others)} other subjects has as many tokens as {subject!r} and another answer")
+    return made
+
+
+def trace_records(
+    lm: LanguageModel,
+    records: Sequence[Record],
+    *,
+    pairs: Callable[[Record], Sequence[tuple[str, str]]] | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> list[CausalTrace | Untraced]:
+    """Return the causal trace of each record's rewrite prompt, or an `Untraced` that says why there is none.
+
+    pairs: with `corrupt="swap"`, a function from a record to other subjects with their objects, such as a
+    `RecordMaker`'s `pairs`; by default they are these records' own. settings: as in `trace`, but noise is measured on
+    all of the records' subjects. `AverageEffects.of` averages traces. Raises ConfigError as `trace` does.
+    """
+    chosen = _trace_settings(settings)
+    others = pairs or SubjectPairs.of_records(records if chosen.corrupt == SWAP else (), chosen.seed).others
+    facts = [fact_to_trace(record, others) for record in records]
+    tracer = Tracer.of(lm, chosen, [record.subject.label for record in records])
+    return tracer.trace(facts, lambda count: progress("restored states", count, None))
+
+
+def _trace_settings(settings: dict[str, Any]) -> TraceSettings:
+    known = [one.name for one in fields(TraceSettings)]
+    unknown = sorted(settings.keys() - {*known})
+    if unknown:
+        raise ConfigError(f"traces have no setting {', '.join(unknown)}; expected some of {', '.join(known)}")
+    return TraceSettings(**settings)
 
 
 def read_records(path: str | Path) -> list[Record]:

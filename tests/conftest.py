@@ -37,7 +37,7 @@ LONG = {"excerpt_build", "other_graph"}
 """Fixtures that build all of a graph: their tests run by `make test-long`."""
 FIRST = ("the real model", "the excerpt fetched", "test_docs.py", "test_page.py", "the excerpt built", "test_chaos.py")
 """The longest groups, longest first: the last to end decides when all have ended."""
-LAST = ("test_families.py", "test_faults.py", "test_publish.py")
+LAST = ("test_families.py", "test_faults.py", "test_publish.py", "test_trace.py")
 """Files whose tests share nothing that is slow to make: each test is a group, and they fill the workers at the end."""
 
 

@@ -75,8 +75,9 @@ def test_every_command_is_documented(command: str) -> None:
     examples = re.findall(r"`cfbuild (.*?)`", COMMANDS[command].epilog)
     assert examples
     for example in examples:
-        assert example.split()[0] == command
-        understand(example.split())
+        words = words_of(example)[1]
+        assert words[0] == command
+        understand(words)
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:

@@ -24,12 +24,13 @@ from cfbuild.edit.editor import NOT_FINITE, Context, Edit, EditorSpec, unfinishe
 from cfbuild.edit.rome.layout import PAST_WORTH_OF_A_TOKEN, SHARE_OF_BUDGET
 from cfbuild.edit.rome.losses import HeadLosses
 from cfbuild.errors import ConfigError
-from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded, pad
+from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Delta, LowRank
-from cfbuild.lm.forward import layer_inputs, remember, replay_packed, run_packed, trace_below
+from cfbuild.lm.forward import layer_inputs, remember, replay_packed, trace_below
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import module_input, module_output
+from cfbuild.lm.likelihood import first_tokens
 from cfbuild.lm.memory import give_back_freed_memory
 from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
@@ -127,7 +128,7 @@ class Kn:
 
     def _lay_out(self, requests: Sequence[Request]) -> list[_PlannedEdit]:
         rewrites = [self.lm.encode_subject(request.prompt, request.subject)[0] for request in requests]
-        answers = in_batches(self.lm, rewrites, self._first_tokens, len)
+        answers = first_tokens(self.lm, rewrites)
         asked = []
         for place, (request, rewrite, answer) in enumerate(zip(requests, rewrites, answers, strict=True)):
             others = map(self.lm.encode, request.paraphrases if self.options.refine else ())
@@ -146,14 +147,6 @@ class Kn:
             return tuple(_Point(prompt[:-1], prompt[-1], token) for token in target)
         text, end = prompt + target, len(prompt)
         return tuple(_Point(text[:i], text[i], text[i + 1]) for i in range(end - 1, end - 1 + len(target)))
-
-    @torch.no_grad()
-    def _first_tokens(self, texts: Sequence[Ids]) -> list[int]:
-        """Return the token that the model puts first after each text."""
-        ids, real = pad(texts, self.lm)
-        batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(texts), -1), None)
-        states = run_packed(self.lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
-        return [int(token) for token in self.lm.logits(states).argmax(dim=-1)]
 
     def _width(self, asked: _PlannedEdit) -> int:
         """Return a request's share of a batch's budget in tokens: all steps are kept for the gradient."""

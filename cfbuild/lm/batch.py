@@ -80,6 +80,19 @@ class Packing:
         return packed.index_select(0, self.source).view(shape).masked_fill_(fillers, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Outputs that a layer's part has at some tokens, instead of what it would compute.
+
+    part: the role of the matrix that writes them, `mlp_out` or `attention_out`. at: [n], packed tokens. values:
+    [n, d_out].
+    """
+
+    part: str
+    at: Tensor
+    values: Tensor
+
+
 class Past:
     """Keys and values of earlier tokens, in buffers with room for `capacity` tokens that are made when first used.
 
@@ -117,6 +130,33 @@ class Past:
         """Keep the past of `rows` only, layer by layer, so that old and new never exist together."""
         for index, both in enumerate(self._layers):
             self._layers[index] = both and (both[0][rows], both[1][rows])
+
+
+class SharedPast(Past):
+    """Keys and values of finished rows that many others go on from, each from its own token.
+
+    of: holds every token of the finished rows, which end in its last column. rows: [batch], the finished row that each
+    goes on from. own: [batch, width], true where a row's own token takes the place of the finished one in the last
+    `width` columns. Nothing is kept: rows are copied a layer at a time, while it reads them.
+    """
+
+    def __init__(self, of: Past, rows: Tensor, own: Tensor) -> None:
+        super().__init__(0, of.length)
+        self.length = of.length - own.shape[1]
+        self._of, self._rows = of, rows
+        self._own = own[:, None, :, None]
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Return the keys and values that a layer sees: a finished row's, then its own."""
+        finished = self._of._layers[layer_idx]
+        assert finished is not None, "the rows are finished, so each layer has been run"
+        return self._put(finished[0], keys), self._put(finished[1], values)
+
+    def _put(self, finished: Tensor, new: Tensor) -> Tensor:
+        joined = finished[self._rows].to(new.dtype)
+        last = joined[:, :, self.length :]
+        last.copy_(torch.where(self._own, new, last))
+        return joined
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,7 @@ below.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.errors import ModelError
-from cfbuild.lm.batch import Batch, Packing, Past
-from cfbuild.lm.hooks import echoing, projection_output
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.batch import Batch, Held, Packing, Past
+from cfbuild.lm.hooks import echoing, module_output, projection_output
+from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.windows import windowed
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -27,12 +27,16 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A finished pass. hidden: [batch, width, d_model] after the last norm; below: the input of layer `start`."""
+    """A finished pass. hidden: [batch, width, d_model] after the last norm; below: the input of layer `start`.
+
+    held: returns the outputs that a part of a layer is given, instead of its own, where the layers run again packed.
+    """
 
     hidden: Tensor
     below: Tensor
     start: int
     calls: tuple[Call, ...]
+    held: Callable[[int], Held | None] = lambda layer: None
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
@@ -118,7 +122,7 @@ def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Ten
     """
     hidden = traced.below if below is None else below
     for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
-        hidden = _only(layer(hidden, *args, **kwargs))
+        hidden = states_in(layer(hidden, *args, **kwargs))
     return lm.finish(hidden)
 
 
@@ -130,33 +134,46 @@ def replay_packed(
     below: [T, d_model], the input of layer `start`, or else of the first that was traced.
     """
     layers = range(traced.start if start is None else start, len(lm.layers))
-    return lm.finish(_run_layers(lm, traced, packing, below, layers, at))
+    return lm.finish(run_layers(lm, traced, packing, below, layers, at))
 
 
-def _run_layers(
+def run_layers(
     lm: LanguageModel, traced: Trace, packing: Packing, hidden: Tensor, layers: range, at: Tensor | None = None
 ) -> Tensor:
     """Return the packed tokens' states [T, d_model] after `layers` of a trace, or those of the tokens `at`.
 
     Layers that can (`fused_layers`) compute each token once, and the last of them little for tokens that are not in
-    `at`.
+    `at`. Where the trace holds outputs there is no gradient.
     """
-    is_packed = True
+    is_packed, ends = True, False
     for index in layers:
         layer: Any = lm.layers[index]
         args, kwargs = traced.calls[index - traced.start]
-        packs = _packs(layer)
+        packs, given = _packs(layer), traced.held(index)
         if packs != is_packed:
             hidden, is_packed = packing.pack(hidden) if packs else packing.spread(hidden), packs
         if packs:
-            wanted = at if index == layers[-1] else None
-            hidden = layer.forward.packed(hidden, packing, wanted, *args, **kwargs)
+            ends = index == layers[-1] and given is None
+            hidden = layer.forward.packed(hidden, packing, at if ends else None, given, *args, **kwargs)
         else:
-            hidden = _only(layer(hidden, *args, **kwargs))
-    if is_packed:
+            with nullcontext() if given is None else _holding(lm, index, packing, given):
+                hidden = states_in(layer(hidden, *args, **kwargs))
+            ends = False
+    if is_packed and (ends or at is None):
         return hidden
-    hidden = packing.pack(hidden)
+    hidden = hidden if is_packed else packing.pack(hidden)
     return hidden if at is None else hidden[at]
+
+
+def _holding(lm: LanguageModel, layer: int, packing: Packing, held: Held) -> AbstractContextManager[None]:
+    """Let a part of a layer that is run padded have the outputs that are held."""
+
+    def put(_: Tensor, outputs: Tensor) -> Tensor:
+        flat = outputs.reshape(-1, outputs.shape[-1]).clone()
+        flat[packing.real[held.at]] = held.values.to(flat.dtype)
+        return flat.view(outputs.shape)
+
+    return module_output(lm, Weight(layer, held.part), put)
 
 
 def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) -> tuple[Trace, Tensor]:
@@ -165,7 +182,7 @@ def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) 
         traced = trace_below(lm, batch, start, start)
         return traced, packing.pack(traced.below)
     traced = trace_below(lm, batch, 0, 0)
-    return traced, _run_layers(lm, traced, packing, packing.pack(traced.below), range(start))
+    return traced, run_layers(lm, traced, packing, packing.pack(traced.below), range(start))
 
 
 def run_packed(lm: LanguageModel, batch: Batch, packing: Packing, at: Tensor, *, past: Past | None = None) -> Tensor:
@@ -184,8 +201,8 @@ def _all_pack(lm: LanguageModel) -> bool:
     return all(map(_packs, lm.layers))
 
 
-def _only(output: Any) -> Tensor:
-    """Return a layer's hidden states, which some families return in a tuple."""
+def states_in(output: Any) -> Tensor:
+    """Return the hidden states in what a layer returned: some families return them in a tuple."""
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
     return hidden
 

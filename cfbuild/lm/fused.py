@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfbuild.lm.batch import Packing
+from cfbuild.lm.batch import Held, Packing
+from cfbuild.lm.families import VALUE_PROJECTION
 from cfbuild.lm.fusible import fusible_layers, modules_of
 from cfbuild.lm.hooks import StandIn, all_modules_are_heard, hooks_of, standing_in
 from cfbuild.lm.kernels import (
@@ -92,12 +93,17 @@ class _FusedLayer(StandIn):
             output: Tensor = self.before(hidden_states.to(self._layer.mlp.down_proj.weight.dtype), *given, **named)
             return output
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
-        return self.packed(flat, self._packings.of(hidden_states), None, *given, **named).view(hidden_states.shape)
+        return self.packed(flat, self._packings.of(hidden_states), None, None, *given, **named).view(
+            hidden_states.shape
+        )
 
-    def packed(self, hidden: Tensor, packing: Packing, wanted: Tensor | None, *given: Any, **named: Any) -> Tensor:
+    def packed(
+        self, hidden: Tensor, packing: Packing, wanted: Tensor | None, held: Held | None, *given: Any, **named: Any
+    ) -> Tensor:
         """Return the output states of the T real tokens [T, d_model], or of the `wanted` ones, [n, d_model].
 
-        Raises ModelError for an argument of the layer that is not known here.
+        The MLP or attention puts out what is `held`, where something is; `wanted` is None then. Raises ModelError for
+        an argument of the layer that is not known here.
         """
         maps, hidden = self._current(), hidden.float()
         call = _call_of(maps, packing, given, named)
@@ -105,8 +111,12 @@ class _FusedLayer(StandIn):
         mixed: Tensor = Attention.apply(*projected, call)  # type: ignore[no-untyped-call]
         if wanted is not None:
             mixed, hidden = mixed[wanted], hidden[wanted]
-        attended = MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
+        attended: Tensor = MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
+        if held is not None and held.part != VALUE_PROJECTION:
+            attended[held.at] = hidden[held.at] + held.values
         finished: Tensor = GatedMlp.apply(attended, maps)  # type: ignore[no-untyped-call]
+        if held is not None and held.part == VALUE_PROJECTION:
+            finished[held.at] = attended[held.at] + held.values
         return finished
 
     def close(self) -> None:

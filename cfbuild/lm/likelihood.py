@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.lm.batch import Batch, Packing, additive_mask
+from cfbuild.lm.batch import Batch, Packing, additive_mask, pad
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import replay_packed, run_packed, trace_packed
@@ -149,6 +149,20 @@ def score_before_and_after(
         return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), done)
 
 
+def first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
+    """Return the token that the model puts first after each prompt."""
+    with fused_layers(lm), torch.no_grad():
+        return in_batches(lm, prompts, lambda part: _first_tokens(lm, part), len)
+
+
+def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
+    ids, real = pad(prompts, lm)
+    batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(prompts), -1), None)
+    states = run_packed(lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
+    parts = torch.split(states, STATES_PER_HEAD_CALL)
+    return [int(token) for part in parts for token in lm.logits(part).argmax(dim=-1)]
+
+
 def _score_batch(
     lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None] = ()
 ) -> list[list[Likelihood]]:
@@ -242,7 +256,7 @@ def _read(
         for states, tokens in zip(trie.states, question.continuations, strict=True)
         for state, token in zip(states, tokens, strict=True)
     ]
-    nll, best = _token_nll(lm, states, wanted)
+    nll, best = token_nll(lm, states, wanted)
     answers, at = [], 0
     for question in questions:
         scored = []
@@ -254,7 +268,7 @@ def _read(
     return answers
 
 
-def _token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Return -log p in nats of each asked (state, token), and if the token is the state's most likely.
 
     states: [n, d_model].

@@ -9,6 +9,7 @@ from pathlib import Path
 from cfbuild.audit.validate import RecordFile, read_records
 from cfbuild.data import Record
 from cfbuild.errors import BuildStateError, DataError
+from cfbuild.probe.effects import read_traces
 from cfbuild.progress import Progress, silent
 from cfbuild.score.metrics import CaseValues
 from cfbuild.score.scored import ScoredRun, scored_runs
@@ -16,7 +17,9 @@ from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import Manifest
+from cfbuild.store.traced import finished_traces
 from cfbuild.views.page import PageInput, RunView, make_page, run_view
+from cfbuild.views.page.heat import TraceView, trace_view
 
 PAGE = "report.html"
 
@@ -67,10 +70,21 @@ def report(
         dropped=manifest.entry("generate").counted.get("by_rule", {}),
         origin=_origin(manifest),
         left_out=left_out,
+        traces=_traces_of(folder, read),
     )
     write_atomic(folder.path(PAGE), make_page(given))
     unchanged = (remark for run in found for remark in run.report.remarks(run.name))
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
+
+
+def _traces_of(folder: BuildFolder, read: RecordFile) -> list[TraceView]:
+    """Return the build's causal traces of these records, and those of prompts."""
+    views = []
+    for made in finished_traces(folder):
+        config = made.record.config
+        if config.get("records") in (None, read.sha256):
+            views.append(trace_view(made.name, read_traces(made), config["metric"], config["pictures"]))
+    return [view for view in views if view is not None]
 
 
 def runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:

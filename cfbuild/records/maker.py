@@ -19,6 +19,7 @@ from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft
 from cfbuild.records.factset import FactSet
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.pairs import SubjectPairs
 from cfbuild.records.prefixes import Prefixes
 from cfbuild.records.turns import Caps, Selection, Turn, turns
 from cfbuild.text.languages import LANGUAGES
@@ -105,6 +106,7 @@ class RecordMaker:
         self.graph = FactGraph(facts.facts, facts.entities, facts.language, facts.today)
         english = self.graph.wording is LANGUAGES["en"]
         self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
+        self._pairs: SubjectPairs | None = None
         self._prepare()
 
     def _prepare(self) -> None:
@@ -195,6 +197,16 @@ class RecordMaker:
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
         """Return an iterator over the facts of `relations` (None for all) as sentences; see `Builder.references`."""
         return self._builder.references(relations)
+
+    def pairs(self, record: Record) -> tuple[tuple[str, str], ...]:
+        """Return other subjects of the record's relation with other objects, (subject, object), in a seeded order.
+
+        A causal trace by `swap` puts one in the subject's place; that it has as many tokens, and that the model knows
+        its object, is found out there.
+        """
+        if self._pairs is None:
+            self._pairs = SubjectPairs.of_facts(self.graph, self.build.seed)
+        return self._pairs.others(record)
 
     def _verdicts(self, drafts: Sequence[Draft], model: TargetFilter | None) -> dict[int, Verdict]:
         """Return the verdicts of drafts by case id. Candidates are sorted by pool, so that it is prepared once."""

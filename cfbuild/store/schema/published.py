@@ -11,7 +11,7 @@ from typing import Any
 from cfbuild.errors import ConfigError
 
 EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
-NAMES = ("record", "facts", "entities", "templates", "references", "rejected", "cases", "manifest", *EXPORTS)
+NAMES = ("record", "facts", "entities", "templates", "references", "rejected", "cases", "traces", "manifest", *EXPORTS)
 """The names of all schemas; `record` is that of CounterFact files and of records.jsonl."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]

@@ -24,6 +24,7 @@ from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.views.html import environment, page_part, script_digest
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
+from cfbuild.views.page.heat import TraceView
 from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
 
 MEANING = {
@@ -70,7 +71,7 @@ class PageInput:
 
     `runs` are what `run_view` makes, `table` is over the same runs. `dropped` is the number of facts that each rule
     rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that scored another file than
-    these records.
+    these records, `traces` the build's causal traces.
     """
 
     records: Sequence[Record]
@@ -79,6 +80,7 @@ class PageInput:
     dropped: Mapping[str, int] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    traces: Sequence[TraceView] = ()
 
 
 def make_page(given: PageInput) -> Iterator[str]:
@@ -99,6 +101,7 @@ def make_page(given: PageInput) -> Iterator[str]:
         meaning=MEANING,
         signs=SIGNS,
         left_out=given.left_out,
+        traces=given.traces,
         runs=runs,
         composition=composition(given.records),
         items=ITEMS,

@@ -1,0 +1,242 @@
+"""Causal traces as values, and their effects averaged over facts by the place of a token. No model is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cfbuild.probe.settings import SEVERED_KINDS
+from cfbuild.score.metrics import Z_95
+from cfbuild.store.jsonl import read_values
+from cfbuild.store.schema import conforming
+from cfbuild.store.traced import ROWS, TraceFolder
+
+PLACES = ("first subject", "middle subject", "last subject", "first after", "further", "last")
+"""The places of tokens, in a prompt's order: of the subject, then after it. Not all prompts have all of them."""
+DIGITS = 8
+"""Decimals of a score in a row: float32 has no more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CausalTrace:
+    """The trace of a fact: what the metric is with nothing and with each single thing restored.
+
+    ids, tokens: the prompt's; subject: [begin, end) of the subject among them. answer: what the model says, `other` the
+    answer that a logit difference is against. swapped: the subject in the corrupted prompt, None for noise. high: the
+    metric of the clean run; low: the mean over corrupted rows. scores: by kind the mean with it restored, [tokens,
+    layers]; for severed paths, [layers], at the last subject token. attributed: by kind what one backward pass says
+    the indirect effects are, [tokens, layers].
+    """
+
+    case_id: int
+    relation: str
+    prompt: str
+    subject_label: str
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    subject: tuple[int, int]
+    answer: str
+    high: float
+    low: float
+    scores: Mapping[str, np.ndarray]
+    attributed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    other: str | None = None
+    swapped: str | None = None
+
+    @property
+    def total(self) -> float:
+        """The total effect of the corruption: clean minus corrupted."""
+        return self.high - self.low
+
+    @property
+    def is_finite(self) -> bool:
+        """True if no number is infinite or NaN."""
+        found = (np.array([self.high, self.low]), *self.scores.values(), *self.attributed.values())
+        return all(bool(np.isfinite(values).all()) for values in found)
+
+    @property
+    def effects(self) -> dict[str, np.ndarray]:
+        """The indirect effects by kind: restored minus corrupted; of a trace without scores, the attributed ones."""
+        if not self.scores:
+            return dict(self.attributed)
+        return {kind: scores - self.low for kind, scores in self.scores.items()}
+
+    @property
+    def maps(self) -> dict[str, np.ndarray]:
+        """The effects that have a value for every token and layer."""
+        return {kind: effects for kind, effects in self.effects.items() if kind not in SEVERED_KINDS}
+
+    @property
+    def places(self) -> dict[str, slice]:
+        """The tokens at each of PLACES: a subject's only token is first and last, the last may be the first after."""
+        begin, end = self.subject
+        last = len(self.tokens) - 1
+        found = {
+            "first subject": slice(begin, begin + 1),
+            "middle subject": slice(begin + 1, end - 1),
+            "last subject": slice(end - 1, end),
+            "first after": slice(end, min(end, last) + 1),
+            "further": slice(end + 1, last),
+            "last": slice(last, last + 1),
+        }
+        return {name: tokens for name, tokens in found.items() if tokens.stop > tokens.start}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> CausalTrace:
+        """Return the trace of a row of traces.jsonl."""
+        maps = {
+            name: {kind: np.array(values) for kind, values in row[name].items()} for name in ("scores", "attributed")
+        }
+        begin, end = row["subject_range"]
+        return cls(
+            case_id=row["case_id"],
+            relation=row["relation_id"],
+            prompt=row["prompt"],
+            subject_label=row["subject"],
+            ids=tuple(row["input_ids"]),
+            tokens=tuple(row["input_tokens"]),
+            subject=(begin, end),
+            answer=row["answer"],
+            high=row["high_score"],
+            low=row["low_score"],
+            other=row["other_answer"],
+            swapped=row["other_subject"],
+            **maps,
+        )
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the trace as a row of traces.jsonl."""
+        return {
+            "case_id": self.case_id,
+            "relation_id": self.relation,
+            "prompt": self.prompt,
+            "subject": self.subject_label,
+            "input_ids": list(self.ids),
+            "input_tokens": list(self.tokens),
+            "subject_range": list(self.subject),
+            "answer": self.answer,
+            "other_answer": self.other,
+            "other_subject": self.swapped,
+            "high_score": round(self.high, DIGITS),
+            "low_score": round(self.low, DIGITS),
+            "scores": {kind: _listed(values) for kind, values in self.scores.items()},
+            "attributed": {kind: _listed(values) for kind, values in self.attributed.items()},
+        }
+
+
+def read_traces(made: TraceFolder) -> list[CausalTrace]:
+    """Return finished traces of a build. Raises DataError for a row that is none."""
+    return list(read_values(made.path(ROWS), conforming("traces", CausalTrace.of_row)))
+
+
+@dataclass(frozen=True, slots=True)
+class Untraced:
+    """A fact that was not traced: `rule` is the reason by name, `answer` what the model says instead."""
+
+    case_id: int
+    relation: str
+    rule: str
+    answer: str
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the fact as a row of the log."""
+        return {"case_id": self.case_id, "relation_id": self.relation, "rule": self.rule, "answer": self.answer}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """The mean effect of each layer and the half width of its 95% interval, each [layers], over `count` tokens."""
+
+    mean: np.ndarray
+    half_width: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Curve:
+        """Return the curve of values [count, layers]."""
+        return cls(values.mean(axis=0), Z_95 * values.std(axis=0) / np.sqrt(len(values)), len(values))
+
+    @property
+    def best(self) -> int:
+        """The layer of the largest mean."""
+        return int(self.mean.argmax())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the curve for JSON."""
+        return {"count": self.count, "mean": _listed(self.mean), "half_width_95": _listed(self.half_width)}
+
+
+@dataclass(frozen=True, slots=True)
+class AverageEffects:
+    """The effects of facts, averaged: the total one, and by kind those at each place (severed kinds: at one).
+
+    correlations: by kind, of exact effects with attributed ones, over all tokens and layers of all facts.
+    """
+
+    facts: int
+    high: float
+    low: float
+    total: tuple[float, float]
+    curves: Mapping[str, Mapping[str, Curve]]
+    correlations: Mapping[str, float]
+
+    @classmethod
+    def of(cls, traces: Sequence[CausalTrace]) -> AverageEffects:
+        """Return the averages over traces, at least one, of one model and with the same kinds."""
+        totals = np.array([trace.total for trace in traces])
+        return cls(
+            len(traces),
+            float(np.mean([trace.high for trace in traces])),
+            float(np.mean([trace.low for trace in traces])),
+            (float(totals.mean()), float(Z_95 * totals.std() / np.sqrt(len(totals)))),
+            {kind: _by_place(traces, kind) for kind in traces[0].effects},
+            _correlations(traces),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the averages for JSON."""
+        mean, half_width = self.total
+        curves = {
+            kind: {place: curve.as_dict() for place, curve in by_place.items()}
+            for kind, by_place in self.curves.items()
+        }
+        return {
+            "facts": self.facts,
+            "high_score": round(self.high, DIGITS),
+            "low_score": round(self.low, DIGITS),
+            "total_effect": {"mean": round(mean, DIGITS), "half_width_95": round(half_width, DIGITS)},
+            "correlations": {kind: round(value, DIGITS) for kind, value in self.correlations.items()},
+            "indirect_effects": curves,
+        }
+
+
+def _by_place(traces: Sequence[CausalTrace], kind: str) -> dict[str, Curve]:
+    """Return the curve of each place that some trace has, all tokens at a place counted alike (as released)."""
+    if kind in SEVERED_KINDS:
+        return {"last subject": Curve.of(np.stack([trace.effects[kind] for trace in traces]))}
+    found: dict[str, list[np.ndarray]] = {}
+    for trace in traces:
+        for place, tokens in trace.places.items():
+            found.setdefault(place, []).append(trace.effects[kind][tokens])
+    return {place: Curve.of(np.concatenate(found[place])) for place in PLACES if place in found}
+
+
+def _correlations(traces: Sequence[CausalTrace]) -> dict[str, float]:
+    """Return Pearson's correlation of exact and attributed effects by kind, where both were made.
+
+    Tokens before the subject are left out: nothing is corrupted there, and both are 0.
+    """
+    found = {}
+    for kind in traces[0].attributed if traces[0].scores else ():
+        exact = np.concatenate([trace.effects[kind][trace.subject[0] :].ravel() for trace in traces])
+        attributed = np.concatenate([trace.attributed[kind][trace.subject[0] :].ravel() for trace in traces])
+        if exact.std() and attributed.std():
+            found[kind] = float(np.corrcoef(exact, attributed)[0, 1])
+    return found
+
+
+def _listed(values: np.ndarray) -> Any:
+    return np.round(values.astype(float), DIGITS).tolist()

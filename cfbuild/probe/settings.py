@@ -1,0 +1,101 @@
+"""The settings of causal traces; they are options of `cfbuild trace`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cfbuild.errors import ConfigError
+from cfbuild.option import ABOUT_RUN, COMMA_SEPARATED, option
+
+STATE, MLP, ATTENTION = "state", "mlp", "attention"
+KINDS = (STATE, MLP, ATTENTION)
+"""What is restored: a layer's output; the outputs of the MLPs, or of attention, of a window of layers."""
+SEVERED = "severed"
+SEVERED_KINDS = {f"{SEVERED}_{name}": name for name in (MLP, ATTENTION)}
+"""States restored at the last subject token while its MLPs' (or attention's) outputs stay corrupted: the paper's Figure
+3. By name, what stays corrupted."""
+NOISE, SWAP = "noise", "swap"
+PROBABILITY, DIFFERENCE = "probability", "logit-difference"
+EXACT, ATTRIBUTION, BOTH = "exact", "attribution", "both"
+RELEASED_SEED = 1
+"""The seed of the released code's noise."""
+ABOUT_TRACE = "The trace"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """How causal traces are made; the defaults are the released code's. Raises ConfigError for what makes no sense."""
+
+    corrupt: str = option(
+        NOISE,
+        "noise: on the subject's embeddings; swap: another subject of the relation, with as many tokens and another "
+        "object that the model knows.",
+        panel=ABOUT_TRACE,
+    )
+    metric: str = option(
+        PROBABILITY,
+        "probability of the answer, or logit-difference: its logit minus that of the other subject's answer (noise: "
+        "of the answer that the corrupted runs think likeliest beside it).",
+        panel=ABOUT_TRACE,
+    )
+    method: str = option(
+        EXACT,
+        "exact: a run for every restored state; attribution: all of them from one backward pass; both, with their "
+        "correlation.",
+        panel=ABOUT_TRACE,
+    )
+    kinds: tuple[str, ...] = option(
+        (*KINDS, SEVERED),
+        f"What is restored, some of {', '.join((*KINDS, SEVERED))}.",
+        form=COMMA_SEPARATED,
+        panel=ABOUT_TRACE,
+    )
+    window: int = option(10, "Layers of a window of MLPs or attention.", panel=ABOUT_TRACE)
+    rows: int = option(10, "Corrupted rows, each with noise of its own.", panel=ABOUT_TRACE)
+    noise: float | None = option(
+        None, "Standard deviation of the noise. [default: 3 times that of the subjects' embeddings]", panel=ABOUT_TRACE
+    )
+    seed: int = option(
+        RELEASED_SEED, "Seed of every random choice: of the noise (1, as released) and of pairs.", panel=ABOUT_RUN
+    )
+
+    def __post_init__(self) -> None:
+        _check("corrupt", self.corrupt, (NOISE, SWAP))
+        _check("metric", self.metric, (PROBABILITY, DIFFERENCE))
+        _check("method", self.method, (EXACT, ATTRIBUTION, BOTH))
+        for kind in self.kinds:
+            _check("kinds", kind, (*KINDS, SEVERED))
+        if not set(self.kinds) & {*KINDS}:
+            raise ConfigError(f"kinds are {', '.join(self.kinds) or 'none'}; expected some of {', '.join(KINDS)}")
+        for name in ("window", "rows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.noise is not None and not 0 < self.noise < float("inf"):
+            raise ConfigError(f"noise is {self.noise}; expected a positive number")
+        if not 0 <= self.seed < 1 << 32:
+            raise ConfigError(f"seed is {self.seed}; expected 0 to {(1 << 32) - 1}, as numpy's generator takes it")
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The kinds that have a value for every token and layer, in the order of KINDS."""
+        return tuple(kind for kind in KINDS if kind in self.kinds)
+
+    @property
+    def is_exact(self) -> bool:
+        """True if every state is restored in a run of its own."""
+        return self.method != ATTRIBUTION
+
+    @property
+    def severs(self) -> bool:
+        """True if paths are severed, which only exact runs do."""
+        return SEVERED in self.kinds and self.is_exact
+
+    def windows(self, layers: int) -> list[range]:
+        """Return the window of each layer: its middle, or a little above; cut off at both ends of the model."""
+        below, above = self.window // 2, self.window - self.window // 2
+        return [range(max(0, layer - below), min(layers, layer + above)) for layer in range(layers)]
+
+
+def _check(name: str, value: str, expected: tuple[str, ...]) -> None:
+    if value not in expected:
+        raise ConfigError(f"{name} {value!r} does not exist; expected one of {', '.join(expected)}")
