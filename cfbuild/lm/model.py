@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -213,13 +214,27 @@ class LanguageModel:
     def encode_subject(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int]:
         """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and the index of the subject's last one.
 
-        Raises ModelError if the subject's last character is in no token.
+        Raises ModelError as `subject_span` does.
         """
-        before = prefix + prompt[: prompt.index(SLOT)] + subject
-        text = before + prompt[prompt.index(SLOT) + len(SLOT) :]
+        ids, _, last = self.subject_span(prompt, subject, prefix)
+        return ids, last
+
+    def subject_span(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int, int]:
+        """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and its first and last token's indices.
+
+        Raises ModelError if the subject's first or last character is in no token.
+        """
+        before = prefix + prompt[: prompt.index(SLOT)]
+        text = before + subject + prompt[prompt.index(SLOT) + len(SLOT) :]
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        last = len(before.rstrip()) - 1
-        for index, (start, end) in reversed(list(enumerate(encoded["offset_mapping"]))):
-            if start <= last < end:
-                return self.leading_ids + tuple(encoded["input_ids"]), index + len(self.leading_ids)
-        raise ModelError(f"the subject {subject!r} has no token in {text!r}")
+        edges = len(before) + len(subject) - len(subject.lstrip()), len((before + subject).rstrip()) - 1
+        first, last = (_tokens_at(encoded["offset_mapping"], edge) for edge in edges)
+        if not first or not last:
+            raise ModelError(f"the subject {subject!r} has no token in {text!r}")
+        leading = len(self.leading_ids)
+        return self.leading_ids + tuple(encoded["input_ids"]), leading + first[0], leading + last[-1]
+
+
+def _tokens_at(offsets: Sequence[tuple[int, int]], character: int) -> list[int]:
+    """Return the indices of the tokens that hold a character, which may be divided among several."""
+    return [index for index, (start, end) in enumerate(offsets) if start <= character < end]
