@@ -22,6 +22,7 @@ VERBS = {
     "train-editor": "Train the network of the editors mend-cf or ke-cf on records, or of mend or ke on texts.",
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
     "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
+    "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",

@@ -126,8 +126,8 @@ class Memit:
     ) -> tuple[Tensor, Tensor]:
         """Return W's inputs in `layer` and the top layer's outputs under a change: [N, d_in] and [N, d_model].
 
-        `texts` are each request's: the bare prompt and that after each context, cut after the edit's token. A key is the
-        mean of the bare prompt's and the contexts' mean; an output is the bare prompt's.
+        `texts` are each request's: the bare prompt and that after each context, cut after the edit's token. A key is
+        the mean of the bare prompt's and the contexts' mean; an output is the bare prompt's.
         """
         rows = [text for request in texts for text in request]
         with fused_layers(self.lm), torch.no_grad():

@@ -12,11 +12,14 @@ from cfbuild.errors import BuildStateError, DataError
 from cfbuild.progress import Progress, silent
 from cfbuild.score.metrics import CaseValues
 from cfbuild.score.scored import ScoredRun, scored_runs
+from cfbuild.score.swept import read_sweep
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import Manifest
-from cfbuild.views.page import PageInput, RunView, make_page, run_view
+from cfbuild.store.runs import Run, finished_sweeps
+from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
+from cfbuild.views.page.plots import sweep_plots
 
 PAGE = "report.html"
 
@@ -67,10 +70,16 @@ def report(
         dropped=manifest.entry("generate").counted.get("by_rule", {}),
         origin=_origin(manifest),
         left_out=left_out,
+        sweeps=[_sweep_view(folder, sweep) for sweep in finished_sweeps(folder)],
     )
     write_atomic(folder.path(PAGE), make_page(given))
     unchanged = (remark for run in found for remark in run.report.remarks(run.name))
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
+
+
+def _sweep_view(folder: BuildFolder, sweep: Run) -> SweepView:
+    found = read_sweep(sweep)
+    return SweepView(sweep.name, found, sweep_plots(found))
 
 
 def _runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:

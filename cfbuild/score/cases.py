@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
@@ -14,7 +14,7 @@ from cfbuild.lm.delta import Delta
 from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.sample import answer, generate
-from cfbuild.progress import Progress, silent
+from cfbuild.progress import Progress, no_progress, silent
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, ObjectNames
 from cfbuild.score.texts import Writing, ngram_entropy_bits
@@ -61,6 +61,33 @@ def score_cases(
             )
         )
     return cases
+
+
+def score_groups(
+    lm: LanguageModel,
+    records: Sequence[Record],
+    groups: Container[str],
+    edits: Sequence[Edit] | None = None,
+    done: Callable[[int], None] = no_progress,
+) -> list[StageScore | str]:
+    """Return the scores of each record's prompts of some groups, unedited or under `edits[i]`, or why there are none.
+
+    It is what `score_cases` finds out in one go, for records that are scored under many edits and once without. `done`
+    gets the number of finished prompts.
+    """
+    edits = edits or [Edit((place,), None) for place in range(len(records))]
+    faults = [edit.fault for edit in edits]
+    asked = [one for one in _questions(lm, records, edits) if one.group in groups and faults[one.record] is None]
+    answers = score_edited(lm, [one.after for one in asked], [one.edit.delta for one in asked], done)
+    scored: list[Scored] = [defaultdict(list) for _ in records]
+    for one, answer_ in zip(asked, answers, strict=True):
+        scored[one.record][one.group].append(_prompt_score(answer_))
+    when = "before" if all(edit.delta is None for edit in edits) else "after"
+    return [faults[place] or _fault(prompts, when) or _prompts_alone(prompts) for place, prompts in enumerate(scored)]
+
+
+def _prompts_alone(prompts: Scored) -> StageScore:
+    return StageScore({group: tuple(scores) for group, scores in prompts.items()})
 
 
 def _fault(prompts: Scored, when: str) -> str | None:
@@ -222,7 +249,7 @@ def _stage(
     answers: Mapping[str, tuple[str, ...]] | None,
     writing: Writing,
 ) -> StageScore:
-    stage = StageScore({group: tuple(scores) for group, scores in prompts.items()})
+    stage = _prompts_alone(prompts)
     if writing.names is not None and answers:
         right = {group: _right(record, said, writing.names) for group, said in answers.items()}
         stage = replace(

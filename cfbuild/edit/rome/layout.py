@@ -29,13 +29,6 @@ PAST_WORTH_OF_A_TOKEN = 8
 """Earlier tokens whose keys and values take as much memory as one token's activations."""
 LOGITS_IN_TOKENS = 1
 """Tokens whose activations take as much memory as one token's logits."""
-TOKENS = {
-    "subject_first": "first subject token",
-    "subject_last": "last subject token",
-    "subject_first_after_last": "first token after the subject",
-    "last": "last token",
-}
-"""The tokens of a prompt at which an edit can act (paper, Figure 5), by their names in the released code."""
 
 
 @dataclass(frozen=True, slots=True)

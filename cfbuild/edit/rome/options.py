@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from cfbuild.edit.rome.layout import SHARE_OF_BUDGET, TOKENS
+from cfbuild.edit import TOKENS
+from cfbuild.edit.rome.layout import SHARE_OF_BUDGET
 from cfbuild.errors import ConfigError
 from cfbuild.lm.products import narrow_is_fast, note_slow_numbers
 

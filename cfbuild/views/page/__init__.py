@@ -24,6 +24,7 @@ from cfbuild.records.groups import GROUPS
 from cfbuild.score.marks import SIGNS
 from cfbuild.score.metrics import Figure
 from cfbuild.score.run_report import STAGES, Report
+from cfbuild.score.swept import SweepReport
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.text.safe import visible
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
@@ -65,12 +66,21 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepView:
+    """A sweep in the form of the page: its report, and the plots over the layers."""
+
+    name: str
+    report: SweepReport
+    plots: Sequence[Plot]
+
+
+@dataclass(frozen=True, slots=True)
 class PageInput:
     """The material of a page.
 
     `runs` are what `run_view` makes, `table` is over the same runs. `dropped` is the number of facts that each rule
     rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that scored another file than
-    these records.
+    these records, `sweeps` the build's sweeps.
     """
 
     records: Sequence[Record]
@@ -79,6 +89,7 @@ class PageInput:
     dropped: Mapping[str, int] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    sweeps: Sequence[SweepView] = ()
 
 
 def make_page(given: PageInput) -> Iterator[str]:
@@ -99,6 +110,7 @@ def make_page(given: PageInput) -> Iterator[str]:
         meaning=MEANING,
         signs=SIGNS,
         left_out=given.left_out,
+        sweeps=given.sweeps,
         runs=runs,
         composition=composition(given.records),
         items=ITEMS,
