@@ -284,6 +284,10 @@ def test_an_edit_that_fails_is_a_fault_of_its_point(
         "the covariance of the layer's keys is singular"
     }
     assert "preset.json" not in files_of(folder) and "S.svg" not in files_of(folder)
+    # Nor does what an earlier sweep of the name found stay there.
+    folder.path("sweeps/rome/preset.json").write_text("{}")
+    sweep(folder, options(restart=True), lm)
+    assert "preset.json" not in files_of(folder)
 
 
 # ---------------------------------------------------------------------------------------------- the best layer
@@ -392,6 +396,8 @@ def test_the_command_from_end_to_end(folder: BuildFolder, lm: LanguageModel, mon
     ):
         refused = CliRunner().invoke(app, [*words, *bad])
         assert refused.exit_code and hint in str(refused.exception), (bad, refused.output)
+    refused = CliRunner().invoke(app, ["compare", "-b", str(folder.root), "--layer", "middle"])
+    assert "--layer middle: expected a number or auto" in str(refused.exception)
 
 
 def test_a_trace_is_drawn_beside_a_sweep() -> None:

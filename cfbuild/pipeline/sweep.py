@@ -158,13 +158,15 @@ def _write_report(run: Run, report: SweepReport, lm: LanguageModel) -> dict[str,
     from cfbuild.score.swept import DRAWN, found_preset
     from cfbuild.views.page.plots import sweep_svg
 
+    drawings = {f"{figure}.svg": sweep_svg(report, figure) for figure in DRAWN}
+    for name in (FOUND, *drawings):
+        run.path(name).unlink(missing_ok=True)  # an earlier sweep of the name may have had what this one has not
     write_json(run.path(REPORT), report.as_dict())
     names = [REPORT]
-    for figure in DRAWN:
-        drawing = sweep_svg(report, figure)
+    for name, drawing in drawings.items():
         if drawing is not None:
-            write_atomic(run.path(f"{figure}.svg"), drawing)
-            names.append(f"{figure}.svg")
+            write_atomic(run.path(name), drawing)
+            names.append(name)
     if report.found is not None:
         write_json(run.path(FOUND), found_preset(report, weights_identity(lm)["revision"]))
         names.append(FOUND)

@@ -266,7 +266,8 @@ def layer_found(folder: BuildFolder, model: str, revision: str) -> int:
     Raises ConfigError where there is no sweep of these weights, DataError for a file that is no preset,
     BuildStateError for one that was changed.
     """
-    files = [sweep.file(FOUND) for sweep in finished_sweeps(folder) if sweep.path(FOUND).is_file()]
+    sweeps = (sweep for sweep in finished_sweeps(folder) if sweep.file(FOUND) in sweep.record.files)
+    files = [sweep.file(FOUND) for sweep in sweeps if sweep.path(FOUND).is_file()]
     command = f"`cfbuild sweep --build {folder.root} --model {model}`"
     if not files:
         raise ConfigError(
