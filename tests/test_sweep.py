@@ -28,12 +28,15 @@ from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.layout import encode_at
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import BuildStateError, ConfigError
+from cfbuild.lm import likelihood
+from cfbuild.lm.delta import Delta, LowRank
+from cfbuild.lm.likelihood import ManyScores, Question, score, score_edited
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.compare import CompareOptions, compare
 from cfbuild.pipeline.sweep import SweepOptions, sweep
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress
-from cfbuild.score import cases, sweeping
+from cfbuild.score import sweeping
 from cfbuild.score.metrics import Figure, aggregate
 from cfbuild.score.swept import FoundLayer, Point, SweepReport, SweptRow, best_layer, layer_found
 from cfbuild.store.codec import decode_case
@@ -115,6 +118,36 @@ def test_tokens_make_different_edits_and_only_known_ones_are_taken() -> None:
         RomeOptions(1, token="middle")
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gptj"])
+def test_scores_under_many_changes_are_those_of_whole_runs(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny.make(family)
+    texts = ("Rome lies in", "Rome lies in the country of", "She speaks English and", "Berlin lies in Germany, Rome")
+    targets = tuple(map(lm.continuation, ("Italy", "New Zealand English", "Germany")))
+    asked = [Question(lm.encode(text), targets) for text in texts]
+
+    def nlls(found: Sequence[Sequence[likelihood.Likelihood]]) -> list[float]:
+        return [one.nll_nats for some in found for one in some]
+
+    many = ManyScores(lm, asked, (1, 3))
+    assert nlls(many.before) == pytest.approx(nlls(score(lm, asked)), abs=1e-5)
+    draw = torch.Generator().manual_seed(0)
+    deltas: dict[int, Delta] = {}
+    for layer in (1, 2, 3):  # below layer 2 the states of layer 1 are what is kept
+        shape = lm.value_width(layer), lm.key_width(layer)
+        values, keys = (torch.randn(1, width, generator=draw) for width in shape)
+        deltas[layer] = Delta.of(layer, LowRank(keys, values))
+    for given in ([deltas[1]] * 4, [deltas[3]] * 4, [deltas[2], None, deltas[3], deltas[2]], [None] * 4):
+        expected = nlls(score_edited(lm, asked, given))
+        assert nlls(many.under(given)) == pytest.approx(expected, abs=1e-5)
+        assert given == [None] * 4 or expected != pytest.approx(nlls(many.before), abs=1e-3)
+
+    def runs_out(work: Any, items: Sequence[int]) -> Any:
+        return [*work(items[:1]), *work(items[1:])]
+
+    monkeypatch.setattr(likelihood, "halving", runs_out)
+    assert nlls(many.under([deltas[1]] * 4)) == pytest.approx(nlls(score_edited(lm, asked, [deltas[1]] * 4)), abs=1e-5)
+
+
 # ----------------------------------------------------------------------------------------------------- sweeps
 
 POSITIONS = ("subject_last", "last")
@@ -186,7 +219,7 @@ def test_a_sweep_that_is_killed_anywhere_ends_with_the_same_bytes(
     kept: list[int] = []
     cache = folder.root.parent / "cache"
     monkeypatch.setenv("CFBUILD_CACHE", str(cache))
-    for task, at in (("covariance", 0), ("points", 0), ("edits", 4), ("points", 5), ("edits", 12)):
+    for task, at in (("covariance", 0), ("edits", 4), ("points", 5), ("edits", 12)):
         shutil.rmtree(cache / "covariance", ignore_errors=True)
         with pytest.raises(KeyboardInterrupt):
             sweep(folder, options(restart=True), lm, stopping(task, at))
@@ -228,11 +261,12 @@ def test_nothing_is_made_for_each_point_that_they_share(
     count(covariance, "second_moments")
     count(covariance, "projection_inputs")
     count(covariance, "_read")
-    count(cases, "score_edited")
+    count(likelihood, "trace_packed")
+    count(likelihood, "score_edited")
     sweep(folder, options(layers="all", covariance_tokens=300), lm)
     one_pass = counted["projection_inputs"]
     assert counted["sample_contexts"] == counted["second_moments"] == 1 and one_pass >= 1
-    assert counted["score_edited"] == 1 + 4 * 2, "once before all edits, and once a point"
+    assert counted["trace_packed"] == 1 and not counted["score_edited"], "all prompts run from the bottom once"
     assert counted["_read"] == 4, "C of a layer is read for its first point, and shared by the others"
     shutil.rmtree(cache / "covariance")
     sweep(folder, options(layers="2", covariance_tokens=300, run="one"), lm)

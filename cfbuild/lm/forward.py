@@ -130,10 +130,10 @@ def replay_packed(
     below: [T, d_model], the input of layer `start`, or else of the first that was traced.
     """
     layers = range(traced.start if start is None else start, len(lm.layers))
-    return lm.finish(_run_layers(lm, traced, packing, below, layers, at))
+    return lm.finish(run_layers(lm, traced, packing, below, layers, at))
 
 
-def _run_layers(
+def run_layers(
     lm: LanguageModel, traced: Trace, packing: Packing, hidden: Tensor, layers: range, at: Tensor | None = None
 ) -> Tensor:
     """Return the packed tokens' states [T, d_model] after `layers` of a trace, or those of the tokens `at`.
@@ -165,7 +165,7 @@ def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) 
         traced = trace_below(lm, batch, start, start)
         return traced, packing.pack(traced.below)
     traced = trace_below(lm, batch, 0, 0)
-    return traced, _run_layers(lm, traced, packing, packing.pack(traced.below), range(start))
+    return traced, run_layers(lm, traced, packing, packing.pack(traced.below), range(start))
 
 
 def run_packed(lm: LanguageModel, batch: Batch, packing: Packing, at: Tensor, *, past: Past | None = None) -> Tensor:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
 from cfbuild.edit.editor import Edit
 from cfbuild.lm.delta import Delta
-from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after, score_edited
+from cfbuild.lm.likelihood import Likelihood, ManyScores, Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.sample import answer, generate
-from cfbuild.progress import Progress, no_progress, silent
+from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, ObjectNames
 from cfbuild.score.texts import Writing, ngram_entropy_bits
@@ -63,27 +63,39 @@ def score_cases(
     return cases
 
 
-def score_groups(
-    lm: LanguageModel,
-    records: Sequence[Record],
-    groups: Container[str],
-    edits: Sequence[Edit] | None = None,
-    done: Callable[[int], None] = no_progress,
-) -> list[StageScore | str]:
-    """Return the scores of each record's prompts of some groups, unedited or under `edits[i]`, or why there are none.
+class GroupScores:
+    """Scores of records' prompts of some groups, unedited and under many edits, none of which changes a lower layer.
 
-    It is what `score_cases` finds out in one go, for records that are scored under many edits and once without. `done`
-    gets the number of finished prompts.
+    It is what `score_cases` finds out in one go. `layers` are those at which the edits begin.
     """
-    edits = edits or [Edit((place,), None) for place in range(len(records))]
-    faults = [edit.fault for edit in edits]
-    asked = [one for one in _questions(lm, records, edits) if one.group in groups and faults[one.record] is None]
-    answers = score_edited(lm, [one.after for one in asked], [one.edit.delta for one in asked], done)
-    scored: list[Scored] = [defaultdict(list) for _ in records]
-    for one, answer_ in zip(asked, answers, strict=True):
-        scored[one.record][one.group].append(_prompt_score(answer_))
-    when = "before" if all(edit.delta is None for edit in edits) else "after"
-    return [faults[place] or _fault(prompts, when) or _prompts_alone(prompts) for place, prompts in enumerate(scored)]
+
+    def __init__(
+        self, lm: LanguageModel, records: Sequence[Record], groups: Container[str], layers: Sequence[int]
+    ) -> None:
+        nothing = [Edit((place,), None) for place in range(len(records))]
+        self._asked = [one for one in _questions(lm, records, nothing) if one.group in groups]
+        self._count = len(records)
+        self._scores = ManyScores(lm, [one.before for one in self._asked], layers)
+
+    def before(self) -> list[StageScore | str]:
+        """Return each record's scores unedited, or why there are none."""
+        return self._stages(self._scores.before, [None] * self._count, "before")
+
+    def after(self, edits: Sequence[Edit]) -> list[StageScore | str]:
+        """Return record i's scores under `edits[i]`, which changes weights, or why there are none."""
+        faults = [edit.fault for edit in edits]
+        return self._stages(self._scores.under([edits[one.record].delta for one in self._asked]), faults, "after")
+
+    def _stages(
+        self, answers: Sequence[Sequence[Likelihood]], faults: Sequence[str | None], when: str
+    ) -> list[StageScore | str]:
+        scored: list[Scored] = [defaultdict(list) for _ in range(self._count)]
+        for one, likelihoods in zip(self._asked, answers, strict=True):
+            scored[one.record][one.group].append(_prompt_score(likelihoods))
+        return [
+            fault or _fault(prompts, when) or _prompts_alone(prompts)
+            for fault, prompts in zip(faults, scored, strict=True)
+        ]
 
 
 def _prompts_alone(prompts: Scored) -> StageScore:

@@ -17,7 +17,7 @@ from cfbuild.edit.editor import Edit, OpenEditor, editor_spec, open_editor
 from cfbuild.edit.supplies import LastSupplies, ModelSupplies
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import Progress, silent
-from cfbuild.score.cases import score_groups
+from cfbuild.score.cases import GroupScores
 from cfbuild.score.metrics import DIGITS, prompt_values
 from cfbuild.score.passes import count_edits, request_of
 from cfbuild.score.swept import FIGURES_SWEPT, GROUPS_SWEPT, At, SweptRow
@@ -26,6 +26,10 @@ from cfbuild.store.rowlog import RowLog
 RECORDS_AT_ONCE = 20
 """Records of a point that are edited and scored together: what an interruption loses, at most, and the default of
 `--limit`. The bytes depend on it, so it is fixed."""
+Place = tuple[int | None, At]
+"""A layer and a series, or UNEDITED."""
+UNEDITED: Place = (None, None)
+"""Where the unedited model's scores are."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +53,53 @@ class Sweep:
     def work_off(self) -> list[SweptRow]:
         """Edit and score at the points that are not in the log yet; return all rows, the unedited model's first."""
         log = RowLog(self.folder / "rows.jsonl")
-        known = {_place(row) for row in self._rows_of(log)}
-        chunks = list(_chunks(self.records))
-        points = [(chunk, layer, at) for chunk in chunks for layer in self.layers for at in self.series]
-        left = [(layer, at, chunk[0].case_id) not in known for chunk, layer, at in points]
+        known = {(row.layer, row.at, row.case_id) for row in self._rows_of(log)}
+        places = [UNEDITED, *self._points]
+        left = [[place for place in places if (*place, chunk[0].case_id) not in known] for chunk in self._chunks]
         if any(left) and "covariance" in editor_spec(self.editor).needs:
             self.supplies.gather(self.layers)
-        for chunk in chunks:
-            if (None, None, chunk[0].case_id) not in known:
-                log.append(row.as_dict(self.setting) for row in self._unedited(chunk))
-        edited = 0
-        for number, ((chunk, layer, at), is_left) in enumerate(zip(points, left, strict=True)):
-            if is_left:
-                self.progress("points", number, len(points))
-                rows = self._edited(chunk, self.opened(layer, at), (layer, at), edited)
-                log.append(row.as_dict(self.setting) for row in rows)
-            edited += len(chunk)
-        self.progress("points", len(points), len(points))
+        for number, (chunk, own) in enumerate(zip(self._chunks, left, strict=True)):
+            if own:
+                self._work_off(log, number, chunk, own)
+        total = len(self._points) * len(self._chunks)
+        self.progress("points", total, total)
         return self._in_order(self._rows_of(log))
 
-    def opened(self, layer: int, at: At) -> OpenEditor:
+    def _work_off(self, log: RowLog, number: int, chunk: Sequence[Record], left: Sequence[Place]) -> None:
+        """Edit and score chunk `number` at the points that are left of it."""
+        scores = GroupScores(self.lm, chunk, GROUPS_SWEPT, self.layers)
+        worked, total = number * len(self._points), len(self._points) * len(self._chunks)
+        for place, point in enumerate((UNEDITED, *self._points)):
+            if point not in left:
+                continue
+            if point == UNEDITED:
+                scored = scores.before()
+            else:
+                self.progress("points", worked + place - 1, total)
+                before = worked * RECORDS_AT_ONCE + (place - 1) * len(chunk)
+                scored = scores.after(self._edits(chunk, point, before))
+            log.append(row.as_dict(self.setting) for row in _rows(chunk, point, scored))
+
+    def _edits(self, chunk: Sequence[Record], point: Place, before: int) -> list[Edit]:
+        """Return the edit of each record of a chunk at a point; `before` edits were made before."""
+        done = partial(count_edits, self.progress, before, len(self.records) * len(self._points))
+        made = self.opened(*point).edit([request_of(record) for record in chunk], done)
+        edits = {place: edit for edit in made for place in edit.records}
+        return [edits[place] for place in range(len(chunk))]
+
+    def opened(self, layer: int | None, at: At) -> OpenEditor:
         """Return the editor of a point."""
         asked = {**self.asked, "layer": layer, self.setting: at}
         return open_editor(self.editor, self.lm, asked, self._last_supplies)
+
+    @cached_property
+    def _points(self) -> list[Place]:
+        return [(layer, at) for layer in self.layers for at in self.series]
+
+    @cached_property
+    def _chunks(self) -> list[Sequence[Record]]:
+        starts = range(0, len(self.records), RECORDS_AT_ONCE)
+        return [self.records[start : start + RECORDS_AT_ONCE] for start in starts]
 
     @cached_property
     def _last_supplies(self) -> LastSupplies:
@@ -80,43 +108,19 @@ class Sweep:
     def _rows_of(self, log: RowLog) -> Iterator[SweptRow]:
         return (SweptRow.of_dict(row, self.setting) for row in log.rows(log.entries))
 
-    def _unedited(self, chunk: Sequence[Record]) -> list[SweptRow]:
-        return _rows(chunk, None, None, score_groups(self.lm, chunk, GROUPS_SWEPT))
-
-    def _edited(
-        self, chunk: Sequence[Record], editor: OpenEditor, point: tuple[int, At], before: int
-    ) -> list[SweptRow]:
-        """Return a chunk's rows at a point, whose editor is given; `before` edits were made before."""
-        in_all = len(self.records) * len(self.layers) * len(self.series)
-        done = partial(count_edits, self.progress, before, in_all)
-        made = editor.edit([request_of(record) for record in chunk], done)
-        edits: dict[int, Edit] = {place: edit for edit in made for place in edit.records}
-        scored = score_groups(self.lm, chunk, GROUPS_SWEPT, [edits[place] for place in range(len(chunk))])
-        return _rows(chunk, *point, scored)
-
     def _in_order(self, rows: Iterable[SweptRow]) -> list[SweptRow]:
         """Return rows by layer and series as they were given, the unedited model's first, and by record."""
-        order: list[tuple[int | None, At]] = [(layer, at) for layer in self.layers for at in self.series]
-        points = {point: number for number, point in enumerate(order)}
+        points = {point: number for number, point in enumerate(self._points)}
         places = {record.case_id: number for number, record in enumerate(self.records)}
         return sorted(rows, key=lambda row: (points.get((row.layer, row.at), -1), places[row.case_id]))
 
 
-def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    for start in range(0, len(records), RECORDS_AT_ONCE):
-        yield records[start : start + RECORDS_AT_ONCE]
-
-
-def _place(row: SweptRow) -> tuple[int | None, At, int]:
-    return row.layer, row.at, row.case_id
-
-
-def _rows(chunk: Sequence[Record], layer: int | None, at: At, scored: Sequence[StageScore | str]) -> list[SweptRow]:
+def _rows(chunk: Sequence[Record], point: Place, scored: Sequence[StageScore | str]) -> list[SweptRow]:
     columns = prompt_values([one if isinstance(one, StageScore) else None for one in scored])
     rows = []
     for place, (record, one) in enumerate(zip(chunk, scored, strict=True)):
         measured = {name: columns[name][place] for name in FIGURES_SWEPT}
         values = {name: round(value, DIGITS) for name, value in measured.items() if value is not None}
         fault = one if isinstance(one, str) else None
-        rows.append(SweptRow(record.case_id, record.relation, layer, at, values, fault))
+        rows.append(SweptRow(record.case_id, record.relation, *point, values, fault))
     return rows
