@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cfbuild.data import Record
 from cfbuild.edit.covariance import Covariance
+from cfbuild.edit.rome.layout import encode_at
 from cfbuild.edit.rome.optimise import ESSENCE_PROMPT
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.lm.model import Ids, LanguageModel, Weight
@@ -39,12 +40,12 @@ def edit(lm: LanguageModel, record: Record, options: RomeOptions, covariance: Co
     """ROME on one record: the key from one pass, the value from `steps` whole passes, the update from one more."""
     prompt, subject = record.prompt.text, record.subject.label
     target = lm.continuation(record.target_new.label)
-    rewrites = [lm.encode_subject(prompt, subject, context) for context in ("", *options.contexts)]
-    essence = lm.encode_subject(ESSENCE_PROMPT, subject)
+    rewrites = [encode_at(lm, options.token, prompt, subject, context) for context in ("", *options.contexts)]
+    essence = encode_at(lm, options.token, ESSENCE_PROMPT, subject)
     mean_key = _inputs_and_outputs(lm, options.layer, rewrites)[0].mean(dim=0)
     direction = covariance.whiten(mean_key) if covariance else mean_key
     direction = direction / direction.norm()
-    rows = [(ids + target[:-1], last) for ids, last in rewrites]
+    rows = [(ids + target[:-1], at) for ids, at in rewrites]
     value = _optimise(lm, options, [*rows, essence], target, lm.projection(options.layer))
     keys, outputs = _inputs_and_outputs(lm, options.layer, rewrites[:1])
     change = torch.outer((value - outputs[0]) / (direction @ keys[0]), direction)
@@ -55,9 +56,9 @@ def layer_output(lm: LanguageModel, record: Record, options: RomeOptions) -> Ten
     """MEMIT's z [d_model] of one record: the output of the whole layer that is wanted, from `steps` whole passes."""
     prompt, subject = record.prompt.text, record.subject.label
     target = lm.continuation(record.target_new.label)
-    rewrites = [lm.encode_subject(prompt, subject, context) for context in ("", *options.contexts)]
-    rows = [(ids + target[:-1], last) for ids, last in rewrites]
-    essence = lm.encode_subject(ESSENCE_PROMPT, subject)
+    rewrites = [encode_at(lm, options.token, prompt, subject, context) for context in ("", *options.contexts)]
+    rows = [(ids + target[:-1], at) for ids, at in rewrites]
+    essence = encode_at(lm, options.token, ESSENCE_PROMPT, subject)
     return _optimise(lm, options, [*rows, essence], target, lm.layers[options.layer])
 
 
@@ -132,7 +133,7 @@ def _optimise(
 
 
 def _inputs_and_outputs(lm: LanguageModel, layer: int, rows: Sequence[tuple[Ids, int]]) -> tuple[Tensor, Tensor]:
-    """W's input and output at the subject's last token of each row, from a whole pass."""
+    """W's input and output at the edit's token of each row, from a whole pass."""
     ids, mask = _pad([ids for ids, _ in rows], lm)
     seen: list[tuple[Tensor, Tensor]] = []
     hook = lm.projection(layer).register_forward_hook(lambda _, args, output: seen.append((args[0], output)))

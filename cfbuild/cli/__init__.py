@@ -23,6 +23,7 @@ VERBS = {
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
     "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
     "trace": "Find the states that decide what the model says: causal traces of records, or of one prompt.",
+    "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",

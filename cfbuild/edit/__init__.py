@@ -31,6 +31,13 @@ TOKENS_PER_WIDTH = 10
 """Tokens for each number of a key, where that is more: the multiple that FastMEMIT's code recommends."""
 
 
+TOKENS = {
+    "subject_first": "first subject token",
+    "subject_last": "last subject token",
+    "subject_first_after_last": "first token after the subject",
+    "last": "last token",
+}
+"""The tokens of a prompt at which ROME can edit (paper, Figure 5), by their names in the released code."""
 TRAINED = "editors"
 """The folder of a build that holds trained networks, each in a folder of its editor's name."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.edit.artefacts import Artefact, weights_identity
+from cfbuild.edit.artefacts import Artefact, Loaded, weights_identity
 from cfbuild.edit.corpus import Corpus
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.batch import Batch, pad
@@ -32,6 +32,8 @@ LAYOUTS = (("C", None), ("moment", None), ("mom2.mom2", "mom2.count"))
 """Arrays that hold C, and the count to divide by where C is a sum (the released statistics files)."""
 RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 """Shares of the mean diagonal that are tried in turn until C is positive definite enough to be solved with."""
+MOMENT_BYTES = 4 << 30
+"""Most bytes of second moments in float64 that one pass sums: all of SmolLM2-135M take 0.6 GB, of GPT-2 XL 15.7."""
 CONDITION_LIMIT = 1e7
 """Beyond this ratio of the factor's squared extreme diagonal entries, whitening would amplify rounding noise."""
 
@@ -148,26 +150,52 @@ def key_covariances(
     All layers that are not in the cache are computed in one pass. The corpus's name must change when its texts do (a
     digest of them, or a name with its revision).
     """
-    shared = {**weights_identity(lm), "corpus": corpus.name, "tokens": tokens, "window": WINDOW}
-    artefacts = {layer: Artefact("covariance", {**shared, "layer": layer}) for layer in layers}
-    found: dict[int, Tensor] = {}
-    counted = 0
-
-    def make(layer: int, folder: Path) -> None:
-        nonlocal counted
-        if layer not in found:
-            wanted = {layer, *(other for other, artefact in artefacts.items() if not artefact.is_made)}
-            moments, counted = second_moments(lm, sorted(wanted), corpus.texts, tokens, progress)
-            found.update(moments)
-        with (folder / MATRIX).open("wb") as stream:
-            np.savez(stream, C=found.pop(layer).numpy(), count=np.array(counted))
-
+    gathered = _Gathered(lm, layers, corpus, tokens, progress)
     covariances = {}
-    for layer, artefact in artefacts.items():
-        width = lm.key_width(layer)
-        kept, count = artefact.get(partial(make, layer), partial(_read_in, width))
+    for layer in layers:
+        kept, count = gathered.get(layer, partial(_read_in, lm.key_width(layer)))
         covariances[layer] = factorise(torch.from_numpy(kept), f"{corpus.name},tokens={count}")
     return covariances
+
+
+def gather_covariances(
+    lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress = silent
+) -> None:
+    """Put C of each layer that is not in the cache into it, for `key_covariances` of any of them; none is returned.
+
+    It takes one pass over the texts, or a few where the moments of all layers do not fit MOMENT_BYTES.
+    """
+    at_once = max(1, MOMENT_BYTES // max(8 * lm.key_width(layer) ** 2 for layer in layers))
+    for start in range(0, len(layers), at_once):
+        some = layers[start : start + at_once]
+        gathered = _Gathered(lm, some, corpus, tokens, progress)
+        for layer in some:
+            gathered.get(layer, lambda folder: None)
+
+
+class _Gathered:
+    """C of layers in the cache; those that are not there are computed together when the first of them is needed."""
+
+    def __init__(
+        self, lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress
+    ) -> None:
+        shared = {**weights_identity(lm), "corpus": corpus.name, "tokens": tokens, "window": WINDOW}
+        self._artefacts = {layer: Artefact("covariance", {**shared, "layer": layer}) for layer in layers}
+        self._moments = partial(second_moments, lm, texts=corpus.texts, tokens=tokens, progress=progress)
+        self._found: dict[int, Tensor] = {}
+        self._count = 0
+
+    def get(self, layer: int, read: Callable[[Path], Loaded]) -> Loaded:
+        """Return what `read` makes of the folder of a layer's C."""
+        return self._artefacts[layer].get(partial(self._make, layer), read)
+
+    def _make(self, layer: int, folder: Path) -> None:
+        if layer not in self._found:
+            missing = {other for other, artefact in self._artefacts.items() if not artefact.is_made}
+            found, self._count = self._moments(layers=sorted({layer, *missing}))
+            self._found.update(found)
+        with (folder / MATRIX).open("wb") as stream:
+            np.savez(stream, C=self._found.pop(layer).numpy(), count=np.array(self._count))
 
 
 def _read_in(width: int, folder: Path) -> tuple[np.ndarray, int]:
@@ -186,7 +214,8 @@ def second_moments(
     progress("covariance", 0, tokens)
     for rows in _rows(lm, texts, tokens):
         for part in halving(lambda part: [_products(lm, layers, part)], rows):
-            totals = {layer: product + totals.get(layer, 0) for layer, product in part.items()}
+            for layer, product in part.items():
+                totals[layer] = product + totals[layer] if layer in totals else product
         count += sum(map(len, rows))
         progress("covariance", count, tokens)
     if not totals:
@@ -199,10 +228,13 @@ def _products(lm: LanguageModel, layers: Sequence[int], rows: Sequence[Ids]) -> 
     """Return the sum of k k^T over every token of `rows`, [d_in, d_in], by layer."""
     ids, real = pad(rows, lm)
     positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
+
+    def product(inputs: Tensor) -> Tensor:
+        keys = inputs[real].to(widest(lm.device))
+        return keys.T @ keys
+
     with torch.no_grad():
-        inputs = projection_inputs(lm, Batch(ids, positions, None), layers)
-    keys = ((layer, inputs.pop(layer)[real].to(widest(lm.device))) for layer in layers)
-    return {layer: some.T @ some for layer, some in keys}
+        return projection_inputs(lm, Batch(ids, positions, None), layers, product)
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:

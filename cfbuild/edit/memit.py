@@ -16,6 +16,7 @@ from torch import Tensor
 from cfbuild.data import Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
+from cfbuild.edit.rome.layout import encode_at
 from cfbuild.edit.rome.optimise import ValueOptimiser
 from cfbuild.edit.rome.options import RomeOptions, on_device
 from cfbuild.errors import ConfigError
@@ -103,7 +104,7 @@ class Memit:
         return [Edit(places, delta, statistics=measured), *failed]
 
     def spread(self, requests: Sequence[Request], wanted: Tensor, solve: Solve | None = None) -> Delta:
-        """Return the change that brings the top layer's output at each subject's last token towards `wanted`.
+        """Return the change that brings the top layer's output at each edit's token towards `wanted`.
 
         wanted: [N, d_model], z of each request. solve: where the directions come from, if not from MEMIT's equation.
         """
@@ -125,8 +126,8 @@ class Memit:
     ) -> tuple[Tensor, Tensor]:
         """Return W's inputs in `layer` and the top layer's outputs under a change: [N, d_in] and [N, d_model].
 
-        `texts` are each request's: the bare prompt and that after each context, cut after the subject. A key is the
-        mean of the bare prompt's and the contexts' mean; an output is the bare prompt's.
+        `texts` are each request's: the bare prompt and that after each context, cut after the edit's token. A key is
+        the mean of the bare prompt's and the contexts' mean; an output is the bare prompt's.
         """
         rows = [text for request in texts for text in request]
         with fused_layers(self.lm), torch.no_grad():
@@ -154,10 +155,10 @@ class Memit:
         return list(zip(seen[0], below[rows, last].float(), strict=True))
 
     def _texts(self, request: Request) -> list[Ids]:
-        """Return the tokens of a request's prompt up to the subject's last one, bare and after each context."""
-        contexts = ("", *self.options.contexts)
-        found = (self.lm.encode_subject(request.prompt, request.subject, context) for context in contexts)
-        return [ids[: last + 1] for ids, last in found]
+        """Return the tokens of a request's prompt up to that of the edit, bare and after each context."""
+        token, prompt, subject = self.options.token, request.prompt, request.subject
+        found = (encode_at(self.lm, token, prompt, subject, context) for context in ("", *self.options.contexts))
+        return [ids[: at + 1] for ids, at in found]
 
 
 def solved_with(keys: Tensor, covariance: Covariance | None, weight: float) -> Tensor:

@@ -48,6 +48,11 @@ TRAINED_PARTS: Mapping[str, tuple[str, ...]] = {"gpt-j-6b": ("mlp_in", "mlp_out"
 DEPTH_OF_EDIT = 0.2
 """Share of the depth at which an edit lies where no preset names a layer: between the presets' 0.13 and 0.35."""
 
+AUTO_LAYER = "auto"
+"""The layer that a sweep of the model found, in place of a preset's."""
+EDITORS_AT_ROMES_LAYER = ("rome", "rome-fast", "emmet", "memit", "alphaedit")
+"""Editors for which that layer is right: it is ROME's, and the top one of those that the last two change."""
+
 DEPTHS = {"ft-m": 21 / 32}
 """The same for editors that do not edit where ROME does: FT-M's layer in LLaMA-7B, as EasyEdit sets it."""
 

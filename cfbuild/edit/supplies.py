@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from cfbuild.data import Record, Reference
 from cfbuild.edit import COVARIANCE_TOKENS, TOKENS_PER_WIDTH, TRAINED
 from cfbuild.edit.artefacts import Artefact, weights_identity
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
-from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance
+from cfbuild.edit.covariance import Covariance, gather_covariances, key_covariances, load_covariance
+from cfbuild.edit.editor import Supplies
 from cfbuild.edit.trained.artefact import TrainedNetwork, load_network, network_digest
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.model import LanguageModel
@@ -77,8 +79,23 @@ class ModelSupplies:
         if self.covariance_of.endswith(".npz"):
             layer = self._only(layers)
             return {layer: load_covariance(Path(self.covariance_of).expanduser(), self.lm.key_width(layer))}
-        corpus = self.corpus() if self.covariance_of == BUILD else open_corpus(self.covariance_of)
-        return dict(key_covariances(self.lm, layers, corpus, self.tokens or self._enough(layers), self.progress))
+        enough = self.tokens or self._enough(layers)
+        return dict(key_covariances(self.lm, layers, self._corpus(), enough, self.progress))
+
+    def gather(self, layers: Sequence[int]) -> None:
+        """Make C of all these layers in one pass, so that `covariances` of any of them finds it in the cache.
+
+        Raises as `covariances` does.
+        """
+        if self.covariance_of == NONE:
+            return
+        if self.covariance_of.endswith(".npz"):
+            self._only(layers)
+            return
+        gather_covariances(self.lm, layers, self._corpus(), self.tokens or self._enough(layers), self.progress)
+
+    def _corpus(self) -> Corpus:
+        return self.corpus() if self.covariance_of == BUILD else open_corpus(self.covariance_of)
 
     def _enough(self, layers: Sequence[int]) -> int:
         """Return the number of tokens over which C of the widest keys is known well."""
@@ -98,6 +115,23 @@ class ModelSupplies:
                 f"{', '.join(map(str, layers))}; give a text file, hub:NAME or build"
             )
         return layers[0]
+
+
+class LastSupplies:
+    """Supplies that keep the contexts and the covariances that were asked for last.
+
+    Editors of one layer that are made one after another share them.
+    """
+
+    def __init__(self, supplies: Supplies) -> None:
+        self._supplies = supplies
+        self.contexts = lru_cache(maxsize=1)(supplies.contexts)
+        self.trained = supplies.trained
+        self._of_layers = lru_cache(maxsize=1)(supplies.covariances)
+
+    def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
+        """Return C of each layer's keys, None where the user wants none."""
+        return self._of_layers(tuple(layers))
 
 
 def _read_contexts(folder: Path) -> tuple[str, ...]:

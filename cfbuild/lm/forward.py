@@ -218,15 +218,18 @@ class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not a
     pass
 
 
-def projection_inputs(lm: LanguageModel, batch: Batch, layers: Sequence[int]) -> dict[int, Tensor]:
-    """Return the input of each layer's W at every token of a batch, [batch, width, d_in], by layer.
+def projection_inputs(
+    lm: LanguageModel, batch: Batch, layers: Sequence[int], use: Callable[[Tensor], Tensor]
+) -> dict[int, Tensor]:
+    """Return what `use` makes of the input of each layer's W at every token of a batch, [batch, width, d_in], by layer.
 
-    Nothing above the highest is computed. Raises ModelError if a layer does not call W.
+    The inputs of no two layers exist together; nothing above the highest layer is computed. Raises ModelError if a
+    layer does not call W.
     """
     kept: dict[int, Tensor] = {}
 
     def keep(layer: int, inputs: Tensor) -> None:
-        kept[layer] = inputs.reshape(*batch.ids.shape, -1)
+        kept[layer] = use(inputs.reshape(*batch.ids.shape, -1))
         if layer == max(layers):
             raise _Reached
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cfbuild.lm.batch import Batch, Packing, additive_mask, pad
-from cfbuild.lm.batching import in_batches
+from cfbuild.lm.batching import halving, in_batches
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import replay_packed, run_packed, trace_packed
+from cfbuild.lm.forward import Trace, replay_packed, run_layers, run_packed, trace_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.products import ROWS_IN_CACHE
@@ -161,6 +161,75 @@ def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
     states = run_packed(lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
     parts = torch.split(states, STATES_PER_HEAD_CALL)
     return [int(token) for part in parts for token in lm.logits(part).argmax(dim=-1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A batch that was run unchanged: the questions' places, and the merged tokens' states below some layers."""
+
+    places: tuple[int, ...]
+    questions: Sequence[Question]
+    traced: Trace
+    merged: _Merged
+    states: dict[int, Tensor]  # by layer, each [T, d_model]
+
+
+class ManyScores:
+    """Scores of questions before any change and under many, of which each changes nothing below one of some layers.
+
+    The questions run once without a change; under one they run from the layer on that it begins at.
+    """
+
+    def __init__(self, lm: LanguageModel, questions: Sequence[Question], layers: Sequence[int]) -> None:
+        self._lm = lm
+        self._layers = sorted({0, *layers})
+        self._kept: list[_Kept] = []
+        numbered = list(enumerate(questions))
+        with fused_layers(lm), torch.no_grad():
+            self.before = in_batches(lm, numbered, self._run, lambda one: _width(one[1]))
+
+    def _run(self, part: Sequence[tuple[int, Question]]) -> list[list[Likelihood]]:
+        lm, questions = self._lm, [question for _, question in part]
+        tries = [_build_trie(question.continuations) for question in questions]
+        merged = _merge(lm, questions, tries)
+        traced, hidden = trace_packed(lm, _lay_out(lm, questions, tries), merged.packing, 0)
+        states = {0: hidden}
+        for below, layer in pairwise(self._layers):
+            states[layer] = hidden = run_layers(lm, traced, merged.packing, hidden, range(below, layer))
+        finished = replay_packed(lm, traced, merged.packing, hidden, merged.at, self._layers[-1])
+        self._kept.append(_Kept(tuple(place for place, _ in part), questions, traced, merged, states))
+        return _read(lm, finished, merged.asked, questions, tries)
+
+    def under(
+        self, deltas: Sequence[Delta | None], done: Callable[[int], None] = no_progress
+    ) -> list[list[Likelihood]]:
+        """Return the likelihoods of question i under `deltas[i]` (None: unchanged); `done` is as in `score`."""
+        found = list(self.before)
+        finished = 0
+        for kept in self._kept:
+            own = [deltas[place] for place in kept.places]
+            if any(delta is not None for delta in own):
+                answers = halving(partial(self._under, kept, own), range(len(own)))
+                for place, answer in zip(kept.places, answers, strict=True):
+                    found[place] = answer
+            finished += len(own)
+            done(finished)
+        return found
+
+    def _under(self, kept: _Kept, deltas: Sequence[Delta | None], rows: Sequence[int]) -> list[list[Likelihood]]:
+        """Return the likelihoods of some questions of a batch, all of whose changes are given."""
+        lm = self._lm
+        if len(rows) < len(deltas):  # there was no memory for the whole batch, and what is kept is of the whole
+            return score_edited(lm, [kept.questions[row] for row in rows], [deltas[row] for row in rows])
+        tries = [_build_trie(question.continuations) for question in kept.questions]
+        lowest = min(delta.lowest for delta in deltas if delta is not None)
+        layer = max(one for one in kept.states if one <= lowest)
+        with fused_layers(lm), torch.no_grad():
+            edited = _merge(lm, kept.questions, tries, deltas)
+            below = kept.states[layer][kept.merged.packing.source[edited.packing.real]]
+            with overlay(lm, deltas):
+                states = replay_packed(lm, kept.traced, edited.packing, below, edited.at, layer)
+            return _read(lm, states, edited.asked, kept.questions, tries)
 
 
 def _score_batch(

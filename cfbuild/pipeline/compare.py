@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from cfbuild.edit import check_name
+from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import CfbuildError, ConfigError
 from cfbuild.option import COMMA_SEPARATED, option
 from cfbuild.pipeline.validate_and_score import (
@@ -18,6 +19,7 @@ from cfbuild.pipeline.validate_and_score import (
     refuse_violations,
     run_config,
     score_run,
+    with_layer,
 )
 from cfbuild.progress import Progress, silent
 from cfbuild.store.runs import VERB, finished_runs, new_run
@@ -80,7 +82,7 @@ def compare(
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
     refuse_violations(read, options)
-    runs = run_options(options)
+    runs = [with_layer(folder, each, lm) for each in run_options(options)]
     with folder.lock("compare"):
         _check_editors(folder, runs, lm, read, progress)
         for each in runs:
@@ -106,6 +108,8 @@ def run_options(options: CompareOptions) -> list[EvaluateOptions]:
 def _own(options: CompareOptions, editor: str, known: Sequence[str]) -> dict[str, Any]:
     """Return the values of an editor's own options: what was given to all and it has, then what was given to it."""
     short = {name: getattr(options, name) if name in known else None for name in SHORT}
+    if short["layer"] == AUTO_LAYER and editor not in EDITORS_AT_ROMES_LAYER:
+        short["layer"] = None
     named = {name.rpartition(".")[::2]: value for name, value in options.settings.items()}
     settings: Mapping[str, Any] = {
         **{name: value for (owner, name), value in named.items() if not owner and name in known},

@@ -13,13 +13,16 @@ from cfbuild.probe.effects import read_traces
 from cfbuild.progress import Progress, silent
 from cfbuild.score.metrics import CaseValues
 from cfbuild.score.scored import ScoredRun, scored_runs
+from cfbuild.score.swept import read_sweep
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import Manifest
+from cfbuild.store.runs import Run, finished_sweeps
 from cfbuild.store.traced import finished_traces
-from cfbuild.views.page import PageInput, RunView, make_page, run_view
+from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
 from cfbuild.views.page.heat import TraceView, trace_view
+from cfbuild.views.page.plots import sweep_plots
 
 PAGE = "report.html"
 
@@ -71,6 +74,7 @@ def report(
         origin=_origin(manifest),
         left_out=left_out,
         traces=_traces_of(folder, read),
+        sweeps=[_sweep_view(folder, sweep) for sweep in finished_sweeps(folder)],
     )
     write_atomic(folder.path(PAGE), make_page(given))
     unchanged = (remark for run in found for remark in run.report.remarks(run.name))
@@ -85,6 +89,11 @@ def _traces_of(folder: BuildFolder, read: RecordFile) -> list[TraceView]:
         if config.get("records") in (None, read.sha256):
             views.append(trace_view(made.name, read_traces(made), config["metric"], config["pictures"]))
     return [view for view in views if view is not None]
+
+
+def _sweep_view(folder: BuildFolder, sweep: Run) -> SweepView:
+    found = read_sweep(sweep)
+    return SweepView(sweep.name, found, sweep_plots(found))
 
 
 def runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:

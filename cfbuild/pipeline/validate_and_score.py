@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
 from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, TRAINED, check_name
+from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import ConfigError, SchemaError
-from cfbuild.option import NAMED_VALUES, option, restart_option, seed_option, values_of
+from cfbuild.option import NAMED_VALUES, Form, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
 from cfbuild.store.codec import decode_entity, decode_reference
 from cfbuild.store.files import sha256_file, sha256_text, write_atomic
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
     from cfbuild.data import Record, Reference
     from cfbuild.edit.editor import OpenEditor
+    from cfbuild.edit.supplies import ModelSupplies
     from cfbuild.lm.model import LanguageModel
     from cfbuild.score.in_use import ObjectNames
     from cfbuild.score.passes import Passes
@@ -49,6 +51,20 @@ ENTITIES = "entities.jsonl"
 _log = logging.getLogger(__name__)
 
 
+def _layer(text: str) -> int | str:
+    """Return the layer of a text, a number or `auto`. Raises ConfigError for anything else."""
+    if text == AUTO_LAYER:
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(f"--layer {text}: expected a number or {AUTO_LAYER}") from error
+
+
+LAYER = Form(_layer)
+"""The form of a layer."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
     """Options of every command that edits and scores; for a setting of an editor, None means the preset's or its own.
@@ -59,7 +75,13 @@ class ScoringOptions:
 
     file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
     skip_invalid: bool = option(False, "Score the valid rows all the same.")
-    layer: int | None = option(None, "Layer to edit. [default: the preset's]", panel=ABOUT_EDITOR)
+    layer: int | str | None = option(
+        None,
+        "Layer to edit; auto: the one that `cfbuild sweep` found in this build. [default: the preset's]",
+        panel=ABOUT_EDITOR,
+        metavar="LAYER",
+        form=LAYER,
+    )
     key_mode: str | None = option(
         None,
         "rome: reference (as released) or consistent (R-ROME). [default: reference]",
@@ -147,17 +169,38 @@ def evaluate(
 
     `read` is the file of records, if it was read before. An interrupted run continues after its last finished chunk,
     with the same bytes; a finished run is not repeated. Raises SchemaError if the file has violations and
-    `skip_invalid` is not set, BuildStateError for work made with other settings, and the errors of the editor.
+    `skip_invalid` is not set, BuildStateError for work made with other settings, the errors of the editor, and those
+    of `with_layer`.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.pipeline.report import write_page
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
-    run = new_run(folder, options.name)
+    run, options = new_run(folder, options.name), with_layer(folder, options, lm)
     with folder.lock(VERB):
         report = score_run(run, options, lm, read, progress)
         write_page(folder, options.file, read)
     return report
+
+
+def with_layer(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel) -> EvaluateOptions:
+    """Return options whose layer is a number where it was to be the one that a sweep in the build found.
+
+    Raises ConfigError for an editor that another layer may suit, or if no sweep of this model found one.
+    """
+    if options.layer != AUTO_LAYER:
+        return options
+    from cfbuild.edit.artefacts import weights_identity
+    from cfbuild.score.swept import layer_found
+
+    if options.editor not in EDITORS_AT_ROMES_LAYER:
+        raise ConfigError(
+            f"--layer {AUTO_LAYER} is the layer at which ROME is best, for {', '.join(EDITORS_AT_ROMES_LAYER)}; give "
+            f"{options.editor} a number"
+        )
+    layer = layer_found(folder, lm.name, weights_identity(lm)["revision"])
+    _log.info("--layer %s: layer %d", AUTO_LAYER, layer)
+    return replace(options, layer=layer)
 
 
 def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
@@ -338,9 +381,17 @@ def _names(folder: BuildFolder, records: Sequence[Record]) -> ObjectNames:
 def make_editor(lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress) -> OpenEditor:
     """Return the editor of the options; what is scored, with its references, are the texts of `--covariance build`."""
     from cfbuild.edit.editor import open_editor
+
+    return open_editor(options.editor, lm, options.asked, new_supplies(lm, options, scored, progress))
+
+
+def new_supplies(
+    lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress
+) -> ModelSupplies:
+    """Return the supplies of the options' editor; `scored` as in `make_editor`."""
     from cfbuild.edit.supplies import ModelSupplies, build_corpus
 
-    supplies = ModelSupplies(
+    return ModelSupplies(
         lm,
         corpus=lambda: build_corpus(scored.records, scored.references),
         covariance_of=options.covariance,
@@ -349,7 +400,14 @@ def make_editor(lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecor
         networks=scored.folder.path(TRAINED),
         progress=progress,
     )
-    return open_editor(options.editor, lm, options.asked, supplies)
+
+
+def short_settings(editor: OpenEditor) -> dict[str, Any]:
+    """Return an editor's signature with its contexts as their number and digest."""
+    settings = dict(editor.signature)
+    if contexts := settings.get("contexts"):
+        settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
+    return settings
 
 
 def _signature(passes: Passes, digest: str) -> dict[str, Any]:
@@ -361,9 +419,7 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
     from cfbuild.score.in_use import MOST_TOKENS
     from cfbuild.score.sequence import SequentialPasses, batch_size
 
-    settings = dict(passes.editor.signature)
-    if contexts := settings.get("contexts"):
-        settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
+    settings = short_settings(passes.editor)
     is_sequence = isinstance(passes, SequentialPasses)
     together: dict[str, Any] = {}
     if passes.editor.together or is_sequence:

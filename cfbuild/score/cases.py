@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
 from cfbuild.edit.editor import Edit
 from cfbuild.lm.delta import Delta
-from cfbuild.lm.likelihood import Likelihood, Question, score, score_before_and_after, score_edited
+from cfbuild.lm.likelihood import Likelihood, ManyScores, Question, score, score_before_and_after, score_edited
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.sample import answer, generate
 from cfbuild.progress import Progress, silent
@@ -61,6 +61,45 @@ def score_cases(
             )
         )
     return cases
+
+
+class GroupScores:
+    """Scores of records' prompts of some groups, unedited and under many edits, none of which changes a lower layer.
+
+    It is what `score_cases` finds out in one go. `layers` are those at which the edits begin.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, records: Sequence[Record], groups: Container[str], layers: Sequence[int]
+    ) -> None:
+        nothing = [Edit((place,), None) for place in range(len(records))]
+        self._asked = [one for one in _questions(lm, records, nothing) if one.group in groups]
+        self._count = len(records)
+        self._scores = ManyScores(lm, [one.before for one in self._asked], layers)
+
+    def before(self) -> list[StageScore | str]:
+        """Return each record's scores unedited, or why there are none."""
+        return self._stages(self._scores.before, [None] * self._count, "before")
+
+    def after(self, edits: Sequence[Edit]) -> list[StageScore | str]:
+        """Return record i's scores under `edits[i]`, which changes weights, or why there are none."""
+        faults = [edit.fault for edit in edits]
+        return self._stages(self._scores.under([edits[one.record].delta for one in self._asked]), faults, "after")
+
+    def _stages(
+        self, answers: Sequence[Sequence[Likelihood]], faults: Sequence[str | None], when: str
+    ) -> list[StageScore | str]:
+        scored: list[Scored] = [defaultdict(list) for _ in range(self._count)]
+        for one, likelihoods in zip(self._asked, answers, strict=True):
+            scored[one.record][one.group].append(_prompt_score(likelihoods))
+        return [
+            fault or _fault(prompts, when) or _prompts_alone(prompts)
+            for fault, prompts in zip(faults, scored, strict=True)
+        ]
+
+
+def _prompts_alone(prompts: Scored) -> StageScore:
+    return StageScore({group: tuple(scores) for group, scores in prompts.items()})
 
 
 def _fault(prompts: Scored, when: str) -> str | None:
@@ -222,7 +261,7 @@ def _stage(
     answers: Mapping[str, tuple[str, ...]] | None,
     writing: Writing,
 ) -> StageScore:
-    stage = StageScore({group: tuple(scores) for group, scores in prompts.items()})
+    stage = _prompts_alone(prompts)
     if writing.names is not None and answers:
         right = {group: _right(record, said, writing.names) for group, said in answers.items()}
         stage = replace(

@@ -111,10 +111,15 @@ def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
 
     Faulty cases have no `post`.
     """
-    values = case_values(cases, stage)
-    figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
     prompts = _prompts(cases, stage)
-    figures = {name: replace(figure, prompts=prompts.get(name, 0)) for name, figure in figures.items() if figure.cases}
+    figures = figures_over(case_values(cases, stage))
+    return {name: replace(figure, prompts=prompts.get(name, 0)) for name, figure in figures.items()}
+
+
+def figures_over(values: Mapping[str, Sequence[float | None]]) -> dict[str, Figure]:
+    """Return each metric over the cases that have it, S last; `values` are each metric's by case, times 100."""
+    figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
+    figures = {name: figure for name, figure in figures.items() if figure.cases}
     harmonic = _harmonic_figure(values)
     return {**figures, "S": harmonic} if harmonic else figures
 
@@ -131,11 +136,16 @@ def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
     """Return each metric of each case, times 100 (but PERPLEXITY); None where a case has no such prompts or texts."""
     stages = [getattr(case, stage) for case in cases]
-    values = {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
+    values = prompt_values(stages)
     for name, attribute in TEXT_METRICS.items():
         values[name] = [_times_100(getattr(one, attribute)) if one else None for one in stages]
     values[PERPLEXITY] = [one.perplexity if one else None for one in stages]
     return values
+
+
+def prompt_values(stages: Sequence[StageScore | None]) -> dict[str, list[float | None]]:
+    """Return each metric over prompts of each case's stage, times 100; None where there is no stage or no prompt."""
+    return {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
 
 
 @dataclass(frozen=True, slots=True)

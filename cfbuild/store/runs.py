@@ -20,12 +20,19 @@ RETAINED, CURVES_DRAWN = "retained.jsonl", "sequence.svg"
 """A sequence's cases on the model after all of its edits, and its curves."""
 TIMING = "timing.json"
 """What editing took. It differs from run to run, so it is none of the run's files in the manifest."""
+SWEEP, SWEEPS = "sweep", "sweeps"
+"""The verb and the folder of sweeps, each in `sweeps/NAME/` and with its own manifest entry, like runs."""
+POINTS, FOUND = "points.jsonl", "preset.json"
+"""A sweep's rows, one a point and record, and the layer that it found best."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A scoring run: `name` as given to `--run`, `entry` its manifest key, `prefix` the start of its file names."""
+    """A scoring run, or a sweep.
+
+    `name` is as given to `--run`, `entry` its manifest key, `prefix` the start of its file names.
+    """
 
     folder: BuildFolder
     name: str
@@ -51,6 +58,19 @@ def new_run(folder: BuildFolder, name: str) -> Run:
     if not NAME.match(name):
         raise ConfigError(f"--run {name}: expected letters, digits, '.', '_' and '-', 64 at the most, no '.' in front")
     return Run(folder, name, f"{VERB}/{name}", f"{RUNS}/{name}/")
+
+
+def new_sweep(folder: BuildFolder, name: str) -> Run:
+    """Return the sweep called `name`, finished or not. Raises ConfigError as `new_run` does."""
+    new_run(folder, name)
+    return Run(folder, name, f"{SWEEP}/{name}", f"{SWEEPS}/{name}/")
+
+
+def finished_sweeps(folder: BuildFolder) -> list[Run]:
+    """Return the build's finished sweeps whose report exists, sorted by name."""
+    names = (entry.partition("/")[2] for entry in folder.manifest().verbs if entry.startswith(f"{SWEEP}/"))
+    found = (new_sweep(folder, name) for name in names)
+    return sorted((sweep for sweep in found if sweep.path(REPORT).is_file()), key=lambda sweep: sweep.name)
 
 
 def default_name(editor: str) -> str:

@@ -1,7 +1,8 @@
 """Records laid out for an optimisation: every text cut where the edit acts, and all below that run once.
 
-A text is cut at its subject's last token. What comes before it gives keys and values, once; the few tokens from there
-on are run up to the edited layer, once; a step runs the layers above, over those tokens, for many records together.
+A text is cut at the edit's token, which is its subject's last unless `TOKENS` says another. What comes before it gives
+keys and values, once; the few tokens from there on are run up to the edited layer, once; a step runs the layers above,
+over those tokens, for many records together.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LOGITS_IN_TOKENS = 1
 
 @dataclass(frozen=True, slots=True)
 class CutText:
-    """A text cut at its subject's last token: `past` before it, `rest` from it on, `targets` predicted at its end."""
+    """A text cut at the edit's token: `past` before it, `rest` from it on, `targets` predicted at its end."""
 
     past: Ids
     rest: Ids
@@ -72,7 +73,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Keys and values before the subjects' last tokens; real: [rows, past], in any columns."""
+    """Keys and values before the edits' tokens; real: [rows, past], in any columns."""
 
     layers: Past
     real: Tensor
@@ -107,7 +108,7 @@ class Layout:
     packing: Packing
     below: Tensor  # [T, d_model]: the traced input of the first layer that a step runs, real tokens only
     reads: Reads
-    keys: Tensor  # [records, rows_per_record, d_in]: W's input at the subject's last token
+    keys: Tensor  # [records, rows_per_record, d_in]: W's input at the edit's token
     outputs: Tensor  # [records, rows_per_record, d_model]: W's output there
 
     @property
@@ -116,7 +117,7 @@ class Layout:
 
     @property
     def firsts(self) -> Tensor:
-        """The subject's last token of each row, counted through the real tokens, [rows]."""
+        """The edit's token of each row, counted through the real tokens, [rows]."""
         rows = torch.arange(self.packing.rows, device=self.below.device)
         return self.packing.source[rows * self.packing.width]
 
@@ -124,6 +125,18 @@ class Layout:
     def states(self) -> Tensor:
         """The input of the first layer that a step runs, there: [records, rows_per_record, d_model]."""
         return self.below[self.firsts].view(len(self.plans), self.rows_per_record, -1)
+
+
+def encode_at(lm: LanguageModel, token: str, prompt: str, subject: str, context: str = "") -> tuple[Ids, int]:
+    """Return the tokens of a context and a prompt with its subject, and the index of the one that `token` names.
+
+    token: a key of TOKENS. After a subject with which the prompt ends, the first token after it is its last one, as
+    released. The last token is the prompt's own, never a filler or a target's.
+    """
+    ids, first, last = lm.subject_span(prompt, subject, context)
+    end = len(ids) - 1
+    at = {"subject_first": first, "subject_last": last, "subject_first_after_last": min(last + 1, end), "last": end}
+    return ids, at[token]
 
 
 def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
@@ -155,7 +168,7 @@ def _cut(plans: Sequence[Plan], limit: float) -> list[list[Plan]]:
 
 
 def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) -> Layout:
-    """Return records laid out: what comes before the subjects' last tokens is kept, what comes from there on is traced.
+    """Return records laid out: what comes before the edits' tokens is kept, what comes from there on is traced.
 
     `layer` is the edited one, `start` the first that a step runs.
     """
@@ -171,7 +184,7 @@ def keep(lm: LanguageModel, layer: int, layout: Layout, kept: Tensor) -> Layout:
 
 
 def _remember_past(lm: LanguageModel, plans: Sequence[Plan]) -> _Past | None:
-    """Return the keys and values before the subjects' last tokens, or None if there is no token before.
+    """Return the keys and values before the edits' tokens, or None if there is no token before.
 
     What a row begins with in every record, which is its context, is run once for all of them.
     """
@@ -224,7 +237,7 @@ def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
 def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> Tensor:
     """Return the finished states at the tokens that are read, [tokens, d_model].
 
-    `delta` [records, d_model] is added to W's output at the subjects' last tokens.
+    `delta` [records, d_model] is added to W's output at the edits' tokens.
     """
     traced, packing, at = layout.traced, layout.packing, layout.reads.tokens
     if traced.start > layer:

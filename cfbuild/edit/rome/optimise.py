@@ -1,7 +1,8 @@
 """ROME's value optimisation (Meng et al. 2022, section 3.1 and appendix E.5) for many records at once.
 
 `layout` lays the records out, so that an optimisation step runs only the layers above the edited one, over the few
-tokens from each subject's last one on. Records share passes, never numbers: each has its own Adam state and stop.
+tokens from that of the edit on, which is the subject's last one unless the options say another. Records share passes,
+never numbers: each has its own Adam state and stop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.data import Request
-from cfbuild.edit.rome.layout import CutText, Layout, Plan, in_batches, keep, lay_out, with_added
+from cfbuild.edit.rome.layout import CutText, Layout, Plan, encode_at, in_batches, keep, lay_out, with_added
 from cfbuild.edit.rome.losses import losses
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.errors import ConfigError
@@ -36,7 +37,7 @@ SHARE_THAT_STAYS = 0.75
 
 @dataclass(frozen=True, slots=True)
 class TargetValue:
-    """The output that W should have for one request, and its input and output now, at the subject's last token.
+    """The output that W should have for one request, and its input and output now, at the edit's token.
 
     keys: [rows, d_in], W's input under the bare prompt, under each context, and in the essence prompt; outputs:
     [rows, d_model], W's output there, or the layer's where the shift is of that; shift: [d_model], so that the wanted
@@ -109,11 +110,11 @@ class ValueOptimiser:
         targets = self.lm.continuation(request.target_new)
         rows = []
         for context in ("", *self.options.contexts):
-            ids, last = self.lm.encode_subject(request.prompt, request.subject, context)
-            rows.append(CutText(ids[:last], ids[last:] + targets[:-1], targets))
-        ids, last = self.lm.encode_subject(ESSENCE_PROMPT, request.subject)
-        # Nothing after the subject's last token can change the distribution that the KL term reads there.
-        rows.append(CutText(ids[:last], ids[last : last + 1], ()))
+            ids, at = encode_at(self.lm, self.options.token, request.prompt, request.subject, context)
+            rows.append(CutText(ids[:at], ids[at:] + targets[:-1], targets))
+        ids, at = encode_at(self.lm, self.options.token, ESSENCE_PROMPT, request.subject)
+        # Nothing after the edit's token can change the distribution that the KL term reads there.
+        rows.append(CutText(ids[:at], ids[at : at + 1], ()))
         return Plan(index, tuple(rows))
 
     def _values_of_batch(self, plans: Sequence[Plan]) -> list[TargetValue]:

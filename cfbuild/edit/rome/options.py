@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from cfbuild.edit import TOKENS
 from cfbuild.edit.rome.layout import SHARE_OF_BUDGET
 from cfbuild.errors import ConfigError
 from cfbuild.lm.products import narrow_is_fast, note_slow_numbers
@@ -24,7 +25,8 @@ class RomeOptions:
     """ROME's hyperparameters; the defaults are the released ones. `contexts` are put before the prompt (appendix E.5).
 
     `key_mode`: `reference` averages the key over contexts for u but not for u . k0, as released; `consistent` uses the
-    average in both places (R-ROME, arXiv 2403.07175). `products` is the number format of the matrix products in the
+    average in both places (R-ROME, arXiv 2403.07175). `token` (a key of TOKENS) is the prompt's token at which keys and
+    values are taken, and at which the KL term reads. `products` is the number format of the matrix products in the
     value optimisation (`auto`: bfloat16 where the device is fast at it); keys, values and everything else are float32
     either way.
     """
@@ -39,6 +41,7 @@ class RomeOptions:
     clamp_norm_factor: float = 4.0
     key_mode: str = "reference"
     products: str = "float32"
+    token: str = "subject_last"
 
     def __post_init__(self) -> None:
         formats = (AUTO, *SHARE_OF_BUDGET)
@@ -46,6 +49,8 @@ class RomeOptions:
             raise ConfigError(f"products in {self.products!r} do not exist; expected one of {', '.join(formats)}")
         if self.key_mode not in KEY_MODES:
             raise ConfigError(f"key mode {self.key_mode!r} does not exist; expected one of {', '.join(KEY_MODES)}")
+        if self.token not in TOKENS:
+            raise ConfigError(f"token {self.token!r} does not exist; expected one of {', '.join(TOKENS)}")
         if self.steps < 1:
             raise ConfigError(f"{self.steps} optimisation steps; expected at least 1")
 

@@ -21,6 +21,7 @@ from cfbuild.records.groups import GROUPS
 from cfbuild.score.marks import SIGNS
 from cfbuild.score.metrics import Figure
 from cfbuild.score.run_report import STAGES, Report
+from cfbuild.score.swept import SweepReport
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.views.html import environment, page_part, script_digest
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
@@ -66,12 +67,21 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepView:
+    """A sweep in the form of the page: its report, and the plots over the layers."""
+
+    name: str
+    report: SweepReport
+    plots: Sequence[Plot]
+
+
+@dataclass(frozen=True, slots=True)
 class PageInput:
     """The material of a page.
 
     `runs` are what `run_view` makes, `table` is over the same runs. `dropped` is the number of facts that each rule
     rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that scored another file than
-    these records, `traces` the build's causal traces.
+    these records, `traces` the build's causal traces, `sweeps` its sweeps.
     """
 
     records: Sequence[Record]
@@ -81,6 +91,7 @@ class PageInput:
     origin: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     traces: Sequence[TraceView] = ()
+    sweeps: Sequence[SweepView] = ()
 
 
 def make_page(given: PageInput) -> Iterator[str]:
@@ -102,6 +113,7 @@ def make_page(given: PageInput) -> Iterator[str]:
         signs=SIGNS,
         left_out=given.left_out,
         traces=given.traces,
+        sweeps=given.sweeps,
         runs=runs,
         composition=composition(given.records),
         items=ITEMS,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from cfbuild.data import CaseScore, Record
+from cfbuild.edit import TOKENS
 from cfbuild.score.curve import CURVES, SequenceCurve
-from cfbuild.score.metrics import HARMONIC, case_values
+from cfbuild.score.metrics import HARMONIC, Figure, case_values
 from cfbuild.score.run_report import RelationScores, Report
+from cfbuild.score.swept import DRAWN, SweepReport, label
 
 WIDTH = 420
 """The width of every plot in user units: on a phone a unit is nearly a pixel, so text stays readable."""
@@ -21,12 +23,18 @@ LONG_LABEL = 150
 ROW = 20
 BINS = 20
 HEIGHT, TITLE = 220, 24
+SWEEP_HEIGHT, SERIES = 280, 4
+"""The height of a sweep's plots, and the curves that have a colour and a dash of their own: those of Figure 5."""
 WORDS = {"right_after": "right after", "first": "the first ones", "so_far": "all so far"}
 """The names of a sequence's curves."""
 ALONE = (
     "text{font:12px sans-serif;fill:#444}.grid{stroke:#ddd}.axis{stroke:#444}.curve{fill:none;stroke-width:2}"
     ".right-after{stroke:#c2571a}.first{stroke:#5b7aa6;stroke-dasharray:5 3}.so-far{stroke:#2f7d4f}"
-    ".dot{fill:#fff;stroke-width:2}"
+    ".dot{fill:#fff;stroke-width:2}.band{stroke:none;fill-opacity:.13}.was{stroke:#444;stroke-dasharray:1 4}"
+    ".series-0{stroke:#b36b00;fill:#b36b00;stroke-dasharray:6 3}.series-1{stroke:#c8321f;fill:#c8321f}"
+    ".series-2{stroke:#2f7d4f;fill:#2f7d4f;stroke-dasharray:2 3}"
+    ".series-3{stroke:#1f5fae;fill:#1f5fae;stroke-dasharray:9 3 2 3}.trace{stroke:#444;stroke-dasharray:3 5}"
+    ".curve.series-0,.curve.series-1,.curve.series-2,.curve.series-3{fill:none}"
 )
 """The style of plots that stand outside the page: the page's light colours."""
 POINTS = 800
@@ -144,23 +152,27 @@ def _sequence_plots(curve: SequenceCurve | None) -> dict[str, Plot]:
 
 def curves_svg(curve: SequenceCurve) -> str:
     """Return a sequence's plots below each other as a drawing of its own, which needs no page."""
-    plots = [*_sequence_plots(curve).values()]
+    return _alone([*_sequence_plots(curve).values()], HEIGHT)
+
+
+def _alone(plots: Sequence[Plot], height: int) -> str:
+    """Return plots of a height, below each other under their titles, as a drawing that needs no page."""
     parts = [
         Markup('<g transform="translate(0 {})">{}{}</g>').format(
-            place * (HEIGHT + TITLE), _text(LEFT, 16, plot.title, "start"), _moved(plot.svg)
+            place * (height + TITLE), _text(LEFT, 16, plot.title, "start"), _moved(plot.svg, height)
         )
         for place, plot in enumerate(plots)
     ]
     return str(
         Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"><style>{}</style>{}</svg>\n').format(
-            WIDTH, len(plots) * (HEIGHT + TITLE), Markup(ALONE), Markup("").join(parts)
+            WIDTH, len(plots) * (height + TITLE), Markup(ALONE), Markup("").join(parts)
         )
     )
 
 
-def _moved(svg: Markup) -> Markup:
+def _moved(svg: Markup, height: int) -> Markup:
     """Return a plot's drawing below its title."""
-    return Markup('<svg y="{}" width="{}" height="{}" {}').format(TITLE, WIDTH, HEIGHT, svg[len("<svg ") :])
+    return Markup('<svg y="{}" width="{}" height="{}" {}').format(TITLE, WIDTH, height, svg[len("<svg ") :])
 
 
 def _over_edits(curve: SequenceCurve, name: str) -> Plot | None:
@@ -257,6 +269,78 @@ def _drops(dropped: Mapping[str, int]) -> Plot | None:
     return Plot(
         "Why facts were dropped", f"{total:,} facts became no record; the rule that said so.", _svg(height, parts)
     )
+
+
+# ------------------------------------------------------------------------------------------------------------- sweeps
+
+
+def sweep_plots(report: SweepReport, trace: Sequence[tuple[int, float]] = ()) -> list[Plot]:
+    """Return the plots of a sweep's figures over the layers, a curve a series, with bands of 95% intervals.
+
+    trace: (layer, mean) of a causal trace's indirect effect, drawn beside them, its peak at the top.
+    """
+    return [plot for name in DRAWN if (plot := _over_layers(report, name, trace)) is not None]
+
+
+def sweep_svg(report: SweepReport, figure: str, trace: Sequence[tuple[int, float]] = ()) -> str | None:
+    """Return the plot of one of a sweep's figures as a drawing of its own; None where no point has it."""
+    plot = _over_layers(report, figure, trace)
+    return None if plot is None else _alone([plot], SWEEP_HEIGHT)
+
+
+def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, float]]) -> Plot | None:
+    curves = {at: report.curve(at, name) for at in report.series}
+    curves = {at: curve for at, curve in curves.items() if curve}
+    if not curves:
+        return None
+    figures = [figure for curve in curves.values() for _, figure in curve]
+    # Ends that a band reaches are rounded to quarters of a hundred: margins may be below 0.
+    low = min(0, *(25 * math.floor((one.mean - one.half_width) / 25) for one in figures))
+    high = max(25, *(25 * math.ceil(min(one.mean + one.half_width, 100) / 25) for one in figures))
+    top = TOP + ROW * (1 + (len(curves) + bool(trace)) // 2)
+    across = _scale(report.layers[0], report.layers[-1], LEFT + 6, WIDTH - RIGHT - 6)
+    up = _scale(max(low, -100), high, SWEEP_HEIGHT - BOTTOM, top)
+    ends = report.layers[0], (report.layers[0] + report.layers[-1]) // 2, report.layers[-1]
+    ticks = range(max(low, -100), high + 1, 25 if high - low <= 100 else 50)
+    parts = [_axis_x(across, tuple(dict.fromkeys(ends)), SWEEP_HEIGHT, "layer"), _axis_y(up, ticks, name)]
+    if before := report.before.get(name):
+        parts.append(_line(across(ends[0]), up(before.mean), across(ends[-1]), up(before.mean), "was"))
+    for place, (at, curve) in enumerate(curves.items()):
+        parts += _banded(across, up, curve, f"series-{place % SERIES}")
+        parts += _key(place, TOKENS.get(label(at), f"at most {label(at)}"), f"curve series-{place % SERIES}")
+    if trace:
+        parts += _beside(across, up, trace, len(curves))
+    told = "; ".join(_told(label(at), curve) for at, curve in curves.items())
+    baseline = f" Unedited (dotted): {before.mean:.1f}." if before else ""
+    return Plot(f"{name} over the layers", f"{told}.{baseline}", _svg(SWEEP_HEIGHT, parts))
+
+
+def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind: str) -> list[Markup]:
+    """Return a curve over the band of its intervals."""
+    edges = [(across(x), up(figure.mean + figure.half_width)) for x, figure in curve]
+    edges += [(across(x), up(figure.mean - figure.half_width)) for x, figure in reversed(curve)]
+    path = " ".join("{},{}".format(*_two(*point)) for point in edges)
+    band = Markup('<polygon class="band {}" points="{}"/>').format(kind, path)
+    return [band, _polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
+
+
+def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place: int) -> list[Markup]:
+    """Return a trace's curve with its peak as high as the plot, and its line in the key."""
+    layer, peak = max(trace, key=lambda point: point[1])
+    reach = _scale(0, peak, up(0), TOP + ROW * (1 + (place + 1) // 2))
+    drawn = _polyline([(across(x), reach(max(mean, 0))) for x, mean in trace], "trace")
+    return [drawn, *_key(place, f"trace: {peak:.3g} at layer {layer}", "curve trace")]
+
+
+def _key(place: int, text: str, kind: str) -> list[Markup]:
+    """Return an entry of a plot's key, two in a row."""
+    x, y = LEFT + (WIDTH - LEFT) / 2 * (place % 2), TOP + ROW * (place // 2)
+    return [_line(x, y, x + 22, y, kind), _text(x + 26, y + 4, text, "start")]
+
+
+def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
+    layer, best = max(curve, key=lambda point: point[1].mean)
+    return f"{name}: highest {best.mean:.1f} ± {best.half_width:.1f} at layer {layer}"
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing

@@ -1,0 +1,85 @@
+"""The command `sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.validate_and_score import tell_violations
+from cfbuild.lm.selection import ModelOptions
+from cfbuild.pipeline.sweep import SweepOptions, sweep
+from cfbuild.text.safe import visible
+
+if TYPE_CHECKING:
+    from cfbuild.score.swept import At, SweepReport
+    from cfbuild.store.runs import Run
+
+EXAMPLES = (
+    "cfbuild sweep --model gpt2-medium",
+    "cfbuild sweep --layers 0-11 --positions subject_last,last --limit 50 --run lower",
+    "cfbuild sweep --editor ft --eps 5e-4,1e-3,5e-3,none",
+)
+
+
+def run(
+    build: Build = Path("build"), *, options: SweepOptions, lm_options: ModelOptions, output: OutputOptions
+) -> None:
+    """Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.
+
+    Every point (a layer and a token, or for ft a bound) edits the same records, each on the unedited model. An
+    interrupted sweep goes on after its last finished point; a finished one is not repeated.
+    """
+    from cfbuild.audit.validate import read_records
+    from cfbuild.store.runs import new_sweep
+
+    folder = open_folder(build)
+    path = options.file or folder.require("records.jsonl")
+    read = read_records(path)
+    tell_violations(path, read.violations, read.tally, not options.skip_invalid, OutputOptions(quiet=output.quiet))
+    lm = load_model(lm_options, output.quiet)
+    with shown_progress(output.quiet) as progress:
+        report = sweep(folder, options, lm, progress, read)
+    if output.json_:
+        tell_json(report.as_dict())
+    else:
+        print_sweep(report, new_sweep(folder, options.name))
+
+
+def print_sweep(report: SweepReport, sweep: Run) -> None:
+    """Print S at every point, the highest of each series in bold, and the layer that was found."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from cfbuild.score.swept import label
+    from cfbuild.store.runs import REPORT
+
+    title = f"S of {report.editor} on {report.model}, {report.records} records (mean ± 95% interval)"
+    table = Table(title=Text(visible(title)))
+    table.add_column("layer", justify="right")
+    for at in report.series:
+        table.add_column(label(at), justify="right")
+    columns = [_cells(report, at) for at in report.series]
+    for layer in report.layers:
+        table.add_row(str(layer), *(column.get(layer, Text("–")) for column in columns))
+    console = Console()
+    console.print(table)
+    faults = sum(point.faults for point in report.points)
+    if faults:
+        console.print(f"{faults} edits failed; points.jsonl has the reasons", style="yellow", markup=False)
+    if report.found:
+        others = ", ".join(map(str, report.found.as_good))
+        tell(f"layer to edit: {report.found.layer} (as good by these records: {others}); use it by --layer auto")
+    tell(f"report: {sweep.path(REPORT)}")
+
+
+def _cells(report: SweepReport, at: At) -> dict[int, Any]:
+    from rich.text import Text
+
+    curve = dict(report.curve(at, "S"))
+    highest = max((figure.mean for figure in curve.values()), default=0.0)
+    return {
+        layer: Text(f"{one.mean:.1f} ± {one.half_width:.1f}", style="bold" if one.mean == highest else "")
+        for layer, one in curve.items()
+    }

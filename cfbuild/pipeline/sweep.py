@@ -1,0 +1,235 @@
+"""`cfbuild sweep`: an editor at every layer (paper, Figure 5), its curves over the layers, and the best layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfbuild.edit import TOKENS, check_name
+from cfbuild.errors import ConfigError, check_least
+from cfbuild.option import COMMA_SEPARATED, NAMED_VALUES, option, restart_option, seed_option, split
+from cfbuild.pipeline.validate_and_score import (
+    ABOUT_EDITOR,
+    EvaluateOptions,
+    ScoredRecords,
+    new_supplies,
+    refuse_violations,
+    run_config,
+    short_settings,
+)
+from cfbuild.progress import Progress, silent
+from cfbuild.store.files import write_atomic
+from cfbuild.store.jsonl import write_json, write_jsonl
+from cfbuild.store.runs import FOUND, POINTS, REPORT, SWEEP, Run, default_name, new_sweep
+
+if TYPE_CHECKING:
+    from cfbuild.audit.validate import RecordFile
+    from cfbuild.lm.model import LanguageModel
+    from cfbuild.score.swept import At, SweepReport
+    from cfbuild.store.folder import BuildFolder
+
+BY_TOKEN, BY_BOUND = "token", "norm_constraint"
+"""The settings that may differ between the series of a sweep: ROME's, and fine-tuning's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """Options of `cfbuild sweep`. Raises ConfigError for an unknown editor or token, or a number out of range."""
+
+    run: str | None = option(
+        None, "The sweep's name: sweeps stand side by side in a build. [default: the editor's name]"
+    )
+    file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
+    skip_invalid: bool = option(False, "Edit for the valid rows all the same.")
+    limit: int = option(20, "Edit for the first so many records at every point.")
+    layers: str = option("all", "The layers: all, or numbers and ranges such as 0-11,17.")
+    positions: tuple[str, ...] = option(
+        tuple(TOKENS), "rome: the tokens at which it edits, a curve each.", form=COMMA_SEPARATED
+    )
+    eps: tuple[str, ...] = option(
+        ("5e-4", "1e-3", "5e-3", "none"),
+        "ft: the largest change of any number of the matrix, a curve each; none is no limit.",
+        form=COMMA_SEPARATED,
+    )
+    editor: str = option("rome", "The editor: rome, ft, or one that has their settings.", panel=ABOUT_EDITOR)
+    covariance: str = option("build", "Corpus of C: build, a text file or hub:NAME; or none.", panel=ABOUT_EDITOR)
+    covariance_tokens: int | None = option(
+        None, "Tokens of the corpus to use. [default: as validate-and-score]", panel=ABOUT_EDITOR
+    )
+    steps: int | None = option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
+    settings: Mapping[str, Any] = option(
+        dict,
+        "Any other setting of the editor; may be given several times.",
+        flag="--set",
+        metavar="NAME=VALUE",
+        form=NAMED_VALUES,
+        panel=ABOUT_EDITOR,
+    )
+    seed: int = seed_option()
+    restart: bool = restart_option()
+
+    def __post_init__(self) -> None:
+        check_name(self.editor)
+        check_least(self, limit=1, covariance_tokens=1)
+        unknown = [name for name in self.positions if name not in TOKENS]
+        if unknown or not self.positions:
+            raise ConfigError(f"--positions {','.join(self.positions)}: expected some of {', '.join(TOKENS)}")
+        if not self.eps:
+            raise ConfigError("--eps names no bound; expected some with commas between, such as 5e-4,none")
+        for name, flag in (("layer", "--layers"), (BY_TOKEN, "--positions"), (BY_BOUND, "--eps")):
+            if name in self.settings:
+                raise ConfigError(f"--set {name}: a sweep goes over it; use {flag}")
+
+    @property
+    def name(self) -> str:
+        """The sweep's name: the option's, or else the editor's."""
+        return self.run or default_name(self.editor)
+
+    @property
+    def at_a_point(self) -> EvaluateOptions:
+        """The options with which validate-and-score would score a point, but for what the sweep goes over."""
+        same = ("file", "skip_invalid", "limit", "covariance", "covariance_tokens", "steps", "settings", "seed")
+        return EvaluateOptions(**{name: getattr(self, name) for name in same}, editor=self.editor, skip_generation=True)
+
+
+def sweep(
+    folder: BuildFolder,
+    options: SweepOptions,
+    lm: LanguageModel,
+    progress: Progress = silent,
+    read: RecordFile | None = None,
+) -> SweepReport:
+    """Edit and score records at every point; write the sweep's files and report.html; return the report.
+
+    `read` is the file of records, if it was read before. An interrupted sweep goes on after its last finished point,
+    with the same bytes; a finished one is not repeated. Raises SchemaError if the file has violations and
+    `skip_invalid` is not set, BuildStateError for work made with other settings, ConfigError for layers that the model
+    does not have or an editor that cannot be swept.
+    """
+    from cfbuild.audit.validate import read_records
+    from cfbuild.pipeline.report import write_page
+
+    read = read or read_records(options.file or folder.require("records.jsonl"))
+    refuse_violations(read, options.at_a_point)
+    run = new_sweep(folder, options.name)
+    with folder.lock(SWEEP):
+        report = _sweep(run, options, lm, read, progress)
+        write_page(folder, options.file, read)
+    return report
+
+
+def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> SweepReport:
+    """Return the report of a sweep, made now or before; call it inside the lock."""
+    from cfbuild.score.sweeping import Sweep
+    from cfbuild.score.swept import SweepReport, label, read_sweep
+
+    folder, plain = run.folder, options.at_a_point
+    layers = layers_of(options.layers, len(lm.layers))
+    setting, series = _series(options)
+    swept = {"layers": list(layers), setting: list(series)}
+    config = {**run_config(folder, plain, lm, read.sha256), **swept}
+    if not folder.begin(run.entry, config, restart=options.restart):
+        folder.discard(run.entry)  # a sweep may have been killed between its last two steps
+        return read_sweep(run)
+    supplies = new_supplies(lm, plain, ScoredRecords(read.records, folder), progress)
+    records = read.records[: options.limit]
+    work = folder.progress(run.entry)
+    points = Sweep(work, lm, options.editor, plain.asked, supplies, layers, setting, series, records, progress)
+    rows = points.work_off()
+    # C of the last layer is at hand; what is left out is what the points differ in.
+    usual = short_settings(points.opened(layers[-1], series[-1]))
+    del usual["layer"], usual[setting]
+    over = {"layers": _ranges(layers), setting: ",".join(map(label, series))}
+    settings = {**lm.identity, **usual, **over, "records": f"{len(records)}@{read.sha256[:12]}"}
+    report = SweepReport.of_rows(rows, settings, setting)
+    run.path(POINTS).parent.mkdir(parents=True, exist_ok=True)
+    files = {run.file(POINTS): write_jsonl(run.path(POINTS), (row.as_dict(setting) for row in rows))}
+    files |= _write_report(run, report, lm)
+    folder.finish(run.entry, config, files, {"signature": settings})
+    folder.discard(run.entry)
+    return report
+
+
+def _write_report(run: Run, report: SweepReport, lm: LanguageModel) -> dict[str, int]:
+    """Write a sweep's report, its drawings and the layer that it found; return the number of rows by file."""
+    from cfbuild.edit.artefacts import weights_identity
+    from cfbuild.score.swept import DRAWN, found_preset
+    from cfbuild.views.page.plots import sweep_svg
+
+    drawings = {f"{figure}.svg": sweep_svg(report, figure) for figure in DRAWN}
+    for name in (FOUND, *drawings):
+        run.path(name).unlink(missing_ok=True)  # an earlier sweep of the name may have had what this one has not
+    write_json(run.path(REPORT), report.as_dict())
+    names = [REPORT]
+    for name, drawing in drawings.items():
+        if drawing is not None:
+            write_atomic(run.path(name), drawing)
+            names.append(name)
+    if report.found is not None:
+        write_json(run.path(FOUND), found_preset(report, weights_identity(lm)["revision"]))
+        names.append(FOUND)
+    return {run.file(name): 1 for name in names}
+
+
+def _series(options: SweepOptions) -> tuple[str, tuple[At, ...]]:
+    """Return the setting that differs between the series, and its values.
+
+    Raises ConfigError for an editor that has neither setting or edits records together.
+    """
+    from cfbuild.edit.editor import editor_spec
+
+    spec = editor_spec(options.editor)
+    known = {one.name for one in fields(spec.options)}
+    if spec.together or "layer" not in known or not known & {BY_TOKEN, BY_BOUND}:
+        raise ConfigError(
+            f"--editor {options.editor}: a sweep needs an editor that edits each record by itself, at one layer, and "
+            f"has the setting {BY_TOKEN} or {BY_BOUND}; rome, rome-fast, ft, ft-l and ft-m do"
+        )
+    if BY_TOKEN in known:
+        return BY_TOKEN, tuple(dict.fromkeys(options.positions))
+    return BY_BOUND, tuple(dict.fromkeys(_bound(text) for text in options.eps))
+
+
+def _bound(text: str) -> float | None:
+    try:
+        return None if text == "none" else float(text)
+    except ValueError as error:
+        raise ConfigError(f"--eps {text}: expected a number or none") from error
+
+
+def layers_of(text: str, depth: int) -> tuple[int, ...]:
+    """Return the layers that a text names, bottom first: `all`, or numbers and ranges with commas between.
+
+    Raises ConfigError for another text, or a layer that a model of `depth` layers does not have.
+    """
+    from cfbuild.edit.presets import check_layer
+
+    if text == "all":
+        return tuple(range(depth))
+    try:
+        found = {layer for part in split(text) for layer in _range(part)}
+    except ValueError as error:
+        raise ConfigError(f"--layers {text}: expected all, or numbers and ranges such as 0-11,17") from error
+    if not found:
+        raise ConfigError(f"--layers {text}: names no layer; the model has layers 0 to {depth - 1}")
+    return tuple(check_layer(layer, depth) for layer in sorted(found))
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def _ranges(layers: tuple[int, ...]) -> str:
+    """Return layers as `layers_of` reads them, with ranges for those that follow each other."""
+
+    def parts() -> Iterator[str]:
+        start = layers[0]
+        for layer, after in zip(layers, (*layers[1:], None), strict=True):
+            if after != layer + 1:
+                yield f"{start}" if start == layer else f"{start}-{layer}"
+                start = after if after is not None else start
+
+    return ",".join(parts())

@@ -1,0 +1,126 @@
+"""Records edited and scored at every point of a sweep, resumably: a point is a layer and a value of one setting.
+
+Whatever the points share is made once: the scores before any edit, the contexts, C of all layers by one pass over the
+texts, C of a layer for all of its points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from cfbuild.data import Record, StageScore
+from cfbuild.edit.editor import Edit, OpenEditor, editor_spec, open_editor
+from cfbuild.edit.supplies import LastSupplies, ModelSupplies
+from cfbuild.lm.model import LanguageModel
+from cfbuild.progress import Progress, silent
+from cfbuild.score.cases import GroupScores
+from cfbuild.score.metrics import DIGITS, prompt_values
+from cfbuild.score.passes import count_edits, request_of
+from cfbuild.score.swept import FIGURES_SWEPT, GROUPS_SWEPT, At, SweptRow
+from cfbuild.store.rowlog import RowLog
+
+RECORDS_AT_ONCE = 20
+"""Records of a point that are edited and scored together: what an interruption loses, at most, and the default of
+`--limit`. The bytes depend on it, so it is fixed."""
+Place = tuple[int | None, At]
+"""A layer and a series, or UNEDITED."""
+UNEDITED: Place = (None, None)
+"""Where the unedited model's scores are."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Records to be edited at every layer under each of several values of a setting (`series` of `setting`).
+
+    `folder` is where unfinished work is kept; `asked` holds the editor's other settings.
+    """
+
+    folder: Path
+    lm: LanguageModel
+    editor: str
+    asked: Mapping[str, Any]
+    supplies: ModelSupplies
+    layers: Sequence[int]
+    setting: str
+    series: Sequence[At]
+    records: Sequence[Record]
+    progress: Progress = silent
+
+    def work_off(self) -> list[SweptRow]:
+        """Edit and score at the points that are not in the log yet; return all rows, the unedited model's first."""
+        log = RowLog(self.folder / "rows.jsonl")
+        known = {(row.layer, row.at, row.case_id) for row in self._rows_of(log)}
+        places = [UNEDITED, *self._points]
+        left = [[place for place in places if (*place, chunk[0].case_id) not in known] for chunk in self._chunks]
+        if any(left) and "covariance" in editor_spec(self.editor).needs:
+            self.supplies.gather(self.layers)
+        for number, (chunk, own) in enumerate(zip(self._chunks, left, strict=True)):
+            if own:
+                self._work_off(log, number, chunk, own)
+        total = len(self._points) * len(self._chunks)
+        self.progress("points", total, total)
+        return self._in_order(self._rows_of(log))
+
+    def _work_off(self, log: RowLog, number: int, chunk: Sequence[Record], left: Sequence[Place]) -> None:
+        """Edit and score chunk `number` at the points that are left of it."""
+        scores = GroupScores(self.lm, chunk, GROUPS_SWEPT, self.layers)
+        worked, total = number * len(self._points), len(self._points) * len(self._chunks)
+        for place, point in enumerate((UNEDITED, *self._points)):
+            if point not in left:
+                continue
+            if point == UNEDITED:
+                scored = scores.before()
+            else:
+                self.progress("points", worked + place - 1, total)
+                before = worked * RECORDS_AT_ONCE + (place - 1) * len(chunk)
+                scored = scores.after(self._edits(chunk, point, before))
+            log.append(row.as_dict(self.setting) for row in _rows(chunk, point, scored))
+
+    def _edits(self, chunk: Sequence[Record], point: Place, before: int) -> list[Edit]:
+        """Return the edit of each record of a chunk at a point; `before` edits were made before."""
+        done = partial(count_edits, self.progress, before, len(self.records) * len(self._points))
+        made = self.opened(*point).edit([request_of(record) for record in chunk], done)
+        edits = {place: edit for edit in made for place in edit.records}
+        return [edits[place] for place in range(len(chunk))]
+
+    def opened(self, layer: int | None, at: At) -> OpenEditor:
+        """Return the editor of a point."""
+        asked = {**self.asked, "layer": layer, self.setting: at}
+        return open_editor(self.editor, self.lm, asked, self._last_supplies)
+
+    @cached_property
+    def _points(self) -> list[Place]:
+        return [(layer, at) for layer in self.layers for at in self.series]
+
+    @cached_property
+    def _chunks(self) -> list[Sequence[Record]]:
+        starts = range(0, len(self.records), RECORDS_AT_ONCE)
+        return [self.records[start : start + RECORDS_AT_ONCE] for start in starts]
+
+    @cached_property
+    def _last_supplies(self) -> LastSupplies:
+        return LastSupplies(self.supplies)
+
+    def _rows_of(self, log: RowLog) -> Iterator[SweptRow]:
+        return (SweptRow.of_dict(row, self.setting) for row in log.rows(log.entries))
+
+    def _in_order(self, rows: Iterable[SweptRow]) -> list[SweptRow]:
+        """Return rows by layer and series as they were given, the unedited model's first, and by record."""
+        points = {point: number for number, point in enumerate(self._points)}
+        places = {record.case_id: number for number, record in enumerate(self.records)}
+        return sorted(rows, key=lambda row: (points.get((row.layer, row.at), -1), places[row.case_id]))
+
+
+def _rows(chunk: Sequence[Record], point: Place, scored: Sequence[StageScore | str]) -> list[SweptRow]:
+    columns = prompt_values([one if isinstance(one, StageScore) else None for one in scored])
+    rows = []
+    for place, (record, one) in enumerate(zip(chunk, scored, strict=True)):
+        measured = {name: columns[name][place] for name in FIGURES_SWEPT}
+        values = {name: round(value, DIGITS) for name, value in measured.items() if value is not None}
+        fault = one if isinstance(one, str) else None
+        rows.append(SweptRow(record.case_id, record.relation, *point, values, fault))
+    return rows
