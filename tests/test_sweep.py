@@ -34,6 +34,7 @@ from cfbuild.lm.likelihood import ManyScores, Question, score, score_edited
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.compare import CompareOptions, compare
 from cfbuild.pipeline.sweep import SweepOptions, sweep
+from cfbuild.pipeline.trace import TraceOptions, trace
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import Progress
 from cfbuild.score import sweeping
@@ -395,6 +396,8 @@ def test_layer_auto_is_the_layer_that_the_models_own_sweep_found(
 
 def test_the_command_from_end_to_end(folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cfbuild.cli.sweep.load_model", lambda given, quiet: lm)
+    monkeypatch.setattr("cfbuild.probe.tracer.answers_with", lambda *given: True)  # a random model knows nothing
+    assert trace(folder, TraceOptions(limit=2, rows=2), lm).traced == 2
     words = [
         "sweep",
         "-b",
@@ -420,6 +423,7 @@ def test_the_command_from_end_to_end(folder: BuildFolder, lm: LanguageModel, mon
         drawing = folder.path(f"sweeps/rome/{name}.svg").read_text(encoding="utf-8")
         assert ElementTree.fromstring(drawing).tag.endswith("svg") and drawing.count("<polygon") == 2
         assert f"<h3>{name} over the layers</h3>" in page
+    assert page.count(">trace: ") == 4, "each plot has the MLPs' effects of the same model's trace"
     for bad, hint in (
         (["--layers", "9"], "layers 0 to 3"),
         (["--layers", "x"], "numbers and ranges"),

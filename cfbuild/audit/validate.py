@@ -11,6 +11,7 @@ from cfbuild.audit.foreign import refuse_unscored
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import EarlierRows, violations_in
 from cfbuild.data import Record
+from cfbuild.errors import SchemaError
 from cfbuild.store.codec import decode_record
 from cfbuild.store.schema import schema_faults, writing_faults
 from cfbuild.store.schema.faults import Fault, Located, Violation
@@ -37,6 +38,15 @@ class RecordFile:
     records: list[Record]
     violations: list[Violation]
     tally: RowTally
+
+    def all_valid(self) -> RecordFile:
+        """Return the file itself. Raises SchemaError if rows have violations."""
+        if self.violations:
+            raise SchemaError(
+                f"{self.path}: {self.tally.faulty} of {self.tally.rows} rows have violations; `cfbuild audit "
+                f"{self.path}` lists them, with --fix FILE it writes a clean file"
+            )
+        return self
 
 
 def read_records(path: Path) -> RecordFile:

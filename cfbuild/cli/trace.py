@@ -73,10 +73,10 @@ REASONS = {
 def _print_maps(made: TraceSummary, options: TraceOptions) -> None:
     """Print small heat maps: of a single fact its tokens, of several the places of tokens."""
     from cfbuild.probe.effects import AverageEffects, read_traces
-    from cfbuild.store.traced import TraceFolder
+    from cfbuild.store.runs import new_trace
     from cfbuild.views.page.heat import mean_rows
 
-    traces = read_traces(TraceFolder(open_folder(Path(made.folder).parents[1]), made.name))
+    traces = read_traces(new_trace(open_folder(Path(made.folder).parents[1]), made.name))
     average = AverageEffects.of(traces)
     for kind in options.maps:
         if len(traces) > 1:

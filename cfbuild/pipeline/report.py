@@ -9,17 +9,16 @@ from pathlib import Path
 from cfbuild.audit.validate import RecordFile, read_records
 from cfbuild.data import Record
 from cfbuild.errors import BuildStateError, DataError
-from cfbuild.probe.effects import read_traces
+from cfbuild.probe.effects import mlp_effects, read_traces
 from cfbuild.progress import Progress, silent
 from cfbuild.score.metrics import CaseValues
 from cfbuild.score.scored import ScoredRun, scored_runs
-from cfbuild.score.swept import read_sweep
+from cfbuild.score.swept import SweepReport, read_sweep
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import Manifest
-from cfbuild.store.runs import Run, finished_sweeps
-from cfbuild.store.traced import finished_traces
+from cfbuild.store.runs import Run, finished_sweeps, finished_traces
 from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
 from cfbuild.views.page.heat import TraceView, trace_view
 from cfbuild.views.page.plots import sweep_plots
@@ -74,7 +73,7 @@ def report(
         origin=_origin(manifest),
         left_out=left_out,
         traces=_traces_of(folder, read),
-        sweeps=[_sweep_view(folder, sweep) for sweep in finished_sweeps(folder)],
+        sweeps=[_sweep_view(sweep, read_sweep(sweep), folder) for sweep in finished_sweeps(folder)],
     )
     write_atomic(folder.path(PAGE), make_page(given))
     unchanged = (remark for run in found for remark in run.report.remarks(run.name))
@@ -91,8 +90,13 @@ def _traces_of(folder: BuildFolder, read: RecordFile) -> list[TraceView]:
     return [view for view in views if view is not None]
 
 
-def _sweep_view(folder: BuildFolder, sweep: Run) -> SweepView:
-    found = read_sweep(sweep)
+def _sweep_view(sweep: Run, found: SweepReport, folder: BuildFolder) -> SweepView:
+    """Return a sweep to be shown, beside the MLPs' effects in the build's first trace of the same weights."""
+    model = found.settings.get("model"), found.settings.get("revision")
+    for made in finished_traces(folder):
+        config = made.record.config
+        if config["prompt"] is None and (config["model"], config["revision"]) == model:
+            return SweepView(sweep.name, found, sweep_plots(found, mlp_effects(read_traces(made))))
     return SweepView(sweep.name, found, sweep_plots(found))
 
 

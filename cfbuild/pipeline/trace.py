@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
 from cfbuild.data import SLOT
-from cfbuild.errors import BuildStateError, ConfigError, DataError, SchemaError
+from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.option import option, restart_option, values_of
 from cfbuild.probe.settings import KINDS, NOISE, SEVERED, SWAP, TraceSettings
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import write_atomic
 from cfbuild.store.jsonl import read_json, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.traced import CASES_FOLDER, ROWS, SKIPPED, SUMMARY, TRACE, TraceFolder
+from cfbuild.store.runs import SKIPPED, SUMMARY, TRACE, TRACED, TRACED_CASES, Run, new_trace
 
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
@@ -114,7 +114,7 @@ def trace(
     the same bytes; what is finished is not repeated. Raises SchemaError for a file of records with violations,
     BuildStateError for work made with other settings, DataError if no subject can tell the noise.
     """
-    made = TraceFolder(folder, options.name)
+    made = new_trace(folder, options.name)
     material = _material(folder, options, read)
     config = _config(options, lm, material)
     with folder.lock(TRACE):
@@ -148,23 +148,14 @@ def _material(folder: BuildFolder, options: TraceOptions, read: RecordFile | Non
         facts = [TracedFact(0, PROMPT, text, options.subject, None, others)]
         if options.noise is not None or options.corrupt == SWAP or not own.is_file():
             return _Material(facts, [options.subject], None)
-        subjects = [record.subject.label for record in _valid(read_records(own)).records]
+        subjects = [record.subject.label for record in read_records(own).all_valid().records]
         return _Material(facts, subjects or [options.subject], None)
-    read = _valid(read or read_records(options.records or folder.require(own.name)))
+    read = (read or read_records(options.records or folder.require(own.name))).all_valid()
     if not read.records:
         raise DataError(f"{read.path} has no records to trace")
     pairs = SubjectPairs.of_records(read.records if options.corrupt == SWAP else (), options.seed)
     facts = [fact_to_trace(record, pairs.others) for record in read.records[: options.limit]]
     return _Material(facts, [record.subject.label for record in read.records], read)
-
-
-def _valid(read: RecordFile) -> RecordFile:
-    if read.violations:
-        raise SchemaError(
-            f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have violations; `cfbuild audit {read.path}` "
-            "lists them, with --fix FILE it writes a clean file"
-        )
-    return read
 
 
 def _config(options: TraceOptions, lm: LanguageModel, material: _Material) -> dict[str, Any]:
@@ -181,7 +172,7 @@ def _config(options: TraceOptions, lm: LanguageModel, material: _Material) -> di
 
 
 def _write(
-    made: TraceFolder, options: TraceOptions, lm: LanguageModel, material: _Material, progress: Progress
+    made: Run, options: TraceOptions, lm: LanguageModel, material: _Material, progress: Progress
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Trace what is left and write all files; return their rows by name, and the manifest's counts."""
     from cfbuild.probe.effects import AverageEffects, CausalTrace
@@ -191,15 +182,15 @@ def _write(
     log = RowLog(made.folder.progress(made.entry) / LOG)
     _trace_all(tracer, material.facts, log, progress)
     kept, dropped = ([entry for entry in log.entries if entry.kept is wanted] for wanted in (True, False))
-    made.path(CASES_FOLDER).mkdir(parents=True, exist_ok=True)
+    made.path(TRACED_CASES).mkdir(parents=True, exist_ok=True)
     files = {
-        made.file(ROWS): write_jsonl(made.path(ROWS), log.rows(kept)),
+        made.file(TRACED): write_jsonl(made.path(TRACED), log.rows(kept)),
         made.file(SKIPPED): write_jsonl(made.path(SKIPPED), log.rows(dropped)),
         made.file(SUMMARY): 1,
     }
     traces = [CausalTrace.of_row(row) for row in log.rows(kept)]
     for one in traces:
-        _write_released(made.path(CASES_FOLDER), one, options)
+        _write_released(made.path(TRACED_CASES), one, options)
     average = AverageEffects.of(traces) if traces else None
     skipped: dict[str, int] = {}
     for entry in dropped:

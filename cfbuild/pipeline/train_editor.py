@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
 from cfbuild.edit import TRAINED
-from cfbuild.errors import ConfigError, SchemaError
+from cfbuild.errors import ConfigError
 from cfbuild.option import REQUIRED, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
 from cfbuild.store.codec import encode_record
@@ -17,7 +17,6 @@ from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import write_jsonl
 
 if TYPE_CHECKING:
-    from cfbuild.audit.validate import RecordFile
     from cfbuild.edit.trained.lessons import Lessons, Parts
     from cfbuild.edit.trained.training import TrainingSettings, Validation
     from cfbuild.lm.model import LanguageModel
@@ -194,6 +193,7 @@ def _lessons(
     options: TrainOptions, lm: LanguageModel, source: Path, progress: Progress
 ) -> tuple[Parts | None, Lessons]:
     """Return the parts of the records (None for texts), and the lessons."""
+    from cfbuild.audit.validate import read_records
     from cfbuild.edit.corpus import open_corpus
     from cfbuild.edit.trained.lessons import record_lessons, split, text_lessons
     from cfbuild.lm.sample import sample_texts
@@ -201,7 +201,7 @@ def _lessons(
     if options.is_of_texts:
         texts = list(open_corpus(str(source)).texts)[: options.limit]
         return None, text_lessons(lm, texts, options.seed, options.text_tokens, options.valid, progress)
-    records = _valid_records(source).records[: options.limit]
+    records = read_records(source).all_valid().records[: options.limit]
     parts = split(records, options.seed, options.train, options.valid)
     general = (
         list(open_corpus(str(options.texts)).texts)
@@ -215,15 +215,3 @@ def _lessons(
         )
     )
     return parts, record_lessons(lm, parts, general, options.seed, options.text_tokens)
-
-
-def _valid_records(path: Path) -> RecordFile:
-    from cfbuild.audit.validate import read_records
-
-    read = read_records(path)
-    if read.violations:
-        raise SchemaError(
-            f"{path}: {read.tally.faulty} of {read.tally.rows} rows have violations; `cfbuild audit {path}` lists "
-            "them, with --fix FILE it writes a clean file"
-        )
-    return read

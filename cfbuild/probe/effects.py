@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cfbuild.probe.settings import SEVERED_KINDS
+from cfbuild.probe.settings import MLP, SEVERED_KINDS
 from cfbuild.score.metrics import Z_95
 from cfbuild.store.jsonl import read_values
+from cfbuild.store.runs import TRACED, Run
 from cfbuild.store.schema import conforming
-from cfbuild.store.traced import ROWS, TraceFolder
 
 PLACES = ("first subject", "middle subject", "last subject", "first after", "further", "last")
 """The places of tokens, in a prompt's order: of the subject, then after it. Not all prompts have all of them."""
@@ -127,9 +127,19 @@ class CausalTrace:
         }
 
 
-def read_traces(made: TraceFolder) -> list[CausalTrace]:
+def read_traces(made: Run) -> list[CausalTrace]:
     """Return finished traces of a build. Raises DataError for a row that is none."""
-    return list(read_values(made.path(ROWS), conforming("traces", CausalTrace.of_row)))
+    return list(read_values(made.path(TRACED), conforming("traces", CausalTrace.of_row)))
+
+
+def mlp_effects(traces: Sequence[CausalTrace]) -> list[tuple[int, float]]:
+    """Return (layer, mean effect of the MLPs around it at the last subject token), by which ROME chose its layer.
+
+    It is empty where no fact, or nothing but other kinds, was traced.
+    """
+    if not traces or MLP not in traces[0].effects:
+        return []
+    return list(enumerate(map(float, _by_place(traces, MLP)["last subject"].mean)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The scoring runs of a build: any number, each in `runs/NAME/` and with its own manifest entry.
+"""The scoring runs of a build, its sweeps and its traces: any number, each in a folder and with a manifest entry.
 
 A build of an earlier cfbuild has a single run, whose files are at the build's top; it is read under its editor's name.
 """
@@ -6,6 +6,7 @@ A build of an earlier cfbuild has a single run, whose files are at the build's t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +25,16 @@ SWEEP, SWEEPS = "sweep", "sweeps"
 """The verb and the folder of sweeps, each in `sweeps/NAME/` and with its own manifest entry, like runs."""
 POINTS, FOUND = "points.jsonl", "preset.json"
 """A sweep's rows, one a point and record, and the layer that it found best."""
+TRACE, TRACES = "trace", "traces"
+"""The verb and the folder of causal traces, each in `traces/NAME/`."""
+TRACED, SKIPPED, SUMMARY, TRACED_CASES = "traces.jsonl", "skipped.jsonl", "summary.json", "cases"
+"""The facts that were traced and those that were not, the averages, and a folder of files in the released format."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A scoring run, or a sweep.
+    """A scoring run, a sweep or a trace.
 
     `name` is as given to `--run`, `entry` its manifest key, `prefix` the start of its file names.
     """
@@ -55,22 +60,43 @@ class Run:
 
 def new_run(folder: BuildFolder, name: str) -> Run:
     """Return the run called `name`, finished or not. Raises ConfigError for a name that does not fit a folder."""
-    if not NAME.match(name):
-        raise ConfigError(f"--run {name}: expected letters, digits, '.', '_' and '-', 64 at the most, no '.' in front")
-    return Run(folder, name, f"{VERB}/{name}", f"{RUNS}/{name}/")
+    return _new(folder, VERB, RUNS, name)
 
 
 def new_sweep(folder: BuildFolder, name: str) -> Run:
     """Return the sweep called `name`, finished or not. Raises ConfigError as `new_run` does."""
-    new_run(folder, name)
-    return Run(folder, name, f"{SWEEP}/{name}", f"{SWEEPS}/{name}/")
+    return _new(folder, SWEEP, SWEEPS, name)
+
+
+def new_trace(folder: BuildFolder, name: str) -> Run:
+    """Return the trace called `name`, finished or not. Raises ConfigError as `new_run` does."""
+    return _new(folder, TRACE, TRACES, name)
+
+
+def _new(folder: BuildFolder, verb: str, place: str, name: str) -> Run:
+    if not NAME.match(name):
+        raise ConfigError(f"--run {name}: expected letters, digits, '.', '_' and '-', 64 at the most, no '.' in front")
+    return Run(folder, name, f"{verb}/{name}", f"{place}/{name}/")
 
 
 def finished_sweeps(folder: BuildFolder) -> list[Run]:
     """Return the build's finished sweeps whose report exists, sorted by name."""
-    names = (entry.partition("/")[2] for entry in folder.manifest().verbs if entry.startswith(f"{SWEEP}/"))
-    found = (new_sweep(folder, name) for name in names)
-    return sorted((sweep for sweep in found if sweep.path(REPORT).is_file()), key=lambda sweep: sweep.name)
+    return _finished(new_sweep(folder, name) for name in _names(folder, SWEEP))
+
+
+def finished_traces(folder: BuildFolder) -> list[Run]:
+    """Return the build's finished traces whose rows exist, sorted by name."""
+    return _finished((new_trace(folder, name) for name in _names(folder, TRACE)), TRACED)
+
+
+def _names(folder: BuildFolder, verb: str) -> list[str]:
+    """Return the names that a verb's manifest entries have after it."""
+    return [entry.partition("/")[2] for entry in folder.manifest().verbs if entry.startswith(f"{verb}/")]
+
+
+def _finished(runs: Iterable[Run], file: str = REPORT) -> list[Run]:
+    """Return the runs that have a file, sorted by name."""
+    return sorted((run for run in runs if run.path(file).is_file()), key=lambda run: run.name)
 
 
 def default_name(editor: str) -> str:
@@ -84,12 +110,12 @@ def finished_runs(folder: BuildFolder) -> list[Run]:
     A run of an earlier cfbuild whose editor's name a newer run has taken is called `NAME-earlier`.
     """
     entries = folder.manifest().verbs
-    found = [new_run(folder, entry.partition("/")[2]) for entry in entries if entry.startswith(f"{VERB}/")]
+    found = [new_run(folder, name) for name in _names(folder, VERB)]
     if VERB in entries:
         name = default_name(entries[VERB].config.get("editor", ""))
         taken = any(run.name == name for run in found)
         found.append(Run(folder, f"{name}-earlier" if taken else name, VERB, ""))
-    return sorted((run for run in found if run.path(REPORT).is_file()), key=lambda run: run.name)
+    return _finished(found)
 
 
 def chosen_run(folder: BuildFolder, name: str | None) -> Run | None:
