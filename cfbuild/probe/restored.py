@@ -7,7 +7,7 @@ tokens before. Runs of many tokens, noise rows and facts are rows of one batch, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from cfbuild.lm.batch import Batch, Held, Packing, Past, SharedPast, additive_mask
-from cfbuild.lm.batching import in_batches, token_budget
+from cfbuild.lm.batching import in_batches
 from cfbuild.lm.families import VALUE_PROJECTION
-from cfbuild.lm.forward import Trace, run_layers, trace_below
+from cfbuild.lm.forward import Trace, replay_packed, run_layers, trace_below
 from cfbuild.lm.likelihood import token_nll
 from cfbuild.lm.model import LanguageModel
 from cfbuild.probe.captured import CapturedRun
@@ -28,9 +28,6 @@ from cfbuild.progress import no_progress
 
 PARTS = {MLP: VALUE_PROJECTION, ATTENTION: "attention_out"}
 """The matrices that write the outputs of MLP and attention, by kind."""
-SHARE_JOINED = 0.375
-"""Of a batch's budget in tokens, what joined runs fill: 1,536 on a CPU. Of so many a core multiplied 63 GFLOP a second,
-of 280 tokens 54 and of 150 tokens 47."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +140,11 @@ class _Counted:
         self._done(self._count)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _LaidOut:
-    """Rows as the layers are called for them; firsts, lasts: [rows], the packed places of each one's outer tokens."""
-
-    traced: Trace
-    packing: Packing
-    firsts: Tensor
-    lasts: Tensor
-
-
 class RestoredRows:
     """Rows in which something is restored at some points: for each, every corrupted row of its fact from there on.
 
     They are laid out against the right edge, as the finished rows are. Fillers in front of a row's own tokens stand for
-    the finished ones, whose keys and values they leave in place. Of few points, the runs that begin in several layers
-    join on their way up, as so many copies of the rows.
+    the finished ones, whose keys and values they leave in place.
     """
 
     def __init__(self, runs: BothRuns, points: Sequence[RestoredPoint], counted: _Counted) -> None:
@@ -167,32 +153,29 @@ class RestoredRows:
         self._facts = [point.fact for point in points for _ in range(rows)]
         width = max(point.tokens_left for point in points)
         columns = torch.arange(all_columns, device=device)
-        left, self._finished = (
+        left, finished = (
             torch.tensor(numbers, device=device)
             for numbers in (
                 [point.tokens_left for point in points for _ in range(rows)],
                 [point.fact * rows + row for point in points for row in range(rows)],
             )
         )
-        self._own = columns[-width:] >= all_columns - left[:, None]  # [rows, width]
+        own = columns[-width:] >= all_columns - left[:, None]  # [rows, width]
+        self._packing = Packing.of(own)
+        here = finished[:, None] * all_columns + columns[-width:]
+        self._corrupted = here.flatten()[self._packing.real]
+        self._lasts = own.sum(dim=1).cumsum(dim=0) - 1
+        self._firsts = self._lasts + 1 - left
         places = torch.tensor([runs.places[fact] for fact in self._facts], device=device)
-        self._clean = (places + 1) * runs.clean.real.shape[1] - left
-        self._finished_first = (self._finished + 1) * all_columns - left
-        self._copies = max(1, int(token_budget(runs.lm) * SHARE_JOINED) // self._own.numel())
-        self._known: dict[int, _LaidOut] = {}
-        self._plain = self._laid_out(1)
-        here = self._finished[:, None] * all_columns + columns[-width:]
-        self._corrupted = here.flatten()[self._plain.packing.real]
-        self._first = self._lay_out(self._finished, self._own & (self._own.cumsum(dim=1) == 1))
+        clean_columns = runs.clean.real.shape[1]
+        self._clean = (places + 1) * clean_columns - left
+        self._finished_first = (finished + 1) * all_columns - left
+        self._traced = self._lay_out(finished, own)
+        first = own & (own.cumsum(dim=1) == 1)
+        self._first_packing, self._first_traced = Packing.of(first), self._lay_out(finished, first)
 
-    def _laid_out(self, copies: int) -> _LaidOut:
-        """Return the rows laid out, one copy after the other."""
-        if copies not in self._known:
-            self._known[copies] = self._lay_out(self._finished.repeat(copies), self._own.repeat(copies, 1))
-        return self._known[copies]
-
-    def _lay_out(self, finished: Tensor, own: Tensor) -> _LaidOut:
-        """Return rows that go on from those finished; own: [rows, width], true for the tokens that are run."""
+    def _lay_out(self, finished: Tensor, own: Tensor) -> Trace:
+        """Return how the layers are called for rows that go on from those finished; own: [rows, width]."""
         lm, real = self._runs.lm, self._runs.corrupted.real[finished]
         width, all_columns = own.shape[1], real.shape[1]
         columns = torch.arange(all_columns, device=lm.device)
@@ -202,10 +185,7 @@ class RestoredRows:
         before = all_columns - real.sum(dim=1, keepdim=True)
         positions = (columns[-width:] - before).clamp_min(0)
         batch = Batch(torch.zeros_like(positions), positions, additive_mask(visible, lm.dtype))
-        traced = trace_below(lm, batch, 0, 1, past=SharedPast(self._runs.past, finished, own))
-        counts = own.sum(dim=1)
-        lasts = counts.cumsum(dim=0) - 1
-        return _LaidOut(traced, Packing.of(own), lasts + 1 - counts, lasts)
+        return trace_below(lm, batch, 0, 1, past=SharedPast(self._runs.past, finished, own))
 
     def scores(self, settings: TraceSettings) -> list[dict[str, np.ndarray]]:
         """Return the scores of each point by kind, each [layers]."""
@@ -220,90 +200,58 @@ class RestoredRows:
 
         hold: the kind, MLP or attention, whose outputs there stay corrupted in all layers above.
         """
-        runs = self._runs
-        found = [*self._finish(self._restored_states(), hold and PARTS[hold])]
+        runs, depth = self._runs, len(self._runs.lm.layers)
+        traced = self._traced
+        if hold is not None:
+            part = PARTS[hold]
+            traced = replace(
+                traced,
+                held=lambda layer: Held(part, self._firsts, runs.corrupted.output(part, layer, self._finished_first)),
+            )
+        found = []
+        for layer in range(1, depth):
+            below = runs.corrupted.state(layer, self._corrupted)
+            below[self._firsts] = runs.clean.state(layer, self._clean).to(below.dtype)
+            found.append(self._score(replay_packed(runs.lm, traced, self._packing, below, self._lasts, layer)))
         # What the last layer puts out is read at the last token only.
         found.append(np.array([(runs.high if p.tokens_left == 1 else runs.low)[p.fact] for p in self._points]))
         return np.stack(found, axis=1)
 
-    def _restored_states(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each layer but the lowest with its input [T, d_model] in which the points' own tokens are the clean."""
-        for layer in range(1, len(self._runs.lm.layers)):
-            below = self._runs.corrupted.state(layer, self._corrupted)
-            below[self._plain.firsts] = self._runs.clean.state(layer, self._clean).to(below.dtype)
-            yield layer, below
-
     def windows(self, part: str, windows: Sequence[range]) -> np.ndarray:
-        """Return the score of each point with a part's outputs restored in each window of layers, [points, windows]."""
-        return np.stack([*self._finish(self._restored_windows(part, windows))], axis=1)
-
-    def _restored_windows(self, part: str, windows: Sequence[range]) -> Iterator[tuple[int, Tensor]]:
-        """Yield the end of each window with the states there, [T, d_model].
+        """Return the score of each point with a part's outputs restored in each window of layers, [points, windows].
 
         Windows that begin together are one run until the first of them ends. In the first layer of a window only the
         point's own token is run: nothing else is different yet.
         """
-        runs, plain = self._runs, self._plain
+        runs, depth = self._runs, len(self._runs.lm.layers)
+        lm, packing, plain = runs.lm, self._packing, self._traced
         restoring = replace(
-            plain.traced, held=lambda layer: Held(part, plain.firsts, runs.clean.output(part, layer, self._clean))
+            plain, held=lambda layer: Held(part, self._firsts, runs.clean.output(part, layer, self._clean))
         )
+        found = []
         for start, together in groupby(windows, key=lambda window: window.start):
             hidden, reached = self._after_first(part, start), start + 1
             for window in together:
-                hidden = run_layers(runs.lm, restoring, plain.packing, hidden, range(reached, window.stop))
+                hidden = run_layers(lm, restoring, packing, hidden, range(reached, window.stop))
                 reached = window.stop
-                yield reached, hidden
+                states = run_layers(lm, plain, packing, hidden, range(reached, depth), self._lasts)
+                found.append(self._score(lm.finish(states)))
+        return np.stack(found, axis=1)
 
     def _after_first(self, part: str, layer: int) -> Tensor:
         """Return the output of the first layer of a window at the own tokens of all rows, [T, d_model]."""
-        runs, first = self._runs, self._first
-        held = Held(part, first.firsts, runs.clean.output(part, layer, self._clean))
-        traced = replace(first.traced, held=lambda layer: held)
+        runs = self._runs
+        everywhere = torch.arange(len(self._facts), device=runs.lm.device)
+        held = Held(part, everywhere, runs.clean.output(part, layer, self._clean))
+        traced = replace(self._first_traced, held=lambda layer: held)
         below = runs.corrupted.state(layer, self._finished_first)
-        restored = run_layers(runs.lm, traced, first.packing, below, range(layer, layer + 1))
+        first = run_layers(runs.lm, traced, self._first_packing, below, range(layer, layer + 1))
         hidden = runs.corrupted.state(layer + 1, self._corrupted)
-        hidden[self._plain.firsts] = restored.to(hidden.dtype)
+        hidden[self._firsts] = first.to(hidden.dtype)
         return hidden
 
-    def _finish(self, begun: Iterable[tuple[int, Tensor]], hold: str | None = None) -> Iterator[np.ndarray]:
-        """Yield the scores [points] of runs that are begun: each a layer, and its input at all own tokens [T, d_model].
-
-        They come with the lowest layers first. hold: the part whose outputs at the points stay corrupted.
-        """
-        depth = len(self._runs.lm.layers)
-        together: list[tuple[int, Tensor]] = []
-        for start, hidden in begun:
-            # What is through all layers joins nobody: the others compute little of their last layer then.
-            if together and (len(together) == self._copies or start == depth):
-                yield from self._finish_together(together, hold)
-                together = []
-            together.append((start, hidden))
-        if together:
-            yield from self._finish_together(together, hold)
-
-    def _finish_together(self, begun: Sequence[tuple[int, Tensor]], hold: str | None) -> np.ndarray:
-        """Return the scores of runs, [runs, points]: each joins where it begins."""
-        runs, lm = self._runs, self._runs.lm
-        reached, hidden = begun[0]
-        for copies, (start, own) in enumerate(begun[1:], 1):
-            rows = self._laid_out(copies)
-            hidden = run_layers(lm, self._holding(rows, hold), rows.packing, hidden, range(reached, start))
-            reached, hidden = start, torch.cat((hidden, own))
-        rows = self._laid_out(len(begun))
-        layers = range(reached, len(lm.layers))
-        states = run_layers(lm, self._holding(rows, hold), rows.packing, hidden, layers, rows.lasts)
-        found = runs.metric.of(lm, lm.finish(states), self._facts * len(begun))
-        self._counted.add(len(begun) * len(self._points))
-        return np.asarray(found.reshape(len(begun), -1, runs.rows).mean(axis=2))
-
-    def _holding(self, rows: _LaidOut, part: str | None) -> Trace:
-        """Return how the layers are called, with a part's outputs at the points, if there is one, as corrupted."""
-        if part is None:
-            return rows.traced
-        corrupted, copies = self._runs.corrupted, len(rows.firsts) // len(self._facts)
-        return replace(
-            rows.traced,
-            held=lambda layer: Held(
-                part, rows.firsts, corrupted.output(part, layer, self._finished_first).repeat(copies, 1)
-            ),
-        )
+    def _score(self, ends: Tensor) -> np.ndarray:
+        """Return the mean metric of each point's rows from their finished last states [rows, d_model]."""
+        runs = self._runs
+        self._counted.add(len(self._points))
+        return np.asarray(runs.metric.of(runs.lm, ends, self._facts).reshape(-1, runs.rows).mean(axis=1))
