@@ -358,17 +358,24 @@ def test_effects_are_averaged_by_the_place_of_a_token() -> None:
 
 @pytest.mark.shared
 @pytest.mark.model
-def test_the_released_codes_traces_of_smollm2(golden: Path, smollm2: LanguageModel) -> None:
+@pytest.mark.parametrize(
+    ("place", "kinds"),
+    [(0, ("state",)), *(pytest.param(place, ("mlp", "attention"), marks=pytest.mark.long) for place in (0, 1))],
+)
+def test_the_released_codes_traces_of_smollm2(
+    place: int, kinds: tuple[str, ...], golden: Path, smollm2: LanguageModel
+) -> None:
     told, arrays = json.loads((golden / "trace.json").read_text()), np.load(golden / "trace.npz")
     assert noise_level(smollm2, told["subjects_for_noise"]) == pytest.approx(told["noise"], rel=1e-5)
-    place, expected = 0, told["facts"][0]  # the other takes half as long again, and no other way
+    expected = told["facts"][place]
     fact = TracedFact(1, "P1", expected["prompt"].replace(expected["subject"], "{}"), expected["subject"])
-    settings = TraceSettings(kinds=("state", "mlp", "attention"), noise=told["noise"])
+    settings = TraceSettings(kinds=kinds, noise=told["noise"])
     (trace,) = traces(smollm2, settings, (fact,))
     assert (list(trace.tokens), list(trace.subject)) == (expected["input_tokens"], expected["subject_range"])
     assert trace.answer == expected["answer"]
     assert (trace.high, trace.low) == pytest.approx((expected["high_score"], expected["low_score"]), abs=1e-4)
-    for kind, name in {"state": "state", "mlp": "mlp", "attention": "attn"}.items():
+    for kind in kinds:
+        name = {"attention": "attn"}.get(kind, kind)
         np.testing.assert_allclose(trace.scores[kind], arrays[f"fact{place}_{name}"], atol=1e-4, rtol=0, err_msg=kind)
 
 

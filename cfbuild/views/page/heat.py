@@ -21,12 +21,12 @@ from cfbuild.views.page.plots import (
     WIDTH,
     Plot,
     Scale,
-    _axis_x,
-    _axis_y,
-    _scale,
-    _svg,
-    _text,
-    _two,
+    axis_x,
+    axis_y,
+    scale,
+    svg,
+    text,
+    two,
 )
 
 RAMPS = {
@@ -132,20 +132,20 @@ def _heat_map(labels: Sequence[str], values: np.ndarray, ends: tuple[float, floa
     """Return a heat map, a row a label and a column a layer, with its colour bar; `ends` are the bar's."""
     rows, layers = values.shape
     height = TOP + CELL * rows + BOTTOM
-    across = _scale(0, layers, LABELS, WIDTH - RIGHT - BAR)
+    across = scale(0, layers, LABELS, WIDTH - RIGHT - BAR)
     cell = across(1) - across(0)
     parts = []
     for row, label in enumerate(labels):
         y = TOP + CELL * row
-        parts.append(_text(LABELS - 5, y + CELL - 4, _short(label), "end"))
+        parts.append(text(LABELS - 5, y + CELL - 4, _short(label), "end"))
         for layer in range(layers):
             colour = _colour(kind, _share(values[row, layer], ends))
             parts.append(_cell(across(layer), y, cell, CELL, colour, f"{values[row, layer]:.3f}"))
     base = TOP + CELL * rows
     ticks = range(0, layers, max(1, 5 * round(layers / 30)))
-    parts += [_text(across(tick + 0.5), base + 15, str(tick), "middle") for tick in ticks]
-    parts.append(_text((across(0) + across(layers)) / 2, height - 6, _what(kind), "middle"))
-    return _svg(height, [*parts, *_colour_bar(kind, ends, base, unit)])
+    parts += [text(across(tick + 0.5), base + 15, str(tick), "middle") for tick in ticks]
+    parts.append(text((across(0) + across(layers)) / 2, height - 6, _what(kind), "middle"))
+    return svg(height, [*parts, *_colour_bar(kind, ends, base, unit)])
 
 
 def _colour_bar(kind: str, ends: tuple[float, float], base: float, unit: str) -> Iterator[Markup]:
@@ -153,9 +153,9 @@ def _colour_bar(kind: str, ends: tuple[float, float], base: float, unit: str) ->
     for place in range(BAR_STEPS):
         colour = _colour(kind, (place + 0.5) / BAR_STEPS)
         yield _cell(left, base - step * (place + 1), 9, step, colour, "")
-    yield _text(left + 12, TOP + 9, f"{ends[1]:.2f}", "start")
-    yield _text(left + 12, base, f"{ends[0]:.2f}", "start")
-    yield _text(WIDTH - 4, base + 15, unit if len(unit) <= LONGEST_LABEL else f"{unit[: LONGEST_LABEL - 1]}…", "end")
+    yield text(left + 12, TOP + 9, f"{ends[1]:.2f}", "start")
+    yield text(left + 12, base, f"{ends[0]:.2f}", "start")
+    yield text(WIDTH - 4, base + 15, unit if len(unit) <= LONGEST_LABEL else f"{unit[: LONGEST_LABEL - 1]}…", "end")
 
 
 def _curves(average: AverageEffects, kind: str) -> Plot:
@@ -178,23 +178,23 @@ def _over_layers(title: str, drawn: Sequence[tuple[str, Curve, str, str]], label
     layers = len(drawn[0][1].mean)
     low = min(0.0, *(float((curve.mean - curve.half_width).min()) for _, curve, _, _ in drawn))
     high = max(1e-6, *(float((curve.mean + curve.half_width).max()) for _, curve, _, _ in drawn))
-    across = _scale(0, max(layers - 1, 1), 50, WIDTH - RIGHT - 6)
-    up = _scale(low, high, CURVE_HEIGHT - BOTTOM, TOP + ROW)
+    across = scale(0, max(layers - 1, 1), 50, WIDTH - RIGHT - 6)
+    up = scale(low, high, CURVE_HEIGHT - BOTTOM, TOP + ROW)
     ticks = tuple(dict.fromkeys((0, (layers - 1) // 2, layers - 1)))
     parts = [
-        _axis_x(across, ticks, CURVE_HEIGHT, label),
-        _axis_y(up, (0, high) if low == 0 else (low, 0, high), "indirect effect", "{:.2g}".format),
+        axis_x(across, ticks, CURVE_HEIGHT, label),
+        axis_y(up, (0, high) if low == 0 else (low, 0, high), "indirect effect", "{:.2g}".format),
     ]
     for place, (name, curve, colour, dash) in enumerate(drawn):
         parts += _banded(across, up, curve, colour, dash)
         x = 54 + 122 * place
         parts.append(_stroke([(x, TOP), (x + 20, TOP)], colour, dash))
-        parts.append(_text(x + 24, TOP + 4, name, "start"))
+        parts.append(text(x + 24, TOP + 4, name, "start"))
     told = "; ".join(
         f"{name}: highest {curve.mean.max():.3f} ± {curve.half_width[curve.best]:.3f} at layer {curve.best}"
         for name, curve, _, _ in drawn
     )
-    return Plot(title, f"{told}. Bands are 95% intervals.", _svg(CURVE_HEIGHT, parts))
+    return Plot(title, f"{told}. Bands are 95% intervals.", svg(CURVE_HEIGHT, parts))
 
 
 def _banded(across: Scale, up: Scale, curve: Curve, colour: str, dash: str) -> list[Markup]:
@@ -211,14 +211,14 @@ def _stroke(points: Iterable[tuple[float, float]], colour: str, dash: str) -> Ma
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:
-    return " ".join("{},{}".format(*_two(float(x), float(y))) for x, y in points)
+    return " ".join("{},{}".format(*two(float(x), float(y))) for x, y in points)
 
 
 def _cell(x: float, y: float, width: float, height: float, colour: str, hint: str) -> Markup:
     told = Markup("<title>{}</title>").format(hint) if hint else Markup("")
     # A little wider than it is, so that no seam shows between cells.
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" fill="{}">{}</rect>').format(
-        *_two(x, y), round(width + 0.3, 1), round(height + 0.3, 1), colour, told
+        *two(x, y), round(width + 0.3, 1), round(height + 0.3, 1), colour, told
     )
 
 
@@ -255,7 +255,7 @@ def _alone(plot: Plot) -> str:
     return str(
         Markup(
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"><title>{}</title><style>{}</style>{}{}</svg>\n'
-        ).format(WIDTH, height + TITLE, plot.caption, Markup(ALONE), _text(6, 16, plot.title, "start"), inner)
+        ).format(WIDTH, height + TITLE, plot.caption, Markup(ALONE), text(6, 16, plot.title, "start"), inner)
     )
 
 

@@ -91,11 +91,11 @@ def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
     if not rows:
         return None
     height = TOP + ROW * len(rows) + BOTTOM
-    across = _scale(0, 100, LEFT + 8, WIDTH - RIGHT)
-    parts = [_axis_x(across, (0, 25, 50, 75, 100), height, "score S, 0 to 100")]
+    across = scale(0, 100, LEFT + 8, WIDTH - RIGHT)
+    parts = [axis_x(across, (0, 25, 50, 75, 100), height, "score S, 0 to 100")]
     for place, (name, pre, post) in enumerate(rows):
         y = TOP + ROW * (place + 0.5)
-        parts.append(_text(LEFT, y + 4, name, "end"))
+        parts.append(text(LEFT, y + 4, name, "end"))
         if pre is not None and post is not None:
             parts.append(_line(across(pre), y, across(post), y, "link"))
         for value, kind in ((pre, "before"), (post, "after")):
@@ -106,7 +106,7 @@ def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
     return Plot(
         "Score by relation",
         f"S of each relation before (square) and after (circle) the edit, {len(rows)} relations.{best}",
-        _svg(height, parts),
+        svg(height, parts),
     )
 
 
@@ -159,7 +159,7 @@ def _alone(plots: Sequence[Plot], height: int) -> str:
     """Return plots of a height, below each other under their titles, as a drawing that needs no page."""
     parts = [
         Markup('<g transform="translate(0 {})">{}{}</g>').format(
-            place * (height + TITLE), _text(LEFT, 16, plot.title, "start"), _moved(plot.svg, height)
+            place * (height + TITLE), text(LEFT, 16, plot.title, "start"), _moved(plot.svg, height)
         )
         for place, plot in enumerate(plots)
     ]
@@ -182,18 +182,18 @@ def _over_edits(curve: SequenceCurve, name: str) -> Plot | None:
     }
     if not any(lines.values()):
         return None
-    across, up = _edits_axis(curve), _scale(0, 100, HEIGHT - BOTTOM, TOP + ROW)
-    parts = [_axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), _axis_y(up, (0, 50, 100), name)]
+    across, up = _edits_axis(curve), scale(0, 100, HEIGHT - BOTTOM, TOP + ROW)
+    parts = [axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), axis_y(up, (0, 50, 100), name)]
     for place, (what, points) in enumerate(lines.items()):
         kind = what.replace("_", "-")
         parts.append(_polyline([(across(x), up(y)) for x, y in points], kind))
         parts.append(_line(LEFT + 110 * place, TOP, LEFT + 110 * place + 16, TOP, f"curve {kind}"))
-        parts.append(_text(LEFT + 110 * place + 20, TOP + 4, WORDS[what], "start"))
+        parts.append(text(LEFT + 110 * place + 20, TOP + 4, WORDS[what], "start"))
     told = f" At the end {curve.retained[name].mean:.1f} for all that none overwrote." if name in curve.retained else ""
     ends = "; ".join(
         f"{WORDS[what]}: {points[0][1]:.1f} to {points[-1][1]:.1f}" for what, points in lines.items() if points
     )
-    return Plot(f"{name} over the edits", f"{ends}.{told}", _svg(HEIGHT, parts))
+    return Plot(f"{name} over the edits", f"{ends}.{told}", svg(HEIGHT, parts))
 
 
 def _perplexity(curve: SequenceCurve) -> Plot | None:
@@ -204,18 +204,18 @@ def _perplexity(curve: SequenceCurve) -> Plot | None:
         return None
     values = [math.log10(value) for _, value in found]
     low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
-    across, up = _edits_axis(curve), _scale(low, high, HEIGHT - BOTTOM, TOP + 4)
+    across, up = _edits_axis(curve), scale(low, high, HEIGHT - BOTTOM, TOP + 4)
     parts = [
-        _axis_x(across, _edit_ticks(curve), HEIGHT, "edits"),
-        _axis_y(up, range(low, high + 1), "perplexity (log scale)", lambda value: f"{10**value:.3g}"),
+        axis_x(across, _edit_ticks(curve), HEIGHT, "edits"),
+        axis_y(up, range(low, high + 1), "perplexity (log scale)", lambda value: f"{10**value:.3g}"),
         _polyline([(across(edits), up(value)) for (edits, _), value in zip(found, values, strict=True)], "right-after"),
     ]
     caption = f"Of a fixed text, a sign of collapse: {found[0][1]:,.1f} at first, {found[-1][1]:,.1f} at the end."
-    return Plot("Perplexity over the edits", f"{caption} {curve.fault or ''}".strip(), _svg(HEIGHT, parts))
+    return Plot("Perplexity over the edits", f"{caption} {curve.fault or ''}".strip(), svg(HEIGHT, parts))
 
 
 def _edits_axis(curve: SequenceCurve) -> Scale:
-    return _scale(0, curve.readings[-1].edits, LEFT + 6, WIDTH - RIGHT - 6)
+    return scale(0, curve.readings[-1].edits, LEFT + 6, WIDTH - RIGHT - 6)
 
 
 def _edit_ticks(curve: SequenceCurve) -> tuple[float, ...]:
@@ -235,13 +235,13 @@ def _norms(cases: Sequence[CaseScore]) -> Plot | None:
     shown = points if len(points) <= POINTS else random.Random("points").sample(points, POINTS)
     low, high = (math.log10(edge(norm for norm, _ in points)) for edge in (min, max))
     high = max(high, low + 0.1)
-    across, up = _scale(low, high, LEFT + 6, WIDTH - RIGHT - 6), _scale(0, 100, 220 - BOTTOM, TOP + 4)
+    across, up = scale(low, high, LEFT + 6, WIDTH - RIGHT - 6), scale(0, 100, 220 - BOTTOM, TOP + 4)
     ticks = [low + (high - low) * share for share in (0, 0.5, 1)]
     parts = [
-        _axis_x(across, ticks, 220, "norm of the weight change (log scale)", lambda value: f"{10**value:.3g}"),
-        _axis_y(up, (0, 50, 100), "NS"),
+        axis_x(across, ticks, 220, "norm of the weight change (log scale)", lambda value: f"{10**value:.3g}"),
+        axis_y(up, (0, 50, 100), "NS"),
         *(
-            Markup('<circle class="point" cx="{}" cy="{}" r="3.5"/>').format(*_two(across(math.log10(x)), up(y)))
+            Markup('<circle class="point" cx="{}" cy="{}" r="3.5"/>').format(*two(across(math.log10(x)), up(y)))
             for x, y in shown
         ),
     ]
@@ -250,7 +250,7 @@ def _norms(cases: Sequence[CaseScore]) -> Plot | None:
         f"Each point is an edit{sample} {len(points):,} edits. To the right: larger changes of the weights. "
         f"Below: neighbours damaged. Correlation {_correlation([(math.log10(x), y) for x, y in points]):+.2f}."
     )
-    return Plot("Edit norm against specificity", caption, _svg(220, parts))
+    return Plot("Edit norm against specificity", caption, svg(220, parts))
 
 
 def _drops(dropped: Mapping[str, int]) -> Plot | None:
@@ -258,16 +258,16 @@ def _drops(dropped: Mapping[str, int]) -> Plot | None:
     if not rows:
         return None
     height = TOP + ROW * len(rows) + 8
-    across = _scale(0, max(count for _, count in rows), LONG_LABEL, WIDTH - 60)
+    across = scale(0, max(count for _, count in rows), LONG_LABEL, WIDTH - 60)
     parts = []
     for place, (name, count) in enumerate(rows):
         y = TOP + ROW * place
-        parts.append(_text(LONG_LABEL - 6, y + 14, name, "end"))
+        parts.append(text(LONG_LABEL - 6, y + 14, name, "end"))
         parts.append(_bar(LONG_LABEL, y + 3, across(count) - LONG_LABEL, ROW - 6, "after", f"{name}: {count}"))
-        parts.append(_text(across(count) + 5, y + 14, f"{count:,}", "start"))
+        parts.append(text(across(count) + 5, y + 14, f"{count:,}", "start"))
     total = sum(dropped.values())
     return Plot(
-        "Why facts were dropped", f"{total:,} facts became no record; the rule that said so.", _svg(height, parts)
+        "Why facts were dropped", f"{total:,} facts became no record; the rule that said so.", svg(height, parts)
     )
 
 
@@ -298,11 +298,11 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
     low = min(0, *(25 * math.floor((one.mean - one.half_width) / 25) for one in figures))
     high = max(25, *(25 * math.ceil(min(one.mean + one.half_width, 100) / 25) for one in figures))
     top = TOP + ROW * (1 + (len(curves) + bool(trace)) // 2)
-    across = _scale(report.layers[0], report.layers[-1], LEFT + 6, WIDTH - RIGHT - 6)
-    up = _scale(max(low, -100), high, SWEEP_HEIGHT - BOTTOM, top)
+    across = scale(report.layers[0], report.layers[-1], LEFT + 6, WIDTH - RIGHT - 6)
+    up = scale(max(low, -100), high, SWEEP_HEIGHT - BOTTOM, top)
     ends = report.layers[0], (report.layers[0] + report.layers[-1]) // 2, report.layers[-1]
     ticks = range(max(low, -100), high + 1, 25 if high - low <= 100 else 50)
-    parts = [_axis_x(across, tuple(dict.fromkeys(ends)), SWEEP_HEIGHT, "layer"), _axis_y(up, ticks, name)]
+    parts = [axis_x(across, tuple(dict.fromkeys(ends)), SWEEP_HEIGHT, "layer"), axis_y(up, ticks, name)]
     if before := report.before.get(name):
         parts.append(_line(across(ends[0]), up(before.mean), across(ends[-1]), up(before.mean), "was"))
     for place, (at, curve) in enumerate(curves.items()):
@@ -312,14 +312,14 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
         parts += _beside(across, up, trace, len(curves))
     told = "; ".join(_told(label(at), curve) for at, curve in curves.items())
     baseline = f" Unedited (dotted): {before.mean:.1f}." if before else ""
-    return Plot(f"{name} over the layers", f"{told}.{baseline}", _svg(SWEEP_HEIGHT, parts))
+    return Plot(f"{name} over the layers", f"{told}.{baseline}", svg(SWEEP_HEIGHT, parts))
 
 
 def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind: str) -> list[Markup]:
     """Return a curve over the band of its intervals."""
     edges = [(across(x), up(figure.mean + figure.half_width)) for x, figure in curve]
     edges += [(across(x), up(figure.mean - figure.half_width)) for x, figure in reversed(curve)]
-    path = " ".join("{},{}".format(*_two(*point)) for point in edges)
+    path = " ".join("{},{}".format(*two(*point)) for point in edges)
     band = Markup('<polygon class="band {}" points="{}"/>').format(kind, path)
     return [band, _polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
 
@@ -327,7 +327,7 @@ def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind:
 def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place: int) -> list[Markup]:
     """Return a trace's curve with its peak as high as the plot, and its line in the key."""
     layer, peak = max(trace, key=lambda point: point[1])
-    reach = _scale(0, peak, up(0), TOP + ROW * (1 + (place + 1) // 2))
+    reach = scale(0, peak, up(0), TOP + ROW * (1 + (place + 1) // 2))
     drawn = _polyline([(across(x), reach(max(mean, 0))) for x, mean in trace], "trace")
     return [drawn, *_key(place, f"trace: {peak:.3g} at layer {layer}", "curve trace")]
 
@@ -335,7 +335,7 @@ def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place:
 def _key(place: int, text: str, kind: str) -> list[Markup]:
     """Return an entry of a plot's key, two in a row."""
     x, y = LEFT + (WIDTH - LEFT) / 2 * (place % 2), TOP + ROW * (place // 2)
-    return [_line(x, y, x + 22, y, kind), _text(x + 26, y + 4, text, "start")]
+    return [_line(x, y, x + 22, y, kind), text(x + 26, y + 4, text, "start")]
 
 
 def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
@@ -348,7 +348,7 @@ def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
 Scale = Callable[[float], float]
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Scale:
+def scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: start + (value - low) / ((high - low) or 1) * (end - start)
 
 
@@ -356,10 +356,10 @@ def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, la
     height = 220
     counts = {name: _bins(values, top) for name, values in series.items()}
     most = max(1, *(max(some) for some in counts.values()))
-    across, up = _scale(0, BINS, LEFT, WIDTH - RIGHT), _scale(0, most, height - BOTTOM, TOP + 4)
+    across, up = scale(0, BINS, LEFT, WIDTH - RIGHT), scale(0, most, height - BOTTOM, TOP + 4)
     parts = [
-        _axis_x(across, (0, BINS / 2, BINS), height, label, lambda at: f"{top * at / BINS:g}" if at < BINS else last),
-        _axis_y(up, (0, most), "records"),
+        axis_x(across, (0, BINS / 2, BINS), height, label, lambda at: f"{top * at / BINS:g}" if at < BINS else last),
+        axis_y(up, (0, most), "records"),
     ]
     slot = (across(1) - across(0) - 1) / len(counts)
     for place, (name, some) in enumerate(counts.items()):
@@ -368,7 +368,7 @@ def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, la
                 x, y = across(at) + slot * place, up(count)
                 hint = f"{name}, {top * at / BINS:.3g} to {top * (at + 1) / BINS:.3g}: {count}"
                 parts.append(_bar(x, y, slot, height - BOTTOM - y, name, hint))
-    return _svg(height, parts)
+    return svg(height, parts)
 
 
 def _bins(values: Iterable[float], top: float) -> list[int]:
@@ -378,30 +378,30 @@ def _bins(values: Iterable[float], top: float) -> list[int]:
     return counts
 
 
-def _svg(height: float, parts: Iterable[Markup]) -> Markup:
+def svg(height: float, parts: Iterable[Markup]) -> Markup:
     # The caption says in words what the drawing shows, so screen readers need not read every bar.
     return Markup('<svg viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
         WIDTH, round(height), Markup("").join(parts)
     )
 
 
-def _axis_x(
+def axis_x(
     across: Scale, ticks: Sequence[float], height: float, label: str, name: Callable[[float], str] = "{:g}".format
 ) -> Markup:
     base = height - BOTTOM
     parts = [_line(across(ticks[0]), base, across(ticks[-1]), base, "axis")]
     for tick in ticks:
         parts.append(_line(across(tick), TOP, across(tick), base + 4, "grid"))
-        parts.append(_text(across(tick), base + 17, name(tick), "middle"))
-    parts.append(_text((across(ticks[0]) + across(ticks[-1])) / 2, height - 6, label, "middle"))
+        parts.append(text(across(tick), base + 17, name(tick), "middle"))
+    parts.append(text((across(ticks[0]) + across(ticks[-1])) / 2, height - 6, label, "middle"))
     return Markup("").join(parts)
 
 
-def _axis_y(up: Scale, ticks: Sequence[float], label: str, name: Callable[[float], str] = "{:g}".format) -> Markup:
+def axis_y(up: Scale, ticks: Sequence[float], label: str, name: Callable[[float], str] = "{:g}".format) -> Markup:
     parts = []
     for tick in ticks:
         parts.append(_line(LEFT - 4, up(tick), WIDTH - RIGHT, up(tick), "grid"))
-        parts.append(_text(LEFT - 7, up(tick) + 4, name(tick), "end"))
+        parts.append(text(LEFT - 7, up(tick) + 4, name(tick), "end"))
     middle = (up(ticks[0]) + up(ticks[-1])) / 2
     parts.append(
         Markup('<text transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
@@ -411,29 +411,29 @@ def _axis_y(up: Scale, ticks: Sequence[float], label: str, name: Callable[[float
     return Markup("").join(parts)
 
 
-def _two(x: float, y: float) -> tuple[float, float]:
+def two(x: float, y: float) -> tuple[float, float]:
     return round(x, 1), round(y, 1)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, *_two(x1, y1), *_two(x2, y2))
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, *two(x1, y1), *two(x2, y2))
 
 
 def _polyline(points: Sequence[tuple[float, float]], kind: str) -> Markup:
     """Return a curve through points, and a dot where there is only one."""
     if len(points) == 1:
-        return Markup('<circle class="dot {}" cx="{}" cy="{}" r="3"/>').format(kind, *_two(*points[0]))
-    path = " ".join("{},{}".format(*_two(*point)) for point in points)
+        return Markup('<circle class="dot {}" cx="{}" cy="{}" r="3"/>').format(kind, *two(*points[0]))
+    path = " ".join("{},{}".format(*two(*point)) for point in points)
     return Markup('<polyline class="curve {}" points="{}"/>').format(kind, path)
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*_two(x, y), anchor, text)
+def text(x: float, y: float, text: str, anchor: str) -> Markup:
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*two(x, y), anchor, text)
 
 
 def _bar(x: float, y: float, width: float, height: float, kind: str, hint: str) -> Markup:
     return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
-        kind, *_two(x, y), *_two(max(width, 0.5), max(height, 0.5)), hint
+        kind, *two(x, y), *two(max(width, 0.5), max(height, 0.5)), hint
     )
 
 
@@ -441,7 +441,7 @@ def _mark(x: float, y: float, kind: str, hint: str) -> Markup:
     if kind == "before":
         return _bar(x - 4, y - 4, 8, 8, kind, hint)
     return Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
-        kind, *_two(x, y), hint
+        kind, *two(x, y), hint
     )
 
 
