@@ -25,8 +25,9 @@ from cfbuild.score.swept import SweepReport
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.views.html import environment, page_part, script_digest
 from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
+from cfbuild.views.page.drawing import Plot
 from cfbuild.views.page.heat import TraceView
-from cfbuild.views.page.plots import ORDER, Plot, record_plots, run_plots
+from cfbuild.views.page.plots import ORDER, record_plots, run_plots
 
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",

@@ -11,18 +11,18 @@ from markupsafe import Markup
 from cfbuild.probe.effects import PLACES, AverageEffects, CausalTrace, Curve
 from cfbuild.probe.settings import ATTENTION, KINDS, MLP, PROBABILITY, SEVERED_KINDS, STATE
 from cfbuild.text.safe import visible
-from cfbuild.views.page.plots import (
-    ALONE,
+from cfbuild.views.page.drawing import (
     BOTTOM,
     RIGHT,
     ROW,
-    TITLE,
     TOP,
     WIDTH,
     Plot,
     Scale,
+    alone,
     axis_x,
     axis_y,
+    path,
     scale,
     svg,
     text,
@@ -77,7 +77,7 @@ def trace_view(name: str, traces: Sequence[CausalTrace], metric: str, pictures: 
 def drawings(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and content of each SVG file: heat maps of traces and of the averages, and curves."""
     for name, plot in _plots(traces, average, metric):
-        yield f"{name}.svg", [_alone(plot)]
+        yield f"{name}.svg", [alone([plot])]
 
 
 def _plots(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) -> Iterator[tuple[str, Plot]]:
@@ -200,18 +200,14 @@ def _over_layers(title: str, drawn: Sequence[tuple[str, Curve, str, str]], label
 def _banded(across: Scale, up: Scale, curve: Curve, colour: str, dash: str) -> list[Markup]:
     upper = [(across(x), up(y)) for x, y in enumerate(curve.mean + curve.half_width)]
     lower = [(across(x), up(y)) for x, y in enumerate(curve.mean - curve.half_width)]
-    band = Markup('<polygon fill="{}" fill-opacity="0.13" points="{}"/>').format(colour, _path([*upper, *lower[::-1]]))
+    band = Markup('<polygon fill="{}" fill-opacity="0.13" points="{}"/>').format(colour, path([*upper, *lower[::-1]]))
     return [band, _stroke([(across(x), up(y)) for x, y in enumerate(curve.mean)], colour, dash)]
 
 
 def _stroke(points: Iterable[tuple[float, float]], colour: str, dash: str) -> Markup:
     return Markup('<polyline fill="none" stroke="{}" stroke-width="2" stroke-dasharray="{}" points="{}"/>').format(
-        colour, dash or "none", _path(points)
+        colour, dash or "none", path(points)
     )
-
-
-def _path(points: Iterable[tuple[float, float]]) -> str:
-    return " ".join("{},{}".format(*two(float(x), float(y))) for x, y in points)
 
 
 def _cell(x: float, y: float, width: float, height: float, colour: str, hint: str) -> Markup:
@@ -245,18 +241,6 @@ def colour_of(kind: str, share: float) -> tuple[int, int, int]:
     ends = ([int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ramp[at : at + 2])
     red, green, blue = (round(a + (b - a) * (place - at)) for a, b in zip(*ends, strict=True))
     return red, green, blue
-
-
-def _alone(plot: Plot) -> str:
-    """Return a plot under its title as a drawing that needs no page."""
-    box = plot.svg.partition('viewBox="')[2].partition('"')[0].split()
-    height = int(box[3])
-    inner = Markup('<svg y="{}" width="{}" height="{}" {}').format(TITLE, WIDTH, height, plot.svg[len("<svg ") :])
-    return str(
-        Markup(
-            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"><title>{}</title><style>{}</style>{}{}</svg>\n'
-        ).format(WIDTH, height + TITLE, plot.caption, Markup(ALONE), text(6, 16, plot.title, "start"), inner)
-    )
 
 
 def terminal_rows(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -15,39 +14,36 @@ from cfbuild.score.curve import CURVES, SequenceCurve
 from cfbuild.score.metrics import HARMONIC, Figure, case_values
 from cfbuild.score.run_report import RelationScores, Report
 from cfbuild.score.swept import DRAWN, SweepReport, label
+from cfbuild.views.page.drawing import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    ROW,
+    TOP,
+    WIDTH,
+    Plot,
+    Scale,
+    alone,
+    axis_x,
+    axis_y,
+    line,
+    path,
+    polyline,
+    scale,
+    svg,
+    text,
+    two,
+)
 
-WIDTH = 420
-"""The width of every plot in user units: on a phone a unit is nearly a pixel, so text stays readable."""
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 40
 LONG_LABEL = 150
-ROW = 20
 BINS = 20
-HEIGHT, TITLE = 220, 24
+HEIGHT = 220
 SWEEP_HEIGHT, SERIES = 280, 4
 """The height of a sweep's plots, and the curves that have a colour and a dash of their own: those of Figure 5."""
 WORDS = {"right_after": "right after", "first": "the first ones", "so_far": "all so far"}
 """The names of a sequence's curves."""
-ALONE = (
-    "text{font:12px sans-serif;fill:#444}.grid{stroke:#ddd}.axis{stroke:#444}.curve{fill:none;stroke-width:2}"
-    ".right-after{stroke:#c2571a}.first{stroke:#5b7aa6;stroke-dasharray:5 3}.so-far{stroke:#2f7d4f}"
-    ".dot{fill:#fff;stroke-width:2}.band{stroke:none;fill-opacity:.13}.was{stroke:#444;stroke-dasharray:1 4}"
-    ".series-0{stroke:#b36b00;fill:#b36b00;stroke-dasharray:6 3}.series-1{stroke:#c8321f;fill:#c8321f}"
-    ".series-2{stroke:#2f7d4f;fill:#2f7d4f;stroke-dasharray:2 3}"
-    ".series-3{stroke:#1f5fae;fill:#1f5fae;stroke-dasharray:9 3 2 3}.trace{stroke:#444;stroke-dasharray:3 5}"
-    ".curve.series-0,.curve.series-1,.curve.series-2,.curve.series-3{fill:none}"
-)
-"""The style of plots that stand outside the page: the page's light colours."""
 POINTS = 800
 """The most points of a scatter plot; of more, a seeded sample is drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A plot: its heading, a caption that says in words what it shows, and the drawing."""
-
-    title: str
-    caption: str
-    svg: Markup
 
 
 ORDER = (
@@ -97,7 +93,7 @@ def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
         y = TOP + ROW * (place + 0.5)
         parts.append(text(LEFT, y + 4, name, "end"))
         if pre is not None and post is not None:
-            parts.append(_line(across(pre), y, across(post), y, "link"))
+            parts.append(line(across(pre), y, across(post), y, "link"))
         for value, kind in ((pre, "before"), (post, "after")):
             if value is not None:
                 parts.append(_mark(across(value), y, kind, f"{name} {kind}: {value:.1f}"))
@@ -116,9 +112,9 @@ def _nll(cases: Sequence[CaseScore], name: str, title: str, what: str) -> Plot |
     if not before:
         return None
     top = max(1.0, math.ceil(max([*before, *after])))
-    svg = _histogram({"before": before, "after": after}, top, "NLL, nats per token", f"{top:g}")
+    drawn = _histogram({"before": before, "after": after}, top, "NLL, nats per token", f"{top:g}")
     medians = f"{_median(before):.2f}" + (f" before and {_median(after):.2f} after" if after else " before")
-    return Plot(f"{title}, NLL", f"How unlikely {what} is. Median {medians} the edit; lower is likelier.", svg)
+    return Plot(f"{title}, NLL", f"How unlikely {what} is. Median {medians} the edit; lower is likelier.", drawn)
 
 
 def _ranks(records: Sequence[Record]) -> Plot | None:
@@ -152,27 +148,7 @@ def _sequence_plots(curve: SequenceCurve | None) -> dict[str, Plot]:
 
 def curves_svg(curve: SequenceCurve) -> str:
     """Return a sequence's plots below each other as a drawing of its own, which needs no page."""
-    return _alone([*_sequence_plots(curve).values()], HEIGHT)
-
-
-def _alone(plots: Sequence[Plot], height: int) -> str:
-    """Return plots of a height, below each other under their titles, as a drawing that needs no page."""
-    parts = [
-        Markup('<g transform="translate(0 {})">{}{}</g>').format(
-            place * (height + TITLE), text(LEFT, 16, plot.title, "start"), _moved(plot.svg, height)
-        )
-        for place, plot in enumerate(plots)
-    ]
-    return str(
-        Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"><style>{}</style>{}</svg>\n').format(
-            WIDTH, len(plots) * (height + TITLE), Markup(ALONE), Markup("").join(parts)
-        )
-    )
-
-
-def _moved(svg: Markup, height: int) -> Markup:
-    """Return a plot's drawing below its title."""
-    return Markup('<svg y="{}" width="{}" height="{}" {}').format(TITLE, WIDTH, height, svg[len("<svg ") :])
+    return alone([*_sequence_plots(curve).values()])
 
 
 def _over_edits(curve: SequenceCurve, name: str) -> Plot | None:
@@ -186,8 +162,8 @@ def _over_edits(curve: SequenceCurve, name: str) -> Plot | None:
     parts = [axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), axis_y(up, (0, 50, 100), name)]
     for place, (what, points) in enumerate(lines.items()):
         kind = what.replace("_", "-")
-        parts.append(_polyline([(across(x), up(y)) for x, y in points], kind))
-        parts.append(_line(LEFT + 110 * place, TOP, LEFT + 110 * place + 16, TOP, f"curve {kind}"))
+        parts.append(polyline([(across(x), up(y)) for x, y in points], kind))
+        parts.append(line(LEFT + 110 * place, TOP, LEFT + 110 * place + 16, TOP, f"curve {kind}"))
         parts.append(text(LEFT + 110 * place + 20, TOP + 4, WORDS[what], "start"))
     told = f" At the end {curve.retained[name].mean:.1f} for all that none overwrote." if name in curve.retained else ""
     ends = "; ".join(
@@ -208,7 +184,7 @@ def _perplexity(curve: SequenceCurve) -> Plot | None:
     parts = [
         axis_x(across, _edit_ticks(curve), HEIGHT, "edits"),
         axis_y(up, range(low, high + 1), "perplexity (log scale)", lambda value: f"{10**value:.3g}"),
-        _polyline([(across(edits), up(value)) for (edits, _), value in zip(found, values, strict=True)], "right-after"),
+        polyline([(across(edits), up(value)) for (edits, _), value in zip(found, values, strict=True)], "right-after"),
     ]
     caption = f"Of a fixed text, a sign of collapse: {found[0][1]:,.1f} at first, {found[-1][1]:,.1f} at the end."
     return Plot("Perplexity over the edits", f"{caption} {curve.fault or ''}".strip(), svg(HEIGHT, parts))
@@ -285,7 +261,7 @@ def sweep_plots(report: SweepReport, trace: Sequence[tuple[int, float]] = ()) ->
 def sweep_svg(report: SweepReport, figure: str, trace: Sequence[tuple[int, float]] = ()) -> str | None:
     """Return the plot of one of a sweep's figures as a drawing of its own; None where no point has it."""
     plot = _over_layers(report, figure, trace)
-    return None if plot is None else _alone([plot], SWEEP_HEIGHT)
+    return None if plot is None else alone([plot])
 
 
 def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, float]]) -> Plot | None:
@@ -304,7 +280,7 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
     ticks = range(max(low, -100), high + 1, 25 if high - low <= 100 else 50)
     parts = [axis_x(across, tuple(dict.fromkeys(ends)), SWEEP_HEIGHT, "layer"), axis_y(up, ticks, name)]
     if before := report.before.get(name):
-        parts.append(_line(across(ends[0]), up(before.mean), across(ends[-1]), up(before.mean), "was"))
+        parts.append(line(across(ends[0]), up(before.mean), across(ends[-1]), up(before.mean), "was"))
     for place, (at, curve) in enumerate(curves.items()):
         parts += _banded(across, up, curve, f"series-{place % SERIES}")
         parts += _key(place, TOKENS.get(label(at), f"at most {label(at)}"), f"curve series-{place % SERIES}")
@@ -319,23 +295,22 @@ def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind:
     """Return a curve over the band of its intervals."""
     edges = [(across(x), up(figure.mean + figure.half_width)) for x, figure in curve]
     edges += [(across(x), up(figure.mean - figure.half_width)) for x, figure in reversed(curve)]
-    path = " ".join("{},{}".format(*two(*point)) for point in edges)
-    band = Markup('<polygon class="band {}" points="{}"/>').format(kind, path)
-    return [band, _polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
+    band = Markup('<polygon class="band {}" points="{}"/>').format(kind, path(edges))
+    return [band, polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
 
 
 def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place: int) -> list[Markup]:
     """Return a trace's curve with its peak as high as the plot, and its line in the key."""
     layer, peak = max(trace, key=lambda point: point[1])
     reach = scale(0, peak, up(0), TOP + ROW * (1 + (place + 1) // 2))
-    drawn = _polyline([(across(x), reach(max(mean, 0))) for x, mean in trace], "trace")
+    drawn = polyline([(across(x), reach(max(mean, 0))) for x, mean in trace], "trace")
     return [drawn, *_key(place, f"trace: {peak:.3g} at layer {layer}", "curve trace")]
 
 
-def _key(place: int, text: str, kind: str) -> list[Markup]:
+def _key(place: int, named: str, kind: str) -> list[Markup]:
     """Return an entry of a plot's key, two in a row."""
     x, y = LEFT + (WIDTH - LEFT) / 2 * (place % 2), TOP + ROW * (place // 2)
-    return [_line(x, y, x + 22, y, kind), text(x + 26, y + 4, text, "start")]
+    return [line(x, y, x + 22, y, kind), text(x + 26, y + 4, named, "start")]
 
 
 def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
@@ -344,12 +319,6 @@ def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing
-
-Scale = Callable[[float], float]
-
-
-def scale(low: float, high: float, start: float, end: float) -> Scale:
-    return lambda value: start + (value - low) / ((high - low) or 1) * (end - start)
 
 
 def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, last: str) -> Markup:
@@ -376,59 +345,6 @@ def _bins(values: Iterable[float], top: float) -> list[int]:
     for value in values:
         counts[min(BINS - 1, max(0, int(value / top * BINS)))] += 1
     return counts
-
-
-def svg(height: float, parts: Iterable[Markup]) -> Markup:
-    # The caption says in words what the drawing shows, so screen readers need not read every bar.
-    return Markup('<svg viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
-        WIDTH, round(height), Markup("").join(parts)
-    )
-
-
-def axis_x(
-    across: Scale, ticks: Sequence[float], height: float, label: str, name: Callable[[float], str] = "{:g}".format
-) -> Markup:
-    base = height - BOTTOM
-    parts = [_line(across(ticks[0]), base, across(ticks[-1]), base, "axis")]
-    for tick in ticks:
-        parts.append(_line(across(tick), TOP, across(tick), base + 4, "grid"))
-        parts.append(text(across(tick), base + 17, name(tick), "middle"))
-    parts.append(text((across(ticks[0]) + across(ticks[-1])) / 2, height - 6, label, "middle"))
-    return Markup("").join(parts)
-
-
-def axis_y(up: Scale, ticks: Sequence[float], label: str, name: Callable[[float], str] = "{:g}".format) -> Markup:
-    parts = []
-    for tick in ticks:
-        parts.append(_line(LEFT - 4, up(tick), WIDTH - RIGHT, up(tick), "grid"))
-        parts.append(text(LEFT - 7, up(tick) + 4, name(tick), "end"))
-    middle = (up(ticks[0]) + up(ticks[-1])) / 2
-    parts.append(
-        Markup('<text transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
-            round(middle, 1), label
-        )
-    )
-    return Markup("").join(parts)
-
-
-def two(x: float, y: float) -> tuple[float, float]:
-    return round(x, 1), round(y, 1)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, *two(x1, y1), *two(x2, y2))
-
-
-def _polyline(points: Sequence[tuple[float, float]], kind: str) -> Markup:
-    """Return a curve through points, and a dot where there is only one."""
-    if len(points) == 1:
-        return Markup('<circle class="dot {}" cx="{}" cy="{}" r="3"/>').format(kind, *two(*points[0]))
-    path = " ".join("{},{}".format(*two(*point)) for point in points)
-    return Markup('<polyline class="curve {}" points="{}"/>').format(kind, path)
-
-
-def text(x: float, y: float, text: str, anchor: str) -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*two(x, y), anchor, text)
 
 
 def _bar(x: float, y: float, width: float, height: float, kind: str, hint: str) -> Markup:
