@@ -91,6 +91,8 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 # --------------------------------------------------------------------------------------------------- the code blocks
 
 
+FULL = 12
+"""People of the same city and language: each has ten neighbors, and one more that is left out."""
 ENDINGS = ("stad", "vik", "ham", "gate", "mont", "burg", "dorf")
 
 
@@ -116,13 +118,13 @@ def _triples() -> str:
     countries = add(9300, 6256, [(name, name) for name in ("Peru", "Ghana", "Cuba")])
     first = ["Ada", "Bo", "Chen", "Dora", "Edda", "Finn", "Gus", "Hal", "Ida", "Jon", "Kim", "Lea", "Mia"]
     last = ["Lang", "Moe", "Nagel", "Oxley", "Pratt", "Quirk", "Rusk", "Stark", "Thule", "Udal", "Vance", "Wynn"]
-    people = add(9400, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last][: 24 + len(cities) - 2])
+    people = add(9400, 5, [(f"{a} {b}", f"{a} {b}") for a in first for b in last][: FULL + len(cities) - 1])
     words = ["River", "Winter", "Lantern", "Orchard", "Garden", "Ladder", "Mirror"]
     books = add(9700, 7725634, [(f"The {a} of the {b}", f"{a} {b}") for a in words for b in words if a != b])
     links += [(one, "P36", cities[place]) for place, one in enumerate(countries)]
-    # Two cities and languages have just enough people for full neighborhoods; the other cities fill a pool.
-    links += [(one, "P19", cities[place % 2 if place < 24 else place - 22]) for place, one in enumerate(people)]
-    links += [(one, "P103", languages[place % 2]) for place, one in enumerate(people[:24])]
+    # One city and one language have just enough people for full neighborhoods; the other cities fill a pool.
+    links += [(one, "P19", cities[max(0, place + 1 - FULL)]) for place, one in enumerate(people)]
+    links += [(one, "P103", languages[max(0, place + 1 - FULL)]) for place, one in enumerate(people[: FULL + 3])]
     links += [(one, "P50", people[place * place % 3]) for place, one in enumerate(books)]
     links += [(one, "P50", people[5]) for one in books[:3]]
     lines = [f"<{item}{s}> <{direct}{p}> <{item}{o}> ." for s, p, o in links]

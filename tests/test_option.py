@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,15 +79,17 @@ SPECIAL = {
     "groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple),
     "repository": st.just("a/b"),
     "editor": st.sampled_from(sorted(EDITORS)),
+    "layer": st.integers(0, 99) | st.just("auto"),
 }
 
 
 def drawn(declared: Option) -> st.SearchStrategy[Any]:
     """Any value of an option, or None where that is one."""
-    kinds = [kind for kind in BY_KIND if declared.kind == kind or declared.kind == (kind | None)]
-    (kind,) = kinds
-    values = SPECIAL.get(declared.name, BY_KIND[kind])
-    return values if declared.kind == kind else st.none() | values
+    may_be_none = isinstance(declared.kind, types.UnionType) and type(None) in typing.get_args(declared.kind)
+    values = SPECIAL.get(declared.name)
+    if values is None:
+        (values,) = (found for kind, found in BY_KIND.items() if declared.kind in (kind, kind | None))
+    return st.none() | values if may_be_none else values
 
 
 def read(kinds: tuple[type, ...], words: list[str]) -> list[Any]:

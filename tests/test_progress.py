@@ -138,7 +138,7 @@ def test_progress_in_a_log_moves_and_a_quiet_command_is_silent(tmp_path: Path) -
     lm = tiny.make("gpt2", n_positions=512, max_position_embeddings=512, **ends)
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
-    build = scored_build.write_scored(tmp_path / "build", scored_build.records(3), scored=False)
+    build = scored_build.write_scored(tmp_path / "build", scored_build.records(1), scored=False)
     command = [sys.executable, "-m", "cfbuild", "validate-and-score", "--build", str(build.root)]
     command += ["--model", str(tmp_path / "model"), "--layer", "1", "--steps", "2", "--covariance", "none"]
     loud, quiet = (

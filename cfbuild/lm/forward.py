@@ -219,17 +219,18 @@ class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not a
 
 
 def projection_inputs(
-    lm: LanguageModel, batch: Batch, layers: Sequence[int], use: Callable[[Tensor], Tensor]
+    lm: LanguageModel, batch: Batch, layers: Sequence[int], use: Callable[[Tensor], Tensor] | None = None
 ) -> dict[int, Tensor]:
-    """Return what `use` makes of the input of each layer's W at every token of a batch, [batch, width, d_in], by layer.
+    """Return the input of each layer's W at every token of a batch, [batch, width, d_in], or what `use` makes of it.
 
-    The inputs of no two layers exist together; nothing above the highest layer is computed. Raises ModelError if a
-    layer does not call W.
+    With `use`, the inputs of no two layers exist together. Nothing above the highest layer is computed. Raises
+    ModelError if a layer does not call W.
     """
     kept: dict[int, Tensor] = {}
 
     def keep(layer: int, inputs: Tensor) -> None:
-        kept[layer] = use(inputs.reshape(*batch.ids.shape, -1))
+        inputs = inputs.reshape(*batch.ids.shape, -1)
+        kept[layer] = inputs if use is None else use(inputs)
         if layer == max(layers):
             raise _Reached
 
