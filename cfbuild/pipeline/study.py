@@ -58,7 +58,7 @@ class StudyOptions:
 
 @dataclass(frozen=True, slots=True)
 class StudyMade:
-    """What `make` made: the study's name, its folder, the systems, its numbers, and how well it is balanced.
+    """A study that `make` made: its name, its folder, the systems, its numbers, and how well it is balanced.
 
     `eligible` is the number of records that had texts of every system, `alike` that of drawn cases two of whose
     passages are the same text.
@@ -77,7 +77,7 @@ class StudyMade:
 
 @dataclass(frozen=True, slots=True)
 class StudyRead:
-    """What `read` found: votes by question, answers that count, and what is wrong with the others."""
+    """The result of `read`: votes by question, answers that count, and the faults of the others."""
 
     study: str
     systems: tuple[str, ...]

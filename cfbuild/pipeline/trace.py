@@ -31,7 +31,7 @@ FACTS_AT_ONCE = 16
 PROMPT = "prompt"
 """The relation, and the default name, of a prompt that is no record's."""
 RELEASED_SUFFIX = {"state": "", "mlp": "_mlp", "attention": "_attn"}
-"""What the released code appends to a file's name for a kind."""
+"""The ends of the released code's file names by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class TraceSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Material:
-    """What is traced: the facts, the subjects that noise is measured on, and the file of records, if there is one."""
+    """The input of a tracing: the facts, the subjects that noise is measured on, and the file of records, if any."""
 
     facts: Sequence[TracedFact]
     subjects: Sequence[str]

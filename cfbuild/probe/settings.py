@@ -9,7 +9,7 @@ from cfbuild.option import ABOUT_RUN, COMMA_SEPARATED, option
 
 STATE, MLP, ATTENTION = "state", "mlp", "attention"
 KINDS = (STATE, MLP, ATTENTION)
-"""What is restored: a layer's output; the outputs of the MLPs, or of attention, of a window of layers."""
+"""Kinds of restored states: a layer's output; the outputs of the MLPs, or of attention, of a window of layers."""
 SEVERED = "severed"
 SEVERED_KINDS = {f"{SEVERED}_{name}": name for name in (MLP, ATTENTION)}
 """States restored at the last subject token while its MLPs' (or attention's) outputs stay corrupted: the paper's Figure
@@ -24,7 +24,7 @@ ABOUT_TRACE = "The trace"
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:
-    """How causal traces are made; the defaults are the released code's. Raises ConfigError for what makes no sense."""
+    """Settings of causal traces; the defaults are the released code's. Raises ConfigError for what makes no sense."""
 
     corrupt: str = option(
         NOISE,

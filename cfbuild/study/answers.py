@@ -20,7 +20,7 @@ LETTERS = "ABCDEF"
 OPEN = "-"
 """The answer to a question that was left out."""
 QUESTIONS = ("consistency", "fluency")
-"""What raters are asked: of each, which passage has most and which least."""
+"""The questions: of each, which passage has most and which least."""
 CODE = re.compile(r"cfs1:([0-9a-f]{12}):([0-9a-z-]{1,20}):([A-Z.-]*):([0-9a-f]{8})", re.IGNORECASE)
 """A code after white space was taken out."""
 BEGINNING = re.compile(r"cfs\d+:", re.IGNORECASE)
@@ -38,7 +38,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What answers are held against: the study's name, each rater's number of pages, and passages of a page."""
+    """A study that answers are checked by: the study's name, each rater's number of pages, and passages of a page."""
 
     study: str
     pages: Mapping[str, int]

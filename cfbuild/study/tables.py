@@ -10,7 +10,7 @@ from cfbuild.score.typeset import bars, plain
 from cfbuild.study.votes import PLACES, Interval, PairVotes, QuestionVotes
 
 ADJECTIVES = {"consistency": "consistent", "fluency": "fluent"}
-"""What a passage can be most and least, by question."""
+"""The quality that a passage has most or least, by question."""
 NOTES = (
     f"Intervals are of 95%, the percentiles of {BOOTSTRAP_DRAWS:,} bootstrap draws over cases with all their ratings. "
     "Ratio: wins divided by losses. p: exact two-sided sign test, over pages as if these were independent, and over "

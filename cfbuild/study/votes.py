@@ -16,7 +16,7 @@ from cfbuild.score.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 PERCENTILES = (2.5, 97.5)
 """The ends of a 95% interval."""
 PLACES = ("most", "middle", "least")
-"""What a system can be on a page: named as having most or least, or neither."""
+"""Places of a system on a page: named as having most or least, or neither."""
 
 
 @dataclass(frozen=True, slots=True)

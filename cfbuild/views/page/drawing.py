@@ -1,4 +1,4 @@
-"""What all of the page's drawings are made of: scales, axes, lines and words as SVG, and plots that stand alone."""
+"""The parts of all the page's drawings: scales, axes, lines and words as SVG, and plots that stand alone."""
 
 from __future__ import annotations
 
