@@ -13,8 +13,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
 
-# What takes long: builds of all of the excerpt and of a second graph, a page of 20,000 records, all recorded edits. Some
-# ten minutes.
+# What takes long: builds of all of the excerpt and of a second graph, a page of 20,000 records, all recorded edits
+# and traces, kills at random moments. Some twelve minutes.
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
 

@@ -22,19 +22,14 @@ from typer.testing import CliRunner
 
 from cfbuild.cli import app
 from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, PublicEndpoint
-from cfbuild.store.codec import encode_record
-from cfbuild.store.jsonl import write_json
 
 
 def set_the_scene(page: str) -> None:
-    """What a page takes for granted: the demo's build, or a file of somebody's."""
+    """Make what a page takes for granted: the demo's build with its scores."""
     if page in ("tutorial.md", "publish.md"):
         write_scored(Path("build/demo"), records(12))
     if page == "study.md":
         write_scored(Path("build/demo"), records(60), runs=("rome", "ft-l"))
-    if page == "README.md":
-        rows = [encode_record(one) for one in records(3)]
-        write_json(Path("anyones-counterfact.json"), [{**row, "generation_prompts": []} for row in rows])
 
 
 def commands(block: str) -> Iterator[str]:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import soak
 
 TESTS = Path(__file__).parent
 
 
+@pytest.mark.long
 def test_every_verb_survives_kills_at_random_moments() -> None:
     path = f"{TESTS.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     shown = subprocess.run(
