@@ -16,6 +16,7 @@ import pytest
 import tiny
 import torch
 from scored_build import records, write_scored
+from stopping import stopping
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
@@ -102,12 +103,8 @@ def test_two_runs_have_the_same_cases_and_report_though_not_the_same_seconds(
 
 
 def test_seconds_are_kept_over_an_interruption(folder: BuildFolder, lm: LanguageModel) -> None:
-    def stop(task: str, done: int, total: int | None) -> None:
-        if task == "records" and done >= 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        evaluate(folder, EvaluateOptions(**{**OPTIONS, "editor": "ft"}), lm, stop)
+        evaluate(folder, EvaluateOptions(**{**OPTIONS, "editor": "ft"}), lm, stopping("records", 2))
     kept = {path.name: path.read_bytes() for path in folder.progress("validate-and-score/ft").glob("timing-*")}
     evaluate(folder, EvaluateOptions(**{**OPTIONS, "editor": "ft"}), lm)
     seconds = json.loads(folder.path("runs/ft/timing.json").read_text())["seconds"]

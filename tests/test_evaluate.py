@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from stopping import stopping
 
 from cfbuild.edit.saved import load_edits
 from cfbuild.errors import BuildStateError, ConfigError, EditError, SchemaError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
-from cfbuild.progress import Progress, silent
+from cfbuild.progress import silent
 from cfbuild.score import fixed_text
 from cfbuild.score.texts import distinct_ngrams
 from cfbuild.store.folder import BuildFolder
@@ -33,14 +34,6 @@ def lm() -> LanguageModel:
 
 def bytes_of(folder: BuildFolder) -> dict[str, bytes]:
     return {name: folder.path(name).read_bytes() for name in FILES}
-
-
-def stop_after(count: int) -> Progress:
-    def progress(task: str, done: int, total: int | None) -> None:
-        if task == "records" and done >= count:
-            raise KeyboardInterrupt
-
-    return progress
 
 
 def test_every_record_is_scored_before_and_after(folder: BuildFolder, lm: LanguageModel) -> None:
@@ -68,7 +61,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(folder: BuildFolder, lm: La
     assert bytes_of(folder) == whole
     for count in (2, 4):
         with pytest.raises(KeyboardInterrupt):
-            evaluate(folder, EvaluateOptions(**OPTIONS, restart=True), lm, stop_after(count))
+            evaluate(folder, EvaluateOptions(**OPTIONS, restart=True), lm, stopping("records", count))
         log = folder.progress(f"{VERB}/rome") / "rows.jsonl"
         with log.open("ab") as stream:
             stream.write(b'{"case_id": 3, "rel')  # a line torn by the interruption
@@ -157,7 +150,12 @@ def test_perplexity_is_that_of_the_weights_really_changed(folder: BuildFolder, l
     assert figure.mean == pytest.approx(np.mean(_perplexities(folder, "rome", "post")), abs=1e-3) and figure.cases == 5
     whole = bytes_of(folder)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(folder, EvaluateOptions(**OPTIONS, perplexity=True, keep_edits=True, restart=True), lm, stop_after(2))
+        evaluate(
+            folder,
+            EvaluateOptions(**OPTIONS, perplexity=True, keep_edits=True, restart=True),
+            lm,
+            stopping("records", 2),
+        )
     evaluate(folder, EvaluateOptions(**OPTIONS, perplexity=True, keep_edits=True), lm)
     assert bytes_of(folder) == whole
     # Without the option nothing else is another byte.

@@ -13,6 +13,7 @@ import scored_build
 import tiny
 import torch
 from small_world import small_options, write_world
+from stopping import stopping
 
 from cfbuild.data import CaseScore, Record
 from cfbuild.edit.editor import Edit
@@ -22,7 +23,7 @@ from cfbuild.lm.delta import Delta, Dense, LowRank, summed
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, ScoredRecords, evaluate, make_editor
-from cfbuild.progress import Progress, silent
+from cfbuild.progress import silent
 from cfbuild.score import fixed_text, passes, sequence
 from cfbuild.score.cases import score_cases
 from cfbuild.score.run_report import Report
@@ -127,14 +128,6 @@ def test_a_sequence_that_is_killed_anywhere_ends_with_the_same_bytes(
             evaluate(folder, options(editor, limit=4, restart=True), lm, stopping(task, at))
         evaluate(folder, options(editor, limit=4), lm)
         assert bytes_of(folder) == whole, (task, at)
-
-
-def stopping(task: str, at: int) -> Progress:
-    def progress(now: str, done: int, total: int | None) -> None:
-        if now == task and done >= at:
-            raise KeyboardInterrupt
-
-    return progress
 
 
 def test_kept_work_that_is_damaged_is_done_again(folder: BuildFolder, lm: LanguageModel) -> None:

@@ -340,6 +340,9 @@ def test_answers_that_cannot_be_used_are_all_named_and_left_out_on_request(study
         read_answers(study, [torn], skip_invalid=True)
     with pytest.raises(DataError, match="does not exist; expected the folder that"):
         read_answers(tmp_path, [good])
+    (long := tmp_path / "long.txt").write_text(good.read_text(encoding="utf-8") * 20_000, encoding="utf-8")
+    with pytest.raises(DataError, match="more than 1,048,576 bytes"):
+        read_answers(study, [long], skip_invalid=True)
 
 
 def test_open_questions_and_repeated_codes_lose_nothing(study: Path, tmp_path: Path) -> None:

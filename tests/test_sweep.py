@@ -15,6 +15,7 @@ import pytest
 import scored_build
 import tiny
 import torch
+from stopping import stopping
 from typer.testing import CliRunner
 
 from benchmarks import plain
@@ -36,7 +37,6 @@ from cfbuild.pipeline.compare import CompareOptions, compare
 from cfbuild.pipeline.sweep import SweepOptions, sweep
 from cfbuild.pipeline.trace import TraceOptions, trace
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
-from cfbuild.progress import Progress
 from cfbuild.score import sweeping
 from cfbuild.score.metrics import Figure, aggregate
 from cfbuild.score.swept import FoundLayer, Point, SweepReport, SweptRow, best_layer, layer_found
@@ -231,14 +231,6 @@ def test_a_sweep_that_is_killed_anywhere_ends_with_the_same_bytes(
     assert kept == sorted(kept) and kept[-1] > kept[0], "what was finished was kept"
     with pytest.raises(BuildStateError, match="limit"):
         sweep(folder, options(limit=2), lm)
-
-
-def stopping(task: str, at: int) -> Progress:
-    def progress(now: str, done: int, total: int | None) -> None:
-        if now == task and done >= at:
-            raise KeyboardInterrupt
-
-    return progress
 
 
 def test_nothing_is_made_for_each_point_that_they_share(

@@ -15,6 +15,7 @@ import pytest
 import scored_build
 import tiny
 import torch
+from stopping import stopping
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -421,12 +422,8 @@ def test_killed_traces_go_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pyte
     assert summary.traced >= 2 and summary.traced + sum(summary.skipped.values()) == 6 and summary.page
     assert set(summary.averages["correlations"]) == {*KINDS}
 
-    def die(task: str, done: int, total: int | None) -> None:
-        if task == "facts" and done == 4:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        trace_build(killed, options, lm, die)
+        trace_build(killed, options, lm, stopping("facts", 4))
     steps: list[int] = []
     trace_build(killed, options, lm, lambda task, done, _: steps.append(done) if task == "facts" else None)
     assert steps == [4, 6], "it goes on after the last whole chunk"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 from small_world import small_options, write_world
+from stopping import stopping
 from typer.testing import CliRunner
 
 from cfbuild.cli import app, command
@@ -50,12 +51,8 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path: Path, editor: str
     options = TrainOptions(editor=editor, **SMALL)
     summary = train_editor(whole, options, lm)
 
-    def stop(task: str, done: int, total: int | None) -> None:
-        if task == "training" and done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_editor(killed, options, lm, stop)
+        train_editor(killed, options, lm, stopping("training", 3))
     steps: list[int] = []
     train_editor(killed, options, lm, lambda task, done, _: steps.append(done) if task == "training" else None)
     assert steps == [3, 4], "it goes on after the last validation"
@@ -64,7 +61,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path: Path, editor: str
     assert not killed.path(f"progress/train-editor/{editor}-cf").exists() and tiny.digest(lm) == before
 
     # What is finished is not done again, and other settings are refused.
-    assert train_editor(whole, options, lm, stop) == summary and summary.steps == 4
+    assert train_editor(whole, options, lm, stopping("training", 3)) == summary and summary.steps == 4
     with pytest.raises(BuildStateError, match="batch: 2 then, 3 now"):
         train_editor(whole, replace(options, batch=3), lm)
     signature = json.loads(made[MADE_OF])
@@ -137,12 +134,8 @@ def test_a_broken_checkpoint_is_told(tmp_path: Path) -> None:
     lm, folder = tiny.make("gpt2"), build(tmp_path / "build")
     options = TrainOptions(editor="mend", **SMALL)
 
-    def stop(task: str, done: int, total: int | None) -> None:
-        if done == 2 and task == "training":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_editor(folder, options, lm, stop)
+        train_editor(folder, options, lm, stopping("training", 2))
     folder.path("progress/train-editor/mend-cf/checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"is no checkpoint of this training.*--restart"):
         train_editor(folder, options, lm)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cfbuild.cli.report import TableOptions, print_made
 from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell
-from cfbuild.cli.validate_and_score import tell_violations
+from cfbuild.cli.validate_and_score import read_to_edit
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.compare import CompareOptions, compare
 
@@ -30,12 +30,8 @@ def run(
     Every editor has a run of its name, as of validate-and-score. A finished run is not repeated, an interrupted one
     goes on. Nothing is run if any of the editors cannot be made.
     """
-    from cfbuild.audit.validate import read_records
-
     folder = open_folder(build)
-    path = options.file or folder.require("records.jsonl")
-    read = read_records(path)
-    tell_violations(path, read.violations, read.tally, not options.skip_invalid, OutputOptions(quiet=output.quiet))
+    read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
         made = compare(folder, options, lm, progress, read)

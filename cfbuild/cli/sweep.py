@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
-from cfbuild.cli.validate_and_score import tell_violations
+from cfbuild.cli.validate_and_score import read_to_edit
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.sweep import SweepOptions, sweep
 from cfbuild.text.safe import visible
@@ -30,13 +30,10 @@ def run(
     Every point (a layer and a token, or for ft a bound) edits the same records, each on the unedited model. An
     interrupted sweep goes on after its last finished point; a finished one is not repeated.
     """
-    from cfbuild.audit.validate import read_records
     from cfbuild.store.runs import new_sweep
 
     folder = open_folder(build)
-    path = options.file or folder.require("records.jsonl")
-    read = read_records(path)
-    tell_violations(path, read.violations, read.tally, not options.skip_invalid, OutputOptions(quiet=output.quiet))
+    read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
         report = sweep(folder, options, lm, progress, read)

@@ -33,11 +33,15 @@ def run(
     rows, averages, heat maps, and npz files that the released code's notebooks read; and shows them in report.html.
     """
     folder = open_folder(build)
-    if options.prompt is None and options.records is None:
-        folder.require("records.jsonl")
+    read = None
+    if options.prompt is None:
+        from cfbuild.audit.validate import read_records
+
+        # Before the model is loaded, so that a file with faults costs no wait.
+        read = read_records(options.records or folder.require("records.jsonl")).all_valid()
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        summary = trace(folder, options, lm, progress)
+        summary = trace(folder, options, lm, progress, read)
     if not output.json_ and summary.traced:
         _print_maps(summary, options)
     tell_summary(summary, output.json_, _lines)

@@ -25,9 +25,10 @@ from cfbuild.text.safe import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cfbuild.audit.validate import RowTally
+    from cfbuild.audit.validate import RecordFile, RowTally
     from cfbuild.score.curve import SequenceCurve
     from cfbuild.score.run_report import Report
+    from cfbuild.store.folder import BuildFolder
     from cfbuild.store.runs import Run
     from cfbuild.store.schema.faults import Violation
 
@@ -53,15 +54,12 @@ def run(
     Exits with 1, and every violation, if a row breaks the schema or a rule.
     """
     folder = open_folder(build)
-    path = options.file or folder.require("records.jsonl")
     if validate_only:
-        validate(path, output, stop=not options.skip_invalid)
+        validate(options.file or folder.require("records.jsonl"), output, stop=not options.skip_invalid)
         return
-    from cfbuild.audit.validate import read_records
     from cfbuild.store.runs import new_run
 
-    read = read_records(path)
-    tell_violations(path, read.violations, read.tally, not options.skip_invalid, OutputOptions(quiet=output.quiet))
+    read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
         report = evaluate(folder, options, lm, progress, read)
@@ -76,6 +74,15 @@ def validate(path: Path, output: OutputOptions, stop: bool = True) -> None:
 
     tally = RowTally()
     tell_violations(path, violations(path, tally), tally, stop, output)
+
+
+def read_to_edit(folder: BuildFolder, file: Path | None, skip_invalid: bool, output: OutputOptions) -> RecordFile:
+    """Return the records of a file, or the build's; print its violations, and exit with 1 unless they are skipped."""
+    from cfbuild.audit.validate import read_records
+
+    read = read_records(file or folder.require("records.jsonl"))
+    tell_violations(read.path, read.violations, read.tally, not skip_invalid, OutputOptions(quiet=output.quiet))
+    return read
 
 
 def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, stop: bool, output: OutputOptions) -> None:

@@ -309,9 +309,11 @@ def _files(answers: Sequence[Path]) -> Iterator[tuple[str, str]]:
         for path in inside:
             try:
                 with path.open("rb") as stream:
-                    body = stream.read(LONGEST_ANSWERS)
+                    body = stream.read(LONGEST_ANSWERS + 1)
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+            if len(body) > LONGEST_ANSWERS:
+                raise DataError(f"{path}: has more than {LONGEST_ANSWERS:,} bytes; expected codes of some hundred each")
             yield str(path), body.decode("utf-8", "replace")
 
 

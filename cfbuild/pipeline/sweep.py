@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfbuild.edit import TOKENS, check_name
 from cfbuild.errors import ConfigError, check_least
-from cfbuild.option import COMMA_SEPARATED, NAMED_VALUES, option, restart_option, seed_option, split
+from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option, split
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     EvaluateOptions,
@@ -17,7 +17,9 @@ from cfbuild.pipeline.validate_and_score import (
     new_supplies,
     refuse_violations,
     run_config,
+    settings_option,
     short_settings,
+    steps_option,
 )
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import write_atomic
@@ -58,15 +60,8 @@ class SweepOptions:
     covariance_tokens: int | None = option(
         None, "Tokens of the corpus to use. [default: as validate-and-score]", panel=ABOUT_EDITOR
     )
-    steps: int | None = option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
-    settings: Mapping[str, Any] = option(
-        dict,
-        "Any other setting of the editor; may be given several times.",
-        flag="--set",
-        metavar="NAME=VALUE",
-        form=NAMED_VALUES,
-        panel=ABOUT_EDITOR,
-    )
+    steps: int | None = steps_option()
+    settings: Mapping[str, Any] = settings_option()
     seed: int = seed_option()
     restart: bool = restart_option()
 

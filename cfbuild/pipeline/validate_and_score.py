@@ -65,6 +65,23 @@ LAYER = Form(_layer)
 """The form of a layer."""
 
 
+def steps_option() -> Any:
+    """Return the field of the option `--steps`."""
+    return option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
+
+
+def settings_option() -> Any:
+    """Return the field of the option `--set`."""
+    return option(
+        dict,
+        "Any other setting of the editor; may be given several times.",
+        flag="--set",
+        metavar="NAME=VALUE",
+        form=NAMED_VALUES,
+        panel=ABOUT_EDITOR,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
     """Options of every command that edits and scores; for a setting of an editor, None means the preset's or its own.
@@ -95,7 +112,7 @@ class ScoringOptions:
         f"Tokens of the corpus to use. [default: {COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} a number of a key]",
         panel=ABOUT_EDITOR,
     )
-    steps: int | None = option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
+    steps: int | None = steps_option()
     batch: int | None = option(
         None,
         "Records that emmet, or an editor like it, edits together, or that a batch of --sequence has. "
@@ -108,14 +125,7 @@ class ScoringOptions:
         "end. [default: every batch on the unedited model]",
         panel=ABOUT_EDITOR,
     )
-    settings: Mapping[str, Any] = option(
-        dict,
-        "Any other setting of the editor; may be given several times.",
-        flag="--set",
-        metavar="NAME=VALUE",
-        form=NAMED_VALUES,
-        panel=ABOUT_EDITOR,
-    )
+    settings: Mapping[str, Any] = settings_option()
     limit: int | None = option(None, "Score only the first so many records.")
     skip_generation: bool = option(False, "No texts, so no GE and RS.")
     texts: int | None = option(None, "Write texts of only the first so many records. [default: all]")

@@ -98,6 +98,13 @@ def path(points: Iterable[tuple[float, float]]) -> str:
     return " ".join("{},{}".format(*two(*point)) for point in points)
 
 
+def band(across: Scale, up: Scale, ends: Sequence[tuple[float, float, float]]) -> str:
+    """Return the outline of a band as SVG has points, from (x, low, high): over the highs and back under the lows."""
+    highs = [(across(x), up(high)) for x, _, high in ends]
+    lows = [(across(x), up(low)) for x, low, _ in reversed(ends)]
+    return path([*highs, *lows])
+
+
 def text(x: float, y: float, words: str, anchor: str) -> Markup:
     """Return words at a point, `anchor`ed there at their start, middle or end."""
     return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*two(x, y), anchor, words)

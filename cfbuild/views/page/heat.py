@@ -22,6 +22,7 @@ from cfbuild.views.page.drawing import (
     alone,
     axis_x,
     axis_y,
+    band,
     path,
     scale,
     svg,
@@ -198,10 +199,10 @@ def _over_layers(title: str, drawn: Sequence[tuple[str, Curve, str, str]], label
 
 
 def _banded(across: Scale, up: Scale, curve: Curve, colour: str, dash: str) -> list[Markup]:
-    upper = [(across(x), up(y)) for x, y in enumerate(curve.mean + curve.half_width)]
-    lower = [(across(x), up(y)) for x, y in enumerate(curve.mean - curve.half_width)]
-    band = Markup('<polygon fill="{}" fill-opacity="0.13" points="{}"/>').format(colour, path([*upper, *lower[::-1]]))
-    return [band, _stroke([(across(x), up(y)) for x, y in enumerate(curve.mean)], colour, dash)]
+    half = zip(curve.mean, curve.half_width, strict=True)
+    outline = band(across, up, [(x, mean - width, mean + width) for x, (mean, width) in enumerate(half)])
+    around = Markup('<polygon fill="{}" fill-opacity="0.13" points="{}"/>').format(colour, outline)
+    return [around, _stroke([(across(x), up(y)) for x, y in enumerate(curve.mean)], colour, dash)]
 
 
 def _stroke(points: Iterable[tuple[float, float]], colour: str, dash: str) -> Markup:

@@ -26,8 +26,8 @@ from cfbuild.views.page.drawing import (
     alone,
     axis_x,
     axis_y,
+    band,
     line,
-    path,
     polyline,
     scale,
     svg,
@@ -293,10 +293,9 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
 
 def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind: str) -> list[Markup]:
     """Return a curve over the band of its intervals."""
-    edges = [(across(x), up(figure.mean + figure.half_width)) for x, figure in curve]
-    edges += [(across(x), up(figure.mean - figure.half_width)) for x, figure in reversed(curve)]
-    band = Markup('<polygon class="band {}" points="{}"/>').format(kind, path(edges))
-    return [band, polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
+    ends = [(x, figure.mean - figure.half_width, figure.mean + figure.half_width) for x, figure in curve]
+    around = Markup('<polygon class="band {}" points="{}"/>').format(kind, band(across, up, ends))
+    return [around, polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
 
 
 def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place: int) -> list[Markup]:
