@@ -11,22 +11,23 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from cfbuild.errors import ModelError
+from cfbuild.errors import DataError, ModelError
 from cfbuild.lm.load import cache_folder
 from cfbuild.lm.model import LanguageModel
 from cfbuild.store.files import sha256_text
-from cfbuild.store.jsonl import write_json
+from cfbuild.store.jsonl import read_json, write_json
 
 Loaded = TypeVar("Loaded")
 MADE_OF = "made_of.json"
 """The file in an artefact's folder that lists all that affects it; a folder without it is not finished."""
+TEXTS = "texts.json"
 UNKNOWN = "unknown"
 """The revision of a model whose source does not name its weights."""
 
@@ -81,6 +82,24 @@ def weights_identity(lm: LanguageModel) -> dict[str, str]:
     """Return the names of a model's exact weights and number format: its revision, or a digest where it has none."""
     revision = lm.revision if lm.revision != UNKNOWN else f"weights:{_digest(lm)}"
     return {"revision": revision, "dtype": str(lm.dtype).removeprefix("torch.")}
+
+
+def kept_texts(
+    lm: LanguageModel, kind: str, settings: Mapping[str, Any], write: Callable[[], Sequence[str]]
+) -> tuple[str, ...]:
+    """Return the texts of `write`, written once for a model, kind of device, torch version and `settings`."""
+    made_of = {**weights_identity(lm), "device": lm.device.type, "torch": torch.__version__, **settings}
+    return Artefact(kind, made_of).get(lambda folder: write_json(folder / TEXTS, list(write())), _read_texts)
+
+
+def _read_texts(folder: Path) -> tuple[str, ...]:
+    try:
+        texts = read_json(folder / TEXTS)
+    except (DataError, OSError) as error:
+        raise ModelError(str(error)) from error
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ModelError(f"{folder / TEXTS}: expected a list of texts")
+    return tuple(texts)
 
 
 def _digest(lm: LanguageModel) -> str:

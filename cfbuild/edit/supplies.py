@@ -8,25 +8,21 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from cfbuild.data import Record, Reference
 from cfbuild.edit import COVARIANCE_TOKENS, TOKENS_PER_WIDTH, TRAINED
-from cfbuild.edit.artefacts import Artefact, weights_identity
+from cfbuild.edit.artefacts import kept_texts
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
 from cfbuild.edit.covariance import Covariance, gather_covariances, key_covariances, load_covariance
 from cfbuild.edit.editor import Supplies
 from cfbuild.edit.trained.artefact import TrainedNetwork, load_network, network_digest
-from cfbuild.errors import ConfigError, ModelError
+from cfbuild.errors import ConfigError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import OPENINGS, sample_contexts
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file
-from cfbuild.store.jsonl import read_json, write_json
 
 BUILD, NONE = "build", "none"
 """Covariances that are no file and no dataset: over the build's own true statements; C = I."""
-CONTEXTS = "contexts.json"
 
 
 @dataclass(frozen=True)
@@ -51,23 +47,14 @@ class ModelSupplies:
 
         They are sampled once for a model, kind of device, torch version and seed.
         """
-        made_of = {
-            **weights_identity(self.lm),
-            "device": self.lm.device.type,
-            "torch": torch.__version__,
-            "seed": self.seed,
-            "openings": [list(astuple(opening)) for opening in OPENINGS[of]],
-        }
+        openings = OPENINGS[of]
+        in_all = sum(opening.count for opening in openings)
 
-        def make(folder: Path) -> None:
-            openings = OPENINGS[of]
-            in_all = sum(opening.count for opening in openings)
-            contexts = sample_contexts(
-                self.lm, self.seed, openings, lambda count: self.progress("contexts", count, in_all)
-            )
-            write_json(folder / CONTEXTS, list(contexts))
+        def write() -> tuple[str, ...]:
+            return sample_contexts(self.lm, self.seed, openings, lambda count: self.progress("contexts", count, in_all))
 
-        return Artefact("contexts", made_of).get(make, _read_contexts)
+        settings = {"seed": self.seed, "openings": [list(astuple(opening)) for opening in openings]}
+        return kept_texts(self.lm, "contexts", settings, write)
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
         """Return C of each layer's keys, None for `none`.
@@ -132,13 +119,6 @@ class LastSupplies:
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
         """Return C of each layer's keys, None where the user wants none."""
         return self._of_layers(tuple(layers))
-
-
-def _read_contexts(folder: Path) -> tuple[str, ...]:
-    contexts = read_json(folder / CONTEXTS)
-    if not isinstance(contexts, list) or not all(isinstance(text, str) for text in contexts):
-        raise ModelError(f"{folder / CONTEXTS}: expected a list of texts")
-    return tuple(contexts)
 
 
 def trained_digest(networks: Path, name: str, folder: str | None) -> str:

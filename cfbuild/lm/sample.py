@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
+from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
 from cfbuild.lm.batching import halving
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import run
+from cfbuild.lm.forward import run, run_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
@@ -27,6 +27,8 @@ TOP_K = 5
 ROWS_PER_BATCH = {"cpu": 160}
 """Texts written together: on 2 cores 160 took 0.7 times as long a text as 64."""
 ACCELERATOR_ROWS_PER_BATCH = 512
+SHARE_THAT_LEAVES = 1 / 8
+"""Share of a batch's rows that must have ended before the others go on without them: their past is copied then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,58 +165,91 @@ def _write(
     done: gets the number of texts that as many tokens would make as are written.
     """
     steps = max(row.wanted for row in rows)
-    batch, real = left_padded([row.prompt for row in rows], lm)
-    past = Past(len(lm.layers), real.shape[1] + steps)
+    past = Past(len(lm.layers), max(len(row.prompt) for row in rows) + steps)
     draws = [row.key and random.Random(row.key) for row in rows]
-    going, written = list(range(len(rows))), _Written(lm, len(rows), has_ended)
+    going, written = list(range(len(rows))), _Written(lm, rows, has_ended)
     with fused_layers(lm), ExitStack() as changes:
+        hidden, real = _read_prompts(lm, rows, past)
         changes.enter_context(overlay(lm, [row.delta for row in rows]))
         for step in range(steps):
-            hidden = run(lm, batch, past=past)[:, -1]
-            past.length += batch.ids.shape[1]
             tokens = _pick(lm.logits(hidden), [draw.random() for index in going if (draw := draws[index])])
             real = torch.cat((real, torch.ones_like(real[:, :1])), dim=1)
             done(len(rows) * (step + 1) // steps)
             left = written.add(going, tokens)
             if not left:
                 break
-            if len(left) < len(going):  # the others go on without them
+            if len(left) <= len(going) * (1 - SHARE_THAT_LEAVES):  # the others go on without them
                 kept = torch.tensor(left, device=lm.device)
                 going, tokens, real = [going[place] for place in left], tokens[kept], real[kept]
                 past.select(kept)
                 changes.close()
                 changes.enter_context(overlay(lm, [rows[index].delta for index in going]))
-            batch = _next(lm, tokens, real)
+            hidden = run(lm, _next(lm, tokens, real), past=past)[:, -1]
+            past.length += 1
     return [ids[: row.wanted] for row, ids in zip(rows, written.ids(), strict=True)]
 
 
-class _Written:
-    """The tokens written behind the prompts of `count` rows, and which rows have ended by themselves."""
+def _read_prompts(lm: LanguageModel, rows: Sequence[_Row], past: Past) -> tuple[Tensor, Tensor]:
+    """Return the finished states of the rows' last tokens [rows, d_model] and their real tokens [rows, width].
 
-    def __init__(self, lm: LanguageModel, count: int, has_ended: Callable[[str], bool] | None) -> None:
+    `past` gets their keys and values. Equal prompts under the same change are read once.
+    """
+    places: dict[tuple[Ids, int], int] = {}
+    of = [places.setdefault((row.prompt, id(row.delta)), len(places)) for row in rows]
+    distinct = [rows[of.index(place)] for place in range(len(places))]
+    batch, real = left_padded([row.prompt for row in distinct], lm)
+    packing = Packing.of(real)
+    with overlay(lm, [row.delta for row in distinct]):
+        ends = run_packed(lm, batch, packing, real.sum(dim=1).cumsum(dim=0) - 1, past=past)
+    past.length += real.shape[1]
+    if len(distinct) == len(rows):
+        return ends, real
+    spread = torch.tensor(of, device=lm.device)
+    past.select(spread)
+    return ends[spread], real[spread]
+
+
+class _Written:
+    """The tokens written behind the prompts of rows, and which rows have ended."""
+
+    def __init__(self, lm: LanguageModel, rows: Sequence[_Row], has_ended: Callable[[str], bool] | None) -> None:
         self._lm = lm
         self._has_ended = has_ended
         self._ends = _ending_ids(lm) if has_ended else frozenset()
-        self._rows: list[list[int]] = [[] for _ in range(count)]
-        self._columns: list[Tensor] = []
+        self._wanted = [row.wanted for row in rows]
+        self._rows: list[list[int]] = [[] for _ in rows]
+        self._unread: list[tuple[Sequence[int], Tensor]] = []
+        self._steps = 0
+        self._ended: set[int] = set()
 
     def add(self, going: Sequence[int], tokens: Tensor) -> Sequence[int]:
         """Note a token of each row that is `going`; return the places, among these, of those that have not ended."""
-        if self._has_ended is None:
-            self._columns.append(tokens)  # they stay on the device until all are there
-            return range(len(going))
-        left = []
-        for place, (index, token) in enumerate(zip(going, tokens.tolist(), strict=True)):
-            self._rows[index].append(token)
-            if token not in self._ends and not self._has_ended(_decode(self._lm, self._rows[index])):
-                left.append(place)
-        return left
+        self._unread.append((going, tokens))
+        self._steps += 1
+        if self._has_ended is not None:  # else tokens stay on the device until all are there
+            self._read()
+        return [
+            place for place, index in enumerate(going) if index not in self._ended and self._wanted[index] > self._steps
+        ]
 
     def ids(self) -> list[Ids]:
         """Return the tokens of each row."""
-        if self._columns:
-            return list(map(tuple, torch.stack(self._columns, dim=1).tolist()))
+        self._read()
         return list(map(tuple, self._rows))
+
+    def _read(self) -> None:
+        for going, tokens in self._unread:
+            for index, token in zip(going, tokens.tolist(), strict=True):
+                if index not in self._ended:
+                    self._rows[index].append(token)
+                    if self._is_end(index):
+                        self._ended.add(index)
+        self._unread.clear()
+
+    def _is_end(self, index: int) -> bool:
+        if self._has_ended is None:
+            return False
+        return self._rows[index][-1] in self._ends or self._has_ended(_decode(self._lm, self._rows[index]))
 
 
 def _ending_ids(lm: LanguageModel) -> frozenset[int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
+from cfbuild.edit.artefacts import kept_texts
 from cfbuild.edit.editor import Edit
 from cfbuild.lm.delta import Delta
 from cfbuild.lm.likelihood import Likelihood, ManyScores, Question, score, score_before_and_after, score_edited
@@ -18,6 +21,7 @@ from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of
 from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, ObjectNames
 from cfbuild.score.texts import Writing, distinct_ngrams, ngram_entropy_bits
+from cfbuild.store.files import sha256_text
 from cfbuild.text.names import find_name
 
 GENERATION_TOKENS = 100
@@ -179,10 +183,26 @@ def _write_texts(
     if not first:
         return {}, {}
     counted, seed = _counted(progress, "texts", first + second), writing.seed
-    unedited = [Edit(edits[i].records, None) for i in wanted]
-    before = _generate(lm, [records[i] for i in wanted], unedited, seed, counted(0))
+    before = _unedited_texts(lm, [records[i] for i in wanted], seed, counted(0))
     after = _generate(lm, [records[i] for i in edited], [edits[i] for i in edited], seed, counted(first))
     return dict(zip(wanted, before, strict=True)), dict(zip(edited, after, strict=True))
+
+
+def _unedited_texts(
+    lm: LanguageModel, records: Sequence[Record], seed: int, done: Callable[[int], None]
+) -> list[tuple[str, ...]]:
+    """Return each record's texts before any edit, which are written once for all runs and kept in the cache."""
+    count = [len(record.generation) for record in records]
+    asked = [[record.case_id, *record.generation] for record in records]
+    settings = {"seed": seed, "tokens": GENERATION_TOKENS, "asked": sha256_text(json.dumps(asked))}
+
+    def write() -> list[str]:
+        unedited = [Edit((place,), None) for place in range(len(records))]
+        return [text for texts in _generate(lm, records, unedited, seed, done) for text in texts]
+
+    texts = iter(kept_texts(lm, "unedited-texts", settings, write))
+    done(sum(count))
+    return [tuple(islice(texts, one)) for one in count]
 
 
 def _generate(
