@@ -19,18 +19,20 @@ from scored_build import records, write_scored
 from stopping import stopping
 from typer.testing import CliRunner
 
+from cfbuild.audit.validate import read_records
 from cfbuild.cli import app
 from cfbuild.data import CaseScore, PromptScore, Request, StageScore
 from cfbuild.edit.editor import Context, Edit, EditorSpec
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.lm.delta import Delta, Dense
 from cfbuild.lm.memory import PeakMemory
-from cfbuild.lm.model import LanguageModel, Weight
+from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.option import assemble, named_values
 from cfbuild.pipeline.compare import CompareOptions, compare, run_options
 from cfbuild.pipeline.report import report
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import no_progress
+from cfbuild.score import cases
 from cfbuild.score.cost import Cost
 from cfbuild.score.marks import BEST, FAILING, RULE, marks_of
 from cfbuild.score.metrics import CaseValues, Figure, paired_differences
@@ -170,6 +172,27 @@ def test_texts_of_the_first_records_only(folder: BuildFolder, lm: LanguageModel)
     assert [bool(row["pre"]["generations"]) for row in rows] == [True] * 3 + [False] * 2
     assert made.figures["post"]["GE"].cases == 3 and made.figures["post"]["ES"].cases == 5
     assert "first 3 records" in made.signature
+
+
+def test_the_unedited_models_texts_are_written_once_for_all_runs(
+    folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = cases.generate, []
+
+    def count(lm: LanguageModel, prompts: Sequence[Ids], *rest: Any) -> list[str]:
+        written.append(len(prompts))
+        return write(lm, prompts, *rest)
+
+    monkeypatch.setattr(cases, "generate", count)
+    monkeypatch.setattr(cases, "GENERATION_TOKENS", 20)
+    options = {**OPTIONS, "limit": 2, "skip_generation": False}
+    compare(folder, CompareOptions(**options, editors=("ft", "ike")), lm)
+    texts = sum(len(record.generation) for record in read_records(folder.path("records.jsonl")).records[:2])
+    assert written == [texts] * 3, "before any edit, after those of ft, after those of ike"
+    of_ft, of_ike = ([row for _, row in read_rows(folder.path(f"runs/{name}/cases.jsonl"))] for name in ("ft", "ike"))
+    assert [case["pre"]["generations"] for case in of_ft] == [case["pre"]["generations"] for case in of_ike]
+    compare(folder, CompareOptions(**options, editors=("ft",), seed=1, restart=True), lm)
+    assert written == [texts] * 5, "other draws, other texts"
 
 
 # -------------------------------------------------------------------------------------------- edits that change nothing

@@ -188,14 +188,16 @@ def test_an_overlaid_edit_is_the_edited_model(lm: LanguageModel) -> None:
 
 @families
 def test_texts_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
-    ids = [lm.encode(prompt) for prompt in PROMPTS]
-    keys = [f"key {index}" for index in range(len(PROMPTS))]
+    """Prompts that come twice are read once, and rows that have all their tokens leave."""
+    prompts = [*PROMPTS, PROMPTS[0], PROMPTS[0]]
+    ids, count = [lm.encode(prompt) for prompt in prompts], range(len(prompts))
+    keys, totals = [f"key {index}" for index in count], [24 if index % 2 else 16 for index in count]
     deltas = [random_delta(lm, index) for index in range(len(PROMPTS))]
-    for edits in (None, deltas):
-        together = generate(lm, ids, keys, 24, edits)
-        alone = [generate(lm, [ids[i]], [keys[i]], 24, [edits[i]] if edits else None)[0] for i in range(len(PROMPTS))]
+    for edits in (None, [*deltas, deltas[0], None]):
+        together = generate(lm, ids, keys, totals, edits)
+        alone = [generate(lm, [ids[i]], [keys[i]], totals[i], [edits[i]] if edits else None)[0] for i in count]
         assert together == alone
-        assert all(text.startswith(prompt) for text, prompt in zip(together, PROMPTS, strict=True))
+        assert all(text.startswith(prompt) for text, prompt in zip(together, prompts, strict=True))
 
 
 @families

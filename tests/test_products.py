@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import tiny
 import torch
 from torch import Tensor, nn
 
-from cfbuild.lm import memory, products
+from cfbuild.errors import ConfigError
+from cfbuild.lm import libraries, memory, products
+from cfbuild.lm.libraries import MEASURED, MKL, ONEDNN, SETTING, Kind, Libraries, has_onednn, kinds_of, libraries_for
 from cfbuild.lm.model import LanguageModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # of Intel GPUs: torch's switch speaks of them too
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
-@pytest.fixture(params=("onednn", "plain"))
-def library(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Both ways to a product; where torch has no oneDNN they are one."""
-    with torch.backends.mkldnn.flags(enabled=request.param == "onednn"):
-        yield request.param
+@pytest.fixture(params=("onednn", "mkl", "none"))
+def chosen(request: pytest.FixtureRequest) -> Iterator[Libraries]:
+    """Both libraries, and a torch that is told to go without oneDNN; where there is only one, they are the same."""
+    with torch.backends.mkldnn.flags(enabled=request.param != "none"):
+        yield Libraries() if request.param == "none" else Libraries(request.param)
 
 
 def _draw(*shape: int) -> Tensor:
@@ -36,39 +40,126 @@ def _ways(rows: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("rows", (0, 1, 7))
 @pytest.mark.parametrize("way", ("dense", "strided", "transposed"))
 @pytest.mark.parametrize("flipped", (False, True))
-def test_a_product_is_torchs_whatever_lies_how_in_memory(library: str, rows: int, way: str, flipped: bool) -> None:
+def test_a_product_is_torchs_whatever_lies_how_in_memory(chosen: Libraries, rows: int, way: str, flipped: bool) -> None:
     inputs, weight, bias, addend = _ways(rows)[way], _draw(10, 24), _draw(10), _draw(rows, 10)
     weight = weight.T.contiguous().T if flipped else weight
     expected = inputs.double() @ weight.double().T
-    torch.testing.assert_close(products.multiply(inputs, weight).double(), expected, **CLOSE)
-    torch.testing.assert_close(products.multiply(inputs, weight, bias).double(), expected + bias, **CLOSE)
-    torch.testing.assert_close(products.multiply_and_add(inputs, weight, addend).double(), expected + addend, **CLOSE)
+    torch.testing.assert_close(chosen.multiply(inputs, weight).double(), expected, **CLOSE)
+    torch.testing.assert_close(chosen.multiply(inputs, weight, bias).double(), expected + bias, **CLOSE)
+    torch.testing.assert_close(chosen.multiply_and_add(inputs, weight, addend).double(), expected + addend, **CLOSE)
 
 
-def test_what_is_added_is_left_as_it_was(library: str) -> None:
+def test_what_is_added_is_left_as_it_was(chosen: Libraries) -> None:
     addend = _draw(7, 10)
     before = addend.clone()
-    products.multiply_and_add(_draw(7, 24), _draw(10, 24), addend)
+    chosen.multiply_and_add(_draw(7, 24), _draw(10, 24), addend)
     assert torch.equal(addend, before)
 
 
-def test_leading_dimensions_stay(library: str) -> None:
+def test_leading_dimensions_stay(chosen: Libraries) -> None:
     inputs, weight = _draw(2, 3, 24), _draw(10, 24)
-    torch.testing.assert_close(products.multiply(inputs, weight), inputs @ weight.T, **CLOSE)
+    torch.testing.assert_close(chosen.multiply(inputs, weight), inputs @ weight.T, **CLOSE)
 
 
 def test_onednn_is_asked_for_float32_on_x86_and_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(libraries.platform, "machine", lambda: "x86_64")
     with torch.backends.mkldnn.flags(enabled=True):
         wide = torch.ones(2, 2)
-        assert products._onednn_is_faster(wide) == hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        assert not products._onednn_is_faster(wide.bfloat16())
-        assert not products._onednn_is_faster(wide.to("meta"))
-        monkeypatch.setattr(products.platform, "machine", lambda: "aarch64")
-        assert not products._onednn_is_faster(wide)
-    monkeypatch.setattr(products.platform, "machine", lambda: "x86_64")
+        assert has_onednn(wide) == hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        assert not has_onednn(wide.bfloat16())
+        assert not has_onednn(wide.to("meta"))
+        monkeypatch.setattr(libraries.platform, "machine", lambda: "aarch64")
+        assert not has_onednn(wide)
+    monkeypatch.setattr(libraries.platform, "machine", lambda: "x86_64")
     with torch.backends.mkldnn.flags(enabled=False):
-        assert not products._onednn_is_faster(wide)
+        assert not has_onednn(wide)
+
+
+# ------------------------------------------------------------------------------------------ which library computes what
+
+
+ACROSS, ALONG = Kind(24, 10, along=False, sums=False), Kind(10, 24, along=True, sums=True)
+
+
+@pytest.mark.skipif(not has_onednn(torch.ones(2, 2)), reason="torch has one library for float32 here")
+@pytest.mark.parametrize("usual", (ONEDNN, MKL))
+def test_each_kind_goes_to_its_library(usual: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {name: Mock(wraps=getattr(libraries, name)) for name in ("by_onednn", "into_sum_by_onednn")}
+    for name, product in asked.items():
+        monkeypatch.setattr(libraries, name, product)
+    choice, stored = Libraries(usual, frozenset({ACROSS, ALONG})), _draw(10, 24)
+    products_of = {
+        (True, False): lambda: choice.multiply(_draw(5, 24), stored),
+        (True, True): lambda: choice.multiply_and_add(_draw(5, 24), stored, _draw(5, 10)),
+        (False, False): lambda: choice.multiply(_draw(5, 10), stored.T),
+        (False, True): lambda: choice.multiply_and_add(_draw(5, 10), stored.T, _draw(5, 24)),
+    }
+    takes_onednn = {}
+    for (along, sums), product in products_of.items():
+        before = sum(one.call_count for one in asked.values())
+        product()
+        takes_onednn[along, sums] = sum(one.call_count for one in asked.values()) > before
+    others = {(False, False), (True, True)}
+    assert takes_onednn == {ways: (ways in others) != (usual == ONEDNN) for ways in products_of}
+
+
+class _Sized(nn.Module):
+    """As many weights as are worth measuring, without their numbers' cost: one matrix, and an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, 3)
+        self.map = nn.Linear(24, 10, bias=False)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Kind]]:
+    """The kinds that are measured, in a cache of its own: MKL takes half of oneDNN's time for gradients."""
+    asked: list[Kind] = []
+
+    def measure(kind: Kind) -> tuple[float, float]:
+        asked.append(kind)
+        return 1.0, 1.0 if kind.along else 0.5
+
+    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
+    monkeypatch.delenv(SETTING, raising=False)
+    monkeypatch.setattr(libraries, "measure", measure)
+    monkeypatch.setattr(libraries, "WORTH_MEASURING", 240)
+    libraries._measured_once.cache_clear()
+    yield asked
+    libraries._measured_once.cache_clear()
+
+
+@pytest.mark.skipif(not has_onednn(torch.ones(2, 2)), reason="torch has one library for float32 here")
+def test_the_faster_library_is_measured_once_a_machine_and_kept(measured: list[Kind], tmp_path: Path) -> None:
+    gradients = frozenset({ACROSS, ACROSS._replace(sums=True)})
+    assert libraries_for(_Sized()) == libraries_for(_Sized()) == Libraries(ONEDNN, gradients)
+    assert measured == kinds_of([(10, 24)]) and "2 kinds" in libraries_for(_Sized()).name
+    libraries._measured_once.cache_clear()  # another process
+    assert libraries_for(_Sized()).others == gradients and len(measured) == 4
+    (file,) = (tmp_path / "products").iterdir()
+    file.write_text('{"mkl": 3', encoding="utf-8")
+    libraries._measured_once.cache_clear()
+    assert libraries_for(_Sized()).others == gradients and len(measured) == 8, "a damaged file is measured again"
+
+
+def test_a_setting_or_a_small_model_takes_no_measuring(measured: list[Kind], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (ONEDNN, MKL):
+        monkeypatch.setenv(SETTING, name)
+        assert libraries_for(_Sized()) == Libraries(name)
+    monkeypatch.setenv(SETTING, "fastest")
+    with pytest.raises(ConfigError, match="expected measured, onednn or mkl"):
+        libraries_for(_Sized())
+    monkeypatch.setenv(SETTING, MEASURED)
+    monkeypatch.setattr(libraries, "WORTH_MEASURING", 241)
+    assert libraries_for(_Sized()) == Libraries() and measured == []
+
+
+def test_a_measurement_is_of_both_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "ROUNDS", 1)
+    for kind in kinds_of([(10, 24)]):
+        onednn, mkl = libraries.measure(kind)
+        assert 0 < onednn < 1 and 0 < mkl < 1
 
 
 @pytest.fixture(params=("gpt2", "gpt_neox", "llama"))
@@ -84,13 +175,16 @@ def _logits_and_gradient(lm: LanguageModel) -> tuple[Tensor, Tensor]:
     return logits.detach(), gradient
 
 
-def test_fast_products_change_neither_logits_nor_gradients_and_are_undone(lm: LanguageModel, library: str) -> None:
+def test_fast_products_change_neither_logits_nor_gradients_and_are_undone(
+    lm: LanguageModel, chosen: Libraries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lm.__dict__, "libraries", chosen)
     before = {name: module.__dict__.get("forward") for name, module in lm.model.named_modules()}
     logits, gradient = _logits_and_gradient(lm)
     with products.fast_products(lm, range(len(lm.layers))):
         inside = {name: module.__dict__.get("forward") for name, module in lm.model.named_modules()}
         fast_logits, fast_gradient = _logits_and_gradient(lm)
-    assert (inside != before) == products._onednn_is_faster(next(lm.model.parameters()))
+    assert (inside != before) == has_onednn(next(lm.model.parameters()))
     assert (fast_logits - logits).norm() < 1e-5 * logits.norm()
     assert (fast_gradient - gradient).norm() < 1e-4 * gradient.norm()
     assert {name: module.__dict__.get("forward") for name, module in lm.model.named_modules()} == before

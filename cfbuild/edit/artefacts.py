@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import torch
 
 from cfbuild.errors import DataError, ModelError
-from cfbuild.lm.load import cache_folder
 from cfbuild.lm.model import LanguageModel
+from cfbuild.store.cache import cache_folder
 from cfbuild.store.files import sha256_text
 from cfbuild.store.jsonl import read_json, write_json
 

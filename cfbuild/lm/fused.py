@@ -25,6 +25,7 @@ from cfbuild.lm.kernels import (
     NormAndMaps,
     unexpected,
 )
+from cfbuild.lm.libraries import Libraries
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products, stamp_of
 
@@ -42,7 +43,8 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
         narrow = depth if narrow_from is None or lm.dtype != torch.float32 else narrow_from
         fusible, packings = fusible_layers(lm), _FullPackings()
         for index in fusible:
-            stand_in = _FusedLayer(lm.layers[index], torch.bfloat16 if index >= narrow else lm.dtype, packings)
+            dtype = torch.bfloat16 if index >= narrow else lm.dtype
+            stand_in = _FusedLayer(lm.layers[index], dtype, packings, lm.libraries)
             stack.enter_context(standing_in(lm.layers[index], stand_in))
         stack.enter_context(fast_products(lm, sorted({*range(depth)} - {*fusible}), narrow))
         yield
@@ -69,9 +71,9 @@ class _FusedLayer(StandIn):
     and with a hook or a patch inside, or another module, the layer runs as it is.
     """
 
-    def __init__(self, layer: Any, dtype: torch.dtype, packings: _FullPackings) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype, packings: _FullPackings, libraries: Libraries) -> None:
         super().__init__(layer)
-        self._layer, self._dtype, self._packings = layer, dtype, packings
+        self._layer, self._dtype, self._packings, self._libraries = layer, dtype, packings, libraries
         # Everything that is checked before each call is found once: a pass checks a hundred times.
         modules = modules_of(layer)
         inner = modules[1:]
@@ -139,7 +141,7 @@ class _FusedLayer(StandIn):
         weights = (held[name] for held, name in self._parameters)
         stamps = tuple(stamp_of(weight) for weight in weights if weight is not None)
         if self._maps is None or stamps != self._weights:
-            self._maps, self._weights = LayerWeights.of(self._layer, self._dtype), stamps
+            self._maps, self._weights = LayerWeights.of(self._layer, self._dtype, self._libraries), stamps
         return self._maps
 
 

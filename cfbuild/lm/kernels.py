@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Packing
 from cfbuild.lm.fusible import norm_epsilon
-from cfbuild.lm.products import multiply, multiply_and_add
+from cfbuild.lm.libraries import Libraries
 
 REGISTER = 16
 """Float32 numbers that a CPU's widest registers hold."""
@@ -28,27 +28,27 @@ REGISTER = 16
 class LinearMap:
     """A linear map with a frozen weight, in a number format of its own: copied if that is not the weight's."""
 
-    def __init__(self, module: Any, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, module: Any, dtype: torch.dtype, libraries: Libraries) -> None:
+        self.dtype, self._libraries = dtype, libraries
         self.weight: Tensor = module.weight.detach().to(dtype)  # [d_out, d_in]
         self.bias: Tensor | None = module.bias.detach().to(dtype) if module.bias is not None else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the map's output in its number format: [T, d_in] -> [T, d_out]."""
-        return multiply(inputs.to(self.dtype), self.weight, self.bias)
+        return self._libraries.multiply(inputs.to(self.dtype), self.weight, self.bias)
 
     def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
         """Return `residual` plus the map's output, [T, d_out]."""
         if self.dtype == residual.dtype and self.bias is None:
-            return multiply_and_add(inputs, self.weight, residual)
+            return self._libraries.multiply_and_add(inputs, self.weight, residual)
         return residual + self(inputs)
 
     def back(self, gradient: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the gradient in the input, in the map's number format, plus `total`: [T, d_out] -> [T, d_in]."""
         gradient = gradient.to(self.dtype)
         if total is None:
-            return multiply(gradient, self.weight.T)
-        return multiply_and_add(gradient, self.weight.T, total)
+            return self._libraries.multiply(gradient, self.weight.T)
+        return self._libraries.multiply_and_add(gradient, self.weight.T, total)
 
 
 def _back(maps: Sequence[LinearMap], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
@@ -103,19 +103,22 @@ class LayerWeights:
     index: int  # by which a past knows the layer
 
     @staticmethod
-    def of(layer: Any, dtype: torch.dtype) -> LayerWeights:
+    def of(layer: Any, dtype: torch.dtype, libraries: Libraries) -> LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
+        queries, keys, values, mixed, gate, up, down = (
+            LinearMap(module, dtype, libraries)
+            for module in (
+                *(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj),
+                *(mlp.gate_proj, mlp.up_proj, mlp.down_proj),
+            )
+        )
         return LayerWeights(
             RmsNorm.of(layer.input_layernorm),
-            (
-                LinearMap(attention.q_proj, dtype),
-                LinearMap(attention.k_proj, dtype),
-                LinearMap(attention.v_proj, dtype),
-            ),
-            LinearMap(attention.o_proj, dtype),
+            (queries, keys, values),
+            mixed,
             RmsNorm.of(layer.post_attention_layernorm),
-            (LinearMap(mlp.gate_proj, dtype), LinearMap(mlp.up_proj, dtype)),
-            LinearMap(mlp.down_proj, dtype),
+            (gate, up),
+            down,
             attention.head_dim,
             attention.scaling,
             attention.layer_idx,

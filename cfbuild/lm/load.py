@@ -31,6 +31,7 @@ from cfbuild.lm.products import note_slow_numbers
 from cfbuild.lm.remote import cached_commit, must_be_cached
 from cfbuild.lm.trust import family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 from cfbuild.progress import Progress, reported_bars, silent
+from cfbuild.store.cache import cache_folder
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import read_json
 
@@ -174,13 +175,6 @@ def _embedded_file(distribution: str) -> Path | None:
         return None
     paths = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
     return next((path for path in paths if path.is_file()), None)
-
-
-def cache_folder() -> Path:
-    """Return the folder of converted models and artefacts: `$CFBUILD_CACHE`, else cfbuild in the user's cache."""
-    own = os.environ.get("CFBUILD_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfbuild"
-    return Path(own) if own else base
 
 
 def convert_gguf(file: Path) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cfbuild.data import SLOT
 from cfbuild.errors import ModelError
 from cfbuild.lm.families import VALUE_PROJECTION, Family
+from cfbuild.lm.libraries import Libraries, libraries_for
 from cfbuild.lm.lock import ModelLock, lock_of
 
 Ids = tuple[int, ...]
@@ -69,6 +70,11 @@ class LanguageModel:
     def past_argument(self) -> str:
         """The argument by which the stack takes keys and values of the past: `cache` from transformers 5.24 on."""
         return "cache" if "cache" in inspect.signature(self.base.forward).parameters else "past_key_values"
+
+    @functools.cached_property
+    def libraries(self) -> Libraries:
+        """The libraries by which products with the weights are computed: the faster ones on this machine."""
+        return libraries_for(self.model)
 
     @property
     def lock(self) -> ModelLock:

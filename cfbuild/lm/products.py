@@ -2,14 +2,10 @@
 
 CPUs with matrix units and GPUs multiply bfloat16 several times as fast as float32. Norms, attention, residual sums and
 the softmax stay in float32, and so do the weights themselves: the narrow copies live as long as the context.
-
-For float32 on x86 torch calls MKL. It carries oneDNN as well, which is 5 to 20% faster at a layer's sizes and up to
-twice as fast at an output head over a hundred rows, where MKL spends its time on packing the weight.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -18,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.lm.hooks import StandIn, has_anothers_forward, standing_in
+from cfbuild.lm.libraries import Libraries, has_onednn
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 
@@ -26,7 +23,6 @@ FAST_AT = {
     torch.float16: ("amx_fp16", "avx512_fp16", "fp16"),
 }
 """Capabilities of CPUs, as torch names them, by the number format that they multiply fast."""
-X86 = ("x86_64", "AMD64")
 ROWS_IN_CACHE = 8
 """Rows of logits whose exponentials a CPU's cache holds: of 50,000 words they take 1.6 MB."""
 
@@ -46,62 +42,33 @@ def note_slow_numbers(asked: str, device: torch.device, numbers: torch.dtype) ->
         log_once(f"{asked}: this CPU has no instructions for {name}, so it is slower than float32, if smaller")
 
 
-def multiply(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return inputs W^T, plus the bias: [..., d_in], [d_out, d_in] -> [..., d_out].
-
-    All are in one number format; there are no gradients.
-    """
-    if _onednn_is_faster(weight):
-        outputs: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, weight, bias, "none", [], "")
-        return outputs
-    return nn.functional.linear(inputs, weight, bias)
-
-
-def multiply_and_add(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
-    """Return inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] -> [T, d_out]; no gradients."""
-    if _onednn_is_faster(weight):
-        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, addend, weight, None, "add")
-        return total
-    return torch.addmm(addend, inputs, weight.T)
-
-
-def _onednn_is_faster(weight: Tensor) -> bool:
-    """Return True for float32 on an x86 CPU; elsewhere torch takes the fastest library by itself."""
-    return (
-        weight.dtype == torch.float32
-        and weight.device.type == "cpu"
-        and platform.machine() in X86
-        and bool(getattr(torch.backends.mkldnn, "enabled", True))
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
-
-
 class _Product(torch.autograd.Function):
     """x W^T + b in the weight's number format, and its gradient in x; a frozen weight needs none."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.weight = weight  # [d_out, d_in]
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, libraries: Libraries) -> Tensor:
+        ctx.weight, ctx.libraries = weight, libraries  # [d_out, d_in]
         if weight.dtype == inputs.dtype:
-            return multiply(inputs, weight, bias)
-        product = multiply(inputs.to(weight.dtype), weight).to(inputs.dtype)
+            return libraries.multiply(inputs, weight, bias)
+        product = libraries.multiply(inputs.to(weight.dtype), weight).to(inputs.dtype)
         return product if bias is None else product.add_(bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return multiply(gradient.to(ctx.weight.dtype), ctx.weight.T).to(gradient.dtype), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        product = ctx.libraries.multiply(gradient.to(ctx.weight.dtype), ctx.weight.T)
+        return product.to(gradient.dtype), None, None, None
 
 
 class _FastMap(StandIn):
-    """The `forward` of a linear map that multiplies by `multiply`, in a number format of its own.
+    """The `forward` of a linear map that multiplies by the faster library, in a number format of its own.
 
     A narrow copy of the weight is made again where the weight has changed since.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, module: nn.Module, dtype: torch.dtype, libraries: Libraries) -> None:
         super().__init__(module)
         self._module: Any = module
-        self._dtype = dtype
+        self._dtype, self._libraries = dtype, libraries
         self._made_from: tuple[Any, ...] = ()
         self._weight: Tensor | None = None
 
@@ -110,7 +77,7 @@ class _FastMap(StandIn):
             output: Tensor = self.before(inputs)
             return output
         product: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
-            inputs, self._current(), self._module.bias
+            inputs, self._current(), self._module.bias, self._libraries
         )
         return product
 
@@ -135,7 +102,7 @@ def stamp_of(weight: Tensor) -> tuple[int, int]:
 
 @contextmanager
 def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | None = None) -> Iterator[None]:
-    """Multiply by `multiply`, while open, in the linear maps of `layers` (indices) and of the output head.
+    """Multiply by the faster library, while open, in the linear maps of `layers` (indices) and of the output head.
 
     Those of layers from `narrow_from` on, and the head's if there is such a layer, do so in bfloat16; a model that is
     no wider already is left as it is. Maps that someone else has patched are left alone. Other threads wait.
@@ -147,8 +114,8 @@ def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | N
         for root, is_narrow in roots:
             for module, weight in _linear_maps(root):
                 dtype = narrow if is_narrow else weight.dtype
-                if dtype != weight.dtype or _onednn_is_faster(weight) or "forward" in module.__dict__:
-                    stack.enter_context(standing_in(module, _FastMap(module, dtype)))
+                if dtype != weight.dtype or has_onednn(weight) or "forward" in module.__dict__:
+                    stack.enter_context(standing_in(module, _FastMap(module, dtype, lm.libraries)))
         yield
 
 

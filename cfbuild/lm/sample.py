@@ -174,7 +174,7 @@ def _write(
         for step in range(steps):
             tokens = _pick(lm.logits(hidden), [draw.random() for index in going if (draw := draws[index])])
             real = torch.cat((real, torch.ones_like(real[:, :1])), dim=1)
-            done(len(rows) * (step + 1) // steps)
+            done(len(rows) * step // steps)
             left = written.add(going, tokens)
             if not left:
                 break

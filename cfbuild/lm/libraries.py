@@ -1,0 +1,200 @@
+"""The libraries by which float32 products are computed on a CPU, and which is the faster one for each kind of product.
+
+On x86 torch calls MKL, and it carries oneDNN as well. Which of them is faster depends on the processor and on the kind
+of product: where oneDNN takes half of MKL's time at an output head, it may take 1.5 times as long for a gradient. So
+it is measured, once a machine and version of torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cfbuild.errors import ConfigError, DataError
+from cfbuild.store.cache import cache_folder
+from cfbuild.store.files import sha256_text
+from cfbuild.store.jsonl import read_json, write_json
+
+X86 = ("x86_64", "AMD64")
+SETTING = "CFBUILD_PRODUCTS"
+MEASURED, ONEDNN, MKL = "measured", "onednn", "mkl"
+"""The values of the environment variable SETTING: the faster library of each kind, or one for all."""
+USUAL = ONEDNN
+WORTH_MEASURING = 20_000_000
+"""Numbers that a model's weights must have: below it no product takes long, and oneDNN computes all."""
+ROWS, HEAD_ROWS, HEAD_FROM = 384, 96, 8
+"""Rows of the products that are measured, those of an edit: fewer with an output head's weight, one with so many times
+as many outputs as inputs."""
+COLD_BYTES = 32 << 20
+"""Weights that are multiplied with in turn until they take so many bytes, or are this many: a model's are never all in
+the processor's cache."""
+MOST_WEIGHTS = 6
+ROUNDS = 3
+MARGIN = 0.9
+"""MKL must take at most this share of oneDNN's time, so that ties end alike on every machine."""
+
+_log = logging.getLogger(__name__)
+
+
+class Kind(NamedTuple):
+    """A kind of product inputs W^T: the shape of W; whether its rows lie in memory; whether a sum is added to."""
+
+    d_out: int
+    d_in: int
+    along: bool
+    sums: bool
+
+    def __str__(self) -> str:
+        return f"{self.d_out}x{self.d_in}-{'along' if self.along else 'across'}{'-sum' if self.sums else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Libraries:
+    """The library of each kind of float32 product on an x86 CPU: `usual`, or the other for the kinds in `others`."""
+
+    usual: str = USUAL
+    others: frozenset[Kind] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The choice in a word, for signatures; a choice by kind is named by a digest."""
+        digest = sha256_text(str(sorted(self.others)))[:8]
+        return f"{self.usual} but for {len(self.others)} kinds ({digest})" if self.others else self.usual
+
+    def multiply(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return inputs W^T, plus the bias: [..., d_in], [d_out, d_in] -> [..., d_out].
+
+        All are in one number format; there are no gradients.
+        """
+        if self._takes_onednn(weight, sums=False):
+            return by_onednn(inputs, weight, bias)
+        return nn.functional.linear(inputs, weight, bias)
+
+    def multiply_and_add(self, inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
+        """Return inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] -> [T, d_out]; no gradients."""
+        if self._takes_onednn(weight, sums=True):
+            return into_sum_by_onednn(inputs, weight, addend)
+        return torch.addmm(addend, inputs, weight.T)
+
+    def _takes_onednn(self, weight: Tensor, sums: bool) -> bool:
+        if not has_onednn(weight):
+            return False
+        d_out, d_in = weight.shape
+        is_other = Kind(d_out, d_in, weight.is_contiguous(), sums) in self.others
+        return is_other != (self.usual == ONEDNN)
+
+
+def by_onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return what `Libraries.multiply` does, by oneDNN."""
+    outputs: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, weight, bias, "none", [], "")
+    return outputs
+
+
+def into_sum_by_onednn(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
+    """Return what `Libraries.multiply_and_add` does, by oneDNN."""
+    total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, addend, weight, None, "add")
+    return total
+
+
+def has_onednn(weight: Tensor) -> bool:
+    """Return True for float32 on an x86 CPU, where torch has two libraries; elsewhere it takes the best by itself."""
+    return (
+        weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and platform.machine() in X86
+        and bool(getattr(torch.backends.mkldnn, "enabled", True))
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def libraries_for(model: nn.Module) -> Libraries:
+    """Return the libraries for a model's products: the one that SETTING names, or the faster ones on this machine.
+
+    Raises ConfigError for another value of SETTING.
+    """
+    wanted = os.environ.get(SETTING, MEASURED)
+    if wanted not in (MEASURED, ONEDNN, MKL):
+        raise ConfigError(f"{SETTING} is {wanted!r}; expected {MEASURED}, {ONEDNN} or {MKL}")
+    if wanted != MEASURED:
+        return Libraries(wanted)
+    matrices = [matrix for module in model.modules() if (matrix := _matrix_of(module)) is not None]
+    if sum(matrix.numel() for matrix in matrices) < WORTH_MEASURING or not has_onednn(matrices[0]):
+        return Libraries()
+    shapes = frozenset((matrix.shape[0], matrix.shape[1]) for matrix in matrices)
+    return _measured_once(shapes, cache_folder() / "products")
+
+
+def _matrix_of(module: nn.Module) -> Tensor | None:
+    """Return the matrix that a module multiplies with, however it is stored, or None."""
+    weight = getattr(module, "weight", None)
+    is_matrix = isinstance(weight, Tensor) and weight.ndim == 2 and not isinstance(module, nn.Embedding)
+    return weight if is_matrix else None
+
+
+@lru_cache(maxsize=4)
+def _measured_once(shapes: frozenset[tuple[int, int]], folder: Path) -> Libraries:
+    """Return the faster libraries for weights stored in these shapes: measured, or read from an earlier file."""
+    made_of = {"processor": _processor(), "torch": torch.__version__, "shapes": sorted(map(list, shapes))}
+    file = folder / f"{sha256_text(json.dumps(made_of))[:32]}.json"
+    try:
+        return Libraries(USUAL, frozenset(Kind(*kind) for kind in read_json(file)["mkl"]))
+    except (DataError, KeyError, TypeError):
+        pass  # never measured, or the file was damaged
+    seconds = {kind: measure(kind) for kind in kinds_of(shapes)}
+    mkl = sorted(kind for kind, (onednn, mkl) in seconds.items() if mkl <= MARGIN * onednn)
+    _log.info("products on this machine, measured once: MKL for %d of %d kinds", len(mkl), len(seconds))
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = {str(kind): list(both) for kind, both in seconds.items()}
+    write_json(file, {**made_of, "mkl": [list(kind) for kind in mkl], "seconds_onednn_mkl": taken})
+    return Libraries(USUAL, frozenset(mkl))
+
+
+def kinds_of(shapes: Iterable[tuple[int, int]]) -> list[Kind]:
+    """Return the kinds of products of weights stored in these shapes: with each as it is, and with its transpose."""
+    stored = sorted(shapes)
+    both = [((*shape, True), (*shape[::-1], False)) for shape in stored]
+    return [Kind(*laid, sums) for ways in both for laid in ways for sums in (False, True)]
+
+
+def _processor() -> str:
+    """Return the processor's name, as far as the system tells, and the widest instructions that torch uses."""
+    name = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = (line.partition(":") for line in info.read_text(encoding="utf-8", errors="replace").splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+@torch.no_grad()
+def measure(kind: Kind) -> tuple[float, float]:
+    """Return the seconds of some products of a kind by oneDNN and by MKL: the best of ROUNDS, which take turns."""
+    large, small = max(kind[:2]), min(kind[:2])
+    rows = HEAD_ROWS if large >= HEAD_FROM * small else ROWS
+    count = max(1, min(MOST_WEIGHTS, COLD_BYTES // (4 * large * small)))
+    shape = kind[:2] if kind.along else (kind.d_in, kind.d_out)
+    weights = [torch.ones(shape) if kind.along else torch.ones(shape).T for _ in range(count)]
+    inputs, addend = torch.ones(rows, kind.d_in), torch.ones(rows, kind.d_out)
+
+    def seconds(libraries: Libraries) -> float:
+        started = time.perf_counter()
+        for weight in weights:
+            if kind.sums:
+                libraries.multiply_and_add(inputs, weight, addend)
+            else:
+                libraries.multiply(inputs, weight)
+        return time.perf_counter() - started
+
+    rounds = [(seconds(Libraries(ONEDNN)), seconds(Libraries(MKL))) for _ in range(ROUNDS)]
+    return min(onednn for onednn, _ in rounds), min(mkl for _, mkl in rounds)
