@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import plain, plain_mend, plain_trace
+from benchmarks import plain, plain_mend, plain_texts, plain_trace
 from benchmarks.measure import Timed, count_flops, peak_flops, timed
 from benchmarks.world import World, requests
 from cfbuild.data import CaseScore, Record
@@ -31,11 +31,12 @@ from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.sample import generate
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.probe.settings import ATTRIBUTION, EXACT, KINDS, TraceSettings
 from cfbuild.probe.tracer import Tracer, fact_to_trace
 from cfbuild.records.prompts import prompts_of
-from cfbuild.score.cases import score_cases
+from cfbuild.score.cases import GENERATION_TOKENS, score_cases
 from cfbuild.score.metrics import aggregate
 from cfbuild.store.codec import decode_entity, decode_fact, encode_record
 from cfbuild.store.folder import BuildFolder
@@ -47,6 +48,10 @@ END_TO_END = 30
 """Records of the whole command."""
 MEND_EDITS, MEND_RANK, MEND_TEXT_TOKENS = 10, 256, 24
 """Edits of a training step, rank and tokens of a general text: the defaults of `train-editor`."""
+TEXT_RECORDS, RELEASED_TEXTS = 16, 10
+"""Records whose texts are written together, and the texts of a call of the released code: one record's."""
+DRAWS = 2000
+"""Draws after one prompt, by which the law of sampling is checked."""
 TURNS = 3
 """Of edits and best products, for the share of the peak."""
 
@@ -492,6 +497,44 @@ def _whole(bench: Bench, editor: str, at_least: float) -> Row:
     )
 
 
+def texts(bench: Bench) -> Row:
+    """Texts of 100 tokens against transformers' sampling of one record's at a time."""
+    return _texts(bench, "Texts of 100 tokens, against transformers at 10 a call", RELEASED_TEXTS, 6)
+
+
+def texts_wide(bench: Bench) -> Row:
+    """The same against transformers' sampling of all of them in one call."""
+    return _texts(bench, "Texts of 100 tokens, against transformers at one call for all", None, 2)
+
+
+def _texts(bench: Bench, name: str, together: int | None, at_least: float) -> Row:
+    lm = bench.lm
+    records = bench.spread(bench.records, min(TEXT_RECORDS, len(bench.records)))
+    prompts = [lm.encode(text) for record in records for text in record.generation]
+    keys = [f"bench:{place}" for place in range(len(prompts))]
+    some = prompts[: together or len(prompts)]
+    theirs = bench.timed(
+        f"transformers' {len(some)} texts", lambda: plain_texts.texts(lm, some, GENERATION_TOKENS, seed=0)
+    )
+    # There, short prompts get no more tokens than the longest one, so seconds are compared by token.
+    written = len(some) * (GENERATION_TOKENS - max(map(len, some)))
+    ours = bench.timed(f"{len(prompts)} texts", lambda: generate(lm, prompts, keys, GENERATION_TOKENS))
+    drawn = generate(lm, [prompts[0]] * DRAWS, [str(draw) for draw in range(DRAWS)], len(prompts[0]) + 1)
+    tokens = [lm.encode(text)[len(prompts[0]) :] for text in drawn]
+    distance = plain_texts.chi_square(lm, prompts[0], [one[0] if len(one) == 1 else -1 for one in tokens])
+    wanted = sum(GENERATION_TOKENS - len(prompt) for prompt in prompts)
+    return Row(
+        name,
+        theirs.seconds / written * wanted / len(records),
+        ours.seconds / len(records),
+        at_least,
+        f"chi-square of {DRAWS} next tokens {distance:.1f} (limit {plain_texts.CRITICAL_CHI_SQUARE}); "
+        f"{written / theirs.seconds:.0f} and {wanted / ours.seconds:.0f} tokens a second",
+        distance < plain_texts.CRITICAL_CHI_SQUARE,
+        len(records),
+    )
+
+
 PARTS: dict[str, Callable[[Bench], Row]] = {
     "edit-exact": edit_exact,
     "edit-mixed": edit_mixed,
@@ -501,6 +544,8 @@ PARTS: dict[str, Callable[[Bench], Row]] = {
     "scoring": scoring,
     "scoring-narrow": scoring_narrow,
     "ranking": ranking,
+    "texts": texts,
+    "texts-wide": texts_wide,
     "kn": kn,
     "mend": mend,
     "trace": trace,
