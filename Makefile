@@ -42,10 +42,10 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# Compare an accelerator with the CPU, then time edits and scoring on it: make check-device DEVICE=cuda
+# Compare an accelerator with the CPU and with the plain way of working: make check-device DEVICE=cuda
 DEVICE ?= auto
 check-device: $(INSTALLED)
-	$(BIN)/python scripts/check_device.py --device $(DEVICE)
+	$(BIN)/python scripts/gpu_check.py --device $(DEVICE)
 
 # Every record of a build in every format that an audit reads: make round-trip BUILD=build
 BUILD ?= build

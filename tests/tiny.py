@@ -62,15 +62,27 @@ def tokenizer(adds_bos: bool = False, padding_side: str = "right") -> PreTrained
 
 
 def make(
-    model_type: str, *, adds_bos: bool = False, padding_side: str = "right", seed: int = 0, **shape: Any
+    model_type: str,
+    *,
+    adds_bos: bool = False,
+    padding_side: str = "right",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    **shape: Any,
 ) -> LanguageModel:
-    """A random model of a family, float32, on the CPU; `shape` overrides its configuration."""
+    """A random model of a family on the CPU; `shape` overrides its configuration."""
     words = tokenizer(adds_bos, padding_side)
-    settings = {"initializer_range": 0.2, "max_position_embeddings": 128, **CONFIGS[model_type], **shape}
-    config = AutoConfig.for_model(model_type, vocab_size=len(words), **settings)
+    settings = {
+        "vocab_size": len(words),
+        "initializer_range": 0.2,
+        "max_position_embeddings": 128,
+        **CONFIGS[model_type],
+        **shape,
+    }
+    config = AutoConfig.for_model(model_type, **settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.eval().requires_grad_(False)
     return LanguageModel(model, words, family_of(model_type), f"tiny-{model_type}", None, f"random-{seed}")
 
