@@ -15,6 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; with a thread for each core, each would wait for the others. Before torch is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Both libraries are right, and which is faster is nothing that the same bytes may depend on from test to test.
+os.environ.setdefault("CFBUILD_PRODUCTS", "onednn")
+
 import pytest
 from other_plants import OtherWorld, other_world
 from servers import oxigraph

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from cfbuild.lm.families import family_of
 from cfbuild.lm.model import LanguageModel
+from cfbuild.store.files import sha256_text
 
 WORDS = (
     "The capital city of France is Paris. The mother tongue of Danielle Darrieux is French. Berlin lies in Germany, "
@@ -84,7 +85,9 @@ def make(
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.eval().requires_grad_(False)
-    return LanguageModel(model, words, family_of(model_type), f"tiny-{model_type}", None, f"random-{seed}")
+    # What is kept of a model goes by its revision, which must tell these apart as it does real ones.
+    revision = sha256_text(f"{config.to_json_string()} {dtype} {adds_bos}")[:12]
+    return LanguageModel(model, words, family_of(model_type), f"tiny-{model_type}", None, f"random-{seed}-{revision}")
 
 
 def digest(lm: LanguageModel) -> dict[str, bytes]:
