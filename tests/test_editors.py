@@ -204,12 +204,10 @@ def test_fine_tuning_makes_the_target_likely_and_then_stops() -> None:
     editor = FineTune(lm, FineTuneOptions(1, steps=100, learning_rate=0.02, stop_loss=1.5))
     (edit,) = editor.edit(REQUESTS[:1])
     assert float(edit.statistics["target_nll_nats"] or 9) < 1.5 and 0 < int(edit.statistics["updates"] or 0) < 100
-    again = editor.edit(list(reversed(REQUESTS)))[1]
-    assert (
-        edit.delta is not None
-        and again.delta is not None
-        and torch.equal(edit.delta.only.matrix(), again.delta.only.matrix())
-    )
+    alone = edit.delta.only.matrix() if edit.delta else torch.zeros(1)
+    beside = editor.edit(list(reversed(REQUESTS)))[1]
+    assert beside.delta is not None and beside.statistics["updates"] == edit.statistics["updates"]
+    assert float((beside.delta.only.matrix() - alone).norm() / alone.norm()) < 1e-3, "whatever is trained beside it"
 
 
 def test_an_edit_that_is_not_finite_is_a_fault() -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -25,13 +26,17 @@ from torch import Tensor
 from cfbuild.data import Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
 from cfbuild.errors import ConfigError
-from cfbuild.lm.batch import Batch
+from cfbuild.lm.batch import Batch, Packing, pad
+from cfbuild.lm.batching import halving
 from cfbuild.lm.delta import Delta, Dense
-from cfbuild.lm.forward import Trace, replay, trace
+from cfbuild.lm.forward import Trace, replay_packed, trace_packed
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import projection_output
-from cfbuild.lm.model import LanguageModel, Weight
+from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
 
+MOST_TOGETHER, BYTES_TOGETHER, NUMBERS_EACH = 16, 1 << 30, 4
+"""Most requests trained side by side, and most bytes of their changes, gradients and Adam's two means, in float32."""
 NORM_CONSTRAINT = 5e-4
 """FT+L's distance where no preset has one: the released one for GPT-2 XL."""
 
@@ -82,81 +87,147 @@ class MaskedFineTuneOptions(FineTuneOptions):
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """A traced text of one row; the token at `at[i]` should be followed by `tokens[i]`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Texts:
+    """Traced texts, a row a request, up to the changed layer's input `below` [T, d_model] of their T packed tokens.
+
+    The packed token `at[i]` should be followed by `tokens[i]`; `rows[i]` is its text, `shares[i]` its weight in that
+    text's mean.
+    """
 
     traced: Trace
+    packing: Packing
+    below: Tensor
     at: Tensor
     tokens: Tensor
+    rows: Tensor
+    shares: Tensor
+
+
+class _Trained:
+    """A change of the matrix [d_in, d_out], and of its bias [d_out] if it is trained, under Adam of its own."""
+
+    def __init__(self, lm: LanguageModel, options: FineTuneOptions) -> None:
+        weight = Weight(options.layer)
+        self.change = torch.zeros(lm.shape(weight)[::-1], device=lm.device, requires_grad=True)
+        trains_bias = options.as_released and lm.bias(weight) is not None
+        self.bias = torch.zeros(self.change.shape[1], device=lm.device, requires_grad=True) if trains_bias else None
+        self.updates, self.nll = 0, math.nan
+        self._parameters = [self.change] if self.bias is None else [self.change, self.bias]
+        self._adam = torch.optim.Adam(self._parameters, options.learning_rate)
+        self._bound = options.norm_constraint
+
+    def added(self, inputs: Tensor) -> Tensor:
+        """Return what the change adds to the output of inputs [width, d_in]: [width, d_out]."""
+        added = inputs.float() @ self.change
+        return added if self.bias is None else added + self.bias
+
+    def step(self) -> None:
+        """Move by the gradients that are there, then back within the distance, if there is one."""
+        self._adam.step()
+        self._adam.zero_grad()
+        self.updates += 1
+        if self._bound is not None:
+            with torch.no_grad():
+                for one in self._parameters:
+                    one.clamp_(-self._bound, self._bound)
+
+    def delta(self, layer: int) -> Delta:
+        bias = None if self.bias is None else self.bias.detach()
+        return Delta.of(layer, Dense(self.change.detach().T, bias))
 
 
 class FineTune:
-    """The editor: it edits one request after the other, each from the original weights."""
+    """The editor: each request changes the original weights, and many are trained side by side, each under its own."""
 
     def __init__(self, lm: LanguageModel, options: FineTuneOptions) -> None:
         self.lm = lm
         self.options = options
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for each request, in order; `done` gets their number as they come."""
-        edits = []
-        for place, request in enumerate(requests):
-            edits.append(self._edit(place, request))
-            done(len(edits))
+        """Return one edit for each request, in order; `done` gets the number of finished ones."""
+        edits: list[Edit] = []
+
+        def work(part: Sequence[Request]) -> list[Edit]:
+            return self._edit(part, len(edits), lambda finished: done(len(edits) + finished))
+
+        with fused_layers(self.lm):
+            for start in range(0, len(requests), self._together):
+                edits += halving(work, requests[start : start + self._together])
+                done(len(edits))
         return edits
 
-    def _edit(self, place: int, request: Request) -> Edit:
-        lm, layer = self.lm, self.options.layer
-        weight = Weight(layer)
-        change = torch.zeros(lm.shape(weight)[::-1], device=lm.device, requires_grad=True)  # [d_in, d_out]
-        trains_bias = self.options.as_released and lm.bias(weight) is not None
-        bias = torch.zeros(change.shape[1], device=lm.device, requires_grad=True) if trains_bias else None
-        scored = self._scored(request)
+    @property
+    def _together(self) -> int:
+        """Requests that are trained side by side: as many as MOST_TOGETHER and BYTES_TOGETHER allow."""
+        d_out, d_in = self.lm.shape(Weight(self.options.layer))
+        return max(1, min(MOST_TOGETHER, BYTES_TOGETHER // (NUMBERS_EACH * 4 * d_out * d_in)))
 
-        def add(inputs: Tensor, outputs: Tensor) -> Tensor:
-            added = inputs.float() @ change
-            return outputs + (added if bias is None else added + bias).to(outputs)
+    def _edit(self, requests: Sequence[Request], first: int, done: Callable[[int], None]) -> list[Edit]:
+        """Return the edits of requests that are trained side by side; the first one's place is `first`."""
+        trained = [_Trained(self.lm, self.options) for _ in requests]
+        going = list(range(len(requests)))
+        texts = self._texts(requests)
+        for updates in range(self.options.steps + 1):
+            losses = self._losses(texts, [trained[place] for place in going])
+            for place, nll in zip(going, losses.tolist(), strict=True):
+                trained[place].nll = nll
+            left = [row for row, place in enumerate(going) if trained[place].nll >= self.options.stop_loss]
+            if updates == self.options.steps or not left:
+                break
+            losses[left].sum().backward()  # type: ignore[no-untyped-call]
+            for row in left:
+                trained[going[row]].step()
+            if len(left) < len(going):
+                going = [going[row] for row in left]
+                texts = self._texts([requests[place] for place in going])
+                done(len(requests) - len(going))
+        return [self._as_edit(first + place, one) for place, one in enumerate(trained)]
 
-        def loss() -> Tensor:
-            with projection_output(lm, layer, add):
-                hidden = replay(lm, scored.traced)[0, scored.at]
-            return -lm.logits(hidden).log_softmax(dim=-1).gather(1, scored.tokens[:, None]).mean()
-
-        updates, last_loss = self._train([change] if bias is None else [change, bias], loss)
-        delta = Delta.of(layer, Dense(change.detach().T, None if bias is None else bias.detach()))
-        measured = {"updates": updates, "target_nll_nats": last_loss, "delta_norm": delta.norm}
+    def _as_edit(self, place: int, trained: _Trained) -> Edit:
+        delta = trained.delta(self.options.layer)
+        measured = {"updates": trained.updates, "target_nll_nats": trained.nll, "delta_norm": delta.norm}
         if not all(map(math.isfinite, measured.values())):
             return unfinished((place,), measured)
         return Edit((place,), delta, statistics=measured)
 
     @torch.no_grad()
-    def _scored(self, request: Request) -> _Scored:
-        """Return the request's text, traced: only W changes, so nothing below its layer is computed again."""
-        lm = self.lm
-        prompt, targets = lm.encode_subject(request.prompt, request.subject)[0], lm.continuation(request.target_new)
-        text = prompt if self.options.scores_at_prompt else prompt + targets[:-1]
-        ids = torch.tensor([text], device=lm.device)
-        at = torch.arange(len(prompt) - 1, len(text), device=lm.device)
-        traced = trace(lm, Batch(ids, torch.arange(len(text), device=lm.device)[None], None), self.options.layer)
-        return _Scored(traced, at.expand(len(targets)), torch.tensor(targets, device=lm.device))
+    def _texts(self, requests: Sequence[Request]) -> _Texts:
+        """Return the requests' texts, traced: only W changes, so nothing below its layer is computed again."""
+        lm, ends = self.lm, []
+        texts: list[Ids] = []
+        tokens: list[Ids] = []
+        for request in requests:
+            prompt, targets = lm.encode_subject(request.prompt, request.subject)[0], lm.continuation(request.target_new)
+            texts.append(prompt if self.options.scores_at_prompt else prompt + targets[:-1])
+            tokens.append(targets)
+            ends.append(len(prompt) - 1)
+        ids, real = pad(texts, lm)
+        packing = Packing.of(real)
+        batch = Batch(ids, torch.arange(ids.shape[1], device=lm.device).expand(len(texts), -1), None)
+        traced, below = trace_packed(lm, batch, packing, self.options.layer)
+        starts = accumulate((len(text) for text in texts), initial=0)
+        asked = [
+            (start + end + (0 if self.options.scores_at_prompt else step), token, row, 1 / len(targets))
+            for row, (start, end, targets) in enumerate(zip(starts, ends, tokens, strict=False))
+            for step, token in enumerate(targets)
+        ]
+        at, wanted, rows, shares = (torch.tensor(column, device=lm.device) for column in zip(*asked, strict=True))
+        return _Texts(traced, packing, below, at, wanted, rows, shares)
 
-    def _train(self, parameters: Sequence[Tensor], loss: Callable[[], Tensor]) -> tuple[int, float]:
-        """Return the number of updates and the last loss, after Adam moved the changes until their loss was small."""
-        options = self.options
-        adam = torch.optim.Adam(parameters, options.learning_rate)
-        for updates in range(options.steps + 1):
-            now = loss()
-            if updates == options.steps or not float(now.detach()) >= options.stop_loss:
-                break
-            adam.zero_grad()
-            now.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            if options.norm_constraint is not None:
-                with torch.no_grad():
-                    for one in parameters:
-                        one.clamp_(-options.norm_constraint, options.norm_constraint)
-        return updates, float(now.detach())
+    def _losses(self, texts: _Texts, trained: Sequence[_Trained]) -> Tensor:
+        """Return each text's loss under its own change: the mean NLL of its target in nats, [rows]."""
+
+        def add(inputs: Tensor, outputs: Tensor) -> Tensor:
+            rows = inputs.reshape(len(trained), -1, inputs.shape[-1])
+            added = torch.stack([one.added(row) for one, row in zip(trained, rows, strict=True)])
+            return outputs + added.reshape(outputs.shape).to(outputs)
+
+        lm = self.lm
+        with projection_output(lm, self.options.layer, add):
+            states = replay_packed(lm, texts.traced, texts.packing, texts.below, texts.at, self.options.layer)
+        nll = -lm.logits(states).log_softmax(dim=-1).gather(1, texts.tokens[:, None])[:, 0]
+        return torch.zeros(len(trained), device=lm.device).index_add(0, texts.rows, nll.float() * texts.shares)
 
 
 def _make(context: Context[FineTuneOptions]) -> FineTune:
