@@ -134,7 +134,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[K
 def test_the_faster_library_is_measured_once_a_machine_and_kept(measured: list[Kind], tmp_path: Path) -> None:
     gradients = frozenset({ACROSS, ACROSS._replace(sums=True)})
     assert libraries_for(_Sized()) == libraries_for(_Sized()) == Libraries(ONEDNN, gradients)
-    assert measured == kinds_of([(10, 24)]) and "2 kinds" in libraries_for(_Sized()).name
+    assert measured == kinds_of([(10, 24)]) and "2 kinds" in libraries_for(_Sized()).signature["libraries"]
     libraries._measured_once.cache_clear()  # another process
     assert libraries_for(_Sized()).others == gradients and len(measured) == 4
     (file,) = (tmp_path / "products").iterdir()
@@ -147,6 +147,7 @@ def test_a_setting_or_a_small_model_takes_no_measuring(measured: list[Kind], mon
     for name in (ONEDNN, MKL):
         monkeypatch.setenv(SETTING, name)
         assert libraries_for(_Sized()) == Libraries(name)
+        assert Libraries(name).signature == ({"libraries": MKL} if name == MKL else {})
     monkeypatch.setenv(SETTING, "fastest")
     with pytest.raises(ConfigError, match="expected measured, onednn or mkl"):
         libraries_for(_Sized())

@@ -67,10 +67,12 @@ class Libraries:
     others: frozenset[Kind] = frozenset()
 
     @property
-    def name(self) -> str:
-        """The choice in a word, for signatures; a choice by kind is named by a digest."""
+    def signature(self) -> dict[str, str]:
+        """The choice as signatures name it, one by kind by a digest; empty where the usual library computes all."""
+        if not self.others:
+            return {"libraries": self.usual} if self.usual != USUAL else {}
         digest = sha256_text(str(sorted(self.others)))[:8]
-        return f"{self.usual} but for {len(self.others)} kinds ({digest})" if self.others else self.usual
+        return {"libraries": f"{self.usual} but for {len(self.others)} kinds ({digest})"}
 
     def multiply(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return inputs W^T, plus the bias: [..., d_in], [d_out, d_in] -> [..., d_out].

@@ -425,7 +425,6 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
 
     digest: the sha256 of the file of records.
     """
-    from cfbuild.lm.libraries import USUAL
     from cfbuild.score.fixed_text import fixed_text
     from cfbuild.score.in_use import MOST_TOKENS
     from cfbuild.score.sequence import SequentialPasses, batch_size
@@ -440,10 +439,9 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
     first = "" if passes.texts_of is None else f", first {passes.texts_of} records"
     in_use = {"in_use": f"greedy, {MOST_TOKENS} tokens at most"} if passes.names is not None else {}
     fixed = {"perplexity": f"fixed text {sha256_text(fixed_text())[:12]}"} if passes.perplexity else {}
-    libraries = {"libraries": name} if (name := passes.lm.libraries.name) != USUAL else {}
     return {
         **passes.lm.identity,
-        **libraries,
+        **passes.lm.libraries.signature,
         **settings,
         **together,
         "records": f"{len(passes.records)}@{digest[:12]}",
