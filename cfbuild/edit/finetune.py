@@ -164,7 +164,10 @@ class FineTune:
         return max(1, min(MOST_TOGETHER, BYTES_TOGETHER // (NUMBERS_EACH * 4 * d_out * d_in)))
 
     def _edit(self, requests: Sequence[Request], first: int, done: Callable[[int], None]) -> list[Edit]:
-        """Return the edits of requests that are trained side by side; the first one's place is `first`."""
+        """Return the edits of requests that are trained side by side; the first one's place is `first`.
+
+        done: gets the number of requests that as many updates would finish as are made.
+        """
         trained = [_Trained(self.lm, self.options) for _ in requests]
         going = list(range(len(requests)))
         texts = self._texts(requests)
@@ -181,7 +184,7 @@ class FineTune:
             if len(left) < len(going):
                 going = [going[row] for row in left]
                 texts = self._texts([requests[place] for place in going])
-                done(len(requests) - len(going))
+            done(max(len(requests) - len(going), len(requests) * updates // (self.options.steps + 1)))
         return [self._as_edit(first + place, one) for place, one in enumerate(trained)]
 
     def _as_edit(self, place: int, trained: _Trained) -> Edit:

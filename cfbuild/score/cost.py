@@ -59,7 +59,7 @@ class Cost:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the cost as an object of JSON."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        return {**asdict(self), "seconds": round(self.seconds, 6)}
 
 
 def read_cost(path: Path) -> Cost | None:
