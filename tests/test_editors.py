@@ -210,6 +210,25 @@ def test_fine_tuning_makes_the_target_likely_and_then_stops() -> None:
     assert float((beside.delta.only.matrix() - alone).norm() / alone.norm()) < 1e-3, "whatever is trained beside it"
 
 
+def test_requests_that_do_not_fit_the_memory_side_by_side_are_trained_in_halves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    editor = FineTune(tiny.make("gpt2"), FineTuneOptions(1, steps=2))
+    together, read = editor.edit(REQUESTS), FineTune._texts
+
+    def short(self: FineTune, requests: Sequence[Request]) -> Any:
+        if len(requests) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return read(self, requests)
+
+    monkeypatch.setattr(FineTune, "_texts", short)
+    apart = editor.edit(REQUESTS)
+    assert [edit.records for edit in apart] == [(place,) for place in range(len(REQUESTS))]
+    for one, other in zip(apart, together, strict=True):
+        assert one.delta is not None and other.delta is not None
+        torch.testing.assert_close(one.delta.only.matrix(), other.delta.only.matrix(), rtol=1e-3, atol=1e-5)
+
+
 def test_an_edit_that_is_not_finite_is_a_fault() -> None:
     lm = tiny.make("gpt2", seed=3)
     lm.model.get_output_embeddings().weight[lm.continuation("Germany")[0]] = float("nan")

@@ -148,12 +148,13 @@ class FineTune:
         """Return one edit for each request, in order; `done` gets the number of finished ones."""
         edits: list[Edit] = []
 
-        def work(part: Sequence[Request]) -> list[Edit]:
-            return self._edit(part, len(edits), lambda finished: done(len(edits) + finished))
+        def work(places: Sequence[int]) -> list[Edit]:
+            part = [requests[place] for place in places]
+            return self._edit(part, places[0], lambda finished: done(places[0] + finished))
 
         with fused_layers(self.lm):
             for start in range(0, len(requests), self._together):
-                edits += halving(work, requests[start : start + self._together])
+                edits += halving(work, range(len(requests))[start : start + self._together])
                 done(len(edits))
         return edits
 
