@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,33 +12,29 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bench import Bench, Row, as_json
 from benchmarks.draw import draw_curve
-from benchmarks.measure import machine, peak_memory_bytes
-from benchmarks.parts import NARROW, PARTS, Bench, Row, as_json, curve, share_of_peak
-from benchmarks.world import World, make, requests
+from benchmarks.measure import machine
+from benchmarks.memory import memory, probe
+from benchmarks.parts import NARROW, PARTS
+from benchmarks.parts.editing import curve, share_of_peak
+from benchmarks.world import make
 from cfbuild.cli.shared import shown_progress
-from cfbuild.edit.rome import Rome
-from cfbuild.edit.rome.options import fast
 from cfbuild.lm.products import narrow_is_fast
 from cfbuild.option import split
 from cfbuild.store.jsonl import write_json
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
+WHOLE_RUNS = ("peak", "memory", "curve")
+"""What is measured beside the table's rows."""
 RESULTS = Path(__file__).parent / "results"
-MEMORY_LIMIT_WEIGHTS, MEMORY_LIMIT_BYTES = 1.5, 1e9
-"""Editing may take this many times the weights, and so much more."""
-
-MEMORY_RECORDS = (12, 300)
-"""Few fill some batches of different widths; many show what batches leave behind."""
-MEMORY_STEPS = 3
-"""Of an edit's up to 20: every step takes the same memory, and it is time that the others take."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command(epilog="Example: `python -m benchmarks --parts scoring,ranking --few 3 --many 20`")
 def bench(
-    parts: Annotated[str, typer.Option(help=f"Some of: {', '.join(PARTS)}, peak, memory, curve.")] = "",
+    parts: Annotated[str, typer.Option(help=f"Some of: {', '.join((*PARTS, *WHOLE_RUNS))}.")] = "",
     few: Annotated[int, typer.Option(help="Records the baseline is timed on.")] = 4,
     many: Annotated[int, typer.Option(help="Records the package is timed on.")] = 100,
     model: Annotated[str, typer.Option(help="A preset, folder or Hub id.")] = "smollm2-135m",
@@ -54,14 +46,15 @@ def bench(
     memory_probe: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Compare outputs, then times; print ratios; write JSON and the curve of cost over records."""
-    wanted = split(parts) or (*PARTS, "peak", "memory", "curve")
+    wanted = split(parts) or (*PARTS, *WHOLE_RUNS)
+    if unknown := [name for name in wanted if name not in (*PARTS, *WHOLE_RUNS)]:
+        raise typer.BadParameter(f"no such part: {', '.join(unknown)}; there are {', '.join((*PARTS, *WHOLE_RUNS))}")
     if "curve" in wanted and find_spec("matplotlib") is None:
         raise typer.BadParameter("matplotlib draws the curve: pip install -e '.[bench]', or choose --parts without it")
     with shown_progress(quiet=False) as progress:
         world = make(out, model, device, many, seed, progress)
     if memory_probe:
-        _probed(world, memory_probe).edit(requests(Bench(world, few, many).spread(world.records)))
-        typer.echo(json.dumps({"bytes": peak_memory_bytes(world.lm.device)}))
+        typer.echo(json.dumps({"bytes": probe(world, memory_probe, few)}))
         return
     console = Console(stderr=True)
     runs = Bench(world, few, len(world.records), lambda text: console.print(f"[dim]{text}[/dim]"))
@@ -79,7 +72,7 @@ def bench(
         _write(result, out)
     if "memory" in wanted:
         given = {"many": many, "model": model, "device": device, "seed": seed, "out": out}
-        result["memory"] = _memory(world, given)
+        result["memory"] = memory(world, given)
         _write(result, out)
     if "curve" in wanted:
         result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to], curve_steps)
@@ -91,25 +84,6 @@ def bench(
 def _write(result: Mapping[str, Any], out: Path) -> None:
     """After every part, so that half an hour's measurements outlive what breaks the next one."""
     write_json(out / "bench.json", result)
-
-
-def _probed(world: World, name: str) -> Rome:
-    """The editor whose memory is measured: `exact` or `fast`, of MEMORY_STEPS steps."""
-    brief = replace(world.options, steps=MEMORY_STEPS)
-    return world.editor(lambda _: fast(brief, world.lm.device) if name == "fast" else brief)
-
-
-def _memory(world: World, given: Mapping[str, Any]) -> dict[str, float]:
-    """Peaks of processes of their own that do nothing but edit; more records than there are, are some again."""
-    weights = sum(weight.numel() * weight.element_size() for weight in world.lm.model.parameters())
-    limit = MEMORY_LIMIT_WEIGHTS * weights + MEMORY_LIMIT_BYTES
-    result = {"weights_gb": weights / 1e9, "limit_gb": limit / 1e9}
-    for name, count in product(("exact", "fast"), MEMORY_RECORDS):
-        options = {**given, "parts": "memory", "memory-probe": name, "few": count}
-        words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
-        done = subprocess.run([sys.executable, "-m", "benchmarks", *words], check=True, capture_output=True, text=True)
-        result[f"{name}_{count}_records_gb"] = json.loads(done.stdout.splitlines()[-1])["bytes"] / 1e9
-    return result
 
 
 def _print(rows: Sequence[Row], result: Mapping[str, Any]) -> None:

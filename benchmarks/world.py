@@ -15,7 +15,7 @@ from cfbuild.edit.supplies import ModelSupplies, build_corpus
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.demo import DemoOptions, fetch_snapshot, generate_known
-from cfbuild.progress import Progress
+from cfbuild.progress import Progress, silent
 from cfbuild.score.passes import request_of
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
@@ -53,11 +53,15 @@ def make(root: Path, model: str, device: str, records: int, seed: int, progress:
     generate_known(folder, lm, options, progress)
     # The baseline knows CounterFact's prompts only.
     made = tuple(replace(one, groups={}) for one in read_values(folder.path("records.jsonl"), decode_record))
-    rome = open_editor(
-        "rome", lm, {}, ModelSupplies(lm, lambda: build_corpus(made, ()), seed=seed, progress=progress)
-    ).editor
+    return World(lm, folder, made, rome_of(lm, made, seed, progress))
+
+
+def rome_of(lm: LanguageModel, records: Sequence[Record], seed: int, progress: Progress = silent) -> Rome:
+    """ROME as preset `exact`, with contexts sampled from the model and C of the records' texts."""
+    supplies = ModelSupplies(lm, lambda: build_corpus(records, ()), seed=seed, progress=progress)
+    rome = open_editor("rome", lm, {}, supplies).editor
     assert isinstance(rome, Rome)
-    return World(lm, folder, made, rome)
+    return rome
 
 
 def requests(records: Sequence[Record]) -> list[Request]:

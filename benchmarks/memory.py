@@ -1,0 +1,84 @@
+"""Peak memory of processes of their own that do one thing, editing or writing texts, beside what they may take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from benchmarks import plain_texts
+from benchmarks.bench import Bench
+from benchmarks.measure import peak_memory_bytes
+from benchmarks.world import World, requests
+from cfbuild.edit.rome import Rome
+from cfbuild.edit.rome.options import fast
+from cfbuild.lm.sample import generate
+from cfbuild.score.cases import GENERATION_TOKENS
+
+LIMIT_WEIGHTS, LIMIT_BYTES = 1.5, 1e9
+"""Editing may take this many times the weights, and so much more."""
+STEPS = 3
+"""Of an edit's up to 20: every step takes the same memory, and it is time that the others take."""
+SAMPLED = (12, 300)
+"""Records edited: few fill some batches of different widths; many show what batches leave behind."""
+WRITTEN = (16,)
+"""Records whose texts are written, ten each: the keys and values of all are in memory together."""
+
+
+def _edit(bench: Bench, count: int, editor: Rome) -> None:
+    editor.edit(requests(bench.spread(bench.world.records, count)))
+
+
+def _exact(bench: Bench, count: int) -> None:
+    _edit(bench, count, bench.world.editor(lambda options: replace(options, steps=STEPS)))
+
+
+def _fast(bench: Bench, count: int) -> None:
+    _edit(bench, count, bench.world.editor(lambda options: fast(replace(options, steps=STEPS), bench.lm.device)))
+
+
+def _prompts(bench: Bench, count: int) -> list[tuple[int, ...]]:
+    some = bench.spread(bench.world.records, count)
+    return [bench.lm.encode(text) for record in some for text in record.generation]
+
+
+def _texts(bench: Bench, count: int) -> None:
+    prompts = _prompts(bench, count)
+    generate(bench.lm, prompts, [str(place) for place in range(len(prompts))], GENERATION_TOKENS)
+
+
+def _plain_texts(bench: Bench, count: int) -> None:
+    plain_texts.texts(bench.lm, _prompts(bench, count), GENERATION_TOKENS, seed=0)
+
+
+PROBES: Mapping[str, tuple[Callable[[Bench, int], None], tuple[int, ...]]] = {
+    "exact": (_exact, SAMPLED),
+    "fast": (_fast, SAMPLED),
+    "texts": (_texts, WRITTEN),
+    "transformers_texts": (_plain_texts, WRITTEN),
+}
+"""What is measured and for how many records, by name."""
+
+
+def probe(world: World, name: str, count: int) -> int:
+    """Do one thing in this process; return the most bytes that it has taken."""
+    work, _ = PROBES[name]
+    work(Bench(world, count, len(world.records)), count)
+    return peak_memory_bytes(world.lm.device)
+
+
+def memory(world: World, given: Mapping[str, Any]) -> dict[str, float]:
+    """Peaks in GB by probe and count; `given` are the options of this run of the benchmark."""
+    weights = sum(weight.numel() * weight.element_size() for weight in world.lm.model.parameters())
+    result = {"weights_gb": weights / 1e9, "limit_gb": (LIMIT_WEIGHTS * weights + LIMIT_BYTES) / 1e9}
+    for name, (_, counts) in PROBES.items():
+        for count in counts:
+            options = {**given, "parts": "memory", "memory-probe": name, "few": count}
+            words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
+            command = [sys.executable, "-m", "benchmarks", *words]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            result[f"{name}_{count}_records_gb"] = json.loads(done.stdout.splitlines()[-1])["bytes"] / 1e9
+    return result

@@ -1,0 +1,67 @@
+"""Generated texts against transformers' own sampling."""
+
+from __future__ import annotations
+
+from benchmarks import plain_texts
+from benchmarks.bench import Bench, Row
+from cfbuild.lm.model import Ids
+from cfbuild.lm.sample import generate
+from cfbuild.score.cases import GENERATION_TOKENS
+
+TEXT_RECORDS = 16
+"""Records whose texts are written together."""
+RELEASED_TEXTS = 10
+"""Texts of a call of the released code: one record's."""
+DRAWS = 2000
+"""Draws after one prompt, by which the law of sampling is checked."""
+
+
+def texts(bench: Bench) -> Row:
+    """Texts of 100 tokens against transformers' sampling of one record's at a time."""
+    return _texts(bench, "texts of 100 tokens, against transformers at 10 a call", RELEASED_TEXTS, 6)
+
+
+def texts_wide(bench: Bench) -> Row:
+    """The same against transformers' sampling of all of them in one call."""
+    return _texts(bench, "texts of 100 tokens, against transformers at one call for all", None, 2)
+
+
+def baseline_seconds_a_token(bench: Bench, together: int | None = RELEASED_TEXTS) -> float:
+    """Seconds of transformers' sampling for a token, `together` texts a call (or all that `some_prompts` has).
+
+    By token, since short prompts get no more tokens there than the longest one.
+    """
+    prompts = some_prompts(bench)[:together]
+    took = bench.timed(
+        f"transformers' {len(prompts)} texts",
+        lambda: plain_texts.texts(bench.lm, prompts, GENERATION_TOKENS, seed=0),
+    )
+    return took.seconds / (len(prompts) * (GENERATION_TOKENS - max(map(len, prompts))))
+
+
+def some_prompts(bench: Bench) -> list[Ids]:
+    """The generation prompts of some records, spread over all."""
+    records = bench.spread(bench.records, min(TEXT_RECORDS, len(bench.records)))
+    return [bench.lm.encode(text) for record in records for text in record.generation]
+
+
+def _texts(bench: Bench, name: str, together: int | None, at_least: float) -> Row:
+    lm, prompts = bench.lm, some_prompts(bench)
+    records = min(TEXT_RECORDS, len(bench.records))
+    theirs = baseline_seconds_a_token(bench, together)
+    keys = [f"bench:{place}" for place in range(len(prompts))]
+    ours = bench.timed(f"{len(prompts)} texts", lambda: generate(lm, prompts, keys, GENERATION_TOKENS))
+    drawn = generate(lm, [prompts[0]] * DRAWS, [str(draw) for draw in range(DRAWS)], len(prompts[0]) + 1)
+    tokens = [lm.encode(text)[len(prompts[0]) :] for text in drawn]
+    distance = plain_texts.chi_square(lm, prompts[0], [one[0] if len(one) == 1 else -1 for one in tokens])
+    wanted = sum(GENERATION_TOKENS - len(prompt) for prompt in prompts)
+    return Row(
+        name,
+        theirs * wanted / records,
+        ours.seconds / records,
+        at_least,
+        f"chi-square of {DRAWS} next tokens {distance:.1f} (limit {plain_texts.CRITICAL_CHI_SQUARE}); "
+        f"{1 / theirs:.0f} and {wanted / ours.seconds:.0f} tokens a second",
+        distance < plain_texts.CRITICAL_CHI_SQUARE,
+        records,
+    )
