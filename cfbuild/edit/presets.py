@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "ft": {"gpt2-xl": {"layer": 1}, "gpt-j-6b": {"layer": 21}},
     "ft-l": {
+        "smollm2-135m": {"layer": 0, "norm_constraint": 2e-3},
         "gpt2-medium": {"layer": 0, "norm_constraint": 2e-3},
         "gpt2-large": {"layer": 0, "norm_constraint": 1e-3},
         "gpt2-xl": {"layer": 0, "norm_constraint": 5e-4},
