@@ -46,6 +46,7 @@ from cfbuild.lm.delta import Delta, Dense, LowRank, applied  # noqa: E402
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited  # noqa: E402
 from cfbuild.lm.load import choose_device  # noqa: E402
 from cfbuild.lm.model import LanguageModel, Weight  # noqa: E402
+from cfbuild.lm.room import Room  # noqa: E402
 from cfbuild.lm.sample import generate  # noqa: E402
 
 PROMPTS = (
@@ -238,7 +239,7 @@ def same_bytes(family: str, device: torch.device) -> dict[str, bool]:
     found = {"a second run": everything(lm) == first}
     whole, halved = likelihoods(lm), []
 
-    def fails_first(work: Callable[..., Any], items: Sequence[Any]) -> Any:
+    def fails_first(work: Callable[..., Any], items: Sequence[Any], room: Room | None = None) -> Any:
         """Run out of memory over more than two items, as a device does, then go on as the package does."""
 
         def limited(part: Sequence[Any]) -> Any:
@@ -247,12 +248,12 @@ def same_bytes(family: str, device: torch.device) -> dict[str, bool]:
                 raise torch.OutOfMemoryError("CUDA out of memory (forced)")
             return work(part)
 
-        return halving(limited, items)
+        return halving(limited, items, room)
 
     halving = batching.halving
     batching.halving = fails_first
     try:
-        found["halved batches"] = distance(whole, likelihoods(lm)) < LIMIT and bool(halved)
+        found["halved batches"] = distance(whole, likelihoods(lm)) < LIMIT and bool(halved) and lm.room.halvings > 0
     finally:
         batching.halving = halving
     return found

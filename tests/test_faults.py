@@ -739,11 +739,11 @@ def test_a_product_near_zero_is_a_fault_of_its_record() -> None:
     assert plain.delta is not None
 
     class Across(Covariance):
-        def whiten(self, key: torch.Tensor) -> torch.Tensor:
-            """A direction at right angles to the key."""
-            other = torch.zeros_like(key)
-            other[0], other[1] = -key[1], key[0]
-            return other
+        def whiten(self, keys: torch.Tensor) -> torch.Tensor:
+            """Directions at right angles to the keys, [n, d_in]."""
+            others = torch.zeros_like(keys)
+            others[:, 0], others[:, 1] = -keys[:, 1], keys[:, 0]
+            return others
 
     options = RomeOptions(1, steps=2, key_mode="consistent")
     edit = Rome(lm, options, Across(torch.eye(lm.key_width(1), dtype=torch.float64), "none")).edit([request])[0]
@@ -766,9 +766,9 @@ def test_a_record_with_no_numbers_is_named_and_the_run_goes_on(
     lm = tiny.make("gpt2")
     real, calls = Rome._update, []
 
-    def sick(self: Any, place: int, value: Any) -> Any:
+    def sick(self: Any, place: int, value: Any, direction: Any) -> Any:
         calls.append(1)
-        return real(self, place, replace(value, shift=value.shift * math.nan) if len(calls) == 2 else value)
+        return real(self, place, replace(value, shift=value.shift * math.nan) if len(calls) == 2 else value, direction)
 
     monkeypatch.setattr(Rome, "_update", sick)
     report = evaluate(small_build, EvaluateOptions(**SCORING), lm)

@@ -34,6 +34,7 @@ from cfbuild.lm.kernels import LinearMap
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products
+from cfbuild.lm.room import free_memory, total_memory
 from cfbuild.lm.sample import generate
 
 PROMPT = "The mother tongue of Danielle Darrieux is"
@@ -680,16 +681,16 @@ def test_free_memory_is_asked_of_whatever_tells_it(monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.accelerator, "get_memory_info", lambda device: (7, 9), raising=False)
-        assert load.free_memory(torch.device("cuda")) == 7
+        assert (free_memory(torch.device("cuda")), total_memory(torch.device("cuda"))) == (7, 9)
     monkeypatch.delattr(torch.accelerator, "get_memory_info", raising=False)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 9))
-    assert load.free_memory(torch.device("cuda")) == 5
+    assert free_memory(torch.device("cuda")) == 5
     monkeypatch.setattr(torch.accelerator, "get_memory_info", refuse, raising=False)
-    assert load.free_memory(torch.device("cuda")) == 5
+    assert free_memory(torch.device("cuda")) == 5
     mps = SimpleNamespace(recommended_max_memory=lambda: 8, driver_allocated_memory=lambda: 2)
     monkeypatch.setattr(torch, "mps", mps)
-    assert load.free_memory(torch.device("mps")) == 6
-    assert load.free_memory(torch.device("meta")) is None
+    assert (free_memory(torch.device("mps")), total_memory(torch.device("mps"))) == (6, 8)
+    assert free_memory(torch.device("meta")) is None
 
 
 def test_halved_batches_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:

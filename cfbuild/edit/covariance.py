@@ -213,7 +213,7 @@ def second_moments(
     count = 0
     progress("covariance", 0, tokens)
     for rows in _rows(lm, texts, tokens):
-        for part in halving(lambda part: [_products(lm, layers, part)], rows):
+        for part in halving(lambda part: [_products(lm, layers, part)], rows, lm.room):
             for layer, product in part.items():
                 totals[layer] = product + totals[layer] if layer in totals else product
         count += sum(map(len, rows))
@@ -228,10 +228,12 @@ def _products(lm: LanguageModel, layers: Sequence[int], rows: Sequence[Ids]) -> 
     """Return the sum of k k^T over every token of `rows`, [d_in, d_in], by layer."""
     ids, real = pad(rows, lm)
     positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
+    # Accelerators are many times slower in float64, and a batch's own sum rounds less than the keys do.
+    numbers = torch.float64 if lm.device.type == "cpu" else torch.float32
 
     def product(inputs: Tensor) -> Tensor:
-        keys = inputs[real].to(widest(lm.device))
-        return keys.T @ keys
+        keys = inputs[real].to(numbers)
+        return (keys.T @ keys).to(widest(lm.device))
 
     with torch.no_grad():
         return projection_inputs(lm, Batch(ids, positions, None), layers, product)

@@ -153,8 +153,9 @@ class FineTune:
             return self._edit(part, places[0], lambda finished: done(places[0] + finished))
 
         with fused_layers(self.lm):
-            for start in range(0, len(requests), self._together):
-                edits += halving(work, range(len(requests))[start : start + self._together])
+            while len(edits) < len(requests):
+                part = range(len(requests))[len(edits) :][: self._together]
+                edits += halving(work, part, self.lm.room)
                 done(len(edits))
         return edits
 
@@ -162,7 +163,8 @@ class FineTune:
     def _together(self) -> int:
         """Requests that are trained side by side: as many as MOST_TOGETHER and BYTES_TOGETHER allow."""
         d_out, d_in = self.lm.shape(Weight(self.options.layer))
-        return max(1, min(MOST_TOGETHER, BYTES_TOGETHER // (NUMBERS_EACH * 4 * d_out * d_in)))
+        fitting = min(MOST_TOGETHER, BYTES_TOGETHER // (NUMBERS_EACH * 4 * d_out * d_in))
+        return max(1, fitting >> self.lm.room.halvings)
 
     def _edit(self, requests: Sequence[Request], first: int, done: Callable[[int], None]) -> list[Edit]:
         """Return the edits of requests that are trained side by side; the first one's place is `first`.

@@ -160,7 +160,7 @@ def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
     batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(prompts), -1), None)
     states = run_packed(lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
     parts = torch.split(states, STATES_PER_HEAD_CALL)
-    return [int(token) for part in parts for token in lm.logits(part).argmax(dim=-1)]
+    return [token for part in parts for token in lm.logits(part).argmax(dim=-1).tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class ManyScores:
         for kept in self._kept:
             own = [deltas[place] for place in kept.places]
             if any(delta is not None for delta in own):
-                answers = halving(partial(self._under, kept, own), range(len(own)))
+                answers = halving(partial(self._under, kept, own), range(len(own)), self._lm.room)
                 for place, answer in zip(kept.places, answers, strict=True):
                     found[place] = answer
             finished += len(own)
@@ -350,7 +350,8 @@ def token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]
         here = np.flatnonzero((index >= start) & (index < start + STATES_PER_HEAD_CALL))
         row = torch.from_numpy(index[here] - start).to(logits.device)
         wanted = torch.from_numpy(token[here]).to(logits.device)
-        parts = [(some.logsumexp(-1), some.argmax(-1)) for some in torch.split(logits, ROWS_IN_CACHE)]
+        rows = ROWS_IN_CACHE if logits.device.type == "cpu" else len(logits)
+        parts = [(part.logsumexp(-1), part.argmax(-1)) for part in torch.split(logits, rows)]
         norm, top = (torch.cat(column) for column in zip(*parts, strict=True))
         nll[here] = (norm[row] - logits[row, wanted]).cpu().double().numpy()
         best[here] = (top[row] == wanted).cpu().numpy()

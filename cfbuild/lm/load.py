@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 from cfbuild.lm.products import note_slow_numbers
 from cfbuild.lm.remote import cached_commit, must_be_cached
+from cfbuild.lm.room import free_memory
 from cfbuild.lm.trust import family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.store.cache import cache_folder
@@ -347,22 +348,6 @@ def _size_in_float32(config: Any, trusted: bool) -> int:
         weights = AutoModelForCausalLM.from_config(config, **code).parameters()
     numbers: int = sum(weight.numel() for weight in weights)
     return 4 * numbers
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Return the free bytes of an accelerator, or None where torch cannot say."""
-    own = getattr(torch, device.type, None)
-    means: tuple[Callable[[], int], ...] = (
-        lambda: int(torch.accelerator.get_memory_info(device)[0]),  # from torch 2.9 on
-        lambda: int(own.mem_get_info(device)[0]),  # type: ignore[union-attr]
-        lambda: int(own.recommended_max_memory()) - int(own.driver_allocated_memory()),  # type: ignore[union-attr]
-    )
-    for read in means:
-        try:
-            return read()
-        except (AttributeError, RuntimeError, NotImplementedError, AssertionError):
-            continue
-    return None
 
 
 def _check_weights(folder: Path) -> None:

@@ -17,6 +17,7 @@ from cfbuild.errors import ModelError
 from cfbuild.lm.families import VALUE_PROJECTION, Family
 from cfbuild.lm.libraries import Libraries, libraries_for
 from cfbuild.lm.lock import ModelLock, lock_of
+from cfbuild.lm.room import Room
 
 Ids = tuple[int, ...]
 
@@ -75,6 +76,18 @@ class LanguageModel:
     def libraries(self) -> Libraries:
         """The libraries by which products with the weights are computed: the faster ones on this machine."""
         return libraries_for(self.model)
+
+    @functools.cached_property
+    def room(self) -> Room:
+        """The room for batches beside the weights; it shrinks where a batch did not fit."""
+        return Room(self.model, self.value_width(0), self.key_width(0))
+
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """The way products are computed where it is not the usual one of a CPU, for signatures."""
+        if self.device.type == "cpu":
+            return self.libraries.signature
+        return {"device": self.device.type, "float32_products": torch.get_float32_matmul_precision()}
 
     @property
     def lock(self) -> ModelLock:

@@ -144,9 +144,10 @@ def _write_all(
         added = _write(lm, some, has_ended, lambda count: done(len(texts) + count))
         return [_decode(lm, row.prompt + ids) for row, ids in zip(some, added, strict=True)]
 
-    for start in range(0, len(order), together):
-        part = order[start : start + together]
-        texts.update(zip(part, halving(work, part), strict=True))
+    tokens = max((len(row.prompt) + row.wanted for row in rows), default=0)
+    while len(texts) < len(order):
+        part = order[len(texts) :][: lm.room.texts(together, tokens)]
+        texts.update(zip(part, halving(work, part, lm.room), strict=True))
         done(len(texts))
     return [texts[index] for index in range(len(rows))]
 

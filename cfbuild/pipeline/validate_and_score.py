@@ -441,7 +441,7 @@ def _signature(passes: Passes, digest: str) -> dict[str, Any]:
     fixed = {"perplexity": f"fixed text {sha256_text(fixed_text())[:12]}"} if passes.perplexity else {}
     return {
         **passes.lm.identity,
-        **passes.lm.libraries.signature,
+        **passes.lm.arithmetic,
         **settings,
         **together,
         "records": f"{len(passes.records)}@{digest[:12]}",

@@ -32,6 +32,8 @@ from cfbuild.store.rowlog import RowLog
 
 CASES_AT_ONCE = 16
 """Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
+ACCELERATOR_CASES_AT_ONCE = 128
+"""The same on accelerators, which 16 records do not keep busy."""
 TOGETHER = 100
 """Records that a batch editor edits together by default (AlphaEdit's and UltraEdit's number)."""
 
@@ -67,8 +69,8 @@ class Passes:
         """Return the records that are edited by one call each: fixed chunks, or batches that are edited together."""
         if self.editor.together:
             return batches(self.records, self.batch or TOGETHER)
-        places = range(0, len(self.records), CASES_AT_ONCE)
-        return [list(self.records[start : start + CASES_AT_ONCE]) for start in places]
+        size = cases_at_once(self.lm.device)
+        return [list(self.records[start : start + size]) for start in range(0, len(self.records), size)]
 
     def work_off(self) -> None:
         """Edit and score the records that are not scored yet, unit by unit."""
@@ -108,8 +110,9 @@ class Passes:
 
     def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
         writing = self._writing()
-        for start in range(0, len(left), CASES_AT_ONCE):
-            chunk = left[start : start + CASES_AT_ONCE]
+        size = cases_at_once(self.lm.device)
+        for start in range(0, len(left), size):
+            chunk = left[start : start + size]
             own = [edits[record.case_id] for record in chunk]
             cases = score_cases(self.lm, chunk, own, self.editor.name, writing, running)
             if self.perplexity:
@@ -162,6 +165,11 @@ class MeasuredCall:
         self._memory.__exit__(kind, *rest)
         if kind is None:
             write_json(self._path, asdict(CallCost(self._records, round(seconds, 6), self._memory.rise_bytes)))
+
+
+def cases_at_once(device: torch.device) -> int:
+    """Return the number of records that are edited and scored together on a device."""
+    return CASES_AT_ONCE if device.type == "cpu" else ACCELERATOR_CASES_AT_ONCE
 
 
 def batches(records: Sequence[Record], size: int) -> list[list[Record]]:

@@ -26,11 +26,11 @@ from cfbuild.score.cases import score_cases
 from cfbuild.score.curve import Reading, SequenceCurve, retained_figures, shown_means, with_right_after
 from cfbuild.score.fixed_text import perplexity
 from cfbuild.score.passes import (
-    CASES_AT_ONCE,
     TOGETHER,
     MeasuredCall,
     Passes,
     batches,
+    cases_at_once,
     count_edits,
     fact_of,
     request_of,
@@ -178,9 +178,10 @@ class SequentialPasses(Passes):
         wanted = standing(units)
         left = [record for record in wanted if record.case_id not in done]
         earlier = {entry.case_id: entry for entry in log.entries}
-        for start in range(0, len(left), CASES_AT_ONCE):
+        size = cases_at_once(self.lm.device)
+        for start in range(0, len(left), size):
             self.progress("records at the end", len(again.entries), len(wanted))
-            chunk = left[start : start + CASES_AT_ONCE]
+            chunk = left[start : start + size]
             before = map(decode_case, log.rows([earlier[record.case_id] for record in chunk]))
             found = zip(before, self._under(total, chunk), strict=True)
             again.append(encode_case(_at_the_end(case, now)) for case, now in found)

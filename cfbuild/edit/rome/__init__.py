@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
 from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
@@ -38,14 +41,18 @@ class Rome:
         if self.covariance is not None and self.covariance.fault is not None:
             done(len(requests))
             return [Edit((place,), None, fault=self.covariance.fault) for place in range(len(requests))]
-        found = self._optimiser.values(requests, done)
-        edits = {place: self._update(place, value) for place, value in found}
-        return [edits[place] for place in range(len(requests))]
+        found = dict(self._optimiser.values(requests, done))
+        if not found:
+            return []
+        values = [found[place] for place in range(len(requests))]
+        mean_keys = torch.stack([value.mean_key for value in values])
+        # One solve for all: each by itself would read the whole factor, and on an accelerator wait for its key.
+        directions = self.covariance.whiten(mean_keys) if self.covariance else mean_keys
+        return [self._update(place, *both) for place, both in enumerate(zip(values, directions, strict=True))]
 
-    def _update(self, place: int, value: TargetValue) -> Edit:
-        """Return the rank-one update that writes one request's value."""
+    def _update(self, place: int, value: TargetValue, direction: Tensor) -> Edit:
+        """Return the rank-one update that writes one request's value; direction: [d_in], its whitened key."""
         mean_key = value.mean_key
-        direction = self.covariance.whiten(mean_key) if self.covariance else mean_key
         direction = direction / direction.norm()
         reference = self.options.key_mode == "reference"
         key, output = (value.keys[0], value.outputs[0]) if reference else (mean_key, value.mean_output)

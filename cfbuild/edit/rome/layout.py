@@ -146,7 +146,7 @@ def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[
     few records than the others do.
     """
     ordered = sorted(plans, key=lambda plan: (plan.width, plan.index))
-    budget = token_budget(lm) * SHARE_OF_BUDGET[products]
+    budget = token_budget(lm, SHARE_OF_BUDGET[products], len(lm.layers))
     fewest = _cut(ordered, budget)
     even = min(budget, sum(plan.cost for plan in plans) / max(len(fewest), 1))
     limits = (even + (budget - even) * i / EVEN_TRIES for i in range(EVEN_TRIES))
@@ -175,10 +175,10 @@ def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) 
     return _trace_rest(lm, layer, start, plans, _remember_past(lm, plans))
 
 
-def keep(lm: LanguageModel, layer: int, layout: Layout, kept: Tensor) -> Layout:
-    """Return the layout of the records that `kept` [records] marks; the old one is used up."""
-    records = kept.nonzero().flatten().tolist()
-    rows = kept.repeat_interleave(layout.rows_per_record)
+def keep(lm: LanguageModel, layer: int, layout: Layout, records: Sequence[int]) -> Layout:
+    """Return the layout of some of its records, by place; the old one is used up."""
+    each = layout.rows_per_record
+    rows = torch.tensor([record * each + row for record in records for row in range(each)], device=lm.device)
     past = layout.past.select(rows) if layout.past else None
     return _trace_rest(lm, layer, layout.traced.start, tuple(layout.plans[i] for i in records), past)
 

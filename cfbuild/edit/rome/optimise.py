@@ -99,12 +99,22 @@ class ValueOptimiser:
         finished = 0
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
         with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
-            for part in in_batches(self.lm, plans, self.options.products):
-                values = halving(self._values_of_batch, part)
+            for part in self._batches(plans):
+                values = halving(self._values_of_batch, part, self.lm.room)
                 yield from zip((plan.index for plan in part), values, strict=True)
-                give_back_freed_memory()
+                if self.lm.device.type == "cpu":
+                    give_back_freed_memory()
                 finished += len(part)
                 done(finished)
+
+    def _batches(self, plans: Sequence[Plan]) -> Iterator[list[Plan]]:
+        """Yield the plans in batches; those that are left are cut anew where one did not fit the memory."""
+        parts, halvings = in_batches(self.lm, plans, self.options.products), self.lm.room.halvings
+        while parts:
+            yield parts.pop(0)
+            if self.lm.room.halvings > halvings:
+                halvings = self.lm.room.halvings
+                parts = in_batches(self.lm, [plan for part in parts for plan in part], self.options.products)
 
     def _plan(self, index: int, request: Request) -> Plan:
         targets = self.lm.continuation(request.target_new)
@@ -144,16 +154,17 @@ class ValueOptimiser:
             decay = options.weight_decay * asked.norm(dim=-1) / origin[active].norm(dim=-1) ** 2
             loss = nll + options.kl_factor * divergence + decay
             # A record that stopped keeps its d, hence its loss, hence stays stopped.
-            goes_on = loss.detach() >= options.stop_loss
             log[active, 1:] = torch.stack((loss, nll, divergence), dim=-1).detach()
-            if not bool(goes_on.any()):
+            going = [place for place, now in enumerate(loss.tolist()) if now >= options.stop_loss]
+            if not going:
                 break
             (gradient,) = torch.autograd.grad(loss.sum(), asked)
-            log[active[goes_on], 0] += 1
-            adam.step(active[goes_on], gradient[goes_on], step + 1, limits)
-            if float(goes_on.float().mean()) <= SHARE_THAT_STAYS:
-                layout = keep(self.lm, options.layer, layout, goes_on)
-                active, before = active[goes_on], before[goes_on]
+            kept = torch.tensor(going, device=origin.device)
+            log[active[kept], 0] += 1
+            adam.step(active[kept], gradient[kept], step + 1, limits)
+            if len(going) <= SHARE_THAT_STAYS * len(active):
+                layout = keep(self.lm, options.layer, layout, going)
+                active, before = active[kept], before[kept]
         names = ("updates", "loss", "target_nll_nats", "essence_kl_nats")
         return adam.value, [dict(zip(names, row, strict=True)) for row in log.tolist()]
 
