@@ -195,6 +195,23 @@ def test_the_unedited_models_texts_are_written_once_for_all_runs(
     assert written == [texts] * 5, "other draws, other texts"
 
 
+def test_the_unedited_models_answers_are_written_once_for_all_runs(
+    folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, written = cases.answer, []
+
+    def count(lm: LanguageModel, prompts: Sequence[Ids], *rest: Any) -> list[str]:
+        written.append(len(prompts))
+        return decode(lm, prompts, *rest)
+
+    monkeypatch.setattr(cases, "answer", count)
+    compare(folder, CompareOptions(**{**OPTIONS, "limit": 2}, in_use=True, editors=("ft", "ike")), lm)
+    asked = 2 * (1 + len(read_records(folder.path("records.jsonl")).records[0].paraphrases))
+    assert written == [asked] * 3, "before any edit, after those of ft, after those of ike"
+    of_ft, of_ike = ([row for _, row in read_rows(folder.path(f"runs/{name}/cases.jsonl"))] for name in ("ft", "ike"))
+    assert [case["pre"]["rewrite_answers"] for case in of_ft] == [case["pre"]["rewrite_answers"] for case in of_ike]
+
+
 # -------------------------------------------------------------------------------------------- edits that change nothing
 
 

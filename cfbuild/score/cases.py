@@ -15,11 +15,11 @@ from cfbuild.edit.artefacts import kept_texts
 from cfbuild.edit.editor import Edit
 from cfbuild.lm.delta import Delta
 from cfbuild.lm.likelihood import Likelihood, ManyScores, Question, score, score_before_and_after, score_edited
-from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import answer, generate
 from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of
-from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, ObjectNames
+from cfbuild.score.in_use import GROUPS_IN_USE, MOST_TOKENS, Ending, ObjectNames
 from cfbuild.score.texts import Writing, distinct_ngrams, ngram_entropy_bits
 from cfbuild.store.files import sha256_text
 from cfbuild.text.names import find_name
@@ -242,17 +242,37 @@ def _answer(
         return {}, {}
     asked = [(i, group, text) for i, record in enumerate(records) for group, text in _asked_in_use(record)]
     changed = [one for one in asked if edits[one[0]].delta is not None or edits[one[0]].prefix]
-    # One call for both, so that rows before and after fill the same batches.
-    rows: list[tuple[Ids, str, str, Delta | None]] = [(lm.encode(text), text, "", None) for _, _, text in asked]
-    for i, _, text in changed:
-        rows.append((lm.encode(edits[i].prefix + text), text, edits[i].prefix, edits[i].delta))
-    ending, counted = names.ending(records), _counted(progress, "answers", len(rows))
-    texts = answer(lm, [ids for ids, *_ in rows], MOST_TOKENS, ending.has_come, [row[3] for row in rows], counted(0))
-    said = [
+    ending, counted = names.ending(records), _counted(progress, "answers", len(asked) + len(changed))
+    before = _unedited_answers(lm, [text for _, _, text in asked], ending, counted(0))
+    rows = [(text, edits[i].prefix, edits[i].delta) for i, _, text in changed]
+    return _by_group(asked, before), _by_group(changed, _answers(lm, rows, ending, counted(len(asked))))
+
+
+def _unedited_answers(
+    lm: LanguageModel, prompts: Sequence[str], ending: Ending, done: Callable[[int], None]
+) -> Sequence[str]:
+    """Return the answer to each prompt before any edit, which is written once for all runs and kept in the cache."""
+    asked = sha256_text(json.dumps([ending.heads, *prompts]))
+    answers = kept_texts(
+        lm,
+        "unedited-answers",
+        {"tokens": MOST_TOKENS, "asked": asked},
+        lambda: _answers(lm, [(prompt, "", None) for prompt in prompts], ending, done),
+    )
+    done(len(prompts))
+    return answers
+
+
+def _answers(
+    lm: LanguageModel, rows: Sequence[tuple[str, str, Delta | None]], ending: Ending, done: Callable[[int], None]
+) -> list[str]:
+    """Return the answer to each row's prompt, behind its prefix and under its change of weights."""
+    ids, deltas = [lm.encode(prefix + prompt) for prompt, prefix, _ in rows], [delta for *_, delta in rows]
+    texts = answer(lm, ids, MOST_TOKENS, ending.has_come, deltas, done)
+    return [
         ending.answer(_written(text.removeprefix(prefix), prompt))
-        for text, (_, prompt, prefix, _) in zip(texts, rows, strict=True)
+        for text, (prompt, prefix, _) in zip(texts, rows, strict=True)
     ]
-    return _by_group(asked, said[: len(asked)]), _by_group(changed, said[len(asked) :])
 
 
 def _asked_in_use(record: Record) -> Iterator[tuple[str, str]]:
