@@ -13,6 +13,8 @@ from tqdm.auto import tqdm
 
 from cfbuild.data import Reference, Request
 from cfbuild.edit.ike import InContext, InContextOptions
+from cfbuild.edit.rome import Rome
+from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.edit.supplies import ModelSupplies
 from cfbuild.lm.batching import TOKENS_PER_BATCH
 from cfbuild.lm.likelihood import Question, score
@@ -79,6 +81,13 @@ def test_texts_move_with_every_token_and_end_at_their_number() -> None:
     assert counts == sorted(counts) and counts[-1] == 3 and len(counts) > 30
     sample_texts(lm, 0, 4, 12, counts.append)
     assert counts[-1] == 4
+
+
+def test_edits_move_with_the_steps_of_a_batch() -> None:
+    requests = [Request("{} lies in", name, "Germany") for name in ("Rome", "Oslo", "Bern")]
+    counts: list[int] = []
+    Rome(tiny.make("gpt2"), RomeOptions(1, steps=6)).edit(requests, counts.append)
+    assert counts == [0, 1, 1, 2, 2, 3], "five updates of one batch, then its end"
 
 
 def test_prompts_are_counted_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:

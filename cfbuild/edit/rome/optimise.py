@@ -94,13 +94,20 @@ class ValueOptimiser:
     def values(
         self, requests: Sequence[Request], done: Callable[[int], None] = lambda count: None
     ) -> Iterator[tuple[int, TargetValue]]:
-        """Yield (place, value) of each request, batch by batch; `done` gets the number finished so far."""
+        """Yield (place, value) of each request, batch by batch.
+
+        done: gets the number finished so far, those that are being optimised counted by their steps.
+        """
         plans = [self._plan(place, request) for place, request in enumerate(requests)]
         finished = 0
+
+        def work(part: Sequence[Plan]) -> list[TargetValue]:
+            return self._values_of_batch(part, lambda step: done(finished + len(part) * step // self.options.steps))
+
         # Keys come out of the edited layer, so the layers up to it always multiply in the model's own format.
         with fused_layers(self.lm, self.options.layer + 1 if self.options.products == "bfloat16" else None):
             for part in self._batches(plans):
-                values = halving(self._values_of_batch, part, self.lm.room)
+                values = halving(work, part, self.lm.room)
                 yield from zip((plan.index for plan in part), values, strict=True)
                 if self.lm.device.type == "cpu":
                     give_back_freed_memory()
@@ -127,9 +134,9 @@ class ValueOptimiser:
         rows.append(CutText(ids[:at], ids[at : at + 1], ()))
         return Plan(index, tuple(rows))
 
-    def _values_of_batch(self, plans: Sequence[Plan]) -> list[TargetValue]:
+    def _values_of_batch(self, plans: Sequence[Plan], stepped: Callable[[int], None]) -> list[TargetValue]:
         layout = lay_out(self.lm, self.options.layer, self._replayed_from, tuple(plans))
-        shifts, statistics = self._optimise(layout)
+        shifts, statistics = self._optimise(layout, stepped)
         keys, outputs = layout.keys.float(), self._outputs(layout)
         return [TargetValue(keys[i], outputs[i], shifts[i], statistics[i]) for i in range(len(plans))]
 
@@ -137,8 +144,11 @@ class ValueOptimiser:
         """Return what d is added to: [records, rows_per_record, d_model]."""
         return (layout.states if self.of_layer else layout.outputs).float()
 
-    def _optimise(self, layout: Layout) -> tuple[Tensor, list[dict[str, float]]]:
-        """Return d of every record [records, d_model], and the updates and last losses of its optimisation."""
+    def _optimise(self, layout: Layout, stepped: Callable[[int], None]) -> tuple[Tensor, list[dict[str, float]]]:
+        """Return d of every record [records, d_model], and the updates and last losses of its optimisation.
+
+        stepped: gets the number of finished steps.
+        """
         options, origin = self.options, self._outputs(layout)[:, 0]
         limits = options.clamp_norm_factor * origin.norm(dim=-1)  # [records]
         adam = _Adam(torch.zeros_like(origin), options.learning_rate)
@@ -162,6 +172,7 @@ class ValueOptimiser:
             kept = torch.tensor(going, device=origin.device)
             log[active[kept], 0] += 1
             adam.step(active[kept], gradient[kept], step + 1, limits)
+            stepped(step + 1)
             if len(going) <= SHARE_THAT_STAYS * len(active):
                 layout = keep(self.lm, options.layer, layout, going)
                 active, before = active[kept], before[kept]
