@@ -94,6 +94,25 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A change of what holds of a subject under a relation: the fact before, and the one after (None: there is none).
+
+    `kind` is a key of KINDS in `facts/changes.py`.
+    """
+
+    kind: str
+    old: Fact | None
+    new: Fact | None
+
+    @property
+    def fact(self) -> Fact:
+        """The newer fact, or the older one where there is none."""
+        fact = self.new or self.old
+        assert fact is not None
+        return fact
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A prompt with one slot for the subject; the object (kind `rewrite`) or any continuation (`generation`) follows.
 

@@ -18,6 +18,7 @@ from cfbuild.errors import CfbuildError
 
 VERBS = {
     "fetch": "Get facts, labels, aliases and templates into the build folder.",
+    "diff": "Find what changed between the facts of two builds: what is new, ended, replaced, corrected.",
     "generate": "Make records of the fetched facts; keep those whose false object the model finds unlikely.",
     "train-editor": "Train the network of the editors mend-cf or ke-cf on records, or of mend or ke on texts.",
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",

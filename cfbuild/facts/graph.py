@@ -98,13 +98,12 @@ class FactGraph:
 
         UNKNOWN may be among them, as in `values`.
         """
-        current = [one for one in self.statements(subject, relation) if self.holds(one) and one.rank != "deprecated"]
-        best = [one for one in current if one.rank == "preferred"] or current
-        return tuple(dict.fromkeys(one.object for one in best))
+        held = in_force(self.statements(subject, relation), self.today)
+        return tuple(dict.fromkeys(fact.object for fact in held))
 
     def holds(self, fact: Fact) -> bool:
         """Return True if a fact has begun and is not over today, as far as its dates tell."""
-        return not is_over(fact.end, self.today) and not is_to_come(fact.start, self.today)
+        return holds(fact, self.today)
 
     def attributes(self, item: str, relation: str) -> tuple[str, ...]:
         """Return the values of an attribute: those fetched with the entity, then those of facts of that relation."""
@@ -223,3 +222,14 @@ def _named(entity: Entity, language: str) -> Entity:
     labels = {code: name for code, name in entity.labels.items() if code != language or not is_code(name, language)}
     names = tuple(name for name in aliases if not is_code(name, language))
     return replace(entity, labels=labels, aliases={**entity.aliases, language: names})
+
+
+def holds(fact: Fact, today: str) -> bool:
+    """Return True if a fact has begun and is not over on a day, as far as its dates tell."""
+    return not is_over(fact.end, today) and not is_to_come(fact.start, today)
+
+
+def in_force(statements: Iterable[Fact], today: str) -> list[Fact]:
+    """Return the statements of a subject under a relation that hold on a day, of the best rank among them."""
+    current = [fact for fact in statements if fact.rank != "deprecated" and holds(fact, today)]
+    return [fact for fact in current if fact.rank == "preferred"] or current

@@ -9,6 +9,7 @@ from typing import Any
 
 from cfbuild.data import (
     CaseScore,
+    Change,
     Decision,
     Entity,
     EntityPrompt,
@@ -73,6 +74,33 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 
 encode_fact, decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
+
+
+def encode_change(change: Change) -> Row:
+    return {
+        "kind": change.kind,
+        "relation_id": change.fact.relation,
+        "subject_id": change.fact.subject,
+        "old": change.old and _held(change.old),
+        "new": change.new and _held(change.new),
+    }
+
+
+def decode_change(row: Row) -> Change:
+    pair = {"relation": row["relation_id"], "subject": row["subject_id"]}
+    old, new = (
+        None if fact is None else Fact(**pair, object=fact["object_id"], **{name: fact[name] for name in HELD})
+        for fact in (row["old"], row["new"])
+    )
+    return Change(row["kind"], old, new)
+
+
+HELD = ("rank", "start", "end", "source")
+"""What a change's row says of its facts beside the object."""
+
+
+def _held(fact: Fact) -> Row:
+    return {"object_id": fact.object, **{name: getattr(fact, name) for name in HELD}}
 
 
 def encode_template(template: Template) -> Row:

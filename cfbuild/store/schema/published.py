@@ -11,7 +11,8 @@ from typing import Any
 from cfbuild.errors import ConfigError
 
 EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
-NAMES = ("record", "facts", "entities", "templates", "references", "rejected", "cases", "traces", "manifest", *EXPORTS)
+BUILT = ("facts", "entities", "templates", "references", "rejected", "changes", "cases", "traces", "manifest")
+NAMES = ("record", *BUILT, *EXPORTS)
 """The names of all schemas; `record` is that of CounterFact files and of records.jsonl."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]
