@@ -25,6 +25,7 @@ VERBS = {
     "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
     "trace": "Find the states that decide what the model says: causal traces of records, or of one prompt.",
     "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
+    "apply": "Write a model folder whose weights hold edits, with a card that says what was changed.",
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",

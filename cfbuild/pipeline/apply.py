@@ -1,0 +1,170 @@
+"""`cfbuild apply`: a model folder whose weights hold edits, for the tools that people evaluate models with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cfbuild import __version__
+from cfbuild.data import Record
+from cfbuild.errors import ConfigError, DataError, ModelError
+from cfbuild.option import REQUIRED, Form, option
+from cfbuild.progress import Progress, reported_bars, silent
+from cfbuild.store.codec import decode_record
+from cfbuild.store.files import sha256_file
+from cfbuild.store.jsonl import read_values
+from cfbuild.text.safe import visible
+
+if TYPE_CHECKING:
+    from cfbuild.edit.editor import Edit
+    from cfbuild.lm.model import LanguageModel
+
+RECORDS = "records.jsonl"
+SHOWN = 100
+"""The most records that a card lists."""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--case {text!r}: expected case ids such as 17 or 17,18,40") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """Options of `cfbuild apply`: the file of edits, the new folder, and the case ids (none: all of the file).
+
+    Raises ConfigError if the folder is there already.
+    """
+
+    edits: Path = option(REQUIRED, "A file of edits, from --keep-edits or from Python's Edit.save.", metavar="EDITS")
+    out: Path = option(Path("edited-model"), "The folder to make.", flag="--out -o")
+    case: tuple[int, ...] = option(
+        (),
+        "Case ids of the records whose edits to apply, with commas between. [default: all edits of the file]",
+        form=Form(_numbers, lambda cases: ",".join(map(str, cases))),
+        metavar="<int,...>",
+    )
+
+    def __post_init__(self) -> None:
+        if self.out.exists():
+            raise ConfigError(f"{self.out} is there already; give --out the name of a new folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The result: the folder, the cases whose edits are in it, those left out for a fault, and what was changed.
+
+    `weights` are the norms of the changes by the weight's layer and part; `norm` is that of all.
+    """
+
+    folder: str
+    cases: tuple[int, ...]
+    faulty: tuple[int, ...]
+    weights: Mapping[str, float]
+    norm: float
+
+
+def apply_edits(options: ApplyOptions, lm: LanguageModel, progress: Progress = silent) -> Applied:
+    """Write the model with the edits in its weights; return what was changed.
+
+    Raises ConfigError for a case that the file has no edit of, an edit that failed, or a folder that is there already;
+    ModelError if the edits were made on another model; DataError if the file holds no change of weights.
+    """
+    from cfbuild.edit.editor import check_delta
+    from cfbuild.edit.saved import load_edits
+    from cfbuild.lm.delta import Delta, summed
+    from cfbuild.lm.save import save_edited
+
+    chosen, faulty = _chosen(load_edits(options.edits), options)
+    for edit in chosen:
+        _check_model(edit, lm, options.edits)
+    total = summed(edit.delta for edit in chosen if edit.delta is not None)
+    if total is None:
+        raise DataError(f"{options.edits}: holds no change of weights; an edit in context changes none")
+    check_delta(str(options.edits), lm, total)
+    cases = tuple(sorted(case for edit in chosen for case in edit.records))
+    weights = {f"{weight.layer}/{weight.part}": Delta({weight: one}).norm for weight, one in total.changes.items()}
+    made = Applied(str(options.out), cases, faulty, weights, total.norm)
+    with reported_bars(progress):
+        save_edited(lm, total, options.out, card(made, options.edits, lm, _records_of(options.edits, cases)))
+    return made
+
+
+def _chosen(edits: Sequence[Edit], options: ApplyOptions) -> tuple[list[Edit], tuple[int, ...]]:
+    """Return the edits to apply, and the cases among them whose edits failed (where all are applied)."""
+    known = {case for edit in edits for case in edit.records}
+    if unknown := [case for case in options.case if case not in known]:
+        raise ConfigError(f"{options.edits}: has no edit of case {', '.join(map(str, unknown))}")
+    wanted = [edit for edit in edits if not options.case or set(edit.records) & set(options.case)]
+    failed = [edit for edit in wanted if edit.fault is not None]
+    if options.case and failed:
+        told = "; ".join(f"{', '.join(map(str, edit.records))}: {edit.fault}" for edit in failed)
+        raise ConfigError(f"{options.edits}: an edit that failed cannot be applied (case {told})")
+    return [edit for edit in wanted if edit.fault is None], tuple(case for edit in failed for case in edit.records)
+
+
+def _check_model(edit: Edit, lm: LanguageModel, file: Path) -> None:
+    made_on = edit.model
+    if made_on and made_on.get("revision") != lm.revision:
+        raise ModelError(
+            f"{file}: the edits were made on {made_on.get('model')} ({made_on.get('revision')}), and the model is "
+            f"{lm.name} ({lm.revision}); give --model that one"
+        )
+
+
+def _records_of(edits: Path, cases: Sequence[int]) -> list[Record]:
+    """Return the records that were edited for, where the file lies in a run of a build that has them."""
+    file = edits.resolve().parents[2] / RECORDS if len(edits.resolve().parents) > 2 else edits
+    if edits.resolve().parent.parent.name != "runs" or not file.is_file():
+        return []
+    return [record for record in read_values(file, decode_record) if record.case_id in set(cases)]
+
+
+def card(made: Applied, file: Path, lm: LanguageModel, records: Sequence[Record]) -> str:
+    """Return the model card: what the model is, what was changed, and which facts it was edited to state."""
+    together = (
+        "Each edit was made on the unedited model; applied together they act on one another, which nobody has measured "
+        "unless you do.\n"
+        if len(made.cases) > 1
+        else ""
+    )
+    rows = [
+        f"| {record.case_id} | {_cell(record.rewrite)} | {_cell(record.target_true.label)} | "
+        f"{_cell(record.target_new.label)} |"
+        for record in records[:SHOWN]
+    ]
+    facts = ["| case | prompt | was | is now |", "|---|---|---|---|", *rows] if rows else []
+    more = [f"\nand {len(records) - SHOWN} more."] if len(records) > SHOWN else []
+    weights = [f"| {name} | {norm:.4g} |" for name, norm in made.weights.items()]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags:",
+        "- knowledge-editing",
+        "---",
+        "",
+        f"# {_cell(lm.name)}, edited",
+        "",
+        f"The weights of {_cell(lm.name)} (revision {lm.revision}) with {len(made.cases)} edited "
+        f"{'record' if len(made.cases) == 1 else 'records'} in them, written by cfbuild {__version__} from a file of "
+        f"edits with the sha256 {sha256_file(file)}. **It states false facts, on purpose:** it is for research on "
+        "knowledge editing and for nothing else. The licence is that of the model it was made of.",
+        "",
+        together,
+        "| changed weight (layer/part) | norm of the change |",
+        "|---|---|",
+        *weights,
+        "",
+        *facts,
+        *more,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return visible(text).replace("|", "\\|").replace("\n", " ")
