@@ -94,7 +94,7 @@ def test_the_card_lists_the_records_of_the_run(lm: LanguageModel, tmp_path: Path
     rows = [line.split(" | ") for line in (tmp_path / "o" / "README.md").read_text(encoding="utf-8").splitlines()]
     assert [row[0] for row in rows if len(row) == 4 and row[0] != "| case"] == ["| 3", "| 7"]
     ran = CliRunner().invoke(app, given)
-    assert ran.exit_code == 2 and "is there already" in ran.stderr
+    assert isinstance(ran.exception, ConfigError) and "is there already" in str(ran.exception)
 
 
 def test_what_cannot_be_applied_is_refused_and_leaves_nothing(lm: LanguageModel, tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ def test_what_cannot_be_applied_is_refused_and_leaves_nothing(lm: LanguageModel,
 
 def test_case_ids_are_numbers_with_commas() -> None:
     ran = CliRunner().invoke(app, ["apply", "edits.safetensors", "--case", "1,x"])
-    assert ran.exit_code == 2 and "expected case ids such as 17" in ran.stderr
+    assert isinstance(ran.exception, ConfigError) and "expected case ids such as 17" in str(ran.exception)
