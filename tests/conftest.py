@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("CFBUILD_PRODUCTS", "onednn")
 
 import pytest
+import tqdm
 from other_plants import OtherWorld, other_world
 from servers import oxigraph
 from small_world import small_options, write_excerpt, write_world
@@ -27,6 +28,9 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.store.folder import BuildFolder
+
+# Its thread looks through bars that other threads are making, and fails where a slow machine lets it.
+tqdm.tqdm.monitor_interval = 0
 
 TOGETHER = {
     "smollm2": "the real model",

@@ -34,12 +34,13 @@ from cfbuild.publish.columns import columns
 from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
-from cfbuild.publish.stage import StagedFile, group_rows, score_row
+from cfbuild.publish.stage import StagedFile, group_rows, prompt_rows, score_row
 from cfbuild.records.groups import GROUPS
 from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, read_values, write_json, write_jsonl
+from cfbuild.store.schema import schema_faults
 from cfbuild.text.safe import HIDDEN, visible
 
 NAME = "someone/counterfact-test"
@@ -50,7 +51,7 @@ card = open(sys.argv[2]).read()
 exec(card.split("```python\\n")[1].split("```")[0])
 assert list(measured) == ["tiny"] and len(records) == 3, measured
 found = {}
-for config in ("records", "scores", "rejected", "references"):
+for config in ("records", "prompts", "scores", "rejected", "references"):
     found[config] = {split: list(rows) for split, rows in load_dataset(sys.argv[1], config).items()}
 print(json.dumps(found))
 """
@@ -144,7 +145,9 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
 
     card = DatasetCard(stage(build, NAME).card)
     assert card.data.license == ["cc0-1.0"] and card.data.language == ["en"]
-    assert [one["config_name"] for one in card.data.configs] == ["records", "scores", "rejected", "references"]
+    assert [one["config_name"] for one in card.data.configs] == [
+        *("records", "prompts", "scores", "rejected", "references")
+    ]
     for part in ("| model | tiny |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
         assert part in card.text
     rows = list(read_values(build.path("records.jsonl"), decode_record))
@@ -378,7 +381,7 @@ def test_the_files_hold_no_type_that_a_reader_may_not_know(tmp_path: Path) -> No
 
     folder = write_scored(tmp_path / "build", [with_groups(one) for one in records(6)])
     files = [one.source for one in stage(folder, NAME).files if one.path.endswith(".parquet")]
-    assert {path.parent.name for path in files} == {*GROUPS, "records", "scores", "rejected", "references"}
+    assert {path.parent.name for path in files} == {*GROUPS, "records", "prompts", "scores", "rejected", "references"}
     known = {pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()}
     for path in files:
         schema = parquet.read_schema(path)
@@ -386,6 +389,22 @@ def test_the_files_hold_no_type_that_a_reader_may_not_know(tmp_path: Path) -> No
         assert {one for column in schema for one in leaves(column.type)} <= known
     card = (folder.path("publish") / "README.md").read_text(encoding="utf-8")
     assert "dataset_info" not in card
+
+
+def test_prompts_are_rows_with_the_object_that_should_be_likelier_after_the_edit() -> None:
+    one = with_groups(record(0))
+    rows = prompt_rows(one)
+    assert all(schema_faults(row, "prompts") == [] for row in rows)
+    counted = Counter(row["kind"] for row in rows)
+    groups = {name: len(prompts) for name, prompts in one.groups.items()}
+    lists = (one.paraphrases, one.neighborhood, one.attribute, one.generation)
+    own = dict(zip(("paraphrase", "neighborhood", "attribute", "generation"), map(len, lists), strict=True))
+    assert counted == {"rewrite": 1, **own, **groups} and len(groups) == len(GROUPS)
+    for row in rows:
+        stays = row["kind"] in ("neighborhood", "specificity_plus")
+        assert row["answer"] == row["target_true" if stays else "target_new"]
+        assert (row["answer"] is None) == (row["kind"] == "generation")
+    assert rows[0]["prompt"] == one.rewrite and rows[0]["answer"] == one.target_new.label
 
 
 def test_every_key_of_a_row_is_published(tmp_path: Path) -> None:
@@ -492,6 +511,9 @@ def test_command_line_to_load_dataset_and_the_same_rows(
         assert set(found[config]) == {"train", "validation", "test"}
         got = [read_back(row, config) for split in found[config].values() for row in split]
         assert sorted(got, key=lambda row: row["case_id"]) == expected
+    expected = [row for record in map(decode_record, rows["records"]) for row in prompt_rows(record)]
+    got = [row for split in found["prompts"].values() for row in split]
+    assert sorted(got, key=repr) == sorted(expected, key=repr)
     for config in ("rejected", "references"):
         got = [read_back(row, config) for row in found[config]["full"]]
         assert got == [row for _, row in read_rows(build.path(f"{config}.jsonl"))]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfbuild.data import Record
 from cfbuild.errors import DataError
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.progress import Progress, silent
@@ -18,6 +19,7 @@ from cfbuild.publish.stage import (
     StagedFile,
     Table,
     group_rows,
+    prompt_rows,
     record_row,
     score_row,
     staged_files,
@@ -67,7 +69,7 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
         both = list(read_values(path, conforming("record", lambda row: (row, decode_record(row)))))
         rows, records = [row for row, _ in both], [record for _, record in both]
         splits = split_by_subject(records, seed)
-        tables = _tables(folder, rows, splits)
+        tables = _tables(folder, rows, records, splits)
         try:
             write_tables(root, tables, progress)
         except OverflowError as error:
@@ -105,10 +107,11 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Pr
     return hub.publish(staged.files, f"Publish {records:,} records built by cfbuild")
 
 
-def _tables(folder: BuildFolder, rows: list[Row], splits: dict[int, str]) -> list[Table]:
+def _tables(folder: BuildFolder, rows: list[Row], records: list[Record], splits: dict[int, str]) -> list[Table]:
     scores = (score_row(row, run.name) for run in finished_runs(folder) for row in _rows(run.path(CASES)))
     tables = [
         Table("records", _split(map(record_row, rows), splits)),
+        Table("prompts", _split((one for record in records for one in prompt_rows(record)), splits)),
         *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in GROUPS),
         Table("scores", _split(scores, splits)),
         Table("rejected", {FULL: list(_rows(folder.path("rejected.jsonl")))}),

@@ -73,6 +73,7 @@ def _scores() -> Properties:
 
 TABLES: Mapping[str, Callable[[], Properties]] = {
     "records": _records,
+    "prompts": lambda: _properties("prompts"),
     **dict.fromkeys(GROUPS, _group),
     "scores": _scores,
     "rejected": lambda: _properties("rejected"),

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfbuild.data import Record
 from cfbuild.progress import Progress, Running, silent
 from cfbuild.publish.columns import columns
 from cfbuild.records.groups import GROUPS
+from cfbuild.records.prompts import prompts_of, stays_true
 from cfbuild.store.codec import ANSWERS, IN_USE, OPTIONAL
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
@@ -102,6 +104,29 @@ def record_row(row: Row) -> Row:
     if "meta" not in row:
         return row
     return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}
+
+
+def prompt_rows(record: Record) -> list[Row]:
+    """Return the prompts of a record as rows of the configuration `prompts`: those that are scored, then the others.
+
+    `answer` is the object that should be likelier after the edit.
+    """
+    about = {"case_id": record.case_id, "relation_id": record.relation, "subject": record.subject.label}
+    about["language"] = record.language
+    scored = [
+        {
+            **about,
+            "kind": kind,
+            "prompt": text,
+            "target_new": new.label,
+            "target_true": true.label,
+            "answer": true.label if stays_true(kind) else new.label,
+        }
+        for kind, text, new, true in prompts_of(record)
+    ]
+    nothing = dict.fromkeys(("target_new", "target_true", "answer"))
+    written = [{**about, "kind": "generation", "prompt": text, **nothing} for text in record.generation]
+    return [*scored, *written]
 
 
 def group_rows(row: Row, group: str) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cfbuild.data import Record, Target
+from cfbuild.records.groups import GROUPS
 
 
 def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
@@ -18,3 +19,8 @@ def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
         *((group, text, record.target_new, record.target_true) for group, text in own),
         *((group, one.text, one.target_new, one.target_true) for group, one in beyond),
     ]
+
+
+def stays_true(group: str) -> bool:
+    """Return True if after the edit the true target should stay likelier after a group's prompts."""
+    return group == "neighborhood" or (group in GROUPS and GROUPS[group].stays_true)

@@ -11,7 +11,18 @@ from typing import Any
 from cfbuild.errors import ConfigError
 
 EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
-BUILT = ("facts", "entities", "templates", "references", "rejected", "changes", "cases", "traces", "manifest")
+BUILT = (
+    "facts",
+    "entities",
+    "templates",
+    "references",
+    "rejected",
+    "changes",
+    "cases",
+    "prompts",
+    "traces",
+    "manifest",
+)
 NAMES = ("record", *BUILT, *EXPORTS)
 """The names of all schemas; `record` is that of CounterFact files and of records.jsonl."""
 
