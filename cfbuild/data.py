@@ -94,7 +94,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FactChange:
     """A change of what holds of a subject under a relation: the fact before, and the one after (None: there is none).
 
     `kind` is a key of KINDS in `facts/changes.py`.

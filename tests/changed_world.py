@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cfbuild.data import UNKNOWN, Change, Fact
+from cfbuild.data import UNKNOWN, Fact, FactChange
 
 OLD_DAY, NEW_DAY = "2024-06-30", "2026-06-30"
 RELATIONS = ("P6", "P102", "P463")
@@ -25,44 +25,44 @@ class Pair:
         return Fact(self.relation, self.subject, self.objects[place], **{"rank": RANKED, "source": "made", **told})
 
 
-Planted = tuple[Sequence[Fact], Sequence[Fact], Sequence[Change]]
+Planted = tuple[Sequence[Fact], Sequence[Fact], Sequence[FactChange]]
 """Statements of the older and the newer fetch, and the changes between them."""
 
 
 def same(pair: Pair) -> Planted:
     held = pair.fact(0, start="2020")
-    return [held], [held], [Change("unchanged", held, held)]
+    return [held], [held], [FactChange("unchanged", held, held)]
 
 
 def ranked_otherwise(pair: Pair) -> Planted:
     held = pair.fact(0, start="2020")
     better = replace(held, rank="preferred")
-    return [held], [better], [Change("unchanged", held, better)]
+    return [held], [better], [FactChange("unchanged", held, better)]
 
 
 def redated(pair: Pair) -> Planted:
     held, other = pair.fact(0, start="2020"), pair.fact(0, start="2019-05-01")
-    return [held], [other], [Change("redated", held, other)]
+    return [held], [other], [FactChange("redated", held, other)]
 
 
 def second_value(pair: Pair) -> Planted:
     held, more = pair.fact(0), pair.fact(1, start="2025")
-    return [held], [held, more], [Change("unchanged", held, held), Change("new", None, more)]
+    return [held], [held, more], [FactChange("unchanged", held, held), FactChange("new", None, more)]
 
 
 def begun(pair: Pair) -> Planted:
     over, planned = pair.fact(0, end="2001"), pair.fact(1, start="2025-01-01")
-    return [over, planned], [over, planned], [Change("new", None, planned)]
+    return [over, planned], [over, planned], [FactChange("new", None, planned)]
 
 
 def ended(pair: Pair) -> Planted:
     held = pair.fact(0, start="2020")
-    return [held], [replace(held, end="2025")], [Change("ended", held, None)]
+    return [held], [replace(held, end="2025")], [FactChange("ended", held, None)]
 
 
 def run_out(pair: Pair) -> Planted:
     held = pair.fact(0, start="2020", end="2025-12-31")
-    return [held], [held], [Change("ended", held, None)]
+    return [held], [held], [FactChange("ended", held, None)]
 
 
 def succeeded(pair: Pair) -> Planted:
@@ -70,61 +70,61 @@ def succeeded(pair: Pair) -> Planted:
     first, second = pair.fact(0, start="2010"), pair.fact(1, start="2012-03")
     newer = pair.fact(2, start="2025-03-04")
     ends = replace(first, end="2025-01-09"), replace(second, end="2025-03")
-    return [first, second], [*ends, newer], [Change("ended", first, None), Change("replaced", second, newer)]
+    return [first, second], [*ends, newer], [FactChange("ended", first, None), FactChange("replaced", second, newer)]
 
 
 def overwritten(pair: Pair) -> Planted:
     held, other = pair.fact(0), pair.fact(1)
-    return [held], [other], [Change("replaced", held, other)]
+    return [held], [other], [FactChange("replaced", held, other)]
 
 
 def corrected(pair: Pair) -> Planted:
     held, other = pair.fact(0, start="2011-02-03"), pair.fact(1, start="2011-02-03")
-    return [held], [other], [Change("corrected", held, other)]
+    return [held], [other], [FactChange("corrected", held, other)]
 
 
 def deprecated_for_another(pair: Pair) -> Planted:
     held, other = pair.fact(0, start="2011"), pair.fact(1, start="2012")
-    return [held], [replace(held, rank="deprecated"), other], [Change("corrected", held, other)]
+    return [held], [replace(held, rank="deprecated"), other], [FactChange("corrected", held, other)]
 
 
 def retracted(pair: Pair) -> Planted:
     held = pair.fact(0)
-    return [held], [replace(held, rank="deprecated")], [Change("retracted", held, None)]
+    return [held], [replace(held, rank="deprecated")], [FactChange("retracted", held, None)]
 
 
 def preferred(pair: Pair) -> Planted:
     """Of three that hold one is preferred."""
     three = [pair.fact(place) for place in range(3)]
     best = replace(three[2], rank="preferred")
-    found = [Change("unchanged", three[2], best), *(Change("outranked", one, None) for one in three[:2])]
+    found = [FactChange("unchanged", three[2], best), *(FactChange("outranked", one, None) for one in three[:2])]
     return three, [*three[:2], best], found
 
 
 def preferred_instead(pair: Pair) -> Planted:
     first, second = pair.fact(0), pair.fact(1)
     best, better = replace(first, rank="preferred"), replace(second, rank="preferred")
-    return [best, second], [first, better], [Change("replaced", best, better)]
+    return [best, second], [first, better], [FactChange("replaced", best, better)]
 
 
 def removed(pair: Pair) -> Planted:
     held, gone = pair.fact(0), pair.fact(1)
-    return [held, gone], [held], [Change("unchanged", held, held), Change("removed", gone, None)]
+    return [held, gone], [held], [FactChange("unchanged", held, held), FactChange("removed", gone, None)]
 
 
 def unknown_now(pair: Pair) -> Planted:
     held, other = pair.fact(0), replace(pair.fact(1), object=UNKNOWN)
-    return [held], [other], [Change("replaced", held, other)]
+    return [held], [other], [FactChange("replaced", held, other)]
 
 
 def appeared(pair: Pair) -> Planted:
     facts = [pair.fact(0), pair.fact(1, end="1999")]
-    return [], facts, [Change("appeared", None, facts[0])]
+    return [], facts, [FactChange("appeared", None, facts[0])]
 
 
 def vanished(pair: Pair) -> Planted:
     facts = [pair.fact(0), pair.fact(1, rank="deprecated")]
-    return facts, [], [Change("vanished", facts[0], None)]
+    return facts, [], [FactChange("vanished", facts[0], None)]
 
 
 def never_held(pair: Pair) -> Planted:
@@ -142,12 +142,12 @@ PLANTS: Mapping[str, Callable[[Pair], Planted]] = {
 }
 
 
-def planted(seed: int, pairs: int) -> tuple[list[Fact], list[Fact], list[Change]]:
+def planted(seed: int, pairs: int) -> tuple[list[Fact], list[Fact], list[FactChange]]:
     """Return the facts of both fetches, in an order that the seed shuffles, and the changes between them."""
     draw = random.Random(seed)
     old: list[Fact] = []
     new: list[Fact] = []
-    found: list[Change] = []
+    found: list[FactChange] = []
     for number in range(pairs):
         base = 10 * (number + 1)
         objects = f"Q{base + 1}", f"Q{base + 2}", f"Q{base + 3}"

@@ -26,6 +26,7 @@ VERBS = {
     "trace": "Find the states that decide what the model says: causal traces of records, or of one prompt.",
     "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
     "apply": "Write a model folder whose weights hold edits, with a card that says what was changed.",
+    "doctor": "Say what this machine has of what cfbuild needs: packages, devices, cache, models; what to mend.",
     "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",

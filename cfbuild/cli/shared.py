@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.store.folder import BuildFolder
 
-LINE_EVERY_S = 10.0
+LINE_EVERY_S = 5.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
 
 Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]

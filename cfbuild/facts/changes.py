@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cfbuild.data import UNKNOWN, Change, Fact, id_number
+from cfbuild.data import UNKNOWN, Fact, FactChange, id_number
 from cfbuild.facts.dates import is_over, is_to_come
 from cfbuild.facts.graph import in_force
 
@@ -50,7 +50,7 @@ class Statements:
         return {fact.object: fact for fact in sorted(held, key=lambda fact: fact.start or "")}
 
 
-def changes(old: Statements, new: Statements) -> Iterator[Change]:
+def changes(old: Statements, new: Statements) -> Iterator[FactChange]:
     """Yield the changes under the relations that both fetches have, unchanged facts among them.
 
     Their order is by relation and subject number, then by kind in the order of KINDS, then by object number.
@@ -67,15 +67,15 @@ def _number(fact: Fact | None) -> int:
     return -1 if fact is None else id_number(fact.object)
 
 
-def _changes_of_pair(old: Statements, new: Statements, pair: tuple[str, str]) -> Iterator[Change]:
+def _changes_of_pair(old: Statements, new: Statements, pair: tuple[str, str]) -> Iterator[FactChange]:
     before, after = old.in_force(pair), new.in_force(pair)
     if not old.of(pair) or not new.of(pair):
-        yield from (Change("appeared", None, fact) for fact in after.values())
-        yield from (Change("vanished", fact, None) for fact in before.values())
+        yield from (FactChange("appeared", None, fact) for fact in after.values())
+        yield from (FactChange("vanished", fact, None) for fact in before.values())
         return
     for item in before.keys() & after.keys():
         same = (before[item].start, before[item].end) == (after[item].start, after[item].end)
-        yield Change("unchanged" if same else "redated", before[item], after[item])
+        yield FactChange("unchanged" if same else "redated", before[item], after[item])
     gone = [fact for item, fact in before.items() if item not in after]
     came = [fact for item, fact in after.items() if item not in before]
     reasons = {fact.object: _reason(fact, new.of(pair), new.today) for fact in gone}
@@ -83,9 +83,9 @@ def _changes_of_pair(old: Statements, new: Statements, pair: tuple[str, str]) ->
         gone.remove(one)
         came.remove(other)
         is_wrong = reasons[one.object] == "retracted"
-        yield Change("corrected" if is_wrong or _began_together(one, other) else "replaced", one, other)
-    yield from (Change(reasons[fact.object], fact, None) for fact in gone)
-    yield from (Change("new", None, fact) for fact in came)
+        yield FactChange("corrected" if is_wrong or _began_together(one, other) else "replaced", one, other)
+    yield from (FactChange(reasons[fact.object], fact, None) for fact in gone)
+    yield from (FactChange("new", None, fact) for fact in came)
 
 
 def _reason(gone: Fact, statements: Sequence[Fact], today: str) -> str:

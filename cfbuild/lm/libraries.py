@@ -147,7 +147,7 @@ def _matrix_of(module: nn.Module) -> Tensor | None:
 @lru_cache(maxsize=4)
 def _measured_once(shapes: frozenset[tuple[int, int]], folder: Path) -> Libraries:
     """Return the faster libraries for weights stored in these shapes: measured, or read from an earlier file."""
-    made_of = {"processor": _processor(), "torch": torch.__version__, "shapes": sorted(map(list, shapes))}
+    made_of = {"processor": processor(), "torch": torch.__version__, "shapes": sorted(map(list, shapes))}
     file = folder / f"{sha256_text(json.dumps(made_of))[:32]}.json"
     try:
         return Libraries(USUAL, frozenset(Kind(*kind) for kind in read_json(file)["mkl"]))
@@ -169,7 +169,7 @@ def kinds_of(shapes: Iterable[tuple[int, int]]) -> list[Kind]:
     return [Kind(*laid, sums) for ways in both for laid in ways for sums in (False, True)]
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name, as far as the system tells, and the widest instructions that torch uses."""
     name = platform.processor()
     info = Path("/proc/cpuinfo")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfbuild.data import Change, Fact, id_number
+from cfbuild.data import Fact, FactChange, id_number
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.facts.changes import KINDS, Statements, changes
 from cfbuild.facts.dates import ASSUMED_TODAY
@@ -109,7 +109,7 @@ def _statements(folder: BuildFolder, progress: Progress) -> Statements:
     return Statements(dated_facts(folder, facts(), today), today or ASSUMED_TODAY)
 
 
-def _counted(found: Iterator[Change], summary: DiffSummary, progress: Progress) -> Iterator[Change]:
+def _counted(found: Iterator[FactChange], summary: DiffSummary, progress: Progress) -> Iterator[FactChange]:
     """Yield changes, each counted in the summary."""
     for number, change in enumerate(found, start=1):
         summary.kinds[change.kind] += 1

@@ -9,11 +9,11 @@ from typing import Any
 
 from cfbuild.data import (
     CaseScore,
-    Change,
     Decision,
     Entity,
     EntityPrompt,
     Fact,
+    FactChange,
     GroupPrompt,
     Paraphrase,
     PromptScore,
@@ -76,7 +76,7 @@ encode_fact, decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
 
 
-def encode_change(change: Change) -> Row:
+def encode_change(change: FactChange) -> Row:
     return {
         "kind": change.kind,
         "relation_id": change.fact.relation,
@@ -86,13 +86,13 @@ def encode_change(change: Change) -> Row:
     }
 
 
-def decode_change(row: Row) -> Change:
+def decode_change(row: Row) -> FactChange:
     pair = {"relation": row["relation_id"], "subject": row["subject_id"]}
     old, new = (
         None if fact is None else Fact(**pair, object=fact["object_id"], **{name: fact[name] for name in HELD})
         for fact in (row["old"], row["new"])
     )
-    return Change(row["kind"], old, new)
+    return FactChange(row["kind"], old, new)
 
 
 HELD = ("rank", "start", "end", "source")
