@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 from cfbuild.errors import DataError, TemplateError
@@ -140,8 +141,7 @@ class Template:
     @property
     def id(self) -> str:
         """A stable name: the relation and a digest of kind and text."""
-        digest = hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:10]
-        return f"{self.relation}-{digest}"
+        return _template_id(self.relation, self.kind, self.text)
 
     def suits(self, kinds: frozenset[str]) -> bool:
         """Return True if the template may be about a subject of these kinds; about one of none, if it fits any."""
@@ -158,6 +158,12 @@ class Template:
     def fill(self, subject: str) -> str:
         """Return the text with `subject` in the slot, by plain replacement."""
         return self.text.replace(SLOT, subject)
+
+
+@lru_cache(maxsize=10_000)  # more than a build has templates, of which each serves hundreds of prompts
+def _template_id(relation: str, kind: TemplateKind, text: str) -> str:
+    digest = hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()[:10]
+    return f"{relation}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)

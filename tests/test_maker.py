@@ -118,11 +118,26 @@ def test_a_fact_with_too_few_neighbors_is_never_drafted(monkeypatch: pytest.Monk
     draft, draws = Builder.draft, Builder._draws
     monkeypatch.setattr(Builder, "draft", lambda *given, **more: drafted.append(given[1]) or draft(*given, **more))
     monkeypatch.setattr(Builder, "_draws", lambda *given: tried.append(given[-1]) or draws(*given))
-    records, rejected = RecordMaker(facts_of_world(), replace(SMALL, min_neighbors=9)).make()
+    records, rejected = RecordMaker(facts_of_world(), replace(SMALL, min_neighbors=9)).make(model=FakeFilter())
     few = [one for one in rejected if one.decision.rule == "too-few-neighbors"]
+    judged = [one for one in rejected if one.decision.rule == "model-prefers"]
     assert records and few
-    assert sorted(drafted) == [record.case_id for record in records]
+    assert sorted(drafted) == sorted(one.case_id for one in (*records, *judged))
     assert tried.count(1) == len(few), "a single o* shows that there is one"
+
+
+def test_without_a_model_a_single_object_is_drawn_and_the_records_are_those_of_ten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+    draws = Builder._draws
+    monkeypatch.setattr(Builder, "_draws", lambda *given: tried.append(given[-1]) or draws(*given))
+    single = RecordMaker(facts_of_world(), SMALL).make()
+    assert set(tried) == {1}
+    outline = Builder.outline
+    monkeypatch.setattr(Builder, "outline", lambda *given: outline(*given[:-1]))
+    assert RecordMaker(facts_of_world(), SMALL).make() == single
+    assert set(tried) == {1, BuildOptions().max_draws}
 
 
 def test_symmetric_relations_are_made_when_asked_for() -> None:

@@ -193,12 +193,18 @@ def test_facts_without_a_pool_are_rejected_where_a_model_ranks() -> None:
 # --------------------------------------------------------------------------------------------------------------- class
 
 
-def test_distances_are_the_steps_up_to_the_closest_shared_class() -> None:
+def test_tiers_are_the_objects_by_the_steps_up_to_the_closest_shared_class() -> None:
     pools = Pools(made_by(1, 2, 3, 4, 5, 6))
     labels = [target.label for target in pools.objects("P176")]
-    distances = dict(zip(labels, pools.distances("P176", "Q800001"), strict=True))
-    assert distances == {"Abarth": 1, "Bizzarrini": 1, "Foundry Inc": 2, "Dockside": 3, "Nobody": FAR, "Lonely": FAR}
-    assert set(pools.distances("P176", "Q800005")) == {FAR}
+    tiers = [(tier.steps, [labels[place] for place in tier.places]) for tier in pools.tiers("P176", "Q800001")]
+    assert tiers == [
+        (1, ["Abarth", "Bizzarrini"]),
+        (2, ["Foundry Inc"]),
+        (3, ["Dockside"]),
+        (FAR, ["Nobody", "Lonely"]),
+    ]
+    assert [tier.steps for tier in pools.tiers("P176", "Q800005")] == [FAR]
+    assert pools.tiers("P176", "Q800005") is pools.tiers("P176", "Q800005")
 
 
 def test_classes_that_lie_in_a_circle_end() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import TypeVar
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
@@ -18,6 +19,13 @@ from cfbuild.text.languages.neutral import without_bracket
 
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
 """The order of Wikidata's ranks, best first; a fact without a known rank counts as normal."""
+
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
+"""The counts of a relation without facts."""
+
+Key = TypeVar("Key")
+Member = TypeVar("Member")
 
 
 class FactGraph:
@@ -40,11 +48,7 @@ class FactGraph:
             {entity.id: _named(entity, language) for entity in entities}
         )
         self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=self._identity))
-        self._values: dict[tuple[str, str], list[str]] = {}
-        self._subjects: dict[tuple[str, str], list[str]] = {}
         self._objects: dict[str, Counter[str]] = {}
-        self._by_relation: dict[str, list[Fact]] = {}
-        self._statements: dict[tuple[str, str], list[Fact]] = {}
         self._containers: dict[str, frozenset[str]] = {}
         self._articles: dict[str, str] = {}
         self._subject_kinds: dict[str, frozenset[str]] = {}
@@ -53,22 +57,32 @@ class FactGraph:
         self._names: dict[str, tuple[str, ...]] = {}
         self._folded: dict[str, frozenset[str]] = {}
         self._objects_named: dict[str, dict[str, list[str]]] = {}
+        self._index()
+
+    def _index(self) -> None:
+        """Index the facts by what is asked of them: answers are tuples, so that none is copied again and again."""
+        values: dict[tuple[str, str], list[str]] = {}
+        subjects: dict[tuple[str, str], list[str]] = {}
+        by_relation: dict[str, list[Fact]] = {}
+        statements: dict[tuple[str, str], list[Fact]] = {}
         seen: set[tuple[str, str, str]] = set()
         for fact in self.facts:
             key = (fact.subject, fact.relation)
-            self._statements.setdefault(key, []).append(fact)
+            statements.setdefault(key, []).append(fact)
             if (*key, fact.object) in seen:
                 continue
             seen.add((*key, fact.object))
             if fact.object != UNKNOWN:
-                self._by_relation.setdefault(fact.relation, []).append(fact)
+                by_relation.setdefault(fact.relation, []).append(fact)
             if fact.rank == "deprecated":
                 continue
-            self._values.setdefault(key, []).append(fact.object)
+            values.setdefault(key, []).append(fact.object)
             if fact.object == UNKNOWN:
                 continue
-            self._subjects.setdefault((fact.relation, fact.object), []).append(fact.subject)
+            subjects.setdefault((fact.relation, fact.object), []).append(fact.subject)
             self._objects.setdefault(fact.relation, Counter())[fact.object] += 1
+        self._values, self._subjects = _tuples(values), _tuples(subjects)
+        self._by_relation, self._statements = _tuples(by_relation), _tuples(statements)
 
     @property
     def relations(self) -> tuple[str, ...]:
@@ -80,25 +94,28 @@ class FactGraph:
 
         Those with an unknown object are not among them.
         """
-        return tuple(self._by_relation.get(relation, ()))
+        return self._by_relation.get(relation, ())
 
     def values(self, subject: str, relation: str) -> tuple[str, ...]:
         """Return every object o with (subject, relation, o), now or ever, of any rank but deprecated.
 
         UNKNOWN is among them where it is known that the subject has yet another.
         """
-        return tuple(self._values.get((subject, relation), ()))
+        return self._values.get((subject, relation), ())
 
     def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
         """Return every fact of the subject under `relation`, of any rank."""
-        return tuple(self._statements.get((subject, relation), ()))
+        return self._statements.get((subject, relation), ())
 
     def current_values(self, subject: str, relation: str) -> tuple[str, ...]:
         """Return the objects of the facts that hold today and are not deprecated, of the best rank among them.
 
         UNKNOWN may be among them, as in `values`.
         """
-        held = in_force(self.statements(subject, relation), self.today)
+        statements = self.statements(subject, relation)
+        if not statements:
+            return ()
+        held = in_force(statements, self.today)
         return tuple(dict.fromkeys(fact.object for fact in held))
 
     def holds(self, fact: Fact) -> bool:
@@ -109,7 +126,10 @@ class FactGraph:
         """Return the values of an attribute: those fetched with the entity, then those of facts of that relation."""
         entity = self.entities.get(item)
         attributes = entity.attributes.get(relation, ()) if entity else ()
-        return tuple(one for one in dict.fromkeys((*attributes, *self.values(item, relation))) if one != UNKNOWN)
+        found = (*attributes, *self.values(item, relation))
+        if len(found) < 2 and UNKNOWN not in found:
+            return found
+        return tuple(one for one in dict.fromkeys(found) if one != UNKNOWN)
 
     def known_values(self, item: str) -> frozenset[str]:
         """Return every item that is a value of an attribute or a fact of `item`, under any relation."""
@@ -121,21 +141,27 @@ class FactGraph:
         """Return everything that `item` is in, part of, or a kind of, by CONTAINMENT relations; not `item` itself."""
         if item not in self._containers:
             found: set[str] = set()
-            front = [item]
+            front = {item}
             while front:
-                step = {outer for one in front for relation in CONTAINMENT for outer in self.attributes(one, relation)}
-                front = sorted(step - found - {item})
-                found.update(front)
+                front = set().union(*map(self._directly_in, front)) - found - {item}
+                found |= front
             self._containers[item] = frozenset(found)
         return self._containers[item]
 
+    def _directly_in(self, item: str) -> set[str]:
+        entity = self.entities.get(item)
+        told: Mapping[str, object] = entity.attributes if entity else {}
+        # Most items have none of these relations.
+        relations = [one for one in CONTAINMENT if one in told or (item, one) in self._values]
+        return {outer for relation in relations for outer in self.attributes(item, relation)}
+
     def subjects(self, relation: str, value: str) -> tuple[str, ...]:
         """Return every subject s with (s, relation, value), of any rank but deprecated."""
-        return tuple(self._subjects.get((relation, value), ()))
+        return self._subjects.get((relation, value), ())
 
     def object_counts(self, relation: str) -> Mapping[str, int]:
         """Return the number of subjects of each object of `relation`: the pool that o* is drawn from."""
-        return MappingProxyType(self._objects.get(relation, Counter()))
+        return MappingProxyType(self._objects.get(relation, NOTHING))
 
     def label(self, entity_id: str) -> str | None:
         """Return the entity's label in the graph's language, or None."""
@@ -212,6 +238,11 @@ class FactGraph:
         numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
         rank = RANKS.get(fact.rank, 1)
         return (*numbers, rank, not self.holds(fact), fact.source, fact.start or "", fact.end or "")
+
+
+def _tuples(lists: dict[Key, list[Member]]) -> dict[Key, tuple[Member, ...]]:
+    """Return the lists as tuples, each list given up as it is copied."""
+    return {key: tuple(lists.pop(key)) for key in list(lists)}
 
 
 def _named(entity: Entity, language: str) -> Entity:

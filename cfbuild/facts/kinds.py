@@ -100,13 +100,18 @@ def _tells_place(name: str, kind: str) -> bool:
     return bool(PLACES[kind].search(class_noun(name) if kind in BY_NOUN else name))
 
 
+Ladder = tuple[frozenset[str], ...]
+"""The classes of an item by steps up."""
+
+
 class Kinds:
     """The kinds and classes of a graph's items, each looked up once."""
 
     def __init__(self, graph: FactGraph) -> None:
         self._graph = graph
         self._kinds: dict[str, frozenset[str]] = {}
-        self._ladders: dict[str, tuple[frozenset[str], ...]] = {}
+        self._ladders: dict[str, Ladder] = {}
+        self._shared: dict[Ladder, Ladder] = {}
 
     def of(self, item: str) -> frozenset[str]:
         """Return the kinds of `item` (`kinds_in`); empty where its classes are not known."""
@@ -114,7 +119,7 @@ class Kinds:
             self._kinds[item] = kinds_in({one: self._name(one) for one in self._classes(item)})
         return self._kinds[item]
 
-    def ladder(self, item: str) -> tuple[frozenset[str], ...]:
+    def ladder(self, item: str) -> Ladder:
         """Return the classes of `item` by steps up: those that it is in or below itself, those above these, and so on.
 
         A class is in the first step that reaches it. The bundled classes come last, since they are coarse. Empty where
@@ -130,7 +135,9 @@ class Kinds:
                 seen |= step
                 step = {above for one in step for above in attributes(one, SUBCLASS_OF)} - seen
             bundled = frozenset(classes_by_member().get(item, ())) - seen
-            self._ladders[item] = (*steps, bundled) if bundled else tuple(steps)
+            ladder = (*steps, bundled) if bundled else tuple(steps)
+            # Most items of a class have no other: they share one ladder.
+            self._ladders[item] = self._shared.setdefault(ladder, ladder)
         return self._ladders[item]
 
     def _classes(self, item: str) -> tuple[str, ...]:

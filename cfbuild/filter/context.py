@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from cfbuild.data import Candidate, Decision, Fact, Measured, Target, Template, Verdict
@@ -17,6 +17,8 @@ from cfbuild.option import option
 
 USUAL_SHARE = 0.9
 """Least share of a relation's facts that makes a kind of place the usual one; below it the relation mixes kinds."""
+REMEMBERED = 100_000
+"""The most decisions about pairs of o_c and o* that are kept: 30 MB. A pair that is judged again is judged alike."""
 USUAL_FACTS = 20
 """Fewest facts with a place of a known kind as their object that can make a kind the usual one."""
 
@@ -85,6 +87,23 @@ class RuleContext(Rules):
         """
         classes = self.graph.attributes(item, INSTANCE_OF) if relation in PERSONAL else ()
         return not classes or HUMAN in classes
+
+    def fitting(self, fact: Fact) -> int:
+        """Return the number of the relation's rewrite templates that can ask about the fact's subject.
+
+        They fit its kinds, and end in no article that the object cannot follow.
+        """
+        return self._fitting(fact.relation, fact.object, self.graph.subject_kinds(fact.subject))
+
+    @cached_property
+    def _fitting(self) -> Callable[[str, str, frozenset[str]], int]:
+        @lru_cache(REMEMBERED)
+        def fitting(relation: str, value: str, kinds: frozenset[str]) -> int:
+            label, clash = self.graph.label(value) or "", self.graph.wording.article_clash
+            suited = [one for one in self.rewrite_templates.get(relation, ()) if one.suits(kinds)]
+            return sum(clash(one.text, label) is None for one in suited)
+
+        return fitting
 
     def facts_with(self, relation: str, value: str) -> tuple[Fact, ...]:
         """Return the best fact of each subject that has `value`, ended and deprecated ones among them."""

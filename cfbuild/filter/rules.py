@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
 from cfbuild.filter import naming, truth
-from cfbuild.filter.context import DraftRule, FactRule, Outcome, RuleContext, TargetRule
+from cfbuild.filter.context import REMEMBERED, DraftRule, FactRule, Outcome, RuleContext, TargetRule
 from cfbuild.text.languages import Language
 
 __all__ = ["DRAFT_RULES", "FACT_RULES", "KEPT", "TARGET_RULES", "TEMPLATE_RULES", "Outcome", "RuleContext"]
@@ -36,6 +36,8 @@ def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
     """Return the decision about `target` as the fact's o*: kept, or the first target rule that refuses it."""
     key = fact.relation, fact.object, target.id
     if key not in context.remembered:
+        if len(context.remembered) >= REMEMBERED:
+            context.remembered.clear()
         context.remembered[key] = _judge_by_object(fact, target, context)
     remembered = context.remembered[key]
     for name, rule in TARGET_RULES.items():
@@ -77,9 +79,7 @@ def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
 
     A template fits subjects of its kinds, and an object that can follow its article.
     """
-    label, kinds = context.graph.label(fact.object) or "", context.graph.subject_kinds(fact.subject)
-    fitting = [one for one in context.rewrite_templates.get(fact.relation, ()) if one.suits(kinds)]
-    count = sum(context.graph.wording.article_clash(one.text, label) is None for one in fitting)
+    count = context.fitting(fact)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None
 
 

@@ -68,6 +68,8 @@ def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
     Any prompt then has several right answers, of which o_c is but one. Where several are allowed, the object that the
     seed draws is kept; but not beside an unknown one, which may be any o*.
     """
+    if len(context.graph.statements(fact.subject, fact.relation)) == 1:
+        return None
     values = context.graph.current_values(fact.subject, fact.relation)
     if len(values) <= 1:
         return None

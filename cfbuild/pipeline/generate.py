@@ -22,7 +22,7 @@ from cfbuild.records.groups import GROUPS
 from cfbuild.records.maker import Making, RecordMaker, check_groups, check_neighbors
 from cfbuild.records.prefixes import BUILTIN, Sampler
 from cfbuild.records.spread import Spread
-from cfbuild.records.turns import Caps, Selection
+from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import Entry, RowLog
@@ -112,12 +112,10 @@ def generate(
         maker = _maker(folder, options, source)
         making = maker.start(options, model_filter)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
-        _work_off(making, log, progress)
-        caps = Caps(options)
-        entries = [entry for entry in log.entries if caps.count(entry.relation, entry.kept)]
         spread = Spread()
-        files = {**_write(folder, log, entries, spread), **_write_references(folder, maker, making.relations)}
-        counts = _counts(making.relations, entries, files, model_filter is not None) | spread.as_dict()
+        _work_off(making, log, spread, progress)
+        files = {**_write(folder, log), **_write_references(folder, maker, making.relations)}
+        counts = _counts(making.relations, log.entries, files, model_filter is not None) | spread.as_dict()
         folder.finish(VERB, config, files, counts)
         folder.discard(VERB)
         return _summary(counts)
@@ -151,9 +149,10 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
     return RecordMaker(facts, Rules(**options.rule_options()), options.build, prefixes, options.groups)
 
 
-def _work_off(making: Making, log: RowLog, progress: Progress) -> None:
+def _work_off(making: Making, log: RowLog, spread: Spread, progress: Progress) -> None:
     """Append the rows of all facts that get their turn to the log, portion by portion, after the rows in it.
 
+    All rows are counted in `spread`, those of earlier runs first.
     Raises DataError if the log holds rows of other facts.
     """
     try:
@@ -162,8 +161,10 @@ def _work_off(making: Making, log: RowLog, progress: Progress) -> None:
         raise DataError(
             f"{log.path}: holds rows of other facts than this build's ({error}); use --restart to start over"
         ) from error
+    for row in log.rows(log.entries):
+        spread.count(row)
     for portion in making:
-        log.append(map(_row, portion))
+        log.append(spread.counting(map(_row, portion)))
         progress("facts", making.place, len(making.turns))
 
 
@@ -171,13 +172,11 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
     return codec.encode_record(decided) if isinstance(decided, Record) else codec.encode_rejection(decided)
 
 
-def _write(folder: BuildFolder, log: RowLog, entries: Sequence[Entry], spread: Spread) -> dict[str, int]:
-    """Write records and rejects, sorted by case id, and count them in `spread`; return the number of rows by file."""
-    ordered = sorted(entries, key=lambda entry: entry.case_id)
+def _write(folder: BuildFolder, log: RowLog) -> dict[str, int]:
+    """Write records and rejects, sorted by case id; return the number of rows by file."""
+    ordered = sorted(log.entries, key=lambda entry: entry.case_id)
     return {
-        name: jsonl.write_jsonl(
-            folder.path(name), spread.counting(log.rows(entry for entry in ordered if entry.kept is kept))
-        )
+        name: jsonl.write_lines(folder.path(name), log.lines(entry for entry in ordered if entry.kept is kept))
         for name, kept in (("records.jsonl", True), ("rejected.jsonl", False))
     }
 

@@ -32,14 +32,18 @@ class Known:
     """The material of prompt groups.
 
     templates: returns the rewrite templates of a relation. is_sound: returns True for a fact that passes the rules.
-    answers: what each item has under a relation, kept because few items are the objects of many records.
+    What is asked for many records (few items are the objects of many, and most subjects are of few kinds) is kept.
     """
 
     graph: FactGraph
     templates: Callable[[str], Sequence[Template]]
     is_sound: Callable[[Fact], bool]
     seed: int = 0
-    answers: dict[tuple[str, str], Target | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _answers: dict[str, Mapping[str, Target]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _leading_on: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _described: dict[tuple[str, frozenset[str]], list[str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def bearers(self) -> Counter[str]:
@@ -61,6 +65,28 @@ class Known:
         kinds = [self.graph.subject_kinds(item) for item in items]
         return [one for one in self.templates(relation) if all(map(one.suits, kinds))]
 
+    def answers(self, item: str) -> Mapping[str, Target]:
+        """Return, by relation, the only object that `item` has, where that fact passes the rules."""
+        if item not in self._answers:
+            found = {relation: _sound_answer(self, item, relation) for relation in self.graph.relations}
+            self._answers[item] = {relation: answer for relation, answer in found.items() if answer is not None}
+        return self._answers[item]
+
+    def leading_on(self, first: str) -> list[str]:
+        """Return the relations that ask something new after relation `first`: neither its inverse nor symmetric."""
+        if first not in self._leading_on:
+            relations = self.graph.relations
+            self._leading_on[first] = [one for one in relations if one not in SYMMETRIC and one != INVERSE.get(first)]
+        return self._leading_on[first]
+
+    def descriptions(self, relation: str, subject: str) -> list[str]:
+        """Return the descriptions of their object that the relation's templates give which may be about `subject`."""
+        key = relation, self.graph.subject_kinds(subject)
+        if key not in self._described:
+            found = (self.graph.wording.description(one.text) for one in self.fitting(relation, subject))
+            self._described[key] = [one for one in found if one]
+        return self._described[key]
+
     def random(self, record: Record, group: str) -> Random:
         """Return the seeded generator of a record's group."""
         return Random(f"{self.seed}:{record.relation}:{record.subject.id}:{group}")
@@ -80,7 +106,8 @@ class Group:
 
 def prompt_groups(record: Record, known: Known, wanted: Iterable[str]) -> dict[str, tuple[GroupPrompt, ...]]:
     """Return the prompts of `record` by wanted group; a group is absent if the facts give it no prompt."""
-    made = ((name, tuple(GROUPS[name].make(record, known))) for name in GROUPS if name in set(wanted))
+    chosen = set(wanted)
+    made = ((name, tuple(GROUPS[name].make(record, known))) for name in GROUPS if name in chosen)
     return {name: prompts for name, prompts in made if prompts}
 
 
@@ -90,13 +117,18 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
     A name is left out if another item has it too, if it names a target, or if it is only another spelling or the
     plural of the label, or a name already asked with or without its article.
     """
+    aliases = known.graph.names(record.subject.id)[1:]
+    if not aliases:
+        return
     label, article = record.subject.label, known.graph.article(record.subject.id)
     said = {f"{_letters(label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
     said.add(_letters(f"{article}{label}"))
-    aliases, plain, asked = known.graph.names(record.subject.id)[1:], _without_article(record, known), 0
+    plain, asked = _without_article(record, known), 0
     for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
         spellings = {_letters(name), _letters(f"{known.article(record.subject.id, name)}{name}")}
-        if asked < MOST_ALIASES and said.isdisjoint(spellings) and _is_alias(name, record, known):
+        if said.isdisjoint(spellings) and _is_alias(name, record, known):
+            if asked == MOST_ALIASES:
+                return
             asked += 1
             said |= spellings
             yield _prompt(known, plain, Target(record.subject.id, name), record.target_new, record.target_true)
@@ -105,6 +137,8 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
 def _without_article(record: Record, known: Known) -> Template:
     """Return the record's rewrite template as it was before the subject's article was put into it."""
     article = known.graph.article(record.subject.id)
+    if not article:
+        return record.prompt
     asked = (one for one in known.templates(record.relation) if one.with_article(article).text == record.prompt.text)
     return next(asked, record.prompt)
 
@@ -152,13 +186,14 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
     each has a single answer, the answers differ, neither is inside the other, and the prompt names neither.
     """
     wording, subject = known.graph.wording, record.subject
-    own = known.fitting(record.relation, subject.id)
-    described = [found for one in own if (found := wording.description(one.text))]
+    described = known.descriptions(record.relation, subject.id)
+    of_new, of_true = known.answers(record.target_new.id), known.answers(record.target_true.id)
+    if not described or of_new.keys().isdisjoint(of_true):
+        return
     random = known.random(record, "two_hop")
-    asked = 0
-    relations = [one for one in known.graph.relations if described and _leads_on(record.relation, one)]
+    relations, asked = known.leading_on(record.relation), 0
     for relation in random.sample(relations, len(relations)):
-        new, true = (_answer(known, one, relation) for one in (record.target_new, record.target_true))
+        new, true = of_new.get(relation), of_true.get(relation)
         if new is None or true is None or not _apart(known.graph, new.id, true.id):
             continue
         about = article_before(random.choice(described), known.graph.article(subject.id)).replace(SLOT, subject.label)
@@ -166,7 +201,9 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
         templates = [one for one in templates if _takes_description(one, wording)]
         texts = [(one, _filled(one, about, wording)) for one in templates]
         texts = [(one, text) for one, text in texts if not _names(known.graph, text, new, true)]
-        if texts and asked < MOST_HOPS:
+        if texts:
+            if asked == MOST_HOPS:
+                return
             asked += 1
             template, text = random.choice(texts)
             yield GroupPrompt(text, new, true, subject.id, relation, template.id)
@@ -194,23 +231,10 @@ def _takes_description(template: Template, wording: Language) -> bool:
     return re.search(r"\{\}(?= [a-z])", template.text) is not None and wording.takes_description(template.text)
 
 
-def _leads_on(first: str, second: str) -> bool:
-    """Return True if relation `second` asks something new after `first`: neither its inverse nor symmetric."""
-    return second not in SYMMETRIC and second != INVERSE.get(first)
-
-
-def _answer(known: Known, about: Target, relation: str) -> Target | None:
-    """Return the only object that `about` has under `relation`, if that fact passes the rules; else None."""
-    key = about.id, relation
-    if key not in known.answers:
-        known.answers[key] = _sound_answer(known, about, relation)
-    return known.answers[key]
-
-
-def _sound_answer(known: Known, about: Target, relation: str) -> Target | None:
-    values = known.graph.current_values(about.id, relation)
-    target = _target(known, values)
-    facts = (one for one in known.graph.statements(about.id, relation) if target and one.object == target.id)
+def _sound_answer(known: Known, item: str, relation: str) -> Target | None:
+    """Return the only object that `item` has under `relation`, if that fact passes the rules; else None."""
+    target = _target(known, known.graph.current_values(item, relation))
+    facts = (one for one in known.graph.statements(item, relation) if target and one.object == target.id)
     return target if any(map(known.is_sound, facts)) else None
 
 
@@ -241,24 +265,24 @@ def _names(graph: FactGraph, text: str, *items: Target) -> bool:
 
 def _apart(graph: FactGraph, one: str, other: str) -> bool:
     """Return True if two items are different things with different names, neither inside the other."""
-    names = [{name.casefold() for name in graph.names(item)} for item in (one, other)]
+    if one == other or not graph.folded_names(one).isdisjoint(graph.folded_names(other)):
+        return False
     labels = graph.label(one) or "", graph.label(other) or ""
     nested = find_name(labels[0], (labels[1],)) or find_name(labels[1], (labels[0],))
-    inside = one in graph.containers(other) or other in graph.containers(one)
-    return one != other and names[0].isdisjoint(names[1]) and not nested and not inside
+    return not nested and one not in graph.containers(other) and other not in graph.containers(one)
 
 
 def _is_name(text: str, graph: FactGraph) -> bool:
     """Return True if `text` is a plain name: two letters at least, no suffix against namesakes, no list, no code."""
-    letters = sum(character.isalpha() for character in text)
+    letters = sum(map(str.isalpha, text))
     plain = graph.wording.noise(text) is None and not set(',;/()|"') & set(text)
     return letters > 1 and plain and not (text.islower() and letters < 4)
 
 
 def _letters(name: str) -> str:
     """Return the letters and digits of a name without case and accents, which spellings of the same name share."""
-    plain = unicodedata.normalize("NFKD", name).casefold()
-    return "".join(character for character in plain if character.isalnum())
+    plain = name if name.isascii() else unicodedata.normalize("NFKD", name)
+    return "".join(filter(str.isalnum, plain.casefold()))
 
 
 GROUPS: Mapping[str, Group] = {

@@ -170,7 +170,8 @@ class RecordMaker:
         case_id, fact = turn
         decision = judge_fact(fact, self._context)
         if decision.kept:
-            outline = self._builder.outline(fact, self._refusal, self.rules.min_neighbors)
+            most = self.build.max_draws if ranked else 1
+            outline = self._builder.outline(fact, self._refusal, self.rules.min_neighbors, most)
             pool = len(self._pool(fact)) if ranked and outline.draws else None
             outcome = Outcome(len(outline.draws), len(outline.neighborhood), outline.refused, pool)
             decision = judge_draft(fact, outcome, self._context)

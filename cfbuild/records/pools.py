@@ -7,21 +7,25 @@ class closest to the true object first.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from random import Random
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from cfbuild.data import SharedClass, Target, id_number
 from cfbuild.facts.bundled import LANGUAGE, bundled_classes
 from cfbuild.facts.graph import FactGraph
-from cfbuild.facts.kinds import OTHERS, Kinds, kinds_in
+from cfbuild.facts.kinds import OTHERS, Kinds, Ladder, kinds_in
 from cfbuild.text.names import find_id
 
 ENOUGH = 100
 """Objects beyond which a pool takes no others than the relation's own: more cost time and tell a rank little better."""
 FAR = 255
 """The distance of an object that shares no class; nearer ones are below it."""
+TIERS = 1024
+"""The most ladders of classes whose tiers are kept: 40 MB where relations have 10,000 objects each."""
 USUAL = 0.5
 """Least share of a relation's facts whose objects are of a kind that makes it the kind of an object without a class."""
 
@@ -29,6 +33,16 @@ USUAL = 0.5
 def is_usable(label: str | None) -> TypeGuard[str]:
     """Return True if a prompt can use the label: it is there, not blank, and holds no item id for a name."""
     return label is not None and bool(label.strip()) and find_id(label) is None
+
+
+class Tier(NamedTuple):
+    """The objects of a relation that are equally far from another: `steps` up to the closest class that they share.
+
+    `places` are theirs among the relation's objects, in ascending order; `steps` is FAR for those that share none.
+    """
+
+    steps: int
+    places: array[int]
 
 
 class Pools:
@@ -44,7 +58,7 @@ class Pools:
         self._objects: dict[str, tuple[Target, ...]] = {}
         self._pools: dict[tuple[str, frozenset[str]], tuple[Target, ...]] = {}
         self._places: dict[str, dict[str, list[int]]] = {}
-        self._distances: dict[tuple[str, str], bytes] = {}
+        self._tiers = lru_cache(TIERS)(self._tiers_by_ladder)
         self._of_kind: dict[str, list[Target]] | None = None
 
     def objects(self, relation: str) -> tuple[Target, ...]:
@@ -82,24 +96,19 @@ class Pools:
             self._pools[relation, kinds] = tuple(named)
         return self._pools[relation, kinds]
 
-    def distances(self, relation: str, true: str) -> bytes:
-        """Return, for each of `objects(relation)`, the steps from `true` up to the closest class they share, or FAR."""
-        if (relation, true) not in self._distances:
-            found = bytearray([FAR]) * len(self.objects(relation))
-            places = self._places_by_class(relation)
-            for steps, classes in reversed(list(enumerate(self._kinds.ladder(true), 1))):
-                for place in (place for one in classes for place in places.get(one, ())):
-                    found[place] = min(steps, FAR - 1)
-            self._distances[relation, true] = bytes(found)
-        return self._distances[relation, true]
+    def tiers(self, relation: str, true: str) -> tuple[Tier, ...]:
+        """Return the objects of `relation` by the closest class that they share with `true`, the nearest first."""
+        return self._tiers(relation, self._kinds.ladder(true))
 
     def shared_class(self, relation: str, true: str, new: str) -> SharedClass:
         """Return the class that o* shares with the true object closest to it."""
         ladder, classes = self._kinds.ladder(true), frozenset().union(*self._kinds.ladder(new))
         shared = ((steps, step & classes) for steps, step in enumerate(ladder, 1))
         steps, found = next((pair for pair in shared if pair[1]), (None, frozenset[str]()))
-        others = zip(self.objects(relation), self.distances(relation, true), strict=True)
-        nearest = min((far for target, far in others if target.id != true), default=FAR)
+        objects, tiers = self.objects(relation), self.tiers(relation, true)
+        # The true object may be among the nearest ones itself.
+        others = (tier for tier in tiers if len(tier.places) > 1 or objects[tier.places[0]].id != true)
+        nearest = next((tier.steps for tier in others), FAR)
         fallback = None
         if not ladder:
             fallback = "class-unknown"
@@ -108,6 +117,18 @@ class Pools:
         elif steps is None or steps > nearest:
             fallback = "nearer-refused"
         return SharedClass(min(found, key=id_number, default=None), steps, fallback)
+
+    def _tiers_by_ladder(self, relation: str, ladder: Ladder) -> tuple[Tier, ...]:
+        """Return the objects of `relation` by the closest class that they share with an object of this ladder."""
+        steps_to = bytearray([FAR]) * len(self.objects(relation))
+        by_class = self._places_by_class(relation)
+        for steps, classes in reversed(list(enumerate(ladder, 1))):
+            for place in (place for one in classes for place in by_class.get(one, ())):
+                steps_to[place] = min(steps, FAR - 1)
+        found: dict[int, array[int]] = {}
+        for place, steps in enumerate(steps_to):
+            found.setdefault(steps, array("I")).append(place)
+        return tuple(Tier(steps, found[steps]) for steps in sorted(found))
 
     def _fits(self, item: str, kinds: frozenset[str]) -> bool:
         own = self._kinds.of(item)

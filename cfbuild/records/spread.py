@@ -15,7 +15,7 @@ FIRST = 10
 
 
 class Spread:
-    """The counts over rows of records and rejects, which `counting` passes on."""
+    """The counts over rows of records and rejects."""
 
     def __init__(self) -> None:
         self._kept: Counter[int] = Counter()
@@ -27,12 +27,15 @@ class Spread:
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield `rows`, records or rejects, and count each."""
         for row in rows:
-            if "rule" in row:
-                if row["rule"] == "too-few-neighbors":
-                    self._dropped[row["measured"]["neighbors"]] += 1
-            else:
-                self._count_record(row)
+            self.count(row)
             yield row
+
+    def count(self, row: Row) -> None:
+        """Count a row of a record or a reject."""
+        if "rule" not in row:
+            self._count_record(row)
+        elif row["rule"] == "too-few-neighbors":
+            self._dropped[row["measured"]["neighbors"]] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts for a manifest.

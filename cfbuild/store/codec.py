@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -74,6 +74,7 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 
 encode_fact, decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
+_encode_shared, _ = _flat(SharedClass)
 
 
 def encode_change(change: FactChange) -> Row:
@@ -146,7 +147,7 @@ def encode_record(record: Record) -> Row:
             "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
             "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
-            **({"shared_class": asdict(record.shared_class)} if record.shared_class else {}),
+            **({"shared_class": _encode_shared(record.shared_class)} if record.shared_class else {}),
             **({"groups": _encode_groups(record.groups)} if record.groups else {}),
         },
     }

@@ -21,25 +21,31 @@ LONGEST_LINE = 1 << 24
 LONGEST_NUMBER = 300
 """The most characters of a whole number: such a number fits into a float, and Python reads it fast."""
 BOM = b"\xef\xbb\xbf"
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def dump_row(row: Mapping[str, Any]) -> str:
     """Return a row as a line of compact JSON, keys in their order. Raises ValueError for NaN and infinity."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return ENCODER.encode(row)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows atomically, one a line; return their number."""
+    return write_lines(path, (dump_row(row) + "\n" for row in rows))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines, each with its line break, atomically; return their number."""
     count = 0
 
-    def lines() -> Iterator[str]:
+    def counted() -> Iterator[str]:
         nonlocal count
-        for row in rows:
+        for line in lines:
             count += 1
-            yield dump_row(row) + "\n"
+            yield line
 
-    write_atomic(path, lines())
+    write_atomic(path, counted())
     return count
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from cfbuild.errors import DataError
 from cfbuild.store.jsonl import LONGEST_LINE, Row, dump_row, parse_row
@@ -20,12 +21,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finished row: the fields that counting needs, and its byte offset in the log (`place`)."""
+    """A finished row: the fields that counting needs, its byte offset in the log, and the CRC-32 of its line."""
 
     case_id: int
     relation: str
     rule: str | None
     place: int
+    check: int
 
     @property
     def kept(self) -> bool:
@@ -54,7 +56,7 @@ class RowLog:
         entries, lines, place = [], [], self._end
         for row in rows:
             line = (dump_row(row) + "\n").encode()
-            entries.append(_entry(row, place))
+            entries.append(_entry(row, place, line))
             lines.append(line)
             place += len(line)
         chunk = b"".join(lines)
@@ -66,11 +68,25 @@ class RowLog:
         self._end = place + len(end)
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
-        """Yield the rows of `entries`, in their order."""
+        """Yield the rows of `entries`, in their order. Raises DataError as `lines` does."""
+        for line in self.lines(entries):
+            yield parse_row(line, str(self.path))
+
+    def lines(self, entries: Iterable[Entry]) -> Iterator[str]:
+        """Yield the lines of `entries` as they were written, each with its line break, in their order.
+
+        Raises DataError for a line that was changed since.
+        """
         with self.path.open("rb") as stream:
             for entry in entries:
                 stream.seek(entry.place)
-                yield parse_row(stream.readline().decode(), f"{self.path}, byte {entry.place}")
+                line = stream.readline(LONGEST_LINE)
+                if crc32(line) != entry.check:
+                    raise DataError(
+                        f"{self.path}, byte {entry.place}: the row of case {entry.case_id} is not as it was written; "
+                        "something else writes into the build: stop that, and run again"
+                    )
+                yield line.decode()
 
     def _restore(self) -> None:
         place, chunk, digest = 0, list[Entry](), hashlib.sha256()
@@ -99,13 +115,13 @@ def _chunk_end(digest: str) -> bytes:
 def _read_entry(line: bytes, place: int) -> Entry | None:
     """Return the entry of a line at the byte offset `place`, or None if the line is torn."""
     try:
-        entry = _entry(parse_row(line.decode(), ""), place)
+        entry = _entry(parse_row(line.decode(), ""), place, line)
     except (DataError, UnicodeDecodeError, KeyError, TypeError):
         return None
     types = (entry.case_id, int), (entry.relation, str), (entry.rule, str | None)
     return entry if line.endswith(b"\n") and all(isinstance(*one) for one in types) else None
 
 
-def _entry(row: Row, place: int) -> Entry:
+def _entry(row: Row, place: int, line: bytes) -> Entry:
     request: Any = row.get("requested_rewrite", row)
-    return Entry(row["case_id"], request["relation_id"], row.get("rule"), place)
+    return Entry(row["case_id"], request["relation_id"], row.get("rule"), place, crc32(line))

@@ -29,6 +29,8 @@ def find_id(text: str) -> str | None:
 
     A short id belongs to a name where a word with a capital or a number stands beside it ("Audi Q7").
     """
+    if "Q" not in text:
+        return None
     for match in ID_WORD.finditer(text):
         before, after = text[: match.start()].split(" ")[-2:], text[match.end() :].split(" ")[:2]
         if len(match[0]) > SHORT_ID or not (_is_part(before, -2) or _is_part(after, 1)):

@@ -38,9 +38,18 @@ def compile_accept(schema: Mapping[str, Any]) -> Accept:
             raise ValueError(f"cannot compile the schema keyword {keyword!r}; add it to KEYWORDS")
     if OBJECT & schema.keys():
         checks.append(_object(schema))
-    if len(checks) == 1:
-        return checks[0]
-    return lambda value: all(check(value) for check in checks)
+    return checks[0] if len(checks) == 1 else _all(checks)
+
+
+def _all(checks: list[Accept]) -> Accept:
+    def accept(value: Any) -> bool:
+        # Loops that return cost half of what `all` over a generator does.
+        for check in checks:  # noqa: SIM110
+            if not check(value):
+                return False
+        return True
+
+    return accept
 
 
 def _type(names: str | list[str], schema: Mapping[str, Any]) -> Accept:
@@ -92,7 +101,12 @@ def _object(schema: Mapping[str, Any]) -> Accept:
     def accept(value: Any) -> bool:
         if type(value) is not dict:
             return True
-        return required <= value.keys() and all(properties.get(name, other)(part) for name, part in value.items())
+        if not required <= value.keys():
+            return False
+        for name, part in value.items():  # noqa: SIM110
+            if not properties.get(name, other)(part):
+                return False
+        return True
 
     return accept
 

@@ -95,7 +95,8 @@ def article(name: str) -> str | None:
 
 def clashing_article(prompt: str, name: str) -> str | None:
     """Return the article that `prompt` ends in, if `name` needs the other one, or None."""
-    match = ARTICLE.search(prompt)
+    # Few templates end in a letter of an article.
+    match = ARTICLE.search(prompt) if prompt.endswith(("a", "n", "A", "N")) else None
     needed = article(name) if match else None
     return match[1] if match and needed is not None and match[1].lower() != needed else None
 
@@ -124,13 +125,14 @@ def derived(text: str, name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=100_000)
 def noise(label: str) -> str | None:
     """Return what does not belong in a name: a control, markup, a suffix that distinguishes namesakes; or None."""
     if label.isascii() and label.isalpha():
         return None
     if not (label.isascii() and label.isprintable()) and (found := neutral.control(label)):
         return found
-    # Every name of a build is checked here, several times: as few calls as possible.
+    # Every name of a build is checked here: as few calls as possible.
     match = neutral.MARKUP.search(label) or DISAMBIGUATION.search(label) or FULL_STOP.search(label)
     if match is None and (parts := neutral.without_bracket(label)) is not None and _is_kind(parts[1]):
         return f"({parts[1]})"

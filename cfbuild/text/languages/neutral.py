@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
 """HTML and wiki text, slots of templates, and ParaRel's: no name in any language."""
@@ -20,6 +21,7 @@ BRACKET = re.compile(r"(.*\S)(?:\s+\(|\s*\uff08)([^()\uff08\uff09]+)[)\uff09]\Z"
 """A name with a bracket at its end; Chinese and Japanese brackets are as wide as their letters."""
 
 
+@lru_cache(maxsize=100_000)
 def noise(label: str) -> str | None:
     """Return the control character, markup or stray white space in a name, or None."""
     markup = MARKUP.search(label)
