@@ -47,6 +47,8 @@ class Statements:
     def in_force(self, pair: tuple[str, str]) -> dict[str, Fact]:
         """Return the facts that hold of a subject under a relation by object: of several, the one that began last."""
         held = in_force(self.of(pair), self.today)
+        if len(held) < 2:
+            return {fact.object: fact for fact in held}
         return {fact.object: fact for fact in sorted(held, key=lambda fact: fact.start or "")}
 
 
@@ -59,7 +61,10 @@ def changes(old: Statements, new: Statements) -> Iterator[FactChange]:
     shared = old.relations & new.relations
     pairs = {pair for pair in (*old.by_pair, *new.by_pair) if pair[1] in shared}
     for pair in sorted(pairs, key=lambda pair: (id_number(pair[1]), id_number(pair[0]))):
-        found = _changes_of_pair(old, new, pair)
+        found = [*_changes_of_pair(old, new, pair)]
+        if len(found) < 2:
+            yield from found
+            continue
         yield from sorted(found, key=lambda change: (order[change.kind], _number(change.old), _number(change.new)))
 
 
@@ -78,6 +83,8 @@ def _changes_of_pair(old: Statements, new: Statements, pair: tuple[str, str]) ->
         yield FactChange("unchanged" if same else "redated", before[item], after[item])
     gone = [fact for item, fact in before.items() if item not in after]
     came = [fact for item, fact in after.items() if item not in before]
+    if not gone and not came:
+        return
     reasons = {fact.object: _reason(fact, new.of(pair), new.today) for fact in gone}
     for one, other in [*_successions(gone, came, new.of(pair))]:
         gone.remove(one)
