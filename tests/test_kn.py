@@ -18,6 +18,7 @@ from torch import Tensor
 from cfbuild.data import Request
 from cfbuild.edit import kn as kn_module
 from cfbuild.edit.kn import NOTHING_KEPT, Kn, KnOptions, kept_neurons
+from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.errors import ConfigError
 from cfbuild.lm.delta import LowRank
 from cfbuild.lm.load import load
@@ -155,6 +156,17 @@ def test_an_edit_is_minus_twice_the_old_answer_plus_the_new_objects_tokens(famil
             expected = torch.zeros(lm.shape(weight))
             expected[:, [index for layer, index in kept if layer == weight.layer]] = value[:, None]
             assert torch.allclose(change.matrix(), expected, atol=1e-6)
+
+
+def test_edits_that_write_one_value_into_several_layers_are_kept_in_a_file(tmp_path: Path) -> None:
+    edits = Kn(tiny.make("llama"), KnOptions(steps=5)).edit(REQUESTS)
+    assert any(edit.delta is not None and len(edit.delta.changes) > 1 for edit in edits)
+    save_edits(tmp_path / "edits.safetensors", edits)
+    for edit, kept in zip(edits, load_edits(tmp_path / "edits.safetensors"), strict=True):
+        assert edit.delta is not None and kept.delta is not None and kept.statistics == edit.statistics
+        assert kept.delta.changes.keys() == edit.delta.changes.keys()
+        for weight, change in edit.delta.changes.items():
+            assert torch.equal(kept.delta.changes[weight].matrix(), change.matrix())
 
 
 @pytest.mark.parametrize("refine_share", [0.5, 0.7, 0.99])

@@ -34,12 +34,12 @@ def save_edits(path: Path, edits: Sequence[Edit], state: State | None = None) ->
     tensors: dict[str, Tensor] = {}
     for place, edit in enumerate(edits):
         tensors |= _tensors(place, edit.delta)
-    tensors |= {f"{STATE}{name}": tensor.detach().cpu().contiguous() for name, tensor in (state or {}).items()}
+    tensors |= {f"{STATE}{name}": tensor for name, tensor in (state or {}).items()}
     content = {"cfbuild": __version__, "edits": [_described(edit) for edit in edits]}
     # One entry only: the library writes several in an order of its own, another one each time.
     header = {HEADER: json.dumps(content, allow_nan=False)}
     part = path.with_name(f"{path.name}.part")
-    save_file(tensors, part, metadata=header)
+    save_file(_apart(tensors), part, metadata=header)
     part.replace(path)
 
 
@@ -67,9 +67,22 @@ def load_edits_and_state(path: str | Path) -> tuple[list[Edit], dict[str, Tensor
         raise DataError(f"{path}: is not a file of edits that can be read ({reason})") from error
 
 
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, each in memory of its own: an editor may write one value into many layers."""
+    found: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in memory:
+            own = own.clone()
+        memory.add(own.untyped_storage().data_ptr())
+        found[name] = own
+    return found
+
+
 def _tensors(place: int, delta: Delta | None) -> dict[str, Tensor]:
     return {
-        f"{place}/{weight.layer}/{weight.part}/{name}": tensor.detach().cpu().contiguous()
+        f"{place}/{weight.layer}/{weight.part}/{name}": tensor
         for weight, change in (delta.changes.items() if delta else ())
         for name, tensor in change.tensors().items()
     }
