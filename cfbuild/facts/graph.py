@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
-from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF
+from cfbuild.facts.known_classes import known_above, known_classes
+from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF, SUBCLASS_OF
 from cfbuild.facts.subjects import PLURAL, kinds_of_class
 from cfbuild.text import languages
 from cfbuild.text.codes import is_code
@@ -47,6 +48,8 @@ class FactGraph:
         self._statements: dict[tuple[str, str], list[Fact]] = {}
         self._containers: dict[str, frozenset[str]] = {}
         self._articles: dict[str, str] = {}
+        self._class_names: dict[str, str] = {}
+        self._is_english = self.wording is languages.LANGUAGES["en"]
         self._subject_kinds: dict[str, frozenset[str]] = {}
         # The rules ask for some hundred names of every fact: each is looked up once.
         self._label_of = {one.id: one.labels.get(language) for one in self.entities.values()}
@@ -142,14 +145,22 @@ class FactGraph:
         """Return the entity's label in the graph's language, or None."""
         return self._label_of.get(entity_id)
 
-    def name(self, entity_id: str, language: str) -> str | None:
-        """Return the entity's label in `language`, else in the graph's language, or None."""
-        entity = self.entities.get(entity_id)
-        return (entity.labels.get(language) if entity else None) or self.label(entity_id)
+    def class_name(self, one: str) -> str:
+        """Return the English name by which kinds are told of a class, whatever the graph's language; empty for none.
+
+        It is that of the table of known classes, by id; else that of the nearest known class above it (P279); else the
+        class's English label, if it was fetched.
+        """
+        if one not in self._class_names:
+            entity = self.entities.get(one)
+            own = (entity.labels.get("en") if entity else None) or (self.label(one) if self._is_english else None)
+            above = partial(self.attributes, relation=SUBCLASS_OF)
+            self._class_names[one] = known_classes().get(one) or known_above(one, above) or own or ""
+        return self._class_names[one]
 
     def class_names(self, entity_id: str) -> tuple[str, ...]:
-        """Return the English names of the classes that the entity is an instance of, where they have any."""
-        names = (self.name(one, "en") for one in self.attributes(entity_id, INSTANCE_OF))
+        """Return the English names of the classes that the entity is an instance of (`class_name`), where known."""
+        names = map(self.class_name, self.attributes(entity_id, INSTANCE_OF))
         return tuple(name for name in names if name)
 
     def subject_kinds(self, entity_id: str) -> frozenset[str]:

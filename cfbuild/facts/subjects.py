@@ -1,8 +1,8 @@
 """The kinds of a subject, which templates name: a law or a currency, a film or a food.
 
-A template of P1001 that fits laws is wrong for currencies. Kinds are read from the noun in the English names of the
-classes that an item is an instance of, and a template file names them (`[rewrite: law, office]`); add a line for a new
-kind.
+A template of P1001 that fits laws is wrong for currencies. Kinds are told by the classes that an item is an instance
+of: by the noun in the name that `FactGraph.class_name` gives a class, in every language. A template file names them
+(`[rewrite: law, office]`); add a line for a new kind.
 """
 
 from __future__ import annotations
