@@ -19,7 +19,7 @@ CITY, STATE, FILM = "Q515", "Q3624078", "Q11424"
 
 
 def graph(code: str, classes: dict[str, tuple[str, ...]], above: dict[str, tuple[str, ...]] | None = None) -> FactGraph:
-    """Items with a name in `code` alone, and their classes; `above` holds the superclasses of classes, without names."""
+    """Items with a name in `code` alone and with classes, which have no names; `above` holds what is above a class."""
     items = [Entity(item, {code: f"Jina {item}"}, attributes={"P31": ids}) for item, ids in classes.items()]
     outer = [Entity(one, attributes={"P279": ids}) for one, ids in (above or {}).items()]
     return FactGraph([Fact("P17", "Q1001", "Q1002")], [*items, *outer], code)

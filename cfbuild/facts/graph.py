@@ -14,7 +14,7 @@ from cfbuild.facts.known_classes import known_above, known_classes
 from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF, SUBCLASS_OF
 from cfbuild.facts.subjects import PLURAL, kinds_of_class
 from cfbuild.text import languages
-from cfbuild.text.codes import is_code
+from cfbuild.text.codes import chain, fits_script, is_code, name_in
 from cfbuild.text.languages.neutral import without_bracket
 
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
@@ -52,7 +52,7 @@ class FactGraph:
         self._is_english = self.wording is languages.LANGUAGES["en"]
         self._subject_kinds: dict[str, frozenset[str]] = {}
         # The rules ask for some hundred names of every fact: each is looked up once.
-        self._label_of = {one.id: one.labels.get(language) for one in self.entities.values()}
+        self._label_of = {one.id: name_in(one.labels, language) for one in self.entities.values()}
         self._names: dict[str, tuple[str, ...]] = {}
         self._folded: dict[str, frozenset[str]] = {}
         self._objects_named: dict[str, dict[str, list[str]]] = {}
@@ -182,9 +182,18 @@ class FactGraph:
         """Return the label and the aliases in the graph's language, the label first."""
         if entity_id not in self._names:
             entity, label = self.entities.get(entity_id), self.label(entity_id)
-            aliases = entity.aliases.get(self.language, ()) if entity else ()
+            aliases = self._aliases(entity) if entity else ()
             self._names[entity_id] = ((label,) if label else ()) + aliases
         return self._names[entity_id]
+
+    def _aliases(self, entity: Entity) -> tuple[str, ...]:
+        """Return the aliases in the graph's language, then those of languages that stand in for it, in its script."""
+        own = entity.aliases.get(self.language, ())
+        if entity.aliases.keys() <= {self.language}:
+            return own
+        others = (name for code in chain(self.language)[1:] for name in entity.aliases.get(code, ()))
+        fitting = (name for name in others if fits_script(name, self.language) and not is_code(name, self.language))
+        return tuple(dict.fromkeys((*own, *fitting)))
 
     def folded_names(self, entity_id: str) -> frozenset[str]:
         """Return the label and the aliases in the graph's language without letter case."""

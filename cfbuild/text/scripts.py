@@ -15,10 +15,15 @@ UNSPACED = ("CJK", "HIRAGANA", "THAI", "LAO", "KHMER", "MYANMAR")
 Katakana is not among them: a foreign name is a run of it, which other letters end ("トヨタ自動車").
 """
 KATAKANA = "KATAKANA"
+WIDE = ("CJK", "HIRAGANA", KATAKANA)
+"""Scripts with a full stop as wide as a letter, behind which no space comes."""
 FIRST_UNSPACED = "\u0e00"
 """No character before the Thai block is of a script without spaces."""
-SENTENCE_END = re.compile(r"[。｡！？!?။។]+[」』”’）)]*\s*")
-"""The end of a sentence in a script without spaces; Thai and Lao have no mark for it, they leave a space there."""
+SENTENCE_END = re.compile(r"[。｡！？!?။។]+(?:[」』”’）)]+(?![\u3040-\u309f])|(?![」』”’）)!?。！？]))\s*")
+"""The end of a sentence in a script without spaces, but not that of a quotation after which Japanese goes on.
+
+Thai and Lao have no mark for it, they leave a space there.
+"""
 
 ISOLATE, POP = "\u2068", "\u2069"
 """FIRST STRONG ISOLATE and POP DIRECTIONAL ISOLATE: a text between them keeps its direction and changes no other's."""
@@ -63,10 +68,16 @@ def space_before(continuation: str) -> str:
     return "" if is_unspaced(continuation) else " "
 
 
-def is_right_to_left(text: str) -> bool:
-    """Return True if the first letter of `text` that has a direction runs from right to left, as Unicode's rule P2."""
-    directions = (unicodedata.bidirectional(character) for character in text)
-    return next((one in ("R", "AL") for one in directions if one in ("L", "R", "AL")), False)
+def continued(prompt: str, continuation: str) -> str:
+    """Return a prompt and the words that continue it, with what stands between them."""
+    return f"{prompt}{space_before(continuation)}{continuation}"
+
+
+def stated(prompt: str, continuation: str) -> str:
+    """Return a prompt and the words that continue it as a sentence, which ends in a full stop of its script."""
+    text = continued(prompt, continuation)
+    stop = "。" if script(text[-1:] or " ") in WIDE else "."
+    return f"{text}{stop}"
 
 
 def holds_right_to_left(text: str) -> bool:
