@@ -6,7 +6,9 @@ import pickle
 
 import pytest
 
-from cfbuild.data import SLOT, Template
+from cfbuild.data import SLOT, Entity, Template
+from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.subjects import with_number
 from cfbuild.filter.rules import judge_template
 from cfbuild.templates import builtin
 from cfbuild.text.languages import LANGUAGES, language
@@ -437,6 +439,34 @@ def test_bundled_templates_serve_the_variants_of_their_language() -> None:
     assert builtin.written_in("zh-hans") == "zh" and builtin.written_in("zh-tw") is None
     assert builtin.written_in("sv") is None and builtin.relations("sv") == ()
     assert builtin.templates("P19", "pt-br") and builtin.templates("P19", "sv") == ()
+
+
+@pytest.mark.parametrize(("code", "prompt", "name"), FAIL)
+def test_words_that_a_name_cannot_follow_are_known_as_such(code: str, prompt: str, name: str) -> None:
+    assert code == "en" or prompt.rsplit(" ", 1)[-1] in language(code).governing
+
+
+@pytest.mark.parametrize(
+    ("code", "texts", "names"),
+    [
+        (
+            "fr",
+            ("La capitale de {} est", "{} a pour capitale", "Capitale : {} -"),
+            {"France": 3, "Italie": 2, "Japon": 2},
+        ),
+        ("de", ("Die Hauptstadt von {} ist", "{} hat als Hauptstadt"), {"Italien": 2, "Schweiz": 1}),
+        ("it", ("La capitale della {} è", "{} ha per capitale"), {"Francia": 2, "Italia": 1, "Belgio": 1}),
+        ("pl", ("Stolica dla {} to", "{} ma stolicę"), {"Oslo": 2, "Polska": 1}),
+        ("sv", ("Huvudstaden i {} är", "{} har"), {"Schweiz": 2}),
+    ],
+)
+def test_a_template_is_about_no_subject_that_cannot_follow_its_words(
+    code: str, texts: tuple[str, ...], names: dict[str, int]
+) -> None:
+    graph = FactGraph([], [Entity(f"Q{place}", {code: name}) for place, name in enumerate(names, 1)], code)
+    marked = [with_number(Template("P36", "rewrite", text, "test"), language(code)) for text in texts]
+    for place, count in enumerate(names.values(), 1):
+        assert sum(one.suits(graph.subject_kinds(f"Q{place}")) for one in marked) == count
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

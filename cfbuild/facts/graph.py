@@ -12,7 +12,7 @@ from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
 from cfbuild.facts.known_classes import known_above, known_classes
 from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF, SUBCLASS_OF
-from cfbuild.facts.subjects import PLURAL, kinds_of_class
+from cfbuild.facts.subjects import PLURAL, kinds_of_class, misfits
 from cfbuild.text import languages
 from cfbuild.text.codes import chain, fits_script, is_code, name_in
 from cfbuild.text.languages.neutral import without_bracket
@@ -167,8 +167,10 @@ class FactGraph:
         """Return the kinds that templates name (`facts/subjects.py`), as far as the entity's classes and label tell."""
         if entity_id not in self._subject_kinds:
             classes = self.class_names(entity_id)
-            plural = {PLURAL} if self.wording.is_plural(self.label(entity_id) or "", classes) else ()
-            self._subject_kinds[entity_id] = frozenset(plural).union(*map(kinds_of_class, classes))
+            label = self.label(entity_id) or ""
+            plural = {PLURAL} if self.wording.is_plural(label, classes) else ()
+            told = map(kinds_of_class, classes)
+            self._subject_kinds[entity_id] = misfits(label, self.wording).union(plural, *told)
         return self._subject_kinds[entity_id]
 
     def article(self, entity_id: str) -> str:

@@ -245,7 +245,7 @@ def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple
             elif is_own(name):
                 kept = own.templates(Path(name), relation)
             elif files is not None:
-                kept, refusals = pararel_templates(relation, files.patterns(relation))
+                kept, refusals = pararel_templates(relation, files.patterns(relation), files.unchecked(relation))
                 refused.extend(refusals)
             for template in kept:
                 found.setdefault((template.relation, template.kind, template.text), template)

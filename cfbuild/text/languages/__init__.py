@@ -54,6 +54,8 @@ class Language:
     sentences(text): the sentences of a text in a script without spaces; None where the tokenizer tells them.
     sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
     may_own_bracket(words): whether a bracket with these words at the end of a name may be part of the name.
+    governing: the words that some names cannot follow as they are (`article_clash`); no template has such a name behind
+    them, be it the subject's or the object's.
     plural_endings: the endings that a name's plural may have beside the name.
     """
 
@@ -74,6 +76,7 @@ class Language:
     sentences: Callable[[str], Sequence[str]] | None = None
     sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
     may_own_bracket: Callable[[str], bool] = neutral.always
+    governing: frozenset[str] = frozenset()
     plural_endings: tuple[str, ...] = ()
 
 
@@ -97,13 +100,14 @@ _RULES = (
         may_own_bracket=english.speaks,
         plural_endings=("s", "es"),
     ),
-    Language("de", article_clash=german.article_clash, derived=german.derived),
+    Language("de", article_clash=german.article_clash, derived=german.derived, governing=german.GOVERNING),
     *(
         Language(
             code,
             article_clash=rules.article_clash,
             noise=neutral.noise_with_small_bracket,
             derived=rules.derived,
+            governing=rules.GOVERNING,
         )
         for code, rules in (("nl", dutch), ("pl", polish), ("ru", russian))
     ),
@@ -114,6 +118,7 @@ _RULES = (
             template_fault=rules.template_fault,
             noise=neutral.noise_with_small_bracket,
             derived=rules.derived,
+            governing=rules.GOVERNING,
         )
         for code, rules in (("es", spanish), ("fr", french), ("it", italian), ("pt", portuguese))
     ),

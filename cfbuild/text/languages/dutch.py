@@ -36,6 +36,9 @@ BARE = listed(
 """Countries and cities without an article; Den Haag brings its own."""
 COMMON_WORDS, NEUTER_WORDS = frozenset({"de"}), frozenset({"het"})
 
+GOVERNING = PREPOSITIONS | {"de", "het", "een"}
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:land|rijk|ije|ie|e|en|a)\Z"),
     re.compile(r"(?:i?aan|ees|iaan|land|isch|sch|s|er|erij)?(?:se?|e|en|er|ers|se|sche|ans|ansen|anen|zen|ezen)?"),

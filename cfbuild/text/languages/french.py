@@ -65,6 +65,9 @@ WRONG_AFTER = MappingProxyType(
 )
 """Countries that cannot follow a word as they are."""
 
+GOVERNING = frozenset(ELIDED | BEFORE_ARTICLE | WRONG_AFTER.keys())
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:ie|e|a|s|is)\Z"),
     re.compile(r"(?:i?en|ais|ois|ain|an|in)(?:n?es?|s)?|(?:iques?|istes?|ismes?|ites?)"),

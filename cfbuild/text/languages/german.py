@@ -62,6 +62,9 @@ FITS = MappingProxyType(
 """Names with an article that the forms of the article may precede."""
 KNOWN = FEMININE | MASCULINE | NEUTER | PLURAL
 
+GOVERNING = frozenset(PREPOSITIONS | FITS.keys())
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:land|reich|ien|en|e|a|n)\Z"),
     re.compile(r"(?:(?:ian|an|ien|i)?isch(?:e[rsnm]?)?|(?:ian|an|ien|land)?er(?:s|n|in|innen)?|e[nsr]?|s)"),

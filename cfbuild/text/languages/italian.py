@@ -64,6 +64,9 @@ JOINED = frozenset(["di", "a", "da", "su"])
 WITH_ARTICLE = frozenset(["in", "di", "a", "da", "su", "con", "per", "tra", "fra"])
 """Prepositions after which a plural country has its article: negli Stati Uniti, con i Paesi Bassi."""
 
+GOVERNING = MASCULINE_FORMS | FEMININE_FORMS | PLURAL_FORMS | WITH_ARTICLE
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:ia|a|o|e|i)\Z"),
     re.compile(r"(?:i?an|in|ens|es)[oaie]|(?:ic|ist|ism)(?:[oaie]|hi|he)|[oaie]"),

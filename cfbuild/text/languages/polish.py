@@ -19,6 +19,9 @@ INDECLINABLE = listed(
     "Santiago",
 ) | {"Los Angeles", "San Francisco", "San Marino", "Rio de Janeiro", "Buenos Aires", "Palermo", "Torino", "Monte Carlo"}
 
+GOVERNING = PREPOSITIONS
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:ia|ja|y|a|o|e|i)\Z"),
     re.compile(

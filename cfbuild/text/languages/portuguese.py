@@ -44,6 +44,9 @@ THE, THE_FEMININE, THE_PLURAL, THE_FEMININE_PLURAL = (
 )
 """The forms of the article, by themselves and joined to prepositions."""
 
+GOVERNING = JOINED | THE | THE_FEMININE | THE_PLURAL | THE_FEMININE_PLURAL
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:ia|a|o|e|l)\Z"),
     re.compile(

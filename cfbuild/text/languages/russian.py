@@ -16,6 +16,9 @@ UNCHANGED = re.compile(r".*(?:[оеэуюи]|уа|оа|иа)\Z", re.IGNORECASE)
 """Ends of names that are not declined, or may be left as they are: Осло, Баку, Сочи, Пушкино."""
 NATIVE = frozenset(["Нидерланды", "Филиппины", "Салоники", "Афины"]) | {"Салоники", "Соединённые Штаты Америки"}
 
+GOVERNING = PREPOSITIONS
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:ия|ья|я|а|ы|и|о|ь|й)\Z"),
     re.compile(

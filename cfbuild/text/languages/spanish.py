@@ -35,6 +35,9 @@ FEMININE = listed("Argentina, China, India, República Checa, República Dominic
 """Countries that may have the article: el Japón, la India."""
 PLURAL = listed("Estados Unidos, Países Bajos, Emiratos Árabes Unidos, Bahamas, Maldivas")
 
+GOVERNING = DEFINITE | {"y", "o", "e", "u", "de", "a"}
+"""Words that some names cannot follow as they are."""
+
 MADE = Making(
     re.compile(r"(?:ia|a|o|e|os|as)\Z"),
     re.compile(
