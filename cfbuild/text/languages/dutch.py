@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import Making, last_word, listed
+from cfbuild.text.languages.words import Formation, last_word, listed
 
 PREPOSITIONS = listed(
     "aan, achter, bij, binnen, boven, buiten, door, in, met, na, naar, naast, onder, op, over, per, sinds, tegen",
@@ -39,7 +39,7 @@ COMMON_WORDS, NEUTER_WORDS = frozenset({"de"}), frozenset({"het"})
 GOVERNING = PREPOSITIONS | {"de", "het", "een"}
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:land|rijk|ije|ie|e|en|a)\Z"),
     re.compile(r"(?:i?aan|ees|iaan|land|isch|sch|s|er|erij)?(?:se?|e|en|er|ers|se|sche|ans|ansen|anen|zen|ezen)?"),
     {

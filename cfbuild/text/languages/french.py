@@ -9,7 +9,7 @@ import re
 from types import MappingProxyType
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Making, last_word, listed, plain
+from cfbuild.text.languages.words import Formation, last_word, listed, plain
 
 ELIDED = listed(
     "de, le, la, que, jusque, lorsque, puisque, quoique, ce, je, me, te, se, ne, du, au, ma, ta, sa",
@@ -68,7 +68,7 @@ WRONG_AFTER = MappingProxyType(
 GOVERNING = frozenset(ELIDED | BEFORE_ARTICLE | WRONG_AFTER.keys())
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ie|e|a|s|is)\Z"),
     re.compile(r"(?:i?en|ais|ois|ain|an|in)(?:n?es?|s)?|(?:iques?|istes?|ismes?|ites?)"),
     {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from cfbuild.text.languages.words import Making, last_word, listed
+from cfbuild.text.languages.words import Formation, last_word, listed
 
 PREPOSITIONS = listed(
     "ab, an, auf, aus, außer, bei, bis, durch, für, gegen, gegenüber, hinter, in, jenseits, mit, nach, neben",
@@ -65,7 +65,7 @@ KNOWN = FEMININE | MASCULINE | NEUTER | PLURAL
 GOVERNING = frozenset(PREPOSITIONS | FITS.keys())
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:land|reich|ien|en|e|a|n)\Z"),
     re.compile(r"(?:(?:ian|an|ien|i)?isch(?:e[rsnm]?)?|(?:ian|an|ien|land)?er(?:s|n|in|innen)?|e[nsr]?|s)"),
     {

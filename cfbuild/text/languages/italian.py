@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Making, last_word, listed, plain
+from cfbuild.text.languages.words import Formation, last_word, listed, plain
 
 VOWEL = re.compile(r"[aeou]|i(?![aeou])")
 """Beginnings with a vowel; before another vowel i is half a consonant (Iolanda, iodio), and usage differs."""
@@ -67,7 +67,7 @@ WITH_ARTICLE = frozenset(["in", "di", "a", "da", "su", "con", "per", "tra", "fra
 GOVERNING = MASCULINE_FORMS | FEMININE_FORMS | PLURAL_FORMS | WITH_ARTICLE
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ia|a|o|e|i)\Z"),
     re.compile(r"(?:i?an|in|ens|es)[oaie]|(?:ic|ist|ism)(?:[oaie]|hi|he)|[oaie]"),
     {

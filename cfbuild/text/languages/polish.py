@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import WORD, Making, last_word, listed
+from cfbuild.text.languages.words import WORD, Formation, last_word, listed
 
 PREPOSITIONS = listed(
     "bez, dla, do, ku, nad, na, o, od, po, pod, poza, przed, przez, przeciw, przy, u, w, we, wewnątrz, wokół",
@@ -22,7 +22,7 @@ INDECLINABLE = listed(
 GOVERNING = PREPOSITIONS
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ia|ja|y|a|o|e|i)\Z"),
     re.compile(
         r"(?:i|y|j)?(?:an|ań|on|oń|en)?(?:sk|ck|zk)(?:i|a|ie|iego|iej|im|ą|ich|o)|(?:j|i)?(?:an|ań|czyk|k)(?:in|ka|a|em|ie|ki)?"

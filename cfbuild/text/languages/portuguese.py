@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Making, last_word, listed
+from cfbuild.text.languages.words import Formation, last_word, listed
 
 MASCULINE = listed(
     "Afeganistão, Azerbaijão, Bangladesh, Brasil, Butão, Camboja, Canadá, Catar, Cazaquistão, Chade, Chile, Congo",
@@ -47,7 +47,7 @@ THE, THE_FEMININE, THE_PLURAL, THE_FEMININE_PLURAL = (
 GOVERNING = JOINED | THE | THE_FEMININE | THE_PLURAL | THE_FEMININE_PLURAL
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ia|a|o|e|l)\Z"),
     re.compile(
         r"(?:i?an|in|i?ens)[oae]s?|(?:es|esa|eses|esas|enses?|ico|ica|icos|icas|istas?|ismos?)|[oa]s?|eir[oa]s?"

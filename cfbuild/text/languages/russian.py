@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import WORD, Making, last_word, listed
+from cfbuild.text.languages.words import WORD, Formation, last_word, listed
 
 PREPOSITIONS = listed(
     "без, близ, в, во, вне, возле, вокруг, для, до, за, из, изо, к, ко, кроме, между, на, над, о, об, около, от",
@@ -19,7 +19,7 @@ NATIVE = frozenset(["Нидерланды", "Филиппины", "Салони�
 GOVERNING = PREPOSITIONS
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ия|ья|я|а|ы|и|о|ь|й)\Z"),
     re.compile(
         r"(?:[иь]?(?:ан|ян|ен|ин|ей|ий|ев|ов))?ь?(?:ск|цк|к)(?:ий|ая|ое|ие|ого|ой|ому|ую|им|их|ом|ими|а|и)?"

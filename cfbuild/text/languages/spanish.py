@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Making, last_word, listed, plain
+from cfbuild.text.languages.words import Formation, last_word, listed, plain
 
 SOUNDS_LIKE_I = re.compile(r"i(?![aeou])|hi(?![aeou])")
 """Beginnings before which "y" becomes "e": e Italia, but y hierro."""
@@ -38,7 +38,7 @@ PLURAL = listed("Estados Unidos, Países Bajos, Emiratos Árabes Unidos, Bahamas
 GOVERNING = DEFINITE | {"y", "o", "e", "u", "de", "a"}
 """Words that some names cannot follow as they are."""
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ia|a|o|e|os|as)\Z"),
     re.compile(
         r"(?:i?an|in|e?ens|ch?es)[oa]s?|(?:eses?|esas?|es|enses?|ense|euros?|euras?|uecos?|ecas?|icos?|icas?|istas?|ismos?)"

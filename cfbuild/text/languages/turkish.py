@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import Making
+from cfbuild.text.languages.words import Formation
 
-MADE = Making(
+MADE = Formation(
     re.compile(r"(?:ya|a|e)\Z"),
     re.compile(
         r"(?:[dt][ae]n?|[ny]?[ıiuü]n?|[ny]?[ae]|l[ıiuü](?:lar|ler)?|l[ae]r|yan(?:ca|lar)?|c[ae]|ç[ae]|k?[iı])"

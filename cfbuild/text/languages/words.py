@@ -42,7 +42,7 @@ def listed(*lines: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Making:
+class Formation:
     """The way in which a language makes words from a name: `Italien` gives `Italiener` and `italienisch`.
 
     dropped: the ends of a name that its words lack. endings: what is put in their place. others: stems of the words of
