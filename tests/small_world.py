@@ -89,22 +89,25 @@ def read_triples(path: Path) -> Iterator[tuple[str, str, str | None, str, str]]:
             yield subject, predicate, value, "" if text is None else json.loads(f'"{text}"'), language
 
 
-def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Path:
-    """The excerpt's facts, names and classes, and ParaRel's templates or else ours, as fetch would write them."""
+def write_excerpt(root: Path, triples: Path, patterns: Path | None = None, language: str = "en") -> Path:
+    """The excerpt's facts, names and classes, and ParaRel's templates or else ours, as fetch would write them.
+
+    language: that of our templates; names are there in all languages that the excerpt has.
+    """
     facts: list[Fact] = []
     classes: dict[str, dict[str, list[str]]] = {}
     labels: dict[str, dict[str, str]] = {}
     aliases: dict[str, dict[str, list[str]]] = {}
-    for subject, predicate, value, name, language in read_triples(triples):
+    for subject, predicate, value, name, tag in read_triples(triples):
         relation = predicate.rsplit("/", 1)[1]
         if value is not None and relation in ("P31", "P21"):
             classes.setdefault(subject, {}).setdefault(relation, []).append(value)
         elif value is not None:
             facts.append(Fact(relation, subject, value, source="excerpt"))
         elif predicate.endswith("#label"):
-            labels.setdefault(subject, {})[language] = name
+            labels.setdefault(subject, {})[tag] = name
         else:
-            aliases.setdefault(subject, {}).setdefault(language, []).append(name)
+            aliases.setdefault(subject, {}).setdefault(tag, []).append(name)
     ids = {*labels, *aliases, *(fact.subject for fact in facts), *(fact.object for fact in facts)}
     entities = [
         Entity(
@@ -116,9 +119,8 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None) -> Pa
         for one in sorted(ids)
     ]
     if patterns is None:
-        return write_build(
-            root, facts, entities, (one for relation in builtin.relations() for one in builtin.templates(relation))
-        )
+        ours = (one for relation in builtin.relations(language) for one in builtin.templates(relation, language))
+        return write_build(root, facts, entities, ours)
     prompts = []
     for file in sorted(patterns.glob("*.jsonl")):
         kept, _ = pararel_templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))

@@ -10,7 +10,7 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.records.factset import FactSet
 from cfbuild.records.maker import RecordMaker
 from cfbuild.records.prefixes import Prefixes
-from cfbuild.text.codes import chain, fits_script, is_code
+from cfbuild.text.codes import chain, fits_script, is_code, name_in
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from cfbuild.text.codes import chain, fits_script, is_code
         ("en", ("en", "mul")),
         ("en-gb", ("en-gb", "en", "mul")),
         ("pt-br", ("pt-br", "pt", "mul")),
-        ("gl", ("gl", "pt", "mul")),
+        ("gl", ("gl", "mul", "pt")),
         ("de-at", ("de-at", "de", "mul")),
         ("fr-ca", ("fr-ca", "fr", "mul")),
         ("zh-tw", ("zh-tw", "zh-hant", "zh-hans", "zh", "mul")),
@@ -108,3 +108,25 @@ def test_an_item_named_by_a_code_appears_nowhere() -> None:
         assert not any({"en", "de", "fr", "de-at"} & set(text.split()) for text in texts)
     missing = {one.fact.subject for one in made.rejected if one.decision.rule == "missing-label"}
     assert coded & {"Q1005", "Q1030"} <= missing
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "found"),
+    [
+        ({"fr": "Ann", "mul": "Anna"}, "fr", "Ann"),
+        ({"mul": "Anna", "en": "Ann"}, "fr", "Anna"),
+        ({"mul": "Anna", "pt": "Ana"}, "gl", "Anna"),
+        ({"mul": "Anna", "pt": "Ana"}, "pt-br", "Ana"),
+        ({"mul": "Anna", "ru": "Анна"}, "ab", "Анна"),
+        ({"mul": "Anna"}, "ja", None),
+        ({"mul": "mul", "en": "Ann"}, "fr", None),
+        ({"en": "Ann"}, "fr", None),
+    ],
+)
+def test_a_label_is_the_languages_own_then_that_for_many_then_a_neighbours(
+    names: dict[str, str], code: str, found: str | None
+) -> None:
+    assert name_in(names, code) == found
+    graph = FactGraph([], [Entity("Q1", names, {other: (f"{name}!",) for other, name in names.items()})], code)
+    assert graph.label("Q1") == found
+    assert (f"{found}!" in graph.names("Q1")) is (found is not None)

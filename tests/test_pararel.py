@@ -238,3 +238,30 @@ def test_the_home_of_pararel_is_a_fixed_commit() -> None:
     assert (
         PARAREL.startswith("https://raw.githubusercontent.com/yanaiela/pararel/") and len(PARAREL.split("/")[-1]) == 40
     )
+
+
+def test_patterns_that_nobody_checked_are_used_where_there_are_too_few_others(tmp_path: Path) -> None:
+    rows = [("la capitale de [X] est [Y]", True), ("la majuscule de [X] est [Y]", False), ("[X] a [Y]", False)]
+    rows += [("[Y] est la capitale de [X]", True), ("[X] a pour capitale [Y].", True), ("[X] nomme [Y]", False)]
+    folder = tmp_path / "patterns" / "fr"
+    folder.mkdir(parents=True)
+    lines = (json.dumps({"pattern": text, "checked-by-human": checked}) + "\n" for text, checked in rows)
+    (folder / "P36.jsonl").write_text("".join(lines), encoding="utf-8")
+    files = Files(str(tmp_path), None, "fr")
+    kept, refused = templates("P36", files.patterns("P36"), files.unchecked("P36"))
+    assert [one.text for one in kept] == [
+        "la capitale de {} est",
+        "{} a pour capitale",
+        "la majuscule de {} est",
+    ]
+    assert {one.pattern: one.reason for one in refused} == {
+        "[Y] est la capitale de [X]": "the object does not come last",
+        "[X] a [Y]": "is not checked by a human, and there are enough that are",
+        "[X] nomme [Y]": "is not checked by a human, and there are enough that are",
+    }
+
+
+def test_patterns_of_scripts_without_spaces_need_none() -> None:
+    kept, refused = templates("P36", ["[X]の首都は[Y]です", "[X]的首都是[Y]。", "[Y]は[X]の首都です", "[X] is[Y]"])
+    assert [one.text for one in kept] == ["{}の首都は", "{}的首都是"]
+    assert [one.reason for one in refused] == ["the object does not come last", "no space comes before the object"]

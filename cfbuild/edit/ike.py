@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cfbuild.data import SLOT, Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec
 from cfbuild.progress import no_progress
+from cfbuild.text.scripts import continued
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class InContext:
 
 def _stated(request: Request) -> str:
     """Return the requested fact as a sentence."""
-    fact = f"{request.prompt.replace(SLOT, request.subject)} {request.target_new}"
+    fact = continued(request.prompt.replace(SLOT, request.subject), request.target_new)
     return fact if fact.endswith(".") else f"{fact}."
 
 

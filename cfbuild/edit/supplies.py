@@ -20,6 +20,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.sample import OPENINGS, sample_contexts
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file
+from cfbuild.text.scripts import stated
 
 BUILD, NONE = "build", "none"
 """Covariances that are no file and no dataset: over the build's own true statements; C = I."""
@@ -154,9 +155,9 @@ def build_corpus(records: Iterable[Record], references: Sequence[Reference]) -> 
     texts = {reference.text for reference in references}
     for record in records:
         true, new = record.target_true.label, record.target_new.label
-        texts |= {f"{record.rewrite} {true}."} | {f"{one.text} {true}." for one in record.paraphrases}
-        texts |= {f"{one.text} {true}." for one in record.neighborhood}
-        texts |= {f"{one.text} {new}." for one in record.attribute}
+        texts |= {stated(record.rewrite, true)} | {stated(one.text, true) for one in record.paraphrases}
+        texts |= {stated(one.text, true) for one in record.neighborhood}
+        texts |= {stated(one.text, new) for one in record.attribute}
         texts |= set(record.generation)
     ordered = sorted(texts)
     random.Random("build corpus").shuffle(ordered)

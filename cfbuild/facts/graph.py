@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TypeVar
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
-from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF
-from cfbuild.facts.subjects import PLURAL, kinds_of_class
+from cfbuild.facts.known_classes import known_above, known_classes
+from cfbuild.facts.relations import CONTAINMENT, INSTANCE_OF, SUBCLASS_OF
+from cfbuild.facts.subjects import PLURAL, kinds_of_class, misfits
 from cfbuild.text import languages
-from cfbuild.text.codes import is_code
+from cfbuild.text.codes import chain, fits_script, is_code, name_in
 from cfbuild.text.languages.neutral import without_bracket
 
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
@@ -51,9 +52,11 @@ class FactGraph:
         self._objects: dict[str, Counter[str]] = {}
         self._containers: dict[str, frozenset[str]] = {}
         self._articles: dict[str, str] = {}
+        self._class_names: dict[str, str] = {}
+        self._is_english = self.wording is languages.LANGUAGES["en"]
         self._subject_kinds: dict[str, frozenset[str]] = {}
         # The rules ask for some hundred names of every fact: each is looked up once.
-        self._label_of = {one.id: one.labels.get(language) for one in self.entities.values()}
+        self._label_of = {one.id: name_in(one.labels, language) for one in self.entities.values()}
         self._names: dict[str, tuple[str, ...]] = {}
         self._folded: dict[str, frozenset[str]] = {}
         self._objects_named: dict[str, dict[str, list[str]]] = {}
@@ -167,22 +170,32 @@ class FactGraph:
         """Return the entity's label in the graph's language, or None."""
         return self._label_of.get(entity_id)
 
-    def name(self, entity_id: str, language: str) -> str | None:
-        """Return the entity's label in `language`, else in the graph's language, or None."""
-        entity = self.entities.get(entity_id)
-        return (entity.labels.get(language) if entity else None) or self.label(entity_id)
+    def class_name(self, one: str) -> str:
+        """Return the English name by which kinds are told of a class, whatever the graph's language; empty for none.
+
+        It is that of the table of known classes, by id; else that of the nearest known class above it (P279); else the
+        class's English label, if it was fetched.
+        """
+        if one not in self._class_names:
+            entity = self.entities.get(one)
+            own = (entity.labels.get("en") if entity else None) or (self.label(one) if self._is_english else None)
+            above = partial(self.attributes, relation=SUBCLASS_OF)
+            self._class_names[one] = known_classes().get(one) or known_above(one, above) or own or ""
+        return self._class_names[one]
 
     def class_names(self, entity_id: str) -> tuple[str, ...]:
-        """Return the English names of the classes that the entity is an instance of, where they have any."""
-        names = (self.name(one, "en") for one in self.attributes(entity_id, INSTANCE_OF))
+        """Return the English names of the classes that the entity is an instance of (`class_name`), where known."""
+        names = map(self.class_name, self.attributes(entity_id, INSTANCE_OF))
         return tuple(name for name in names if name)
 
     def subject_kinds(self, entity_id: str) -> frozenset[str]:
         """Return the kinds that templates name (`facts/subjects.py`), as far as the entity's classes and label tell."""
         if entity_id not in self._subject_kinds:
             classes = self.class_names(entity_id)
-            plural = {PLURAL} if self.wording.is_plural(self.label(entity_id) or "", classes) else ()
-            self._subject_kinds[entity_id] = frozenset(plural).union(*map(kinds_of_class, classes))
+            label = self.label(entity_id) or ""
+            plural = {PLURAL} if self.wording.is_plural(label, classes) else ()
+            told = map(kinds_of_class, classes)
+            self._subject_kinds[entity_id] = misfits(label, self.wording).union(plural, *told)
         return self._subject_kinds[entity_id]
 
     def article(self, entity_id: str) -> str:
@@ -196,9 +209,18 @@ class FactGraph:
         """Return the label and the aliases in the graph's language, the label first."""
         if entity_id not in self._names:
             entity, label = self.entities.get(entity_id), self.label(entity_id)
-            aliases = entity.aliases.get(self.language, ()) if entity else ()
+            aliases = self._aliases(entity) if entity else ()
             self._names[entity_id] = ((label,) if label else ()) + aliases
         return self._names[entity_id]
+
+    def _aliases(self, entity: Entity) -> tuple[str, ...]:
+        """Return the aliases in the graph's language, then those of languages that stand in for it, in its script."""
+        own = entity.aliases.get(self.language, ())
+        if entity.aliases.keys() <= {self.language}:
+            return own
+        others = (name for code in chain(self.language)[1:] for name in entity.aliases.get(code, ()))
+        fitting = (name for name in others if fits_script(name, self.language) and not is_code(name, self.language))
+        return tuple(dict.fromkeys((*own, *fitting)))
 
     def folded_names(self, entity_id: str) -> frozenset[str]:
         """Return the label and the aliases in the graph's language without letter case."""

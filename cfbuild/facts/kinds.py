@@ -1,8 +1,10 @@
 """The classes of an item, and its kinds, which are coarser.
 
 Classes are what the facts say (P31 and P279, and what these are subclasses of) and what the bundled table says. They
-are fine ("city of the United States", "commune of France"), so two cities seldom share one. Kinds are read from words
-in the classes' English names; of an object that is no place, each class's id is a kind too.
+are fine ("city of the United States", "commune of France"), so two cities seldom share one. Kinds are told by the
+classes' ids: a class has the name that the table of known classes gives it, or the nearest class above it (P279), and
+the tables here say which words of such a name tell which kind. So a build in any language has the same kinds. Of an
+object that is no place, each class's id is a kind too.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from cfbuild.facts.bundled import bundled_classes, classes_by_member
+from cfbuild.facts.bundled import classes_by_member
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INSTANCE_OF, SUBCLASS_OF
 from cfbuild.text.class_names import class_noun
@@ -55,7 +57,7 @@ OTHERS: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
     for kind, words in {
         "language": "languages?|dialect|macrolanguage",
-        "religion": "religio(?:n|us group)|.*religious movement|faith|denomination|Relajación|belief system",
+        "religion": "religio(?:n|us group)|.*religious movement|faith|denomination|belief system",
         "occupation": "profession|occupation|specialty|job|craft",
         "office": "position|office|title|function|religious occupation|rank|ecclesiastical occupation",
         "music": "music(?:al)? (?:genre|form|style)",
@@ -116,7 +118,7 @@ class Kinds:
     def of(self, item: str) -> frozenset[str]:
         """Return the kinds of `item` (`kinds_in`); empty where its classes are not known."""
         if item not in self._kinds:
-            self._kinds[item] = kinds_in({one: self._name(one) for one in self._classes(item)})
+            self._kinds[item] = kinds_in({one: self._graph.class_name(one) for one in self._classes(item)})
         return self._kinds[item]
 
     def ladder(self, item: str) -> Ladder:
@@ -142,10 +144,6 @@ class Kinds:
 
     def _classes(self, item: str) -> tuple[str, ...]:
         return self._graph.attributes(item, INSTANCE_OF) or classes_by_member().get(item, ())
-
-    def _name(self, kind: str) -> str:
-        bundled = bundled_classes().get(kind)
-        return self._graph.name(kind, "en") or (bundled.name if bundled else "")
 
 
 def _broadness(places: set[str], names: Sequence[str]) -> set[str]:

@@ -1,8 +1,8 @@
 """The kinds of a subject, which templates name: a law or a currency, a film or a food.
 
-A template of P1001 that fits laws is wrong for currencies. Kinds are read from the noun in the English names of the
-classes that an item is an instance of, and a template file names them (`[rewrite: law, office]`); add a line for a new
-kind.
+A template of P1001 that fits laws is wrong for currencies. Kinds are told by the classes that an item is an instance
+of: by the noun in the name that `FactGraph.class_name` gives a class, in every language. A template file names them
+(`[rewrite: law, office]`); add a line for a new kind.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 
-from cfbuild.data import Template
+from cfbuild.data import SLOT, Template
 from cfbuild.text.class_names import class_noun
 from cfbuild.text.languages import Language
+from cfbuild.text.languages.words import last_word
 
 SUBJECTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
@@ -81,7 +82,22 @@ def kinds_of_class(name: str) -> frozenset[str]:
     return frozenset(kind for kind, nouns in SUBJECTS.items() if nouns.search(noun))
 
 
+def misfits(label: str, wording: Language) -> frozenset[str]:
+    """Return the kinds of a subject whose name cannot stand behind some words as it is: "after de" for Italie."""
+    return frozenset(_after(word) for word in wording.governing if wording.article_clash(word, label) is not None)
+
+
 def with_number(template: Template, wording: Language) -> Template:
-    """Return `template`, marked as not about subjects with a plural name if a verb of it agrees with a singular one."""
-    apart = PLURAL in template.fits or PLURAL in template.misfits or not wording.is_singular(template.text)
-    return template if apart else replace(template, misfits=(*template.misfits, PLURAL))
+    """Return `template`, marked as not about the subjects that its own words do not fit, by the rules of `wording`.
+
+    They are those with a plural name if a verb of it agrees with a singular one, and those whose name cannot follow the
+    word before the slot (`misfits`).
+    """
+    apart = PLURAL in (*template.fits, *template.misfits) or not wording.is_singular(template.text)
+    before = last_word(template.text.partition(SLOT)[0])
+    found = (*(() if apart else (PLURAL,)), *((_after(before),) if before in wording.governing else ()))
+    return replace(template, misfits=(*template.misfits, *found)) if found else template
+
+
+def _after(word: str) -> str:
+    return f"after {word}"

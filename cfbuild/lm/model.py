@@ -18,6 +18,7 @@ from cfbuild.lm.families import VALUE_PROJECTION, Family
 from cfbuild.lm.libraries import Libraries, libraries_for
 from cfbuild.lm.lock import ModelLock, lock_of
 from cfbuild.lm.room import Room
+from cfbuild.text.scripts import space_before
 
 Ids = tuple[int, ...]
 
@@ -207,7 +208,7 @@ class LanguageModel:
         return self.leading_ids + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def continuation(self, text: str) -> Ids:
-        """Return the tokens of `text` where it continues a prompt after one space.
+        """Return the tokens of `text` where it continues a prompt, after a space or as its script is written.
 
         Raises ModelError if there are none.
         """
@@ -218,15 +219,20 @@ class LanguageModel:
 
     @functools.cached_property
     def _continuations(self) -> Any:
-        # The anchor makes the space an inner one: some tokenizers put a space of their own before a text.
-        anchor = "is"
-        anchor_ids = tuple(self.tokenizer(anchor, add_special_tokens=False)["input_ids"])
+        # The anchor makes the space an inner one: some tokenizers put a space of their own before a text. Before a
+        # text without a space it is a mark, with which no letter shares a token.
+        anchors = {" ": "is", "": "："}
+        anchor_ids = {
+            space: tuple(self.tokenizer(anchor, add_special_tokens=False)["input_ids"])
+            for space, anchor in anchors.items()
+        }
 
         def continuation(text: str) -> Ids:
-            ids = tuple(self.tokenizer(f"{anchor} {text}", add_special_tokens=False)["input_ids"])
-            if ids[: len(anchor_ids)] == anchor_ids:
-                return ids[len(anchor_ids) :]
-            return tuple(self.tokenizer(f" {text}", add_special_tokens=False)["input_ids"])
+            space = space_before(text)
+            ids = tuple(self.tokenizer(f"{anchors[space]}{space}{text}", add_special_tokens=False)["input_ids"])
+            if ids[: len(anchor_ids[space])] == anchor_ids[space]:
+                return ids[len(anchor_ids[space]) :]
+            return tuple(self.tokenizer(f"{space}{text}", add_special_tokens=False)["input_ids"])
 
         return functools.lru_cache(maxsize=1 << 16)(continuation)
 

@@ -236,19 +236,16 @@ def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple
     """
     found: dict[tuple[str, str, str], Template] = {}
     refused: list[Refusal] = []
-    files = (
-        pararel.Files(options.pararel, work.asker, wikidata.language_code(options.language))
-        if PARAREL in options.templates
-        else None
-    )
+    language = wikidata.language_code(options.language)
+    files = pararel.Files(options.pararel, work.asker, language) if PARAREL in options.templates else None
     for relation in work.relations:
         for name in options.templates:
             if name == BUILTIN:
-                kept = tuple(builtin.templates(relation))
+                kept = builtin.templates(relation, language)
             elif is_own(name):
                 kept = own.templates(Path(name), relation)
             elif files is not None:
-                kept, refusals = pararel_templates(relation, files.patterns(relation))
+                kept, refusals = pararel_templates(relation, files.patterns(relation), files.unchecked(relation))
                 refused.extend(refusals)
             for template in kept:
                 found.setdefault((template.relation, template.kind, template.text), template)
@@ -308,10 +305,10 @@ def _check_templates(names: tuple[str, ...]) -> None:
 def _check_language(options: FetchOptions) -> None:
     """Raise ConfigError for templates or tuples that are in other languages only."""
     language = wikidata.language_code(options.language)
-    if BUILTIN in options.templates and language.partition("-")[0] != builtin.LANGUAGE:
+    if BUILTIN in options.templates and builtin.written_in(language) is None:
         raise ConfigError(
-            f"the bundled templates are in {builtin.LANGUAGE} only, not in {language!r}; give a folder with templates "
-            "of your own (--templates FOLDER), or mParaRel's (--templates pararel --pararel FOLDER)"
+            f"the bundled templates are in {', '.join(builtin.languages())}, not in {language!r}; give a folder with "
+            "templates of your own (--templates FOLDER), or mParaRel's (--templates pararel --pararel FOLDER)"
         )
     files = _files(options)
     asked = {pararel.PATTERNS: PARAREL in options.templates, pararel.TUPLES: options.source == PARAREL}
@@ -368,7 +365,7 @@ def _relations_with_templates(options: FetchOptions) -> set[str]:
         if is_own(name):
             found.update(own.relations(Path(name)))
         elif name == BUILTIN:
-            found.update(builtin.relations())
+            found.update(builtin.relations(wikidata.language_code(options.language)))
         elif files is not None:
             found.update(files.relations())
     known = options.known_relations()

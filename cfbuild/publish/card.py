@@ -18,6 +18,7 @@ from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.manifest import Manifest
 from cfbuild.text.safe import visible
+from cfbuild.text.scripts import isolated
 
 RECORDS_LICENCE = "cc0-1.0"
 """Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
@@ -330,8 +331,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(value: object) -> str:
-    """Return a value on a single line, its controls made visible."""
-    return visible(" ".join(str(value).split()))
+    """Return a value on a single line, its controls made visible, its writing direction its own."""
+    return isolated(visible(" ".join(str(value).split())))
 
 
 def _text(value: object) -> str:

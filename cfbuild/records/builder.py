@@ -31,6 +31,7 @@ from cfbuild.facts.subjects import with_number
 from cfbuild.option import option, seed_option
 from cfbuild.records.pools import Pools, is_usable
 from cfbuild.text.names import find_name, gives_away
+from cfbuild.text.scripts import stated
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
 """A function called with each o* as it is drawn; it returns the name of the rule that refuses it, or None."""
@@ -262,7 +263,7 @@ class Builder:
                 subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
                 if texts and is_usable(subject) and is_usable(value):
                     said = self._random(fact, f"reference:{fact.object}").choice(texts)
-                    text = f"{said.replace(SLOT, subject)} {value}."
+                    text = stated(said.replace(SLOT, subject), value)
                     yield Reference(relation, fact.object, fact.subject, subject, text)
 
     def _random(self, fact: Fact, part: str) -> Random:

@@ -20,6 +20,7 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
 from cfbuild.text.languages import Language
 from cfbuild.text.names import find_name, gives_away
+from cfbuild.text.scripts import stated
 
 MOST_ALIASES = 5
 MOST_INVERSE = 3
@@ -214,10 +215,11 @@ def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
 
     A neighbor's object is still o_c: what is said of the subject must not spread.
     """
-    said = f"{record.rewrite} {record.target_new.label}".removesuffix(".")
+    said = stated(record.rewrite, record.target_new.label.removesuffix("."))
+    space = "" if said.endswith("。") else " "
     for one in record.neighborhood:
         yield GroupPrompt(
-            f"{said}. {one.text}", record.target_new, record.target_true, one.entity, record.relation, one.template
+            f"{said}{space}{one.text}", record.target_new, record.target_true, one.entity, record.relation, one.template
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild.templates.sentences import Mentions, cut_sentences, distractor_prefixes, without_names
+from cfbuild.text.languages import language as wording_of
 
 BUILTIN, NONE, REFERENCES, MODEL = "builtin", "none", "references", "model"
 """The names of sources of sentences; any other name is a text file's path."""
@@ -45,7 +46,8 @@ class Prefixes:
     @classmethod
     def cut(cls, texts: Iterable[str], language: str = "en", seed: int = 0) -> Prefixes:
         """Return the sentences of `texts` that make sense alone, a seeded choice where there are very many."""
-        return cls(cut_sentences(texts, language, seed), language, indexed=True)
+        # The index is one of words, which scripts without spaces do not show.
+        return cls(cut_sentences(texts, language, seed), language, indexed=wording_of(language).sentences is None)
 
     def by_relation(self, names: Names) -> Callable[[str], Sequence[str]]:
         """Return the function from a relation to the sentences that name none of its objects."""

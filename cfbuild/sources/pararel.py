@@ -35,6 +35,8 @@ PARAREL = "https://raw.githubusercontent.com/yanaiela/pararel/cb5554678457beb5ac
 
 PATTERNS, TUPLES = "patterns", "tuples"
 """The kinds of files, which are the names of mParaRel's folders too."""
+CHECKED = "checked-by-human"
+"""The key of mParaRel's reviewed patterns that is false where a translation is a machine's alone."""
 ENGLISH = {PATTERNS: "data/pattern_data/graphs_json", TUPLES: "data/trex_lms_vocab"}
 """ParaRel's own folders."""
 TEXT_TYPES = ("text/plain", "application/json", "application/x-ndjson", "application/jsonl", "application/octet-stream")
@@ -132,11 +134,20 @@ class Files:
     def patterns(self, relation: str) -> list[str]:
         """Return ParaRel's patterns for `relation`, in its order; none for an unknown relation.
 
-        Raises DataError (a local file) or SourceError (a remote one) if they cannot be read.
+        Those that mParaRel says nobody has checked are not among them. Raises DataError (a local file) or SourceError
+        (a remote one) if they cannot be read.
         """
+        return self._patterns(relation, unchecked=False)
+
+    def unchecked(self, relation: str) -> list[str]:
+        """Return the patterns that mParaRel's reviewed files say no human has checked; raises as `patterns`."""
+        return self._patterns(relation, unchecked=True)
+
+    def _patterns(self, relation: str, *, unchecked: bool) -> list[str]:
         if relation not in self.relations():
             return []
-        return [row["pattern"] for row in self._rows(PATTERNS, relation, ("pattern",))]
+        rows = self._rows(PATTERNS, relation, ("pattern",))
+        return [row["pattern"] for row in rows if (row.get(CHECKED) is False) is unchecked]
 
     def tuples(self, relation: str) -> list[Row]:
         """Return ParaRel's tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`.

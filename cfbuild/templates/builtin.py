@@ -1,8 +1,9 @@
 """The bundled templates, written for cfbuild: a text file for each relation in the folder `builtin`.
 
+Those of another language are in a folder in it that is called as the language's code: `builtin/fr/P103.txt`.
 `P103.txt` holds a template a line, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines
 that start with `#` are comments. A relation is added by a file and removed by deleting it. A rewrite template must be
-an English sentence that breaks off where the object's label comes next, with no article between, right for every
+a sentence that breaks off where the object's label comes next, with no article between, right for every
 subject that the relation has, living or dead. What is right for some kinds of subject only says so in its section, by
 the kinds of `facts/subjects.py`: `[rewrite: film, series]`, or `[rewrite: not currency]` for all the others. A
 template with a verb that agrees with its subject ("{} is", "where {} lies") is never used about a plural name; those of
@@ -17,14 +18,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from cfbuild.data import PROPERTY_ID, Template, TemplateKind, id_number, property_id
 from cfbuild.errors import TemplateError
 from cfbuild.facts.subjects import PLURAL, SUBJECTS
 
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
 LANGUAGE = "en"
 ORIGIN = "cfbuild"
 SUFFIX = ".txt"
+CODE = re.compile(r"[a-z]{2,3}\Z")
+OTHER_SCRIPT = frozenset({"hant", "hk", "mo", "tw"})
+"""Variants of a language in other letters than its bundled templates."""
 SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"rewrite": "rewrite", "generation": "generation"})
 HEADER = re.compile(r"\[(?P<kind>\w+)(?:: (?P<unless>not )?(?P<subjects>[\w ]+(?:, [\w ]+)*))?\]")
 """A section's header: the kind of its templates, and the kinds of subject that they fit or do not fit."""
@@ -39,19 +47,35 @@ class Section:
     misfits: tuple[str, ...] = ()
 
 
-def relations() -> tuple[str, ...]:
-    """Return the relations that have bundled templates, ordered by number."""
-    return tuple(sorted(_texts(), key=id_number))
+def languages() -> tuple[str, ...]:
+    """Return the codes of the languages that have bundled templates, English first."""
+    return LANGUAGE, *sorted(one.name for one in _folder().iterdir() if one.is_dir() and CODE.match(one.name))
+
+
+def written_in(code: str) -> str | None:
+    """Return the language whose bundled templates serve the language `code`, or None: `pt` serves `pt-br`.
+
+    Chinese in traditional characters has none: the templates are in simplified ones.
+    """
+    base, _, variant = code.lower().partition("-")
+    served = code.lower() in languages() or (base in languages() and variant not in OTHER_SCRIPT)
+    return (code.lower() if code.lower() in languages() else base) if served else None
+
+
+def relations(language: str = LANGUAGE) -> tuple[str, ...]:
+    """Return the relations that have bundled templates in a language, ordered by number; none for an unknown one."""
+    return tuple(sorted(_texts(language), key=id_number))
 
 
 @cache
-def templates(relation: str) -> tuple[Template, ...]:
-    """Return the bundled templates of `relation` in the file's order; none if it has no file.
+def templates(relation: str, language: str = LANGUAGE) -> tuple[Template, ...]:
+    """Return the bundled templates of `relation` in a language, in the file's order; none if it has no file.
 
     Raises DataError if `relation` is not a property id and TemplateError, naming file and line, for a broken line.
     """
-    text = _texts().get(property_id(relation), "")
-    return tuple(read_templates(relation, text.splitlines(), f"{relation}{SUFFIX}"))
+    text = _texts(language).get(property_id(relation), "")
+    name = f"{relation}{SUFFIX}" if language == LANGUAGE else f"{language}/{relation}{SUFFIX}"
+    return tuple(read_templates(relation, text.splitlines(), name))
 
 
 def read_templates(relation: str, lines: Iterable[str], name: str, origin: str = ORIGIN) -> Iterator[Template]:
@@ -100,8 +124,15 @@ def read_section(line: str, place: str) -> Section:
 
 
 @cache
-def _texts() -> Mapping[str, str]:
+def _texts(language: str) -> Mapping[str, str]:
     """Return the files' texts by relation; files that are not named after a relation are left out."""
-    folder = resources.files("cfbuild.templates").joinpath("builtin")
+    written = written_in(language)
+    folder = _folder() if written == LANGUAGE else _folder().joinpath(written or "")
     files = ((file.name.removesuffix(SUFFIX), file) for file in folder.iterdir() if file.name.endswith(SUFFIX))
-    return {name: file.read_text(encoding="utf-8") for name, file in files if PROPERTY_ID.match(name)}
+    return (
+        {name: file.read_text(encoding="utf-8") for name, file in files if PROPERTY_ID.match(name)} if written else {}
+    )
+
+
+def _folder() -> Traversable:
+    return resources.files("cfbuild.templates").joinpath("builtin")

@@ -7,7 +7,7 @@ texts: reference texts, a file, or texts that a model wrote.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 from random import Random
@@ -16,14 +16,19 @@ from typing import Any
 from cfbuild.text.languages import Language
 from cfbuild.text.languages import language as wording_of
 from cfbuild.text.names import SHORT_NAME, find_name
+from cfbuild.text.scripts import SENTENCE_END
 
 WORDS = range(5, 26)
 """The number of words that a sentence may have."""
+CHARACTERS = range(10, 61)
+"""The number of letters that a sentence may have in a script without spaces: WORDS of about two letters each."""
 MOST = 2000
 """The most sentences that are kept: enough that a record's two differ from the next record's."""
+SENTENCE_ENDS = frozenset("。｡！？!?။។")
+"""Marks that end a sentence in a script without spaces."""
 CLOSING = frozenset("\"'”’»“«」』")
 """Quotation marks that may follow the end of a sentence in some language: „So.“ in German, »So.« in Danish."""
-BRACKETS = (("(", ")"), ("[", "]"), ("«", "»"))
+BRACKETS = (("(", ")"), ("[", "]"), ("«", "»"), ("「", "」"), ("『", "』"), ("（", "）"))
 """Marks that are balanced in a whole sentence of any language; of other pairs, the opening mark depends on it."""
 
 
@@ -36,16 +41,27 @@ def distractor_prefixes() -> tuple[str, ...]:
 
 def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, ...]:
     """Return the sentences of `texts` that make sense alone, each once; a seeded choice of MOST if there are more."""
-    pipeline, wording = _pipeline(language), wording_of(language)
-    ends = frozenset(pipeline.get_pipe("sentencizer").punct_chars)
-    paragraphs = (" ".join(part.split()) for text in texts for part in text.splitlines())
-    found = dict.fromkeys(
-        sentence.text.strip()
-        for document in pipeline.pipe(part for part in paragraphs if part)
-        for sentence in document.sents
-        if _stands_alone(sentence, ends, wording)
-    )
+    lines = (" ".join(part.split()) for text in texts for part in text.splitlines())
+    paragraphs = (line for line in lines if line)
+    wording = wording_of(language)
+    found = dict.fromkeys(_unspaced(paragraphs, wording) if wording.sentences else _spaced(paragraphs, wording))
     return tuple(Random(f"{seed}:prefixes").sample(list(found), min(MOST, len(found))))
+
+
+def _spaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
+    """Yield the sentences that make sense alone, as spaCy's tokenizer and sentencizer tell them."""
+    pipeline = _pipeline(wording.code)
+    ends = frozenset(pipeline.get_pipe("sentencizer").punct_chars)
+    for document in pipeline.pipe(paragraphs):
+        yield from (one.text.strip() for one in document.sents if _stands_alone(one, ends, wording))
+
+
+def _unspaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
+    """Yield the sentences that make sense alone in a script without spaces, where letters are counted, not words."""
+    for one in (one for text in paragraphs for one in (wording.sentences or list)(text)):
+        whole = SENTENCE_END.search(one) is not None and wording.sentence_fault(one) is None
+        if whole and sum(map(str.isalpha, one)) in CHARACTERS and _is_clean(one, SENTENCE_ENDS, wording):
+            yield one
 
 
 class Mentions:

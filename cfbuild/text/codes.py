@@ -70,15 +70,31 @@ UNTOLD = frozenset({"crh", "hif", "iu", "kaa", "ku", "ruq", "sh", "shi"})
 """Languages with several scripts in use, whose code alone does not tell which."""
 
 
+@cache
 def chain(code: str) -> tuple[str, ...]:
-    """Return the languages whose names may be taken for the language `code`, itself first, MANY_LANGUAGES last.
+    """Return the languages whose names may be taken for the language `code`, the first preferred.
 
-    Wikidata shows English at the very end; an English name is no name in another language, so it is not in it.
+    They are itself and the other forms of the same language, then MANY_LANGUAGES, whose names are meant for it too,
+    then the other languages that MediaWiki lets stand in. Wikidata shows English at the very end; an English name is no
+    name in another language, so it is not in it.
     """
     found = [code, *_fallbacks().get(code, ())]
     while (last := found[-1]) not in _fallbacks() and "-" in last:
         found.append(last.rpartition("-")[0])
-    return tuple(dict.fromkeys((*found, MANY_LANGUAGES)))
+    own = [one for one in found if one.partition("-")[0] == code.partition("-")[0]]
+    return tuple(dict.fromkeys((*own, MANY_LANGUAGES, *found)))
+
+
+def name_in(names: Mapping[str, str], code: str) -> str | None:
+    """Return the name in the first language of the chain of `code` that has one which can stand for it, or None.
+
+    names: by language. A name of another language is none if it is a code or in a script that `code` is not written in.
+    """
+    for other in chain(code):
+        name = names.get(other)
+        if name and not is_code(name, other) and (other == code or fits_script(name, code)):
+            return name
+    return None
 
 
 def is_code(name: str, tag: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from cfbuild.text import scripts
 from cfbuild.text.languages import Language
 
 SHORT_NAME = 3
@@ -50,8 +51,8 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
     """Return the first of `names` that `text` holds as whole words, or None; letter case is ignored.
 
     Names of up to three letters must agree in case too, and are ignored where they are all lower case: those are codes
-    ("de" for German), which would be found in half of all texts. A whole word has no letter or digit beside it, so in
-    scripts without spaces only a name by itself is found.
+    ("de" for German), which would be found in half of all texts. A whole word has no letter or digit beside it; in
+    scripts without spaces, where nothing tells, a name of two characters or more is found anywhere (`scripts.joined`).
     """
     folded = text.casefold()
     return next((name for name in names if _place(text, folded, name) is not None), None)
@@ -95,7 +96,15 @@ def _word_place(text: str, word: str) -> int | None:
     start = text.find(word)
     while start >= 0:
         end = start + len(word)
-        if not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum():
+        if not (_joined(word, text[start - 1 : start], after=False) or _joined(word, text[end : end + 1], after=True)):
             return start
         start = text.find(word, start + 1)
     return None
+
+
+def _joined(word: str, neighbour: str, *, after: bool) -> bool:
+    """Return True if the character before or `after` a word in a text belongs to the same word."""
+    # A single character of a script without spaces is a part of half of all words.
+    if len(word) == 1 or (neighbour.isascii() and word.isascii()):
+        return neighbour.isalnum()
+    return scripts.joined(word[-1 if after else 0], neighbour, after=after)

@@ -13,6 +13,7 @@ from cfbuild.errors import ConfigError
 from cfbuild.option import option, seed_option
 from cfbuild.records.prompts import prompts_of
 from cfbuild.text.safe import visible
+from cfbuild.text.scripts import isolated
 
 Chosen = TypeVar("Chosen", Record, Rejection)
 Paint = Callable[[str, str], str]
@@ -77,9 +78,9 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, r
 
     `case` is its score in the run called `run`, None without a run. Controls are made visible.
     """
-    head = f"case {record.case_id}  {record.relation}  {record.subject.label} ({record.subject.id or 'no id'})"
-    yield paint(visible(head), "head")
-    true, new = visible(record.target_true.label), visible(record.target_new.label)
+    head = f"case {record.case_id}  {record.relation}  {_name(record.subject.label)} ({record.subject.id or 'no id'})"
+    yield paint(head, "head")
+    true, new = _name(record.target_true.label), _name(record.target_new.label)
     yield f"  true {paint(true, 'true')} ({record.target_true.id})  o* {paint(new, 'new')} ({record.target_new.id})"
     for model, measured in record.scores.items():
         shown = ", ".join(f"{name} {_short(value)}" for name, value in _pairs(measured))
@@ -102,7 +103,7 @@ def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[s
             yield paint(f"  {group}", "soft")
             last = group
         own = () if (new, true) == (record.target_new, record.target_true) else (new, true)
-        asked = paint(f"  ({visible(new.label)}, before: {visible(true.label)})", "soft") if own else ""
+        asked = paint(f"  ({_name(new.label)}, before: {_name(true.label)})", "soft") if own else ""
         yield f"    {next(columns, '')}{_marked(text, record, paint)}{asked}"
 
 
@@ -137,8 +138,8 @@ def rejection_lines(rejection: Rejection, paint: Paint = plain) -> Iterator[str]
     """Yield the lines of a reject: the fact, the rule that rejected it and the rule's measurements."""
     fact = rejection.fact
     subject, value = rejection.subject or "(no label)", rejection.object or "(no label)"
-    head = f"case {rejection.case_id}  {fact.relation}  {subject} ({fact.subject}) -> {value} ({fact.object})"
-    yield paint(visible(head), "head")
+    items = f"{_name(subject)} ({fact.subject}) -> {_name(value)} ({fact.object})"
+    yield paint(f"case {rejection.case_id}  {fact.relation}  {items}", "head")
     shown = ", ".join(f"{name} {_short(number)}" for name, number in _pairs(rejection.decision.measured))
     yield f"  {paint(rejection.decision.rule, 'new')}  {shown}"
 
@@ -148,7 +149,7 @@ def _pairs(measured: object) -> Sequence[tuple[str, object]]:
 
 
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else _name(str(value))
 
 
 def _percent(nll: float) -> str:
@@ -166,6 +167,12 @@ def _marked(text: str, record: Record, paint: Paint) -> str:
         start = shown.find(name) if name else -1
         if start >= 0 and all(start >= end or start + len(name) <= begin for begin, end, _ in spans):
             spans.append((start, start + len(name), kind))
+    painted = shown
     for start, end, kind in sorted(spans, reverse=True):
-        shown = shown[:start] + paint(shown[start:end], kind) + shown[end:]
-    return shown
+        painted = painted[:start] + paint(painted[start:end], kind) + painted[end:]
+    return isolated(painted)
+
+
+def _name(text: str) -> str:
+    """Return a text from outside as it may stand in a line: controls visible, its writing direction its own."""
+    return isolated(visible(text))

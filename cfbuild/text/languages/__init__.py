@@ -9,7 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cfbuild.text.languages import english, english_articles, english_number, neutral
+from cfbuild.text import scripts
+from cfbuild.text.languages import (
+    arabic,
+    dutch,
+    english,
+    english_articles,
+    english_number,
+    french,
+    german,
+    hindi,
+    italian,
+    neutral,
+    polish,
+    portuguese,
+    russian,
+    spanish,
+    turkish,
+)
 
 __all__ = ["LANGUAGES", "Language", "language"]
 
@@ -24,7 +41,8 @@ class Language:
     is_plural(label, classes): whether a name is plural, by its classes' English names.
     is_singular(template): whether a verb of a template agrees with a name in the singular in its slot.
     begins_small(label): whether a name is written with a small letter that begins no sentence.
-    article_clash(prompt, name): the article that a prompt ends in, if the name needs another, or None.
+    article_clash(prompt, name): the word that a prompt ends in (an article, a preposition), if the name cannot follow
+    it as it is, or None.
     template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` marks the
     subject.
     noise(label): what does not belong in a name, or None.
@@ -33,8 +51,11 @@ class Language:
     takes_description(template): True if a description such as "the birthplace of Ann" can stand in its slot.
     inside(description): a description as it is written inside a sentence.
     fragment(text): why a text in front of a prompt is no whole sentence, or None.
+    sentences(text): the sentences of a text in a script without spaces; None where the tokenizer tells them.
     sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
     may_own_bracket(words): whether a bracket with these words at the end of a name may be part of the name.
+    governing: the words that some names cannot follow as they are (`article_clash`); no template has such a name behind
+    them, be it the subject's or the object's.
     plural_endings: the endings that a name's plural may have beside the name.
     """
 
@@ -52,34 +73,62 @@ class Language:
     takes_description: Callable[[str], bool] = neutral.takes_description
     inside: Callable[[str], str] = neutral.unchanged
     fragment: Callable[[str], str | None] = neutral.no_sentence_fault
+    sentences: Callable[[str], Sequence[str]] | None = None
     sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
     may_own_bracket: Callable[[str], bool] = neutral.always
+    governing: frozenset[str] = frozenset()
     plural_endings: tuple[str, ...] = ()
 
 
-LANGUAGES: Mapping[str, Language] = MappingProxyType(
-    {
-        "en": Language(
-            "en",
-            article=english.article,
-            article_of_name=english_articles.article_of_name,
-            is_plural=english_number.is_plural,
-            is_singular=english_number.is_singular,
-            begins_small=english.begins_small,
-            article_clash=english.clashing_article,
-            template_fault=english.ungrammatical,
-            noise=english.noise,
-            derived=english.derived,
-            description=english.description,
-            takes_description=english.takes_description,
-            inside=english.inside,
-            fragment=english.fragment,
-            sentence_fault=english.sentence_fault,
-            may_own_bracket=english.speaks,
-            plural_endings=("s", "es"),
-        ),
-    }
+_RULES = (
+    Language(
+        "en",
+        article=english.article,
+        article_of_name=english_articles.article_of_name,
+        is_plural=english_number.is_plural,
+        is_singular=english_number.is_singular,
+        begins_small=english.begins_small,
+        article_clash=english.clashing_article,
+        template_fault=english.ungrammatical,
+        noise=english.noise,
+        derived=english.derived,
+        description=english.description,
+        takes_description=english.takes_description,
+        inside=english.inside,
+        fragment=english.fragment,
+        sentence_fault=english.sentence_fault,
+        may_own_bracket=english.speaks,
+        plural_endings=("s", "es"),
+    ),
+    Language("de", article_clash=german.article_clash, derived=german.derived, governing=german.GOVERNING),
+    *(
+        Language(
+            code,
+            article_clash=rules.article_clash,
+            noise=neutral.noise_with_small_bracket,
+            derived=rules.derived,
+            governing=rules.GOVERNING,
+        )
+        for code, rules in (("nl", dutch), ("pl", polish), ("ru", russian))
+    ),
+    *(
+        Language(
+            code,
+            article_clash=rules.article_clash,
+            template_fault=rules.template_fault,
+            noise=neutral.noise_with_small_bracket,
+            derived=rules.derived,
+            governing=rules.GOVERNING,
+        )
+        for code, rules in (("es", spanish), ("fr", french), ("it", italian), ("pt", portuguese))
+    ),
+    *(Language(code, derived=rules.derived) for code, rules in (("ar", arabic), ("hi", hindi), ("tr", turkish))),
+    *(
+        Language(code, sentences=scripts.sentences)
+        for code in ("gan", "ja", "km", "lo", "lzh", "my", "th", "wuu", "yue", "zh")
+    ),
 )
+LANGUAGES: Mapping[str, Language] = MappingProxyType({rules.code: rules for rules in _RULES})
 """The languages that have rules of their own, by the first part of their code: "en" serves "en-gb" too."""
 
 

@@ -28,6 +28,15 @@ def noise(label: str) -> str | None:
     return control(label) or (markup[0].strip() if markup else stray_space(label))
 
 
+def noise_with_small_bracket(label: str) -> str | None:
+    """Return what `noise` finds, or a bracket at the end of a name that begins with a small letter, or None.
+
+    In languages that write common nouns small it holds the kind of thing by which namesakes are told apart.
+    """
+    parts = without_bracket(label)
+    return noise(label) or (f"({parts[1]})" if parts is not None and parts[1][:1].islower() else None)
+
+
 def control(label: str) -> str | None:
     """Return the code point of the first character of `label` that prints nothing, such as `U+00AD`, or None."""
     for character in label:
@@ -72,6 +81,11 @@ def no_clash(prompt: str, name: str) -> None:
 
 def no_template_fault(text: str, slot: str) -> None:
     """Return None: the grammar of `text` is not known."""
+
+
+def nothing_between(text: str, slot: str) -> str | None:
+    """Return a description of a prompt that ends in its subject, which the object would follow, or None."""
+    return "nothing between the subject and the object" if text.endswith(slot) else None
 
 
 def no_derived_word(text: str, name: str) -> None:

@@ -1,0 +1,113 @@
+"""Rules of French wording: elision, contraction, and the articles of countries.
+
+Where letters and the tables do not decide (a mute h, a town), nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+from cfbuild.text.languages import neutral
+from cfbuild.text.languages.words import Formation, last_word, listed, plain
+
+ELIDED = listed(
+    "de, le, la, que, jusque, lorsque, puisque, quoique, ce, je, me, te, se, ne, du, au, ma, ta, sa",
+)
+"""Words that no vowel follows: d'Italie, l'Inde, de l'Iran, cet Italien, son amie."""
+BEFORE_ARTICLE = frozenset(["de", "à", "le", "la", "les", "du", "des", "au", "aux", "un", "une"])
+"""Words that no capital article of a name follows as it is: du Havre, au Mans."""
+ARTICLE = re.compile(r"(?:Le|Les|La) |L['’]")
+CONTRACTED = re.compile(r"Les? ")
+VOWEL = re.compile(r"[aeiœæ]|o(?!u|nz)|u(?!hl|lul)")
+"""Beginnings with a vowel, but `ou` (Ouagadougou, ouistiti) and `onze`; h and y may be either."""
+BARE_WORDS = frozenset(["dans", "par", "pour", "avec", "contre", "vers", "sur", "est", "sont"])
+"""Words after which a country has its article."""
+
+MASCULINE = listed(
+    "Bangladesh, Belize, Bénin, Bhoutan, Botswana, Brésil, Burkina Faso, Burundi, Cambodge, Cameroun, Canada",
+    "Chili, Congo, Costa Rica, Danemark, Gabon, Ghana, Groenland, Guatemala, Guyana, Honduras, Japon, Kazakhstan",
+    "Kenya, Kirghizistan, Kosovo, Koweït, Laos, Lesotho, Liban, Liberia, Liechtenstein, Luxembourg, Malawi, Mali",
+    "Maroc, Mexique, Monténégro, Mozambique, Népal, Nicaragua, Niger, Nigeria, Pakistan, Panama, Paraguay, Pérou",
+    "Portugal, Qatar, Royaume-Uni, Rwanda, Salvador, Sénégal, Soudan, Soudan du Sud, Suriname, Tadjikistan, Tchad",
+    "Togo, Turkménistan, Vanuatu, Vatican, Venezuela, Viêt Nam, Vietnam, Yémen, Zimbabwe",
+)
+"""Masculine countries that begin with a consonant: au Japon, du Japon."""
+VOCALIC = listed("Afghanistan, Angola, Azerbaïdjan, Équateur, Irak, Iran, Ouganda, Ouzbékistan, Uruguay")
+"""Masculine countries that begin with a vowel: en Iran, de l'Iran."""
+FEMININE = listed(
+    "Afrique, Afrique du Sud, Albanie, Algérie, Allemagne, Angleterre, Arabie saoudite, Argentine, Arménie, Asie",
+    "Australie, Autriche, Belgique, Biélorussie, Birmanie, Bolivie, Bosnie-Herzégovine, Bulgarie, Chine, Colombie",
+    "Corée du Nord, Corée du Sud, Côte d'Ivoire, Croatie, Écosse, Égypte, Espagne, Estonie, Éthiopie, Europe",
+    "Finlande, France, Gambie, Géorgie, Grèce, Guinée, Hongrie, Inde, Indonésie, Irlande, Islande, Italie",
+    "Jamaïque, Jordanie, Lettonie, Libye, Lituanie, Malaisie, Mauritanie, Moldavie, Mongolie, Namibie, Norvège",
+    "Nouvelle-Zélande, Océanie, Pologne, République dominicaine, République tchèque, Roumanie, Russie, Serbie",
+    "Slovaquie, Slovénie, Somalie, Suède, Suisse, Syrie, Tanzanie, Tchéquie, Thaïlande, Tunisie, Turquie, Ukraine",
+    "Zambie",
+)
+PLURAL = listed(
+    "Bahamas, Comores, Émirats arabes unis, États-Unis, Îles Salomon, Maldives, Pays-Bas, Philippines, Seychelles",
+)
+WRONG_AFTER = MappingProxyType(
+    {
+        "en": MASCULINE | PLURAL,
+        "le": FEMININE | PLURAL,
+        "au": FEMININE | PLURAL,
+        "du": FEMININE | PLURAL,
+        "la": MASCULINE | PLURAL,
+        "les": MASCULINE | FEMININE | VOCALIC,
+        "aux": MASCULINE | FEMININE | VOCALIC,
+        "des": MASCULINE | FEMININE | VOCALIC,
+        "à": MASCULINE | FEMININE | VOCALIC | PLURAL,
+        "de": MASCULINE | PLURAL,
+        **dict.fromkeys(BARE_WORDS, MASCULINE | FEMININE | VOCALIC | PLURAL),
+    }
+)
+"""Countries that cannot follow a word as they are."""
+
+GOVERNING = frozenset(ELIDED | BEFORE_ARTICLE | WRONG_AFTER.keys())
+"""Words that some names cannot follow as they are."""
+
+MADE = Formation(
+    re.compile(r"(?:ie|e|a|s|is)\Z"),
+    re.compile(r"(?:i?en|ais|ois|ain|an|in)(?:n?es?|s)?|(?:iques?|istes?|ismes?|ites?)"),
+    {
+        "allemagne": ("allemand",),
+        "angleterre": ("anglais",),
+        "danemark": ("danois",),
+        "ecosse": ("ecossais",),
+        "espagne": ("espagnol",),
+        "etats-unis": ("americain", "etats-unien", "etatsunien"),
+        "grece": ("grec",),
+        "irlande": ("irlandais",),
+        "pays-bas": ("neerlandais", "hollandais"),
+        "pologne": ("polonais",),
+        "royaume-uni": ("britanni",),
+        "russie": ("russe",),
+        "turquie": ("turc", "turque"),
+    },
+)
+
+
+def article_clash(prompt: str, name: str) -> str | None:
+    """Return the word that `prompt` ends in, if `name` cannot follow it as it is (de + Italie, en + Japon), or None."""
+    word = last_word(prompt)
+    if not word:
+        return None
+    elided = word in ELIDED and VOWEL.match(plain(name)) is not None and not name.isupper()
+    contracted = word in ("de", "à") and CONTRACTED.match(name) is not None
+    doubled = word in BEFORE_ARTICLE - {"de", "à"} and ARTICLE.match(name) is not None
+    return word if elided or contracted or doubled or name in WRONG_AFTER.get(word, ()) else None
+
+
+def template_fault(text: str, slot: str) -> str | None:
+    """Return what is broken in a prompt that an object's name follows after a space, or None."""
+    if text.endswith(("'", "’")):
+        return text.rsplit(" ", 1)[-1]
+    contracted = re.search(rf"\b(?:[Dd]e|[Àà]) les? {re.escape(slot)}", text)
+    return contracted[0] if contracted else neutral.nothing_between(text, slot)
+
+
+def derived(text: str, name: str) -> str | None:
+    """Return a word of `text` that is made from the single word `name`, or None: italien from Italie."""
+    return MADE.found(text, name)
