@@ -47,7 +47,7 @@ class Unpack:
 
 def unpacked(path: Path, workers: int) -> int:
     """Return the bytes of the dump's text, unpacked by the units and processes that the filter has."""
-    dump = open_dump(str(path))
+    dump = open_dump(str(path), workers)
     with dump.stream:
         return sum(in_order(Unpack(), dump.units(), workers))
 
@@ -69,7 +69,7 @@ def filtered(path: Path, workers: int) -> int:
     """Return the number of triples of the wanted relations that are found, redirects and names beside."""
     folder = Path(tempfile.mkdtemp(dir=path.parent))
     try:
-        dump = open_dump(str(path))
+        dump = open_dump(str(path), workers)
         wanted = Wanted(RELATIONS, ATTRIBUTES, chain("en"))
         with dump.stream:
             extract, _ = read_dump(dump, wanted, folder, workers, silent)

@@ -166,6 +166,7 @@ class World:
     def _rng(self, number: int, stream: int) -> Random:
         return Random((self.seed << 48) + (number << 4) + stream)
 
+    @lru_cache(1_024)  # noqa: B019
     def item(self, number: int) -> Item:
         """Return the item of a number, drawn from its own seed."""
         rng = self._rng(number, 0)

@@ -296,8 +296,10 @@ def _check_source(options: FetchOptions) -> None:
         raise ConfigError(
             f"the source {options.source} asks no endpoint; leave --endpoint out, or choose --source wikidata"
         )
-    if (options.dump is not None) != (options.source == "dump"):
-        raise ConfigError("--dump FILE and --source dump go together; give both or neither")
+    if isinstance(options.of_source, dump.DumpOptions):
+        dump.check(options.of_source)
+    elif options.dump is not None:
+        raise ConfigError(f"the source {options.source} reads no dump; choose --source dump with --dump")
     if options.objects is not None:
         if "objects" not in {part.name for part in fields(spec.options)}:
             raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")

@@ -20,7 +20,7 @@ from cfbuild.option import option
 from cfbuild.progress import Progress
 from cfbuild.sources.dump import json_items, triples
 from cfbuild.sources.dump.extract import Extract
-from cfbuild.sources.dump.packing import PIPE, open_dump
+from cfbuild.sources.dump.packing import PIPE, Dump, dump_file, open_dump
 from cfbuild.sources.dump.scan import read_dump
 from cfbuild.sources.dump.wanted import NO_ITEM, Wanted
 from cfbuild.sources.journal import Asker
@@ -55,9 +55,7 @@ def fingerprint(name: str) -> str:
     """
     if name == PIPE:
         return PIPE
-    path = Path(name)
-    if not path.is_file():
-        raise ConfigError(f"{name} is not a file; expected a dump of Wikidata, or - for one that comes by a pipe")
+    path = dump_file(name)
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
@@ -67,13 +65,29 @@ def fingerprint(name: str) -> str:
     return f"{path.name}@{digest.hexdigest()[:16]}"
 
 
+def check(options: DumpOptions) -> None:
+    """Raise ConfigError for options that do not fit together or to the dump, DataError for a file that is no dump.
+
+    What comes by a pipe is not touched.
+    """
+    if options.dump is None:
+        raise ConfigError("--source dump needs --dump FILE, or --dump - for a dump that comes by a pipe")
+    check_least(options, workers=1)
+    if options.dump != PIPE:
+        dump = open_dump(options.dump)
+        with dump.stream:
+            _check_form(dump, options)
+
+
+def _check_form(dump: Dump, options: DumpOptions) -> None:
+    if options.statements and dump.form != "json":
+        raise ConfigError("a truthy dump has no statements; leave --statements out, or give the JSON dump")
+
+
 class DumpSource:
     """A `FactSource` over a dump, which `read` reads before the first fact. `unit_bytes` is there for tests."""
 
     def __init__(self, options: DumpOptions, asker: Asker | None = None, *, unit_bytes: int | None = None) -> None:
-        if options.dump is None:
-            raise ConfigError("--source dump needs --dump FILE, or --dump - for a dump that comes by a pipe")
-        check_least(options, workers=1)
         self.tally = LeftOut()
         self.today: str | None = None
         self._options = options
@@ -87,9 +101,8 @@ class DumpSource:
         Raises ConfigError if there is no such file, DataError if it is no dump, damaged, or breaks off.
         """
         options = self._options
-        dump = open_dump(str(options.dump), self._unit_bytes)
-        if options.statements and dump.form != "json":
-            raise ConfigError("a truthy dump has no statements; leave --statements out, or give the JSON dump")
+        dump = open_dump(str(options.dump), options.workers, self._unit_bytes)
+        _check_form(dump, options)
         wanted = Wanted(relations, ATTRIBUTES, chain(options.language), options.statements)
         with dump.stream:
             extract, told = read_dump(dump, wanted, folder / FOLDER, options.workers, progress)

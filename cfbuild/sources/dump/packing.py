@@ -13,10 +13,11 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 from cfbuild.errors import ConfigError, DataError
 
@@ -164,6 +165,7 @@ class Dump:
     name: str
     stream: IO[bytes]
     unit_bytes: int | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         self.path = None if self.name == PIPE else Path(self.name)
@@ -223,29 +225,23 @@ class Dump:
 
     def _stretches(self, size: int) -> Iterator[Unit]:
         """Yield units of `size` bytes of text, read from the beginning."""
-        text = self._text()
         start = number = 0
-        while True:
-            try:
-                data = text(size)
-            except (EOFError, OSError, zlib.error, RuntimeError, ValueError) as error:
-                raise DataError(
-                    f"{self.name} breaks off or is damaged after {start:,} bytes of text ({error}); fetch it again"
-                ) from error
-            if not data:
-                return
-            yield Unit(number, "text", start, start + len(data), data=data)
-            start, number = start + len(data), number + 1
+        try:
+            with self._text() as text:
+                while data := text.read(size):
+                    yield Unit(number, "text", start, start + len(data), data=data)
+                    start, number = start + len(data), number + 1
+        except (EOFError, OSError, zlib.error, RuntimeError, ValueError) as error:
+            raise DataError(
+                f"{self.name} breaks off or is damaged after {start:,} bytes of text ({error}); fetch it again"
+            ) from error
 
-    def _text(self) -> Callable[[int], bytes]:
-        """Return a function that reads the next bytes of text, as many as it is asked for, fewer at the end."""
-        source = _Again(self._head, self.stream)
-        if self.packing == "plain":
-            return source.read_whole
-        if self.path is not None and (unpacked := _rapidgzip(self.path)) is not None:
-            return unpacked
-        stream = gzip.GzipFile(fileobj=io.BufferedReader(source, HEAD))
-        return stream.read
+    def _text(self) -> AbstractContextManager[_Text]:
+        """Return the text, to be read from its beginning."""
+        if self.packing == "gz" and self.path is not None and (unpacked := _rapidgzip(self.path, self.threads)):
+            return closing(unpacked)
+        source = io.BufferedReader(_Again(self._head, self.stream), HEAD)
+        return source if self.packing == "plain" else gzip.GzipFile(fileobj=source)
 
     def _blocks(self, size: int) -> Iterator[Unit]:
         """Yield units of about `size` compressed bytes of bz2, each from a block's beginning to another's."""
@@ -345,34 +341,58 @@ class _Again(io.RawIOBase):
         buffer[: len(part)] = part
         return len(part)
 
-    def read_whole(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer at the end."""
-        parts, left = [], size
-        while left and (part := self.read(left)):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+
+class _Text(Protocol):
+    """Text that is read from its beginning to its end."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
 
 
-def _rapidgzip(path: Path) -> Callable[[int], bytes] | None:
-    """Return a reader of a gz file's text with a thread a core; None where rapidgzip is not installed."""
+class _Rapid:
+    """The text of a gz file, unpacked by rapidgzip; EOFError where the file breaks off, which rapidgzip does not tell."""
+
+    def __init__(self, stream: Any, size: int) -> None:
+        self._stream = stream
+        self._bits = size * 8
+
+    def read(self, size: int, /) -> bytes:
+        data: bytes = self._stream.read(size)
+        if not data and self._stream.tell_compressed() != self._bits:
+            raise EOFError(f"the stream does not end within the file's {self._bits // 8:,} bytes")
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _rapidgzip(path: Path, threads: int) -> _Text | None:
+    """Return a gz file's text, unpacked by so many threads; None where rapidgzip is not installed."""
     try:
         import rapidgzip
     except ImportError:
         return None
-    stream = rapidgzip.open(str(path), parallelization=0)
-    read: Callable[[int], bytes] = stream.read
-    return read
+    return _Rapid(rapidgzip.open(str(path), parallelization=threads), path.stat().st_size)
 
 
-def open_dump(name: str, unit_bytes: int | None = None) -> Dump:
-    """Return the dump of a file, or of standard input for `-`.
+def open_dump(name: str, threads: int = 1, unit_bytes: int | None = None) -> Dump:
+    """Return the dump of a file, or of standard input for `-`; a gz file is unpacked by `threads`.
 
     Raises ConfigError if there is no such file, DataError if it is no dump.
     """
     if name == PIPE:
         return Dump(name, sys.stdin.buffer, unit_bytes)
+    stream = dump_file(name).open("rb")
+    try:
+        return Dump(name, stream, unit_bytes, threads)
+    except BaseException:
+        stream.close()
+        raise
+
+
+def dump_file(name: str) -> Path:
+    """Return the path of a dump. Raises ConfigError if there is no such file."""
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"{name} is not a file; expected a dump of Wikidata, or - for one that comes by a pipe")
-    return Dump(name, path.open("rb"), unit_bytes)
+    return path

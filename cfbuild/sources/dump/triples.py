@@ -17,6 +17,8 @@ DAY = re.compile(
     rb'\n<http://wikiba\.se/ontology#Dump> <http://schema\.org/dateModified> "([0-9]{4}-[0-9]{2}-[0-9]{2})T'
 )
 TERM = re.compile(rb'<[^<>"{}|^`\\\x00-\x20]*>|_:[^\s]+|"(?:[^"\\]|\\.)*"(?:@[A-Za-z0-9-]+|\^\^<[^<>"\s]*>)?')
+NO_BEGINNING, NO_END = re.compile(rb"\n(?=[^<])"), re.compile(rb"\n(?<! \.\n)")
+"""Line breaks before a line that begins with no IRI, and after a line that ends without a full stop."""
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([tbnrf"\'\\])|)')
 _LETTERS = {"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f", '"': '"', "'": "'", "\\": "\\"}
 
@@ -107,11 +109,11 @@ def _other_object(term: bytes) -> int | None:
 
 
 def _check_shape(text: bytes, found: Found) -> None:
-    """Count the lines that do not begin with a term and end with a full stop; lines are looked at only if any is."""
-    lines = text.count(b"\n") - 1
-    if text.count(b" .\n") == lines == text.count(b"\n<"):
-        return
-    for line in text[1:-1].split(b"\n"):
-        whole = line.endswith(b" .") and line.startswith((b"<", b"_:"))
+    """Count the lines that do not begin with a term or do not end with a full stop; only those are looked at."""
+    starts = {match.end() for match in NO_BEGINNING.finditer(text)}
+    starts |= {text.rfind(b"\n", 0, match.start()) + 1 for match in NO_END.finditer(text, 1)}
+    for start in sorted(starts):
+        line = text[start : text.index(b"\n", start)]
+        whole = line.endswith(b" .") and line.startswith(b"_:")
         if not whole and line.strip() and not line.startswith(b"#"):
             found.break_off(line)
