@@ -48,7 +48,7 @@ class Unpack:
 def unpacked(path: Path, workers: int) -> int:
     """Return the bytes of the dump's text, unpacked by the units and processes that the filter has."""
     dump = open_dump(str(path), workers)
-    with dump.stream:
+    with dump:
         return sum(in_order(Unpack(), dump.units(), workers))
 
 
@@ -71,7 +71,7 @@ def filtered(path: Path, workers: int) -> int:
     try:
         dump = open_dump(str(path), workers)
         wanted = Wanted(RELATIONS, ATTRIBUTES, chain("en"))
-        with dump.stream:
+        with dump:
             extract, _ = read_dump(dump, wanted, folder, workers, silent)
         return sum(int((extract.facts(int(one[1:]))["object"] >= 0).sum()) for one in RELATIONS)
     finally:

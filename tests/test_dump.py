@@ -30,7 +30,8 @@ from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.progress import silent
-from cfbuild.sources.dump import DumpOptions, DumpSource, packing, scan
+from cfbuild.sources.dump import DumpOptions, packing, scan
+from cfbuild.sources.dump.dump_source import DumpSource
 from cfbuild.sources.dump.json_items import date_of
 from cfbuild.sources.dump.packing import BLOCK, END, magics, open_dump
 from cfbuild.sources.dump.wanted import alternation
@@ -411,6 +412,15 @@ def test_an_archive_that_breaks_off_is_an_error(form: str, packed: str, cut: flo
             _found(path, tmp_path, _units_of(dumps(form, packed), 3))
 
 
+def test_a_line_without_end_is_an_error_and_fills_no_memory(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(scan, "LONGEST", 1 << 20)
+    path = tmp_path / "dump.json"
+    path.write_bytes(b"[\n{" + b" " * (3 << 20))
+    for unit_bytes in (None, 1 << 18):
+        with pytest.raises(DataError, match="a line of the dump has more than"):
+            _found(path, tmp_path, unit_bytes)
+
+
 def test_a_json_dump_without_its_end_is_an_error(dumps: Any, tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     path.write_bytes(dumps("json", "plain").read_bytes()[:-3])
@@ -489,10 +499,8 @@ def test_blocks_are_found_at_every_bit(dumps: Any) -> None:
     """Every block of a stream unpacks by itself, to what the whole stream unpacks to."""
     path = dumps("json", "streams.bz2")
     text = bz2.decompress(path.read_bytes())
-    with open_dump(str(path), unit_bytes=1).stream, path.open("rb"):
-        dump = open_dump(str(path), unit_bytes=1)
-        with dump.stream:
-            units = list(dump.units())
+    with open_dump(str(path), unit_bytes=1) as dump:
+        units = list(dump.units())
     found = magics(path.read_bytes())
     assert len(units) == sum(number == BLOCK for _, number in found) > 10
     assert len({unit.start % 8 for unit in units}) > 4 and sum(number == END for _, number in found) == 7

@@ -32,7 +32,7 @@ OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedUnit:
     """What is known of a finished unit without reading its facts: its key, counts, and text at its two ends.
 
     `head` is the text before the first line break, `tail` what follows the last: parts of lines that begin or end in
@@ -80,13 +80,13 @@ def keep(base: Path, key: str, found: Found, head: bytes = b"", tail: bytes | No
     _write(base.with_suffix(".npz"), lambda stream: np.savez(stream, **arrays))
 
 
-def finished(base: Path) -> Finished | None:
+def finished(base: Path) -> FinishedUnit | None:
     """Return what is known of the unit kept at `base`; None if it is not finished, or damaged."""
     try:
         told = json.loads(_arrays(base, "told")[0].tobytes())
         if _arrays(base, "starts")[0][-1] != base.with_suffix(".items").stat().st_size:
             return None
-        return Finished(
+        return FinishedUnit(
             told["key"],
             Counter(told["counts"]),
             bytes.fromhex(told["head"]),

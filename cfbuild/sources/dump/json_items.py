@@ -15,7 +15,7 @@ from typing import Any
 
 from cfbuild.data import ITEM_ID, UNKNOWN
 from cfbuild.facts.dates import of_precision
-from cfbuild.sources.dump.wanted import NO_ITEM, NO_VALUE, Found, Row, Wanted, alternation
+from cfbuild.sources.dump.wanted import NO_ITEM, NO_VALUE, FactRow, Found, Wanted, alternation
 from cfbuild.sources.statements import DATES, WHOLE
 
 TEXT = rb'[^"\\]*(?:\\.[^"\\]*)*'
@@ -45,7 +45,7 @@ DAY_PRECISION = 11
 """Wikidata's number for the precision of a day."""
 _decode = json.JSONDecoder().raw_decode
 Statement = tuple[str, int, str, Mapping[str, Any]]
-"""A statement of an item: property, number of its object as in Row, first letter of its rank, qualifiers."""
+"""A statement of an item: property, number of its object as in FactRow, first letter of its rank, qualifiers."""
 
 
 def read_text(raw: bytes) -> str:
@@ -167,7 +167,7 @@ class _Reader:
                 attributes.append(b"%s Q%d" % (name.encode(), value))
             if name in self._relations and (self._statements or (best and value != NO_VALUE)):
                 told = (rank.encode(), *_dates(qualifiers)) if self._statements else ()
-                rows.append(Row(self._relations[name], number, value, *told))
+                rows.append(FactRow(self._relations[name], number, value, *told))
         for one in (*kept, *attributes):
             found.add(number, one)
         found.facts += rows

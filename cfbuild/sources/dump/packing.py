@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Protocol
 
 from cfbuild.errors import ConfigError, DataError
@@ -174,6 +175,15 @@ class Dump:
         self.packing = "bz2" if self._head[:3] == b"BZh" else "gz" if self._head[:2] == b"\x1f\x8b" else "plain"
         self.form = self._form()
 
+    def __enter__(self) -> Dump:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.path is not None:
+            self.stream.close()
+
     @property
     def total(self) -> int | None:
         """The bytes of all units; None where they are known only at the end."""
@@ -236,7 +246,7 @@ class Dump:
                 f"{self.name} breaks off or is damaged after {start:,} bytes of text ({error}); fetch it again"
             ) from error
 
-    def _text(self) -> AbstractContextManager[_Text]:
+    def _text(self) -> AbstractContextManager[_Unpacking]:
         """Return the text, to be read from its beginning."""
         if self.packing == "gz" and self.path is not None and (unpacked := _rapidgzip(self.path, self.threads)):
             return closing(unpacked)
@@ -342,7 +352,7 @@ class _Again(io.RawIOBase):
         return len(part)
 
 
-class _Text(Protocol):
+class _Unpacking(Protocol):
     """Text that is read from its beginning to its end."""
 
     def read(self, size: int, /) -> bytes: ...
@@ -350,7 +360,7 @@ class _Text(Protocol):
 
 
 class _Rapid:
-    """The text of a gz file, unpacked by rapidgzip; EOFError where the file breaks off, which rapidgzip does not tell."""
+    """The text of a gz file, unpacked by rapidgzip; EOFError where the file breaks off, of which that says nothing."""
 
     def __init__(self, stream: Any, size: int) -> None:
         self._stream = stream
@@ -366,7 +376,7 @@ class _Rapid:
         self._stream.close()
 
 
-def _rapidgzip(path: Path, threads: int) -> _Text | None:
+def _rapidgzip(path: Path, threads: int) -> _Unpacking | None:
     """Return a gz file's text, unpacked by so many threads; None where rapidgzip is not installed."""
     try:
         import rapidgzip

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from cfbuild.errors import DataError, SourceError
 from cfbuild.progress import Progress
-from cfbuild.sources.dump.extract import Extract, Finished, finished, keep
+from cfbuild.sources.dump.extract import Extract, FinishedUnit, finished, keep
 from cfbuild.sources.dump.json_items import json_filter
 from cfbuild.sources.dump.packing import Dump, Unit
 from cfbuild.sources.dump.triples import truthy_filter
@@ -29,6 +29,8 @@ Done_co = TypeVar("Done_co", covariant=True)
 FILTERS = {"truthy": truthy_filter, "json": json_filter}
 PIECE = 1 << 20
 """Bytes of text that are filtered at once: enough that calls cost nothing, few enough for a processor's cache."""
+LONGEST = 1 << 26
+"""The most bytes of a line: sixteen times those of Wikidata's largest items, so that no file fills the memory."""
 AHEAD = 2
 """Chunks that wait for each worker."""
 
@@ -116,14 +118,17 @@ def _filter(texts: Iterable[bytes], scan: Callable[[bytes, Found], None], found:
             place = text.find(b"\n")
             if place < 0:
                 parts.append(text)
+                size = _line_of(size + len(text))
                 continue
-            head, parts, text = b"".join([*parts, text[:place]]), [], text[place + 1 :]
+            head, parts, text, size = b"".join([*parts, text[:place]]), [], text[place + 1 :], 0
         size += len(text)
         last = text.rfind(b"\n") + 1
         if size >= PIECE and last:
             scan(b"".join([*parts, text[:last]]), found)
-            parts, text, size = [], text[last:], 0
+            parts, text, size = [], text[last:], len(text) - last
         parts.append(text)
+        if not last:
+            _line_of(size)
     rest = b"".join(parts)
     if head is None:
         return rest, None
@@ -133,13 +138,17 @@ def _filter(texts: Iterable[bytes], scan: Callable[[bytes, Found], None], found:
     return head, rest[last:]
 
 
-def read_dump(dump: Dump, wanted: Wanted, folder: Path, workers: int, progress: Progress) -> tuple[Extract, Finished]:
+def read_dump(
+    dump: Dump, wanted: Wanted, folder: Path, workers: int, progress: Progress
+) -> tuple[Extract, FinishedUnit]:
     """Return what the dump holds of what is wanted, and the counts of all of its units, after a pass over it.
 
     folder: where units are kept, and found again when the pass was interrupted. Raises DataError where the dump is
     damaged or breaks off.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for part in folder.glob(".*.part"):
+        part.unlink()
     job = Scan(folder, dump.form, wanted)
     read, bases = 0, []
     progress("bytes of the dump", 0, dump.total)
@@ -154,7 +163,7 @@ def read_dump(dump: Dump, wanted: Wanted, folder: Path, workers: int, progress: 
     for line in _seams(told):
         scan(line + b"\n", found)
     keep(seams, "seams", found)
-    told.append(Finished("seams", found.counts, b"", b"", found.broken, found.day))
+    told.append(FinishedUnit("seams", found.counts, b"", b"", found.broken, found.day))
     counts = sum((one.counts for one in told), Counter[str]())
     if counts["["] and not counts["]"]:
         raise DataError(f"{dump.name} breaks off: its array has a beginning and no end ( ] in the last line)")
@@ -162,14 +171,22 @@ def read_dump(dump: Dump, wanted: Wanted, folder: Path, workers: int, progress: 
     if counts["broken"]:
         _log.warning("%s: %d broken lines are left out, such as %r", dump.name, counts["broken"], broken)
     day = max(one.day for one in told)
-    return Extract(folder, [*bases, seams]), Finished("", counts, b"", b"", broken, day)
+    return Extract(folder, [*bases, seams]), FinishedUnit("", counts, b"", b"", broken, day)
 
 
-def _seams(units: Iterable[Finished]) -> Iterator[bytes]:
+def _line_of(size: int) -> int:
+    """Return the bytes of a line that goes on. Raises DataError if it is longer than any of a dump."""
+    if size > LONGEST:
+        raise DataError(f"a line of the dump has more than {LONGEST:,} bytes, which cannot be right: is it a dump?")
+    return size
+
+
+def _seams(units: Iterable[FinishedUnit]) -> Iterator[bytes]:
     """Yield the lines that cross the boundaries of units, the dump's first and last line among them."""
     held = b""
     for unit in units:
         held += unit.head
+        _line_of(len(held))
         if unit.tail is not None:
             yield held
             held = unit.tail

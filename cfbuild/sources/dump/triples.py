@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cfbuild.sources.dump.wanted import NO_ITEM, Found, Row, Wanted, alternation
+from cfbuild.sources.dump.wanted import NO_ITEM, FactRow, Found, Wanted, alternation
 
 ENTITY = rb"<http://www\.wikidata\.org/entity/"
 UNKNOWN_TERMS = (b"_:", b"<http://www.wikidata.org/.well-known/genid/")
@@ -78,7 +78,7 @@ def truthy_filter(wanted: Wanted) -> Callable[[bytes, Found], None]:
                     found.break_off(other)
                     continue
                 if name in relations:
-                    found.facts.append(Row(relations[name], subject, number))
+                    found.facts.append(FactRow(relations[name], subject, number))
                 if name in attributes and number > 0:
                     found.add(subject, b"%s Q%d" % (name, number))
             elif target:

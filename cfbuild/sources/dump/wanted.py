@@ -32,7 +32,7 @@ class Wanted:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
-class Row(NamedTuple):
+class FactRow(NamedTuple):
     """A fact as numbers: P36, Q1, Q2 is (36, 1, 2); the object 0 is one that nobody knows, NO_ITEM no item.
 
     `rank` is n, p or d, `start` and `end` are dates; all empty where statements are not wanted.
@@ -54,7 +54,7 @@ class Found:
     (revision). Texts are kept as the dump writes them.
     """
 
-    facts: list[Row] = field(default_factory=list)
+    facts: list[FactRow] = field(default_factory=list)
     redirects: list[tuple[int, int]] = field(default_factory=list)
     items: list[tuple[int, int]] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
