@@ -11,6 +11,7 @@ from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 EXAMPLES = (
     "cfbuild fetch --contact you@example.org",
     "cfbuild fetch --relations P36,P103 --per-relation 2000 --contact you@example.org",
+    "cfbuild fetch --source dump --dump latest-truthy.nt.bz2 --workers 8",
     "cfbuild fetch --source snapshot --build build/small",
 )
 

@@ -17,13 +17,13 @@ from cfbuild.data import Template, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.option import COMMA_SEPARATED, option, recorded, restart_option
 from cfbuild.progress import Progress, silent
-from cfbuild.sources import http, pararel, wikidata
+from cfbuild.sources import dump, http, pararel, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.collect import Work, write_entities, write_facts, write_references
 from cfbuild.sources.journal import Asker, Journal
 from cfbuild.sources.objects import ObjectSource, read_ids, recorded_file
-from cfbuild.sources.source import ChosenPart, SourceOptions, SourceSpec, local_path
+from cfbuild.sources.source import ChosenPart, ReadsFirst, SourceOptions, SourceSpec, local_path
 from cfbuild.sources.wikipedia import ReferenceOptions
 from cfbuild.store.codec import encode_template
 from cfbuild.store.folder import BuildFolder
@@ -44,14 +44,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FetchOptions(
-    wikidata.WikidataOptions, pararel.PararelOptions, ReferenceOptions, TemplateOptions, http.NetworkOptions
+    dump.DumpOptions,
+    wikidata.WikidataOptions,
+    pararel.PararelOptions,
+    ReferenceOptions,
+    TemplateOptions,
+    http.NetworkOptions,
 ):
     """Options of `cfbuild fetch`: the sources', those of references, templates and network, and the verb's.
 
     `relations` None means all that have templates. `checked` refuses options that the source does not read.
     """
 
-    source: str = option("wikidata", "wikidata, pararel, or snapshot (bundled facts, offline).")
+    source: str = option(
+        "wikidata", "wikidata, dump (a file of all of it), pararel, or snapshot (bundled facts, offline)."
+    )
     relations: tuple[str, ...] | None = option(
         None, "Comma-separated property ids. [default: all that have templates]", form=COMMA_SEPARATED
     )
@@ -156,6 +163,8 @@ def _fetch(
         work = Work(path, Asker(client, journal), relations, progress)
         templates, refusals = _templates(options, work)
         source = options.spec.make(replace(options.of_source, language=config["language"]), work.asker)
+        if isinstance(source, ReadsFirst):
+            source.read(relations, path, progress)
         rows = {
             "facts.jsonl": write_facts(work, source, options.object_source(work.asker)),
             "entities.jsonl": write_entities(work, source),
@@ -284,6 +293,10 @@ def _check_source(options: FetchOptions) -> None:
         raise ConfigError(
             f"the source {options.source} asks no endpoint; leave --endpoint out, or choose --source wikidata"
         )
+    if isinstance(options.of_source, dump.DumpOptions):
+        dump.check(options.of_source)
+    elif options.dump is not None:
+        raise ConfigError(f"the source {options.source} reads no dump; choose --source dump with --dump")
     if options.objects is not None:
         if "objects" not in {part.name for part in fields(spec.options)}:
             raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")
@@ -378,6 +391,7 @@ def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[s
     files = _files(options)
     return {
         "source": options.source,
+        **({"dump": dump.fingerprint(options.dump)} if options.dump else {}),
         "endpoint": redact(options.service) if options.service else None,
         "relations": list(relations),
         "language": language,

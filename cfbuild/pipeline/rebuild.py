@@ -85,6 +85,10 @@ def _fetch(config: Mapping[str, Any]) -> _Recalled:
         values["templates"] = tuple(_template_set(recalled, name) for name in values["templates"])
     if values.get("objects"):
         values["objects"] = recalled.own(*_recalled_file(values["objects"], "the ids of objects"))
+    if values.get("dump") and "@" in values["dump"]:
+        name, digest = recalled_name(values["dump"])
+        recalled.notes.append(f"{_quoted(name)} in the working folder: the dump, with the samples' digest {digest}")
+        values["dump"] = f"./{name}"
     patterns = values.pop("pararel", None)
     if patterns is not None:
         values["pararel"] = patterns if "://" in patterns else recalled.own("pararel", "ParaRel's files", patterns)

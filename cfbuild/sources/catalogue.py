@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cfbuild.sources import pararel, snapshot, wikidata
+from cfbuild.sources import dump, pararel, snapshot, wikidata
 from cfbuild.sources.source import SourceSpec
 
 SOURCES: Mapping[str, SourceSpec] = {
     "wikidata": wikidata.SPEC,
     "pararel": pararel.SPEC,
+    "dump": dump.SPEC,
     "snapshot": snapshot.SPEC,
 }

@@ -21,7 +21,7 @@ from cfbuild.sources import wikidata, wikipedia
 from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.objects import ObjectSource
-from cfbuild.sources.source import ChosenPart, FactSource, LeftOut, SourceOptions, TooLargeError
+from cfbuild.sources.source import ChosenPart, FactSource, LeftOut, ReadsFirst, SourceOptions, TooLargeError
 from cfbuild.sources.sparql import Endpoint
 from cfbuild.store.codec import decode_entity, decode_fact, encode_entity, encode_fact, encode_reference
 from cfbuild.store.jsonl import Row, read_rows, read_values, write_jsonl
@@ -78,7 +78,8 @@ def write_facts(work: Work, source: FactSource, objects: ObjectSource) -> int:
             "is it Wikidata's graph, and are these its relations?"
         )
     retrieved = work.asker.journal.retrieved()
-    work.today = retrieved[1][: len("2026-11-26")] if retrieved else None
+    fetched = retrieved[1][: len("2026-11-26")] if retrieved else None
+    work.today = source.today if isinstance(source, ReadsFirst) else fetched
     return count
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from cfbuild.data import Entity, Fact, id_number
 from cfbuild.errors import SourceError
@@ -46,6 +46,13 @@ class EndpointOptions(SourceOptions):
     """Options of a source that may query a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
 
     endpoint: str | None = option(None, f"SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]")
+
+
+@dataclass(frozen=True)
+class StatementOptions(SourceOptions):
+    """Options of a source that may have statements of every rank."""
+
+    statements: bool = option(False, "Ask for ranks, dates, redirects and revisions too (Wikidata).")
 
 
 @dataclass(slots=True)
@@ -161,6 +168,17 @@ class FactSource(Protocol):
 
         Raises SourceError if not all of them could be read.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsFirst(Protocol):
+    """A source that reads a file as a whole before its first fact. `today` is the day of the file; None if untold."""
+
+    today: str | None
+
+    def read(self, relations: tuple[str, ...], folder: Path, progress: Progress) -> None:
+        """Read the file for the facts of `relations`; what is found is kept in `folder`, to go on from there."""
         ...
 
 

@@ -23,7 +23,15 @@ from cfbuild.sources.failures import HeavyAnswerError
 from cfbuild.sources.http import HEAVY_ATTEMPTS
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.parts import PAGE_ROWS, SCAN_ROWS, Part, PartReader, RefusedError, halves, item_of
-from cfbuild.sources.source import ChosenPart, EndpointOptions, KnownObjects, LeftOut, SourceSpec, TooLargeError
+from cfbuild.sources.source import (
+    ChosenPart,
+    EndpointOptions,
+    KnownObjects,
+    LeftOut,
+    SourceSpec,
+    StatementOptions,
+    TooLargeError,
+)
 from cfbuild.sources.sparql import Binding, Counted, Endpoint
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
 from cfbuild.sources.subset import ENTITY, NOBODY_KNOWS, Pair, SampleOrder
@@ -51,10 +59,9 @@ def language_code(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class WikidataOptions(EndpointOptions):
+class WikidataOptions(EndpointOptions, StatementOptions):
     """Options of a SPARQL endpoint that holds Wikidata's graph; `endpoint` None means Wikidata's own."""
 
-    statements: bool = option(False, "Ask for ranks, dates, redirects and revisions too (Wikidata).")
     objects: str | None = option(
         None,
         "File of item ids, one a line: of a relation too large to scan, the objects to fetch. [default: known ones]",
@@ -137,7 +144,7 @@ class Wikidata:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
             batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
-            described = _Described(self.language, self.tally)
+            described = Described(self.language, self.tally)
             for row in self._described(batch):
                 described.add(row)
             yield from (described.entity(one) for one in batch)
@@ -183,7 +190,7 @@ def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
     return " UNION ".join(f"{{ {branch} }}" for branch in branches)
 
 
-class _Described:
+class Described:
     """The rows of a batch of items, gathered into an entity for each item.
 
     Where a language has no name, one of those that stand in for it is taken, in its script; `tally` counts it.
@@ -202,7 +209,11 @@ class _Described:
         else:
             text = value.value
         if text is not None:
-            self._texts.setdefault((entity, kind, value.language), set()).add(text)
+            self.put(entity, kind, text, value.language)
+
+    def put(self, entity: str, kind: str, text: str, language: str = "") -> None:
+        """Add a value of an entity: its label, an alias, an attribute's item, or a number."""
+        self._texts.setdefault((entity, kind, language), set()).add(text)
 
     def entity(self, one: str) -> Entity:
         labels = self._label(one)

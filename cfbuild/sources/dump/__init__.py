@@ -1,0 +1,76 @@
+"""Facts, names and attributes from a dump of Wikidata: truthy N-Triples or JSON, packed by bz2 or gz or plain.
+
+The dump is read once (`scan.py`), before the first fact; ARCHITECTURE.md ("A dump is read once") tells why. Here are
+the source's options, which need no numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cfbuild.errors import ConfigError, check_least
+from cfbuild.option import option
+from cfbuild.sources.dump.packing import PIPE, Dump, dump_file, open_dump
+from cfbuild.sources.journal import Asker
+from cfbuild.sources.source import FactSource, SourceSpec, StatementOptions
+
+SAMPLES, SAMPLE_BYTES = 64, 1 << 14
+"""Places and bytes of a dump that are digested: its whole would take minutes, and its size tells most already."""
+
+
+@dataclass(frozen=True)
+class DumpOptions(StatementOptions):
+    """Options of a dump; `dump` is its file, or `-` for standard input."""
+
+    dump: str | None = option(
+        None, "The dump: truthy N-Triples or JSON, bz2, gz or plain; - for a pipe.", metavar="FILE"
+    )
+    workers: int = option(1, "Processes that read the dump.")
+
+
+def fingerprint(name: str) -> str:
+    """Return a dump's name for the manifest, with a digest of its size and of samples of its bytes.
+
+    Raises ConfigError if there is no such file.
+    """
+    if name == PIPE:
+        return PIPE
+    path = dump_file(name)
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        for place in range(SAMPLES):
+            stream.seek(place * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
+            digest.update(stream.read(SAMPLE_BYTES))
+    return f"{path.name}@{digest.hexdigest()[:16]}"
+
+
+def check(options: DumpOptions) -> None:
+    """Raise ConfigError for options that do not fit together or to the dump, DataError for a file that is no dump.
+
+    What comes by a pipe is not touched.
+    """
+    if options.dump is None:
+        raise ConfigError("--source dump needs --dump FILE, or --dump - for a dump that comes by a pipe")
+    check_least(options, workers=1)
+    if options.dump != PIPE:
+        dump = open_dump(options.dump)
+        with dump:
+            check_form(dump, options)
+
+
+def check_form(dump: Dump, options: DumpOptions) -> None:
+    """Raise ConfigError if the options ask for what the dump does not have."""
+    if options.statements and dump.form != "json":
+        raise ConfigError("a truthy dump has no statements; leave --statements out, or give the JSON dump")
+
+
+def make(options: DumpOptions, asker: Asker | None = None) -> FactSource:
+    """Return the dump as a source, which asks nobody."""
+    from cfbuild.sources.dump.dump_source import DumpSource
+
+    return DumpSource(options)
+
+
+SPEC = SourceSpec(DumpOptions, make, frozenset({"facts", "statements", "names"}))

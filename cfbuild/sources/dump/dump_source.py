@@ -1,0 +1,138 @@
+"""A source of facts over what was found in a dump."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfbuild.data import UNKNOWN, Entity, Fact, id_number
+from cfbuild.errors import SourceError
+from cfbuild.facts.relations import ATTRIBUTES
+from cfbuild.progress import Progress
+from cfbuild.sources.dump import DumpOptions, check_form, json_items, triples
+from cfbuild.sources.dump.extract import Extract
+from cfbuild.sources.dump.packing import open_dump
+from cfbuild.sources.dump.scan import read_dump
+from cfbuild.sources.dump.wanted import NO_ITEM, Wanted
+from cfbuild.sources.source import LeftOut
+from cfbuild.sources.subset import Sample, SampleOrder
+from cfbuild.sources.wikidata import Described
+from cfbuild.text.codes import chain
+
+FOLDER = "dump"
+RANKS = {b"p": "preferred", b"n": "normal", b"d": "deprecated"}
+TEXTS = {"truthy": triples.read_text, "json": json_items.read_text}
+NAMES = {b"L": "label", b"A": "alias"}
+NUMBERS = {b"S": "sitelinks", b"R": "revision"}
+
+
+class DumpSource:
+    """A `FactSource` over a dump, which `read` reads before the first fact. `unit_bytes` is there for tests."""
+
+    def __init__(self, options: DumpOptions, *, unit_bytes: int | None = None) -> None:
+        self.tally = LeftOut()
+        self.today: str | None = None
+        self._options = options
+        self._unit_bytes = unit_bytes
+        self._extract: Extract | None = None
+        self._form = ""
+
+    def read(self, relations: tuple[str, ...], folder: Path, progress: Progress) -> None:
+        """Read the dump for the facts of `relations`; finished units are kept in a folder in `folder`.
+
+        Raises ConfigError if there is no such file, DataError if it is no dump, damaged, or breaks off.
+        """
+        options = self._options
+        dump = open_dump(str(options.dump), options.workers, self._unit_bytes)
+        check_form(dump, options)
+        wanted = Wanted(relations, ATTRIBUTES, chain(options.language), options.statements)
+        with dump:
+            extract, told = read_dump(dump, wanted, folder / FOLDER, options.workers, progress)
+        self._extract, self._form, self.today = extract, dump.form, told.day or None
+        self.tally.add("broken line of the dump", told.counts["broken"])
+        self.tally.add("entity of the dump that is no item", told.counts["no item"])
+
+    def _read(self) -> Extract:
+        if self._extract is None:
+            raise SourceError("the dump was not read")
+        return self._extract
+
+    def facts(self, relation: str) -> Iterator[Fact]:
+        """Yield the truthy facts of `relation` between items, or their seeded sample, by subject then object number.
+
+        With `statements`, each subject's other statements of any rank are included.
+        """
+        rows = self._read().facts(id_number(relation))
+        truthy = rows if "rank" not in rows.dtype.names else rows[_best(rows)]
+        self.tally.add("object is no item", int((truthy["object"] == NO_ITEM).sum()))
+        pairs = np.unique(truthy[truthy["object"] >= 0][["subject", "object"]])
+        named = np.unique(pairs["subject"][pairs["object"] != 0])
+        self.tally.add("subject with an unknown object alone", len(np.setdiff1d(pairs["subject"], named)))
+        pairs = self._sample(relation, pairs[np.isin(pairs["subject"], named)])
+        if self._options.statements:
+            rows = rows[np.isin(rows["subject"], pairs["subject"]) & (rows["object"] >= 0)]
+            for row in np.unique(rows):
+                yield _stated(relation, row)
+        else:
+            for subject, value in pairs.tolist():
+                yield _fact(relation, subject, value)
+
+    def _sample(self, relation: str, pairs: Any) -> Any:
+        """Return the seeded sample of the pairs, given by subject; all of them where no number is asked for."""
+        limit = self._options.per_relation
+        if limit is None or limit >= len(pairs):
+            return pairs
+        order = SampleOrder(self._options.seed, relation)
+        sample = Sample(order, limit)
+        subjects, starts = np.unique(pairs["subject"], return_index=True)
+        ends = np.append(starts[1:], len(pairs))
+        places = np.fromiter((order.place(one)[0] for one in subjects.tolist()), np.int64, len(subjects))
+        ordered = np.argsort(places, kind="stable")
+        at = 0
+        while at < len(ordered) and not sample.full:
+            stop = at + limit
+            while stop < len(ordered) and places[ordered[stop]] == places[ordered[stop - 1]]:
+                stop += 1
+            sample.add(pair for one in ordered[at:stop] for pair in pairs[starts[one] : ends[one]].tolist())
+            at = stop
+        return np.array(sorted(sample.pairs), pairs.dtype)
+
+    def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
+        """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
+        extract, read_text = self._read(), TEXTS[self._form]
+        missing = 0
+        for number, lines in extract.lines(np.array([id_number(one) for one in ids], np.int64)):
+            one = f"Q{number}"
+            described = Described(self._options.language, self.tally)
+            missing += not lines
+            for line in lines:
+                kind, _, value = line.partition(b" ")
+                if kind in NAMES:
+                    code, _, raw = value.partition(b" ")
+                    described.put(one, NAMES[kind], read_text(raw), code.decode())
+                elif kind in NUMBERS:
+                    described.put(one, NUMBERS[kind], value.decode())
+                else:
+                    (target,) = extract.final(np.array([int(value[1:])])).tolist()
+                    described.put(one, kind.decode(), f"Q{target}")
+            yield described.entity(one)
+        self.tally.add("item that the dump does not describe", missing)
+
+
+def _best(rows: Any) -> Any:
+    """Return which statements are of the best rank that their subject has: preferred, else normal."""
+    preferred = np.unique(rows["subject"][rows["rank"] == b"p"])
+    return np.where(np.isin(rows["subject"], preferred), rows["rank"] == b"p", rows["rank"] == b"n")
+
+
+def _fact(relation: str, subject: int, value: int) -> Fact:
+    return Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
+
+
+def _stated(relation: str, row: Any) -> Fact:
+    rank, start, end = row["rank"].item(), row["start"].item().decode(), row["end"].item().decode()
+    value = f"Q{row['object']}" if row["object"] else UNKNOWN
+    return Fact(relation, f"Q{row['subject']}", value, RANKS[rank], start or None, end or None, "wikidata")
