@@ -77,6 +77,7 @@ SYMMETRIC = frozenset(relation for relation, known in RELATIONS.items() if known
 OPEN = frozenset(relation for relation, known in RELATIONS.items() if known.open)
 PERSONAL = frozenset(relation for relation, known in RELATIONS.items() if known.personal)
 CONTAINMENT = tuple(relation for relation, known in RELATIONS.items() if known.contains)
+CONTAINING = frozenset(CONTAINMENT)
 INVERSE = {relation: known.inverse for relation, known in RELATIONS.items() if known.inverse}
 UNSUITED = {relation: known.no_templates for relation, known in RELATIONS.items() if known.no_templates}
 ATTRIBUTES = (INSTANCE_OF, SEX_OR_GENDER, *CONTAINMENT)

@@ -81,7 +81,7 @@ class Draft:
         return self.prompt.fill(self.subject.label)
 
 
-class Form(NamedTuple):
+class NameForm(NamedTuple):
     """All that decides which templates can ask about an item, and with which article: it is that of many items.
 
     small: True if its name begins with a small letter that begins no sentence.
@@ -142,13 +142,13 @@ class Builder:
         self._forms = _Forms(graph)
         self._clashing: dict[tuple[str, str], frozenset[str]] = {}
         self._asking: dict[tuple[str, frozenset[str], int], _Ways] = {}
-        self._telling: dict[tuple[str, Form], tuple[list[str], list[str]]] = {}
+        self._telling: dict[tuple[str, NameForm], tuple[list[str], list[str]]] = {}
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
         """Return the relation's templates of a kind (`rewrite` or `generation`), each text once, sorted by text."""
         return self._templates.get((relation, kind), [])
 
-    def _ways(self, fact: Fact, needed: int) -> Mapping[Form, Sequence[Asking]]:
+    def _ways(self, fact: Fact, needed: int) -> Mapping[NameForm, Sequence[Asking]]:
         """Return the rewrite templates that do not end in an article which o_c cannot follow, by the form they fit.
 
         Of those for names that begin no sentence `needed` should do without such a beginning.
@@ -347,12 +347,12 @@ class Builder:
         replacement: each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis
         2006).
         """
-        random, counts = self._random(fact, "draws").random, self.graph.object_counts(fact.relation)
-        objects = self.pools.objects(fact.relation)
+        objects, counts = self.pools.objects(fact.relation), self.pools.counts(fact.relation)
+        random = self._random(fact, "draws").random
         # Each object has a number of its own, but few are ever reached: times are computed a tier at a time.
         numbers = [random() for _ in objects]
         for tier in self.pools.tiers(fact.relation, fact.object):
-            arrivals = [(-log(1.0 - numbers[place]) / counts[objects[place].id], place) for place in tier.places]
+            arrivals = [(-log(1.0 - numbers[place]) / counts[place], place) for place in tier.places]
             heapify(arrivals)
             while arrivals:
                 yield objects[heappop(arrivals)[1]]
@@ -426,23 +426,23 @@ class Builder:
         return tuple(prompts.values())[:wanted]
 
 
-class _Forms(dict[str, Form]):
+class _Forms(dict[str, NameForm]):
     """The form of each item; items of one form share it."""
 
     def __init__(self, graph: FactGraph) -> None:
         super().__init__()
         self._graph = graph
-        self._same: dict[Form, Form] = {}
+        self._same: dict[NameForm, NameForm] = {}
 
-    def __missing__(self, item: str) -> Form:
+    def __missing__(self, item: str) -> NameForm:
         graph = self._graph
         small = graph.wording.begins_small(graph.label(item) or "")
-        form = Form(graph.subject_kinds(item), graph.article(item), small)
+        form = NameForm(graph.subject_kinds(item), graph.article(item), small)
         self[item] = self._same.setdefault(form, form)
         return self[item]
 
 
-class _Ways(dict[Form, list[Asking]]):
+class _Ways(dict[NameForm, list[Asking]]):
     """Those of `templates` that can ask about items of a form.
 
     Templates that begin with the name of an item are left out where it begins no sentence, unless fewer than `needed`
@@ -454,7 +454,7 @@ class _Ways(dict[Form, list[Asking]]):
         self._templates = templates
         self._needed = needed
 
-    def __missing__(self, form: Form) -> list[Asking]:
+    def __missing__(self, form: NameForm) -> list[Asking]:
         fitting = [one for one in self._templates if one.suits(form.kinds)]
         if form.small and not form.article:
             inside = [one for one in fitting if not one.text.startswith(SLOT)]

@@ -126,8 +126,11 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
     said.add(_letters(f"{article}{label}"))
     plain, asked = _without_article(record, known), 0
     for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
+        # The cheapest question first: few aliases pass all of them.
+        if _letters(name) in said or not _is_alias(name, record, known):
+            continue
         spellings = {_letters(name), _letters(f"{known.article(record.subject.id, name)}{name}")}
-        if said.isdisjoint(spellings) and _is_alias(name, record, known):
+        if said.isdisjoint(spellings):
             if asked == MOST_ALIASES:
                 return
             asked += 1

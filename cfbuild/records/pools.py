@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from random import Random
 from typing import NamedTuple, TypeGuard
 
@@ -56,6 +57,7 @@ class Pools:
         self._min_pool = min_pool
         self._kinds = Kinds(graph)
         self._objects: dict[str, tuple[Target, ...]] = {}
+        self._counts: dict[str, list[int]] = {}
         self._pools: dict[tuple[str, frozenset[str]], tuple[Target, ...]] = {}
         self._places: dict[str, dict[str, list[int]]] = {}
         self._tiers = lru_cache(TIERS)(self._tiers_by_ladder)
@@ -75,6 +77,13 @@ class Pools:
                     by_label.setdefault(label.casefold(), Target(item, label))
             self._objects[relation] = tuple(by_label.values())
         return self._objects[relation]
+
+    def counts(self, relation: str) -> Sequence[int]:
+        """Return the number of subjects of each of `objects(relation)`."""
+        if relation not in self._counts:
+            counts = self._graph.object_counts(relation)
+            self._counts[relation] = [counts[target.id] for target in self.objects(relation)]
+        return self._counts[relation]
 
     def pool(self, relation: str, true: str) -> tuple[Target, ...]:
         """Return all that could be said where `true` is the object of `relation`, each name once.
@@ -120,15 +129,14 @@ class Pools:
 
     def _tiers_by_ladder(self, relation: str, ladder: Ladder) -> tuple[Tier, ...]:
         """Return the objects of `relation` by the closest class that they share with an object of this ladder."""
-        steps_to = bytearray([FAR]) * len(self.objects(relation))
-        by_class = self._places_by_class(relation)
-        for steps, classes in reversed(list(enumerate(ladder, 1))):
-            for place in (place for one in classes for place in by_class.get(one, ())):
-                steps_to[place] = min(steps, FAR - 1)
-        found: dict[int, array[int]] = {}
-        for place, steps in enumerate(steps_to):
-            found.setdefault(steps, array("I")).append(place)
-        return tuple(Tier(steps, found[steps]) for steps in sorted(found))
+        by_class, left = self._places_by_class(relation), set(range(len(self.objects(relation))))
+        found: dict[int, set[int]] = {}
+        for steps, classes in enumerate(ladder, 1):
+            reached = left.intersection(chain.from_iterable(by_class.get(one, ()) for one in classes))
+            found.setdefault(min(steps, FAR - 1), set()).update(reached)
+            left -= reached
+        found[FAR] = left
+        return tuple(Tier(steps, array("I", sorted(places))) for steps, places in found.items() if places)
 
     def _fits(self, item: str, kinds: frozenset[str]) -> bool:
         own = self._kinds.of(item)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from operator import attrgetter
+from operator import attrgetter, itemgetter
+from sys import intern
 from typing import Any
 
 from cfbuild.data import (
@@ -52,10 +53,10 @@ def encode_entity(entity: Entity) -> Row:
 
 def decode_entity(row: Row) -> Entity:
     return Entity(
-        id=row["id"],
-        labels=row["labels"],
-        aliases={language: tuple(names) for language, names in row["aliases"].items()},
-        attributes={relation: tuple(ids) for relation, ids in row["attributes"].items()},
+        id=_shared(row["id"]),
+        labels={_shared(language): name for language, name in row["labels"].items()},
+        aliases={_shared(language): tuple(names) for language, names in row["aliases"].items()},
+        attributes={_shared(relation): tuple(map(_shared, ids)) for relation, ids in row["attributes"].items()},
         sitelinks=row["sitelinks"],
         revision=row.get("revision"),
     )
@@ -68,11 +69,11 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
     """
     names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     keys = [IDS.get(name, name) for name in names]
-    read = attrgetter(*names)
-    return lambda value: dict(zip(keys, read(value), strict=True)), lambda row: kind(*(row[key] for key in keys))
+    read, read_row = attrgetter(*names), itemgetter(*keys)
+    return lambda value: dict(zip(keys, read(value), strict=True)), lambda row: kind(*read_row(row))
 
 
-encode_fact, decode_fact = _flat(Fact)
+encode_fact, _decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
 _encode_shared, _ = _flat(SharedClass)
 
@@ -102,6 +103,15 @@ HELD = ("rank", "start", "end", "source")
 
 def _held(fact: Fact) -> Row:
     return {"object_id": fact.object, **{name: getattr(fact, name) for name in HELD}}
+
+
+def decode_fact(row: Row) -> Fact:
+    return _decode_fact({key: _shared(value) for key, value in row.items()})
+
+
+def _shared(value: Any) -> Any:
+    """Return a text that comes in many rows (an id, a rank, a date) as the one object that all of them hold."""
+    return intern(value) if type(value) is str else value
 
 
 def encode_template(template: Template) -> Row:

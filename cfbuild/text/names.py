@@ -55,7 +55,11 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
     scripts without spaces, where nothing tells, a name of two characters or more is found anywhere (`scripts.joined`).
     """
     folded = text.casefold()
-    return next((name for name in names if _place(text, folded, name) is not None), None)
+    # Nothing is asked as often: most names are not even in the text.
+    for name in names:
+        if name.casefold() in folded and _place(text, folded, name) is not None:
+            return name
+    return None
 
 
 def name_place(text: str, names: Iterable[str]) -> tuple[int, int] | None:
@@ -88,8 +92,12 @@ def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -
     That is a name (`find_name`), the label itself however short ("art school" and art), or a word that is made from it
     by the rules of `wording`.
     """
-    whole = label if label and _word_place(text.casefold(), label.casefold()) is not None else None
-    return find_name(text, names) or whole or wording.derived(text, label)
+    found = find_name(text, names)
+    if found:
+        return found
+    if label and _word_place(text.casefold(), label.casefold()) is not None:
+        return label
+    return wording.derived(text, label)
 
 
 def _word_place(text: str, word: str) -> int | None:

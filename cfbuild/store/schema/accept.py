@@ -55,6 +55,8 @@ def _all(checks: list[Accept]) -> Accept:
 def _type(names: str | list[str], schema: Mapping[str, Any]) -> Accept:
     wanted = [names] if isinstance(names, str) else names
     types = {TYPES[name] for name in wanted} | ({int} if "number" in wanted else set())
+    if types == {str}:
+        return lambda value: type(value) is str
     return lambda value: type(value) in types
 
 
