@@ -450,6 +450,7 @@ def test_a_damaged_block_is_an_error_with_its_place(dumps: Any, tmp_path: Path) 
         (b"BZh9 and no block", "breaks off|damaged|no dump"),
         (gzip.compress(b"name,value\n"), "begins with b'name"),
     ],
+    ids=("empty", "text", "turtle", "xml", "xz", "no bz2", "csv in gz"),
 )
 def test_what_is_no_dump_is_refused(data: bytes, told: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
