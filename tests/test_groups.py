@@ -238,7 +238,16 @@ def test_groups_are_scored_and_published_under_their_own_names(
     assert "inverse" not in report.figures["post"] and set(BEYOND) == set(GROUPS)
     staged = stage(folder, "someone/groups")
     tables = {one.path.split("/")[1] for one in staged.files if one.path.endswith(".parquet")}
-    assert tables == {"records", "scores", "rejected", "references", "subject_aliases", "two_hop", "specificity_plus"}
+    assert tables == {
+        "records",
+        "prompts",
+        "scores",
+        "rejected",
+        "references",
+        "subject_aliases",
+        "two_hop",
+        "specificity_plus",
+    }
     assert "two_hop" in staged.card and "| specificity_plus |" in staged.card
     assert check_published(folder, rows) == {name for name in tables if name in GROUPS}
 

@@ -581,8 +581,8 @@ def test_a_commit_that_fails_once(staged: tuple[StagedFile, ...], whole: dict[st
 
 
 @pytest.fixture
-def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The hub with Xet's client, which is told to give up soon."""
+def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """The hub with Xet's client, which is told to give up soon, and knows nothing of an earlier hub at its port."""
     import huggingface_hub
     from huggingface_hub.utils import _xet
 
@@ -592,6 +592,7 @@ def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         ("CLIENT_RETRY_MAX_ATTEMPTS", "1"),
         ("CLIENT_RETRY_BASE_DELAY", "1ms"),
         ("TELEMETRY_ENABLED", "false"),
+        ("CACHE", str(tmp_path / "xet")),
     ):
         monkeypatch.setenv(f"HF_XET_{name}", value)
     _xet.abort_xet_session()

@@ -142,7 +142,7 @@ def test_scores_under_many_changes_are_those_of_whole_runs(family: str, monkeypa
         assert nlls(many.under(given)) == pytest.approx(expected, abs=1e-5)
         assert given == [None] * 4 or expected != pytest.approx(nlls(many.before), abs=1e-3)
 
-    def runs_out(work: Any, items: Sequence[int]) -> Any:
+    def runs_out(work: Any, items: Sequence[int], room: Any) -> Any:
         return [*work(items[:1]), *work(items[1:])]
 
     monkeypatch.setattr(likelihood, "halving", runs_out)

@@ -9,7 +9,7 @@ import typer
 from cfbuild.cli.shared import OutputOptions, shown_progress, tell_summary
 from cfbuild.pipeline.doctor import Diagnosis, DoctorOptions, examine
 
-EXAMPLES = ("cfbuild doctor", "cfbuild doctor --network", "cfbuild doctor --json > machine.json")
+EXAMPLES = ("cfbuild doctor", "cfbuild doctor --network --contact you@example.org", "cfbuild doctor --json")
 GB = 1e9
 
 
