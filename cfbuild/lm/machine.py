@@ -1,4 +1,4 @@
-"""What a machine has for models: processor, threads, memory, accelerators, and how fast it multiplies."""
+"""A machine's means for models: processor, threads, memory, accelerators, and the rate at which it multiplies."""
 
 from __future__ import annotations
 

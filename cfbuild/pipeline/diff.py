@@ -78,8 +78,8 @@ def diff(options: DiffOptions, progress: Progress = silent) -> DiffSummary:
             f"{options.old.root} has facts of {_named(old.relations)} and {options.new.root} of "
             f"{_named(new.relations)}; expected a relation that both have"
         )
-    only_old, only_new = (tuple(sorted(one, key=id_number)) for one in _apart(old.relations, new.relations))
-    summary = DiffSummary(old.today, new.today, only_old, only_new)
+    only_old, only_new = old.relations - new.relations, new.relations - old.relations
+    summary = DiffSummary(old.today, new.today, _by_number(only_old), _by_number(only_new))
     options.new.refuse_links()
     found = _counted(changes(old, new), summary, progress)
     wanted = (change for change in found if options.unchanged or change.kind != "unchanged")
@@ -87,12 +87,12 @@ def diff(options: DiffOptions, progress: Progress = silent) -> DiffSummary:
     return summary
 
 
-def _apart(old: frozenset[str], new: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    return old - new, new - old
+def _by_number(relations: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(relations, key=id_number))
 
 
 def _named(relations: frozenset[str]) -> str:
-    return ", ".join(sorted(relations, key=id_number)) or "no relation"
+    return ", ".join(_by_number(relations)) or "no relation"
 
 
 def _statements(folder: BuildFolder, progress: Progress) -> Statements:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cfbuild.edit import TOKENS, check_name
 from cfbuild.errors import ConfigError, check_least
 from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option, split
+from cfbuild.pipeline.run_signature import short_settings
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     EvaluateOptions,
@@ -18,7 +19,6 @@ from cfbuild.pipeline.validate_and_score import (
     refuse_violations,
     run_config,
     settings_option,
-    short_settings,
     steps_option,
 )
 from cfbuild.progress import Progress, silent

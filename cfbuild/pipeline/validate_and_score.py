@@ -13,9 +13,10 @@ from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, TRAINED, 
 from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, Form, option, restart_option, seed_option, values_of
+from cfbuild.pipeline.run_signature import run_signature
 from cfbuild.progress import Progress, silent
 from cfbuild.store.codec import decode_entity, decode_reference
-from cfbuild.store.files import sha256_file, sha256_text, write_atomic
+from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.jsonl import read_json, read_values, write_json
 from cfbuild.store.runs import (
     CASES,
@@ -231,7 +232,7 @@ def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
         folder.progress(run.entry), options, lm, ScoredRecords(read.records[: options.limit], folder), progress
     )
     passes.work_off()
-    signature = _signature(passes, read.sha256)
+    signature = run_signature(passes, read.sha256)
     files = _write(run, passes, options)
     curve = passes.curve() if isinstance(passes, SequentialPasses) else None
     report = Report.of_cases(list(read_cases(run)), signature, curve)
@@ -410,42 +411,3 @@ def new_supplies(
         networks=scored.folder.path(TRAINED),
         progress=progress,
     )
-
-
-def short_settings(editor: OpenEditor) -> dict[str, Any]:
-    """Return an editor's signature with its contexts as their number and digest."""
-    settings = dict(editor.signature)
-    if contexts := settings.get("contexts"):
-        settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
-    return settings
-
-
-def _signature(passes: Passes, digest: str) -> dict[str, Any]:
-    """Return everything that the run's figures depend on, short enough for a report.
-
-    digest: the sha256 of the file of records.
-    """
-    from cfbuild.score.fixed_text import fixed_text
-    from cfbuild.score.in_use import MOST_TOKENS
-    from cfbuild.score.sequence import SequentialPasses, batch_size
-
-    settings = short_settings(passes.editor)
-    is_sequence = isinstance(passes, SequentialPasses)
-    together: dict[str, Any] = {}
-    if passes.editor.together or is_sequence:
-        together["batch"] = batch_size(passes.batch, passes.editor.together)
-    if is_sequence:
-        together["sequence"] = len(passes.units())
-    first = "" if passes.texts_of is None else f", first {passes.texts_of} records"
-    in_use = {"in_use": f"greedy, {MOST_TOKENS} tokens at most"} if passes.names is not None else {}
-    fixed = {"perplexity": f"fixed text {sha256_text(fixed_text())[:12]}"} if passes.perplexity else {}
-    return {
-        **passes.lm.identity,
-        **passes.lm.arithmetic,
-        **settings,
-        **together,
-        "records": f"{len(passes.records)}@{digest[:12]}",
-        "generation": "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}{first}",
-        **in_use,
-        **fixed,
-    }

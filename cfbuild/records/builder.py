@@ -29,6 +29,7 @@ from cfbuild.errors import TemplateError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.subjects import with_number
 from cfbuild.option import option, seed_option
+from cfbuild.records.asking import Asking, Forms, NameForm, Ways
 from cfbuild.records.pools import Pools, is_usable
 from cfbuild.text.names import find_name, gives_away
 from cfbuild.text.scripts import stated
@@ -81,24 +82,6 @@ class Draft:
         return self.prompt.fill(self.subject.label)
 
 
-class NameForm(NamedTuple):
-    """All that decides which templates can ask about an item, and with which article: it is that of many items.
-
-    small: True if its name begins with a small letter that begins no sentence.
-    """
-
-    kinds: frozenset[str]
-    article: str
-    small: bool
-
-
-class Asking(NamedTuple):
-    """A template as it asks about items of a form: `text` has their article before its slot."""
-
-    text: str
-    template: Template
-
-
 class Outline(NamedTuple):
     """The parts of a draft by which rules reject a fact: the neighborhood prompts, and the o* to try (see `Draft`)."""
 
@@ -139,9 +122,9 @@ class Builder:
         for key, template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
             self._templates.setdefault(key[:2], []).append(with_number(template, graph.wording))
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
-        self._forms = _Forms(graph)
+        self._forms = Forms(graph)
         self._clashing: dict[tuple[str, str], frozenset[str]] = {}
-        self._asking: dict[tuple[str, frozenset[str], int], _Ways] = {}
+        self._asking: dict[tuple[str, frozenset[str], int], Ways] = {}
         self._telling: dict[tuple[str, NameForm], tuple[list[str], list[str]]] = {}
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
@@ -157,7 +140,7 @@ class Builder:
         key = fact.relation, clashes, needed
         if key not in self._asking:
             templates = [one for one in self.templates(fact.relation) if one.text not in clashes]
-            self._asking[key] = _Ways(templates, needed)
+            self._asking[key] = Ways(templates, needed)
         return self._asking[key]
 
     def _clashes(self, fact: Fact) -> frozenset[str]:
@@ -424,43 +407,6 @@ class Builder:
                     if text not in prompts:
                         prompts[text] = EntityPrompt(text, entity.id, order[turn].template.id)
         return tuple(prompts.values())[:wanted]
-
-
-class _Forms(dict[str, NameForm]):
-    """The form of each item; items of one form share it."""
-
-    def __init__(self, graph: FactGraph) -> None:
-        super().__init__()
-        self._graph = graph
-        self._same: dict[NameForm, NameForm] = {}
-
-    def __missing__(self, item: str) -> NameForm:
-        graph = self._graph
-        small = graph.wording.begins_small(graph.label(item) or "")
-        form = NameForm(graph.subject_kinds(item), graph.article(item), small)
-        self[item] = self._same.setdefault(form, form)
-        return self[item]
-
-
-class _Ways(dict[NameForm, list[Asking]]):
-    """Those of `templates` that can ask about items of a form.
-
-    Templates that begin with the name of an item are left out where it begins no sentence, unless fewer than `needed`
-    are left.
-    """
-
-    def __init__(self, templates: Sequence[Template], needed: int) -> None:
-        super().__init__()
-        self._templates = templates
-        self._needed = needed
-
-    def __missing__(self, form: NameForm) -> list[Asking]:
-        fitting = [one for one in self._templates if one.suits(form.kinds)]
-        if form.small and not form.article:
-            inside = [one for one in fitting if not one.text.startswith(SLOT)]
-            fitting = inside if len(inside) >= self._needed else fitting
-        self[form] = [Asking(article_before(one.text, form.article), one) for one in fitting]
-        return self[form]
 
 
 def _alike(one: str, other: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whether services answer here: one small request to each, no data."""
+"""Services that answer from here: one small request to each, no data."""
 
 from __future__ import annotations
 

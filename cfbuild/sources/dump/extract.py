@@ -1,4 +1,4 @@
-"""What was found of a dump, on the disk: a finished unit's findings, and all of them put together.
+"""The extract of a dump on the disk: a finished unit's findings, and all of them put together.
 
 A unit has two files in the fetch's progress folder: `N.npz` (facts, redirects, where items lie, counts), which tells
 that the unit is finished, and `N.items` (the lines about items). Names of all items are kept, because which of them
@@ -33,7 +33,7 @@ OPEN_FILES = 64
 
 @dataclass(frozen=True)
 class FinishedUnit:
-    """What is known of a finished unit without reading its facts: its key, counts, and text at its two ends.
+    """The knowledge of a finished unit without reading its facts: its key, counts, and text at its two ends.
 
     `head` is the text before the first line break, `tail` what follows the last: parts of lines that begin or end in
     other units. `tail` is None if the unit has no line break.

@@ -15,7 +15,7 @@ NO_ITEM, NO_VALUE = -1, -2
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for: facts of relations, names in languages, attributes; and statements of every rank."""
+    """A search: facts of relations, names in languages, attributes; and statements of every rank."""
 
     relations: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -48,7 +48,7 @@ class FactRow(NamedTuple):
 
 @dataclass
 class Found:
-    """What a unit holds of what is wanted. Items' names and attributes are lines of bytes, an item's together.
+    """The findings in a unit. Items' names and attributes are lines of bytes, an item's together.
 
     A line is a kind, a space and a value: `P31 Q5`, `L en a label`, `A en an alias`, `S 12` (sitelinks), `R 99`
     (revision). Texts are kept as the dump writes them.

@@ -14,7 +14,7 @@ DECLINED = re.compile(r".*(?:[бвгджзклмнпрстфхцчшщйьаяы
 """Ends of names that are declined: Москва, Париж, Россия, Казань, Афины."""
 UNCHANGED = re.compile(r".*(?:[оеэуюи]|уа|оа|иа)\Z", re.IGNORECASE)
 """Ends of names that are not declined, or may be left as they are: Осло, Баку, Сочи, Пушкино."""
-NATIVE = frozenset(["Нидерланды", "Филиппины", "Салоники", "Афины"]) | {"Салоники", "Соединённые Штаты Америки"}
+NATIVE = frozenset(["Нидерланды", "Филиппины", "Салоники", "Афины", "Соединённые Штаты Америки"])
 
 GOVERNING = PREPOSITIONS
 """Words that some names cannot follow as they are."""
