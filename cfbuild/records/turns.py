@@ -29,8 +29,8 @@ class Selection:
     """
 
     relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
-    limit: int | None = option(None, "Stop after so many records, taken from the relations in turn.")
-    per_relation: int | None = option(None, "At most so many records a relation.")
+    limit: int | None = option(None, "Stop after N records, taken from the relations in turn.")
+    per_relation: int | None = option(None, "At most N records a relation.")
 
     def __post_init__(self) -> None:
         check_least(self, limit=1, per_relation=1)
