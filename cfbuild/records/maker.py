@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 JUDGED_AT_ONCE = 64
 """Candidates in a portion that a model judges: an interruption loses this many at most."""
 BUILT_AT_ONCE = 1024
-"""Candidates in a portion without a model."""
+"""Facts in a portion without a model: a second of a core."""
 FEWEST_AT_ONCE = 8
 """The fewest candidates in a portion, however few records are still wanted."""
 
@@ -43,6 +43,13 @@ class Made(NamedTuple):
 
     records: tuple[Record, ...]
     rejected: tuple[Rejection, ...]
+
+
+class Portion(NamedTuple):
+    """Facts that are decided together, drafted or not yet; `place` counts the turns up to the last of them."""
+
+    place: int
+    facts: tuple[Turn | Drafted, ...]
 
 
 class Finished(Protocol):
@@ -179,6 +186,14 @@ class RecordMaker:
                 return case_id, fact, self._builder.draft(case_id, fact, outline=outline)
         return case_id, fact, decision
 
+    def decided(self, portion: Portion, model: TargetFilter | None = None) -> Iterator[Record | Rejection]:
+        """Return an iterator over the records and rejections of a portion, in order. Raises DataError as `make` does.
+
+        They are the same in whichever process, and in whichever portion the facts are.
+        """
+        drafted = [one if len(one) == 3 else self.draft(one, ranked=model is not None) for one in portion.facts]
+        return self.decide(drafted, model)
+
     def decide(self, drafted: Sequence[Drafted], model: TargetFilter | None) -> Iterator[Record | Rejection]:
         """Yield the record or the rejection of each drafted fact, in order. Raises DataError as `make` does."""
         verdicts = self._verdicts([draft for _, _, draft in drafted if isinstance(draft, Draft)], model)
@@ -258,8 +273,8 @@ class RecordMaker:
 class Making:
     """A pass over the facts of a selection: iterating yields the records and rejections of portion after portion.
 
-    turns: the selected facts in their order. place: how many of them had their turn. relations: those selected. To
-    continue an interrupted pass, make a new one and call `resume` with the finished facts; the records do not depend
+    turns: the selected facts in their order. place: how many of them were put into portions. relations: those selected.
+    To continue an interrupted pass, make a new one and call `resume` with the finished facts; the records do not depend
     on the portions.
     """
 
@@ -285,30 +300,50 @@ class Making:
         self.place = places[finished[-1].case_id] + 1 if finished else 0
 
     def __iter__(self) -> Iterator[list[Record | Rejection]]:
-        while self.place < len(self.turns) and self._caps.wanted != 0:
-            decided = self._maker.decide(self._drafted(), self._model)
+        for portion in self.portions():
+            decided = self._maker.decided(portion, self._model)
             # A portion may hold a few facts whose turn does not come, because a cap is reached within it.
-            portion = [decision for decision in decided if self._count(decision)]
-            if portion:
-                yield portion
+            admitted = [decision for decision in decided if self._count(decision)]
+            if admitted:
+                yield admitted
+
+    def portions(self) -> Iterator[Portion]:
+        """Yield the facts that still have a turn, portion by portion; who decides them tells `count` of each.
+
+        They may be decided anywhere (`RecordMaker.decided`), and told of after later portions were made.
+        """
+        while self.place < len(self.turns) and self._caps.wanted != 0:
+            facts = self._next_turns() if self._model is None else self._next_drafts()
+            yield Portion(self.place, tuple(facts))
+
+    def count(self, relation: str, kept: bool) -> bool:
+        """Return True and count a decided fact, in the order of turns; False if its turn does not come after all."""
+        return self._caps.count(relation, kept)
 
     def _count(self, decision: Record | Rejection) -> bool:
         if isinstance(decision, Record):
-            return self._caps.count(decision.relation, True)
-        return self._caps.count(decision.fact.relation, False)
+            return self.count(decision.relation, True)
+        return self.count(decision.fact.relation, False)
 
-    def _drafted(self) -> list[Drafted]:
-        """Return the next facts, until there are enough drafts among them for a portion."""
-        size = BUILT_AT_ONCE if self._model is None else JUDGED_AT_ONCE
-        if self._caps.wanted is not None:
-            size = min(size, max(FEWEST_AT_ONCE, self._caps.wanted))
+    def _size(self, most: int) -> int:
+        wanted = self._caps.wanted
+        return most if wanted is None else min(most, max(FEWEST_AT_ONCE, wanted))
+
+    def _next_turns(self) -> list[Turn]:
+        """Return the next facts, as many as a portion has."""
+        begin, self.place = self.place, min(len(self.turns), self.place + self._size(BUILT_AT_ONCE))
+        return [turn for turn in self.turns[begin : self.place] if self._caps.admits(turn[1].relation)]
+
+    def _next_drafts(self) -> list[Drafted]:
+        """Return the next facts, drafted, until there are enough drafts among them for a portion."""
+        size = self._size(JUDGED_AT_ONCE)
         drafted: list[Drafted] = []
         drafts = 0
         while self.place < len(self.turns) and drafts < size:
             turn = self.turns[self.place]
             self.place += 1
             if self._caps.admits(turn[1].relation):
-                drafted.append(self._maker.draft(turn, ranked=self._model is not None))
+                drafted.append(self._maker.draft(turn, ranked=True))
                 drafts += isinstance(drafted[-1][2], Draft)
         return drafted
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from cfbuild.errors import DataError
@@ -35,6 +35,20 @@ class Entry:
         return self.rule is None
 
 
+class Line(NamedTuple):
+    """A row as the line of a log, with the fields that counting needs."""
+
+    case_id: int
+    relation: str
+    rule: str | None
+    text: bytes
+
+
+def line_of(row: Row) -> Line:
+    """Return the line of a record, a reject or a score."""
+    return Line(*_counted(row), (dump_row(row) + "\n").encode())
+
+
 class RowLog:
     """An append-only file of records and rejects; each chunk ends with a line that digests all rows before it.
 
@@ -53,13 +67,16 @@ class RowLog:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add a chunk of rows; they count only once all of them are written."""
-        entries, lines, place = [], [], self._end
-        for row in rows:
-            line = (dump_row(row) + "\n").encode()
-            entries.append(_entry(row, place, line))
-            lines.append(line)
-            place += len(line)
-        chunk = b"".join(lines)
+        self.append_lines(map(line_of, rows))
+
+    def append_lines(self, lines: Iterable[Line]) -> None:
+        """Add a chunk of rows that are lines already."""
+        entries, texts, place = [], [], self._end
+        for line in lines:
+            entries.append(Entry(line.case_id, line.relation, line.rule, place, crc32(line.text)))
+            texts.append(line.text)
+            place += len(line.text)
+        chunk = b"".join(texts)
         self._digest.update(chunk)
         end = _chunk_end(self._digest.hexdigest())
         with self.path.open("ab") as stream:
@@ -115,13 +132,13 @@ def _chunk_end(digest: str) -> bytes:
 def _read_entry(line: bytes, place: int) -> Entry | None:
     """Return the entry of a line at the byte offset `place`, or None if the line is torn."""
     try:
-        entry = _entry(parse_row(line.decode(), ""), place, line)
+        entry = Entry(*_counted(parse_row(line.decode(), "")), place, crc32(line))
     except (DataError, UnicodeDecodeError, KeyError, TypeError):
         return None
     types = (entry.case_id, int), (entry.relation, str), (entry.rule, str | None)
     return entry if line.endswith(b"\n") and all(isinstance(*one) for one in types) else None
 
 
-def _entry(row: Row, place: int, line: bytes) -> Entry:
+def _counted(row: Row) -> tuple[int, str, str | None]:
     request: Any = row.get("requested_rewrite", row)
-    return Entry(row["case_id"], request["relation_id"], row.get("rule"), place, crc32(line))
+    return row["case_id"], request["relation_id"], row.get("rule")
