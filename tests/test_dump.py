@@ -261,7 +261,7 @@ def test_a_ray_cluster_changes_no_byte(dumps: Any, tmp_path: Path, monkeypatch: 
     path = dumps("json", "bz2")
     alone = _fetch(tmp_path / "alone", path)
     monkeypatch.setitem(packing.UNIT_BYTES, "bz2", _units_of(path, 9))
-    assert _fetch(tmp_path / "ray", path, workers=2, ray="local") == alone
+    assert _fetch(tmp_path / "ray", path, workers=2, ray=os.environ.get("RAY_ADDRESS", "local")) == alone
 
 
 RUN = """

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_bytes_do_not_depend_on_the_chunk(
 
 WORKERS = {
     "processes": WorkerOptions(workers=2),
-    "ray": WorkerOptions(workers=2, ray="local"),
+    "ray": WorkerOptions(workers=2, ray=os.environ.get("RAY_ADDRESS", "local")),
 }
 
 

@@ -17,11 +17,13 @@ from cfbuild.work import LOCAL, WorkerOptions, map_chunks
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'cfbuild[ray]'")
+RAY = os.environ.get("RAY_ADDRESS", LOCAL)
+"""A cluster that runs already, where the environment names one: to start one takes long on a busy machine."""
 TWO = WorkerOptions(workers=2)
 EXECUTORS = [
     pytest.param(WorkerOptions(), id="one"),
     pytest.param(TWO, id="processes"),
-    pytest.param(WorkerOptions(workers=2, ray=LOCAL), id="ray", marks=needs_ray),
+    pytest.param(WorkerOptions(workers=2, ray=RAY), id="ray", marks=needs_ray),
 ]
 
 
@@ -162,6 +164,7 @@ def test_workers_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_ray
+@pytest.mark.skipif(RAY != LOCAL, reason="starts clusters of its own")
 def test_a_cluster_that_does_not_answer_or_is_too_small(tmp_path: Path) -> None:
     import ray
 

@@ -17,7 +17,7 @@ from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import BuildOptions
-from cfbuild.records.factset import FILES, read_facts
+from cfbuild.records.factset import FILES, index_facts
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.maker import Making, Portion, RecordMaker, check_groups, check_neighbors
 from cfbuild.records.prefixes import BUILTIN, Sampler
@@ -25,10 +25,11 @@ from cfbuild.records.spread import Noted, Spread, noted
 from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.rowlog import Entry, Line, RowLog, line_of
+from cfbuild.store.rowlog import Entries, Line, RowLog, line_of
 from cfbuild.work import WorkerOptions, map_chunks
 
 VERB = "generate"
+INDEX = "facts.sqlite"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,19 @@ class MakeRows:
         return make
 
 
+@dataclass(frozen=True)
+class StateFacts:
+    """The job that makes lines of references of the facts of a portion."""
+
+    maker: RecordMaker
+
+    def open(self) -> Callable[[Portion], list[str]]:
+        """Return the function that makes them."""
+        return lambda portion: [
+            jsonl.dump_row(codec.encode_reference(one)) + "\n" for one in self.maker.sentences(portion)
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateSummary:
     """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
@@ -144,7 +158,7 @@ def generate(
         for made in map_chunks(job, making.portions(), workers):
             _take_in(made, making, log, spread)
             progress("facts", made.place, len(making.turns))
-        files = {**_write(folder, log), **_write_references(folder, maker, making.relations)}
+        files = {**_write(folder, log), **_write_references(folder, making, maker, workers)}
         counts = _counts(making.relations, log.entries, files, model_filter is not None) | spread.as_dict()
         folder.finish(VERB, config, files, counts)
         folder.discard(VERB)
@@ -174,7 +188,7 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
 
     Raises ConfigError for a relation without facts, before the sentences are cut, and as `PrefixSource.prefixes`.
     """
-    facts = read_facts(folder.root, options.language, options.today)
+    facts = index_facts(folder, folder.progress(VERB) / INDEX, options.language, options.today)
     options.chosen(facts.relations)
     prefixes = source.prefixes(folder.progress(VERB))
     return RecordMaker(facts, Rules(**options.rule_options()), options.build, prefixes, options.groups)
@@ -221,14 +235,17 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
 
 def _write(folder: BuildFolder, log: RowLog) -> dict[str, int]:
     """Write records and rejects, sorted by case id; return the number of rows by file."""
-    ordered = sorted(log.entries, key=lambda entry: entry.case_id)
     return {
-        name: jsonl.write_lines(folder.path(name), log.lines(entry for entry in ordered if entry.kept is kept))
+        name: jsonl.write_lines(
+            folder.path(name), log.lines(entry for entry in log.entries.by_case() if entry.kept is kept)
+        )
         for name, kept in (("records.jsonl", True), ("rejected.jsonl", False))
     }
 
 
-def _write_references(folder: BuildFolder, maker: RecordMaker, relations: Sequence[str]) -> dict[str, int]:
+def _write_references(
+    folder: BuildFolder, making: Making, maker: RecordMaker, workers: WorkerOptions
+) -> dict[str, int]:
     """Write sentences made of facts, and return the number of rows by file.
 
     Nothing is written if fetch got texts from Wikipedia, which are better.
@@ -236,18 +253,18 @@ def _write_references(folder: BuildFolder, maker: RecordMaker, relations: Sequen
     fetched = folder.manifest().entry("fetch").files
     if "references.jsonl" in fetched:
         return {}
-    rows = map(codec.encode_reference, maker.references(relations))
-    return {"references.jsonl": jsonl.write_jsonl(folder.path("references.jsonl"), rows)}
+    made = map_chunks(StateFacts(maker), making.all_facts(), workers)
+    return {
+        "references.jsonl": jsonl.write_lines(folder.path("references.jsonl"), (one for part in made for one in part))
+    }
 
 
-def _counts(
-    relations: Sequence[str], entries: Sequence[Entry], files: Mapping[str, int], filtered: bool
-) -> dict[str, Any]:
+def _counts(relations: Sequence[str], entries: Entries, files: Mapping[str, int], filtered: bool) -> dict[str, Any]:
     """Return the counts for the manifest. Raises DataError unless every fact became a record or a reject."""
     facts = Counter(entry.relation for entry in entries)
     kept = Counter(entry.relation for entry in entries if entry.kept)
     written = files["records.jsonl"] + files["rejected.jsonl"]
-    if written != len(entries) or len({entry.case_id for entry in entries}) != len(entries):
+    if written != len(entries) or not entries.distinct:
         raise DataError(f"{len(entries)} facts went in, {written} rows came out; run again with --restart")
     return {
         "filtered": filtered,

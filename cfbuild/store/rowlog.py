@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 from zlib import crc32
 
 from cfbuild.errors import DataError
@@ -35,6 +37,63 @@ class Entry:
         return self.rule is None
 
 
+class Entries(Sequence[Entry]):
+    """The entries of a log in their order, in 26 bytes each."""
+
+    def __init__(self) -> None:
+        self._case_ids: MutableSequence[int] = array("q")
+        self._places = array("q")
+        self._checks, self._relations, self._rules = array("L"), array("H"), array("H")
+        self._texts: list[str | None] = [None]
+        self._codes: dict[str | None, int] = {None: 0}
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry."""
+        try:
+            self._case_ids.append(entry.case_id)
+        except OverflowError:  # a number of somebody else's file
+            self._case_ids = [*self._case_ids, entry.case_id]
+        self._places.append(entry.place)
+        self._checks.append(entry.check)
+        self._relations.append(self._code(entry.relation))
+        self._rules.append(self._code(entry.rule))
+
+    def _code(self, text: str | None) -> int:
+        if text not in self._codes:
+            self._codes[text] = len(self._texts)
+            self._texts.append(text)
+        return self._codes[text]
+
+    def by_case(self) -> Iterator[Entry]:
+        """Yield the entries by case id."""
+        case_ids = self._case_ids
+        if all(one < other for one, other in pairwise(case_ids)):
+            return iter(self)
+        return (self[place] for place in sorted(range(len(self)), key=case_ids.__getitem__))
+
+    @property
+    def distinct(self) -> bool:
+        """True if no case id comes twice."""
+        return all(one.case_id < other.case_id for one, other in pairwise(self.by_case()))
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Entry]: ...
+
+    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        relation = self._texts[self._relations[place]]
+        assert relation is not None
+        rule = self._texts[self._rules[place]]
+        return Entry(self._case_ids[place], relation, rule, self._places[place], self._checks[place])
+
+    def __len__(self) -> int:
+        return len(self._case_ids)
+
+
 class Line(NamedTuple):
     """A row as the line of a log, with the fields that counting needs."""
 
@@ -59,7 +118,7 @@ class RowLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: list[Entry] = []
+        self.entries = Entries()
         self._end = 0
         self._digest = hashlib.sha256()
         path.touch()
@@ -81,7 +140,8 @@ class RowLog:
         end = _chunk_end(self._digest.hexdigest())
         with self.path.open("ab") as stream:
             stream.write(chunk + end)
-        self.entries += entries
+        for entry in entries:
+            self.entries.append(entry)
         self._end = place + len(end)
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
@@ -114,7 +174,8 @@ class RowLog:
                     if line != _chunk_end(digest.hexdigest()):
                         _log.warning("%s: rows were changed since they were written; they are made again", self.path)
                         break
-                    self.entries += chunk
+                    for finished in chunk:
+                        self.entries.append(finished)
                     chunk, self._end, self._digest = [], place, digest.copy()
                 else:
                     entry = _read_entry(line, place - len(line))
