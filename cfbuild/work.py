@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cfbuild.errors import ConfigError, WorkerError, check_least
@@ -31,6 +32,8 @@ LOCAL = "local"
 """The address that stands for a Ray cluster of this machine, which ends with the work."""
 AHEAD = 2
 """Chunks that are made for each worker before their turn, so that none waits while results are taken in."""
+MOST_SAID = 300
+"""Characters of what Ray says of an actor's death; it tells the node's address and the place of its logs."""
 FAREWELL_S = 5.0
 """Seconds that a process has to end once its pipe is closed."""
 
@@ -354,7 +357,8 @@ class _RayActor:
         try:
             outcome: Outcome = self._ray.get(self.promise)
         except self._ray.exceptions.RayActorError as error:
-            raise _DiedError("of the Ray cluster died") from error
+            why = " ".join(str(error).split())
+            raise _DiedError(f"of the Ray cluster died ({why[:MOST_SAID]})") from error
         return outcome
 
     def stop(self) -> None:
@@ -374,12 +378,14 @@ def _ray(workers: WorkerOptions) -> tuple[Any, bool]:
         raise ConfigError("--ray needs Ray, which is not installed; run: pip install 'cfbuild[ray]'") from error
     if ray.is_initialized():
         return ray, False
-    given: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    # Its processes find the jobs where this process did, though it was started elsewhere.
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    found = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": found}
     try:
         if workers.ray == LOCAL:
-            ray.init(address=LOCAL, num_cpus=workers.workers, **given)
+            ray.init(address=LOCAL, num_cpus=workers.workers, include_dashboard=False, **given)
         else:
-            del given["include_dashboard"]
             ray.init(address=workers.ray, **given)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(

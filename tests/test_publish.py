@@ -152,7 +152,7 @@ def test_files_end_by_their_size_and_hold_every_row_in_order(
         return found
 
     whole = rows(build)
-    monkeypatch.setattr("cfbuild.publish.stage.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("cfbuild.publish.stage.SHARD_BYTES", 5_000)
     monkeypatch.setattr("cfbuild.publish.stage.ROWS_A_GROUP", 4)
     folder = BuildFolder(Path(shutil.copytree(build.root, tmp_path / "build")))
     cut = stage(folder, NAME)

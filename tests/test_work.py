@@ -55,6 +55,12 @@ class Squares:
         return do
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ray's processes find the jobs of this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
 def opened(folder: Path) -> int:
     return len(list(folder.glob("opened-*")))
 

@@ -19,7 +19,7 @@ from cfbuild.store.codec import decode_entity
 KEPT = 20_000
 """Items of which facts and names are kept: 50 MB."""
 LABELS = 100_000
-"""Labels that are kept: 15 MB. They are asked for more often than all else."""
+"""Labels and lists of objects that are kept: 15 MB each."""
 COUNTS = 4
 """Relations of which the objects are kept with their counts."""
 CASES = 500
@@ -53,7 +53,9 @@ class StoredGraph(FactGraph):
         self._case_ids = {f"P{relation}": range(first, first + count) for relation, first, count in rows}
         self.entities = _Entities(lru_cache(KEPT)(self._entity), self._ask)
         self._about = lru_cache(KEPT)(self._read_about)
-        self._label = lru_cache(LABELS)(self._read_label)
+        # Nothing is asked as often as these two: what is remembered is found without a function of Python's.
+        self.values = lru_cache(LABELS)(self._read_values)  # type: ignore[method-assign]
+        self.label = lru_cache(LABELS)(self._read_label)  # type: ignore[method-assign]
         self._counts = lru_cache(COUNTS)(self._read_counts)
         self._named = lru_cache(KEPT)(self._read_named)
 
@@ -77,8 +79,7 @@ class StoredGraph(FactGraph):
         """Return the facts of `relation` as `FactGraph` does: all of them in memory."""
         return tuple(fact for _, fact in self.cases(self._case_ids.get(relation, range(0))))
 
-    def values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """Return what `FactGraph` does."""
+    def _read_values(self, subject: str, relation: str) -> tuple[str, ...]:
         return self._about(subject).get(relation, NOTHING_ABOUT).values
 
     def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
@@ -113,10 +114,6 @@ class StoredGraph(FactGraph):
             "SELECT object, count(*) FROM facts WHERE counted AND relation = ? GROUP BY object ORDER BY min(place)"
         )
         return {f"Q{item}": count for item, count in self._ask(question, id_number(relation))}
-
-    def label(self, entity_id: str) -> str | None:
-        """Return what `FactGraph` does."""
-        return self._label(entity_id)
 
     def _read_label(self, entity_id: str) -> str | None:
         rows = self._ask("SELECT label FROM entities WHERE id = ?", _number(entity_id))

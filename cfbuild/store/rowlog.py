@@ -74,7 +74,7 @@ class Entries(Sequence[Entry]):
     @property
     def distinct(self) -> bool:
         """True if no case id comes twice."""
-        return all(one.case_id < other.case_id for one, other in pairwise(self.by_case()))
+        return all(one < other for one, other in pairwise(sorted(self._case_ids)))
 
     @overload
     def __getitem__(self, place: int) -> Entry: ...
