@@ -63,3 +63,9 @@ class ModelError(CfbuildError):
 
 class EditError(ModelError):
     """An editor could not compute a finite edit."""
+
+
+class WorkerError(CfbuildError):
+    """Processes that did a part of the work were killed or ran out of memory, again and again."""
+
+    exit_code = 5

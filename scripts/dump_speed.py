@@ -28,10 +28,11 @@ from typing import Any
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.progress import silent
 from cfbuild.sources.dump.packing import Unit, open_dump
-from cfbuild.sources.dump.scan import in_order, read_dump
+from cfbuild.sources.dump.scan import read_dump
 from cfbuild.sources.dump.wanted import Wanted
 from cfbuild.templates import builtin
 from cfbuild.text.codes import chain
+from cfbuild.work import WorkerOptions, map_chunks
 
 RELATIONS = tuple(sorted(builtin.relations(), key=lambda one: int(one[1:])))
 """The relations of a fetch without --relations."""
@@ -49,7 +50,7 @@ def unpacked(path: Path, workers: int) -> int:
     """Return the bytes of the dump's text, unpacked by the units and processes that the filter has."""
     dump = open_dump(str(path), workers)
     with dump:
-        return sum(in_order(Unpack(), dump.units(), workers))
+        return sum(map_chunks(Unpack(), dump.units(), WorkerOptions(workers)))
 
 
 def unpacked_by_library(path: Path, workers: int) -> int:
@@ -72,7 +73,7 @@ def filtered(path: Path, workers: int) -> int:
         dump = open_dump(str(path), workers)
         wanted = Wanted(RELATIONS, ATTRIBUTES, chain("en"))
         with dump:
-            extract, _ = read_dump(dump, wanted, folder, workers, silent)
+            extract, _ = read_dump(dump, wanted, folder, WorkerOptions(workers), silent)
         return sum(int((extract.facts(int(one[1:]))["object"] >= 0).sum()) for one in RELATIONS)
     finally:
         shutil.rmtree(folder)

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import lzma
+import multiprocessing
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import oxigraph
 
-from cfbuild.errors import ConfigError, DataError, SourceError
+from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.rebuild import rebuild
@@ -237,6 +238,30 @@ def test_workers_change_no_byte(form: str, packed: str, dumps: Any, tmp_path: Pa
     assert _fetch(tmp_path / "two", path, lambda *progress: told.append(progress), workers=2) == alone
     bytes_read = [done for task, done, _ in told if task == "bytes of the dump"]
     assert bytes_read == sorted(bytes_read) and len(bytes_read) > 8
+
+
+def test_a_killed_workers_unit_is_read_again(
+    dumps: Any, tmp_path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = dumps("truthy", "bz2")
+    alone = _fetch(tmp_path / "alone", path)
+    monkeypatch.setitem(packing.UNIT_BYTES, "bz2", _units_of(path, 12))
+    calls = iter(range(100))
+
+    def kill(*_: object) -> None:
+        if next(calls) in (2, 5):
+            multiprocessing.active_children()[0].kill()
+
+    assert _fetch(tmp_path / "killed", path, kill, workers=2) == alone
+    assert sum("which is done again" in record.message for record in caplog.records) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'cfbuild[ray]'")
+def test_a_ray_cluster_changes_no_byte(dumps: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    path = dumps("json", "bz2")
+    alone = _fetch(tmp_path / "alone", path)
+    monkeypatch.setitem(packing.UNIT_BYTES, "bz2", _units_of(path, 9))
+    assert _fetch(tmp_path / "ray", path, workers=2, ray=os.environ.get("RAY_ADDRESS", "local")) == alone
 
 
 RUN = """
@@ -467,6 +492,7 @@ def test_options_that_do_not_fit(dumps: Any, tmp_path: Path) -> None:
         ({"source": "dump", "dump": path, "statements": True}, "no statements"),
         ({"source": "dump", "dump": path, "workers": 0}, "workers is 0"),
         ({"source": "dump", "dump": str(tmp_path / "none.nt")}, "is not a file"),
+        ({"source": "snapshot", "workers": 2}, "no work for several"),
         ({"source": "dump", "dump": path, "endpoint": "wikidata"}, "asks no endpoint"),
         ({"source": "dump", "dump": path, "references": True}, "cannot tell which articles"),
     ):
@@ -482,18 +508,6 @@ def test_another_dump_is_not_mixed_in_and_the_command_is_recalled(dumps: Any, tm
     words = made.commands[0]
     assert words[words.index("--dump") + 1] == "./truthy.bz2" and words[words.index("--source") + 1] == "dump"
     assert any("truthy.bz2" in note for note in made.notes)
-
-
-class _Killer:
-    """A job whose worker is killed."""
-
-    def open(self) -> Callable[[int], int]:
-        return lambda number: os.kill(os.getpid(), signal.SIGKILL) or number  # type: ignore[func-returns-value]
-
-
-def test_a_killed_worker_is_told() -> None:
-    with pytest.raises(SourceError, match="killed"):
-        list(scan.in_order(_Killer(), range(3), 2))
 
 
 def test_blocks_are_found_at_every_bit(dumps: Any) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +24,7 @@ from cfbuild.records.spread import Spread
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import schema_faults
+from cfbuild.work import WorkerOptions
 
 FILES = ("records.jsonl", "rejected.jsonl", "references.jsonl")
 
@@ -192,6 +196,34 @@ def test_bytes_do_not_depend_on_the_chunk(
         generate(folder, options, FakeFilter())
         outputs.append(files_of(folder))
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+WORKERS = {
+    "processes": WorkerOptions(workers=2),
+    "ray": WorkerOptions(workers=2, ray=os.environ.get("RAY_ADDRESS", "local")),
+}
+
+
+@pytest.mark.parametrize("how", WORKERS)
+@pytest.mark.parametrize("name", ["all", "both"])
+def test_workers_change_no_byte(
+    tmp_path: Path, how: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if how == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'cfbuild[ray]'")
+    alone, several = build(tmp_path / "alone"), build(tmp_path / "several")
+    generate(alone, OPTIONS[name])
+    monkeypatch.setattr(maker, "BUILT_AT_ONCE", 16)
+    calls = iter(range(100))
+
+    def kill(*_: object) -> None:
+        if how == "processes" and next(calls) == 1:
+            multiprocessing.active_children()[0].kill()
+
+    options = dataclasses.replace(OPTIONS[name], **dataclasses.asdict(WORKERS[how]))
+    assert generate(several, options, progress=kill) == generate(alone, OPTIONS[name])
+    assert files_of(several) == files_of(alone) and several.manifest() == alone.manifest()
+    assert sum("done again" in record.message for record in caplog.records) == (how == "processes")
 
 
 def test_a_limit_takes_the_relations_in_turn_and_judges_few_more(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ import tiny
 import yaml
 from hub import CUT, LOST, STORAGE_TOKEN, TOKEN, Hub, loopback_hub
 from markdown_it import MarkdownIt
+from pyarrow import parquet
 from scored_build import HOSTILE, case, record, records, write_scored
 from typer.testing import CliRunner
 
@@ -138,6 +140,30 @@ def test_splits_share_no_subject_and_do_not_depend_on_order() -> None:
 
 def test_the_same_build_is_staged_as_the_same_bytes(build: BuildFolder, whole: dict[str, int]) -> None:
     assert {one.path: hash(one.source.read_bytes()) for one in stage(build, NAME).files} == whole
+
+
+def test_files_end_by_their_size_and_hold_every_row_in_order(
+    build: BuildFolder, staged: tuple[StagedFile, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(folder: BuildFolder) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for path in sorted(folder.path("publish").glob("data/*/*.parquet")):
+            found.setdefault(f"{path.parent.name}/{path.name[:5]}", []).extend(parquet.read_table(path).to_pylist())
+        return found
+
+    whole = rows(build)
+    monkeypatch.setattr("cfbuild.publish.stage.SHARD_BYTES", 5_000)
+    monkeypatch.setattr("cfbuild.publish.stage.ROWS_A_GROUP", 4)
+    folder = BuildFolder(Path(shutil.copytree(build.root, tmp_path / "build")))
+    cut = stage(folder, NAME)
+    assert rows(folder) == whole and cut.records == 30
+    paths = [file.path for file in cut.files if file.path.startswith("data/records/train")]
+    count = len(paths)
+    assert count > 1 and paths == [f"data/records/train-{n:05d}-of-{count:05d}.parquet" for n in range(count)]
+    assert len(cut.files) > len(staged)
+    sizes = [file.size for file in cut.files if file.path.endswith(".parquet")]
+    assert max(sizes) < 60_000 < sum(sizes)  # a file ends with the group of rows that reaches the limit
+    assert f"| `records` | train | {len(whole['records/train']):,} |" in cut.card
 
 
 def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:

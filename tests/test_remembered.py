@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections import Counter
+from itertools import islice, permutations, product
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_world import SMALL, world
 
-from cfbuild.data import SLOT, Fact, article_before
+from cfbuild.data import SLOT, Entity, Fact, article_before
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import Kinds
 from cfbuild.facts.relations import CONTAINMENT
@@ -60,9 +61,42 @@ def test_objects_are_drawn_in_the_order_of_their_times_tier_by_tier() -> None:
         random, objects = Random(f"3:{fact.relation}:{fact.subject}:draws"), made.pools.objects(fact.relation)
         times = [random.expovariate(GRAPH.object_counts(fact.relation)[one.id]) for one in objects]
         ranks = [(distance(kinds, fact.object, one.id), time) for one, time in zip(objects, times, strict=True)]
-        assert list(made._race(fact)) == [
-            one for _, one in sorted(zip(ranks, objects, strict=True), key=lambda x: x[0])
-        ]
+        drawn = made.pools.drawn(fact.relation, fact.object, made._random(fact, "draws").random)
+        assert list(drawn) == [one for _, one in sorted(zip(ranks, objects, strict=True), key=lambda x: x[0])]
+
+
+def test_of_many_objects_each_is_drawn_once_tier_by_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools_module, "MANY", 0)
+    pools = Pools(GRAPH)
+    for fact in SOME[::4]:
+        objects = pools.objects(fact.relation)
+        found = list(pools.drawn(fact.relation, fact.object, Random(fact.subject).random))
+        places = {one.id: place for place, one in enumerate(objects)}
+        tiers = iter([places[one.id] for one in found])
+        for tier in pools.tiers(fact.relation, fact.object):
+            assert sorted(next(tiers) for _ in tier.places) == list(tier.places)
+        assert len(found) == len(objects)
+
+
+@pytest.mark.parametrize("many", [0, 1_000])
+def test_few_or_many_objects_are_drawn_in_proportion_to_their_counts(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first two of five objects, of 6,000 draws: each pair comes as often as weighted draws give it."""
+    monkeypatch.setattr(pools_module, "MANY", many)
+    counts = (1, 2, 3, 5, 9)
+    subjects = iter(range(100, 200))
+    facts = [Fact("P551", f"Q{next(subjects)}", f"Q{place}") for place, n in enumerate(counts, 1) for _ in range(n)]
+    classes = {1: ("Q71", "Q72"), 2: ("Q71",), 3: ("Q72",), 4: ("Q71", "Q72"), 5: ("Q72",)}
+    entities = [Entity(f"Q{one}", {"en": f"Name {one}"}, attributes={"P31": of}) for one, of in classes.items()]
+    pools = Pools(FactGraph(facts, entities))
+    random, number = Random(1), 6_000
+    pairs = Counter(tuple(one.id for one in islice(pools.drawn("P551", "Q1", random.random), 2)) for _ in range(number))
+    total = sum(counts)
+    for (one, first), (other, second) in permutations(enumerate(counts, 1), 2):
+        share = first / total * second / (total - first)
+        error = (number * share * (1 - share)) ** 0.5
+        assert abs(pairs[f"Q{one}", f"Q{other}"] - number * share) < 4.5 * error
 
 
 def test_items_of_a_form_are_asked_about_by_the_same_templates() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TypeVar
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
+from cfbuild.facts.bounded import Bounded
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
 from cfbuild.facts.known_classes import known_above, known_classes
 from cfbuild.facts.relations import CONTAINING, CONTAINMENT, INSTANCE_OF, SUBCLASS_OF
@@ -21,6 +22,9 @@ from cfbuild.text.languages.neutral import without_bracket
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
 """The order of Wikidata's ranks, best first; a fact without a known rank counts as normal."""
 
+
+Turn = tuple[int, Fact]
+"""A fact with its case id."""
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 """The counts of a relation without facts."""
@@ -44,28 +48,32 @@ class FactGraph:
     def __init__(
         self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en", today: str | None = None
     ) -> None:
-        self.language = language
-        self.today = today or ASSUMED_TODAY
-        self.wording = languages.language(language)
+        self._remember(language, today)
         self.entities: Mapping[str, Entity] = MappingProxyType(
-            {entity.id: _named(entity, language) for entity in entities}
+            {entity.id: named(entity, language) for entity in entities}
         )
-        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=self._identity))
+        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=lambda one: sort_key(one, self.today)))
         self._objects: dict[str, Counter[str]] = {}
-        self._containers: dict[str, frozenset[str]] = {}
-        self._articles: dict[str, str] = {}
-        self._class_names: dict[str, str] = {}
-        self._is_english = self.wording is languages.LANGUAGES["en"]
-        self._subject_kinds: dict[str, frozenset[str]] = {}
-        self._shared_kinds: dict[frozenset[str], frozenset[str]] = {}
         # The rules ask for some hundred names of every fact: each is looked up once.
         self._label_of = {one.id: name_in(one.labels, language) for one in self.entities.values()}
-        self._names: dict[str, tuple[str, ...]] = {}
-        self._folded: dict[str, frozenset[str]] = {}
         self._objects_named: dict[str, dict[str, list[str]]] = {}
         self._index()
         # Most items have no relation that says what contains them.
         self._contained = {subject for subject, relation in self._values if relation in CONTAINING}
+
+    def _remember(self, language: str, today: str | None) -> None:
+        """Set language and day, and make the memories of answers that are made of others."""
+        self.language = language
+        self.today = today or ASSUMED_TODAY
+        self.wording = languages.language(language)
+        self._is_english = self.wording is languages.LANGUAGES["en"]
+        self._containers: dict[str, frozenset[str]] = Bounded()
+        self._articles: dict[str, str] = Bounded()
+        self._class_names: dict[str, str] = Bounded()
+        self._subject_kinds: dict[str, frozenset[str]] = Bounded()
+        self._shared_kinds: dict[frozenset[str], frozenset[str]] = {}
+        self._names: dict[str, tuple[str, ...]] = Bounded()
+        self._folded: dict[str, frozenset[str]] = Bounded()
 
     def _index(self) -> None:
         """Index the facts by what is asked of them: answers are tuples, so that none is copied again and again."""
@@ -94,11 +102,25 @@ class FactGraph:
             counts[fact.object] += 1
         self._values, self._subjects = _tuples(values), _tuples(subjects)
         self._by_relation, self._statements = _tuples(by_relation), _tuples(statements)
+        self._case_ids: dict[str, range] = {}
+        self._cases: list[Fact] = []
+        for relation in sorted(self._by_relation, key=id_number):
+            begin = len(self._cases)
+            self._cases += self._by_relation[relation]
+            self._case_ids[relation] = range(begin, len(self._cases))
 
     @property
     def relations(self) -> tuple[str, ...]:
         """The relations that have facts, by number."""
-        return tuple(sorted(self._by_relation, key=id_number))
+        return tuple(self._case_ids)
+
+    def case_ids(self, relation: str) -> range:
+        """Return the case ids of the facts of `relation`: their places among all facts, in the order of `facts_of`."""
+        return self._case_ids.get(relation, range(0))
+
+    def cases(self, case_ids: Sequence[int]) -> list[Turn]:
+        """Return the facts with these case ids, in this order."""
+        return [(one, self._cases[one]) for one in case_ids]
 
     def facts_of(self, relation: str) -> tuple[Fact, ...]:
         """Return the facts of `relation`, the best of each (subject, object) pair, by subject then object number.
@@ -145,7 +167,7 @@ class FactGraph:
     def known_values(self, item: str) -> frozenset[str]:
         """Return every item that is a value of an attribute or a fact of `item`, under any relation."""
         entity = self.entities.get(item)
-        relations = {*self._by_relation, *(entity.attributes if entity else ())}
+        relations = {*self.relations, *(entity.attributes if entity else ())}
         return frozenset(value for relation in relations for value in self.attributes(item, relation))
 
     def containers(self, item: str) -> frozenset[str]:
@@ -161,9 +183,13 @@ class FactGraph:
 
     def _directly_in(self, item: str) -> set[str]:
         entity = self.entities.get(item)
-        if item not in self._contained and (entity is None or CONTAINING.isdisjoint(entity.attributes)):
+        if not self._is_contained(item) and (entity is None or CONTAINING.isdisjoint(entity.attributes)):
             return set()
         return {outer for relation in CONTAINMENT for outer in self.attributes(item, relation)}
+
+    def _is_contained(self, item: str) -> bool:
+        """Return True if a fact says what contains the item."""
+        return item in self._contained
 
     def subjects(self, relation: str, value: str) -> tuple[str, ...]:
         """Return every subject s with (s, relation, value), of any rank but deprecated."""
@@ -216,18 +242,9 @@ class FactGraph:
         """Return the label and the aliases in the graph's language, the label first."""
         if entity_id not in self._names:
             entity, label = self.entities.get(entity_id), self.label(entity_id)
-            aliases = self._aliases(entity) if entity else ()
+            aliases = aliases_in(entity, self.language) if entity else ()
             self._names[entity_id] = ((label,) if label else ()) + aliases
         return self._names[entity_id]
-
-    def _aliases(self, entity: Entity) -> tuple[str, ...]:
-        """Return the aliases in the graph's language, then those of languages that stand in for it, in its script."""
-        own = entity.aliases.get(self.language, ())
-        if entity.aliases.keys() <= {self.language}:
-            return own
-        others = (name for code in chain(self.language)[1:] for name in entity.aliases.get(code, ()))
-        fitting = (name for name in others if fits_script(name, self.language) and not is_code(name, self.language))
-        return tuple(dict.fromkeys((*own, *fitting)))
 
     def folded_names(self, entity_id: str) -> frozenset[str]:
         """Return the label and the aliases in the graph's language without letter case."""
@@ -252,6 +269,14 @@ class FactGraph:
         """Return the number of items whose label is `base`, maybe with a bracket behind it, letter case ignored."""
         return self._labels[base.casefold()] + self._bases[base.casefold()]
 
+    def items_called(self, name: str) -> int:
+        """Return the number of items whose label or alias is `name`, letter case ignored."""
+        return self._bearers[name.casefold()]
+
+    @cached_property
+    def _bearers(self) -> Counter[str]:
+        return Counter(name for item in self.entities for name in self.folded_names(item))
+
     @cached_property
     def _labels(self) -> Counter[str]:
         labels = (self.label(item) for item in self.entities)
@@ -262,11 +287,13 @@ class FactGraph:
         labels = (self.label(item) or "" for item in self.entities)
         return Counter(parts[0].casefold() for one in labels if (parts := without_bracket(one)) is not None)
 
-    def _identity(self, fact: Fact) -> tuple[int, int, int, int, bool, str, str, str]:
-        """Return a fact's sort key: relation, subject and object, then the best ranked and not ended first."""
-        numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
-        rank = RANKS.get(fact.rank, 1)
-        return (*numbers, rank, not self.holds(fact), fact.source, fact.start or "", fact.end or "")
+
+def sort_key(fact: Fact, today: str) -> tuple[int, int, int, int, bool, str, str, str, str]:
+    """Return the key by which facts are in order on a day: of a (s, r, o), the best ranked and not ended is first."""
+    numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
+    rank = RANKS.get(fact.rank, 1)
+    texts = fact.source, fact.start or "", fact.end or "", fact.rank or ""
+    return (*numbers, rank, not holds(fact, today), *texts)
 
 
 def _tuples(lists: dict[TupleKey, list[Listed]]) -> dict[TupleKey, tuple[Listed, ...]]:
@@ -274,7 +301,7 @@ def _tuples(lists: dict[TupleKey, list[Listed]]) -> dict[TupleKey, tuple[Listed,
     return {key: tuple(lists.pop(key)) for key in list(lists)}
 
 
-def _named(entity: Entity, language: str) -> Entity:
+def named(entity: Entity, language: str) -> Entity:
     """Return an entity without the names in `language` that are a language's code."""
     label, aliases = entity.labels.get(language, ""), entity.aliases.get(language, ())
     if not any(is_code(name, language) for name in (label, *aliases)):
@@ -282,6 +309,16 @@ def _named(entity: Entity, language: str) -> Entity:
     labels = {code: name for code, name in entity.labels.items() if code != language or not is_code(name, language)}
     names = tuple(name for name in aliases if not is_code(name, language))
     return replace(entity, labels=labels, aliases={**entity.aliases, language: names})
+
+
+def aliases_in(entity: Entity, language: str) -> tuple[str, ...]:
+    """Return the aliases in a language, then those of languages that stand in for it, in its script."""
+    own = entity.aliases.get(language, ())
+    if entity.aliases.keys() <= {language}:
+        return own
+    others = (name for code in chain(language)[1:] for name in entity.aliases.get(code, ()))
+    fitting = (name for name in others if fits_script(name, language) and not is_code(name, language))
+    return tuple(dict.fromkeys((*own, *fitting)))
 
 
 def holds(fact: Fact, today: str) -> bool:

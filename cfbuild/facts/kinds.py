@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from cfbuild.facts.bounded import Bounded
 from cfbuild.facts.bundled import classes_by_member
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INSTANCE_OF, SUBCLASS_OF
@@ -111,8 +112,8 @@ class Kinds:
 
     def __init__(self, graph: FactGraph) -> None:
         self._graph = graph
-        self._kinds: dict[str, frozenset[str]] = {}
-        self._ladders: dict[str, Ladder] = {}
+        self._kinds: dict[str, frozenset[str]] = Bounded()
+        self._ladders: dict[str, Ladder] = Bounded()
         self._shared: dict[Ladder, Ladder] = {}
 
     def of(self, item: str) -> frozenset[str]:

@@ -297,6 +297,8 @@ def _check_source(options: FetchOptions) -> None:
         dump.check(options.of_source)
     elif options.dump is not None:
         raise ConfigError(f"the source {options.source} reads no dump; choose --source dump with --dump")
+    elif options.workers is not None or options.ray is not None:
+        raise ConfigError(f"the source {options.source} has no work for several; leave --workers and --ray out")
     if options.objects is not None:
         if "objects" not in {part.name for part in fields(spec.options)}:
             raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")

@@ -5,37 +5,39 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfbuild import __version__
 from cfbuild.data import Record, Rejection
-from cfbuild.errors import DataError
+from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.context import Rules, TargetFilter
 from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import BuildOptions
-from cfbuild.records.factset import FILES, read_facts
+from cfbuild.records.factset import FILES, index_facts
 from cfbuild.records.groups import GROUPS
-from cfbuild.records.maker import Making, RecordMaker, check_groups, check_neighbors
+from cfbuild.records.maker import Making, Portion, RecordMaker, check_groups, check_neighbors
 from cfbuild.records.prefixes import BUILTIN, Sampler
-from cfbuild.records.spread import Spread
+from cfbuild.records.spread import Noted, Spread, noted
 from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.rowlog import Entry, RowLog
+from cfbuild.store.rowlog import Entries, Line, RowLog, line_of
+from cfbuild.work import WorkerOptions, map_chunks
 
 VERB = "generate"
+INDEX = "facts.sqlite"
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Rules, Selection):
+class GenerateOptions(Rules, Selection, WorkerOptions):
     """The options of `cfbuild generate`. Raises ConfigError for a number below its minimum, an unknown group, or
     numbers that no record can fulfil together.
 
-    Beside the facts to take (`Selection`) and the rules to apply (`Rules`):
+    Beside the facts to take (`Selection`), the rules to apply (`Rules`) and the workers, which change no byte:
     build: the number of prompts of each kind in a record, and the seed.
     language: the code of the language of labels, such as `en`.
     today: the day for which the facts hold; None for that of the fetch.
@@ -66,6 +68,44 @@ class GenerateOptions(Rules, Selection):
             DAY.read(self.today)
         check_neighbors(self, self.build)
         check_groups(self.groups)
+        self.check_workers()
+
+
+class MadeRows(NamedTuple):
+    """The rows of a portion as lines, with the figures that are counted of each; `place` is the portion's."""
+
+    place: int
+    rows: list[tuple[Line, Noted]]
+
+
+@dataclass(frozen=True)
+class MakeRows:
+    """The job that makes the rows of a portion; without a model, other processes can do it too."""
+
+    maker: RecordMaker
+    model: TargetFilter | None = None
+
+    def open(self) -> Callable[[Portion], MadeRows]:
+        """Return the function that makes them."""
+
+        def make(portion: Portion) -> MadeRows:
+            rows = map(_row, self.maker.decided(portion, self.model))
+            return MadeRows(portion.place, [(line_of(row), noted(row)) for row in rows])
+
+        return make
+
+
+@dataclass(frozen=True)
+class StateFacts:
+    """The job that makes lines of references of the facts of a portion."""
+
+    maker: RecordMaker
+
+    def open(self) -> Callable[[Portion], list[str]]:
+        """Return the function that makes them."""
+        return lambda portion: [
+            jsonl.dump_row(codec.encode_reference(one)) + "\n" for one in self.maker.sentences(portion)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +143,7 @@ def generate(
     other settings, ConfigError for a relation without facts or a source of prefixes that cannot be used, DataError for
     broken input or a filter whose verdicts do not fit its candidates.
     """
+    workers = _workers(options, model_filter)
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.language, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
@@ -112,9 +153,12 @@ def generate(
         maker = _maker(folder, options, source)
         making = maker.start(options, model_filter)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
-        spread = Spread()
-        _work_off(making, log, spread, progress)
-        files = {**_write(folder, log), **_write_references(folder, maker, making.relations)}
+        spread = _resumed(making, log)
+        job = MakeRows(maker, model_filter)
+        for made in map_chunks(job, making.portions(), workers):
+            _take_in(made, making, log, spread)
+            progress("facts", made.place, len(making.turns))
+        files = {**_write(folder, log), **_write_references(folder, making, maker, workers)}
         counts = _counts(making.relations, log.entries, files, model_filter is not None) | spread.as_dict()
         folder.finish(VERB, config, files, counts)
         folder.discard(VERB)
@@ -126,7 +170,8 @@ def _config(
 ) -> dict[str, Any]:
     """Return everything that the output's bytes depend on, in the types that JSON gives back."""
     config = dataclasses.asdict(options)
-    del config["restart"]
+    for name in ("restart", *(one.name for one in dataclasses.fields(WorkerOptions))):
+        del config[name]
     config["cfbuild"] = __version__
     config["inputs"] = folder.digests(FILES)
     fetched = folder.manifest().entry("fetch").config
@@ -143,16 +188,15 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
 
     Raises ConfigError for a relation without facts, before the sentences are cut, and as `PrefixSource.prefixes`.
     """
-    facts = read_facts(folder.root, options.language, options.today)
+    facts = index_facts(folder, folder.progress(VERB) / INDEX, options.language, options.today)
     options.chosen(facts.relations)
     prefixes = source.prefixes(folder.progress(VERB))
     return RecordMaker(facts, Rules(**options.rule_options()), options.build, prefixes, options.groups)
 
 
-def _work_off(making: Making, log: RowLog, spread: Spread, progress: Progress) -> None:
-    """Append the rows of all facts that get their turn to the log, portion by portion, after the rows in it.
+def _resumed(making: Making, log: RowLog) -> Spread:
+    """Return the counts over the rows in the log, after which the pass continues.
 
-    All rows are counted in `spread`, those of earlier runs first.
     Raises DataError if the log holds rows of other facts.
     """
     try:
@@ -161,11 +205,28 @@ def _work_off(making: Making, log: RowLog, spread: Spread, progress: Progress) -
         raise DataError(
             f"{log.path}: holds rows of other facts than this build's ({error}); use --restart to start over"
         ) from error
+    spread = Spread()
     for row in log.rows(log.entries):
-        spread.count(row)
-    for portion in making:
-        log.append(spread.counting(map(_row, portion)))
-        progress("facts", making.place, len(making.turns))
+        spread.count(noted(row))
+    return spread
+
+
+def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> None:
+    """Append the rows of a portion to the log and count them, but for those whose turn does not come after all."""
+    admitted = [(line, figures) for line, figures in made.rows if making.count(line.relation, line.rule is None)]
+    if admitted:
+        log.append_lines(line for line, _ in admitted)
+    for _, figures in admitted:
+        spread.count(figures)
+
+
+def _workers(options: GenerateOptions, model: TargetFilter | None) -> WorkerOptions:
+    """Return who does the portions. Raises ConfigError for several with a model, which is in this process."""
+    if model is None:
+        return WorkerOptions(options.workers, options.ray)
+    if options.ray is not None or options.count > 1:
+        raise ConfigError("a model filters in one process; leave --workers and --ray out, or give --no-filter")
+    return WorkerOptions()
 
 
 def _row(decided: Record | Rejection) -> jsonl.Row:
@@ -174,14 +235,17 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
 
 def _write(folder: BuildFolder, log: RowLog) -> dict[str, int]:
     """Write records and rejects, sorted by case id; return the number of rows by file."""
-    ordered = sorted(log.entries, key=lambda entry: entry.case_id)
     return {
-        name: jsonl.write_lines(folder.path(name), log.lines(entry for entry in ordered if entry.kept is kept))
+        name: jsonl.write_lines(
+            folder.path(name), log.lines(entry for entry in log.entries.by_case() if entry.kept is kept)
+        )
         for name, kept in (("records.jsonl", True), ("rejected.jsonl", False))
     }
 
 
-def _write_references(folder: BuildFolder, maker: RecordMaker, relations: Sequence[str]) -> dict[str, int]:
+def _write_references(
+    folder: BuildFolder, making: Making, maker: RecordMaker, workers: WorkerOptions
+) -> dict[str, int]:
     """Write sentences made of facts, and return the number of rows by file.
 
     Nothing is written if fetch got texts from Wikipedia, which are better.
@@ -189,18 +253,18 @@ def _write_references(folder: BuildFolder, maker: RecordMaker, relations: Sequen
     fetched = folder.manifest().entry("fetch").files
     if "references.jsonl" in fetched:
         return {}
-    rows = map(codec.encode_reference, maker.references(relations))
-    return {"references.jsonl": jsonl.write_jsonl(folder.path("references.jsonl"), rows)}
+    made = map_chunks(StateFacts(maker), making.all_facts(), workers)
+    return {
+        "references.jsonl": jsonl.write_lines(folder.path("references.jsonl"), (one for part in made for one in part))
+    }
 
 
-def _counts(
-    relations: Sequence[str], entries: Sequence[Entry], files: Mapping[str, int], filtered: bool
-) -> dict[str, Any]:
+def _counts(relations: Sequence[str], entries: Entries, files: Mapping[str, int], filtered: bool) -> dict[str, Any]:
     """Return the counts for the manifest. Raises DataError unless every fact became a record or a reject."""
     facts = Counter(entry.relation for entry in entries)
     kept = Counter(entry.relation for entry in entries if entry.kept)
     written = files["records.jsonl"] + files["rejected.jsonl"]
-    if written != len(entries) or len({entry.case_id for entry in entries}) != len(entries):
+    if written != len(entries) or not entries.distinct:
         raise DataError(f"{len(entries)} facts went in, {written} rows came out; run again with --restart")
     return {
         "filtered": filtered,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cfbuild.data import Record
 from cfbuild.errors import DataError
 from cfbuild.pipeline.rebuild import rebuild
-from cfbuild.progress import Progress, silent
+from cfbuild.progress import Progress, Running, silent
 from cfbuild.publish.card import CardInput, make_card, make_citation
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
@@ -18,20 +18,20 @@ from cfbuild.publish.stage import (
     FULL,
     StagedFile,
     Table,
+    TableWriter,
     group_rows,
     prompt_rows,
     record_row,
     score_row,
     staged_files,
-    write_tables,
 )
-from cfbuild.records.composition import composition
+from cfbuild.records.composition import Composition, composition
 from cfbuild.records.groups import GROUPS
 from cfbuild.score.scored import scored_runs
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
-from cfbuild.store.jsonl import Row, read_rows, read_values
+from cfbuild.store.jsonl import Row, read_values
 from cfbuild.store.runs import CASES, finished_runs
 from cfbuild.store.schema import conforming
 
@@ -48,10 +48,21 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A dataset as it would be on the Hub: its files, and the card's text."""
+    """A dataset as it would be on the Hub: its files, the card's text, and the number of records."""
 
     files: tuple[StagedFile, ...]
     card: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """The configurations that were written, and what the card says of their rows."""
+
+    tables: list[Table]
+    composition: Composition
+    languages: set[str]
+    licences: set[str]
 
 
 def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progress = silent) -> Staged:
@@ -65,27 +76,20 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
     root = folder.path(STAGED)
     with folder.lock(VERB):
         folder.refuse_changed()
-        path = folder.require("records.jsonl")
-        both = list(read_values(path, conforming("record", lambda row: (row, decode_record(row)))))
-        rows, records = [row for row, _ in both], [record for _, record in both]
-        splits = split_by_subject(records, seed)
-        tables = _tables(folder, rows, records, splits)
+        splits = split_by_subject(_records(folder), seed)
         try:
-            write_tables(root, tables, progress)
+            laid = _lay_out(folder, root, splits, Running(progress))
         except OverflowError as error:
             raise DataError(f"{folder.root}: a number does not fit a column of 64 bits ({error})") from error
-        licences = {
-            row["licence"].lower() for table in tables if table.name == "references" for row in table.rows[FULL]
-        }
         manifest = folder.manifest()
         given = CardInput(
             repository=repository,
             manifest=manifest,
-            tables=tables,
-            composition=composition(records),
+            tables=laid.tables,
+            composition=laid.composition,
             reports={run.name: run.report for run in scored_runs(folder)},
-            languages=sorted({record.language for record in records}),
-            licences=sorted(licences),
+            languages=sorted(laid.languages),
+            licences=sorted(laid.licences),
             rebuild=rebuild(manifest.verbs),
         )
         card = make_card(given)
@@ -93,7 +97,7 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
         write_atomic(root / "CITATION.cff", [make_citation(repository)])
         if folder.path(MANIFEST).is_file():
             shutil.copyfile(folder.path(MANIFEST), root / MANIFEST)
-        return Staged(tuple(staged_files(root)), card)
+        return Staged(tuple(staged_files(root)), card, laid.composition.total["records"])
 
 
 def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Progress = silent) -> Published:
@@ -103,30 +107,58 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Pr
     """
     hub = Hub(where)
     staged = stage(folder, where.repository, seed, progress)
-    records = sum(1 for _ in read_rows(folder.path("records.jsonl")))
-    return hub.publish(staged.files, f"Publish {records:,} records built by cfbuild")
+    return hub.publish(staged.files, f"Publish {staged.records:,} records built by cfbuild")
 
 
-def _tables(folder: BuildFolder, rows: list[Row], records: list[Record], splits: dict[int, str]) -> list[Table]:
-    scores = (score_row(row, run.name) for run in finished_runs(folder) for row in _rows(run.path(CASES)))
-    tables = [
-        Table("records", _split(map(record_row, rows), splits)),
-        Table("prompts", _split((one for record in records for one in prompt_rows(record)), splits)),
-        *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in GROUPS),
-        Table("scores", _split(scores, splits)),
-        Table("rejected", {FULL: list(_rows(folder.path("rejected.jsonl")))}),
-        Table("references", {FULL: list(_rows(folder.path("references.jsonl")))}),
-    ]
-    return [table for table in tables if table.splits]
+def _records(folder: BuildFolder) -> Iterator[Record]:
+    return (record for _, record in _rows_and_records(folder))
 
 
-def _split(rows: Iterable[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
-    """Return rows by split; scores of records that are not the build's are left out, since they have no split."""
-    found: dict[str, list[Row]] = {name: [] for name in SPLITS}
-    for row in rows:
-        if row["case_id"] in splits:
-            found[splits[row["case_id"]]].append(row)
-    return found
+def _rows_and_records(folder: BuildFolder) -> Iterator[tuple[Row, Record]]:
+    path = folder.require("records.jsonl")
+    return read_values(path, conforming("record", lambda row: (row, decode_record(row))))
+
+
+def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progress: Progress) -> _Laid:
+    """Write the files of all configurations under `root`, which is deleted first; return those that have rows."""
+    if root.exists():
+        shutil.rmtree(root)
+    records = [TableWriter(root, name, SPLITS, progress) for name in ("records", "prompts", *GROUPS)]
+    languages: set[str] = set()
+    counted = composition(_noting(_put_records(folder, records, splits), languages))
+    scores = TableWriter(root, "scores", SPLITS, progress)
+    for run in finished_runs(folder):
+        for row in _rows(run.path(CASES)):
+            # Scores of records that are not the build's have no split.
+            if row["case_id"] in splits:
+                scores.add(splits[row["case_id"]], [score_row(row, run.name)])
+    licences: set[str] = set()
+    others = [TableWriter(root, name, (FULL,), progress) for name in ("rejected", "references")]
+    for table in others:
+        for row in _rows(folder.path(f"{table.name}.jsonl")):
+            table.add(FULL, [row])
+            if "licence" in row:
+                licences.add(row["licence"].lower())
+    written = [table.finish() for table in (*records, scores, *others)]
+    return _Laid([table for table in written if table.splits], counted, languages, licences)
+
+
+def _put_records(folder: BuildFolder, tables: Sequence[TableWriter], splits: Mapping[int, str]) -> Iterator[Record]:
+    """Yield the build's records after putting each into the tables of records, of prompts and of groups."""
+    whole, prompts, *groups = tables
+    for row, record in _rows_and_records(folder):
+        split = splits[record.case_id]
+        whole.add(split, [record_row(row)])
+        prompts.add(split, prompt_rows(record))
+        for table in groups:
+            table.add(split, group_rows(row, table.name))
+        yield record
+
+
+def _noting(records: Iterable[Record], languages: set[str]) -> Iterator[Record]:
+    for record in records:
+        languages.add(record.language)
+        yield record
 
 
 def _rows(path: Path) -> Iterator[Row]:

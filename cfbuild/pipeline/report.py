@@ -19,7 +19,7 @@ from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import Manifest
 from cfbuild.store.runs import Run, finished_sweeps, finished_traces
-from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
+from cfbuild.views.page import PageInput, RunView, SweepView, listed, make_page, run_view
 from cfbuild.views.page.heat import TraceView, trace_view
 from cfbuild.views.page.plots import sweep_plots
 
@@ -63,7 +63,7 @@ def report(
         if file is None and read.violations:
             raise DataError(str(read.violations[0]))
     found, left_out = runs_of(folder, read, runs)
-    views, table = _read_runs(found, read.records, progress)
+    views, table = _read_runs(found, listed(read.records), progress)
     manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
         records=read.records,

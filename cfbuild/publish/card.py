@@ -158,9 +158,7 @@ def _parts(given: CardInput) -> Iterator[str]:
 
 
 def _loading(given: CardInput) -> str:
-    rows = [
-        (f"`{table.name}`", split, f"{len(table.rows[split]):,}") for table in given.tables for split in table.splits
-    ]
+    rows = [(f"`{table.name}`", split, f"{table.rows[split]:,}") for table in given.tables for split in table.splits]
     about = (
         "Splits are by subject: no subject is in two of them. `records` has CounterFact's columns and `meta`; "
         f"`scores` has a row a record and run. Others have the one split `{FULL}`."

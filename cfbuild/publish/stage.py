@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cfbuild.data import Record
-from cfbuild.progress import Progress, Running, silent
+from cfbuild.progress import Progress, silent
 from cfbuild.publish.columns import columns
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.prompts import prompts_of, stays_true
@@ -16,10 +16,11 @@ from cfbuild.store.codec import ANSWERS, IN_USE, OPTIONAL
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
-ROWS_A_SHARD = 20_000
-"""The most rows of a file: about 100 MB of records or 300 MB of scores, which the Hub's viewer can take."""
+SHARD_BYTES = 128 << 20
+"""Bytes after which a file ends: a few hundred thousand prompts, or about 30,000 records. The Hub advises files of well
+below 5 GB, and readers take a file each; so a million records are some forty files of records."""
 ROWS_A_GROUP = 1_000
-"""Rows that a reader has to take in at once."""
+"""Rows that a reader has to take in at once, and that are held here before they are written."""
 FULL = "full"
 """The only split of configurations that have no train and test."""
 SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
@@ -42,10 +43,11 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A configuration of the dataset: its rows by split, in the order of the splits."""
+    """A configuration of the dataset, as written: the numbers of rows and of files by split, in the order of splits."""
 
     name: str
-    rows: Mapping[str, Sequence[Row]]
+    rows: Mapping[str, int]
+    files: Mapping[str, int]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -53,32 +55,91 @@ class Table:
         return tuple(split for split, rows in self.rows.items() if rows)
 
     def paths(self, split: str) -> list[str]:
-        """Return the paths of a split's files in the repository, each of ROWS_A_SHARD rows at most."""
-        count = -(-len(self.rows[split]) // ROWS_A_SHARD)
+        """Return the paths of a split's files in the repository."""
+        count = self.files[split]
         return [f"data/{self.name}/{split}-{place:05d}-of-{count:05d}.parquet" for place in range(count)]
 
 
-def write_tables(root: Path, tables: Iterable[Table], progress: Progress = silent) -> None:
-    """Write the files of every split that has rows under `root`, which is deleted first."""
-    if root.exists():
-        shutil.rmtree(root)
-    written = Running(progress)
-    for table in tables:
-        (root / "data" / table.name).mkdir(parents=True)
-        for split in table.splits:
-            for place, path in enumerate(table.paths(split)):
-                rows = table.rows[split][place * ROWS_A_SHARD : (place + 1) * ROWS_A_SHARD]
-                _write_shard(root / path, table.name, rows)
-                written("rows laid out", len(rows), len(rows))
+class TableWriter:
+    """A configuration that is being written: rows come one by one, for any split, and few are in memory at a time.
+
+    root: the folder that is laid out as the repository will be.
+    """
+
+    def __init__(self, root: Path, name: str, splits: Sequence[str], progress: Progress = silent) -> None:
+        self.name = name
+        self._root = root
+        self._splits = {split: _Shards(root / "data" / name, name, split, progress) for split in splits}
+
+    def add(self, split: str, rows: Iterable[Row]) -> None:
+        """Add rows to a split."""
+        for row in rows:
+            self._splits[split].add(row)
+
+    def finish(self) -> Table:
+        """Return the table, with all of its files in place under their names."""
+        for shards in self._splits.values():
+            shards.close()
+        rows = {split: shards.rows for split, shards in self._splits.items()}
+        table = Table(self.name, rows, {split: len(shards.paths) for split, shards in self._splits.items()})
+        for split, shards in self._splits.items():
+            for written, path in zip(shards.paths, table.paths(split), strict=True):
+                written.rename(self._root / path)
+        return table
 
 
-def _write_shard(path: Path, table: str, rows: Sequence[Row]) -> None:
-    import pyarrow
-    from pyarrow import parquet
+class _Shards:
+    """The files of a split: how many there will be, which their names tell, is known at the end."""
 
-    of_table = columns(table)
-    made = pyarrow.Table.from_pylist([of_table.cells(row) for row in rows], schema=of_table.arrow())
-    parquet.write_table(made, path, row_group_size=ROWS_A_GROUP)
+    def __init__(self, folder: Path, table: str, split: str, progress: Progress) -> None:
+        self.rows = 0
+        self.paths: list[Path] = []
+        self._folder = folder
+        self._split = split
+        self._columns = columns(table)
+        self._progress = progress
+        self._held: list[Row] = []
+        self._sink: Any = None
+        self._writer: Any = None
+
+    def add(self, row: Row) -> None:
+        self._held.append(self._columns.cells(row))
+        if len(self._held) == ROWS_A_GROUP:
+            self._write()
+
+    def close(self) -> None:
+        """Write the rows that are held, and end the last file."""
+        if self._held:
+            self._write()
+        if self._writer is not None:
+            self._end_file()
+
+    def _write(self) -> None:
+        import pyarrow
+
+        made = pyarrow.Table.from_pylist(self._held, schema=self._columns.arrow())
+        if self._writer is None:
+            self._begin_file()
+        self._writer.write_table(made, ROWS_A_GROUP)
+        self.rows += len(self._held)
+        self._progress("rows laid out", len(self._held), len(self._held))
+        self._held = []
+        if self._sink.tell() >= SHARD_BYTES:
+            self._end_file()
+
+    def _begin_file(self) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.paths.append(self._folder / f"{self._split}-{len(self.paths):05d}.parquet")
+        self._sink = pyarrow.OSFile(str(self.paths[-1]), "wb")
+        self._writer = parquet.ParquetWriter(self._sink, self._columns.arrow())
+
+    def _end_file(self) -> None:
+        self._writer.close()
+        self._sink.close()
+        self._writer = None
 
 
 def staged_files(root: Path) -> list[StagedFile]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cfbuild.data import SLOT, Template, article_before
+from cfbuild.facts.bounded import Bounded
 from cfbuild.facts.graph import FactGraph
 
 
@@ -27,7 +28,7 @@ class Asking(NamedTuple):
     template: Template
 
 
-class Forms(dict[str, NameForm]):
+class Forms(Bounded[str, NameForm]):
     """The form of each item; items of one form share it."""
 
     def __init__(self, graph: FactGraph) -> None:

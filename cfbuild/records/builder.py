@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop
-from math import log
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -26,7 +24,7 @@ from cfbuild.data import (
     article_before,
 )
 from cfbuild.errors import TemplateError, check_least
-from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.graph import FactGraph, Turn
 from cfbuild.facts.subjects import with_number
 from cfbuild.option import option, seed_option
 from cfbuild.records.asking import Asking, Forms, NameForm, Ways
@@ -90,9 +88,10 @@ class Outline(NamedTuple):
     refused: Mapping[str, int]
 
 
-def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
+def cases(graph: FactGraph) -> Iterator[Turn]:
     """Yield every fact with its case id: its index in the graph's order, whatever is filtered or left out later."""
-    return enumerate(fact for relation in graph.relations for fact in graph.facts_of(relation))
+    for relation in graph.relations:
+        yield from graph.cases(graph.case_ids(relation))
 
 
 class Builder:
@@ -235,19 +234,29 @@ class Builder:
         )
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
-        """Yield each fact of `relations` (None for all) as a sentence: a filled rewrite template, the object, a period.
+        """Return an iterator over the facts of `relations` (None for all) as sentences; see `sentences`."""
+        case_ids = map(self.graph.case_ids, self.graph.relations if relations is None else relations)
+        return self.sentences(fact for one in case_ids for _, fact in self.graph.cases(one))
+
+    def sentences(self, facts: Iterable[Fact]) -> Iterator[Reference]:
+        """Yield each fact as a sentence: a filled rewrite template, the object, a period.
 
         Generations about o* are compared with these sentences (RS) where there are no texts from Wikipedia. A fact has
         no sentence if its relation has no rewrite template or a label is not usable.
         """
-        for relation in self.graph.relations if relations is None else relations:
-            for fact in self.graph.facts_of(relation) if self.templates(relation) else ():
-                _, texts = self._texts(relation, fact.subject)
-                subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
-                if texts and is_usable(subject) and is_usable(value):
-                    said = self._random(fact, f"reference:{fact.object}").choice(texts)
-                    text = stated(said.replace(SLOT, subject), value)
-                    yield Reference(relation, fact.object, fact.subject, subject, text)
+        for fact in facts:
+            _, texts = self._texts(fact.relation, fact.subject) if self.templates(fact.relation) else ([], [])
+            subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
+            if texts and is_usable(subject) and is_usable(value):
+                said = self._random(fact, f"reference:{fact.object}").choice(texts)
+                text = stated(said.replace(SLOT, subject), value)
+                yield Reference(fact.relation, fact.object, fact.subject, subject, text)
+
+    def forget(self) -> None:
+        """Drop what is kept of whole relations, which takes the most memory and is of no use for other relations."""
+        self.pools.forget()
+        for kept in (self._tiers, self._clashing, self._asking, self._telling):
+            kept.clear()
 
     def _random(self, fact: Fact, part: str) -> Random:
         return Random(f"{self.options.seed}:{fact.relation}:{fact.subject}:{part}")
@@ -311,7 +320,7 @@ class Builder:
         held.add(fact.subject)
         draws: list[Target] = []
         refused: dict[str, int] = {}
-        for target in self._race(fact):
+        for target in self.pools.drawn(fact.relation, fact.object, self._random(fact, "draws").random):
             if target.id in held or not names.isdisjoint(self.graph.folded_names(target.id)):
                 continue
             rule = refusal(fact, target)
@@ -322,23 +331,6 @@ class Builder:
             if len(draws) == most:
                 break
         return tuple(draws), refused
-
-    def _race(self, fact: Fact) -> Iterator[Target]:
-        """Yield the relation's objects in the order in which they are drawn.
-
-        Those that share the class closest to o_c are first. Among equals it is the order of weighted draws without
-        replacement: each object arrives after an exponential time whose rate is its count (Efraimidis and Spirakis
-        2006).
-        """
-        objects, counts = self.pools.objects(fact.relation), self.pools.counts(fact.relation)
-        random = self._random(fact, "draws").random
-        # Each object has a number of its own, but few are ever reached: times are computed a tier at a time.
-        numbers = [random() for _ in objects]
-        for tier in self.pools.tiers(fact.relation, fact.object):
-            arrivals = [(-log(1.0 - numbers[place]) / counts[place], place) for place in tier.places]
-            heapify(arrivals)
-            while arrivals:
-                yield objects[heappop(arrivals)[1]]
 
     def _values(self, item: str, fact: Fact) -> tuple[str, ...]:
         return self.graph.values(item, fact.relation)

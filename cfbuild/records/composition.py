@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cfbuild.data import Record, id_number
 
@@ -40,28 +42,50 @@ class Composition:
 
 
 def composition(records: Iterable[Record]) -> Composition:
-    """Return the counts of what the records hold."""
-    everything = _Counter()
+    """Return the counts of what the records hold. Eight bytes are kept of each prompt, so records may be a stream."""
     relations: dict[str, _Counter] = {}
     for record in records:
-        everything.add(record)
-        relations.setdefault(record.relation, _Counter()).add(record)
-    ordered = sorted(relations, key=id_number)
-    return Composition(everything.counts(), {relation: relations[relation].counts() for relation in ordered})
+        if record.relation not in relations:
+            relations[record.relation] = _Counter()
+        relations[record.relation].add(record)
+    ordered = {relation: relations[relation].distinct() for relation in sorted(relations, key=id_number)}
+    total = [_distinct(*(found[place] for found in ordered.values())) for place in range(len(ITEMS) - 1)]
+    count = sum(counter.records for counter in relations.values())
+    return Composition(
+        _counts(count, total),
+        {relation: _counts(relations[relation].records, found) for relation, found in ordered.items()},
+    )
 
 
 class _Counter:
+    """What a relation's records hold: hashes, since which things they are does not matter, only how many."""
+
     def __init__(self) -> None:
         self.records = 0
-        self.sets: tuple[set[object], ...] = tuple(set() for _ in ITEMS[1:])
+        self._seen = tuple(array("q") for _ in ITEMS[1:])
 
     def add(self, record: Record) -> None:
         self.records += 1
-        for seen, items in zip(self.sets, _items(record), strict=True):
-            seen.update(items)
+        for seen, items in zip(self._seen, _items(record), strict=True):
+            seen.extend(map(hash, items))
 
-    def counts(self) -> dict[str, int]:
-        return dict(zip(ITEMS, (self.records, *map(len, self.sets)), strict=True))
+    def distinct(self) -> list[Hashes]:
+        return [_distinct(seen) for seen in self._seen]
+
+
+Hashes = Any
+"""An array of distinct hashes."""
+
+
+def _distinct(*hashes: Any) -> Hashes:
+    import numpy
+
+    arrays = [numpy.asarray(one, numpy.int64) for one in hashes]
+    return numpy.unique(numpy.concatenate(arrays)) if arrays else numpy.zeros(0, numpy.int64)
+
+
+def _counts(records: int, distinct: Sequence[Hashes]) -> dict[str, int]:
+    return dict(zip(ITEMS, (records, *map(len, distinct)), strict=True))
 
 
 def _items(record: Record) -> Sequence[Iterable[object]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cfbuild.data import Entity, Fact, Template, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, of_precision
+from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.index import is_whole, write_index
+from cfbuild.facts.stored import StoredGraph
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import conforming
@@ -40,6 +43,29 @@ class FactSet:
         """The relations that have facts, ordered by number."""
         return tuple(sorted({fact.relation for fact in self.facts}, key=id_number))
 
+    def graph(self) -> FactGraph:
+        """Return the graph of the facts, in memory."""
+        return FactGraph(self.facts, self.entities, self.language, self.today)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFacts:
+    """The facts and entities of a build, indexed on the disk (`facts/index.py`), and the templates."""
+
+    index: Path
+    templates: tuple[Template, ...]
+    language: str = "en"
+    today: str | None = None
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The relations that have facts, ordered by number."""
+        return self.graph().relations
+
+    def graph(self) -> FactGraph:
+        """Return the graph of the facts, which reads what it is asked for."""
+        return StoredGraph(self.index, self.language, self.today)
+
 
 def read_facts(root: Path | str, language: str = "en", today: str | None = None) -> FactSet:
     """Return the facts, entities and templates that `cfbuild fetch` wrote into the build folder `root`.
@@ -51,7 +77,7 @@ def read_facts(root: Path | str, language: str = "en", today: str | None = None)
     folder = BuildFolder(Path(root))
     facts, entities, templates = (folder.require(name) for name in FILES)
     return FactSet(
-        dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
+        tuple(dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)),
         tuple(jsonl.read_values(entities, conforming("entities", codec.decode_entity))),
         tuple(jsonl.read_values(templates, conforming("templates", codec.decode_template))),
         language,
@@ -59,23 +85,41 @@ def read_facts(root: Path | str, language: str = "en", today: str | None = None)
     )
 
 
-def dated_facts(folder: BuildFolder, facts: Iterable[Fact], today: str | None) -> tuple[Fact, ...]:
-    """Return a build's facts; a first of January counts as its year where the fetch did not note how precise dates are.
+def index_facts(folder: BuildFolder, index: Path, language: str, today: str | None) -> StoredFacts:
+    """Return a build's facts and entities, indexed in the file `index`; one that is whole is used again.
+
+    language, today: as in `read_facts`. The file must not have been made of other facts. Raises as `read_facts`.
+    """
+    facts, entities, templates = (folder.require(name) for name in FILES)
+    told = today or folder.manifest().today
+    if not is_whole(index):
+        dated = dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)
+        described = jsonl.read_values(entities, conforming("entities", codec.decode_entity))
+        write_index(index, dated, described, language, told or ASSUMED_TODAY)
+    checked = conforming("templates", codec.decode_template)
+    return StoredFacts(index, tuple(jsonl.read_values(templates, checked)), language, told)
+
+
+def dated_facts(folder: BuildFolder, facts: Iterable[Fact], today: str | None) -> Iterator[Fact]:
+    """Yield a build's facts; a first of January counts as its year where the fetch did not note how precise dates are.
 
     today: as in `read_facts`. What is assumed is logged, if a fact has a date.
     """
     manifest = folder.manifest()
     if manifest.notes_today:
-        return tuple(facts)
-    read = tuple(_by_year(fact) if fact.start or fact.end else fact for fact in facts)
-    if any(fact.start or fact.end for fact in read):
-        _log.warning(
-            "%s: the fetch noted neither its day nor how precise dates are; %s is taken for today (--today of "
-            "`cfbuild generate` sets another day), and a first of January for its year",
-            folder.root,
-            today or manifest.today or ASSUMED_TODAY,
-        )
-    return read
+        yield from facts
+        return
+    dated = False
+    for fact in facts:
+        if (fact.start or fact.end) and not dated:
+            dated = True
+            _log.warning(
+                "%s: the fetch noted neither its day nor how precise dates are; %s is taken for today (--today of "
+                "`cfbuild generate` sets another day), and a first of January for its year",
+                folder.root,
+                today or manifest.today or ASSUMED_TODAY,
+            )
+        yield _by_year(fact) if fact.start or fact.end else fact
 
 
 def _by_year(fact: Fact) -> Fact:

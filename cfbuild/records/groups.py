@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from random import Random
 
 from cfbuild.data import SLOT, Fact, GroupPrompt, Record, Target, Template, article_before
+from cfbuild.facts.bounded import Bounded
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
 from cfbuild.text.languages import Language
@@ -40,19 +39,11 @@ class Known:
     templates: Callable[[str], Sequence[Template]]
     is_sound: Callable[[Fact], bool]
     seed: int = 0
-    _answers: dict[str, Mapping[str, Target]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _answers: dict[str, Mapping[str, Target]] = field(default_factory=Bounded, init=False, repr=False, compare=False)
     _leading_on: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _described: dict[tuple[str, frozenset[str]], list[str]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-
-    @cached_property
-    def bearers(self) -> Counter[str]:
-        """The number of items that have each name; names are casefolded."""
-        count: Counter[str] = Counter()
-        for item in self.graph.entities:
-            count.update({name.casefold() for name in self.graph.names(item)})
-        return count
 
     def article(self, item: str, name: str) -> str:
         """Return the article that a name of `item` has inside a sentence; empty for none."""
@@ -152,7 +143,7 @@ def _is_alias(name: str, record: Record, known: Known) -> bool:
     label = record.subject.label
     codes = re.search(r"\d", name) and not re.search(r"\d", label)
     alike = not codes and not (label[0].isupper() and name[0].islower())
-    if not alike or not _is_name(name, known.graph) or known.bearers[name.casefold()] > 1:
+    if not alike or not _is_name(name, known.graph) or known.graph.items_called(name) > 1:
         return False
     targets = record.target_true, record.target_new
     graph = known.graph

@@ -6,22 +6,23 @@ records, rejected = RecordMaker(snapshot(), seed=0).make(limit=50)
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from cfbuild.data import Candidate, Decision, Fact, Record, Reference, Rejection, Target, Verdict, id_number
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.graph import FactGraph, Turn
 from cfbuild.filter.context import RuleContext, Rules, TargetFilter
 from cfbuild.filter.naming import noise_in
 from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft
-from cfbuild.records.factset import FactSet
+from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
 from cfbuild.records.pairs import SubjectPairs
 from cfbuild.records.prefixes import Prefixes
-from cfbuild.records.turns import Caps, Selection, Turn, turns
+from cfbuild.records.turns import Caps, Selection, turns
 from cfbuild.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 JUDGED_AT_ONCE = 64
 """Candidates in a portion that a model judges: an interruption loses this many at most."""
 BUILT_AT_ONCE = 1024
-"""Candidates in a portion without a model."""
+"""Facts in a portion without a model: a second of a core."""
 FEWEST_AT_ONCE = 8
 """The fewest candidates in a portion, however few records are still wanted."""
 
@@ -43,6 +44,22 @@ class Made(NamedTuple):
 
     records: tuple[Record, ...]
     rejected: tuple[Rejection, ...]
+
+
+class Portion(NamedTuple):
+    """Facts that are decided together, by case id or drafted already; `place` counts the turns up to the last of them.
+
+    relation: that of all of them, where facts come relation by relation; else None.
+    """
+
+    place: int
+    facts: Sequence[int] | Sequence[Drafted]
+    relation: str | None = None
+
+
+def case_ids_of(portion: Portion) -> list[int]:
+    """Return the case ids of a portion's facts that are not drafted yet."""
+    return [one for one in portion.facts if isinstance(one, int)]
 
 
 class Finished(Protocol):
@@ -77,7 +94,7 @@ def check_neighbors(rules: Rules, build: BuildOptions) -> None:
 class RecordMaker:
     """A maker of records from facts, by all rules. Picklable: another process makes the same records of the same facts.
 
-    facts: a `FactSet`, such as `snapshot()`.
+    facts: a `FactSet`, such as `snapshot()`, or the index of a build's facts on the disk.
     rules: the options of the rules; a model's thresholds belong to its filter.
     build: how many prompts of each kind a record has, and the seed.
     prefixes: the sentences before paraphrases; None for the bundled ones if the facts are English, else for none.
@@ -88,7 +105,7 @@ class RecordMaker:
 
     def __init__(
         self,
-        facts: FactSet,
+        facts: FactSet | StoredFacts,
         rules: Rules | None = None,
         build: BuildOptions | None = None,
         prefixes: Prefixes | None = None,
@@ -103,10 +120,11 @@ class RecordMaker:
         check_neighbors(self.rules, self.build)
         self.groups = tuple(GROUPS if groups is None else groups)
         check_groups(self.groups)
-        self.graph = FactGraph(facts.facts, facts.entities, facts.language, facts.today)
+        self.graph: FactGraph = facts.graph()
         english = self.graph.wording is LANGUAGES["en"]
         self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
         self._pairs: SubjectPairs | None = None
+        self._relation: str | None = None
         self._prepare()
 
     def _prepare(self) -> None:
@@ -179,6 +197,22 @@ class RecordMaker:
                 return case_id, fact, self._builder.draft(case_id, fact, outline=outline)
         return case_id, fact, decision
 
+    def decided(self, portion: Portion, model: TargetFilter | None = None) -> Iterator[Record | Rejection]:
+        """Return an iterator over the records and rejections of a portion, in order. Raises DataError as `make` does.
+
+        They are the same in whichever process, and in whichever portion the facts are.
+        """
+        self._turn_to(portion.relation)
+        turns = self.graph.cases(case_ids_of(portion))
+        drafted = [self.draft(turn, ranked=model is not None) for turn in turns]
+        return self.decide(drafted or [one for one in portion.facts if not isinstance(one, int)], model)
+
+    def _turn_to(self, relation: str | None) -> None:
+        """Forget what is kept of the relation before, which does not come again."""
+        if relation is not None and relation != self._relation:
+            self._builder.forget()
+            self._relation = relation
+
     def decide(self, drafted: Sequence[Drafted], model: TargetFilter | None) -> Iterator[Record | Rejection]:
         """Yield the record or the rejection of each drafted fact, in order. Raises DataError as `make` does."""
         verdicts = self._verdicts([draft for _, _, draft in drafted if isinstance(draft, Draft)], model)
@@ -196,8 +230,13 @@ class RecordMaker:
             yield dataclasses.replace(record, groups=groups, scores=scores)
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
-        """Return an iterator over the facts of `relations` (None for all) as sentences; see `Builder.references`."""
+        """Return an iterator over the facts of `relations` (None for all) as sentences; see `Builder.sentences`."""
         return self._builder.references(relations)
+
+    def sentences(self, portion: Portion) -> Iterator[Reference]:
+        """Return an iterator over the facts of a portion, given by case id, as sentences; see `Builder.sentences`."""
+        self._turn_to(portion.relation)
+        return self._builder.sentences(fact for _, fact in self.graph.cases(case_ids_of(portion)))
 
     def pairs(self, record: Record) -> tuple[tuple[str, str], ...]:
         """Return other subjects of the record's relation with other objects, (subject, object), in a seeded order.
@@ -258,9 +297,9 @@ class RecordMaker:
 class Making:
     """A pass over the facts of a selection: iterating yields the records and rejections of portion after portion.
 
-    turns: the selected facts in their order. place: how many of them had their turn. relations: those selected. To
-    continue an interrupted pass, make a new one and call `resume` with the finished facts; the records do not depend
-    on the portions.
+    turns: the case ids of the selected facts in their order. place: how many of them were put into portions.
+    relations: those selected. To continue an interrupted pass, make a new one and call `resume` with the finished
+    facts; the records do not depend on the portions.
     """
 
     def __init__(self, maker: RecordMaker, selection: Selection, model: TargetFilter | None) -> None:
@@ -270,45 +309,85 @@ class Making:
         self._maker = maker
         self._model = model
         self._caps = Caps(selection)
+        self._one_by_one = selection.limit is None
+        self._case_ids = {relation: maker.graph.case_ids(relation) for relation in self.relations}
+        self._begins = sorted((case_ids.start, relation) for relation, case_ids in self._case_ids.items())
 
-    def resume(self, finished: Sequence[Finished]) -> None:
+    def resume(self, finished: Iterable[Finished]) -> None:
         """Continue after the last of the `finished` facts, which are in the order of their turn.
 
         Raises DataError for a fact that is not in this selection.
         """
-        places = {case_id: place for place, (case_id, _) in enumerate(self.turns)}
-        unknown = next((fact.case_id for fact in finished if fact.case_id not in places), None)
-        if unknown is not None:
-            raise DataError(f"case {unknown} is of other facts than these")
         for fact in finished:
+            try:
+                self.place = self.turns.index(fact.case_id, self.place) + 1
+            except ValueError:
+                raise DataError(f"case {fact.case_id} is of other facts than these") from None
             self._caps.count(fact.relation, fact.kept)
-        self.place = places[finished[-1].case_id] + 1 if finished else 0
 
     def __iter__(self) -> Iterator[list[Record | Rejection]]:
-        while self.place < len(self.turns) and self._caps.wanted != 0:
-            decided = self._maker.decide(self._drafted(), self._model)
+        for portion in self.portions():
+            decided = self._maker.decided(portion, self._model)
             # A portion may hold a few facts whose turn does not come, because a cap is reached within it.
-            portion = [decision for decision in decided if self._count(decision)]
-            if portion:
-                yield portion
+            admitted = [decision for decision in decided if self._count(decision)]
+            if admitted:
+                yield admitted
+
+    def portions(self) -> Iterator[Portion]:
+        """Yield the facts that still have a turn, portion by portion; who decides them tells `count` of each.
+
+        They may be decided anywhere (`RecordMaker.decided`), and told of after later portions were made.
+        """
+        while self.place < len(self.turns) and self._caps.wanted != 0:
+            if self._model is None:
+                yield self._next_turns()
+            else:
+                yield Portion(self.place, self._next_drafts())
+
+    def all_facts(self) -> Iterator[Portion]:
+        """Yield all facts of the selected relations, whether they get a turn or not, portion by portion."""
+        for relation, case_ids in self._case_ids.items():
+            for place in range(0, len(case_ids), BUILT_AT_ONCE):
+                yield Portion(place, case_ids[place : place + BUILT_AT_ONCE], relation)
+
+    def count(self, relation: str, kept: bool) -> bool:
+        """Return True and count a decided fact, in the order of turns; False if its turn does not come after all."""
+        return self._caps.count(relation, kept)
 
     def _count(self, decision: Record | Rejection) -> bool:
         if isinstance(decision, Record):
-            return self._caps.count(decision.relation, True)
-        return self._caps.count(decision.fact.relation, False)
+            return self.count(decision.relation, True)
+        return self.count(decision.fact.relation, False)
 
-    def _drafted(self) -> list[Drafted]:
-        """Return the next facts, until there are enough drafts among them for a portion."""
-        size = BUILT_AT_ONCE if self._model is None else JUDGED_AT_ONCE
-        if self._caps.wanted is not None:
-            size = min(size, max(FEWEST_AT_ONCE, self._caps.wanted))
+    def _size(self, most: int) -> int:
+        wanted = self._caps.wanted
+        return most if wanted is None else min(most, max(FEWEST_AT_ONCE, wanted))
+
+    def _next_turns(self) -> Portion:
+        """Return the next facts, as many as a portion has; of one relation, where they come relation by relation."""
+        relation, stop = None, min(len(self.turns), self.place + self._size(BUILT_AT_ONCE))
+        if self._one_by_one:
+            relation = self._relation_of(self.turns[self.place])
+            while self._relation_of(self.turns[stop - 1]) != relation:
+                stop -= 1
+        facts = self.turns[self.place : stop]
+        self.place = stop
+        return Portion(stop, [one for one in facts if self._caps.admits(self._relation_of(one))], relation)
+
+    def _relation_of(self, case_id: int) -> str:
+        return self._begins[bisect_right(self._begins, (case_id, "~")) - 1][1]
+
+    def _next_drafts(self) -> list[Drafted]:
+        """Return the next facts, drafted, until there are enough drafts among them for a portion."""
+        size = self._size(JUDGED_AT_ONCE)
         drafted: list[Drafted] = []
         drafts = 0
         while self.place < len(self.turns) and drafts < size:
-            turn = self.turns[self.place]
+            case_id = self.turns[self.place]
             self.place += 1
-            if self._caps.admits(turn[1].relation):
-                drafted.append(self._maker.draft(turn, ranked=self._model is not None))
+            if self._caps.admits(self._relation_of(case_id)):
+                (turn,) = self._maker.graph.cases([case_id])
+                drafted.append(self._maker.draft(turn, ranked=True))
                 drafts += isinstance(drafted[-1][2], Draft)
         return drafted
 

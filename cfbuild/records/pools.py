@@ -19,6 +19,7 @@ from cfbuild.data import SharedClass, Target, id_number
 from cfbuild.facts.bundled import LANGUAGE, bundled_classes
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import OTHERS, Kinds, Ladder, kinds_in
+from cfbuild.records.draws import MANY, RandomNumber, Weighted, drawn, race
 from cfbuild.text.names import find_id
 
 ENOUGH = 100
@@ -60,8 +61,16 @@ class Pools:
         self._counts: dict[str, list[int]] = {}
         self._pools: dict[tuple[str, frozenset[str]], tuple[Target, ...]] = {}
         self._places: dict[str, dict[str, list[int]]] = {}
+        self._classes: dict[str, list[frozenset[str]]] = {}
+        self._weighted: dict[tuple[str, str | None], Weighted | None] = {}
         self._tiers = lru_cache(TIERS)(self._tiers_by_ladder)
         self._of_kind: dict[str, list[Target]] | None = None
+
+    def forget(self) -> None:
+        """Drop the objects and pools of all relations, which are made again when they are asked for."""
+        for kept in (self._objects, self._counts, self._pools, self._places, self._classes, self._weighted):
+            kept.clear()
+        self._tiers.cache_clear()
 
     def objects(self, relation: str) -> tuple[Target, ...]:
         """Return every object of `relation` with a usable label, the most frequent first.
@@ -109,23 +118,80 @@ class Pools:
         """Return the objects of `relation` by the closest class that they share with `true`, the nearest first."""
         return self._tiers(relation, self._kinds.ladder(true))
 
+    def drawn(self, relation: str, true: str, random: RandomNumber) -> Iterator[Target]:
+        """Yield the objects of `relation` in the order in which they are drawn where `true` is the object.
+
+        Those that share the class closest to it are first (`tiers`); among equals see `draws.py`.
+        """
+        objects, counts = self.objects(relation), self.counts(relation)
+        if len(objects) > MANY:
+            for place in self._drawn_of_many(relation, true, random):
+                yield objects[place]
+            return
+        # Each object has a number of its own, but few are ever reached: times are computed a tier at a time.
+        numbers = [random() for _ in objects]
+        for tier in self.tiers(relation, true):
+            for place in race(tier.places, counts, numbers.__getitem__):
+                yield objects[place]
+
+    def _drawn_of_many(self, relation: str, true: str, random: RandomNumber) -> Iterator[int]:
+        """Yield places among the objects, tier by tier: the tiers are not made, each step's classes are drawn from."""
+        counts, own, before = self.counts(relation), self._classes_of(relation), frozenset[str]()
+        for step in self._kinds.ladder(true):
+            found = [(one, self._in_class(relation, one)) for one in sorted(step, key=id_number)]
+            names = [one for one, pool in found if pool is not None]
+
+            def takes(place: int, which: int, names: list[str] = names, before: frozenset[str] = before) -> bool:
+                return before.isdisjoint(own[place]) and own[place].isdisjoint(names[:which])
+
+            yield from drawn([pool for _, pool in found if pool is not None], counts, takes, random)
+            before |= step
+        every = self._in_class(relation, None)
+        yield from drawn([every] if every else [], counts, lambda place, _: before.isdisjoint(own[place]), random)
+
+    def _classes_of(self, relation: str) -> list[frozenset[str]]:
+        """Return the classes that each of the relation's objects is in or below; equal sets are one."""
+        if relation not in self._classes:
+            shared: dict[frozenset[str], frozenset[str]] = {}
+            sets = (frozenset().union(*self._kinds.ladder(one.id)) for one in self.objects(relation))
+            self._classes[relation] = [shared.setdefault(one, one) for one in sets]
+        return self._classes[relation]
+
+    def _in_class(self, relation: str, one: str | None) -> Weighted | None:
+        """Return the relation's objects in a class or below it (None: all objects); None if there are none."""
+        key = relation, one
+        if key not in self._weighted:
+            counts = self.counts(relation)
+            places = range(len(counts)) if one is None else self._places_by_class(relation).get(one, ())
+            self._weighted[key] = Weighted.of(places, counts) if places else None
+        return self._weighted[key]
+
     def shared_class(self, relation: str, true: str, new: str) -> SharedClass:
         """Return the class that o* shares with the true object closest to it."""
         ladder, classes = self._kinds.ladder(true), frozenset().union(*self._kinds.ladder(new))
         shared = ((steps, step & classes) for steps, step in enumerate(ladder, 1))
         steps, found = next((pair for pair in shared if pair[1]), (None, frozenset[str]()))
-        objects, tiers = self.objects(relation), self.tiers(relation, true)
-        # The true object may be among the nearest ones itself.
-        others = (tier for tier in tiers if len(tier.places) > 1 or objects[tier.places[0]].id != true)
-        nearest = next((tier.steps for tier in others), FAR)
         fallback = None
         if not ladder:
             fallback = "class-unknown"
-        elif nearest == FAR:
-            fallback = "none-shares"
-        elif steps is None or steps > nearest:
-            fallback = "nearer-refused"
+        elif steps is None or steps > 1:
+            nearest = self._nearest(relation, true, ladder)
+            if nearest == FAR:
+                fallback = "none-shares"
+            elif steps is None or steps > nearest:
+                fallback = "nearer-refused"
         return SharedClass(min(found, key=id_number, default=None), steps, fallback)
+
+    def _nearest(self, relation: str, true: str, ladder: Ladder) -> int:
+        """Return the steps up to the closest class that another object of the relation shares; FAR if none does."""
+        by_class, objects = self._places_by_class(relation), self.objects(relation)
+        for steps, classes in enumerate(ladder, 1):
+            for one in classes:
+                # The true object may be among the nearest ones itself.
+                places = by_class.get(one, ())
+                if len(places) > 1 or (places and objects[places[0]].id != true):
+                    return min(steps, FAR - 1)
+        return FAR
 
     def _tiers_by_ladder(self, relation: str, ladder: Ladder) -> tuple[Tier, ...]:
         """Return the objects of `relation` by the closest class that they share with an object of this ladder."""

@@ -5,13 +5,39 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfbuild.store.jsonl import Row
 
 TENTHS = 10
 FIRST = 10
 """The likeliest objects of a pool, among which an unlikely o* is not."""
+
+
+class Noted(NamedTuple):
+    """The figures of a record or a reject that are counted: small enough to be sent for each from another process.
+
+    ranks: o*'s rank in its pool and the pool's size, by each model. sharing: whether o* shares a class with the true
+    object, with `fallback`, the reason why it is not the nearest class.
+    """
+
+    kept: bool
+    neighbors: int | None
+    ranks: tuple[tuple[int, int], ...] = ()
+    sharing: bool | None = None
+    fallback: str | None = None
+
+
+def noted(row: Row) -> Noted:
+    """Return the figures of a row of a record or a reject."""
+    if "rule" in row:
+        return Noted(False, row["measured"]["neighbors"] if row["rule"] == "too-few-neighbors" else None)
+    measured = row["meta"]["scores"].values()
+    pairs = ((one.get("target_new_rank"), one.get("pool_size")) for one in measured)
+    ranks = tuple((rank, size) for rank, size in pairs if isinstance(rank, int) and isinstance(size, int))
+    shared: Mapping[str, Any] | None = row["meta"].get("shared_class")
+    about = (None, None) if shared is None else (shared["id"] is not None, shared["fallback"])
+    return Noted(True, len(row["neighborhood_prompts"]), ranks, *about)
 
 
 class Spread:
@@ -27,15 +53,18 @@ class Spread:
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield `rows`, records or rejects, and count each."""
         for row in rows:
-            self.count(row)
+            self.count(noted(row))
             yield row
 
-    def count(self, row: Row) -> None:
-        """Count a row of a record or a reject."""
-        if "rule" not in row:
-            self._count_record(row)
-        elif row["rule"] == "too-few-neighbors":
-            self._dropped[row["measured"]["neighbors"]] += 1
+    def count(self, one: Noted) -> None:
+        """Count a record or a reject."""
+        if one.neighbors is not None:
+            (self._kept if one.kept else self._dropped)[one.neighbors] += 1
+        self._ranks += one.ranks
+        if one.sharing is not None:
+            self._sharing[one.sharing] += 1
+        if one.fallback is not None:
+            self._fallbacks[one.fallback] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts for a manifest.
@@ -59,18 +88,6 @@ class Spread:
                 "fallbacks": dict(sorted(self._fallbacks.items())),
             },
         }
-
-    def _count_record(self, row: Row) -> None:
-        self._kept[len(row["neighborhood_prompts"])] += 1
-        for measured in row["meta"]["scores"].values():
-            rank, size = measured.get("target_new_rank"), measured.get("pool_size")
-            if isinstance(rank, int) and isinstance(size, int):
-                self._ranks.append((rank, size))
-        shared: Mapping[str, Any] | None = row["meta"].get("shared_class")
-        if shared is not None:
-            self._sharing[shared["id"] is not None] += 1
-            if shared["fallback"] is not None:
-                self._fallbacks[shared["fallback"]] += 1
 
     def _pools(self) -> dict[str, Any]:
         sizes = [size for _, size in self._ranks]

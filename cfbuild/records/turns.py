@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
 
-from cfbuild.data import Fact
 from cfbuild.errors import ConfigError, check_least
 from cfbuild.facts.graph import FactGraph
 from cfbuild.option import COMMA_SEPARATED, option
-from cfbuild.records.builder import cases
-
-Turn = tuple[int, Fact]
-"""A fact with its case id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +44,23 @@ class Selection:
         return tuple(relation for relation in relations if not self.relations or relation in self.relations)
 
 
-def turns(graph: FactGraph, selection: Selection, seed: int) -> list[Turn]:
-    """Return the selected facts in the order of their turn.
+def turns(graph: FactGraph, selection: Selection, seed: int) -> array[int]:
+    """Return the case ids of the selected facts in the order of their turn: eight bytes a fact.
 
     The order is the graph's. Under a limit or a cap a relation's facts are shuffled by the seed; under a limit the
     relations alternate, a fact each.
     """
-    by_relation: dict[str, list[Turn]] = {relation: [] for relation in selection.chosen(graph.relations)}
-    for case_id, fact in cases(graph):
-        if fact.relation in by_relation:
-            by_relation[fact.relation].append((case_id, fact))
+    by_relation = {one: array("q", graph.case_ids(one)) for one in selection.chosen(graph.relations)}
     if selection.limit is not None or selection.per_relation is not None:
-        for relation, facts in by_relation.items():
-            Random(f"{seed}:{relation}:turns").shuffle(facts)
+        for relation, case_ids in by_relation.items():
+            Random(f"{seed}:{relation}:turns").shuffle(case_ids)
+    found = array("q")
     if selection.limit is None:
-        return [turn for facts in by_relation.values() for turn in facts]
-    return [turn for facts in zip_longest(*by_relation.values()) for turn in facts if turn is not None]
+        for case_ids in by_relation.values():
+            found.extend(case_ids)
+    else:
+        found.extend(one for some in zip_longest(*by_relation.values()) for one in some if one is not None)
+    return found
 
 
 class Caps:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
 from zlib import crc32
 
 from cfbuild.errors import DataError
@@ -35,6 +37,77 @@ class Entry:
         return self.rule is None
 
 
+class Entries(Sequence[Entry]):
+    """The entries of a log in their order, in 26 bytes each."""
+
+    def __init__(self) -> None:
+        self._case_ids: MutableSequence[int] = array("q")
+        self._places = array("q")
+        self._checks, self._relations, self._rules = array("L"), array("H"), array("H")
+        self._texts: list[str | None] = [None]
+        self._codes: dict[str | None, int] = {None: 0}
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry."""
+        try:
+            self._case_ids.append(entry.case_id)
+        except OverflowError:  # a number of somebody else's file
+            self._case_ids = [*self._case_ids, entry.case_id]
+        self._places.append(entry.place)
+        self._checks.append(entry.check)
+        self._relations.append(self._code(entry.relation))
+        self._rules.append(self._code(entry.rule))
+
+    def _code(self, text: str | None) -> int:
+        if text not in self._codes:
+            self._codes[text] = len(self._texts)
+            self._texts.append(text)
+        return self._codes[text]
+
+    def by_case(self) -> Iterator[Entry]:
+        """Yield the entries by case id."""
+        case_ids = self._case_ids
+        if all(one < other for one, other in pairwise(case_ids)):
+            return iter(self)
+        return (self[place] for place in sorted(range(len(self)), key=case_ids.__getitem__))
+
+    @property
+    def distinct(self) -> bool:
+        """True if no case id comes twice."""
+        return all(one < other for one, other in pairwise(sorted(self._case_ids)))
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Entry]: ...
+
+    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        relation = self._texts[self._relations[place]]
+        assert relation is not None
+        rule = self._texts[self._rules[place]]
+        return Entry(self._case_ids[place], relation, rule, self._places[place], self._checks[place])
+
+    def __len__(self) -> int:
+        return len(self._case_ids)
+
+
+class Line(NamedTuple):
+    """A row as the line of a log, with the fields that counting needs."""
+
+    case_id: int
+    relation: str
+    rule: str | None
+    text: bytes
+
+
+def line_of(row: Row) -> Line:
+    """Return the line of a record, a reject or a score."""
+    return Line(*_counted(row), (dump_row(row) + "\n").encode())
+
+
 class RowLog:
     """An append-only file of records and rejects; each chunk ends with a line that digests all rows before it.
 
@@ -45,7 +118,7 @@ class RowLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: list[Entry] = []
+        self.entries = Entries()
         self._end = 0
         self._digest = hashlib.sha256()
         path.touch()
@@ -53,18 +126,22 @@ class RowLog:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add a chunk of rows; they count only once all of them are written."""
-        entries, lines, place = [], [], self._end
-        for row in rows:
-            line = (dump_row(row) + "\n").encode()
-            entries.append(_entry(row, place, line))
-            lines.append(line)
-            place += len(line)
-        chunk = b"".join(lines)
+        self.append_lines(map(line_of, rows))
+
+    def append_lines(self, lines: Iterable[Line]) -> None:
+        """Add a chunk of rows that are lines already."""
+        entries, texts, place = [], [], self._end
+        for line in lines:
+            entries.append(Entry(line.case_id, line.relation, line.rule, place, crc32(line.text)))
+            texts.append(line.text)
+            place += len(line.text)
+        chunk = b"".join(texts)
         self._digest.update(chunk)
         end = _chunk_end(self._digest.hexdigest())
         with self.path.open("ab") as stream:
             stream.write(chunk + end)
-        self.entries += entries
+        for entry in entries:
+            self.entries.append(entry)
         self._end = place + len(end)
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
@@ -97,7 +174,8 @@ class RowLog:
                     if line != _chunk_end(digest.hexdigest()):
                         _log.warning("%s: rows were changed since they were written; they are made again", self.path)
                         break
-                    self.entries += chunk
+                    for finished in chunk:
+                        self.entries.append(finished)
                     chunk, self._end, self._digest = [], place, digest.copy()
                 else:
                     entry = _read_entry(line, place - len(line))
@@ -115,13 +193,13 @@ def _chunk_end(digest: str) -> bytes:
 def _read_entry(line: bytes, place: int) -> Entry | None:
     """Return the entry of a line at the byte offset `place`, or None if the line is torn."""
     try:
-        entry = _entry(parse_row(line.decode(), ""), place, line)
+        entry = Entry(*_counted(parse_row(line.decode(), "")), place, crc32(line))
     except (DataError, UnicodeDecodeError, KeyError, TypeError):
         return None
     types = (entry.case_id, int), (entry.relation, str), (entry.rule, str | None)
     return entry if line.endswith(b"\n") and all(isinstance(*one) for one in types) else None
 
 
-def _entry(row: Row, place: int, line: bytes) -> Entry:
+def _counted(row: Row) -> tuple[int, str, str | None]:
     request: Any = row.get("requested_rewrite", row)
-    return Entry(row["case_id"], request["relation_id"], row.get("rule"), place, crc32(line))
+    return row["case_id"], request["relation_id"], row.get("rule")

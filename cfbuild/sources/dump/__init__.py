@@ -9,24 +9,24 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from cfbuild.errors import ConfigError, check_least
+from cfbuild.errors import ConfigError
 from cfbuild.option import option
 from cfbuild.sources.dump.packing import PIPE, Dump, dump_file, open_dump
 from cfbuild.sources.journal import Asker
 from cfbuild.sources.source import FactSource, SourceSpec, StatementOptions
+from cfbuild.work import WorkerOptions
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 14
 """Places and bytes of a dump that are digested: its whole would take minutes, and its size tells most already."""
 
 
 @dataclass(frozen=True)
-class DumpOptions(StatementOptions):
-    """Options of a dump; `dump` is its file, or `-` for standard input."""
+class DumpOptions(StatementOptions, WorkerOptions):
+    """Options of a dump, whose units the workers read; `dump` is its file, or `-` for standard input."""
 
     dump: str | None = option(
         None, "The dump: truthy N-Triples or JSON, bz2, gz or plain; - for a pipe.", metavar="FILE"
     )
-    workers: int = option(1, "Processes that read the dump.")
 
 
 def fingerprint(name: str) -> str:
@@ -53,7 +53,7 @@ def check(options: DumpOptions) -> None:
     """
     if options.dump is None:
         raise ConfigError("--source dump needs --dump FILE, or --dump - for a dump that comes by a pipe")
-    check_least(options, workers=1)
+    options.check_workers()
     if options.dump != PIPE:
         dump = open_dump(options.dump)
         with dump:

@@ -46,11 +46,11 @@ class DumpSource:
         Raises ConfigError if there is no such file, DataError if it is no dump, damaged, or breaks off.
         """
         options = self._options
-        dump = open_dump(str(options.dump), options.workers, self._unit_bytes)
+        dump = open_dump(str(options.dump), options.count, self._unit_bytes)
         check_form(dump, options)
         wanted = Wanted(relations, ATTRIBUTES, chain(options.language), options.statements)
         with dump:
-            extract, told = read_dump(dump, wanted, folder / FOLDER, options.workers, progress)
+            extract, told = read_dump(dump, wanted, folder / FOLDER, options, progress)
         self._extract, self._form, self.today = extract, dump.form, told.day or None
         self.tally.add("broken line of the dump", told.counts["broken"])
         self.tally.add("entity of the dump that is no item", told.counts["no item"])

@@ -169,7 +169,7 @@ class Dump:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        self.path = None if self.name == PIPE else Path(self.name)
+        self.path = None if self.name == PIPE else Path(self.name).resolve()
         self.size = None if self.path is None else self.path.stat().st_size
         self._head = self._take(HEAD)
         self.packing = "bz2" if self._head[:3] == b"BZh" else "gz" if self._head[:2] == b"\x1f\x8b" else "plain"

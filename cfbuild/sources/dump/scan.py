@@ -1,82 +1,29 @@
-"""The pass over a dump: its units, in this process or in several, each kept when it is finished.
-
-The job is a value that can be sent to another process, where `open` makes the function of a chunk, as DESIGN 3 has
-it for `map_chunks`; results come in the order of the chunks.
-"""
+"""The pass over a dump: its units, in this process or in several, each kept when it is finished."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
-from cfbuild.errors import DataError, SourceError
+from cfbuild.errors import DataError
 from cfbuild.progress import Progress
 from cfbuild.sources.dump.extract import Extract, FinishedUnit, finished, keep
 from cfbuild.sources.dump.json_items import json_filter
 from cfbuild.sources.dump.packing import Dump, Unit
 from cfbuild.sources.dump.triples import truthy_filter
 from cfbuild.sources.dump.wanted import Found, Wanted
+from cfbuild.work import WorkerOptions, map_chunks
 
-Given_contra = TypeVar("Given_contra", contravariant=True)
-Done_co = TypeVar("Done_co", covariant=True)
 FILTERS = {"truthy": truthy_filter, "json": json_filter}
 PIECE = 1 << 20
 """Bytes of text that are filtered at once: enough that calls cost nothing, few enough for a processor's cache."""
 LONGEST = 1 << 26
 """The most bytes of a line: sixteen times those of Wikidata's largest items, so that no file fills the memory."""
-AHEAD = 2
-"""Chunks that wait for each worker."""
 
 _log = logging.getLogger(__name__)
-
-
-class Job(Protocol[Given_contra, Done_co]):
-    """Work on chunks: a value that can be sent to another process."""
-
-    def open(self) -> Callable[[Given_contra], Done_co]:
-        """Return the function that does a chunk."""
-        ...
-
-
-def in_order(job: Job[Given_contra, Done_co], chunks: Iterable[Given_contra], workers: int) -> Iterator[Done_co]:
-    """Yield the results of the job for each chunk, in their order.
-
-    workers: processes; 1 works in this one. Raises what the job raises, SourceError if a process was killed.
-    """
-    if workers == 1:
-        yield from map(job.open(), chunks)
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open, (job,))
-    waiting: deque[Future[Done_co]] = deque()
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_do, chunk))
-            if len(waiting) > workers * AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise SourceError("a worker was killed or ran out of memory; run again, it goes on where it stopped") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_opened: list[Callable[[Any], Any]] = []
-
-
-def _open(job: Job[Any, Any]) -> None:
-    _opened[:] = [job.open()]
-
-
-def _do(chunk: Any) -> Any:
-    return _opened[0](chunk)
 
 
 @dataclass(frozen=True)
@@ -139,7 +86,7 @@ def _filter(texts: Iterable[bytes], scan: Callable[[bytes, Found], None], found:
 
 
 def read_dump(
-    dump: Dump, wanted: Wanted, folder: Path, workers: int, progress: Progress
+    dump: Dump, wanted: Wanted, folder: Path, workers: WorkerOptions, progress: Progress
 ) -> tuple[Extract, FinishedUnit]:
     """Return what the dump holds of what is wanted, and the counts of all of its units, after a pass over it.
 
@@ -149,10 +96,10 @@ def read_dump(
     folder.mkdir(parents=True, exist_ok=True)
     for part in folder.glob(".*.part"):
         part.unlink()
-    job = Scan(folder, dump.form, wanted)
+    job = Scan(folder.resolve(), dump.form, wanted)
     read, bases = 0, []
     progress("bytes of the dump", 0, dump.total)
-    for number, size in in_order(job, dump.units(), workers):
+    for number, size in map_chunks(job, dump.units(), workers):
         read += size
         bases.append(job.base(number))
         progress("bytes of the dump", read if dump.total is None else min(read, dump.total), dump.total)

@@ -29,6 +29,9 @@ from cfbuild.views.page.drawing import Plot
 from cfbuild.views.page.heat import TraceView
 from cfbuild.views.page.plots import ORDER, record_plots, run_plots
 
+MOST_LISTED = 20_000
+"""The most records in the list: as many as `tests/test_page.py` opens and filters in a browser."""
+
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",
     "ES": "efficacy: o* likelier than the true object after the rewrite prompt",
@@ -80,9 +83,9 @@ class SweepView:
 class PageInput:
     """The material of a page.
 
-    `runs` are what `run_view` makes, `table` is over the same runs. `dropped` is the number of facts that each rule
-    rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that scored another file than
-    these records, `traces` the build's causal traces, `sweeps` its sweeps.
+    `runs` are what `run_view` makes, of `listed(records)`; `table` is over the same runs. `dropped` is the number of
+    facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that
+    scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps.
     """
 
     records: Sequence[Record]
@@ -97,7 +100,7 @@ class PageInput:
 
 def make_page(given: PageInput) -> Iterator[str]:
     """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
-    runs, table = given.runs, given.table
+    runs, table, shown = given.runs, given.table, listed(given.records)
     script, style = page_part("page", "page.js"), page_part("page", "page.css")
     template = _environment().get_template("page.html")
     return template.generate(
@@ -120,14 +123,23 @@ def make_page(given: PageInput) -> Iterator[str]:
         items=ITEMS,
         plots=_in_order(record_plots(given.records, given.dropped), runs),
         origin=given.origin,
-        index=Markup(to_json(record_columns(given.records))),
-        blocks=record_blocks(given.records),
+        index=Markup(to_json(record_columns(shown))),
+        blocks=record_blocks(shown),
         records=len(given.records),
+        shown=len(shown),
     )
 
 
+def listed(records: Sequence[Record]) -> Sequence[Record]:
+    """Return the records in the page's list: all, or MOST_LISTED of them, evenly over their order."""
+    count = len(records)
+    if count <= MOST_LISTED:
+        return records
+    return [records[place * count // MOST_LISTED] for place in range(MOST_LISTED)]
+
+
 def run_view(name: str, report: Report, cases: Sequence[CaseScore], records: Sequence[Record]) -> RunView:
-    """Return a run as the page shows it, packed: the run's cases are not needed any longer then."""
+    """Return a run as the page shows it with the records of its list, packed: the cases are not needed any longer."""
     by_id = {case.case_id: case for case in cases}
     return RunView(
         name=name,

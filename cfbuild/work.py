@@ -1,0 +1,395 @@
+"""Work in chunks, by this process, by several, or by a Ray cluster: the same results, in the order of the chunks.
+
+A job is a value that is sent to whoever works; there `open` makes the function that does a chunk, once a worker. A
+worker that is killed is replaced, and its chunk is done again, once. Of the chunks, few are made ahead, so a stream of
+them of any length takes the memory of those in hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from cfbuild.errors import ConfigError, WorkerError, check_least
+from cfbuild.option import ABOUT_RUN, option
+
+Chunk_contra = TypeVar("Chunk_contra", contravariant=True)
+Done_co = TypeVar("Done_co", covariant=True)
+Chunk = TypeVar("Chunk")
+Done = TypeVar("Done")
+
+LOCAL = "local"
+"""The address that stands for a Ray cluster of this machine, which ends with the work."""
+AHEAD = 2
+"""Chunks that are made for each worker before their turn, so that none waits while results are taken in."""
+MOST_SAID = 300
+"""Characters of what Ray says of an actor's death; it tells the node's address and the place of its logs."""
+FAREWELL_S = 5.0
+"""Seconds that a process has to end once its pipe is closed."""
+
+_log = logging.getLogger(__name__)
+
+
+class Job(Protocol[Chunk_contra, Done_co]):
+    """Work on chunks: a value that can be sent to another process."""
+
+    def open(self) -> Callable[[Chunk_contra], Done_co]:
+        """Return the function that does a chunk; what takes long to make is made here."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The workers of a command. `workers` None is one, and with `ray` as many as the cluster has CPUs."""
+
+    workers: int | None = option(
+        None, "Processes that work side by side. [default: 1; with --ray a CPU of the cluster each]", panel=ABOUT_RUN
+    )
+    ray: str | None = option(
+        None, f"Work on a Ray cluster: its address, or {LOCAL} for this machine.", panel=ABOUT_RUN, metavar="ADDRESS"
+    )
+
+    def check_workers(self) -> None:
+        """Raise ConfigError for fewer workers than one."""
+        check_least(self, workers=1)
+
+    @property
+    def count(self) -> int:
+        """The number of processes, where no cluster says how many it has."""
+        return self.workers or 1
+
+
+ALONE = WorkerOptions()
+"""This process."""
+
+
+def map_chunks(
+    job: Job[Chunk, Done], chunks: Iterable[Chunk], workers: WorkerOptions = ALONE, *, ahead: int = AHEAD
+) -> Iterator[Done]:
+    """Yield the result of the job for each chunk, in their order, whoever does it.
+
+    ahead: the chunks that are made for each worker before their turn. Raises what the job raises; WorkerError if two
+    workers died of one chunk; ConfigError where Ray is not installed or its cluster is too small.
+    """
+    if workers.ray is None and workers.count == 1:
+        yield from map(job.open(), chunks)
+        return
+    hiring = _Processes(job, workers.count) if workers.ray is None else _RayActors(job, workers)
+    with closing(hiring), closing(_Crew[Chunk, Done](hiring)) as crew:
+        yield from crew.results(chunks, ahead)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a chunk, or the error that it ended in with its trace; `notes` are what was logged meanwhile."""
+
+    value: Any = None
+    error: Exception | None = None
+    trace: str = ""
+    notes: tuple[tuple[int, str, str], ...] = ()
+
+    def result(self) -> Any:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error from _WorkersTraceError(f"\n{self.trace}")
+        return self.value
+
+
+class _WorkersTraceError(Exception):
+    """The trace of an error in another process, as text."""
+
+
+class _DiedError(Exception):
+    """The end of a worker before the end of its chunk; the text says how it ended."""
+
+
+class _Worker(Protocol):
+    """A worker with at most one chunk in hand."""
+
+    def give(self, chunk: Any) -> None: ...
+
+    def take(self) -> Outcome:
+        """Return the outcome of the chunk in hand. Raises _DiedError."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class _Hiring(Protocol):
+    """A place where workers come from, `count` at most at a time."""
+
+    count: int
+
+    def start(self) -> _Worker: ...
+
+    def finished(self, workers: Sequence[Any]) -> Sequence[_Worker]:
+        """Return those of `workers` that are done with their chunk or dead, after waiting for the first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Crew(Generic[Chunk, Done]):
+    """The workers of a map: who has which chunk in hand, and the outcomes whose turn has not come."""
+
+    def __init__(self, hiring: _Hiring) -> None:
+        self._hiring = hiring
+        self._idle: list[_Worker] = []
+        self._busy: dict[_Worker, tuple[int, Chunk]] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._repeated: set[int] = set()
+        self._noted: set[Hashable] = set()
+
+    def results(self, chunks: Iterable[Chunk], ahead: int) -> Iterator[Done]:
+        """Yield the results of the chunks in order."""
+        numbered, given, place, left = enumerate(chunks), 0, 0, True
+        while True:
+            while left and given - place < self._hiring.count * ahead and self._is_free():
+                found = next(numbered, None)
+                left = found is not None
+                if found is not None:
+                    self._give(found)
+                    given += 1
+            if place == given:
+                return
+            if place in self._outcomes:
+                outcome = self._outcomes.pop(place)
+                place += 1
+                self._tell(outcome)
+                yield outcome.result()
+            else:
+                self._collect()
+
+    def _is_free(self) -> bool:
+        return bool(self._idle) or len(self._busy) < self._hiring.count
+
+    def _give(self, task: tuple[int, Chunk]) -> None:
+        worker = self._idle.pop() if self._idle else self._hiring.start()
+        self._busy[worker] = task
+        worker.give(task[1])
+
+    def _collect(self) -> None:
+        """Take the outcomes that are there; a chunk whose worker died is given to a new one."""
+        for worker in self._hiring.finished(list(self._busy)):
+            number, chunk = self._busy.pop(worker)
+            try:
+                self._outcomes[number] = worker.take()
+                self._idle.append(worker)
+            except _DiedError as error:
+                worker.stop()
+                self._refuse_repeated(number, error)
+                _log.warning("a worker %s with chunk %d in hand, which is done again", error, number + 1)
+                self._give((number, chunk))
+
+    def _refuse_repeated(self, number: int, error: _DiedError) -> None:
+        if number in self._repeated:
+            raise WorkerError(
+                f"chunk {number + 1} was given to two workers, and each was killed or ran out of memory (the last one "
+                f"{error}); use fewer --workers or make room, and run again: what is finished is kept"
+            ) from error
+        self._repeated.add(number)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Log what workers logged: what several of them say in the same words, once."""
+        for note in outcome.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                level, name, message = note
+                logging.getLogger(name).log(level, "%s", message)
+
+    def close(self) -> None:
+        """Stop all workers, whatever they have in hand."""
+        for worker in (*self._idle, *self._busy):
+            worker.stop()
+
+
+class _Notes(logging.Handler):
+    """What is logged in a worker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: list[tuple[int, str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._found.append((record.levelno, record.name, record.getMessage()))
+
+    def taken(self) -> tuple[tuple[int, str, str], ...]:
+        found, self._found = tuple(self._found), []
+        return found
+
+
+class _Service:
+    """A job in the process of a worker, opened with its first chunk."""
+
+    def __init__(self, job: Job[Any, Any]) -> None:
+        self._job = job
+        self._do: Callable[[Any], Any] | None = None
+        self._notes = _Notes()
+        logger = logging.getLogger("cfbuild")
+        logger.addHandler(self._notes)
+        logger.propagate = False
+
+    def do(self, chunk: Any) -> Outcome:
+        """Return the outcome of a chunk."""
+        try:
+            if self._do is None:
+                self._do = self._job.open()
+            value = self._do(chunk)
+        except Exception as error:  # noqa: BLE001  an error of any kind is raised again by whoever waits for the chunk
+            return Outcome(error=_sendable(error), trace=traceback.format_exc(), notes=self._notes.taken())
+        return Outcome(value, notes=self._notes.taken())
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return the error if another process can be given it, else one with its type and message."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001  whatever a foreign error's constructor raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _serve(connection: Connection, job: Job[Any, Any]) -> None:
+    """Do chunks until there are no more, or whoever gives them is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who pressed the keys stops the process that gives the chunks
+    service = _Service(job)
+    try:
+        while True:
+            connection.send(service.do(connection.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+class _Process:
+    """A process of this machine, started afresh: nothing of this one is copied but the job."""
+
+    def __init__(self, job: Job[Any, Any]) -> None:
+        context = get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, chunk: Any) -> None:
+        with suppress(OSError):  # a dead one's `take` says so
+            self.connection.send(chunk)
+
+    def take(self) -> Outcome:
+        try:
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(FAREWELL_S)
+            code = self._process.exitcode
+            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+            raise _DiedError(how) from error
+        return outcome
+
+    def stop(self) -> None:
+        self.connection.close()
+        self._process.kill()
+        self._process.join(FAREWELL_S)
+
+
+class _Processes:
+    """Processes of this machine."""
+
+    def __init__(self, job: Job[Any, Any], count: int) -> None:
+        self.count = count
+        self._job = job
+
+    def start(self) -> _Process:
+        return _Process(self._job)
+
+    def finished(self, workers: Sequence[_Process]) -> Sequence[_Process]:
+        ready = wait([worker.connection for worker in workers])
+        return [worker for worker in workers if worker.connection in ready]
+
+    def close(self) -> None:
+        """Do nothing: each process is stopped by itself."""
+
+
+class _RayActors:
+    """Actors of a Ray cluster, a CPU each. A cluster of this machine's own is started, and ended by `close`."""
+
+    def __init__(self, job: Job[Any, Any], workers: WorkerOptions) -> None:
+        self._ray, self._ours = _ray(workers)
+        cpus = int(self._ray.cluster_resources().get("CPU", 0))
+        self.count = workers.workers or max(1, cpus)
+        if self.count > cpus:
+            self.close()
+            raise ConfigError(f"the Ray cluster has {cpus} CPUs and {self.count} workers are asked for; ask for fewer")
+        self._job = self._ray.put(job)
+        self._actor = self._ray.remote(num_cpus=1, max_restarts=0)(_Service)
+
+    def start(self) -> _RayActor:
+        return _RayActor(self._ray, self._actor.remote(self._job))
+
+    def finished(self, workers: Sequence[_RayActor]) -> Sequence[_RayActor]:
+        ready, _ = self._ray.wait([worker.promise for worker in workers], num_returns=1)
+        return [worker for worker in workers if worker.promise in ready]
+
+    def close(self) -> None:
+        """End the cluster, if it was started here."""
+        if self._ours:
+            self._ray.shutdown()
+
+
+class _RayActor:
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray = ray
+        self._actor = actor
+        self.promise: Any = None
+
+    def give(self, chunk: Any) -> None:
+        self.promise = self._actor.do.remote(chunk)
+
+    def take(self) -> Outcome:
+        try:
+            outcome: Outcome = self._ray.get(self.promise)
+        except self._ray.exceptions.RayActorError as error:
+            why = " ".join(str(error).split())
+            raise _DiedError(f"of the Ray cluster died ({why[:MOST_SAID]})") from error
+        return outcome
+
+    def stop(self) -> None:
+        self._ray.kill(self._actor)
+
+
+def _ray(workers: WorkerOptions) -> tuple[Any, bool]:
+    """Return the library with a cluster that it is connected to; True if that cluster was started for this.
+
+    Raises ConfigError if the library is not installed, or the cluster does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--ray needs Ray, which is not installed; run: pip install 'cfbuild[ray]'") from error
+    if ray.is_initialized():
+        return ray, False
+    # Its processes find the jobs where this process did, though it was started elsewhere.
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    found = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": found}
+    try:
+        if workers.ray == LOCAL:
+            ray.init(address=LOCAL, num_cpus=workers.workers, include_dashboard=False, **given)
+        else:
+            ray.init(address=workers.ray, **given)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {workers.ray} ({error}); expected an address such as 10.0.0.1:6379, auto for "
+            f"the cluster of this machine that runs already, or {LOCAL} for one of its own"
+        ) from error
+    return ray, True
