@@ -25,8 +25,10 @@ from cfbuild.publish.stage import (
     staged_files,
     write_tables,
 )
+from cfbuild.records.aligned import record_files
 from cfbuild.records.composition import composition
 from cfbuild.records.groups import GROUPS
+from cfbuild.score.matrix import finished_matrices
 from cfbuild.score.scored import scored_runs
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
@@ -84,7 +86,8 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
             tables=tables,
             composition=composition(records),
             reports={run.name: run.report for run in scored_runs(folder)},
-            languages=sorted({record.language for record in records}),
+            languages=sorted({record.language for record in records} | set(list(record_files(manifest))[1:])),
+            matrices=finished_matrices(folder),
             licences=sorted(licences),
             rebuild=rebuild(manifest.verbs),
         )
@@ -109,8 +112,10 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Pr
 
 def _tables(folder: BuildFolder, rows: list[Row], records: list[Record], splits: dict[int, str]) -> list[Table]:
     scores = (score_row(row, run.name) for run in finished_runs(folder) for row in _rows(run.path(CASES)))
+    others = list(record_files(folder.manifest()).items())[1:]
     tables = [
         Table("records", _split(map(record_row, rows), splits)),
+        *(Table(f"records_{code}", _split(map(record_row, _rows(folder.path(file))), splits)) for code, file in others),
         Table("prompts", _split((one for record in records for one in prompt_rows(record)), splits)),
         *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in GROUPS),
         Table("scores", _split(scores, splits)),
@@ -131,4 +136,6 @@ def _split(rows: Iterable[Row], splits: dict[int, str]) -> dict[str, list[Row]]:
 
 def _rows(path: Path) -> Iterator[Row]:
     if path.is_file():
-        yield from read_values(path, conforming(SCHEMAS[path.name], dict))
+        # A file of another language has the first one's schema: records.fr.jsonl.
+        first = f"{path.name.partition('.')[0]}{path.suffix}"
+        yield from read_values(path, conforming(SCHEMAS[first], dict))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cfbuild.data import Entity, Fact, Template, id_number
+from cfbuild.data import Entity, Fact, FactChange, Template, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, of_precision
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -27,6 +27,7 @@ class FactSet:
     language: the code of the language whose labels records use, such as `en`. An entity without a label in it becomes
     neither subject nor object.
     today: the day for which the facts hold, such as `2026-11-26`; None where it is not told.
+    changes: those since an older fetch; where an object took another's place a record is made of that.
     """
 
     facts: tuple[Fact, ...]
@@ -34,6 +35,7 @@ class FactSet:
     templates: tuple[Template, ...]
     language: str = "en"
     today: str | None = None
+    changes: tuple[FactChange, ...] = ()
 
     @property
     def relations(self) -> tuple[str, ...]:
@@ -41,11 +43,14 @@ class FactSet:
         return tuple(sorted({fact.relation for fact in self.facts}, key=id_number))
 
 
-def read_facts(root: Path | str, language: str = "en", today: str | None = None) -> FactSet:
+def read_facts(
+    root: Path | str, language: str = "en", today: str | None = None, changes: Path | None = None
+) -> FactSet:
     """Return the facts, entities and templates that `cfbuild fetch` wrote into the build folder `root`.
 
     language: the code of the language whose labels records use.
     today: the day for which the facts hold, if not that of the fetch.
+    changes: the file that `cfbuild diff` wrote, if records are made of changes too.
     Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is not valid.
     """
     folder = BuildFolder(Path(root))
@@ -56,6 +61,7 @@ def read_facts(root: Path | str, language: str = "en", today: str | None = None)
         tuple(jsonl.read_values(templates, conforming("templates", codec.decode_template))),
         language,
         today or folder.manifest().today,
+        tuple(jsonl.read_values(changes, conforming("changes", codec.decode_change))) if changes else (),
     )
 
 

@@ -12,6 +12,8 @@ from cfbuild.store.jsonl import Row
 TENTHS = 10
 FIRST = 10
 """The likeliest objects of a pool, among which an unlikely o* is not."""
+BELIEFS = ("old", "new", "neither")
+"""The answers to what a model believes of a change before it is edited."""
 
 
 class Spread:
@@ -23,6 +25,8 @@ class Spread:
         self._ranks: list[tuple[int, int]] = []
         self._sharing: Counter[bool] = Counter()
         self._fallbacks: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
+        self._believed: dict[str, Counter[str]] = {}
 
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield `rows`, records or rejects, and count each."""
@@ -46,6 +50,8 @@ class Spread:
         None where no record has a rank.
         `shared_class`: of records that say so: their number, those whose o* shares a class with the true object, and
         those by reason whose class is not the nearest (`SharedClass`).
+        `changes`, where there are records about real changes: their number, those by kind, and for each model those of
+        which it believes what held (`old`), what holds (`new`), or `neither`. They count in nothing else but neighbors.
         """
         numbers = sorted({*self._kept, *self._dropped})
         return {
@@ -58,10 +64,24 @@ class Spread:
                 "sharing": self._sharing[True],
                 "fallbacks": dict(sorted(self._fallbacks.items())),
             },
+            **({"changes": self._counted_changes()} if self._changes else {}),
         }
+
+    def _counted_changes(self) -> dict[str, Any]:
+        believed = {model: {name: counts[name] for name in BELIEFS} for model, counts in sorted(self._believed.items())}
+        kinds = dict(sorted(self._changes.items()))
+        return {"records": self._changes.total(), "kinds": kinds, "believed": believed}
 
     def _count_record(self, row: Row) -> None:
         self._kept[len(row["neighborhood_prompts"])] += 1
+        change = row["meta"].get("change")
+        if change is not None:
+            self._changes[change["kind"]] += 1
+            for model, measured in row["meta"]["scores"].items():
+                # A filter of somebody's own may not ask.
+                if "believes" in measured:
+                    self._believed.setdefault(model, Counter())[measured["believes"]] += 1
+            return
         for measured in row["meta"]["scores"].values():
             rank, size = measured.get("target_new_rank"), measured.get("pool_size")
             if isinstance(rank, int) and isinstance(size, int):

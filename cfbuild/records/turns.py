@@ -25,12 +25,14 @@ class Selection:
     relations: the relations to take facts of; all if empty.
     limit: the most records in all, taken from the relations in turn; None for any number.
     per_relation: the most records of a relation; None for any number.
+    only_updates: take only the changes that the facts come with, where they come with some.
     Facts whose turn does not come are neither kept nor rejected.
     """
 
     relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
     limit: int | None = option(None, "Stop after so many records, taken from the relations in turn.")
     per_relation: int | None = option(None, "At most so many records a relation.")
+    only_updates: bool = option(False, "With --updates: make no records of other facts than the changed ones.")
 
     def __post_init__(self) -> None:
         check_least(self, limit=1, per_relation=1)
@@ -48,19 +50,30 @@ class Selection:
         return tuple(relation for relation in relations if not self.relations or relation in self.relations)
 
 
-def turns(graph: FactGraph, selection: Selection, seed: int) -> list[Turn]:
+def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[Turn] = ()) -> list[Turn]:
     """Return the selected facts in the order of their turn.
 
     The order is the graph's. Under a limit or a cap a relation's facts are shuffled by the seed; under a limit the
-    relations alternate, a fact each.
+    relations alternate, a fact each. What `changed` comes first in its relation, and what else is known of the same
+    subject under it has no turn: two edits of the same would contradict each other.
     """
-    by_relation: dict[str, list[Turn]] = {relation: [] for relation in selection.chosen(graph.relations)}
-    for case_id, fact in cases(graph):
-        if fact.relation in by_relation:
-            by_relation[fact.relation].append((case_id, fact))
-    if selection.limit is not None or selection.per_relation is not None:
-        for relation, facts in by_relation.items():
-            Random(f"{seed}:{relation}:turns").shuffle(facts)
+    chosen = selection.chosen(graph.relations)
+    first = {(fact.subject, fact.relation) for _, fact in changed}
+    others = () if selection.only_updates else cases(graph)
+    capped = selection.limit is not None or selection.per_relation is not None
+    by_relation: dict[str, list[Turn]] = {relation: [] for relation in chosen}
+    for key, facts in (
+        ("changes", changed),
+        ("turns", [turn for turn in others if (turn[1].subject, turn[1].relation) not in first]),
+    ):
+        sorted_out: dict[str, list[Turn]] = {relation: [] for relation in chosen}
+        for turn in facts:
+            if turn[1].relation in sorted_out:
+                sorted_out[turn[1].relation].append(turn)
+        for relation, own in sorted_out.items():
+            if capped:
+                Random(f"{seed}:{relation}:{key}").shuffle(own)
+            by_relation[relation] += own
     if selection.limit is None:
         return [turn for facts in by_relation.values() for turn in facts]
     return [turn for facts in zip_longest(*by_relation.values()) for turn in facts if turn is not None]
