@@ -25,8 +25,8 @@ from cfbuild.records.maker import Making, RecordMaker, check_groups, check_neigh
 from cfbuild.records.prefixes import BUILTIN, Prefixes, Sampler
 from cfbuild.records.spread import Spread
 from cfbuild.records.turns import Selection
-from cfbuild.sources.objects import recorded_file
 from cfbuild.store import codec, jsonl
+from cfbuild.store.files import sha256_file
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import Entry, RowLog
 from cfbuild.text.languages import LANGUAGES
@@ -171,7 +171,8 @@ def _config(
     if not options.languages:
         del config["languages"]
     config["prefixes"] = source.config
-    config["updates"] = recorded_file(options.updates) if options.updates else None
+    # A file's folder is this machine's; the digest identifies the content.
+    config["updates"] = f"{options.updates.name}@{sha256_file(options.updates)[:16]}" if options.updates else None
     if not options.only_updates:
         del config["only_updates"]
     config["model_filter"] = None if model_filter is None else dict(model_filter.signature)

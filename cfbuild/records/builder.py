@@ -398,6 +398,7 @@ class Builder:
         """
         chosen: dict[str, Target] = {}
         subject = self._target(fact.subject)
+        own = subject.label.casefold()
         for number, tier in enumerate(self._entities(fact.relation, value)):
             if number == PREFERRED_TIERS and len(chosen) >= enough:
                 break
@@ -405,7 +406,9 @@ class Builder:
                 if len(chosen) == wanted:
                     return list(chosen.values())
                 name = entity.label.casefold()
-                if entity.id != subject.id and fits(entity.id) and name not in chosen and not _like(entity, subject):
+                # Names are seldom alike: a look at their letters saves most of the question.
+                like = (name in own or own in name) and _alike(entity.label, subject.label)
+                if not like and entity.id != subject.id and name not in chosen and fits(entity.id):
                     chosen[name] = entity
         return list(chosen.values())
 
@@ -440,7 +443,7 @@ class Builder:
         subject, chosen, others = self._target(fact.subject), dict[str, Target](), list[str]()
         for item in items:
             entity = self.entity(item, fact.relation, value)
-            if entity is None or entity.label.casefold() in chosen or _like(entity, subject):
+            if entity is None or entity.label.casefold() in chosen or _alike(entity.label, subject.label):
                 others.append(item)
             else:
                 chosen[entity.label.casefold()] = entity
@@ -468,13 +471,6 @@ class Builder:
                     if text not in prompts:
                         prompts[text] = EntityPrompt(text, entity.id, order[turn].template.id)
         return tuple(prompts.values())[:wanted]
-
-
-def _like(entity: Target, subject: Target) -> bool:
-    """Return True if an entity is named like the subject."""
-    name, own = entity.label.casefold(), subject.label.casefold()
-    # Names are seldom alike: a look at their letters saves most of the question.
-    return (name in own or own in name) and _alike(entity.label, subject.label)
 
 
 def _alike(one: str, other: str) -> bool:
