@@ -26,7 +26,7 @@ from cfbuild.store.jsonl import write_json
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
 WHOLE_RUNS = ("peak", "memory", "curve")
-"""What is measured beside the table's rows."""
+"""Measurements beside the table's rows."""
 RESULTS = Path(__file__).parent / "results"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

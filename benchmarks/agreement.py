@@ -1,4 +1,4 @@
-"""How far the outputs of baseline and package are apart."""
+"""Distances between the outputs of baseline and package."""
 
 from __future__ import annotations
 

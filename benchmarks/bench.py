@@ -1,4 +1,4 @@
-"""What all comparisons share: a row of the table, and measurements that several rows need, each made once."""
+"""The common parts of all comparisons: a row of the table, and measurements that several rows need, each made once."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Bench:
 
     @cached_property
     def tracer(self) -> Tracer:
-        """What traces: its noise is measured on all records' subjects."""
+        """Return the tracer; its noise is measured on all records' subjects."""
         return Tracer.of(self.lm, TraceSettings(kinds=KINDS), [record.subject.label for record in self.records])
 
     @cached_property

@@ -81,7 +81,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What was measured on: cores, threads, versions and the two peaks."""
+    """Return the machine: cores, threads, versions and the two peaks."""
     return {
         "machine": platform.machine(),
         "device": str(device),

@@ -60,7 +60,7 @@ PROBES: Mapping[str, tuple[Callable[[Bench, int], None], tuple[int, ...]]] = {
     "texts": (_texts, WRITTEN),
     "transformers_texts": (_plain_texts, WRITTEN),
 }
-"""What is measured and for how many records, by name."""
+"""The measurements of memory by name: the work, and its number of records."""
 
 
 def probe(world: World, name: str, count: int) -> int:

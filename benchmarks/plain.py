@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class PlainEdit:
-    """What the baseline computes for a record: v* [d_model] and the change of W [d_out, d_in]."""
+    """An edit by the baseline: v* [d_model] and the change of W [d_out, d_in]."""
 
     value: Tensor
     change: Tensor

@@ -25,7 +25,7 @@ PARTS = {"mlp": "mlp_out", "attention": "attention_out"}
 
 @dataclass(frozen=True, slots=True)
 class PlainTrace:
-    """What the baseline computes for a record: the probability of the answer in the clean and the corrupted run, and by
+    """A trace by the baseline: the probability of the answer in the clean and the corrupted run, and by
     kind with that restored, [tokens, layers]."""
 
     high: float

@@ -1,4 +1,4 @@
-"""What both sides compute on: a model, records that it knows, ROME's options and C, all made by the package's verbs."""
+"""The inputs of both sides: a model, records that it knows, ROME's options and C, all made by the package's verbs."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def rome_of(lm: LanguageModel, records: Sequence[Record], seed: int, progress: P
 
 
 def requests(records: Sequence[Record]) -> list[Request]:
-    """What an editor is asked for each record."""
+    """Return the request of each record."""
     return list(map(request_of, records))

@@ -42,7 +42,7 @@ PASSING = {"P26": "spouse", "P39": "position held", "P54": "team", "P108": "empl
 
 @dataclass
 class Excerpt:
-    """What the check needs of an excerpt: English labels, and objects by (subject, relation)."""
+    """Return English labels, and objects by (subject, relation), of an excerpt."""
 
     labels: dict[str, str] = field(default_factory=dict)
     objects: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -87,7 +87,7 @@ def wrong_labels(excerpt: Excerpt) -> Iterator[str]:
 
 
 def removed() -> dict[tuple[str, str], str]:
-    """What reviewers took out: the reason by relation, or `*` for all, and subject."""
+    """Return the removals of reviewers: the reason by relation, or `*` for all, and subject."""
     lines = REMOVED.read_text(encoding="utf-8").splitlines()[1:]
     return {(relation, subject): reason for relation, subject, _, reason in (line.split("\t") for line in lines)}
 

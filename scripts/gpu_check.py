@@ -98,7 +98,7 @@ BASELINE_EDITS, BASELINE_TEXTS, TEXT_TOKENS = 2, 10, 100
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much is done of each thing: requests edited, prompts scored, texts written, steps of an edit."""
+    """The amount of work: requests edited, prompts scored, texts written, steps of an edit."""
 
     edits: int
     prompts: int
@@ -261,7 +261,7 @@ def same_bytes(family: str, device: torch.device) -> dict[str, bool]:
 
 @dataclass
 class Speed:
-    """What a model of a true shape takes on a device, ours and the plain way's."""
+    """Return the costs of a model of a true shape on a device, ours and the plain way's."""
 
     lm: LanguageModel
     amount: Amount

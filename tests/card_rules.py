@@ -1,4 +1,4 @@
-"""What the Hub finds wrong with a dataset card's metadata, as far as its documentation and its quoted answers tell.
+"""The Hub's objections to a dataset card's metadata, as far as its documentation and its quoted answers tell.
 
 The specification of cards and the list of licences are in the Hub's documentation; the lists of languages, creators and
 sizes are those that `datasets` carries for the same purpose.

@@ -65,7 +65,7 @@ class Scene:
 
 @dataclass
 class Toll:
-    """What became of a verb's kills."""
+    """The results of a verb's kills."""
 
     kills: int = 0
     too_late: int = 0
@@ -93,7 +93,7 @@ def forked(act: Callable[[Path], object], folder: Path) -> int:
 
 
 def ended(process: int) -> int:
-    """How a process ended: 0, an exit code, or minus the signal; killed after LONGEST_S."""
+    """Return a process's end: 0, an exit code, or minus the signal; killed after LONGEST_S."""
     deadline = time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
         found, status = os.waitpid(process, os.WNOHANG)

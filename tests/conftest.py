@@ -174,7 +174,7 @@ def counterfact_sample() -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """What the original ROME code computes for SmolLM2-135M."""
+    """Return the numbers of the original ROME code for SmolLM2-135M."""
     return shared_file("golden")
 
 

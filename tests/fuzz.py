@@ -56,7 +56,7 @@ from cfbuild.templates.patterns import templates as pararel_templates
 SLOWEST_S = 5.0
 """An input that takes longer counts as a hang."""
 MOST_MEGABYTES = 600
-"""What a whole run may take beyond what it began with."""
+"""The memory that a whole run may add to what it began with."""
 TOKENS = (
     *(b"{}", b"[]", b'"', b"\\", b"\\ud83d", b"\\u0000", b"null", b"NaN", b"Infinity", b"1e999", b"-0", b"9" * 40),
     *(b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"\n", b"\t", b"[X]", b"[Y]", b"{0.__class__}", b"Q0", b"../", b","),

@@ -57,7 +57,10 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What the hub holds and was asked. `plan` gives the fault of a request by number and route name, or None."""
+    """The hub's contents and the requests that it got.
+
+    `plan` gives the fault of a request by number and route name, or None.
+    """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)

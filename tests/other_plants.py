@@ -29,7 +29,7 @@ Fact = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Plant:
-    """How the items of a kind are made, and what becomes of their facts: a record (`kept`), a refusal, either (None).
+    """The making of a kind's items, and the fate of their facts: a record (`kept`), a refusal, either (None).
 
     `rule`: the rule that refuses them. `named`: the fault is in the subject's name, which no prompt may have.
     """

@@ -55,7 +55,7 @@ FAULTY = {
 
 
 def faulty_facts() -> Iterator[Fact]:
-    """What is told of the faulty subjects: mostly that they live in the first city."""
+    """Facts of the faulty subjects: mostly that they live in the first city."""
     ids = {rule: f"Q{number}" for rule, number in FAULTY.items()}
     first, second = f"Q{OSLO}", f"Q{LIMA}"
     yield Fact(RELATION, ids["deprecated-fact"], first, rank="deprecated")
@@ -326,7 +326,7 @@ FAULTS: list[tuple[str, Callable[[Row], None]]] = [
     ("template-grammar", _broken),
     ("symmetric-relation", _rewrite("relation_id", "P47")),
 ]
-"""What can be told from the row alone."""
+"""Faults that the row alone shows."""
 IN_META: list[tuple[str, Callable[[Row], None]]] = [
     ("meta-length", lambda row: row["meta"]["attribute"].pop()),
     ("meta-paraphrase", lambda row: row["meta"]["paraphrases"][1].update(prefix="Nobody came.")),
@@ -334,7 +334,7 @@ IN_META: list[tuple[str, Callable[[Row], None]]] = [
     ("own-entity", lambda row: row["meta"]["neighborhood"][3].update(entity=row["meta"]["subject_id"])),
     ("shared-entity", lambda row: row["meta"]["attribute"][2].update(entity=row["meta"]["neighborhood"][0]["entity"])),
 ]
-"""What can be told where a row has cfbuild's `meta`."""
+"""Faults that a row with cfbuild's `meta` shows."""
 IN_GROUPS: list[tuple[str, Callable[[Row], None]]] = [
     ("duplicate-prompt", _grouped(_twice)),
     ("answer-in-prompt", _grouped(_given_away)),
@@ -389,7 +389,7 @@ AGAINST_FACTS: list[tuple[str, Callable[[Row], None]]] = [
     ("target-same-name", _about_faulty("target-same-name", ("Lima", LIMA))),
     ("target-in-true", _about_faulty("target-in-true", ("New Oslo", LONGER))),
 ]
-"""What takes the build's facts to tell."""
+"""Faults that only the build's facts show."""
 
 
 def planted(row: Row, plant: Callable[[Row], None]) -> Row:

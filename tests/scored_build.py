@@ -83,7 +83,7 @@ def record(number: int, subject: str | None = None, relation: str | None = None,
 
 
 def case(one: Record, fault: str | None = None, editor: str = "rome") -> CaseScore:
-    """What a model could have said of the record, before and after an edit: the same before, whatever the editor."""
+    """Return answers that a model could have given before and after an edit: before it the same for all editors."""
     draw = random.Random(f"case:{one.case_id}")
     groups = {
         "rewrite": 1,

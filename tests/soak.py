@@ -57,7 +57,7 @@ FAULTS: dict[str, Callable[[bytes], bytes | float]] = {
     "closed at once": lambda body: b"",
     "silence": lambda body: TIMEOUT_S + 0.5,
 }
-"""What the proxy does in place of passing an answer on."""
+"""The proxy's faults: each is done in place of passing an answer on."""
 
 
 def _without_a_row(body: bytes) -> bytes:

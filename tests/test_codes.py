@@ -82,7 +82,7 @@ def test_a_name_fits_a_language_by_the_script_of_most_letters(text: str, code: s
 
 
 def test_an_item_named_by_a_code_appears_nowhere() -> None:
-    """Whether it is subject, object, neighbor, attribute entity, second hop or an alias, prompts do not say "en"."""
+    """No prompt says "en": not as subject, object, neighbor, attribute entity, second hop or alias."""
     facts, entities = world()
     coded = {"Q1005", "Q1030", "Q3"}
     named = [

@@ -1,4 +1,4 @@
-"""What changed between two fetches: every planted change with its kind, and nothing else."""
+"""The changes between two fetches: every planted one with its kind, and nothing else."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _serve_models(hub: Hub, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What became of each block that is run, in one process for all of them."""
+    """Return the result of each block that is run, in one process for all of them."""
     folder = tmp_path_factory.mktemp("docs")
     pages: dict[str, list[tuple[str, str]]] = {}
     for block in RUN:

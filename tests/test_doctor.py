@@ -1,4 +1,4 @@
-"""What a machine has: packages, devices, cache and services, and what must be mended."""
+"""The report on a machine: packages, devices, cache, services, and faults to mend."""
 
 from __future__ import annotations
 

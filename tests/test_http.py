@@ -39,7 +39,7 @@ def query(url: str) -> HttpRequest:
 
 
 def ask(*replies: bytes | float, **settings: object) -> tuple[bytes, Scripted, Sleeps]:
-    """What the client makes of a server with these replies."""
+    """Return the client's result for a server with these replies."""
     asker, sleeps = client(**settings)
     with Scripted(*replies) as server, asker:
         body, _ = asker.answer(query(server.url), parse)

@@ -40,7 +40,7 @@ def facts_of_world() -> FactSet:
 
 
 def lines(made: Made) -> tuple[bytes, bytes]:
-    """What the two files of a build would hold."""
+    """Return the contents of a build's two files."""
     encoded = map(codec.encode_record, made.records), map(codec.encode_rejection, made.rejected)
     records, rejected = ("".join(jsonl.dump_row(row) + "\n" for row in rows).encode() for rows in encoded)
     return records, rejected
@@ -173,7 +173,7 @@ def test_a_maker_that_went_to_another_process_makes_the_same_records(tmp_path: P
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a log remembers of a finished fact."""
+    """Return a log's entry of a finished fact."""
 
     case_id: int
     relation: str

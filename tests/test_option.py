@@ -111,7 +111,7 @@ def read(kinds: tuple[type, ...], words: list[str]) -> list[Any]:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two options values are equal; a build folder by where it is."""
+    """Return True if two values of options are equal; a build folder by its path."""
     plain = [
         {name: value.root if isinstance(value, BuildFolder) else value for name, value in values_of(one).items()}
         for one in (first, second)

@@ -1,4 +1,4 @@
-"""What holds of any input: templates, sampling, schema, strict JSON. Those of the codec are in its own file."""
+"""Properties of any input: templates, sampling, schema, strict JSON. Those of the codec are in its own file."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> tuple[StagedFile, ...]:
 
 @pytest.fixture(scope="module")
 def whole(staged: tuple[StagedFile, ...]) -> dict[str, int]:
-    """What the hub has to hold of the build: its files' digests by path."""
+    """Return the digests by path of the files that the hub must hold."""
     return {one.path: hash(one.source.read_bytes()) for one in staged}
 
 

@@ -1,4 +1,4 @@
-"""What is computed once for many facts is what the plain rule says of each; too small a memory changes nothing."""
+"""Answers kept for many facts are those of the plain rule; too small a memory changes nothing."""
 
 from __future__ import annotations
 

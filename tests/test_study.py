@@ -104,7 +104,7 @@ def test_every_design_is_balanced(numbers: tuple[int, int, int], systems: int, s
 
 
 def _spread(values: Sequence[object], kinds: int) -> int:
-    """How much more often the most frequent of so many kinds comes than the rarest."""
+    """Return the difference in number between the most frequent and the rarest of these kinds."""
     counts = Counter(values)
     return max(counts.values()) - (min(counts.values()) if len(counts) == kinds else 0)
 

@@ -58,7 +58,7 @@ REQUESTS = (
 
 
 def texts_until(lm: LanguageModel, ids: tuple[int, ...]) -> list[str]:
-    """What a row's tokens say up to each of them, the leading ones left out."""
+    """Return a row's text up to each of its tokens, the leading ones left out."""
     plain_ids = ids[len(lm.leading_ids) :]
     return [lm.tokenizer.decode(plain_ids[: end + 1]) for end in range(len(plain_ids))]
 
@@ -161,7 +161,7 @@ def lm() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where contexts are kept, which take seconds to sample."""
+    """Return the folder where contexts are kept, which take seconds to sample."""
     return tmp_path_factory.mktemp("cache")
 
 

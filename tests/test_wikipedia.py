@@ -167,7 +167,7 @@ class Sleeps(list[float]):
 def leads(
     path: Path, source: Wiki, wanted: dict[str, str], attempts: int = 3
 ) -> tuple[list[Article], LeftOut, Sleeps, int]:
-    """What the API gives for items and their titles; what was left out, slept, and how many answers were stored."""
+    """Return the texts by title, the items left out, the seconds slept, and how many answers were stored."""
     sleeps, tally = Sleeps(), LeftOut()
     client = Client("me@example.org", timeout_s=5, attempts=attempts, sleep=sleeps)
     with MediaWiki(source) as served, client, Journal(path / "journal") as journal:

@@ -76,7 +76,7 @@ def templates() -> Iterator[Template]:
 
 
 def _others(work: int = 0) -> Iterator[Fact]:
-    """Where people work and vote; the person BOTH works `work` cities further."""
+    """Yield where people work and vote; the person BOTH works `work` cities further."""
     for number in range(COUNT):
         shift = 2 + (work if number == BOTH else 0)
         yield Fact(WORKS, person(number), city(number + shift), rank="normal", source="made")
@@ -110,7 +110,7 @@ def newer() -> list[Fact]:
 
 
 def found() -> tuple[FactChange, ...]:
-    """What `cfbuild diff` writes."""
+    """The changes that `cfbuild diff` writes."""
     every = changes(Statements(older(), OLD_DAY), Statements(newer(), NEW_DAY))
     return tuple(change for change in every if change.kind != "unchanged")
 

@@ -18,7 +18,7 @@ END = b"\xff" * 32
 
 
 def hex_name(digest: bytes) -> str:
-    """How the protocol writes 32 bytes: as four little-endian numbers."""
+    """Return 32 bytes as the protocol writes them: four little-endian numbers."""
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", digest))
 
 

@@ -11,7 +11,7 @@ from cfbuild.audit.row import EASYEDIT, parts_of
 from cfbuild.errors import DataError
 
 FORMATS = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
-"""What the row of an audited file is to have."""
+"""The fields that a row of an audited file must have."""
 RENAME = "an audit reads EasyEdit's keys: "
 
 

@@ -37,7 +37,7 @@ from cfbuild.progress import no_progress
 
 SITES = ("pre", "post")
 OLD_COEFFICIENT, NEW_COEFFICIENT = -2.0, 1.0
-"""How often the old answer's embedding, and those of the new object's tokens, are added to a column (released)."""
+"""The factors of the old answer's embedding and of the new object's, which are added to a column (released)."""
 ROWS_IN_A_PASS = 160
 """Rows from which on a CPU multiplies about as fast as it can: 20 took 1.7 times as long a row (SmolLM2-135M)."""
 NOTHING_KEPT = "no neuron's attribution is above the threshold"

@@ -33,11 +33,11 @@ from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
 
 RIDGE = 1.0
-"""What is added to the diagonal of X X^T (released code)."""
+"""The ridge added to the diagonal of X X^T (released code)."""
 TINY = 1e-7
-"""What is added to a deviation before it divides, as in MEND's normalisation."""
+"""The number added to a deviation before it divides, as in MEND's normalisation."""
 COST_OF_GRADIENT = 8
-"""A token of a pass with gradient counts as so many, for each layer keeps what the way back reads."""
+"""The memory of a token in a pass with gradients, in tokens of one without: each layer keeps its activations."""
 TOO_FEW = "UltraEdit needs two target tokens before it can normalise; give it more records at a time (--batch)"
 SOURCE = re.compile(r"(\w+):(\d+)(?:-(\d+))?\Z")
 SHARES = (18 / 28, 26 / 28)

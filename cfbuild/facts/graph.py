@@ -25,7 +25,7 @@ RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprec
 NOTHING: Mapping[str, int] = MappingProxyType({})
 """The counts of a relation without facts."""
 NOWHERE = frozenset[str]()
-"""What contains an item of which no fact says so: the same set for all, for an empty one takes 216 bytes."""
+"""The containers of an item that no fact puts anywhere: one set for all, since an empty one takes 216 bytes."""
 
 TupleKey = TypeVar("TupleKey")
 Listed = TypeVar("Listed")

@@ -23,7 +23,7 @@ class FilterOptions:
         0.5, "o*'s rank in its pool, as a share of the pool, must be at least this.", flag="--min-rank"
     )
     max_true_rank: int | None = option(
-        None, "The true object must be among so many likeliest of its pool.", flag="--known-rank"
+        None, "The true object must be among the N likeliest of its pool.", flag="--known-rank"
     )
     min_neighbors_right: float = option(
         0.0, "Share of neighborhood prompts on which the model must prefer the true object."

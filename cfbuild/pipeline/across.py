@@ -50,7 +50,7 @@ class AcrossOptions:
     languages: tuple[str, ...] = option(
         (), "The languages to edit and to ask in. [default: all of the build's]", form=COMMA_SEPARATED
     )
-    limit: int | None = option(None, "Edit only the first so many of the records that are there in all languages.")
+    limit: int | None = option(None, "Edit only the first N of the records that are there in all languages.")
     editor: str = option(
         "rome", f"The editor: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
     )

@@ -45,7 +45,7 @@ class SweepOptions:
     )
     file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
     skip_invalid: bool = option(False, "Edit for the valid rows all the same.")
-    limit: int = option(20, "Edit for the first so many records at every point.")
+    limit: int = option(20, "Edit for the first N records at every point.")
     layers: str = option("all", "The layers: all, or numbers and ranges such as 0-11,17.")
     positions: tuple[str, ...] = option(
         tuple(TOKENS), "rome: the tokens at which it edits, a curve each.", form=COMMA_SEPARATED

@@ -42,11 +42,11 @@ class TraceOptions(TraceSettings):
     prompt: str | None = option(None, "A prompt to trace instead of records, its subject in place.")
     subject: str | None = option(None, "The subject in --prompt, where it first occurs.")
     other: str | None = option(None, "swap with --prompt: the subject that takes its place, with as many tokens.")
-    limit: int | None = option(None, "Trace only the first so many records.")
+    limit: int | None = option(None, "Trace only the first N records.")
     run: str | None = option(
         None, "The traces' name: they stand side by side in a build. [default: noise, swap, or prompt]"
     )
-    pictures: int = option(3, "Heat maps are drawn of the first so many facts, and of the averages.")
+    pictures: int = option(3, "Draw heat maps of the first N facts, and of the averages.")
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:

@@ -48,7 +48,7 @@ class TrainOptions:
         "A text file, one text a paragraph, to learn from in place of records; with --records, the general texts whose "
         "predictions must stay. [default: texts that the model writes]",
     )
-    limit: int | None = option(None, "Use only the first so many records or texts.")
+    limit: int | None = option(None, "Use only the first N records or texts.")
     train: int = option(10_000, "Most records to train on; a fifth of a small file is left for tests.")
     valid: int = option(500, "Most records to validate on; a twentieth of a small file.")
     rank: int = option(256, "mend: rank of its network's blocks; released: 1920.", panel=ABOUT_LEARNING)

@@ -122,14 +122,14 @@ class ScoringOptions:
     )
     sequence: int | None = option(
         None,
-        "Edit so many batches (0: all) one after another on the same model; score each right after it, and all at the "
+        "Edit N batches (0: all) one after another on the same model; score each right after it, and all at the "
         "end. [default: every batch on the unedited model]",
         panel=ABOUT_EDITOR,
     )
     settings: Mapping[str, Any] = settings_option()
-    limit: int | None = option(None, "Score only the first so many records.")
+    limit: int | None = option(None, "Score only the first N records.")
     skip_generation: bool = option(False, "No texts, so no GE and RS.")
-    texts: int | None = option(None, "Write texts of only the first so many records. [default: all]")
+    texts: int | None = option(None, "Write texts of only the first N records. [default: all]")
     in_use: bool = option(False, "Also write what the model answers by itself, and count the answers that name o*.")
     perplexity: bool = option(False, "Also measure the perplexity of a fixed text before any edit and after each.")
     keep_edits: bool = option(False, "Keep the edits: edits.safetensors beside the run's cases.")

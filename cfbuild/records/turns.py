@@ -30,8 +30,8 @@ class Selection:
     """
 
     relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
-    limit: int | None = option(None, "Stop after so many records, taken from the relations in turn.")
-    per_relation: int | None = option(None, "At most so many records a relation.")
+    limit: int | None = option(None, "Stop after N records, taken from the relations in turn.")
+    per_relation: int | None = option(None, "At most N records a relation.")
     only_updates: bool = option(False, "With --updates: make no records of other facts than the changed ones.")
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ Figures = Mapping[str, Figure]
 
 BEST, FAILING = "best", "failing"
 SIGNS = {BEST: "*", FAILING: "!", "": ""}
-"""What stands behind a marked figure in a text without colours."""
+"""The signs behind a marked figure in a text without colours."""
 RULE = (
     f"{SIGNS[BEST]} best of its column: the highest mean, and each whose 95% interval meets that one's; a run whose ES "
     f"has failed is best in nothing. {SIGNS[FAILING]} failed: the whole interval is below 50 (shares of prompts: the "

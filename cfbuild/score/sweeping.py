@@ -29,7 +29,7 @@ RECORDS_AT_ONCE = 20
 Place = tuple[int | None, At]
 """A layer and a series, or UNEDITED."""
 UNEDITED: Place = (None, None)
-"""Where the unedited model's scores are."""
+"""The place of the unedited model's scores."""
 
 
 @dataclass(frozen=True)

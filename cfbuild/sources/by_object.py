@@ -23,7 +23,7 @@ from cfbuild.sources.subset import Pair, Sample, SampleOrder
 LEAST_SHARE = 25
 """The fewest facts of an object in a sample, if it has them: ten neighbours should be left after all rules."""
 FIRST = 200
-"""The seed draws from the first so many times the wanted facts of an object that is too large to look through."""
+"""The facts that are read of an object too large to list, as a multiple of the facts that the seed draws from them."""
 GUESSES = 100
 """Items that are tried at once, where few of them can be expected to be objects."""
 SUBJECTS_AT_ONCE = 1_000
@@ -170,7 +170,7 @@ class ByObject:
 
 
 def even_share(numbers: list[int], wanted: int) -> int:
-    """Return the smallest share, at least LEAST_SHARE, at which objects with so many facts give `wanted` together.
+    """Return the smallest share, at least LEAST_SHARE, at which objects of these sizes give `wanted` facts.
 
     If they cannot, it is the largest of the numbers.
     """

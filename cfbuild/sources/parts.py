@@ -27,7 +27,7 @@ SCAN_ROWS = 500_000
 SURPLUS = 1.25
 """The factor on the expected share of hashes in a query, so that a single query mostly suffices."""
 WHOLE = 20
-"""A part comes whole if it has at most so many times the facts that are wanted of it."""
+"""A part is fetched whole if it has at most this many times the facts that are wanted of it."""
 PAGE_OBJECTS = 1_000
 SCAN_OBJECTS = 5_000
 SMALL_PART = 4

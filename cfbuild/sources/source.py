@@ -24,7 +24,7 @@ class SourceOptions:
     """Options of every source. `per_relation` None means all facts. A source with more options derives a subclass."""
 
     language: str = option("en", "Language of labels and aliases.")
-    per_relation: int | None = option(None, "A seeded sample of so many facts a relation.")
+    per_relation: int | None = option(None, "A seeded sample of N facts a relation.")
     seed: int = seed_option()
 
     @property
@@ -72,7 +72,7 @@ class LeftOut:
 
 
 CENSUS = "the service's own count"
-"""Where objects are known from if the service counts the facts of each object, though it tells not all of them."""
+"""The source of known objects if the service counts the facts of each object but does not list all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def decode_change(row: Row) -> FactChange:
 
 
 HELD = ("rank", "start", "end", "source")
-"""What a change's row says of its facts beside the object."""
+"""The fields of a change's facts beside the object."""
 
 
 def _held(fact: Fact) -> Row:

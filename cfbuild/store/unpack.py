@@ -19,7 +19,7 @@ UNPACKERS: Mapping[bytes, Callable[[IO[bytes]], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-"""What unpacks a compressed file, by the file's first bytes."""
+"""The function that unpacks a compressed file, by the file's first bytes."""
 PARQUET = b"PAR1"
 STRANGERS: Mapping[bytes, str] = {
     b"version https://git-lfs": "a git LFS pointer, which only stands for the file; "
@@ -36,7 +36,7 @@ STRANGERS: Mapping[bytes, str] = {
     b"<!doctype html": "a web page; download the file itself (on GitHub and the Hub by its raw link)",
     b"<html": "a web page; download the file itself (on GitHub and the Hub by its raw link)",
 }
-"""What a file is that holds no rows, and what to do, by the file's first bytes in lower case."""
+"""Files that hold no rows: their kind and what to do, by the file's first bytes in lower case."""
 NESTED = frozenset({"meta", "scores", "groups", "requested_rewrite", "locality", "portability"})
 """Keys whose value is an object or a list: where a column holds it as text, the text is JSON."""
 BATCH = 1024

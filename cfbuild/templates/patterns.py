@@ -24,7 +24,7 @@ class Refusal:
 
 
 ENDS = ("", ".", "。", "です", "です。", "である", "である。")
-"""What may follow the object, since a prompt says as much without it: a full stop, the Japanese copula."""
+"""Endings that may follow the object, since a prompt says as much without them: a full stop, the Japanese copula."""
 ENOUGH = 3
 """Templates that a record needs: for the rewrite and two paraphrases."""
 

@@ -29,7 +29,7 @@ class Choice:
 
     case: int | None = option(None, "The record of this case id.")
     relation: str | None = option(None, "Records of this relation only, such as P36.")
-    sample: int | None = option(None, "A seeded sample of so many. [default: all]")
+    sample: int | None = option(None, "A seeded sample of N records. [default: all]")
     seed: int = seed_option()
 
     def __post_init__(self) -> None:

@@ -84,7 +84,7 @@ class _Past:
         return self.real.sum(dim=1)
 
     def select(self, rows: Tensor) -> _Past:
-        """Return the past of these rows; this one is used up."""
+        """Return the past of these rows; do not use this one afterwards."""
         self.layers.select(rows)
         return _Past(self.layers, self.real[rows])
 
@@ -176,7 +176,7 @@ def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) 
 
 
 def keep(lm: LanguageModel, layer: int, layout: Layout, records: Sequence[int]) -> Layout:
-    """Return the layout of some of its records, by place; the old one is used up."""
+    """Return the layout of some of its records, by place; do not use the old one afterwards."""
     each = layout.rows_per_record
     rows = torch.tensor([record * each + row for record in records for row in range(each)], device=lm.device)
     past = layout.past.select(rows) if layout.past else None

@@ -13,7 +13,7 @@ from cfbuild.lm.products import ROWS_IN_CACHE
 
 
 class HeadLosses(torch.autograd.Function):
-    """The values that losses read from one pass of the output head, whose logits [n + m, vocabulary] are used up.
+    """The values that losses read from one pass of the output head, whose logits [n + m, vocabulary] are overwritten.
 
     The first n rows: -log p in nats of one token each, ids [n] -> [n]. The others: the divergence from `before`
     (log-probabilities [m, vocabulary]; None for their own) in nats, KL(now || before), [m]; and log-probabilities.

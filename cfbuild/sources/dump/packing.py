@@ -377,7 +377,7 @@ class _Rapid:
 
 
 def _rapidgzip(path: Path, threads: int) -> _Unpacking | None:
-    """Return a gz file's text, unpacked by so many threads; None where rapidgzip is not installed."""
+    """Return a gz file's text, unpacked by several threads; None where rapidgzip is not installed."""
     try:
         import rapidgzip
     except ImportError:

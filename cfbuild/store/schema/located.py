@@ -23,7 +23,7 @@ WHITE_SPACE = " \t\r\n"
 
 
 FileForm = Literal["array", "object", "values", "lines", "parquet"]
-"""What holds a file's rows: an array, an object of rows by name, values one after the other, lines, or a table."""
+"""The container of a file's rows: an array, an object of rows by name, values in a row, lines, or a table."""
 ROW_KEYS = frozenset({"requested_rewrite", "prompt", "subject", "src", "questions", "case_id"})
 """Keys that show an object to be a row and not an object of rows."""
 FIRST_MEMBER = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:[ \t]*')

@@ -6,7 +6,7 @@ import re
 
 WORD = re.compile(r"[^\W\d_]+")
 FRONT = re.compile(r"\A(?:[وف]?[بكل]?(?:ال|لل)?)")
-"""What is written onto a word: and, then, in, like, for, the."""
+"""The prefixes written onto a word: and, then, in, like, for, the."""
 MARKS = re.compile("[\u0640\u064b-\u0652]")
 """The lengthening stroke and the marks of short vowels."""
 NISBA = re.compile(r"(?:يا?|ية|يون|يين|يات)?\Z")

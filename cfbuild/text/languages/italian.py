@@ -13,7 +13,7 @@ HARD = re.compile(r"s[bcdfghlmnpqrtv]|z|gn|ps|pn|x")
 """Beginnings that ask for lo, gli and uno: lo Zambia, gli Stati Uniti."""
 PLAIN = re.compile(r"[bcdfglmnpqrtv](?<!g(?=n))|s[aeiou]")
 PREPOSITIONS = ("", "de", "a", "ne", "da", "su")
-"""What the forms of the article are joined to, without their doubled l: del, nello, dalla."""
+"""The prepositions that join with an article, without their doubled l: del, nello, dalla."""
 
 
 def _forms(*articles: str) -> frozenset[str]:
