@@ -242,11 +242,24 @@ class SharedClass:
 
 
 @dataclass(frozen=True, slots=True)
+class RealChange:
+    """The change in the world that a record is about: its true object held, its new object holds now.
+
+    `kind` is `replaced` or `corrected` (KINDS in `facts/changes.py`); `start` is the date since which the new object
+    holds, `end` that on which the other one's time was over, None where it is not told.
+    """
+
+    kind: str
+    start: str | None
+    end: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it.
 
     `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one. `shared_class` is None in rows
-    that do not say.
+    that do not say. A record with a `change` is about a real one: its new object is no false one, and holds now.
     """
 
     case_id: int
@@ -265,6 +278,7 @@ class Record:
     groups: Mapping[str, tuple[GroupPrompt, ...]] = field(default_factory=dict)
     pararel_idx: int | None = None
     shared_class: SharedClass | None = None
+    change: RealChange | None = None
 
     @property
     def rewrite(self) -> str:
@@ -350,7 +364,8 @@ class Candidate:
 
     `pool` holds all that could be said there, each name once; o* is ranked among them. An object whose id is not known
     has an empty one, and is never drawn. Candidates with true objects of the same kinds share one pool object, so it
-    can be prepared once.
+    can be prepared once. `is_change` is True where the only draw holds now, and the true object held before: nothing
+    is refused then.
     """
 
     case_id: int
@@ -360,6 +375,7 @@ class Candidate:
     draws: tuple[Target, ...]
     pool: tuple[Target, ...]
     neighborhood: tuple[str, ...] = ()
+    is_change: bool = False
 
 
 @dataclass(frozen=True, slots=True)

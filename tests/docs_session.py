@@ -17,10 +17,9 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from changed_world import planted
 from scored_build import records, write_scored
-from small_world import item, templates, write_build
 from typer.testing import CliRunner
+from updated_world import write_both
 
 from cfbuild.cli import app
 from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, PublicEndpoint
@@ -33,8 +32,7 @@ def set_the_scene(page: str) -> None:
     if page == "study.md":
         write_scored(Path("build/demo"), records(60), runs=("rome", "ft-l"))
     if page == "updates.md":
-        for build, facts in zip(("build-2025", "build-2026"), planted(0, 60), strict=False):
-            write_build(Path(build), facts, [item(1, "One")], templates("P551"))
+        write_both(Path(), ("build-2025", "build-2026"))
 
 
 def commands(block: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from cfbuild.data import Entity, Fact, Target
 from cfbuild.errors import BuildStateError, ConfigError, SourceError, TemplateError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import TARGET_RULES, RuleContext
-from cfbuild.pipeline.fetch import FetchOptions, fetch
+from cfbuild.pipeline.fetch import FetchOptions, checked, fetch, manifest_config
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.endpoints import ENDPOINTS, PublicEndpoint
 from cfbuild.sources.http import Client
@@ -377,6 +377,13 @@ def mpararel(tmp_path: Path) -> Path:
         (root / "tuples" / language).mkdir(parents=True)
         (root / "tuples" / language / "P19.jsonl").write_text(json.dumps(row) + "\n")
     return root
+
+
+def test_further_languages_are_wikidatas_and_in_the_manifest() -> None:
+    options = FetchOptions(source="wikidata", endpoint="http://127.0.0.1:1/sparql", also_labels=("FR", "de"))
+    assert manifest_config(checked(options), ("P36",))["also_labels"] == ["fr", "de"]
+    with pytest.raises(ConfigError, match="labels in --language alone"):
+        checked(FetchOptions(source="snapshot", also_labels=("fr",)))
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tiny
+import updated_world as world
 
 from cfbuild.data import Candidate, Target
 from cfbuild.errors import ConfigError
 from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline.audit import AuditOptions, audit
+from cfbuild.pipeline.generate import generate
+from cfbuild.store import jsonl
 
 LABELS = ("Paris", "French", "New Zealand", "New Zealand English", "Rome", "German", "Spanish", "Italy")
 POOL = tuple(Target(f"Q{number}", label) for number, label in enumerate(LABELS, 1))
@@ -115,3 +121,34 @@ def test_a_pool_may_have_more_tokens_than_the_model_has_positions() -> None:
 def test_thresholds_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         FilterOptions(**options)
+
+
+def test_what_a_model_believes_of_a_change_is_kept_and_refuses_nothing(lm: LanguageModel) -> None:
+    pool = tuple(Target(world.city(number), name) for number, name in enumerate(world.CITIES))
+    cands = [
+        Candidate(case, world.LIVES, f"{name} lives in", pool[case], (pool[(case + 1) % 6],), pool, is_change=True)
+        for case, name in enumerate(("Ann", "Bob", "Cid", "Dora", "Eve", "Finn"))
+    ]
+    # Thresholds that no candidate could pass.
+    verdicts = RankFilter(lm, FilterOptions(min_rank_share=1.0, max_true_rank=1, min_neighbors_right=1.0)).judge(cands)
+    said = set()
+    for one, verdict in zip(cands, verdicts, strict=True):
+        assert verdict.chosen == one.draws[0]
+        (answers,) = score(lm, [Question(lm.encode(one.rewrite), tuple(lm.continuation(t.label) for t in pool))])
+        best = pool[min(range(len(pool)), key=lambda place: answers[place].nll_nats)]
+        expected = "old" if best == one.target_true else "new" if best == one.draws[0] else "neither"
+        assert verdict.scores["believes"] == expected
+        said.add(expected)
+    assert len(said) > 1
+
+
+def test_a_build_of_changes_counts_what_the_model_believes(lm: LanguageModel, tmp_path: Path) -> None:
+    folder, file = world.build(tmp_path)
+    summary = generate(folder, world.options(file, only_updates=True), RankFilter(lm, FilterOptions()))
+    assert summary.changes is not None and summary.kept == summary.changes["records"] > 0
+    (counts,) = summary.changes["believed"].values()
+    assert sum(counts.values()) == summary.kept
+    for _, row in jsonl.read_rows(folder.path("records.jsonl")):
+        (measured,) = row["meta"]["scores"].values()
+        assert measured["believes"] in counts and measured["pool_size"] >= len(world.CITIES)
+    assert audit(AuditOptions(folder.path("records.jsonl"), folder)).rules == {}

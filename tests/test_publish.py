@@ -427,7 +427,7 @@ def test_prompts_are_rows_with_the_object_that_should_be_likelier_after_the_edit
     own = dict(zip(("paraphrase", "neighborhood", "attribute", "generation"), map(len, lists), strict=True))
     assert counted == {"rewrite": 1, **own, **groups} and len(groups) == len(GROUPS)
     for row in rows:
-        stays = row["kind"] in ("neighborhood", "specificity_plus")
+        stays = row["kind"] in ("neighborhood", "specificity_plus", "unchanged_facts", "time_travel")
         assert row["answer"] == row["target_true" if stays else "target_new"]
         assert (row["answer"] is None) == (row["kind"] == "generation")
     assert rows[0]["prompt"] == one.rewrite and rows[0]["answer"] == one.target_new.label

@@ -228,6 +228,16 @@ def test_another_language(small: str, tmp_path: Path) -> None:
         assert found == [{}, {}, {"ru": "Иван"}, {}], "a name in another script, or a language's code, is none"
 
 
+def test_names_in_further_languages(small: str, tmp_path: Path) -> None:
+    with source(small, tmp_path, also_labels=("fr", "pt-BR", "en")) as (wikidata, _):
+        first, fourth, sixth = wikidata.entities(["Q1", "Q4", "Q6"])
+        assert wikidata.tally.borrowed == {"mul": 1}, "those of the build's own language"
+    assert first.labels == {"en": 'say "hi"\n\\ twice\té😀', "fr": "autre"} and first.sitelinks == 12
+    assert first.aliases == {"en": ("a", "b", "everywhere"), "fr": ("everywhere",), "pt-br": ("everywhere",)}
+    assert fourth.labels == {"en": "four", "fr": "any four", "pt-br": "quatro"}
+    assert sixth.labels == dict.fromkeys(("en", "fr", "pt-br"), "qualquer")
+
+
 def test_a_bare_code_is_no_alias_either(small: str, tmp_path: Path) -> None:
     with source(small, tmp_path, language="de") as (wikidata, _):
         (entity,) = wikidata.entities(["Q8"])

@@ -6,12 +6,16 @@ has the id of a rule for texts, both mean the same: the first looks at the build
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cfbuild.audit.evidence import AuditContext, resolve
 from cfbuild.audit.reader import Prompt
-from cfbuild.audit.row import RecordParts
-from cfbuild.data import Measured
+from cfbuild.audit.row import RecordParts, wikidata_id
+from cfbuild.data import Fact, Measured
+from cfbuild.filter.changed import CHANGE_RULES, Judged, faults_of_old
+from cfbuild.filter.context import RuleContext
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.store.schema.faults import Fault, show
 
@@ -19,10 +23,16 @@ SEVERAL = frozenset({"several-objects", "open-relation"})
 """Fact rules that are off where several true objects are allowed."""
 NEEDLESS = frozenset({"too-few-templates"})
 """Fact rules that do not matter to a finished record."""
+TRAVELLING = "/meta/groups/time_travel"
+"""The group whose prompts name a year."""
+YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
 
 
 def against_facts(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield a fault for each fact or target rule that refuses the record's fact or o*, if the build has the fact."""
+    if parts.change:
+        yield from _against_change(parts, context)
+        return
     fact = resolve(parts, context.rules)
     if fact is None or context.rules is None:
         return
@@ -35,6 +45,85 @@ def against_facts(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
             measured = target_rule(fact, parts.target_new, context.rules)
             if measured is not None:
                 yield Fault(parts.target_path("target_new"), name, _shown(measured), "an object that the rule keeps")
+
+
+def _against_change(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a fault for each rule that a record about a real change breaks, if the build knows the subject.
+
+    Such a record says that its target_true held and its target_new holds, so no rule wants the former to hold, or the
+    latter to be false (`filter/changed.py`); instead both must be so.
+    """
+    rules = context.rules
+    change = _change_of(parts, rules)
+    if change is None or rules is None:
+        return
+    needless = NEEDLESS | SEVERAL if context.allow_several else NEEDLESS
+    found = [(name, measured) for name, rule in CHANGE_RULES.items() if (measured := rule(change, rules)) is not None]
+    # What the rule about the change itself finds need not be said again in the words of the rules for facts.
+    facts = {} if found else {name: rule for name, rule in FACT_RULES.items() if name not in needless}
+    found += [(name, measured) for name, rule in facts.items() if (measured := rule(change.new, rules)) is not None]
+    found += [(one.rule, one.measured) for one in faults_of_old(change, rules) if one.rule not in needless]
+    for name, measured in dict(reversed(found)).items():
+        about = parts.target_path("target_new") if name in TARGET_RULES else parts.base
+        yield Fault(about, name, _shown(measured), "a change that the rule keeps")
+
+
+def _change_of(parts: RecordParts, rules: RuleContext | None) -> Judged | None:
+    """Return the facts before and after a record's change; None where the build knows nothing of the subject."""
+    ids = parts.subject_id, parts.target_true.id, parts.target_new.id
+    if rules is None or not parts.relation or not all(ids):
+        return None
+    known = rules.graph.statements(parts.subject_id, parts.relation)
+    if not known:
+        return None
+    old, new = (
+        next((one for one in known if one.object == item), Fact(parts.relation, parts.subject_id, item))
+        for item in ids[1:]
+    )
+    return Judged(old, new)
+
+
+def neighbor_changed(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a fault for each neighbor of a record about a change of which target_true does not hold alone any longer.
+
+    The same for attribute entities and target_new: a prompt about what changed too tells nothing of the edit.
+    """
+    graph = context.rules.graph if context.rules and parts.change else None
+    for group, wanted in (("neighborhood", parts.target_true.id), ("attribute", parts.target_new.id)):
+        for prompt, values in _valued(parts, group, context) if graph and wanted else ():
+            now = graph.current_values(prompt.entity, parts.relation) if graph else ()
+            if wanted in values and now != (wanted,):
+                got = f"{show(prompt.text)}, of whom {', '.join(now) or 'nothing'} holds now"
+                yield Fault(prompt.path, "neighbor-changed", got, f"an entity of which {wanted} alone holds")
+
+
+def past_answer(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a fault for each prompt about a year that is over whose answer did not hold alone all through that year.
+
+    Without a build's facts only a prompt that names no year is one.
+    """
+    graph = context.rules.graph if context.rules else None
+    for prompt in parts.answered.get(TRAVELLING, ()):
+        entry = _entry(parts.row, prompt.answers_path)
+        year = YEAR.search(prompt.text)
+        if year is None:
+            yield Fault(prompt.path, "past-answer", show(prompt.text), "a year in it")
+            continue
+        about, answer = (wikidata_id(str(text)) for text in (entry.get("entity"), entry["target_true"].get("id")))
+        if graph is None or not answer or not graph.statements(about, str(entry.get("relation_id"))):
+            continue
+        held = graph.held_in(about, str(entry["relation_id"]), int(year[0]))
+        if held != answer:
+            got = f"{show(prompt.text)}, when {held or 'nothing that dates tell'} held alone"
+            yield Fault(prompt.path, "past-answer", got, f"a year in which {answer} held alone")
+
+
+def _entry(row: Any, path: str) -> Mapping[str, Any]:
+    """Return the entry of a group at its place in the row; the parts were read, so it is there."""
+    for key in path.strip("/").split("/"):
+        row = row[int(key)] if isinstance(row, list) else row[key]
+    found: Mapping[str, Any] = row
+    return found
 
 
 def neighbor_lacks_object(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:

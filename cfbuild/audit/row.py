@@ -40,7 +40,7 @@ class RecordParts:
     Ids and `relation` are Wikidata's, and empty for anything else that stands there: a placeholder identifies nothing.
     `answered` are the lists of prompts that have their own answers, by place in the row; `prefixes` are prefix and
     clean form of each paraphrase, if `meta` has them; `unread` are faults at the places of values of a wrong type,
-    which the parts lack.
+    which the parts lack. `change` is the kind of the real change that the row says it is about, empty for none.
     """
 
     row: Mapping[str, Any]
@@ -58,6 +58,7 @@ class RecordParts:
     prefixes: tuple[tuple[str, str], ...] = ()
     answered: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     unread: tuple[Fault, ...] = ()
+    change: str = ""
 
     @property
     def wording(self) -> Language:
@@ -127,6 +128,7 @@ def _counterfact(row: Mapping[str, Any]) -> RecordParts:
     for key in ("source", "template_origin"):
         reader.text(meta.get(key), f"/meta/{key}", optional=True)
     reader.mapping(meta.get("scores"), "/meta/scores", optional=True)
+    change = reader.mapping(meta.get("change"), "/meta/change", optional=True)
     return RecordParts(
         row=row,
         subject=reader.text(rewrite.get("subject"), f"{REWRITE}/subject"),
@@ -142,6 +144,7 @@ def _counterfact(row: Mapping[str, Any]) -> RecordParts:
         prompts=prompts,
         prefixes=tuple(_prefixes(reader, meta)),
         answered=dict(reader.groups(meta.get("groups"), "/meta/groups", TARGETS)),
+        change=reader.text(change.get("kind"), "/meta/change/kind") if change else "",
         unread=tuple(reader.unread),
     )
 

@@ -57,6 +57,8 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "answer-in-prompt": AuditRule(quality.answer_in_prompt),
     "neighbor-lacks-object": AuditRule(held.neighbor_lacks_object),
     "neighbor-has-target": AuditRule(held.neighbor_has_target),
+    "neighbor-changed": AuditRule(held.neighbor_changed),
+    "past-answer": AuditRule(held.past_answer),
 }
 """The rules for a single record. Where a build's facts are known, those of `filter/rules.py` are added."""
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
     "cfbuild generate --no-filter --per-relation 50",
+    "cfbuild generate --languages en,fr,de --no-filter",
+    "cfbuild generate --updates build/changes.jsonl --only-updates --min-neighbors 2",
 )
 
 
@@ -69,6 +71,8 @@ def _lines(summary: GenerateSummary, options: GenerateOptions) -> Iterator[str]:
     for rule, count in sorted(summary.by_rule.items(), key=lambda item: -item[1]):
         yield f"  {rule}: {count}{hints.get(rule, '')}"
     yield from _spread(summary)
+    yield from _changes(summary)
+    yield from _languages(summary)
 
 
 def _spread(summary: GenerateSummary) -> Iterator[str]:
@@ -85,3 +89,26 @@ def _spread(summary: GenerateSummary) -> Iterator[str]:
         )
     sharing, count = summary.shared_class["sharing"], summary.shared_class["records"]
     yield f"o* shares a class with the true object in {sharing} of {count} records"
+
+
+def _changes(summary: GenerateSummary) -> Iterator[str]:
+    """Yield a line on records about real changes, and one on what each model believes of them."""
+    if summary.changes is None:
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in summary.changes["kinds"].items())
+    yield f"{summary.changes['records']} of the records are about real changes: {kinds}"
+    for model, counts in summary.changes["believed"].items():
+        old, new, neither = (counts[name] for name in ("old", "new", "neither"))
+        yield f"before any edit {model} believes what held in {old}, what holds now in {new}, neither in {neither}"
+
+
+def _languages(summary: GenerateSummary) -> Iterator[str]:
+    """Yield the table of records by language, with the rules that dropped most of the others, and those in all."""
+    told = summary.languages
+    if told is None:
+        return
+    yield "language  records  not there, by rule"
+    for code, count in told["records"].items():
+        rules = sorted(told["rules"].get(code, {}).items(), key=lambda one: -one[1])
+        yield f"{code:>8}  {count:>7}  {', '.join(f'{rule} {number}' for rule, number in rules)}".rstrip()
+    yield f"{told['in_all']} records are there in every language"

@@ -27,6 +27,10 @@ KINDS: Mapping[str, str] = {
     "vanished": "a fact of a subject of which the newer fetch has none under the relation",
 }
 """The kinds of changes, with their meaning."""
+SAME = frozenset({"unchanged", "redated"})
+"""The kinds of which the same object holds as before."""
+TOOK_PLACE = frozenset({"replaced", "corrected"})
+"""The kinds in which an object took another's place: those that records are made of."""
 
 
 class Statements:

@@ -14,7 +14,7 @@ ASSUMED_TODAY = "2026-11-26"
 """The day for which facts hold where nothing tells when they were fetched: that on which fetches began to note it."""
 
 DATE = re.compile(r"(-?)([0-9]{1,16}X{0,3})(?:-([0-9]{2}))?(?:-([0-9]{2}))?\Z")
-NEW_YEAR = "-01-01"
+NEW_YEAR, NEW_YEARS_EVE = "-01-01", "-12-31"
 MILLENNIUM, DECADE, YEAR, MONTH = 6, 8, 9, 10
 """Wikidata's numbers for precisions below a day (Wikibase's data model)."""
 
@@ -55,6 +55,26 @@ def is_to_come(start: str | None, today: str) -> bool:
     """Return True if what starts on `start` has surely not begun: its first possible day is yet to come."""
     first = _day(start, "0", 1, 1) if start is not None else None
     return first is not None and first > _today(today)
+
+
+def covers(start: str | None, end: str | None, year: int) -> bool:
+    """Return True if what has these dates surely held on every day of a year."""
+    if start in (None, UNKNOWN) or end in (None, UNKNOWN):
+        return False
+    return is_over(start, f"{year:04d}{NEW_YEAR}") and is_to_come(end, f"{year:04d}{NEW_YEARS_EVE}")
+
+
+def misses(start: str | None, end: str | None, year: int) -> bool:
+    """Return True if what has these dates surely held on no day of a year."""
+    ended = end not in (None, UNKNOWN) and is_over(end, f"{year:04d}{NEW_YEAR}")
+    return ended or is_to_come(start, f"{year:04d}{NEW_YEARS_EVE}")
+
+
+def years_between(start: str | None, end: str | None) -> range:
+    """Return the years that lie between two dates, the dates' own years left out; none where a year is not told."""
+    days = [_day(date, "0", 1, 1) if date and "X" not in date else None for date in (start, end)]
+    first, last = (day[0] if day else 0 for day in days)
+    return range(first + 1, last) if all(days) and first > 0 else range(0)
 
 
 def _day(date: str, digit: str, month: int, day: int) -> tuple[int, int, int] | None:

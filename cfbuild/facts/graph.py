@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.facts.bounded import Bounded
-from cfbuild.facts.dates import ASSUMED_TODAY, is_over, is_to_come
+from cfbuild.facts.dates import ASSUMED_TODAY, covers, is_over, is_to_come, misses
 from cfbuild.facts.known_classes import known_above, known_classes
 from cfbuild.facts.relations import CONTAINING, CONTAINMENT, INSTANCE_OF, SUBCLASS_OF
 from cfbuild.facts.subjects import PLURAL, kinds_of_class, misfits
@@ -150,6 +150,13 @@ class FactGraph:
             return ()
         held = in_force(statements, self.today)
         return tuple(dict.fromkeys(fact.object for fact in held))
+
+    def held_in(self, subject: str, relation: str, year: int) -> str | None:
+        """Return the object that surely held of a subject all through a year, alone as far as dates tell, or None."""
+        valid = [fact for fact in self.statements(subject, relation) if fact.rank != "deprecated"]
+        sure = {fact.object for fact in valid if covers(fact.start, fact.end, year)}
+        possible = {fact.object for fact in valid if not misses(fact.start, fact.end, year)}
+        return next(iter(sure)) if len(sure) == 1 and possible == sure and UNKNOWN not in sure else None
 
     def holds(self, fact: Fact) -> bool:
         """Return True if a fact has begun and is not over today, as far as its dates tell."""

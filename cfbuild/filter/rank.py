@@ -95,6 +95,8 @@ class RankFilter:
         limit = self.options.max_true_rank
         if trial.measured["target_true_nll"] is None:
             return _reject("likelihoods-not-finite", trial.measured)
+        if trial.candidate.is_change:
+            return _kept_change(trial)
         if limit is not None and _rank(trial.nlls, trial.candidate.target_true) > limit:
             return _reject("unknown-fact", {**trial.measured, "max_true_rank": limit})
         for attempt, target in trial.draws:
@@ -149,6 +151,20 @@ def _rank(nlls: Mapping[Target, float], target: Target) -> int:
 def _keep(trial: _Trial, target: Target) -> Verdict:
     scores: Measured = {name: value for name, value in trial.measured.items() if name != "target_new"}
     return Verdict(target, Decision(True, "kept"), scores)
+
+
+def _kept_change(trial: _Trial) -> Verdict:
+    """Return the verdict on a real change, which no model refuses: what it believes, old, new or neither, is kept."""
+    target = trial.candidate.draws[0]
+    rank = _rank(trial.nlls, target)
+    believes = "old" if trial.measured["target_true_rank"] == 1 else "new" if rank == 1 else "neither"
+    trial.measured |= {
+        "target_new_nll": round(trial.nlls[target], 5),
+        "target_new_rank": rank,
+        "attempts": 1,
+        "believes": believes,
+    }
+    return _keep(trial, target)
 
 
 def _reject(rule: str, measured: Measured) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from cfbuild.audit.evidence import AuditContext, resolve
 from cfbuild.audit.findings import AuditedRow, find_faults, learned_templates
 from cfbuild.audit.fix import Cleaning, clean_file
 from cfbuild.audit.foreign import foreign_format, refuse_foreign
+from cfbuild.audit.row import RecordParts
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
@@ -126,7 +127,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
         options.max_per_entity,
         options.allow_symmetric,
         options.allow_several,
-        _rules(options),
+        _rules(options, _told_language(whole)),
     )
     found = [*find_faults(audited, context, progress)]
     summary = _summarize(rows, found)
@@ -139,7 +140,8 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     return summary
 
 
-def _rules(options: AuditOptions) -> RuleContext | None:
+def _rules(options: AuditOptions, language: str | None) -> RuleContext | None:
+    """Return the build's facts in the language of the file's first row, as rules read them; None without a build."""
     if options.build is None:
         return None
     facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
@@ -149,7 +151,7 @@ def _rules(options: AuditOptions) -> RuleContext | None:
     graph = FactGraph(
         dated_facts(options.build, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
         jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
-        made.get("language") or fetched.get("language") or "en",
+        language or made.get("language") or fetched.get("language") or "en",
         today,
     )
     return RuleContext(
@@ -159,6 +161,15 @@ def _rules(options: AuditOptions) -> RuleContext | None:
         min_sitelinks=options.min_sitelinks,
         max_sitelinks=options.max_sitelinks,
     )
+
+
+def _told_language(rows: Iterable[RecordParts | None]) -> str | None:
+    """Return the language that the first row says it is in; None if no row says so."""
+    for parts in rows:
+        meta = None if parts is None else parts.row.get("meta")
+        if parts is not None and isinstance(meta, dict) and "language" in meta:
+            return parts.language
+    return None
 
 
 def _summarize(rows: Sequence[Located], found: Sequence[Sequence[Fault]]) -> AuditSummary:

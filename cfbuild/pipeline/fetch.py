@@ -303,6 +303,8 @@ def _check_source(options: FetchOptions) -> None:
         if "objects" not in {part.name for part in fields(spec.options)}:
             raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")
         read_ids(Path(options.objects))
+    if options.also_labels and "also_labels" not in {part.name for part in fields(spec.options)}:
+        raise ConfigError(f"the source {options.source} has labels in --language alone; leave --also-labels out")
     if options.statements and "statements" not in spec.offers:
         raise ConfigError(
             f"the source {options.source} has no statements; expected --source wikidata with --statements"
@@ -397,6 +399,7 @@ def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[s
         "endpoint": redact(options.service) if options.service else None,
         "relations": list(relations),
         "language": language,
+        **({"also_labels": list(map(wikidata.language_code, options.also_labels))} if options.also_labels else {}),
         "per_relation": options.per_relation,
         "seed": options.seed,
         "statements": options.statements,

@@ -5,31 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cfbuild import __version__
-from cfbuild.data import Record, Rejection
+from cfbuild.data import Record, Rejection, id_number
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.context import Rules, TargetFilter
-from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
+from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
+from cfbuild.records.aligned import Survivors, check_languages, file_in, in_language
 from cfbuild.records.builder import BuildOptions
-from cfbuild.records.factset import FILES, index_facts
+from cfbuild.records.factset import FILES, StoredFacts, index_facts
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.maker import Making, Portion, RecordMaker, check_groups, check_neighbors
-from cfbuild.records.prefixes import BUILTIN, Sampler
+from cfbuild.records.prefixes import BUILTIN, Prefixes, Sampler
 from cfbuild.records.spread import Noted, Spread, noted
 from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
+from cfbuild.store.files import sha256_file
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import Entries, Line, RowLog, line_of
+from cfbuild.text.languages import LANGUAGES
+from cfbuild.text.languages import language as wording_of
 from cfbuild.work import WorkerOptions, map_chunks
 
 VERB = "generate"
-INDEX = "facts.sqlite"
+INDEX = "facts.{language}.sqlite"
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,21 @@ class GenerateOptions(Rules, Selection, WorkerOptions):
     Beside the facts to take (`Selection`), the rules to apply (`Rules`) and the workers, which change no byte:
     build: the number of prompts of each kind in a record, and the seed.
     language: the code of the language of labels, such as `en`.
+    languages: the codes of several languages in which the same is asked, the first of which leads; empty for one.
     today: the day for which the facts hold; None for that of the fetch.
     prefixes: the source of the sentences before paraphrases: `builtin`, `references`, `model`, `none`, or a text file.
     groups: the prompt groups beyond CounterFact's.
+    updates: the file of changes that `cfbuild diff` wrote, of which records are made too; None for none.
     restart: True to give up finished and unfinished work.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
     language: str = option("en", "Language of the labels to use.")
+    languages: tuple[str, ...] = option(
+        (),
+        "Comma-separated languages in which to ask the same; the first chooses o* and neighbors. [default: --language]",
+        form=COMMA_SEPARATED,
+    )
     today: str | None = option(
         None, "The day for which facts hold, such as 2026-11-26. [default: that of the fetch]", form=DAY
     )
@@ -59,16 +71,33 @@ class GenerateOptions(Rules, Selection, WorkerOptions):
         f"Prompt groups beyond CounterFact's, comma-separated, or none: {', '.join(GROUPS)}. [default: all]",
         form=COMMA_SEPARATED_OR_NONE,
     )
+    updates: Path | None = option(
+        None,
+        "Changes that `cfbuild diff` wrote into this build: also make records of them, whose o* is what holds now.",
+    )
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:
         Selection.__post_init__(self)
         Rules.__post_init__(self)
+        if self.languages:
+            check_languages(self.languages)
+            if self.language not in ("en", self.lead):
+                raise ConfigError(f"language {self.language} is not the first of languages {','.join(self.languages)}")
         if self.today is not None:
             DAY.read(self.today)
+        if self.updates is not None and not self.updates.is_file():
+            raise ConfigError(f"{self.updates} is no file; expected the changes that `cfbuild diff` wrote")
+        if self.only_updates and self.updates is None:
+            raise ConfigError("only_updates makes records of changes alone; name their file by --updates")
         check_neighbors(self, self.build)
         check_groups(self.groups)
         self.check_workers()
+
+    @property
+    def lead(self) -> str:
+        """The language of records.jsonl."""
+        return self.languages[0] if self.languages else self.language
 
 
 class MadeRows(NamedTuple):
@@ -112,8 +141,8 @@ class StateFacts:
 class GenerateSummary:
     """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
 
-    `filtered` is True if a model filter chose o*. `neighbors`, `pools` and `shared_class` are as `Spread.as_dict` has
-    them.
+    `filtered` is True if a model filter chose o*. `neighbors`, `pools`, `shared_class` and `changes` (None: no record
+    is about a change) are as `Spread.as_dict` has them, `languages` (None: there is one) as `Survivors.as_dict`.
     """
 
     facts: int
@@ -125,6 +154,8 @@ class GenerateSummary:
     neighbors: Mapping[str, Mapping[str, int]]
     pools: Mapping[str, Any] | None
     shared_class: Mapping[str, Any]
+    changes: Mapping[str, Any] | None = None
+    languages: Mapping[str, Any] | None = None
 
 
 def generate(
@@ -145,12 +176,13 @@ def generate(
     """
     workers = _workers(options, model_filter)
     with folder.lock(VERB):
-        source = PrefixSource(folder, options.prefixes, options.language, options.build.seed, sampler)
+        source = PrefixSource(folder, options.prefixes, options.lead, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
         if not folder.begin(VERB, config, restart=options.restart):
             folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest().entry(VERB).counted)
         maker = _maker(folder, options, source)
+        others = _others(folder, options, maker)
         making = maker.start(options, model_filter)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
         spread = _resumed(making, log)
@@ -160,6 +192,9 @@ def generate(
             progress("facts", made.place, len(making.turns))
         files = {**_write(folder, log), **_write_references(folder, making, maker, workers)}
         counts = _counts(making.relations, log.entries, files, model_filter is not None) | spread.as_dict()
+        if others:
+            written, counts["languages"] = _write_others(folder, options, others, maker, progress)
+            files |= written
         folder.finish(VERB, config, files, counts)
         folder.discard(VERB)
         return _summary(counts)
@@ -177,7 +212,14 @@ def _config(
     fetched = folder.manifest().entry("fetch").config
     # Only statements have dates; without them the day changes no byte.
     config["day"] = options.today or (folder.manifest().today if fetched.get("statements") else None)
+    config["language"] = options.lead
+    if not options.languages:
+        del config["languages"]
     config["prefixes"] = source.config
+    # A file's folder is this machine's; the digest identifies the content.
+    config["updates"] = f"{options.updates.name}@{sha256_file(options.updates)[:16]}" if options.updates else None
+    if not options.only_updates:
+        del config["only_updates"]
     config["model_filter"] = None if model_filter is None else dict(model_filter.signature)
     plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     return plain
@@ -188,10 +230,90 @@ def _maker(folder: BuildFolder, options: GenerateOptions, source: PrefixSource) 
 
     Raises ConfigError for a relation without facts, before the sentences are cut, and as `PrefixSource.prefixes`.
     """
-    facts = index_facts(folder, folder.progress(VERB) / INDEX, options.language, options.today)
+    facts = _indexed(folder, options, options.lead)
     options.chosen(facts.relations)
+    _check_changes(facts, options)
+    if options.languages:
+        facts = in_language(facts, options.lead, _fetched(folder, options))
     prefixes = source.prefixes(folder.progress(VERB))
     return RecordMaker(facts, Rules(**options.rule_options()), options.build, prefixes, options.groups)
+
+
+def _indexed(folder: BuildFolder, options: GenerateOptions, language: str) -> StoredFacts:
+    """Return the build's facts and changes with labels in a language, indexed on the disk."""
+    index = folder.progress(VERB) / INDEX.format(language=language)
+    return index_facts(folder, index, language, options.today, options.updates)
+
+
+def _fetched(folder: BuildFolder, options: GenerateOptions) -> str:
+    """Return the language of the build's templates: that of the fetch, or the first one where it is not told."""
+    return str(folder.manifest().entry("fetch").config.get("language") or options.lead)
+
+
+def _others(folder: BuildFolder, options: GenerateOptions, lead: RecordMaker) -> dict[str, RecordMaker]:
+    """Return the makers of the other languages, by language, with which `lead` is aligned; none if there is one.
+
+    Raises ConfigError for a language without templates.
+    """
+    makers = {}
+    # Only English has bundled sentences; any other source's are in the first language.
+    own = Prefixes.builtin() if options.prefixes == BUILTIN else Prefixes()
+    for code in options.languages[1:]:
+        facts = in_language(_indexed(folder, options, code), code, _fetched(folder, options))
+        prefixes = own if wording_of(code) is LANGUAGES["en"] else Prefixes()
+        makers[code] = RecordMaker(facts, lead.rules, lead.build, prefixes, lead.groups)
+    if makers:
+        lead.align(list(makers.values()))
+    return makers
+
+
+def _write_others(
+    folder: BuildFolder,
+    options: GenerateOptions,
+    others: Mapping[str, RecordMaker],
+    lead: RecordMaker,
+    progress: Progress,
+) -> tuple[dict[str, int], Mapping[str, Any]]:
+    """Write what the records are in the other languages, and what is none there; return rows by file, and counts."""
+    survivors, files = Survivors(options.lead), {}
+    records = folder.path("records.jsonl")
+    kept = sum(1 for _ in jsonl.read_rows(records))
+    for code, maker in others.items():
+        read = (codec.decode_record(row) for _, row in jsonl.read_rows(records))
+        rejected: list[Rejection] = []
+        made = _told(survivors.same(maker, read, lead.cases), f"records in {code}", kept, progress)
+        rows = (_row(one) for one in _sorted_out(made, rejected))
+        for name, own in (("records.jsonl", rows), ("rejected.jsonl", map(_row, rejected))):
+            file = file_in(name, code, options.languages)
+            files[file] = jsonl.write_jsonl(folder.path(file), own)
+    return files, survivors.as_dict(kept)
+
+
+def _told(
+    made: Iterable[Record | Rejection], task: str, total: int, progress: Progress
+) -> Iterator[Record | Rejection]:
+    for number, one in enumerate(made, start=1):
+        yield one
+        progress(task, number, total)
+
+
+def _sorted_out(made: Iterable[Record | Rejection], rejected: list[Rejection]) -> Iterator[Record]:
+    """Yield the records; rejections are added to `rejected`."""
+    for one in made:
+        if isinstance(one, Record):
+            yield one
+        else:
+            rejected.append(one)
+
+
+def _check_changes(facts: StoredFacts, options: GenerateOptions) -> None:
+    """Raise ConfigError for changes under relations of which the build has no facts: they are another build's."""
+    missing = sorted({change.fact.relation for change in facts.changes} - set(facts.relations), key=id_number)
+    if missing:
+        raise ConfigError(
+            f"{options.updates} has changes of {', '.join(missing)}, of which the build has no facts; expected the "
+            "changes that `cfbuild diff OLD NEW` found, with this build as NEW"
+        )
 
 
 def _resumed(making: Making, log: RowLog) -> Spread:
@@ -284,7 +406,7 @@ def _counts(relations: Sequence[str], entries: Entries, files: Mapping[str, int]
 
 
 def _summary(entry: Mapping[str, Any]) -> GenerateSummary:
-    names = [one.name for one in dataclasses.fields(GenerateSummary)]
-    if not entry.keys() >= set(names):
+    names = {one.name for one in dataclasses.fields(GenerateSummary)}
+    if not entry.keys() >= names - {"changes", "languages"}:
         raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
-    return GenerateSummary(**{name: entry[name] for name in names})
+    return GenerateSummary(**{name: entry[name] for name in names & entry.keys()})

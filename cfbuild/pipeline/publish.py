@@ -25,13 +25,16 @@ from cfbuild.publish.stage import (
     score_row,
     staged_files,
 )
+from cfbuild.records.aligned import record_files
 from cfbuild.records.composition import Composition, composition
 from cfbuild.records.groups import GROUPS
+from cfbuild.score.matrix import finished_matrices
 from cfbuild.score.scored import scored_runs
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
 from cfbuild.store.jsonl import Row, read_values
+from cfbuild.store.manifest import Manifest
 from cfbuild.store.runs import CASES, finished_runs
 from cfbuild.store.schema import conforming
 
@@ -88,7 +91,8 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
             tables=laid.tables,
             composition=laid.composition,
             reports={run.name: run.report for run in scored_runs(folder)},
-            languages=sorted(laid.languages),
+            languages=sorted({*laid.languages, *_other_languages(manifest)}),
+            matrices=finished_matrices(folder),
             licences=sorted(laid.licences),
             rebuild=rebuild(manifest.verbs),
         )
@@ -124,8 +128,13 @@ def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progres
     if root.exists():
         shutil.rmtree(root)
     records = [TableWriter(root, name, SPLITS, progress) for name in ("records", "prompts", *GROUPS)]
+    others = _other_languages(folder.manifest())
     languages: set[str] = set()
     counted = composition(_noting(_put_records(folder, records, splits), languages))
+    translated = [TableWriter(root, f"records_{code}", SPLITS, progress) for code in others]
+    for table, file in zip(translated, others.values(), strict=True):
+        for row in _rows(folder.path(file)):
+            table.add(splits[row["case_id"]], [record_row(row)])
     scores = TableWriter(root, "scores", SPLITS, progress)
     for run in finished_runs(folder):
         for row in _rows(run.path(CASES)):
@@ -133,14 +142,19 @@ def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progres
             if row["case_id"] in splits:
                 scores.add(splits[row["case_id"]], [score_row(row, run.name)])
     licences: set[str] = set()
-    others = [TableWriter(root, name, (FULL,), progress) for name in ("rejected", "references")]
-    for table in others:
+    whole = [TableWriter(root, name, (FULL,), progress) for name in ("rejected", "references")]
+    for table in whole:
         for row in _rows(folder.path(f"{table.name}.jsonl")):
             table.add(FULL, [row])
             if "licence" in row:
                 licences.add(row["licence"].lower())
-    written = [table.finish() for table in (*records, scores, *others)]
+    written = [table.finish() for table in (records[0], *translated, *records[1:], scores, *whole)]
     return _Laid([table for table in written if table.splits], counted, languages, licences)
+
+
+def _other_languages(manifest: Manifest) -> dict[str, str]:
+    """Return the files of records in languages beside the first, by language."""
+    return dict(list(record_files(manifest).items())[1:])
 
 
 def _put_records(folder: BuildFolder, tables: Sequence[TableWriter], splits: Mapping[int, str]) -> Iterator[Record]:
@@ -163,4 +177,6 @@ def _noting(records: Iterable[Record], languages: set[str]) -> Iterator[Record]:
 
 def _rows(path: Path) -> Iterator[Row]:
     if path.is_file():
-        yield from read_values(path, conforming(SCHEMAS[path.name], dict))
+        # A file of another language has the first one's schema: records.fr.jsonl.
+        first = f"{path.name.partition('.')[0]}{path.suffix}"
+        yield from read_values(path, conforming(SCHEMAS[first], dict))

@@ -134,6 +134,8 @@ def _generate(config: Mapping[str, Any]) -> _Recalled:
     values = recorded(GenerateOptions, {name: value for name, value in config.items() if name != "prefixes"})
     if "source" in prefixes:
         values["prefixes"] = _prefixes(recalled, prefixes)
+    if values.get("updates"):
+        values["updates"] = recalled.own(*_recalled_file(values["updates"], "the changes of `cfbuild diff`"))
     recalled.add(FilterChoice, {"no_filter": not judge, **recorded(FilterOptions, judge)})
     recalled.add(GenerateOptions, values)
     recalled.add(ModelOptions, _model(recalled, judge or prefixes))

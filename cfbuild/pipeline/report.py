@@ -11,6 +11,7 @@ from cfbuild.data import Record
 from cfbuild.errors import BuildStateError, DataError
 from cfbuild.probe.effects import mlp_effects, read_traces
 from cfbuild.progress import Progress, silent
+from cfbuild.score.matrix import finished_matrices
 from cfbuild.score.metrics import CaseValues
 from cfbuild.score.scored import ScoredRun, scored_runs
 from cfbuild.score.swept import SweepReport, read_sweep
@@ -73,6 +74,7 @@ def report(
         origin=_origin(manifest),
         left_out=left_out,
         traces=_traces_of(folder, read),
+        matrices=finished_matrices(folder),
         sweeps=[_sweep_view(sweep, read_sweep(sweep), folder) for sweep in finished_sweeps(folder)],
     )
     write_atomic(folder.path(PAGE), make_page(given))

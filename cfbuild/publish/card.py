@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cfbuild import __version__
@@ -14,8 +14,10 @@ from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.publish.tags import bcp47_tags, iso_codes
 from cfbuild.records.composition import ITEMS, Composition
+from cfbuild.records.spread import BELIEFS
+from cfbuild.score.matrix import SHOWN, LanguageMatrix
 from cfbuild.score.run_report import STAGES, Report
-from cfbuild.score.table import ScoreTable
+from cfbuild.score.table import ScoreTable, figure_text
 from cfbuild.store.manifest import Manifest
 from cfbuild.text.safe import visible
 from cfbuild.text.scripts import isolated
@@ -57,7 +59,7 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class CardInput:
-    """The material of a card; `reports` are the runs' reports by name."""
+    """The material of a card; `reports` are the runs' reports by name, `matrices` those across languages."""
 
     repository: str
     manifest: Manifest
@@ -67,6 +69,7 @@ class CardInput:
     languages: Sequence[str]
     licences: Sequence[str]
     rebuild: Rebuild
+    matrices: Mapping[str, LanguageMatrix] = field(default_factory=dict)
 
 
 def make_card(given: CardInput) -> str:
@@ -144,12 +147,15 @@ def _parts(given: CardInput) -> Iterator[str]:
         "**false** fact and holds the prompts that test whether it does, and whether it still knows everything else."
     )
     yield _loading(given)
+    yield _languages(generated.counted)
+    yield _changes(generated.counted)
     yield _filter(generated.config)
     yield _ranks(generated.counted)
     yield _classes(generated.counted)
     yield _composition(given.composition)
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
+    yield from (_matrix(name, matrix) for name, matrix in given.matrices.items())
     yield _dropped(generated.counted)
     yield _neighbors(generated.counted)
     yield _rebuild(given.rebuild)
@@ -195,6 +201,49 @@ def _filter(config: Mapping[str, Any]) -> str:
     rows = [(_text(name), _text(value)) for name, value in judge.items() if value is not None]
     table = _table(("setting", "value"), rows)
     return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
+
+
+def _languages(generated: Mapping[str, Any]) -> str:
+    """Return the section on how many records are there in each language, and why the others are not."""
+    told = generated.get("languages")
+    if not told:
+        return ""
+    rows = []
+    for code, count in told["records"].items():
+        rules = sorted(told["rules"].get(code, {}).items(), key=lambda one: (-one[1], one[0]))
+        rows.append((_text(code), f"{count:,}", ", ".join(f"{_text(rule)} {number:,}" for rule, number in rules)))
+    return (
+        "## Languages\n\nThe same fact, false object, neighbors and case id in each: the first language is the "
+        f"configuration `records`, each other one `records_` and its code. {told['in_all']:,} records are there in all."
+        f"\n\n{_table(('language', 'records', 'not there, by rule'), rows)}"
+    )
+
+
+def _matrix(name: str, matrix: LanguageMatrix) -> str:
+    """Return the section of a matrix across languages."""
+    parts = [
+        f"### Across languages: {_text(name)}",
+        f"{_text(matrix.title)}. Edited in the language of the row, asked in that of the column; times 100, mean ± "
+        "half width of the 95% interval.",
+    ]
+    for figure in SHOWN:
+        rows = [(_text(label), *map(figure_text, cells)) for label, cells in matrix.rows(figure)]
+        parts.append(_table((f"{figure}, edited in", *map(_text, matrix.languages)), rows))
+    return "\n\n".join(parts)
+
+
+def _changes(generated: Mapping[str, Any]) -> str:
+    """Return the section on records about real changes, and what each model believed of them before any edit."""
+    changes = generated.get("changes")
+    if not changes:
+        return ""
+    text = (
+        f"## Real changes\n\n{changes['records']:,} records are about a change in the world, as `meta.change` says: "
+        "`target_true` held before it, and `target_new`, which is no false object, holds now."
+    )
+    rows = [(_text(model), *(f"{counts[name]:,}" for name in BELIEFS)) for model, counts in changes["believed"].items()]
+    told = "Before any edit, the likeliest object after the rewrite prompt is what held, what holds now, or neither:"
+    return f"{text} {told}\n\n{_table(('model', 'old', 'new', 'neither'), rows)}" if rows else text
 
 
 def _ranks(generated: Mapping[str, Any]) -> str:

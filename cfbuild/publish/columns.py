@@ -44,8 +44,8 @@ class Columns:
 
 
 def columns(name: str) -> Columns:
-    """Return the columns of the table `name`, which is in the table TABLES."""
-    return Columns(TABLES[name]())
+    """Return the columns of the table `name`, which is in TABLES, or `records_` and the code of another language."""
+    return Columns(TABLES["records" if name.startswith("records_") else name]())
 
 
 def _properties(schema: str) -> Properties:

@@ -21,7 +21,8 @@ LOC_MARK = "nq question: "
 def export(records: Iterable[Record], name: str) -> Iterator[Row]:
     """Return an iterator over the rows of a format, one for each record. Raises ConfigError for an unknown format."""
     if name not in EXPORTERS:
-        raise ConfigError(f"format {name!r} does not exist; expected one of {', '.join(EXPORTERS)}")
+        expected = ", ".join((*EXPORTERS, *ALIGNED_EXPORTERS))
+        raise ConfigError(f"format {name!r} does not exist; expected one of {expected}")
     return map(EXPORTERS[name], records)
 
 
@@ -122,7 +123,24 @@ def _hop(record: Record, answer: str) -> Row:
     return {"question": record.rewrite, "cloze": record.rewrite, "answer": answer, "answer_alias": []}
 
 
+def bmike(records: Mapping[str, Record]) -> Row:
+    """Return a row in the manner of BMIKE-53 (Nie et al. 2025): a case by language, each as MEND's zsRE has it.
+
+    `loc` is plain, and `portability` has a question that passes through the object, or null.
+    """
+    return {code: _in_language(record) for code, record in records.items()}
+
+
+def _in_language(record: Record) -> Row:
+    hop = next(iter(record.groups.get("two_hop", ())), None)
+    asked = None if hop is None else {"New Question": hop.text, "New Answer": hop.target_new.label}
+    row = zsre(record)
+    return {"case_id": record.case_id, **row, "loc": row["loc"].removeprefix(LOC_MARK), "portability": asked}
+
+
 EXPORTERS: Mapping[str, Callable[[Record], Row]] = MappingProxyType(
     {"counterfact": counterfact, "easyedit": easyedit, "knowedit": knowedit, "zsre": zsre, "mquake": mquake}
 )
-"""All formats, by the name that `cfbuild export --format` takes."""
+"""The formats of single records, by the name that `cfbuild export --format` takes."""
+ALIGNED_EXPORTERS: Mapping[str, Callable[[Mapping[str, Record]], Row]] = MappingProxyType({"bmike": bmike})
+"""The formats of records in several languages, which a function makes of a case by language."""

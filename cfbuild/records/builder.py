@@ -35,6 +35,12 @@ from cfbuild.text.scripts import stated
 RefuseTarget = Callable[[Fact, Target], "str | None"]
 """A function called with each o* as it is drawn; it returns the name of the rule that refuses it, or None."""
 
+Lasts = Callable[[str, str, str], bool]
+"""A question about an item that has an object under a relation, given (item, relation, object)."""
+
+PREFERRED_TIERS = 2
+"""The tiers of entities that are preferred, where some are."""
+
 Member = TypeVar("Member")
 
 
@@ -125,6 +131,11 @@ class Builder:
         self._clashing: dict[tuple[str, str], frozenset[str]] = {}
         self._asking: dict[tuple[str, frozenset[str], int], Ways] = {}
         self._telling: dict[tuple[str, NameForm], tuple[list[str], list[str]]] = {}
+        self._preferred: Lasts | None = None
+
+    def prefer(self, preferred: Lasts) -> None:
+        """Choose entities with an object first of which `preferred` is True, and others only where these do not do."""
+        self._preferred = preferred
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
         """Return the relation's templates of a kind (`rewrite` or `generation`), each text once, sorted by text."""
@@ -175,7 +186,7 @@ class Builder:
         most: the most o*; None for `max_draws`. Where there are not `enough` prompts, a single o* is drawn.
         Raises TemplateError if a label is not usable: the rules should have rejected such a fact before.
         """
-        neighbors = self._neighbors(fact, self._target(fact.subject))
+        neighbors = self._neighbors(fact, enough)
         prompts = self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood)
         most = 1 if len(prompts) < enough else most or self.options.max_draws
         draws, refused = self._draws(fact, neighbors, refusal, most)
@@ -210,13 +221,33 @@ class Builder:
             refused=refused,
         )
 
-    def record(self, draft: Draft, target_new: Target) -> Record:
+    def outline_change(self, fact: Fact, now: str, lasts: Lasts, enough: int = 0) -> Outline:
+        """Return the outline of a real change: what holds `now` in place of the fact's object is the only o*.
+
+        A neighbor is an entity of which that object still holds alone and of which nothing changed, as `lasts` tells.
+        """
+        neighbors = self._neighbors(
+            fact,
+            enough,
+            lambda entity: lasts(entity, fact.relation, fact.object) and now not in self._values(entity, fact),
+        )
+        prompts = self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood)
+        return Outline(prompts, (self._target(now),), {})
+
+    def record(
+        self,
+        draft: Draft,
+        target_new: Target,
+        lasts: Lasts | None = None,
+        attributes: Sequence[Target] | None = None,
+    ) -> Record:
         """Return the record of a draft and the chosen o*, with attribute prompts about other entities that have o*.
 
-        An attribute entity does not have o_c, is no neighbor, and is not named like the subject.
+        An attribute entity does not have o_c, is no neighbor, and is not named like the subject. With `lasts`, o* holds
+        of it alone and nothing of it changed. attributes: these entities, if they are chosen already.
         """
         fact = draft.fact
-        attributes = self._attribute_entities(draft, target_new)
+        attributes = self._attribute_entities(draft, target_new, lasts) if attributes is None else attributes
         return Record(
             case_id=draft.case_id,
             relation=fact.relation,
@@ -335,51 +366,84 @@ class Builder:
     def _values(self, item: str, fact: Fact) -> tuple[str, ...]:
         return self.graph.values(item, fact.relation)
 
-    def _neighbors(self, fact: Fact, subject: Target) -> list[Target]:
+    def _neighbors(self, fact: Fact, enough: int, fits: Callable[[str], bool] = lambda entity: True) -> list[Target]:
         """Return other entities that have o_c, each label once, none whose name contains the subject's or is in it."""
-        random = self._random(fact, "neighborhood")
-        return self._choose(random, fact, fact.object, subject, self.options.neighborhood)
+        random, wanted = self._random(fact, "neighborhood"), self.options.neighborhood
+        return self._choose(random, fact, fact.object, wanted, fits, enough)
 
-    def _attribute_entities(self, draft: Draft, target_new: Target) -> list[Target]:
-        random = self._random(draft.fact, f"attribute-entities:{target_new.id}")
-        without = draft.fact.object
-        return self._choose(random, draft.fact, target_new.id, draft.subject, self.options.attribute, without)
+    def _attribute_entities(self, draft: Draft, target_new: Target, lasts: Lasts | None) -> list[Target]:
+        fact, relation, values = draft.fact, draft.fact.relation, self.graph.values
+
+        def fits(entity: str) -> bool:
+            lasting = lasts is None or lasts(entity, relation, target_new.id)
+            return lasting and fact.object not in values(entity, relation)
+
+        random = self._random(fact, f"attribute-entities:{target_new.id}")
+        return self._choose(random, fact, target_new.id, self.options.attribute, fits)
 
     def _choose(
-        self, random: Random, fact: Fact, value: str, subject: Target, wanted: int, without: str | None = None
+        self, random: Random, fact: Fact, value: str, wanted: int, fits: Callable[[str], bool], enough: int = 0
     ) -> list[Target]:
-        """Return entities that have `value` and do not have the object `without`, none named like the subject."""
+        """Return entities that have `value` and that fit, none of them the fact's subject or named like it.
+
+        Where some are preferred, others are among them only where these are not `enough`.
+        """
         chosen: dict[str, Target] = {}
-        own, relation, values = subject.label.casefold(), fact.relation, self.graph.values
-        for tier in self._entities(relation, value):
+        subject = self._target(fact.subject)
+        own = subject.label.casefold()
+        for number, tier in enumerate(self._entities(fact.relation, value)):
+            if number == PREFERRED_TIERS and len(chosen) >= enough:
+                break
             for entity in _shuffled(random, tier):
                 if len(chosen) == wanted:
                     return list(chosen.values())
-                if entity.id == subject.id or (without is not None and without in values(entity.id, relation)):
-                    continue
                 name = entity.label.casefold()
                 # Names are seldom alike: a look at their letters saves most of the question.
-                if name not in chosen and not ((name in own or own in name) and _alike(entity.label, subject.label)):
+                like = (name in own or own in name) and _alike(entity.label, subject.label)
+                if not like and entity.id != subject.id and name not in chosen and fits(entity.id):
                     chosen[name] = entity
         return list(chosen.values())
 
     def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
-        """Return two tiers of entities with (entity, relation, value): those with this value alone, then the others.
+        """Return tiers of entities with (entity, relation, value): those with this value alone, then the others.
 
-        An entity whose name gives the value away is in neither, nor is one that no template fits.
+        Where some are preferred, theirs are the first PREFERRED_TIERS. An entity whose name gives the value away is in
+        none, nor is one that no template fits.
         """
         key = (relation, value)
         if key not in self._tiers:
-            names, own, wording = self.graph.names(value), self.graph.label(value) or "", self.graph.wording
-            tiers: tuple[list[Target], list[Target]] = ([], [])
+            tiers: tuple[list[Target], ...] = ([], [], [], [])
             for item in self.graph.subjects(relation, value):
-                label = self.graph.label(item)
-                if is_usable(label) and wording.noise(label) is None and self._is_askable(relation, item):
+                entity = self.entity(item, relation, value)
+                if entity is not None:
                     several = len(self.graph.values(item, relation)) > 1
-                    if gives_away(label, own, names, wording) is None:
-                        tiers[several].append(Target(item, label))
-            self._tiers[key] = tuple(tuple(tier) for tier in tiers)
+                    later = self._preferred is not None and not self._preferred(item, relation, value)
+                    tiers[later * PREFERRED_TIERS + several].append(entity)
+            self._tiers[key] = tuple(tuple(tier) for tier in tiers if tier or self._preferred)
         return self._tiers[key]
+
+    def entity(self, item: str, relation: str, value: str) -> Target | None:
+        """Return an item with its name if a prompt of `relation` can ask about it without giving `value` away."""
+        label, wording = self.graph.label(item), self.graph.wording
+        if not is_usable(label) or wording.noise(label) is not None or not self._is_askable(relation, item):
+            return None
+        given = gives_away(label, self.graph.label(value) or "", self.graph.names(value), wording)
+        return Target(item, label) if given is None else None
+
+    def same_entities(self, fact: Fact, value: str, items: Iterable[str]) -> tuple[list[Target], list[str]]:
+        """Return those of some items that have `value` about which prompts can ask here, and the other items."""
+        subject, chosen, others = self._target(fact.subject), dict[str, Target](), list[str]()
+        for item in items:
+            entity = self.entity(item, fact.relation, value)
+            if entity is None or entity.label.casefold() in chosen or _alike(entity.label, subject.label):
+                others.append(item)
+            else:
+                chosen[entity.label.casefold()] = entity
+        return list(chosen.values()), others
+
+    def prompts_about(self, fact: Fact, entities: Sequence[Target], wanted: int) -> tuple[EntityPrompt, ...]:
+        """Return up to `wanted` neighborhood prompts about entities that are chosen already."""
+        return self._entity_prompts(fact, "neighborhood", entities, wanted)
 
     def _is_askable(self, relation: str, item: str) -> bool:
         return self._suits(relation, item) and bool(self._texts(relation, item)[1])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cfbuild.data import Entity, Fact, Template, id_number
+from cfbuild.data import Entity, Fact, FactChange, Template, id_number
 from cfbuild.facts.dates import ASSUMED_TODAY, of_precision
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.index import is_whole, write_index
@@ -30,6 +30,7 @@ class FactSet:
     language: the code of the language whose labels records use, such as `en`. An entity without a label in it becomes
     neither subject nor object.
     today: the day for which the facts hold, such as `2026-11-26`; None where it is not told.
+    changes: those since an older fetch; where an object took another's place a record is made of that.
     """
 
     facts: tuple[Fact, ...]
@@ -37,6 +38,7 @@ class FactSet:
     templates: tuple[Template, ...]
     language: str = "en"
     today: str | None = None
+    changes: tuple[FactChange, ...] = ()
 
     @property
     def relations(self) -> tuple[str, ...]:
@@ -56,6 +58,7 @@ class StoredFacts:
     templates: tuple[Template, ...]
     language: str = "en"
     today: str | None = None
+    changes: tuple[FactChange, ...] = ()
 
     @property
     def relations(self) -> tuple[str, ...]:
@@ -67,11 +70,14 @@ class StoredFacts:
         return StoredGraph(self.index, self.language, self.today)
 
 
-def read_facts(root: Path | str, language: str = "en", today: str | None = None) -> FactSet:
+def read_facts(
+    root: Path | str, language: str = "en", today: str | None = None, changes: Path | None = None
+) -> FactSet:
     """Return the facts, entities and templates that `cfbuild fetch` wrote into the build folder `root`.
 
     language: the code of the language whose labels records use.
     today: the day for which the facts hold, if not that of the fetch.
+    changes: the file that `cfbuild diff` wrote, if records are made of changes too.
     Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is not valid.
     """
     folder = BuildFolder(Path(root))
@@ -82,13 +88,20 @@ def read_facts(root: Path | str, language: str = "en", today: str | None = None)
         tuple(jsonl.read_values(templates, conforming("templates", codec.decode_template))),
         language,
         today or folder.manifest().today,
+        _read_changes(changes),
     )
 
 
-def index_facts(folder: BuildFolder, index: Path, language: str, today: str | None) -> StoredFacts:
+def _read_changes(path: Path | None) -> tuple[FactChange, ...]:
+    return tuple(jsonl.read_values(path, conforming("changes", codec.decode_change))) if path else ()
+
+
+def index_facts(
+    folder: BuildFolder, index: Path, language: str, today: str | None, changes: Path | None = None
+) -> StoredFacts:
     """Return a build's facts and entities, indexed in the file `index`; one that is whole is used again.
 
-    language, today: as in `read_facts`. The file must not have been made of other facts. Raises as `read_facts`.
+    language, today, changes: as in `read_facts`, which raises the same. The file must be of the same facts.
     """
     facts, entities, templates = (folder.require(name) for name in FILES)
     told = today or folder.manifest().today
@@ -97,7 +110,7 @@ def index_facts(folder: BuildFolder, index: Path, language: str, today: str | No
         described = jsonl.read_values(entities, conforming("entities", codec.decode_entity))
         write_index(index, dated, described, language, told or ASSUMED_TODAY)
     checked = conforming("templates", codec.decode_template)
-    return StoredFacts(index, tuple(jsonl.read_values(templates, checked)), language, told)
+    return StoredFacts(index, tuple(jsonl.read_values(templates, checked)), language, told, _read_changes(changes))
 
 
 def dated_facts(folder: BuildFolder, facts: Iterable[Fact], today: str | None) -> Iterator[Fact]:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from cfbuild.data import SLOT, Fact, GroupPrompt, Record, Target, Template, article_before
+from cfbuild.data import SLOT, UNKNOWN, Fact, GroupPrompt, Record, Target, Template, article_before
 from cfbuild.facts.bounded import Bounded
+from cfbuild.facts.dates import years_between
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
 from cfbuild.text.languages import Language
@@ -24,6 +25,8 @@ from cfbuild.text.scripts import stated
 MOST_ALIASES = 5
 MOST_INVERSE = 3
 MOST_HOPS = 5
+MOST_UNCHANGED = 5
+MOST_PAST = 3
 """The most prompts of a group in a record."""
 
 
@@ -32,6 +35,7 @@ class Known:
     """The material of prompt groups.
 
     templates: returns the rewrite templates of a relation. is_sound: returns True for a fact that passes the rules.
+    changed: the subjects and relations of which something changed between two fetches.
     What is asked for many records (few items are the objects of many, and most subjects are of few kinds) is kept.
     """
 
@@ -39,6 +43,7 @@ class Known:
     templates: Callable[[str], Sequence[Template]]
     is_sound: Callable[[Fact], bool]
     seed: int = 0
+    changed: frozenset[tuple[str, str]] = frozenset()
     _answers: dict[str, Mapping[str, Target]] = field(default_factory=Bounded, init=False, repr=False, compare=False)
     _leading_on: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _described: dict[tuple[str, frozenset[str]], list[str]] = field(
@@ -217,9 +222,69 @@ def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
         )
 
 
-def _prompt(known: Known, template: Template, about: Target, new: Target, true: Target) -> GroupPrompt:
-    """Return a template about an item, under the name that `about` gives it and with that name's article."""
-    text = article_before(template.text, known.article(about.id, about.label)).replace(SLOT, about.label)
+def _unchanged_facts(record: Record, known: Known) -> Iterator[GroupPrompt]:
+    """Yield prompts about other facts of a subject of which something changed in the world: what did not change.
+
+    The right answer is what holds, before the edit and after it; o* is what an edit that spreads would say.
+    """
+    if record.change is None:
+        return
+    subject, answers, asked = record.subject, known.answers(record.subject.id), 0
+    for relation in known.random(record, "unchanged_facts").sample(list(answers), len(answers)):
+        answer = answers[relation]
+        is_other = relation != record.relation and (subject.id, relation) not in known.changed
+        if not is_other or not _apart(known.graph, answer.id, record.target_new.id):
+            continue
+        templates = _fitting(known, relation, (answer, record.target_new), (subject,))
+        prompts = [_prompt(known, one, subject, record.target_new, answer) for one in templates]
+        prompts = [one for one in prompts if not _names(known.graph, one.text, answer, record.target_new)]
+        if prompts:
+            if asked == MOST_UNCHANGED:
+                return
+            asked += 1
+            yield known.random(record, f"unchanged_facts:{relation}").choice(prompts)
+
+
+def _time_travel(record: Record, known: Known) -> Iterator[GroupPrompt]:
+    """Yield prompts about years in which another object held: "In 2010, the head of government of X was".
+
+    The right answer is who held then, before the edit and after it: an edit says what is true today. The object of a
+    counterfactual record is not asked about, for the edit contradicts it without a date.
+    """
+    graph, subject, relation = known.graph, record.subject, record.relation
+    unasked = {record.target_new.id, UNKNOWN} | ({record.target_true.id} if record.change is None else set())
+    spans = [one for one in graph.statements(subject.id, relation) if one.object not in unasked]
+    random, asked = known.random(record, "time_travel"), set[str]()
+    for fact in random.sample(spans, len(spans)):
+        years = [year for year in years_between(fact.start, fact.end) if _held(graph, fact, year)]
+        holder = _target(known, [fact.object])
+        if not years or holder is None or holder.id in asked or not _apart(graph, holder.id, record.target_new.id):
+            continue
+        year = random.choice(years)
+        templates = _fitting(known, relation, (holder, record.target_new), (subject,))
+        said = [(one, graph.wording.past(one.text, year)) for one in templates]
+        prompts = [_prompt(known, one, subject, record.target_new, holder, text) for one, text in said if text]
+        prompts = [one for one in prompts if not _names(graph, one.text, holder, record.target_new)]
+        if prompts:
+            if len(asked) == MOST_PAST:
+                return
+            asked.add(holder.id)
+            yield random.choice(prompts)
+
+
+def _held(graph: FactGraph, fact: Fact, year: int) -> bool:
+    """Return True if a fact held in a year that is over, and nothing else did."""
+    return year < int(graph.today[:4]) and graph.held_in(fact.subject, fact.relation, year) == fact.object
+
+
+def _prompt(
+    known: Known, template: Template, about: Target, new: Target, true: Target, said: str | None = None
+) -> GroupPrompt:
+    """Return a template about an item, under the name that `about` gives it and with that name's article.
+
+    said: the template in other words, None for its own.
+    """
+    text = article_before(said or template.text, known.article(about.id, about.label)).replace(SLOT, about.label)
     return GroupPrompt(text, new, true, about.id, template.relation, template.id)
 
 
@@ -288,5 +353,9 @@ GROUPS: Mapping[str, Group] = {
     "specificity_plus": Group(
         _specificity_plus, "true object likelier about neighbours, the edited fact stated in front", stays_true=True
     ),
+    "unchanged_facts": Group(
+        _unchanged_facts, "what else holds of the subject, and did not change, likelier than o*", stays_true=True
+    ),
+    "time_travel": Group(_time_travel, "who held in a year that is over, likelier than o*", stays_true=True),
 }
 """All groups, in the order of a record's `meta.groups`."""

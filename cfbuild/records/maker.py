@@ -10,19 +10,33 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from cfbuild.data import Candidate, Decision, Fact, Record, Reference, Rejection, Target, Verdict, id_number
+from cfbuild.data import (
+    Candidate,
+    Decision,
+    EntityPrompt,
+    Fact,
+    Record,
+    Reference,
+    Rejection,
+    Target,
+    Verdict,
+    id_number,
+)
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph, Turn
+from cfbuild.filter.changed import judge_change
 from cfbuild.filter.context import RuleContext, Rules, TargetFilter
 from cfbuild.filter.naming import noise_in
 from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_target, judge_template
 from cfbuild.progress import Progress, silent
-from cfbuild.records.builder import Builder, BuildOptions, Draft
+from cfbuild.records.builder import Builder, BuildOptions, Draft, Outline, RefuseTarget
 from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
 from cfbuild.records.pairs import SubjectPairs
+from cfbuild.records.pools import is_usable
 from cfbuild.records.prefixes import Prefixes
 from cfbuild.records.turns import Caps, Selection, turns
+from cfbuild.records.updates import Updates
 from cfbuild.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -125,7 +139,18 @@ class RecordMaker:
         self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
         self._pairs: SubjectPairs | None = None
         self._relation: str | None = None
+        self._updates = Updates(facts.changes, self.graph)
+        self._others: tuple[RecordMaker, ...] = ()
         self._prepare()
+
+    def align(self, others: Sequence[RecordMaker]) -> None:
+        """Choose neighbors and o* first that makers of the same facts in other languages can ask about, too.
+
+        Attribute entities are only those. A record is made where there are none as well: that the others cannot say it
+        is found out when they are asked for the same (`same`).
+        """
+        self._others = tuple(others)
+        self._builder.prefer(lambda *told: all(one._builder.entity(*told) is not None for one in self._others))
 
     def _prepare(self) -> None:
         """Make the builder, the rules' context, and the material of the prompt groups."""
@@ -138,10 +163,12 @@ class RecordMaker:
         self._context = RuleContext(graph, rewrites, needed, seed, **self.rules.rule_options())
         # A second hop's fact needs no spare templates, and how well known its object is does not matter.
         hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
-        self._known = Known(graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed)
+        self._known = Known(
+            graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed, self._updates.pairs
+        )
 
-    def __reduce__(self) -> tuple[type[RecordMaker], tuple[Any, ...]]:
-        return type(self), (self.facts, self.rules, self.build, self.prefixes, self.groups)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (self._others, self.facts, self.rules, self.build, self.prefixes, self.groups)
 
     def make(
         self,
@@ -186,10 +213,14 @@ class RecordMaker:
         ranked: True if a model will rank its o*.
         """
         case_id, fact = turn
+        if case_id in self._updates.by_case:
+            return case_id, fact, self._draft_change(case_id)
         decision = judge_fact(fact, self._context)
         if decision.kept:
             most = self.build.max_draws if ranked else 1
-            outline = self._builder.outline(fact, self._refusal, self.rules.min_neighbors, most)
+            outline = self._builder.outline(fact, self._refusal_of(fact), self.rules.min_neighbors, most)
+            if self._others and not outline.draws:
+                outline = self._builder.outline(fact, self._refusal, self.rules.min_neighbors, most)
             pool = len(self._pool(fact)) if ranked and outline.draws else None
             outcome = Outcome(len(outline.draws), len(outline.neighborhood), outline.refused, pool)
             decision = judge_draft(fact, outcome, self._context)
@@ -203,8 +234,7 @@ class RecordMaker:
         They are the same in whichever process, and in whichever portion the facts are.
         """
         self._turn_to(portion.relation)
-        turns = self.graph.cases(case_ids_of(portion))
-        drafted = [self.draft(turn, ranked=model is not None) for turn in turns]
+        drafted = [self.draft(turn, ranked=model is not None) for turn in self.cases(case_ids_of(portion))]
         return self.decide(drafted or [one for one in portion.facts if not isinstance(one, int)], model)
 
     def _turn_to(self, relation: str | None) -> None:
@@ -212,6 +242,32 @@ class RecordMaker:
         if relation is not None and relation != self._relation:
             self._builder.forget()
             self._relation = relation
+
+    @property
+    def changed(self) -> list[Turn]:
+        """The changes that records are made of, as turns of what held."""
+        return [(case_id, self._updates.judged(case_id).old) for case_id in self._updates.by_case]
+
+    def cases(self, case_ids: Sequence[int]) -> list[Turn]:
+        """Return the facts with these case ids, in this order; of a change, what held."""
+        changes = self._updates.by_case
+        if not changes:
+            return self.graph.cases(case_ids)
+        facts = dict(self.graph.cases([one for one in case_ids if one not in changes]))
+        return [(one, self._updates.judged(one).old if one in changes else facts[one]) for one in case_ids]
+
+    def _draft_change(self, case_id: int) -> Draft | Decision:
+        """Return the draft of a change, or the decision of the rule that drops it."""
+        change = self._updates.judged(case_id)
+        decision = judge_change(change, self._context)
+        if decision.kept:
+            outline = self._builder.outline_change(
+                change.old, change.new.object, self._updates.lasts, self.rules.min_neighbors
+            )
+            decision = judge_draft(change.old, Outcome(1, len(outline.neighborhood)), self._context)
+            if decision.kept:
+                return self._builder.draft(case_id, change.old, outline=outline)
+        return decision
 
     def decide(self, drafted: Sequence[Drafted], model: TargetFilter | None) -> Iterator[Record | Rejection]:
         """Yield the record or the rejection of each drafted fact, in order. Raises DataError as `make` does."""
@@ -224,10 +280,62 @@ class RecordMaker:
             if verdict.chosen is None:
                 yield self._rejection(case_id, fact, verdict.decision)
                 continue
-            record = self._builder.record(draft, verdict.chosen)
+            record = self._record(draft, verdict.chosen)
             scores = {} if model is None else {str(model.signature["model"]): verdict.scores}
             groups = prompt_groups(record, self._known, self.groups)
             yield dataclasses.replace(record, groups=groups, scores=scores)
+
+    def _record(self, draft: Draft, target_new: Target, attributes: Sequence[Target] | None = None) -> Record:
+        """Return the record of a draft without groups and scores; one about a change says so."""
+        case_id, updates = draft.case_id, self._updates
+        if case_id not in updates.by_case:
+            return self._builder.record(draft, target_new, None, attributes)
+        record = self._builder.record(draft, target_new, updates.lasts, attributes)
+        now, change = updates.judged(case_id).new, updates.real_change(case_id)
+        return dataclasses.replace(record, source=now.source, change=change)
+
+    def same(self, record: Record, fact: Fact) -> Record | Rejection:
+        """Return what another maker's record is in this one's language, or the rejection that says why it is not.
+
+        fact: what the record is about (of a change, what held). The case id, o* and the neighbors are the record's;
+        attribute entities are those that have a name here.
+        """
+        decision = self._judge_same(record, fact)
+        if decision.kept:
+            drafted = self._drafted_same(record, fact)
+            if isinstance(drafted, Draft):
+                items = _entities(record.attribute)
+                attributes, _ = self._builder.same_entities(fact, drafted.draws[0].id, items)
+                made = self._record(drafted, drafted.draws[0], attributes)
+                return dataclasses.replace(made, groups=prompt_groups(made, self._known, self.groups))
+            decision = drafted
+        return self._rejection(record.case_id, fact, decision)
+
+    def _judge_same(self, record: Record, fact: Fact) -> Decision:
+        """Return the decision of the rules of names and wording about a fact and the o* that another maker chose."""
+        if record.case_id in self._updates.by_case:
+            return judge_change(self._updates.judged(record.case_id), self._context)
+        decision = judge_fact(fact, self._context)
+        label = self.graph.label(record.target_new.id)
+        if not decision.kept:
+            return decision
+        if not is_usable(label):
+            return Decision(False, "unaligned-target", {"item": record.target_new.id, "label": label})
+        return judge_target(fact, Target(record.target_new.id, label), self._context)
+
+    def _drafted_same(self, record: Record, fact: Fact) -> Draft | Decision:
+        """Return the draft with another record's neighbors and o*, or the decision about the first that has no name."""
+        neighbors, others = self._builder.same_entities(fact, fact.object, _entities(record.neighborhood))
+        if others:
+            return Decision(False, "unaligned-neighbor", {"item": others[0], "label": self.graph.label(others[0])})
+        prompts = self._builder.prompts_about(fact, neighbors, len(record.neighborhood))
+        if len(prompts) < len(record.neighborhood):
+            return Decision(False, "too-few-neighbors", {"neighbors": len(prompts), "needed": len(record.neighborhood)})
+        target = Target(record.target_new.id, self.graph.label(record.target_new.id) or "")
+        held = {value for one in neighbors for value in self.graph.values(one.id, fact.relation)}
+        if any(not self.graph.folded_names(one).isdisjoint(self.graph.folded_names(target.id)) for one in held):
+            return Decision(False, "unaligned-target", {"item": target.id, "label": target.label})
+        return self._builder.draft(record.case_id, fact, outline=Outline(prompts, (target,), {}))
 
     def references(self, relations: Iterable[str] | None = None) -> Iterator[Reference]:
         """Return an iterator over the facts of `relations` (None for all) as sentences; see `Builder.sentences`."""
@@ -266,14 +374,20 @@ class RecordMaker:
         return {candidate.case_id: verdict for candidate, verdict in zip(candidates, verdicts, strict=True)}
 
     def _candidate(self, draft: Draft) -> Candidate:
+        pool, is_change = self._pool(draft.fact), draft.case_id in self._updates.by_case
+        if is_change:
+            # Nobody may have what held any longer, and what holds now may be of another kind.
+            there = {target.id for target in pool}
+            pool += tuple(one for one in (draft.target_true, *draft.draws) if one.id not in there)
         return Candidate(
             case_id=draft.case_id,
             relation=draft.fact.relation,
             rewrite=draft.rewrite,
             target_true=draft.target_true,
             draws=draft.draws,
-            pool=self._pool(draft.fact),
+            pool=pool,
             neighborhood=tuple(prompt.text for prompt in draft.neighborhood),
+            is_change=is_change,
         )
 
     def _pool(self, fact: Fact) -> tuple[Target, ...]:
@@ -288,6 +402,22 @@ class RecordMaker:
     def _serves(self, relation: str, item: str) -> bool:
         """Return True if prompts of `relation` about `item` make sense and name it as one would."""
         return self._context.suits(relation, item) and noise_in(item, self._context) is None
+
+    def _refusal_of(self, fact: Fact) -> RefuseTarget:
+        """Return the refusal of an o* of `fact` by the rules here, and in other languages that can say the fact."""
+        others = [one for one in self._others if judge_fact(fact, one._context).kept]
+
+        def refusal(fact: Fact, target: Target) -> str | None:
+            found = self._refusal(fact, target)
+            unsaid = found is None and any(one._refuses(fact, target.id) for one in others)
+            return "unaligned-target" if unsaid else found
+
+        return refusal if others else self._refusal
+
+    def _refuses(self, fact: Fact, item: str) -> bool:
+        """Return True if an item has no name here, or the rules refuse it as o*."""
+        label = self.graph.label(item)
+        return not is_usable(label) or self._refusal(fact, Target(item, label)) is not None
 
     def _refusal(self, fact: Fact, target: Target) -> str | None:
         decision = judge_target(fact, target, self._context)
@@ -304,7 +434,8 @@ class Making:
 
     def __init__(self, maker: RecordMaker, selection: Selection, model: TargetFilter | None) -> None:
         self.relations = selection.chosen(maker.graph.relations)
-        self.turns = turns(maker.graph, selection, maker.build.seed)
+        changed = maker.changed
+        self.turns = turns(maker.graph, selection, maker.build.seed, changed)
         self.place = 0
         self._maker = maker
         self._model = model
@@ -312,6 +443,7 @@ class Making:
         self._one_by_one = selection.limit is None
         self._case_ids = {relation: maker.graph.case_ids(relation) for relation in self.relations}
         self._begins = sorted((case_ids.start, relation) for relation, case_ids in self._case_ids.items())
+        self._of_changes = {case_id: fact.relation for case_id, fact in changed}
 
     def resume(self, finished: Iterable[Finished]) -> None:
         """Continue after the last of the `finished` facts, which are in the order of their turn.
@@ -375,7 +507,8 @@ class Making:
         return Portion(stop, [one for one in facts if self._caps.admits(self._relation_of(one))], relation)
 
     def _relation_of(self, case_id: int) -> str:
-        return self._begins[bisect_right(self._begins, (case_id, "~")) - 1][1]
+        found = self._of_changes.get(case_id)
+        return found or self._begins[bisect_right(self._begins, (case_id, "~")) - 1][1]
 
     def _next_drafts(self) -> list[Drafted]:
         """Return the next facts, drafted, until there are enough drafts among them for a portion."""
@@ -386,10 +519,23 @@ class Making:
             case_id = self.turns[self.place]
             self.place += 1
             if self._caps.admits(self._relation_of(case_id)):
-                (turn,) = self._maker.graph.cases([case_id])
+                (turn,) = self._maker.cases([case_id])
                 drafted.append(self._maker.draft(turn, ranked=True))
                 drafts += isinstance(drafted[-1][2], Draft)
         return drafted
+
+
+def _remade(others: tuple[RecordMaker, ...], *told: Any) -> RecordMaker:
+    """Return a maker in another process, aligned as it was."""
+    maker = RecordMaker(*told)
+    if others:
+        maker.align(others)
+    return maker
+
+
+def _entities(prompts: Iterable[EntityPrompt]) -> list[str]:
+    """Return the ids of the entities that prompts are about, each once, in their order."""
+    return list(dict.fromkeys(prompt.entity for prompt in prompts))
 
 
 def _by_pool(candidate: Candidate) -> tuple[int, int, int]:

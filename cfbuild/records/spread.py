@@ -12,13 +12,16 @@ from cfbuild.store.jsonl import Row
 TENTHS = 10
 FIRST = 10
 """The likeliest objects of a pool, among which an unlikely o* is not."""
+BELIEFS = ("old", "new", "neither")
+"""The answers to what a model believes of a change before it is edited."""
 
 
 class Noted(NamedTuple):
     """The figures of a record or a reject that are counted: small enough to be sent for each from another process.
 
     ranks: o*'s rank in its pool and the pool's size, by each model. sharing: whether o* shares a class with the true
-    object, with `fallback`, the reason why it is not the nearest class.
+    object, with `fallback`, the reason why it is not the nearest class. change: the kind of the real change that the
+    record is about, with `believed`, each model and what it believes of it.
     """
 
     kept: bool
@@ -26,18 +29,26 @@ class Noted(NamedTuple):
     ranks: tuple[tuple[int, int], ...] = ()
     sharing: bool | None = None
     fallback: str | None = None
+    change: str | None = None
+    believed: tuple[tuple[str, str], ...] = ()
 
 
 def noted(row: Row) -> Noted:
     """Return the figures of a row of a record or a reject."""
     if "rule" in row:
         return Noted(False, row["measured"]["neighbors"] if row["rule"] == "too-few-neighbors" else None)
+    neighbors, change = len(row["neighborhood_prompts"]), row["meta"].get("change")
+    if change is not None:
+        # A filter of somebody's own may not ask.
+        asked = ((model, one.get("believes")) for model, one in row["meta"]["scores"].items())
+        believed = tuple((model, answer) for model, answer in asked if answer is not None)
+        return Noted(True, neighbors, change=change["kind"], believed=believed)
     measured = row["meta"]["scores"].values()
     pairs = ((one.get("target_new_rank"), one.get("pool_size")) for one in measured)
     ranks = tuple((rank, size) for rank, size in pairs if isinstance(rank, int) and isinstance(size, int))
     shared: Mapping[str, Any] | None = row["meta"].get("shared_class")
     about = (None, None) if shared is None else (shared["id"] is not None, shared["fallback"])
-    return Noted(True, len(row["neighborhood_prompts"]), ranks, *about)
+    return Noted(True, neighbors, ranks, *about)
 
 
 class Spread:
@@ -49,6 +60,8 @@ class Spread:
         self._ranks: list[tuple[int, int]] = []
         self._sharing: Counter[bool] = Counter()
         self._fallbacks: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
+        self._believed: dict[str, Counter[str]] = {}
 
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield `rows`, records or rejects, and count each."""
@@ -65,6 +78,10 @@ class Spread:
             self._sharing[one.sharing] += 1
         if one.fallback is not None:
             self._fallbacks[one.fallback] += 1
+        if one.change is not None:
+            self._changes[one.change] += 1
+        for model, answer in one.believed:
+            self._believed.setdefault(model, Counter())[answer] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts for a manifest.
@@ -75,6 +92,8 @@ class Spread:
         None where no record has a rank.
         `shared_class`: of records that say so: their number, those whose o* shares a class with the true object, and
         those by reason whose class is not the nearest (`SharedClass`).
+        `changes`, where there are records about real changes: their number, those by kind, and for each model those of
+        which it believes what held (`old`), what holds (`new`), or `neither`. They count in nothing else but neighbors.
         """
         numbers = sorted({*self._kept, *self._dropped})
         return {
@@ -87,7 +106,13 @@ class Spread:
                 "sharing": self._sharing[True],
                 "fallbacks": dict(sorted(self._fallbacks.items())),
             },
+            **({"changes": self._counted_changes()} if self._changes else {}),
         }
+
+    def _counted_changes(self) -> dict[str, Any]:
+        believed = {model: {name: counts[name] for name in BELIEFS} for model, counts in sorted(self._believed.items())}
+        kinds = dict(sorted(self._changes.items()))
+        return {"records": self._changes.total(), "kinds": kinds, "believed": believed}
 
     def _pools(self) -> dict[str, Any]:
         sizes = [size for _, size in self._ranks]

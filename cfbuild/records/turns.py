@@ -10,7 +10,7 @@ from itertools import zip_longest
 from random import Random
 
 from cfbuild.errors import ConfigError, check_least
-from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.graph import FactGraph, Turn
 from cfbuild.option import COMMA_SEPARATED, option
 
 
@@ -21,12 +21,14 @@ class Selection:
     relations: the relations to take facts of; all if empty.
     limit: the most records in all, taken from the relations in turn; None for any number.
     per_relation: the most records of a relation; None for any number.
+    only_updates: take only the changes that the facts come with, where they come with some.
     Facts whose turn does not come are neither kept nor rejected.
     """
 
     relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
     limit: int | None = option(None, "Stop after N records, taken from the relations in turn.")
     per_relation: int | None = option(None, "At most N records a relation.")
+    only_updates: bool = option(False, "With --updates: make no records of other facts than the changed ones.")
 
     def __post_init__(self) -> None:
         check_least(self, limit=1, per_relation=1)
@@ -44,16 +46,17 @@ class Selection:
         return tuple(relation for relation in relations if not self.relations or relation in self.relations)
 
 
-def turns(graph: FactGraph, selection: Selection, seed: int) -> array[int]:
+def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[Turn] = ()) -> array[int]:
     """Return the case ids of the selected facts in the order of their turn: eight bytes a fact.
 
     The order is the graph's. Under a limit or a cap a relation's facts are shuffled by the seed; under a limit the
-    relations alternate, a fact each.
+    relations alternate, a fact each. What `changed` comes first in its relation, and what else is known of the same
+    subject under it has no turn: two edits of the same would contradict each other.
     """
-    by_relation = {one: array("q", graph.case_ids(one)) for one in selection.chosen(graph.relations)}
-    if selection.limit is not None or selection.per_relation is not None:
-        for relation, case_ids in by_relation.items():
-            Random(f"{seed}:{relation}:turns").shuffle(case_ids)
+    by_relation = {
+        relation: _of_relation(graph, relation, selection, seed, changed)
+        for relation in selection.chosen(graph.relations)
+    }
     found = array("q")
     if selection.limit is None:
         for case_ids in by_relation.values():
@@ -61,6 +64,23 @@ def turns(graph: FactGraph, selection: Selection, seed: int) -> array[int]:
     else:
         found.extend(one for some in zip_longest(*by_relation.values()) for one in some if one is not None)
     return found
+
+
+def _of_relation(
+    graph: FactGraph, relation: str, selection: Selection, seed: int, changed: Sequence[Turn]
+) -> array[int]:
+    """Return the case ids of a relation's changes, then those of its facts, shuffled under a limit or a cap."""
+    own = [turn for turn in changed if turn[1].relation == relation]
+    first, others = array("q", (case_id for case_id, _ in own)), array("q")
+    if not selection.only_updates:
+        subjects = {fact.subject for _, fact in own}
+        all_of_it = graph.case_ids(relation)
+        kept = (one for one, fact in graph.cases(all_of_it) if fact.subject not in subjects) if subjects else all_of_it
+        others.extend(kept)
+    if selection.limit is not None or selection.per_relation is not None:
+        for key, case_ids in (("changes", first), ("turns", others)):
+            Random(f"{seed}:{relation}:{key}").shuffle(case_ids)
+    return first + others
 
 
 class Caps:

@@ -14,7 +14,7 @@ from functools import partial
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
-from cfbuild.option import option
+from cfbuild.option import COMMA_SEPARATED, option
 from cfbuild.progress import Progress
 from cfbuild.sources.address import redact
 from cfbuild.sources.by_object import ByObject
@@ -62,6 +62,9 @@ def language_code(text: str) -> str:
 class WikidataOptions(EndpointOptions, StatementOptions):
     """Options of a SPARQL endpoint that holds Wikidata's graph; `endpoint` None means Wikidata's own."""
 
+    also_labels: tuple[str, ...] = option(
+        (), "Further languages of labels and aliases, comma-separated: for generate --languages.", form=COMMA_SEPARATED
+    )
     objects: str | None = option(
         None,
         "File of item ids, one a line: of a relation too large to scan, the objects to fetch. [default: known ones]",
@@ -82,6 +85,7 @@ class Wikidata:
         self.statements = options.statements
         self.endpoint = Endpoint(options.service, asker, PROLOGUE + (PREFIXES if options.statements else ""))
         self.language = language_code(options.language)
+        self.languages = tuple(dict.fromkeys((self.language, *map(language_code, options.also_labels))))
         self.per_relation = options.per_relation
         self.seed = options.seed
         self.reader = PartReader(self.endpoint, self.tally, page_rows, scan_rows)
@@ -144,10 +148,11 @@ class Wikidata:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
             batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
-            described = Described(self.language, self.tally)
+            described = [Described(code, self.tally if code == self.language else LeftOut()) for code in self.languages]
             for row in self._described(batch):
-                described.add(row)
-            yield from (described.entity(one) for one in batch)
+                for in_language in described:
+                    in_language.add(row)
+            yield from (_named([in_language.entity(one) for in_language in described]) for one in batch)
 
     def _answer(self, pattern: str, variables: str, splittable: bool) -> Counted | None:
         """Return the counted answer; None if the server failed at a query that can be split."""
@@ -160,7 +165,7 @@ class Wikidata:
             return None
 
     def _described(self, batch: tuple[str, ...]) -> Iterator[Binding]:
-        answer = self._answer(_description(batch, self.language, self.statements), "?e ?k ?v", len(batch) > 1)
+        answer = self._answer(_description(batch, self.languages, self.statements), "?e ?k ?v", len(batch) > 1)
         if answer is not None and answer.total <= self.reader.page_rows:
             yield from answer.rows
             return
@@ -175,10 +180,18 @@ class Wikidata:
 SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "names", "references"}))
 
 
-def _description(batch: tuple[str, ...], language: str, revisions: bool) -> str:
+def _named(same: Sequence[Entity]) -> Entity:
+    """Return an item with the names that it has in each language."""
+    labels = {code: label for one in same for code, label in one.labels.items()}
+    aliases = {code: names for one in same for code, names in one.aliases.items()}
+    return replace(same[0], labels=labels, aliases=aliases)
+
+
+def _description(batch: tuple[str, ...], languages: Sequence[str], revisions: bool) -> str:
     """Return the pattern of names, attributes and sitelinks of the items of `batch`: rows of entity, kind and value."""
     values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
-    languages = "FILTER(LCASE(LANG(?v)) IN ({}))".format(", ".join(f'"{code}"' for code in chain(language)))
+    codes = dict.fromkeys(code for language in languages for code in chain(language))
+    languages = "FILTER(LCASE(LANG(?v)) IN ({}))".format(", ".join(f'"{code}"' for code in codes))
     branches = [
         f'{values} ?e rdfs:label ?v . {languages} BIND("label" AS ?k)',
         f'{values} ?e skos:altLabel ?v . {languages} BIND("alias" AS ?k)',

@@ -18,6 +18,7 @@ from cfbuild.data import (
     GroupPrompt,
     Paraphrase,
     PromptScore,
+    RealChange,
     Record,
     Reference,
     Rejection,
@@ -76,6 +77,7 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 encode_fact, _decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
 _encode_shared, _ = _flat(SharedClass)
+_encode_real = _flat(RealChange)[0]
 
 
 def encode_change(change: FactChange) -> Row:
@@ -158,6 +160,7 @@ def encode_record(record: Record) -> Row:
             "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
             **({"shared_class": _encode_shared(record.shared_class)} if record.shared_class else {}),
+            **({"change": _encode_real(record.change)} if record.change else {}),
             **({"groups": _encode_groups(record.groups)} if record.groups else {}),
         },
     }
@@ -249,6 +252,7 @@ def decode_record(row: Row) -> Record:
         groups=_decode_groups(meta.get("groups", {})),
         pararel_idx=row.get("pararel_idx"),
         shared_class=SharedClass(**meta["shared_class"]) if "shared_class" in meta else None,
+        change=RealChange(**meta["change"]) if "change" in meta else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cfbuild.errors import ConfigError
 
-EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake")
+EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake", "export-bmike")
 BUILT = (
     "facts",
     "entities",

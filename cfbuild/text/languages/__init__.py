@@ -16,6 +16,7 @@ from cfbuild.text.languages import (
     english,
     english_articles,
     english_number,
+    english_tense,
     french,
     german,
     hindi,
@@ -50,6 +51,7 @@ class Language:
     description(template): the definite description of its object that a template is, but for its verb, or None.
     takes_description(template): True if a description such as "the birthplace of Ann" can stand in its slot.
     inside(description): a description as it is written inside a sentence.
+    past(template, year): a template in the present as it asks about a year that is over, or None.
     fragment(text): why a text in front of a prompt is no whole sentence, or None.
     sentences(text): the sentences of a text in a script without spaces; None where the tokenizer tells them.
     sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
@@ -72,6 +74,7 @@ class Language:
     description: Callable[[str], str | None] = neutral.no_description
     takes_description: Callable[[str], bool] = neutral.takes_description
     inside: Callable[[str], str] = neutral.unchanged
+    past: Callable[[str, int], str | None] = neutral.no_past
     fragment: Callable[[str], str | None] = neutral.no_sentence_fault
     sentences: Callable[[str], Sequence[str]] | None = None
     sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
@@ -95,6 +98,7 @@ _RULES = (
         description=english.description,
         takes_description=english.takes_description,
         inside=english.inside,
+        past=english_tense.past,
         fragment=english.fragment,
         sentence_fault=english.sentence_fault,
         may_own_bracket=english.speaks,

@@ -106,5 +106,9 @@ def unchanged(text: str) -> str:
     return text
 
 
+def no_past(template: str, year: int) -> None:
+    """Return None: how `template` would ask about a year that is over is not known."""
+
+
 def no_sentence_fault(text: str) -> None:
     """Return None: the form of a whole sentence is not known."""

@@ -19,6 +19,7 @@ from cfbuild.data import CaseScore, Record
 from cfbuild.records.composition import ITEMS, composition
 from cfbuild.records.groups import GROUPS
 from cfbuild.score.marks import SIGNS
+from cfbuild.score.matrix import SHOWN, LanguageMatrix
 from cfbuild.score.metrics import Figure
 from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.swept import SweepReport
@@ -85,7 +86,8 @@ class PageInput:
 
     `runs` are what `run_view` makes, of `listed(records)`; `table` is over the same runs. `dropped` is the number of
     facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that
-    scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps.
+    scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps, `matrices` those
+    across languages, by name.
     """
 
     records: Sequence[Record]
@@ -96,6 +98,7 @@ class PageInput:
     left_out: Sequence[str] = ()
     traces: Sequence[TraceView] = ()
     sweeps: Sequence[SweepView] = ()
+    matrices: Mapping[str, LanguageMatrix] = field(default_factory=dict)
 
 
 def make_page(given: PageInput) -> Iterator[str]:
@@ -118,6 +121,8 @@ def make_page(given: PageInput) -> Iterator[str]:
         left_out=given.left_out,
         traces=given.traces,
         sweeps=given.sweeps,
+        matrices=given.matrices,
+        across=SHOWN,
         runs=runs,
         composition=composition(given.records),
         items=ITEMS,
@@ -191,6 +196,7 @@ def _cell(figure: Figure | None) -> str:
 
 def _environment() -> Environment:
     made = environment("page")
+    made.filters["figure"] = _cell
     made.filters["minus"] = lambda number: f"{number:.1f}".replace("-", "−")
     made.filters["thousands"] = lambda number: f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
     return made

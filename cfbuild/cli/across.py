@@ -1,0 +1,70 @@
+"""The command `across`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.lm.selection import ModelOptions
+from cfbuild.pipeline.across import AcrossOptions, across
+from cfbuild.text.safe import visible
+
+if TYPE_CHECKING:
+    from cfbuild.score.matrix import LanguageMatrix
+
+EXAMPLES = (
+    "cfbuild across --model Qwen/Qwen2.5-0.5B --limit 100",
+    "cfbuild across --languages en,fr --editor ft-l --run small",
+)
+
+
+def run(
+    build: Build = Path("build"), *, options: AcrossOptions, lm_options: ModelOptions, output: OutputOptions
+) -> None:
+    """Edit in each language, ask in every one: a matrix of ES, PS and NS for a build of several languages.
+
+    Edited are the records that are there in all languages, each on the unedited model. An interrupted run goes on
+    after its last finished chunk; a finished one is not repeated.
+    """
+    from cfbuild.score.matrix import MATRIX, crossing
+
+    folder = open_folder(build)
+    lm = load_model(lm_options, output.quiet)
+    with shown_progress(output.quiet) as progress:
+        matrix = across(folder, options, lm, progress)
+    if output.json_:
+        tell_json(matrix.as_dict())
+        return
+    print_matrix(matrix)
+    tell(f"matrix: {crossing(folder, options.name).path(MATRIX)}")
+
+
+def print_matrix(matrix: LanguageMatrix) -> None:
+    """Print a table for each figure: a row for each language of the edit, a column for each language asked."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from cfbuild.score.matrix import SHOWN
+
+    console = Console()
+    console.print(visible(f"{matrix.title}: times 100, mean ± 95% interval"), style="italic", markup=False)
+    for name in SHOWN:
+        console.print(_table(matrix, name))
+    faulty = ", ".join(f"{count} in {code}" for code, count in matrix.faulty.items() if count)
+    if faulty:
+        console.print(Text(visible(f"edits that failed: {faulty}"), style="yellow"))
+
+
+def _table(matrix: LanguageMatrix, name: str) -> Any:
+    from rich.table import Table
+
+    from cfbuild.score.table import figure_text
+
+    table = Table(title=name)
+    table.add_column("edited in, asked in")
+    for code in matrix.languages:
+        table.add_column(visible(code), justify="right")
+    for place, (label, figures) in enumerate(matrix.rows(name)):
+        table.add_row(visible(label), *map(figure_text, figures), style="dim" if place == 0 else None)
+    return table

@@ -1,0 +1,156 @@
+"""Edits in each language, asked about in every one: the matrix, its cases, and where it is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import tiny
+from aligned_world import aligned_options, write_aligned
+
+from cfbuild.cli.across import print_matrix
+from cfbuild.data import CaseScore, PromptScore
+from cfbuild.errors import BuildStateError, ConfigError, DataError
+from cfbuild.lm.model import LanguageModel
+from cfbuild.pipeline.across import AcrossOptions, across
+from cfbuild.pipeline.generate import GenerateOptions, generate
+from cfbuild.pipeline.publish import stage
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.score.matrix import MATRIX, SHOWN, LanguageMatrix, crossing, finished_matrices
+from cfbuild.store.codec import decode_case
+from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import read_values
+from cfbuild.store.schema import conforming
+
+CODES = ("en", "fr", "ja")
+LIMIT = 6
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return tiny.make("llama", max_position_embeddings=512)
+
+
+def build(root: Path) -> BuildFolder:
+    folder = write_aligned(root)
+    generate(folder, aligned_options(languages=CODES, per_relation=2, relations=("P19", "P106", "P27"), groups=()))
+    return folder
+
+
+def options(**given: object) -> AcrossOptions:
+    told = {"editor": "ft", "limit": LIMIT, "steps": 3, "settings": {"layer": 1, "learning_rate": 0.05}} | given
+    return AcrossOptions(**told)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def folder(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    folder = build(tmp_path_factory.mktemp("across") / "build")
+    across(folder, options(), lm)
+    return folder
+
+
+def test_every_language_is_edited_in_and_asked_in(folder: BuildFolder) -> None:
+    (matrix,) = finished_matrices(folder).values()
+    assert (matrix.languages, matrix.cases, matrix.faulty) == (CODES, LIMIT, dict.fromkeys(CODES, 0))
+    assert LanguageMatrix.of_dict(json.loads(json.dumps(matrix.as_dict()))) == matrix
+    for name in SHOWN:
+        labels, cells = zip(*matrix.rows(name), strict=True)
+        assert labels == ("unedited", *CODES)
+        assert all(figure is not None and figure.cases == LIMIT for row in cells for figure in row)
+    with pytest.raises(DataError, match="no matrix"):
+        LanguageMatrix.of_dict({"signature": "x"})
+
+
+def test_the_edit_of_a_row_is_that_languages_and_the_prompts_of_a_column_that_ones(folder: BuildFolder) -> None:
+    def cases(edited: str, asked: str) -> list[CaseScore]:
+        path = crossing(folder, "ft").path(f"cases-{edited}-{asked}.jsonl")
+        return list(read_values(path, conforming("cases", decode_case)))
+
+    for asked in CODES:
+        own, *others = (cases(edited, asked) for edited in (asked, *(code for code in CODES if code != asked)))
+        before = [one.pre.prompts for one in own]
+        # Whatever the language of the edit, the unedited model is asked the same.
+        assert all(_near(some.pre.prompts, told) for of in others for some, told in zip(of, before, strict=True))
+        # Fine-tuning makes o* likelier in its own language; each edit leaves the model in another state.
+        for case in own:
+            assert case.post is not None
+            assert case.post.prompts["rewrite"][0].target_new_nll < case.pre.prompts["rewrite"][0].target_new_nll
+        assert all(one.post and two.post and one.post != two.post for one, two in zip(own, others[0], strict=True))
+
+
+def _near(one: Mapping[str, Sequence[PromptScore]], other: Mapping[str, Sequence[PromptScore]]) -> bool:
+    pairs = [(a, b) for name in one for a, b in zip(one[name], other[name], strict=True)]
+    return all(a.target_new_nll == pytest.approx(b.target_new_nll, abs=1e-3) for a, b in pairs)
+
+
+@pytest.mark.parametrize("code", ["en", "ja"])
+def test_the_diagonal_is_what_scoring_the_language_alone_gives(
+    code: str, folder: BuildFolder, lm: LanguageModel, tmp_path: Path
+) -> None:
+    (matrix,) = finished_matrices(folder).values()
+    file = folder.path("records.jsonl" if code == "en" else f"records.{code}.jsonl")
+    told = {"editor": "ft", "steps": 3, "settings": {"layer": 1, "learning_rate": 0.05}, "skip_generation": True}
+    report = evaluate(BuildFolder(tmp_path), EvaluateOptions(file=file, limit=LIMIT, **told), lm)
+    for name in SHOWN:
+        assert report.figures["post"][name].mean == pytest.approx(matrix.after[code][code][name].mean)
+        assert report.figures["pre"][name].mean == pytest.approx(matrix.before[code][name].mean)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(folder: BuildFolder, lm: LanguageModel, tmp_path: Path) -> None:
+    other = build(tmp_path / "other")
+
+    def stop(task: str, done: int, total: int | None) -> None:
+        if task == "records in fr" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        across(other, options(), lm, stop)
+    assert not finished_matrices(other)
+    across(other, options(), lm)
+    names = [MATRIX, *(f"cases-{edited}-{asked}.jsonl" for edited in CODES for asked in CODES)]
+    for name in names:
+        assert crossing(other, "ft").path(name).read_bytes() == crossing(folder, "ft").path(name).read_bytes()
+    before = crossing(other, "ft").path(MATRIX).stat().st_mtime_ns
+    across(other, options(), lm)
+    assert crossing(other, "ft").path(MATRIX).stat().st_mtime_ns == before
+    with pytest.raises(BuildStateError, match="limit"):
+        across(other, options(limit=2), lm)
+
+
+def test_in_context_editing_reads_the_fact_in_one_language_and_the_prompt_in_another(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    folder = build(tmp_path / "build")
+    matrix = across(folder, AcrossOptions(editor="ike", limit=2, languages=("fr", "en"), run="in-context"), lm)
+    assert matrix.languages == ("en", "fr") and matrix.cases == 2
+    assert crossing(folder, "in-context").path("cases-en-fr.jsonl").is_file()
+
+
+def test_it_is_in_the_terminal_on_the_page_and_on_the_card(
+    folder: BuildFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (matrix,) = finished_matrices(folder).values()
+    print_matrix(matrix)
+    shown = capsys.readouterr().out
+    page = folder.path("report.html").read_text(encoding="utf-8")
+    card = stage(folder, "someone/across").card
+    for name in SHOWN:
+        for edited in CODES:
+            for asked in CODES:
+                figure = matrix.after[edited][asked][name]
+                text = f"{figure.mean:.1f} ± {figure.half_width:.1f}"
+                assert text in shown and text in card and text.replace("-", "−") in page
+    assert "Across languages" in page and "Across languages" in card
+
+
+def test_builds_without_the_languages_are_refused(lm: LanguageModel, folder: BuildFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no records in es"):
+        across(folder, options(languages=("en", "es")), lm)
+    with pytest.raises(ConfigError, match="--run"):
+        AcrossOptions(run="../x")
+    alone = write_aligned(tmp_path / "alone")
+    generate(alone, GenerateOptions(per_relation=2))
+    with pytest.raises(BuildStateError, match="generate --languages"):
+        across(alone, options(), lm)
