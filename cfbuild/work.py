@@ -48,7 +48,7 @@ class Job(Protocol[Chunk_contra, Done_co]):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
     """The workers of a command. `workers` None is one, and with `ray` as many as the cluster has CPUs."""
 
@@ -90,7 +90,7 @@ def map_chunks(
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChunkResult:
     """The result of a chunk, or the error that it ended in with its trace; `notes` are what was logged meanwhile."""
 
     value: Any = None
@@ -98,7 +98,7 @@ class Outcome:
     trace: str = ""
     notes: tuple[tuple[int, str, str], ...] = ()
 
-    def result(self) -> Any:
+    def get(self) -> Any:
         """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error from _WorkersTraceError(f"\n{self.trace}")
@@ -118,8 +118,8 @@ class _Worker(Protocol):
 
     def give(self, chunk: Any) -> None: ...
 
-    def take(self) -> Outcome:
-        """Return the outcome of the chunk in hand. Raises _DiedError."""
+    def take(self) -> ChunkResult:
+        """Return the result of the chunk in hand. Raises _DiedError."""
         ...
 
     def stop(self) -> None: ...
@@ -146,7 +146,7 @@ class _Crew(Generic[Chunk, Done]):
         self._hiring = hiring
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, tuple[int, Chunk]] = {}
-        self._outcomes: dict[int, Outcome] = {}
+        self._results: dict[int, ChunkResult] = {}
         self._repeated: set[int] = set()
         self._noted: set[Hashable] = set()
 
@@ -162,11 +162,11 @@ class _Crew(Generic[Chunk, Done]):
                     given += 1
             if place == given:
                 return
-            if place in self._outcomes:
-                outcome = self._outcomes.pop(place)
+            if place in self._results:
+                result = self._results.pop(place)
                 place += 1
-                self._tell(outcome)
-                yield outcome.result()
+                self._tell(result)
+                yield result.get()
             else:
                 self._collect()
 
@@ -183,7 +183,7 @@ class _Crew(Generic[Chunk, Done]):
         for worker in self._hiring.finished(list(self._busy)):
             number, chunk = self._busy.pop(worker)
             try:
-                self._outcomes[number] = worker.take()
+                self._results[number] = worker.take()
                 self._idle.append(worker)
             except _DiedError as error:
                 worker.stop()
@@ -199,9 +199,9 @@ class _Crew(Generic[Chunk, Done]):
             ) from error
         self._repeated.add(number)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, result: ChunkResult) -> None:
         """Log what workers logged: what several of them say in the same words, once."""
-        for note in outcome.notes:
+        for note in result.notes:
             if note not in self._noted:
                 self._noted.add(note)
                 level, name, message = note
@@ -239,15 +239,15 @@ class _Service:
         logger.addHandler(self._notes)
         logger.propagate = False
 
-    def do(self, chunk: Any) -> Outcome:
-        """Return the outcome of a chunk."""
+    def do(self, chunk: Any) -> ChunkResult:
+        """Return the result of a chunk."""
         try:
             if self._do is None:
                 self._do = self._job.open()
             value = self._do(chunk)
         except Exception as error:  # noqa: BLE001  an error of any kind is raised again by whoever waits for the chunk
-            return Outcome(error=_sendable(error), trace=traceback.format_exc(), notes=self._notes.taken())
-        return Outcome(value, notes=self._notes.taken())
+            return ChunkResult(error=_sendable(error), trace=traceback.format_exc(), notes=self._notes.taken())
+        return ChunkResult(value, notes=self._notes.taken())
 
 
 def _sendable(error: Exception) -> Exception:
@@ -284,15 +284,15 @@ class _Process:
         with suppress(OSError):  # a dead one's `take` says so
             self.connection.send(chunk)
 
-    def take(self) -> Outcome:
+    def take(self) -> ChunkResult:
         try:
-            outcome: Outcome = self.connection.recv()
+            result: ChunkResult = self.connection.recv()
         except (EOFError, OSError) as error:
             self._process.join(FAREWELL_S)
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
             raise _DiedError(how) from error
-        return outcome
+        return result
 
     def stop(self) -> None:
         self.connection.close()
@@ -353,13 +353,13 @@ class _RayActor:
     def give(self, chunk: Any) -> None:
         self.promise = self._actor.do.remote(chunk)
 
-    def take(self) -> Outcome:
+    def take(self) -> ChunkResult:
         try:
-            outcome: Outcome = self._ray.get(self.promise)
+            result: ChunkResult = self._ray.get(self.promise)
         except self._ray.exceptions.RayActorError as error:
             why = " ".join(str(error).split())
             raise _DiedError(f"of the Ray cluster died ({why[:MOST_SAID]})") from error
-        return outcome
+        return result
 
     def stop(self) -> None:
         self._ray.kill(self._actor)

@@ -50,7 +50,7 @@ def unpacked(path: Path, workers: int) -> int:
     """Return the bytes of the dump's text, unpacked by the units and processes that the filter has."""
     dump = open_dump(str(path), workers)
     with dump:
-        return sum(map_chunks(Unpack(), dump.units(), WorkerOptions(workers)))
+        return sum(map_chunks(Unpack(), dump.units(), WorkerOptions(workers=workers)))
 
 
 def unpacked_by_library(path: Path, workers: int) -> int:
@@ -73,7 +73,7 @@ def filtered(path: Path, workers: int) -> int:
         dump = open_dump(str(path), workers)
         wanted = Wanted(RELATIONS, ATTRIBUTES, chain("en"))
         with dump:
-            extract, _ = read_dump(dump, wanted, folder, WorkerOptions(workers), silent)
+            extract, _ = read_dump(dump, wanted, folder, WorkerOptions(workers=workers), silent)
         return sum(int((extract.facts(int(one[1:]))["object"] >= 0).sum()) for one in RELATIONS)
     finally:
         shutil.rmtree(folder)

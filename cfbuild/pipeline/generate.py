@@ -28,7 +28,7 @@ from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.files import sha256_file
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.rowlog import Entries, Line, RowLog, line_of
+from cfbuild.store.rowlog import Entries, LogLine, RowLog, line_of
 from cfbuild.text.languages import LANGUAGES
 from cfbuild.text.languages import language as wording_of
 from cfbuild.work import WorkerOptions, map_chunks
@@ -104,7 +104,7 @@ class MadeRows(NamedTuple):
     """The rows of a portion as lines, with the figures that are counted of each; `place` is the portion's."""
 
     place: int
-    rows: list[tuple[Line, Noted]]
+    rows: list[tuple[LogLine, Noted]]
 
 
 @dataclass(frozen=True)
@@ -345,7 +345,7 @@ def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> Non
 def _workers(options: GenerateOptions, model: TargetFilter | None) -> WorkerOptions:
     """Return who does the portions. Raises ConfigError for several with a model, which is in this process."""
     if model is None:
-        return WorkerOptions(options.workers, options.ray)
+        return WorkerOptions(workers=options.workers, ray=options.ray)
     if options.ray is not None or options.count > 1:
         raise ConfigError("a model filters in one process; leave --workers and --ray out, or give --no-filter")
     return WorkerOptions()

@@ -94,7 +94,7 @@ class Entries(Sequence[Entry]):
         return len(self._case_ids)
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """A row as the line of a log, with the fields that counting needs."""
 
     case_id: int
@@ -103,9 +103,9 @@ class Line(NamedTuple):
     text: bytes
 
 
-def line_of(row: Row) -> Line:
+def line_of(row: Row) -> LogLine:
     """Return the line of a record, a reject or a score."""
-    return Line(*_counted(row), (dump_row(row) + "\n").encode())
+    return LogLine(*_counted(row), (dump_row(row) + "\n").encode())
 
 
 class RowLog:
@@ -128,7 +128,7 @@ class RowLog:
         """Add a chunk of rows; they count only once all of them are written."""
         self.append_lines(map(line_of, rows))
 
-    def append_lines(self, lines: Iterable[Line]) -> None:
+    def append_lines(self, lines: Iterable[LogLine]) -> None:
         """Add a chunk of rows that are lines already."""
         entries, texts, place = [], [], self._end
         for line in lines:
