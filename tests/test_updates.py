@@ -216,11 +216,19 @@ def _country(row: Row) -> None:
     row["requested_rewrite"]["target_true"] = {"str": world.STATES[number % 3], "id": world.state(number)}
 
 
+def _moved_office(row: Row) -> None:
+    """What is said not to have changed is where another works."""
+    for prompt in row["meta"]["groups"]["unchanged_facts"]:
+        if prompt["relation_id"] == world.WORKS:
+            prompt["target_true"] = {"str": world.CITIES[5], "id": world.city(5)}
+
+
 PLANTS: list[tuple[str, int, Callable[[Row], None]]] = [
     ("untrue-change", world.DATED, _swap),
     ("untrue-change", world.CORRECTED, _false_o_star),
     ("nested-change", world.CORRECTED, _country),
     ("neighbor-changed", world.DEPRECATED, _moved),
+    ("changed-answer", world.DATED, _moved_office),
     ("ended-fact", world.DATED, lambda row: row["meta"].pop("change")),
     ("target-true", world.DATED, lambda row: row["meta"].pop("change")),
 ]

@@ -23,8 +23,8 @@ SEVERAL = frozenset({"several-objects", "open-relation"})
 """Fact rules that are off where several true objects are allowed."""
 NEEDLESS = frozenset({"too-few-templates"})
 """Fact rules that do not matter to a finished record."""
-TRAVELLING = "/meta/groups/time_travel"
-"""The group whose prompts name a year."""
+TRAVELLING, UNCHANGED = "/meta/groups/time_travel", "/meta/groups/unchanged_facts"
+"""The groups whose prompts name a year, and those about what did not change."""
 YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)")
 
 
@@ -71,7 +71,7 @@ def _against_change(parts: RecordParts, context: AuditContext) -> Iterator[Fault
 def _change_of(parts: RecordParts, rules: RuleContext | None) -> Judged | None:
     """Return the facts before and after a record's change; None where the build knows nothing of the subject."""
     ids = parts.subject_id, parts.target_true.id, parts.target_new.id
-    if rules is None or not parts.relation or not all(ids):
+    if rules is None or not parts.relation or not all(item.startswith("Q") for item in ids):
         return None
     known = rules.graph.statements(parts.subject_id, parts.relation)
     if not known:
@@ -102,20 +102,38 @@ def past_answer(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
     Without a build's facts only a prompt that names no year is one.
     """
-    graph = context.rules.graph if context.rules else None
     for prompt in parts.answered.get(TRAVELLING, ()):
-        entry = _entry(parts.row, prompt.answers_path)
-        year = YEAR.search(prompt.text)
-        if year is None:
+        if YEAR.search(prompt.text) is None:
             yield Fault(prompt.path, "past-answer", show(prompt.text), "a year in it")
+    for prompt, fact in _asked(parts, TRAVELLING, context):
+        year = YEAR.search(prompt.text)
+        if context.rules is None or year is None:
             continue
-        about, answer = (wikidata_id(str(text)) for text in (entry.get("entity"), entry["target_true"].get("id")))
-        if graph is None or not answer or not graph.statements(about, str(entry.get("relation_id"))):
-            continue
-        held = graph.held_in(about, str(entry["relation_id"]), int(year[0]))
-        if held != answer:
+        held = context.rules.graph.held_in(fact.subject, fact.relation, int(year[0]))
+        if held != fact.object:
             got = f"{show(prompt.text)}, when {held or 'nothing that dates tell'} held alone"
-            yield Fault(prompt.path, "past-answer", got, f"a year in which {answer} held alone")
+            yield Fault(prompt.path, "past-answer", got, f"a year in which {fact.object} held alone")
+
+
+def changed_answer(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a fault for each prompt about what did not change whose answer is not all that holds."""
+    for prompt, fact in _asked(parts, UNCHANGED, context):
+        now = context.rules.graph.current_values(fact.subject, fact.relation) if context.rules else ()
+        if now != (fact.object,):
+            got = f"{show(prompt.text)}, where {', '.join(now) or 'nothing'} holds"
+            yield Fault(prompt.path, "changed-answer", got, f"a fact of which {fact.object} is all that holds")
+
+
+def _asked(parts: RecordParts, group: str, context: AuditContext) -> Iterator[tuple[Prompt, Fact]]:
+    """Yield a group's prompts with what their right answer says, where the build has statements about it."""
+    for prompt in parts.answered.get(group, ()) if context.rules else ():
+        entry = _entry(parts.row, prompt.answers_path)
+        target = entry.get("target_true")
+        answer = wikidata_id(str(target.get("id"))) if isinstance(target, dict) else ""
+        about, relation = (wikidata_id(str(entry.get(key))) for key in ("entity", "relation_id"))
+        known = about.startswith("Q") and relation.startswith("P") and answer.startswith("Q")
+        if known and context.rules and context.rules.graph.statements(about, relation):
+            yield prompt, Fact(relation, about, answer)
 
 
 def _entry(row: Any, path: str) -> Mapping[str, Any]:

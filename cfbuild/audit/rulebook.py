@@ -59,6 +59,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "neighbor-has-target": AuditRule(held.neighbor_has_target),
     "neighbor-changed": AuditRule(held.neighbor_changed),
     "past-answer": AuditRule(held.past_answer),
+    "changed-answer": AuditRule(held.changed_answer),
 }
 """The rules for a single record. Where a build's facts are known, those of `filter/rules.py` are added."""
 

@@ -253,7 +253,9 @@ def _time_travel(record: Record, known: Known) -> Iterator[GroupPrompt]:
     """
     graph, subject, relation = known.graph, record.subject, record.relation
     unasked = {record.target_new.id, UNKNOWN} | ({record.target_true.id} if record.change is None else set())
-    spans = [one for one in graph.statements(subject.id, relation) if one.object not in unasked]
+    spans = [one for one in graph.statements(subject.id, relation) if one.end and one.object not in unasked]
+    if not spans:
+        return
     random, asked = known.random(record, "time_travel"), set[str]()
     for fact in random.sample(spans, len(spans)):
         years = [year for year in years_between(fact.start, fact.end) if _held(graph, fact, year)]
