@@ -37,12 +37,8 @@ def in_all(unnamed: Unnamed | None = None) -> tuple[tuple[Record, ...], dict[str
     """The English records of a city's relation, and what they are in the other languages."""
     made = makers(unnamed)
     records = made["en"].make(relations=("P19",)).records
-    facts = dict(made["en"].start(_all_of("P19")).turns)
+    facts = dict(made["en"].cases([one.case_id for one in records]))
     return records, {code: [made[code].same(one, facts[one.case_id]) for one in records] for code in CODES[1:]}
-
-
-def _all_of(relation: str) -> GenerateOptions:
-    return GenerateOptions(relations=(relation,))
 
 
 def identity(record: Record) -> tuple[object, ...]:

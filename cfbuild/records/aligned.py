@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from cfbuild.data import Record, Rejection, Template
 from cfbuild.errors import ConfigError
 from cfbuild.facts.graph import Turn
-from cfbuild.records.factset import StoredFacts
+from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.maker import RecordMaker
 from cfbuild.store.manifest import Manifest
 from cfbuild.templates import builtin
+
+Facts = TypeVar("Facts", FactSet, StoredFacts)
 
 
 def check_languages(codes: Sequence[str]) -> None:
@@ -39,8 +41,8 @@ def record_files(manifest: Manifest) -> dict[str, str]:
     return {code: file_in("records.jsonl", code, codes) for code in codes}
 
 
-def in_language(facts: StoredFacts, code: str, fetched: str) -> StoredFacts:
-    """Return facts that are indexed in a language with its templates.
+def in_language(facts: Facts, code: str, fetched: str) -> Facts:
+    """Return the same facts in another language: with its labels, in which they are indexed already, and its templates.
 
     fetched: the language of the templates in `facts`; those of any other are the bundled ones.
     Raises ConfigError for a language without templates.
