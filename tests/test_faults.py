@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -366,8 +367,8 @@ def test_restart_starts_over(tmp_path: Path) -> None:
     assert generate(folder, small_options(limit=6, restart=True)).kept == 6
 
 
-def small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+def small_files(most: int = 4096) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def without_override() -> None:
@@ -376,14 +377,15 @@ def without_override() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most, said", [(4096, "disk I/O error"), (150_000, "File too large")], ids=["index", "rows"])
+def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path, most: int, said: str) -> None:
     build = write_world(tmp_path / "build", 60)
     generate(BuildFolder(build), small_options(limit=3))
     before = contents(build)
     few = ("--min-neighbors", "0", "--min-pool", "2")
     words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart", *few)
-    shown = run(*words, cwd=tmp_path, before=small_files)
-    assert shown.returncode == cli.EXIT_STORAGE and "File too large" in shown.stderr and "Traceback" not in shown.stderr
+    shown = run(*words, cwd=tmp_path, before=partial(small_files, most))
+    assert shown.returncode == cli.EXIT_STORAGE and said in shown.stderr and "Traceback" not in shown.stderr
     after = contents(build)
     assert {name: after[name] for name in before if name != "manifest.json"} == {
         name: body for name, body in before.items() if name != "manifest.json"

@@ -5,6 +5,7 @@ It holds what `FactGraph` holds, in the same order, so that the same questions h
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -58,7 +59,8 @@ def is_whole(path: Path) -> bool:
 def write_index(path: Path, facts: Iterable[Fact], entities: Iterable[Entity], language: str, today: str) -> None:
     """Write the index of facts and entities into the file `path`, whole or not at all.
 
-    language, today: as `FactGraph` has them. Raises DataError for an id that is too large, and what the rows raise.
+    language, today: as `FactGraph` has them. Raises DataError for an id that is too large, OSError where
+    the disk is full or fails, and what the rows raise.
     """
     part, note = path.with_name(f".{path.name}.part"), _note(path)
     for stale in (part, note):
@@ -71,6 +73,9 @@ def write_index(path: Path, facts: Iterable[Fact], entities: Iterable[Entity], l
             _put_entities(made, entities, language)
             made.executescript(INDICES)
             made.commit()
+    except sqlite3.OperationalError as error:
+        # SQLite's words for a disk that is full, or that fails; files of the user's have no part in this.
+        raise OSError(errno.ENOSPC if "full" in str(error) else errno.EIO, str(error), str(path)) from error
     except OverflowError as error:
         raise DataError(f"an item's number does not fit into 64 bits ({error}); Wikidata's have few digits") from error
     part.replace(path)
