@@ -26,12 +26,14 @@ from planted import (
     planted,
 )
 from small_world import write_build
+from test_updates import PLANTS as CHANGED
 from typer.testing import CliRunner
 
 from cfbuild.audit.rulebook import AUDIT_RULES
 from cfbuild.audit.validate import violations
 from cfbuild.cli import app
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.filter.changed import CHANGE_RULES
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.pipeline.generate import GenerateOptions, generate
@@ -121,7 +123,9 @@ def test_every_rule_has_a_planted_fault() -> None:
     found = {rule for rule, _ in (*FAULTS, *IN_META, *IN_GROUPS, *AGAINST_FACTS)} | {"target-contains"}
     # `article` and the record's own prompts say what `target-article` and `too-few-templates` say of templates.
     assert {*FACT_RULES, *TARGET_RULES} - {"target-article", "too-few-templates"} <= found
-    assert set(AUDIT_RULES) <= found
+    # Those for records about changes, and for prompts about the past, are planted in files of their own.
+    found |= {rule for rule, *_ in CHANGED} | {"past-answer"}
+    assert set(AUDIT_RULES) | set(CHANGE_RULES) <= found
 
 
 KNOWEDIT = {

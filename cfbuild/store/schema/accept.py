@@ -73,6 +73,10 @@ def _min_items(least: int, schema: Mapping[str, Any]) -> Accept:
     return lambda value: type(value) is not list or len(value) >= least
 
 
+def _min_properties(least: int, schema: Mapping[str, Any]) -> Accept:
+    return lambda value: type(value) is not dict or len(value) >= least
+
+
 def _items(items: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
     accept = compile_accept(items)
     return lambda value: type(value) is not list or all(map(accept, value))
@@ -118,6 +122,7 @@ KEYWORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], Accept]] = {
     "pattern": _pattern,
     "minimum": _minimum,
     "minItems": _min_items,
+    "minProperties": _min_properties,
     "items": _items,
     "enum": _enum,
     "propertyNames": _property_names,
