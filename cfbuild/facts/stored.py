@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.errors import DataError
@@ -24,17 +24,9 @@ COUNTS = 4
 """Relations of which the objects are kept with their counts."""
 CASES = 500
 """Case ids that are looked up by one question, where they do not follow each other."""
+Row = Sequence[Any]
+"""A row of the table of facts: the columns FACT, and in some questions whether it is held (`write_index`)."""
 FACT = "relation, subject, object, rank, starts, ends, source"
-
-
-class About(NamedTuple):
-    """The facts of a subject under a relation: all statements, and the objects that are not deprecated."""
-
-    statements: tuple[Fact, ...]
-    values: tuple[str, ...]
-
-
-NOTHING_ABOUT = About((), ())
 
 
 class StoredGraph(FactGraph):
@@ -53,7 +45,8 @@ class StoredGraph(FactGraph):
         self._case_ids = {f"P{relation}": range(first, first + count) for relation, first, count in rows}
         self.entities = _Entities(lru_cache(KEPT)(self._entity), self._ask)
         self._about = lru_cache(KEPT)(self._read_about)
-        # Nothing is asked as often as these two: what is remembered is found without a function of Python's.
+        # Nothing is asked as often as these: what is remembered is found without a function of Python's.
+        self.statements = lru_cache(KEPT)(self._read_statements)  # type: ignore[method-assign]
         self.values = lru_cache(LABELS)(self._read_values)  # type: ignore[method-assign]
         self.label = lru_cache(LABELS)(self._read_label)  # type: ignore[method-assign]
         self._counts = lru_cache(COUNTS)(self._read_counts)
@@ -79,23 +72,17 @@ class StoredGraph(FactGraph):
         """Return the facts of `relation` as `FactGraph` does: all of them in memory."""
         return tuple(fact for _, fact in self.cases(self._case_ids.get(relation, range(0))))
 
+    def _read_about(self, subject: str) -> Mapping[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in self._ask(f"SELECT {FACT}, held FROM facts WHERE subject = ? ORDER BY place", _number(subject)):
+            found.setdefault(f"P{row[0]}", []).append(row)
+        return found
+
     def _read_values(self, subject: str, relation: str) -> tuple[str, ...]:
-        return self._about(subject).get(relation, NOTHING_ABOUT).values
+        return tuple(_item(row[2]) for row in self._about(subject).get(relation, ()) if row[-1])
 
-    def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
-        """Return what `FactGraph` does."""
-        return self._about(subject).get(relation, NOTHING_ABOUT).statements
-
-    def _read_about(self, subject: str) -> Mapping[str, About]:
-        found: dict[str, tuple[list[Fact], list[str]]] = {}
-        question = f"SELECT {FACT}, held FROM facts WHERE subject = ? ORDER BY place"
-        for row in self._ask(question, _number(subject)):
-            fact = _fact(row[:-1])
-            statements, values = found.setdefault(fact.relation, ([], []))
-            statements.append(fact)
-            if row[-1]:
-                values.append(fact.object)
-        return {relation: About(tuple(both[0]), tuple(both[1])) for relation, both in found.items()}
+    def _read_statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
+        return tuple(_fact(row[:-1]) for row in self._about(subject).get(relation, ()))
 
     def _is_contained(self, item: str) -> bool:
         return not CONTAINING.isdisjoint(self._about(item))
@@ -173,9 +160,13 @@ class _Entities(Mapping[str, Entity]):
         return int(self._ask("SELECT count(*) FROM entities")[0][0])
 
 
-def _fact(row: Sequence[Any]) -> Fact:
+def _fact(row: Row) -> Fact:
     relation, subject, item, *rest = row
-    return Fact(f"P{relation}", f"Q{subject}", f"Q{item}" if item else UNKNOWN, *rest)
+    return Fact(f"P{relation}", f"Q{subject}", _item(item), *rest)
+
+
+def _item(number: int) -> str:
+    return f"Q{number}" if number else UNKNOWN
 
 
 def _number(item: str) -> int:
