@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from cfbuild.audit.validate import read_records
 from cfbuild.cli import app
-from cfbuild.data import Record, Rejection
+from cfbuild.data import Fact, FactChange, Record, Rejection
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.export import ExportOptions, export_records
@@ -21,13 +22,14 @@ from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.records.aligned import in_language, record_files
+from cfbuild.records.factset import FactSet
 from cfbuild.records.maker import RecordMaker
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import load_schema
 
 
-def makers(unnamed: Unnamed | None = None) -> dict[str, RecordMaker]:
-    graph = aligned_graph(unnamed)
+def makers(unnamed: Unnamed | None = None, graph: FactSet | None = None) -> dict[str, RecordMaker]:
+    graph = graph or aligned_graph(unnamed)
     found = {code: RecordMaker(in_language(graph, code, "en"), groups=()) for code in CODES}
     found["en"].align([found[code] for code in CODES[1:]])
     return found
@@ -100,6 +102,18 @@ def test_where_no_o_star_has_a_name_the_record_is_there_in_the_first_language() 
         missing = others["fr"][place]
         assert isinstance(missing, Rejection) and missing.decision.rule == "unaligned-target"
         assert isinstance(others["de"][place], Record)
+
+
+def test_a_real_change_is_one_in_every_language() -> None:
+    graph, subject = aligned_graph(), f"Q{SUBJECT}"
+    old, new = (Fact("P19", subject, f"Q{OBJECT + number}", source="made") for number in (0, 1))
+    facts = tuple(new if (one.relation, one.subject) == ("P19", subject) else one for one in graph.facts)
+    made = makers(graph=replace(graph, facts=facts, changes=(FactChange("replaced", old, new),)))
+    (record,) = [one for one in made["en"].make(relations=("P19",)).records if one.change]
+    for code in CODES[1:]:
+        other = made[code].same(record, old)
+        assert isinstance(other, Record) and identity(other) == identity(record)
+        assert other.change == record.change and other.target_true.id == f"Q{OBJECT}"
 
 
 def test_an_aligned_maker_is_the_same_in_another_process() -> None:
