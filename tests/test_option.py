@@ -75,7 +75,10 @@ BY_KIND: dict[Any, st.SearchStrategy[Any]] = {
     ),
     BuildFolder: WORD.map(lambda text: BuildFolder(Path(text))),
 }
-SPECIAL = {
+SPECIAL: dict[str, st.SearchStrategy[Any]] = {
+    "language": st.sampled_from(["en", "fr"]),
+    "languages": st.sampled_from([(), ("fr", "de")]),
+    "updates": st.just(Path(__file__)),
     "groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple),
     "repository": st.just("a/b"),
     "editor": st.sampled_from(sorted(EDITORS)),
