@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long test-lowest test-highest bench check check-device round-trip format fuzz chaos clean
+.PHONY: demo test test-long test-lowest test-highest bench scale check check-device round-trip format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -41,6 +41,10 @@ test-lowest test-highest: test-%: .venv-%/.installed
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# What facts and records cost as their number grows: docs/scale.md
+scale: $(INSTALLED)
+	$(BIN)/python scripts/bench_scale.py $(SCALE)
 
 # Compare an accelerator with the CPU and with the plain way of working: make check-device DEVICE=cuda
 DEVICE ?= auto

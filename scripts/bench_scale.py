@@ -165,7 +165,8 @@ def main() -> None:
         for count in map(int, given.facts.split(",")):
             root = (given.keep or Path(scratch)) / str(count)
             facts = write_facts(root, count)
-            records = 0
+            made = root / "records.jsonl"
+            records = made.read_bytes().count(b"\n") if made.exists() else 0
             for step in given.steps.split(","):
                 found = measured(step, root, given.workers)
                 records = found["result"] if step == "generate" else records

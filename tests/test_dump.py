@@ -249,11 +249,11 @@ def test_a_killed_workers_unit_is_read_again(
     calls = iter(range(100))
 
     def kill(*_: object) -> None:
-        if next(calls) in (2, 5):
+        if next(calls) == 2:
             multiprocessing.active_children()[0].kill()
 
     assert _fetch(tmp_path / "killed", path, kill, workers=2) == alone
-    assert sum("which is done again" in record.message for record in caplog.records) == 2
+    assert sum("which is done again" in record.message for record in caplog.records) == 1
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'cfbuild[ray]'")

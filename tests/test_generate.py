@@ -226,6 +226,13 @@ def test_workers_change_no_byte(
     assert sum("done again" in record.message for record in caplog.records) == (how == "processes")
 
 
+def test_a_model_filters_in_one_process(tmp_path: Path) -> None:
+    for several in ({"workers": 2}, {"ray": "local"}):
+        with pytest.raises(ConfigError, match="a model filters in one process"):
+            generate(build(tmp_path), small_options(**several), FakeFilter())
+    assert generate(build(tmp_path), small_options(workers=1), FakeFilter()).filtered
+
+
 def test_a_limit_takes_the_relations_in_turn_and_judges_few_more(tmp_path: Path) -> None:
     folder = build(tmp_path)
     summary = generate(folder, small_options(limit=21), judge := FakeFilter())

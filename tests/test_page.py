@@ -188,10 +188,11 @@ def test_a_page_of_one_run_has_nothing_to_switch(build: BuildFolder) -> None:
 def test_a_page_of_more_records_than_it_lists_has_a_sample_of_them(
     build: BuildFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "is a sample" not in write_page(build).read_text(encoding="utf-8")
+    assert "is a sample" not in build.path("report.html").read_text(encoding="utf-8")
     monkeypatch.setattr("cfbuild.views.page.MOST_LISTED", 4)
     folder = write_scored(tmp_path / "build", records(10))
-    text = write_page(folder).read_text(encoding="utf-8")
+    write_page(folder)
+    text = folder.path("report.html").read_text(encoding="utf-8")
     assert "a sample of 4 of 10 records" in text and "10 records</title>" in text
     (index,) = re.findall(r'<script[^>]*id="index"[^>]*>(.*?)</script>', text, flags=re.DOTALL)
     every = [row["case_id"] for _, row in read_rows(folder.path("records.jsonl"))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell_summary
 from cfbuild.filter.thresholds import FilterChoice
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
+from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate, workers_of
 from cfbuild.records.prefixes import MODEL, Sampler
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
     "cfbuild generate --no-filter --per-relation 50",
+    "cfbuild generate --no-filter --workers 8",
     "cfbuild generate --languages en,fr,de --no-filter",
     "cfbuild generate --updates build/changes.jsonl --only-updates --min-neighbors 2",
 )
@@ -36,6 +37,7 @@ def run(
     """Make records of the fetched facts; keep those whose false object the model finds unlikely."""
     folder = open_folder(build)
     folder.require("facts.jsonl")
+    workers_of(options, filtered=not choice.no_filter)  # before a model is loaded
     sampled = options.prefixes == MODEL
     lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:

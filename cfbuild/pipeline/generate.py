@@ -174,7 +174,7 @@ def generate(
     other settings, ConfigError for a relation without facts or a source of prefixes that cannot be used, DataError for
     broken input or a filter whose verdicts do not fit its candidates.
     """
-    workers = _workers(options, model_filter)
+    workers = workers_of(options, filtered=model_filter is not None)
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.lead, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
@@ -342,13 +342,11 @@ def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> Non
         spread.count(figures)
 
 
-def _workers(options: GenerateOptions, model: TargetFilter | None) -> WorkerOptions:
-    """Return who does the portions. Raises ConfigError for several with a model, which is in this process."""
-    if model is None:
-        return WorkerOptions(workers=options.workers, ray=options.ray)
-    if options.ray is not None or options.count > 1:
+def workers_of(options: GenerateOptions, *, filtered: bool) -> WorkerOptions:
+    """Return who does the portions. Raises ConfigError for several where a model filters, which is in one process."""
+    if filtered and (options.ray is not None or options.count > 1):
         raise ConfigError("a model filters in one process; leave --workers and --ray out, or give --no-filter")
-    return WorkerOptions()
+    return WorkerOptions(workers=options.workers, ray=options.ray)
 
 
 def _row(decided: Record | Rejection) -> jsonl.Row:

@@ -115,12 +115,13 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Pr
 
 
 def _records(folder: BuildFolder) -> Iterator[Record]:
-    return (record for _, record in _rows_and_records(folder))
+    """Return an iterator over the build's records, each held against the schema."""
+    return read_values(folder.require("records.jsonl"), conforming("record", decode_record))
 
 
 def _rows_and_records(folder: BuildFolder) -> Iterator[tuple[Row, Record]]:
-    path = folder.require("records.jsonl")
-    return read_values(path, conforming("record", lambda row: (row, decode_record(row))))
+    """Return an iterator over the build's records with their rows, which `_records` has held against the schema."""
+    return read_values(folder.require("records.jsonl"), lambda row: (row, decode_record(row)))
 
 
 def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progress: Progress) -> _Laid:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cfbuild.records.groups import GROUPS
@@ -28,7 +29,11 @@ class Columns:
     @property
     def json_texts(self) -> tuple[str, ...]:
         """The columns that hold JSON text, a column within another written `outer.inner`."""
-        return tuple(".".join(path) for path in _open_objects(self.properties))
+        return tuple(".".join(path) for path in self._texts)
+
+    @cached_property
+    def _texts(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(_open_objects(self.properties))
 
     def arrow(self) -> Any:
         """Return the columns as an Arrow schema."""
@@ -38,7 +43,7 @@ class Columns:
 
     def cells(self, row: Row) -> Row:
         """Return the row as its columns have it: objects whose keys are data as JSON text."""
-        for path in _open_objects(self.properties):
+        for path in self._texts:
             row = _with_text(row, path)
         return row
 

@@ -17,8 +17,8 @@ from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
 SHARD_BYTES = 128 << 20
-"""Bytes after which a file ends: a few hundred thousand prompts, or about 30,000 records. The Hub advises files of well
-below 5 GB, and readers take a file each; so a million records are some forty files of records."""
+"""Bytes after which a file ends: some 150,000 records or four million prompts. The Hub advises files below 5 GB,
+and readers take a file each."""
 ROWS_A_GROUP = 1_000
 """Rows that a reader has to take in at once, and that are held here before they are written."""
 FULL = "full"

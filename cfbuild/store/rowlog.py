@@ -38,12 +38,12 @@ class Entry:
 
 
 class Entries(Sequence[Entry]):
-    """The entries of a log in their order, in 26 bytes each."""
+    """The entries of a log in their order, in 24 bytes each."""
 
     def __init__(self) -> None:
         self._case_ids: MutableSequence[int] = array("q")
         self._places = array("q")
-        self._checks, self._relations, self._rules = array("L"), array("H"), array("H")
+        self._checks, self._relations, self._rules = array("I"), array("H"), array("H")
         self._texts: list[str | None] = [None]
         self._codes: dict[str | None, int] = {None: 0}
 
