@@ -17,6 +17,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.across import AcrossOptions, across
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
+from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.score.matrix import MATRIX, SHOWN, LanguageMatrix, crossing, finished_matrices
 from cfbuild.store.codec import decode_case
@@ -143,6 +144,12 @@ def test_it_is_in_the_terminal_on_the_page_and_on_the_card(
                 text = f"{figure.mean:.1f} ± {figure.half_width:.1f}"
                 assert text in shown and text in card and text.replace("-", "−") in page
     assert "Across languages" in page and "Across languages" in card
+
+
+def test_the_commands_of_a_card_make_the_matrix_again(folder: BuildFolder) -> None:
+    (command,) = [one for one in rebuild(folder.manifest().verbs).commands if one[0] == "across"]
+    assert command[command.index("--languages") + 1] == ",".join(CODES)
+    assert command[command.index("--limit") + 1] == str(LIMIT) and command[command.index("--editor") + 1] == "ft"
 
 
 def test_builds_without_the_languages_are_refused(lm: LanguageModel, folder: BuildFolder, tmp_path: Path) -> None:

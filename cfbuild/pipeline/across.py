@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     InAll = Mapping[str, Mapping[int, Record]]
 
+VERB = "across"
+"""The name of the verb, as `score/matrix.py` has it too: that module loads numpy, which help and cards do without."""
+
 
 @dataclass(frozen=True, slots=True)
 class AcrossOptions:
@@ -105,7 +108,6 @@ def across(
     language that it does not have, and the errors of the editor.
     """
     from cfbuild.pipeline.report import write_page
-    from cfbuild.score.matrix import VERB
 
     with folder.lock(VERB):
         matrix = _across(folder, options, lm, progress)

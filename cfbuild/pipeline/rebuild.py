@@ -16,6 +16,8 @@ from cfbuild.edit.corpus import HUB_PREFIX
 from cfbuild.filter.thresholds import FilterChoice, FilterOptions
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.option import arguments, recorded, unsaid
+from cfbuild.pipeline.across import VERB as ACROSS
+from cfbuild.pipeline.across import AcrossOptions
 from cfbuild.pipeline.fetch import FetchOptions
 from cfbuild.pipeline.generate import GenerateOptions
 from cfbuild.pipeline.train_editor import VERB as TRAIN
@@ -62,9 +64,9 @@ def rebuild(verbs: Mapping[str, VerbEntry]) -> Rebuild:
     recalled += [_train(entry.config) for name, entry in verbs.items() if name.partition("/")[0] == TRAIN]
     for entry in verbs:
         verb, _, run = entry.partition("/")
-        if verb == VERB:
+        if verb in SCORED:
             config = verbs[entry].config
-            recalled.append(_score(config, run or default_name(str(config.get("editor")))))
+            recalled.append(_score(verb, config, run or default_name(str(config.get("editor")))))
     return Rebuild(
         tuple(tuple(each.words) for each in recalled), tuple(note for each in recalled for note in each.notes)
     )
@@ -179,9 +181,9 @@ def _train(config: Mapping[str, Any]) -> _Recalled:
     return recalled
 
 
-def _score(config: Mapping[str, Any], run: str) -> _Recalled:
-    recalled = _Recalled(["validate-and-score"])
-    values = recorded(EvaluateOptions, {name: value for name, value in config.items() if value is not None})
+def _score(verb: str, config: Mapping[str, Any], run: str) -> _Recalled:
+    recalled, kind = _Recalled([verb]), SCORED[verb]
+    values = recorded(kind, {name: value for name, value in config.items() if value is not None})
     if run != default_name(str(config.get("editor"))):
         values["run"] = run
     if "covariance" in values:
@@ -191,7 +193,7 @@ def _score(config: Mapping[str, Any], run: str) -> _Recalled:
             recalled.notes.append(f"{_quoted(name)} was at {digest}")
         elif at:
             values["covariance"] = recalled.own(name, "the file for the covariance", digest)
-    recalled.add(EvaluateOptions, values)
+    recalled.add(kind, values)
     recalled.add(ModelOptions, _model(recalled, config))
     return recalled
 
@@ -201,5 +203,7 @@ def _quoted(name: str) -> str:
     return "'" + name.replace("'", "") + "'"
 
 
+SCORED: Mapping[str, type] = {VERB: EvaluateOptions, ACROSS: AcrossOptions}
+"""The options of the verbs that edit and score, whose entries are a run each."""
 RECALLED = {"fetch": _fetch, "generate": _generate}
 """The functions that make a command from a config, for the verbs that a build has once, in the order of their runs."""
