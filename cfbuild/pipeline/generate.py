@@ -13,12 +13,13 @@ from cfbuild import __version__
 from cfbuild.data import Record, Rejection
 from cfbuild.errors import DataError
 from cfbuild.filter.context import Rules, TargetFilter
-from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
+from cfbuild.option import COMMA_SEPARATED_OR_NONE, DAY, Form, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.factset import FILES, read_facts
 from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import EVERY, KINDS
 from cfbuild.records.maker import Making, RecordMaker, check_groups, check_neighbors
 from cfbuild.records.prefixes import BUILTIN, Sampler
 from cfbuild.records.spread import Spread
@@ -28,6 +29,16 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import Entry, RowLog
 
 VERB = "generate"
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Return the kinds of questions that a text names; `all` are all of them."""
+    names: tuple[str, ...] = COMMA_SEPARATED_OR_NONE.read(text)
+    return tuple(KINDS) if EVERY in names else names
+
+
+GROUP_NAMES = Form(_kinds, COMMA_SEPARATED_OR_NONE.write)
+"""The form of a choice of kinds of questions."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,9 @@ class GenerateOptions(Rules, Selection):
     )
     groups: tuple[str, ...] = option(
         tuple(GROUPS),
-        f"Prompt groups beyond CounterFact's, comma-separated, or none: {', '.join(GROUPS)}. [default: all]",
-        form=COMMA_SEPARATED_OR_NONE,
+        f"Kinds of questions beyond CounterFact's, comma-separated, or none, or all: {', '.join(KINDS)}. "
+        f"[default: {', '.join(GROUPS)}]",
+        form=GROUP_NAMES,
     )
     restart: bool = restart_option()
 

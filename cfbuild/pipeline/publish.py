@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from cfbuild.errors import DataError
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.progress import Progress, silent
 from cfbuild.publish.card import CardInput, make_card, make_citation
+from cfbuild.publish.croissant import NAME as CROISSANT
+from cfbuild.publish.croissant import make_croissant
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import (
@@ -26,13 +29,14 @@ from cfbuild.publish.stage import (
     write_tables,
 )
 from cfbuild.records.composition import composition
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
+from cfbuild.records.multi import multi_rows
 from cfbuild.score.scored import scored_runs
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
 from cfbuild.store.jsonl import Row, read_rows, read_values
-from cfbuild.store.runs import CASES, finished_runs
+from cfbuild.store.runs import CASES, LIKELIHOODS, finished_bases, finished_runs
 from cfbuild.store.schema import conforming
 
 VERB = "publish"
@@ -42,6 +46,7 @@ SCHEMAS = {
     "cases.jsonl": "cases",
     "rejected.jsonl": "rejected",
     "references.jsonl": "references",
+    LIKELIHOODS: "pre_edit",
 }
 SPLITS = ("train", "validation", "test")
 
@@ -91,6 +96,8 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
         card = make_card(given)
         write_atomic(root / "README.md", [card])
         write_atomic(root / "CITATION.cff", [make_citation(repository)])
+        about = make_croissant(given, staged_files(root))
+        write_atomic(root / CROISSANT, [json.dumps(about, ensure_ascii=False, indent=1) + "\n"])
         if folder.path(MANIFEST).is_file():
             shutil.copyfile(folder.path(MANIFEST), root / MANIFEST)
         return Staged(tuple(staged_files(root)), card)
@@ -109,11 +116,19 @@ def publish(folder: BuildFolder, where: Destination, seed: int = 0, progress: Pr
 
 def _tables(folder: BuildFolder, rows: list[Row], records: list[Record], splits: dict[int, str]) -> list[Table]:
     scores = (score_row(row, run.name) for run in finished_runs(folder) for row in _rows(run.path(CASES)))
+    orders = (
+        one for split in SPLITS for one in multi_rows(record for record in records if splits[record.case_id] == split)
+    )
     tables = [
         Table("records", _split(map(record_row, rows), splits)),
         Table("prompts", _split((one for record in records for one in prompt_rows(record)), splits)),
-        *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in GROUPS),
+        *(Table(name, _split((one for row in rows for one in group_rows(row, name)), splits)) for name in KINDS),
+        Table("multi", _split(orders, splits)),
         Table("scores", _split(scores, splits)),
+        *(
+            Table(f"pre_edit-{run.name}", _split(_rows(run.path(LIKELIHOODS)), splits))
+            for run in finished_bases(folder)
+        ),
         Table("rejected", {FULL: list(_rows(folder.path("rejected.jsonl")))}),
         Table("references", {FULL: list(_rows(folder.path("references.jsonl")))}),
     ]

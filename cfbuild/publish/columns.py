@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 from cfbuild.store.jsonl import Row, dump_row
 from cfbuild.store.schema import load_schema
 from cfbuild.store.schema.published import without_references
@@ -44,8 +44,8 @@ class Columns:
 
 
 def columns(name: str) -> Columns:
-    """Return the columns of the table `name`, which is in the table TABLES."""
-    return Columns(TABLES[name]())
+    """Return the columns of the table `name`: one of TABLES, or one of those with `-` and a model's name behind it."""
+    return Columns(TABLES[name.partition("-")[0]]())
 
 
 def _properties(schema: str) -> Properties:
@@ -62,7 +62,7 @@ def _records() -> Properties:
 def _group() -> Properties:
     found = _properties("record")
     prompts = found["meta"]["properties"]["groups"]["properties"]
-    prompt = prompts[next(iter(GROUPS))]["items"]["properties"]
+    prompt = prompts[next(iter(KINDS))]["items"]["properties"]
     return {"case_id": found["case_id"], "requested_rewrite": found["requested_rewrite"], **prompt}
 
 
@@ -74,7 +74,9 @@ def _scores() -> Properties:
 TABLES: Mapping[str, Callable[[], Properties]] = {
     "records": _records,
     "prompts": lambda: _properties("prompts"),
-    **dict.fromkeys(GROUPS, _group),
+    "multi": lambda: _properties("multi"),
+    "pre_edit": lambda: _properties("pre_edit"),
+    **dict.fromkeys(KINDS, _group),
     "scores": _scores,
     "rejected": lambda: _properties("rejected"),
     "references": lambda: _properties("references"),
