@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long test-lowest test-highest test-tools bench check check-device round-trip format fuzz chaos clean
+.PHONY: demo test test-long test-lowest test-highest test-tools docs dist bench check check-device round-trip format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -50,6 +50,22 @@ test-tools: .venv-tools/.installed
 		'lm-eval' 'inspect-ai' 'mlcroissant'
 	touch $@
 
+# The documentation as a site, in build/site. A warning, such as a link to nowhere, is an error.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/.installed: constraints-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-docs.txt \
+		mkdocs-material 'mkdocstrings[python]'
+	touch $@
+
+# The sdist and the wheel, in dist/. The wheel holds the schemas, so that it works by itself.
+dist: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
 # Forty minutes on 2 cores; leave the machine alone meanwhile. Parts: make bench BENCH="--parts scoring,ranking"
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -94,4 +110,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-highest .venv-tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .venv-highest .venv-tools .venv-docs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
