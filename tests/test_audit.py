@@ -37,7 +37,7 @@ from cfbuild.filter.changed import CHANGE_RULES
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.pipeline.generate import GenerateOptions, generate
-from cfbuild.publish.formats import export
+from cfbuild.publish.formats import EXPORTERS, knowedit
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 
@@ -172,7 +172,7 @@ def test_knowedits_locality(tmp_path: Path, kind: str, change: Row, rule: str | 
 
 
 def test_our_own_knowedit_export_is_clean(tmp_path: Path, clean: list[Row]) -> None:
-    rows = list(export(map(codec.decode_record, clean[:50]), "knowedit"))
+    rows = [knowedit(codec.decode_record(row)) for row in clean[:50]]
     assert audited(tmp_path, rows).rules == {}
 
 
@@ -351,7 +351,7 @@ def test_a_build_of_the_excerpt_has_no_fault(excerpt_build: ExcerptBuild, tmp_pa
     # And so is what it is exported to; `make round-trip` does this with every record.
     every = [codec.decode_record(row) for _, row in list(jsonl.read_rows(records))[::20]]
     for name in ("counterfact", "easyedit", "knowedit"):
-        assert audited(tmp_path, list(export(every, name))).rules == {}
+        assert audited(tmp_path, list(map(EXPORTERS[name], every))).rules == {}
     page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
     told = {
         rule: int(count.replace(",", "")) for rule, count in re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import tiny
+import yaml
 from docs_session import commands, words_of
 from hub import TOKEN, Hub, Repository, loopback_hub
 from servers import oxigraph
@@ -86,6 +87,15 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
         code = [*re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
         named = {name for block in code for name in re.findall(r"^cfbuild ([a-z][a-z-]+)", block, flags=re.MULTILINE)}
         assert named <= set(COMMANDS), path.name
+
+
+def test_the_site_has_every_page_once() -> None:
+    def pages(part: Any) -> Iterator[str]:
+        for one in part.values() if isinstance(part, dict) else part:
+            yield from [one] if isinstance(one, str) else pages(one)
+
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(pages(site["nav"])) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
 # --------------------------------------------------------------------------------------------------- the code blocks

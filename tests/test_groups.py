@@ -20,6 +20,7 @@ from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.kinds import KINDS
 from cfbuild.score.run_report import Report
 from cfbuild.score.table import BEYOND
 from cfbuild.store import codec, jsonl
@@ -182,7 +183,7 @@ def test_groups_survive_the_codec_and_the_schema_knows_them_all() -> None:
     assert codec.decode_record(json.loads(jsonl.dump_row(codec.encode_record(record)))) == record
     assert "groups" not in codec.encode_record(RECORD)["meta"]
     schema = load_schema("record")["properties"]["meta"]["properties"]["groups"]
-    assert list(schema["properties"]) == list(GROUPS) and schema["additionalProperties"] is False
+    assert list(schema["properties"]) == list(KINDS) and schema["additionalProperties"] is False
 
 
 @pytest.fixture
@@ -236,12 +237,13 @@ def test_groups_are_scored_and_published_under_their_own_names(
             assert [len(case[when].get(f"{name}_prompts", ())) for case in cases] == asked
             figure = report.as_dict()["figures"][when][name]
             assert figure["cases"] == sum(map(bool, asked)) > 0 and "half_width_95" in figure
-    assert "inverse" not in report.figures["post"] and set(BEYOND) == set(GROUPS)
+    assert "inverse" not in report.figures["post"] and set(BEYOND) == set(KINDS)
     staged = stage(folder, "someone/groups")
     tables = {one.path.split("/")[1] for one in staged.files if one.path.endswith(".parquet")}
     assert tables == {
         "records",
         "prompts",
+        "multi",
         "scores",
         "rejected",
         "references",

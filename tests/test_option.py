@@ -42,7 +42,10 @@ from cfbuild.pipeline.demo import DemoOptions
 from cfbuild.pipeline.export import ExportOptions
 from cfbuild.pipeline.fetch import FetchOptions
 from cfbuild.pipeline.generate import GenerateOptions
+from cfbuild.pipeline.score_base import BaseOptions
 from cfbuild.pipeline.validate_and_score import EvaluateOptions
+from cfbuild.publish.bundles import BUNDLES
+from cfbuild.publish.formats import EXPORTERS
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
 from cfbuild.records.builder import BuildOptions
@@ -57,6 +60,7 @@ DECLARED = {
     "publish": (Destination, SplitOptions),
     "show": (Choice,),
     "export": (ExportOptions,),
+    "score-base": (BaseOptions,),
     "audit": (AuditOptions,),
     "validate-and-score": (EvaluateOptions, ModelOptions),
 }
@@ -81,6 +85,7 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "updates": st.just(Path(__file__)),
     "groups": st.lists(st.sampled_from(sorted(GROUPS)), unique=True).map(tuple),
     "repository": st.just("a/b"),
+    "format_": st.sampled_from(sorted({*EXPORTERS, *BUNDLES})),
     "editor": st.sampled_from(sorted(EDITORS)),
     "layer": st.integers(0, 99) | st.just("auto"),
 }

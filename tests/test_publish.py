@@ -37,7 +37,7 @@ from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import StagedFile, group_rows, prompt_rows, score_row
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_record
 from cfbuild.store.folder import BuildFolder
@@ -113,7 +113,7 @@ def with_groups(one: Record) -> Record:
     prompt = GroupPrompt(
         f"The home of {one.subject.label} is in", one.target_new, one.target_true, one.subject.id, one.relation, "t9"
     )
-    return replace(one, groups=dict.fromkeys(GROUPS, (prompt,)))
+    return replace(one, groups=dict.fromkeys(KINDS, (prompt,)))
 
 
 def digests(hub: Hub) -> dict[str, int]:
@@ -409,7 +409,10 @@ def test_the_files_hold_no_type_that_a_reader_may_not_know(tmp_path: Path) -> No
 
     folder = write_scored(tmp_path / "build", [with_groups(one) for one in records(6)])
     files = [one.source for one in stage(folder, NAME).files if one.path.endswith(".parquet")]
-    assert {path.parent.name for path in files} == {*GROUPS, "records", "prompts", "scores", "rejected", "references"}
+    assert {path.parent.name for path in files} == {
+        *KINDS,
+        *("records", "prompts", "multi", "scores", "rejected", "references"),
+    }
     known = {pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_()}
     for path in files:
         schema = parquet.read_schema(path)
@@ -427,11 +430,12 @@ def test_prompts_are_rows_with_the_object_that_should_be_likelier_after_the_edit
     groups = {name: len(prompts) for name, prompts in one.groups.items()}
     lists = (one.paraphrases, one.neighborhood, one.attribute, one.generation)
     own = dict(zip(("paraphrase", "neighborhood", "attribute", "generation"), map(len, lists), strict=True))
-    assert counted == {"rewrite": 1, **own, **groups} and len(groups) == len(GROUPS)
+    assert counted == {"rewrite": 1, **own, **groups} and len(groups) == len(KINDS)
     for row in rows:
-        stays = row["kind"] in ("neighborhood", "specificity_plus", "unchanged_facts", "time_travel")
+        stays = row["kind"] == "neighborhood" or (row["kind"] in KINDS and KINDS[row["kind"]].stays_true)
         assert row["answer"] == row["target_true" if stays else "target_new"]
-        assert (row["answer"] is None) == (row["kind"] == "generation")
+        assert (row["answer"] is None) == (row["kind"] == "generation") == (row["choices"] == [])
+        assert row["answer"] is None or row["kind"] == "multiple_choice" or row["answer"] in row["choices"]
     assert rows[0]["prompt"] == one.rewrite and rows[0]["answer"] == one.target_new.label
 
 
@@ -442,7 +446,7 @@ def test_every_key_of_a_row_is_published(tmp_path: Path) -> None:
     folder = write_scored(tmp_path / "build", [with_groups(one) for one in records(6)], scored=False)
     stage(folder, NAME)
     rows = [row for _, row in read_rows(folder.path("records.jsonl"))]
-    for group in GROUPS:
+    for group in KINDS:
         made = pandas.concat(map(pandas.read_parquet, sorted(folder.path(f"publish/data/{group}").iterdir())))
         expected = [one for row in rows for one in group_rows(row, group)]
         got = sorted(made.to_dict("records"), key=lambda row: (row["case_id"], row["prompt"]))

@@ -20,8 +20,8 @@ from cfbuild.text.codes import is_code
 from cfbuild.text.names import find_id, find_name, gives_away
 
 OBJECTS = ("target_true", "target_new")
-STATING = "/meta/groups/specificity_plus"
-"""The group whose prompts name an object on purpose."""
+STATING = frozenset(f"/meta/groups/{name}" for name in ("specificity_plus", "multiple_choice", "same_entity", "yes_no"))
+"""The groups whose prompts name an answer on purpose, or whose answers are no names ("No" in "No Game No Life")."""
 
 
 def prefix_fragment(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
@@ -192,5 +192,5 @@ def _prompts(parts: RecordParts) -> Iterator[tuple[str, str]]:
 def _answered(parts: RecordParts) -> Iterator[Prompt]:
     """Yield the prompts that have their own answers, but for those that state an answer on purpose."""
     for path, prompts in parts.answered.items():
-        if path != STATING:
+        if path not in STATING:
             yield from (prompt for prompt in prompts if prompt.answers)

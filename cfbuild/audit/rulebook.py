@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cfbuild.audit import held, meta, quality, violations
+from cfbuild.audit import asked, held, meta, quality, violations
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.reader import CaseId
 from cfbuild.audit.row import RecordParts
@@ -55,6 +55,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "template-grammar": AuditRule(quality.template_grammar),
     "symmetric-relation": AuditRule(quality.symmetric_relation),
     "answer-in-prompt": AuditRule(quality.answer_in_prompt),
+    "wrong-answer": AuditRule(asked.wrong_answer),
     "neighbor-lacks-object": AuditRule(held.neighbor_lacks_object),
     "neighbor-has-target": AuditRule(held.neighbor_has_target),
     "neighbor-changed": AuditRule(held.neighbor_changed),

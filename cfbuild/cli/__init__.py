@@ -24,6 +24,7 @@ VERBS = {
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
     "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
     "across": "Edit in each language, ask in every one: a matrix of ES, PS and NS for a build of several languages.",
+    "score-base": "Score every prompt by unedited models, so that nobody has to compute it again.",
     "trace": "Find the states that decide what the model says: causal traces of records, or of one prompt.",
     "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
     "apply": "Write a model folder whose weights hold edits, with a card that says what was changed.",

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.export import ExportOptions, export_records
 
-EXAMPLES = ("cfbuild export", "cfbuild export --format easyedit --out counterfact-edit.json")
+EXAMPLES = (
+    "cfbuild export",
+    "cfbuild export --format easyedit --out counterfact-edit.json",
+    "cfbuild export --format lm-eval",
+    "cfbuild export --format tracing --pairs-for gpt2-xl",
+)
 
 
 def run(build: Build = Path("build"), *, options: ExportOptions, output: OutputOptions) -> None:
-    """Write the records as one JSON array in another project's format."""
+    """Write the records in another project's format: one JSON array, or a folder of files that a tool runs."""
+    length = None if options.pairs_for is None else _length(options.pairs_for, output.quiet)
     with shown_progress(output.quiet) as progress:
-        path, count = export_records(open_folder(build), options, progress)
+        made = export_records(open_folder(build), options, progress, length)
     if output.json_:
-        tell_json({"file": str(path), "records": count, "format": options.format_})
+        about = {"records": made.records, "left_out": made.left_out, "format": options.format_}
+        tell_json({"file": str(made.path), **about})
     else:
-        tell(f"{path}: {count} records in the format {options.format_}")
+        rest = f"; {made.left_out} left out, which the format cannot have" if made.left_out else ""
+        tell(f"{made.path}: {made.records - made.left_out} records in the format {options.format_}{rest}")
+
+
+def _length(model: str, quiet: bool) -> Callable[[str], int]:
+    """Return the function that counts a text's tokens in a model's vocabulary."""
+    lm = load_model(ModelOptions(model=model), quiet)
+    return lambda text: len(lm.encode(text))

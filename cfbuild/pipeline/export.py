@@ -1,21 +1,24 @@
-"""`cfbuild export`: the build's records as a JSON array in another project's format."""
+"""`cfbuild export`: the build's records as another project's file, or as a folder of files that a tool runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from cfbuild.data import Record
+from cfbuild.data import Record, Reference
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.option import option
 from cfbuild.progress import Progress, silent
-from cfbuild.publish.formats import ALIGNED_EXPORTERS, export
+from cfbuild.publish.bundles import BUNDLES, ToolFile
+from cfbuild.publish.formats import ALIGNED_EXPORTERS, EXPORTERS
+from cfbuild.publish.handed import Handed, OtherNames
 from cfbuild.records.aligned import record_files
-from cfbuild.store.codec import decode_record
+from cfbuild.store.codec import decode_entity, decode_record, decode_reference, decode_template
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Row, dump_row, read_values
@@ -24,71 +27,151 @@ from cfbuild.store.schema import conforming
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Options of `cfbuild export`: the format's name, and the file (None: export/FORMAT.json in the build)."""
+    """Options of `cfbuild export`: the format's name, and the file or folder (None: export/FORMAT in the build)."""
 
     format_: str = option(
         "counterfact",
-        "counterfact (without meta), easyedit, knowedit, zsre (MEND's), mquake, or bmike (several languages).",
+        "A file: counterfact (without meta), easyedit, knowedit, zsre (MEND's), mquake, wikibigedit, rippleedits, or "
+        "bmike (several languages). A folder: lm-eval, inspect, memit (ROME's too), uniedit, tracing, chat.",
         flag="--format",
     )
-    out: Path | None = option(None, "The file to write. [default: export/FORMAT.json in the build]", flag="--out -o")
+    out: Path | None = option(
+        None, "The file or folder to write. [default: export/FORMAT in the build]", flag="--out -o"
+    )
+    pairs_for: str | None = option(
+        None, "A model: of the format tracing, also pairs of prompts that have as many of its tokens.", metavar="MODEL"
+    )
+
+    def __post_init__(self) -> None:
+        known = (*EXPORTERS, *ALIGNED_EXPORTERS, *BUNDLES)
+        if self.format_ not in known:
+            raise ConfigError(f"format {self.format_!r} does not exist; expected one of {', '.join(known)}")
+        if self.pairs_for is not None and self.format_ != "tracing":
+            raise ConfigError(f"--pairs-for: the format {self.format_} has no pairs; expected --format tracing")
 
 
-def export_records(folder: BuildFolder, options: ExportOptions, progress: Progress = silent) -> tuple[Path, int]:
-    """Write `export/FORMAT.json` in the build, or `out`; return the path and the number of its rows.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The result: the file or folder, how many records the build has, and how many the format left out."""
 
-    Raises ConfigError for an unknown format or a folder to write to that does not exist, BuildStateError if the build
-    has no records, or none in several languages where the format is of such, DataError for a row that is not valid.
+    path: Path
+    records: int
+    left_out: int = 0
+
+
+def export_records(
+    folder: BuildFolder,
+    options: ExportOptions,
+    progress: Progress = silent,
+    length: Callable[[str], int] | None = None,
+) -> Exported:
+    """Write `export/FORMAT.json` or the folder `export/FORMAT` in the build, or `out`; return what was written.
+
+    length: returns the number of tokens of a text, for the pairs of the format tracing.
+    Raises ConfigError for a folder to write to that does not exist, or a folder to make that does, BuildStateError if
+    the build has no records, or has them in one language where the format is of several, DataError for a row that is
+    not valid.
     """
-    out = options.out
-    rows = _rows(folder, options.format_)
+    folder.require("records.jsonl")
     folder.refuse_links()
-    path = out or folder.path("export") / f"{options.format_}.json"
-    if out is None:
+    is_folder = options.format_ in BUNDLES
+    path = options.out or folder.path("export") / (options.format_ if is_folder else f"{options.format_}.json")
+    if options.out is None:
         path.parent.mkdir(exist_ok=True)
-    elif not out.parent.is_dir():
-        raise ConfigError(f"{out.parent} is not a folder; make it, or choose another --out")
-    count = 0
+    elif not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is not a folder; make it, or choose another --out")
+    elif is_folder and path.exists():
+        raise ConfigError(f"{path} is there already; give --out the name of a new folder")
+    counting = _Counting(folder, progress)
+    if options.format_ in ALIGNED_EXPORTERS:
+        return _write_file(path, map(ALIGNED_EXPORTERS[options.format_], _in_all(folder, progress)))
+    if not is_folder:
+        known, make = _known(folder), EXPORTERS[options.format_]
+        return _write_file(path, (make(record, known) for record in counting))
+    _write_folder(path, BUNDLES[options.format_](Handed(counting, _known(folder), _references(folder), length)))
+    return Exported(path, counting.count)
+
+
+@dataclass(slots=True)
+class _Counting:
+    """The build's records, read anew each time; `count` is how many the last reading gave."""
+
+    folder: BuildFolder
+    progress: Progress
+    count: int = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        read = read_values(self.folder.require("records.jsonl"), conforming("record", decode_record))
+        for self.count, record in enumerate(read, 1):
+            yield record
+            self.progress("records", self.count, None)
+
+
+def _write_file(path: Path, rows: Iterable[Row | None]) -> Exported:
+    """Write the rows of one JSON array; None is a record that the format leaves out."""
+    made = left_out = 0
 
     def lines() -> Iterator[str]:
-        nonlocal count
+        nonlocal made, left_out
         for row in rows:
-            yield ("[\n" if not count else ",\n") + dump_row(row)
-            count += 1
-            progress("records", count, None)
-        yield "\n]\n" if count else "[]\n"
+            if row is None:
+                left_out += 1
+            else:
+                yield ("[\n" if not made else ",\n") + dump_row(row)
+                made += 1
+        yield "\n]\n" if made else "[]\n"
 
     write_atomic(path, lines())
-    return path, count
+    return Exported(path, made + left_out, left_out)
 
 
-def _rows(folder: BuildFolder, name: str) -> Iterator[Row]:
-    """Return an iterator over the rows of a format."""
-    if name not in ALIGNED_EXPORTERS:
-        return export(_records(folder, "records.jsonl"), name)
+def _in_all(folder: BuildFolder, progress: Progress) -> Iterator[dict[str, Record]]:
+    """Yield the cases that are there in all languages, each by language; every file is in the order of case ids.
+
+    Raises BuildStateError for a build of one language.
+    """
     files = record_files(folder.manifest())
     if len(files) < 2:
         raise BuildStateError(
             f"{folder.root} has records in {', '.join(files)} alone; make some with `cfbuild generate --languages` to "
-            f"export them as {name}"
+            "export them side by side"
         )
-    records = {code: _records(folder, file) for code, file in files.items()}
-    return map(ALIGNED_EXPORTERS[name], _in_all(records))
+    told = (_with_case(code, folder, file) for code, file in files.items())
+    for count, (_, some) in enumerate(groupby(merge(*told, key=itemgetter(0)), key=itemgetter(0)), 1):
+        found = {code: record for _, code, record in some}
+        progress("records", count, None)
+        if len(found) == len(files):
+            yield {code: found[code] for code in files}
 
 
-def _records(folder: BuildFolder, file: str) -> Iterator[Record]:
-    return read_values(folder.require(file), conforming("record", decode_record))
-
-
-def _with_case(code: str, records: Iterator[Record]) -> Iterator[tuple[int, str, Record]]:
+def _with_case(code: str, folder: BuildFolder, file: str) -> Iterator[tuple[int, str, Record]]:
+    records = read_values(folder.require(file), conforming("record", decode_record))
     return ((record.case_id, code, record) for record in records)
 
 
-def _in_all(records: Mapping[str, Iterator[Record]]) -> Iterator[dict[str, Record]]:
-    """Yield the cases that are there in all languages, each by language; every file is in the order of case ids."""
-    told = (_with_case(code, some) for code, some in records.items())
-    by_case = groupby(merge(*told, key=itemgetter(0)), key=itemgetter(0))
-    for _, some in by_case:
-        found = {code: record for _, code, record in some}
-        if len(found) == len(records):
-            yield {code: found[code] for code in records}
+def _write_folder(path: Path, files: Iterable[ToolFile]) -> None:
+    """Put a folder of files in place whole; an earlier export in the build is replaced."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for file in files:
+        target = part / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.content)
+    shutil.rmtree(path, ignore_errors=True)
+    part.replace(path)
+
+
+def _known(folder: BuildFolder) -> OtherNames:
+    """Return other names and templates that the build knows, in the language of its records."""
+    first = next(iter(read_values(folder.path("records.jsonl"), conforming("record", decode_record))), None)
+    entities, templates = folder.path("entities.jsonl"), folder.path("templates.jsonl")
+    return OtherNames.of(
+        first.language if first else "en",
+        read_values(entities, decode_entity) if entities.is_file() else (),
+        read_values(templates, decode_template) if templates.is_file() else (),
+    )
+
+
+def _references(folder: BuildFolder) -> list[Reference]:
+    path = folder.path("references.jsonl")
+    return list(read_values(path, decode_reference)) if path.is_file() else []

@@ -14,13 +14,14 @@ from cfbuild import __version__
 from cfbuild.data import Record, Rejection, id_number
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.context import Rules, TargetFilter
-from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, option, restart_option
+from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, Form, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.aligned import Survivors, check_languages, file_in, in_language
 from cfbuild.records.builder import BuildOptions
 from cfbuild.records.factset import FILES, StoredFacts, index_facts
 from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import EVERY, KINDS
 from cfbuild.records.maker import Making, Portion, RecordMaker, check_groups, check_neighbors
 from cfbuild.records.prefixes import BUILTIN, Prefixes, Sampler
 from cfbuild.records.spread import Noted, Spread, noted
@@ -35,6 +36,16 @@ from cfbuild.work import WorkerOptions, map_chunks
 
 VERB = "generate"
 INDEX = "facts.{language}.sqlite"
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Return the kinds of questions that a text names; `all` are all of them."""
+    names: tuple[str, ...] = COMMA_SEPARATED_OR_NONE.read(text)
+    return tuple(KINDS) if EVERY in names else names
+
+
+GROUP_NAMES = Form(_kinds, COMMA_SEPARATED_OR_NONE.write)
+"""The form of a choice of kinds of questions."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,9 @@ class GenerateOptions(Rules, Selection, WorkerOptions):
     )
     groups: tuple[str, ...] = option(
         tuple(GROUPS),
-        f"Prompt groups beyond CounterFact's, comma-separated, or none: {', '.join(GROUPS)}. [default: all]",
-        form=COMMA_SEPARATED_OR_NONE,
+        f"Kinds of questions beyond CounterFact's, comma-separated, or none, or all: {', '.join(KINDS)}. "
+        f"[default: {', '.join(GROUPS)}]",
+        form=GROUP_NAMES,
     )
     updates: Path | None = option(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from cfbuild.errors import DataError
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.progress import Progress, Running, silent
 from cfbuild.publish.card import CardInput, make_card, make_citation
+from cfbuild.publish.croissant import NAME as CROISSANT
+from cfbuild.publish.croissant import make_croissant
 from cfbuild.publish.hub import Destination, Hub, Published
 from cfbuild.publish.split import split_by_subject
 from cfbuild.publish.stage import (
@@ -27,7 +30,8 @@ from cfbuild.publish.stage import (
 )
 from cfbuild.records.aligned import record_files
 from cfbuild.records.composition import Composition, composition
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
+from cfbuild.records.multi import multi_rows
 from cfbuild.score.matrix import finished_matrices
 from cfbuild.score.scored import scored_runs
 from cfbuild.store.codec import decode_record
@@ -35,7 +39,7 @@ from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
 from cfbuild.store.jsonl import Row, read_values
 from cfbuild.store.manifest import Manifest
-from cfbuild.store.runs import CASES, finished_runs
+from cfbuild.store.runs import CASES, LIKELIHOODS, finished_bases, finished_runs
 from cfbuild.store.schema import conforming
 
 VERB = "publish"
@@ -45,6 +49,7 @@ SCHEMAS = {
     "cases.jsonl": "cases",
     "rejected.jsonl": "rejected",
     "references.jsonl": "references",
+    LIKELIHOODS: "pre_edit",
 }
 SPLITS = ("train", "validation", "test")
 
@@ -99,6 +104,8 @@ def stage(folder: BuildFolder, repository: str, seed: int = 0, progress: Progres
         card = make_card(given)
         write_atomic(root / "README.md", [card])
         write_atomic(root / "CITATION.cff", [make_citation(repository)])
+        about = make_croissant(given, staged_files(root))
+        write_atomic(root / CROISSANT, [json.dumps(about, ensure_ascii=False, indent=1) + "\n"])
         if folder.path(MANIFEST).is_file():
             shutil.copyfile(folder.path(MANIFEST), root / MANIFEST)
         return Staged(tuple(staged_files(root)), card, laid.composition.total["records"])
@@ -128,7 +135,7 @@ def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progres
     """Write the files of all configurations under `root`, which is deleted first; return those that have rows."""
     if root.exists():
         shutil.rmtree(root)
-    records = [TableWriter(root, name, SPLITS, progress) for name in ("records", "prompts", *GROUPS)]
+    records = [TableWriter(root, name, SPLITS, progress) for name in ("records", "prompts", *KINDS)]
     others = _other_languages(folder.manifest())
     languages: set[str] = set()
     counted = composition(_noting(_put_records(folder, records, splits), languages))
@@ -136,12 +143,7 @@ def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progres
     for table, file in zip(translated, others.values(), strict=True):
         for row in _rows(folder.path(file)):
             table.add(splits[row["case_id"]], [record_row(row)])
-    scores = TableWriter(root, "scores", SPLITS, progress)
-    for run in finished_runs(folder):
-        for row in _rows(run.path(CASES)):
-            # Scores of records that are not the build's have no split.
-            if row["case_id"] in splits:
-                scores.add(splits[row["case_id"]], [score_row(row, run.name)])
+    scored = _put_scores(folder, root, splits, progress)
     licences: set[str] = set()
     whole = [TableWriter(root, name, (FULL,), progress) for name in ("rejected", "references")]
     for table in whole:
@@ -149,8 +151,35 @@ def _lay_out(folder: BuildFolder, root: Path, splits: Mapping[int, str], progres
             table.add(FULL, [row])
             if "licence" in row:
                 licences.add(row["licence"].lower())
-    written = [table.finish() for table in (records[0], *translated, *records[1:], scores, *whole)]
+    tables = (records[0], *translated, *records[1:], _put_orders(folder, root, splits, progress), *scored, *whole)
+    written = [table.finish() for table in tables]
     return _Laid([table for table in written if table.splits], counted, languages, licences)
+
+
+def _put_scores(folder: BuildFolder, root: Path, splits: Mapping[int, str], progress: Progress) -> list[TableWriter]:
+    """Write the scores of runs, and of models before any edit, but for records that are not the build's."""
+    scores = TableWriter(root, "scores", SPLITS, progress)
+    for run in finished_runs(folder):
+        for row in _rows(run.path(CASES)):
+            if row["case_id"] in splits:
+                scores.add(splits[row["case_id"]], [score_row(row, run.name)])
+    before = []
+    for run in finished_bases(folder):
+        before.append(TableWriter(root, f"pre_edit-{run.name}", SPLITS, progress))
+        for row in _rows(run.path(LIKELIHOODS)):
+            if row["case_id"] in splits:
+                before[-1].add(splits[row["case_id"]], [row])
+    return [scores, *before]
+
+
+def _put_orders(folder: BuildFolder, root: Path, splits: Mapping[int, str], progress: Progress) -> TableWriter:
+    """Write the orders of many edits, one of each split."""
+    table = TableWriter(root, "multi", SPLITS, progress)
+    for split in SPLITS:
+        records = (record for _, record in _rows_and_records(folder) if splits[record.case_id] == split)
+        for row in multi_rows(records):
+            table.add(split, [row])
+    return table
 
 
 def _other_languages(manifest: Manifest) -> dict[str, str]:

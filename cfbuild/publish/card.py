@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cfbuild import __version__
+from cfbuild.publish import responsible
 from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import FULL, Table
 from cfbuild.publish.tags import bcp47_tags, iso_codes
@@ -147,6 +148,7 @@ def _parts(given: CardInput) -> Iterator[str]:
         "**false** fact and holds the prompts that test whether it does, and whether it still knows everything else."
     )
     yield _loading(given)
+    yield _limits(given)
     yield _languages(generated.counted)
     yield _changes(generated.counted)
     yield _filter(generated.config)
@@ -179,6 +181,20 @@ def _loading(given: CardInput) -> str:
         f"Columns of JSON text, for `json.loads`: {named}."
     )
     return f"## Use\n\n{_code(given)}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}\n\n{how}"
+
+
+def _limits(given: CardInput) -> str:
+    """Return the section on what the set is for, what it must not be used for, and whom it is about."""
+    about = responsible.statement(given.manifest, given.composition)
+    parts = (
+        ("For what", responsible.USES),
+        ("Not for", responsible.MISUSES),
+        ("Biases", about.biases),
+        ("Limits", responsible.LIMITATIONS),
+        ("People", (*about.personal, responsible.IMPACT)),
+    )
+    lists = ("\n".join([f"**{title}**", "", *(f"- {_text(one)}" for one in texts)]) for title, texts in parts)
+    return "## Uses and limits\n\n" + "\n\n".join(lists)
 
 
 def _code(given: CardInput) -> str:

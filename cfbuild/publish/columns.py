@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 from cfbuild.store.jsonl import Row, dump_row
 from cfbuild.store.schema import load_schema
 from cfbuild.store.schema.published import without_references
@@ -49,8 +49,11 @@ class Columns:
 
 
 def columns(name: str) -> Columns:
-    """Return the columns of the table `name`, which is in TABLES, or `records_` and the code of another language."""
-    return Columns(TABLES["records" if name.startswith("records_") else name]())
+    """Return the columns of the table `name`.
+
+    It is one of TABLES, or one with a name behind it: `records_` and a language's code, `pre_edit-` and a model.
+    """
+    return Columns(TABLES["records" if name.startswith("records_") else name.partition("-")[0]]())
 
 
 def _properties(schema: str) -> Properties:
@@ -67,7 +70,7 @@ def _records() -> Properties:
 def _group() -> Properties:
     found = _properties("record")
     prompts = found["meta"]["properties"]["groups"]["properties"]
-    prompt = prompts[next(iter(GROUPS))]["items"]["properties"]
+    prompt = prompts[next(iter(KINDS))]["items"]["properties"]
     return {"case_id": found["case_id"], "requested_rewrite": found["requested_rewrite"], **prompt}
 
 
@@ -79,7 +82,9 @@ def _scores() -> Properties:
 TABLES: Mapping[str, Callable[[], Properties]] = {
     "records": _records,
     "prompts": lambda: _properties("prompts"),
-    **dict.fromkeys(GROUPS, _group),
+    "multi": lambda: _properties("multi"),
+    "pre_edit": lambda: _properties("pre_edit"),
+    **dict.fromkeys(KINDS, _group),
     "scores": _scores,
     "rejected": lambda: _properties("rejected"),
     "references": lambda: _properties("references"),

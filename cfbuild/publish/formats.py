@@ -1,4 +1,4 @@
-"""Records as other projects' files: a function a format, in the table EXPORTERS, each with a schema in `schemas/`.
+"""Records as other projects' rows: a function a format, in the table EXPORTERS, each with a schema in `schemas/`.
 
 Prompts are statements that break off where the object comes; formats with questions get these statements, unchanged.
 Readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reader towards `answers[0]`. We write MEND's.
@@ -6,11 +6,12 @@ Readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from cfbuild.data import Record
-from cfbuild.errors import ConfigError
+from cfbuild.data import GroupPrompt, Record, Target
+from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.publish.ripple import rippleedits
 from cfbuild.store.codec import encode_record
 from cfbuild.store.jsonl import Row
 
@@ -18,15 +19,7 @@ LOC_MARK = "nq question: "
 """The start of `loc` that readers of zsRE files assert."""
 
 
-def export(records: Iterable[Record], name: str) -> Iterator[Row]:
-    """Return an iterator over the rows of a format, one for each record. Raises ConfigError for an unknown format."""
-    if name not in EXPORTERS:
-        expected = ", ".join((*EXPORTERS, *ALIGNED_EXPORTERS))
-        raise ConfigError(f"format {name!r} does not exist; expected one of {expected}")
-    return map(EXPORTERS[name], records)
-
-
-def counterfact(record: Record) -> Row:
+def counterfact(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """Return a row of CounterFact's file (Meng et al. 2022): the record without `meta`.
 
     A missing `pararel_idx` becomes the case id, since readers expect a number.
@@ -36,7 +29,7 @@ def counterfact(record: Record) -> Row:
     return row if record.pararel_idx is not None else {**row, "pararel_idx": record.case_id}
 
 
-def easyedit(record: Record) -> Row:
+def easyedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """Return a row of EasyEdit's counterfact-edit file: a single paraphrase and neighborhood prompt, or null."""
     neighbor = record.neighborhood[0].text if record.neighborhood else None
     return {
@@ -51,17 +44,24 @@ def easyedit(record: Record) -> Row:
     }
 
 
-def knowedit(record: Record) -> Row:
-    """Return a row of KnowEdit's wiki_counterfact file (2024): neighbors as locality, paraphrases as portability."""
+def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
+    """Return a row of KnowEdit's wiki_counterfact file (2024): neighbors as locality, the rest as portability.
+
+    EasyEdit reads the lists Subject_Aliasing and Reasoning, which a record has where it has such prompts.
+    """
     new, true = [[record.target_new.label]], [[record.target_true.label]]
-    paraphrases = [{"prompt": one.clean, "ground_truth": new} for one in record.paraphrases]
+    asked = {
+        "Subject_Aliasing": _asked(record.groups.get("subject_aliases", ())),
+        "Reasoning": _asked((*record.groups.get("two_hop", ()), *record.groups.get("inverse", ()))),
+        "Logical_Generalization": [{"prompt": one.clean, "ground_truth": new} for one in record.paraphrases],
+    }
     return {
         "subject": record.subject.label,
         "prompt": record.rewrite,
         "target_new": record.target_new.label,
         "ground_truth": record.target_true.label,
         "rephrase": record.paraphrases[0].clean if record.paraphrases else None,
-        "portability": {"Logical_Generalization": paraphrases},
+        "portability": {name: rows for name, rows in asked.items() if rows or name == "Logical_Generalization"},
         "locality": {
             "Relation_Specificity": [{"prompt": one.text, "ground_truth": true} for one in record.neighborhood],
             "Forgetfulness": [],
@@ -69,7 +69,30 @@ def knowedit(record: Record) -> Row:
     }
 
 
-def zsre(record: Record) -> Row:
+def _asked(prompts: Iterable[GroupPrompt]) -> list[Row]:
+    return [{"prompt": one.text, "ground_truth": [[one.target_new.label]]} for one in prompts]
+
+
+def wikibigedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
+    """Return a row of WikiBigEdit's file (Thede et al. 2025) as EasyEdit reads it: an alias as persona, a two-hop."""
+    alias, hop = (next(iter(record.groups.get(name, ())), None) for name in ("subject_aliases", "two_hop"))
+    neighbor = record.neighborhood[0].text if record.neighborhood else None
+    return {
+        "tag": record.relation,
+        "subject": record.subject.label,
+        "update": record.rewrite,
+        "ans": record.target_new.label,
+        "ground_truth": record.target_true.label,
+        "rephrase": record.paraphrases[0].clean if record.paraphrases else record.rewrite,
+        "personas": alias.text if alias else None,
+        "mhop": hop.text if hop else None,
+        "mhop_ans": hop.target_new.label if hop else None,
+        "loc": neighbor,
+        "loc_ans": record.target_true.label if neighbor is not None else None,
+    }
+
+
+def zsre(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """Return a row of MEND's zsRE file (Mitchell et al. 2022): `alt` is o*, `answers` hold the true object."""
     neighbor = record.neighborhood[0].text if record.neighborhood else record.rewrite
     return {
@@ -85,7 +108,7 @@ def zsre(record: Record) -> Row:
     }
 
 
-def mquake(record: Record) -> Row:
+def mquake(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """Return a row in the manner of MQuAKE-CF (Zhong et al. 2023), with the only hop that a record has."""
     subject, relation = record.subject, record.relation
     true, new = record.target_true, record.target_new
@@ -104,11 +127,11 @@ def mquake(record: Record) -> Row:
         ],
         "questions": clozes,
         "answer": true.label,
-        "answer_alias": [],
+        "answer_alias": known.other_names(true),
         "new_answer": new.label,
-        "new_answer_alias": [],
-        "single_hops": [_hop(record, true.label)],
-        "new_single_hops": [_hop(record, new.label)],
+        "new_answer_alias": known.other_names(new),
+        "single_hops": [_hop(record, true, known)],
+        "new_single_hops": [_hop(record, new, known)],
         "orig": {
             "triples": [[subject.id, relation, true.id]],
             "triples_labeled": [[subject.label, relation, true.label]],
@@ -119,8 +142,9 @@ def mquake(record: Record) -> Row:
     }
 
 
-def _hop(record: Record, answer: str) -> Row:
-    return {"question": record.rewrite, "cloze": record.rewrite, "answer": answer, "answer_alias": []}
+def _hop(record: Record, answer: Target, known: OtherNames) -> Row:
+    others = known.other_names(answer)
+    return {"question": record.rewrite, "cloze": record.rewrite, "answer": answer.label, "answer_alias": others}
 
 
 def bmike(records: Mapping[str, Record]) -> Row:
@@ -138,9 +162,17 @@ def _in_language(record: Record) -> Row:
     return {"case_id": record.case_id, **row, "loc": row["loc"].removeprefix(LOC_MARK), "portability": asked}
 
 
-EXPORTERS: Mapping[str, Callable[[Record], Row]] = MappingProxyType(
-    {"counterfact": counterfact, "easyedit": easyedit, "knowedit": knowedit, "zsre": zsre, "mquake": mquake}
+EXPORTERS: Mapping[str, Callable[[Record, OtherNames], Row | None]] = MappingProxyType(
+    {
+        "counterfact": counterfact,
+        "easyedit": easyedit,
+        "knowedit": knowedit,
+        "zsre": zsre,
+        "mquake": mquake,
+        "wikibigedit": wikibigedit,
+        "rippleedits": rippleedits,
+    }
 )
-"""The formats of single records, by the name that `cfbuild export --format` takes."""
+"""The formats of one JSON array, by the name that `cfbuild export --format` takes; None is a record left out."""
 ALIGNED_EXPORTERS: Mapping[str, Callable[[Mapping[str, Record]], Row]] = MappingProxyType({"bmike": bmike})
 """The formats of records in several languages, which a function makes of a case by language."""

@@ -10,8 +10,8 @@ from typing import Any
 from cfbuild.data import Record
 from cfbuild.progress import Progress, silent
 from cfbuild.publish.columns import columns
-from cfbuild.records.groups import GROUPS
-from cfbuild.records.prompts import prompts_of, stays_true
+from cfbuild.records.kinds import KINDS
+from cfbuild.records.prompts import choices_of, prompts_of, stays_true
 from cfbuild.store.codec import ANSWERS, IN_USE, OPTIONAL
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
@@ -23,7 +23,7 @@ ROWS_A_GROUP = 1_000
 """Rows that a reader has to take in at once, and that are held here before they are written."""
 FULL = "full"
 """The only split of configurations that have no train and test."""
-SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *GROUPS)
+SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *KINDS)
 """Groups of prompts that have scores."""
 NOT_MEASURED: Row = {f"{group}{ANSWERS}": [] for group in ("rewrite", "paraphrase")} | dict.fromkeys(
     (*IN_USE, *OPTIONAL)
@@ -181,12 +181,13 @@ def prompt_rows(record: Record) -> list[Row]:
             "prompt": text,
             "target_new": new.label,
             "target_true": true.label,
+            "choices": choices_of(kind, new, true),
             "answer": true.label if stays_true(kind) else new.label,
         }
         for kind, text, new, true in prompts_of(record)
     ]
     nothing = dict.fromkeys(("target_new", "target_true", "answer"))
-    written = [{**about, "kind": "generation", "prompt": text, **nothing} for text in record.generation]
+    written = [{**about, "kind": "generation", "prompt": text, "choices": [], **nothing} for text in record.generation]
     return [*scored, *written]
 
 

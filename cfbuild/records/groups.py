@@ -101,10 +101,15 @@ class Group:
     stays_true: bool = False
 
 
-def prompt_groups(record: Record, known: Known, wanted: Iterable[str]) -> dict[str, tuple[GroupPrompt, ...]]:
-    """Return the prompts of `record` by wanted group; a group is absent if the facts give it no prompt."""
-    chosen = set(wanted)
-    made = ((name, tuple(GROUPS[name].make(record, known))) for name in GROUPS if name in chosen)
+def prompt_groups(
+    record: Record, known: Known, wanted: Iterable[str], table: Mapping[str, Group] | None = None
+) -> dict[str, tuple[GroupPrompt, ...]]:
+    """Return the prompts of `record` by wanted group; a group is absent if the facts give it no prompt.
+
+    table: the groups that there are; None for GROUPS.
+    """
+    chosen, groups = set(wanted), GROUPS if table is None else table
+    made = ((name, tuple(groups[name].make(record, known))) for name in groups if name in chosen)
     return {name: prompts for name, prompts in made if prompts}
 
 

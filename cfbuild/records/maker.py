@@ -32,6 +32,7 @@ from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft, Outline, RefuseTarget
 from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.kinds import EVERY, KINDS, chosen_kinds
 from cfbuild.records.pairs import SubjectPairs
 from cfbuild.records.pools import is_usable
 from cfbuild.records.prefixes import Prefixes
@@ -91,7 +92,7 @@ class Finished(Protocol):
 
 def check_groups(groups: Iterable[str]) -> None:
     """Raise ConfigError if `groups` holds a name that the table GROUPS does not."""
-    unknown = sorted(set(groups) - GROUPS.keys())
+    unknown = sorted(set(groups) - KINDS.keys() - {EVERY})
     if unknown:
         raise ConfigError(f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
 
@@ -112,7 +113,7 @@ class RecordMaker:
     rules: the options of the rules; a model's thresholds belong to its filter.
     build: how many prompts of each kind a record has, and the seed.
     prefixes: the sentences before paraphrases; None for the bundled ones if the facts are English, else for none.
-    groups: the prompt groups beyond CounterFact's; None for all.
+    groups: the prompt groups beyond CounterFact's, `all` for all KINDS; None for those of GROUPS.
     seed: replaces the seed in `build`, if given.
     Raises ConfigError for an unknown prompt group, and for rules that want more neighborhood prompts than `build`.
     """
@@ -132,8 +133,8 @@ class RecordMaker:
         if seed is not None:
             self.build = dataclasses.replace(self.build, seed=seed)
         check_neighbors(self.rules, self.build)
-        self.groups = tuple(GROUPS if groups is None else groups)
-        check_groups(self.groups)
+        check_groups(GROUPS if groups is None else groups)
+        self.groups = chosen_kinds(GROUPS if groups is None else groups)
         self.graph: FactGraph = facts.graph()
         english = self.graph.wording is LANGUAGES["en"]
         self.prefixes = prefixes or (Prefixes.builtin() if english else Prefixes())
@@ -282,7 +283,7 @@ class RecordMaker:
                 continue
             record = self._record(draft, verdict.chosen)
             scores = {} if model is None else {str(model.signature["model"]): verdict.scores}
-            groups = prompt_groups(record, self._known, self.groups)
+            groups = prompt_groups(record, self._known, self.groups, KINDS)
             yield dataclasses.replace(record, groups=groups, scores=scores)
 
     def _record(self, draft: Draft, target_new: Target, attributes: Sequence[Target] | None = None) -> Record:
@@ -307,7 +308,7 @@ class RecordMaker:
                 items = _entities(record.attribute)
                 attributes, _ = self._builder.same_entities(fact, drafted.draws[0].id, items)
                 made = self._record(drafted, drafted.draws[0], attributes)
-                return dataclasses.replace(made, groups=prompt_groups(made, self._known, self.groups))
+                return dataclasses.replace(made, groups=prompt_groups(made, self._known, self.groups, KINDS))
             decision = drafted
         return self._rejection(record.case_id, fact, decision)
 

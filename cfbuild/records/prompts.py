@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cfbuild.data import Record, Target
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
+from cfbuild.records.kinds.choices import LETTERS
 
 
 def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
@@ -21,6 +22,11 @@ def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
     ]
 
 
+def choices_of(kind: str, new: Target, true: Target) -> list[str]:
+    """Return what may follow a prompt of a kind: its two targets, or every letter of a question with options."""
+    return list(LETTERS) if kind == "multiple_choice" else [new.label, true.label]
+
+
 def stays_true(group: str) -> bool:
     """Return True if after the edit the true target should stay likelier after a group's prompts."""
-    return group == "neighborhood" or (group in GROUPS and GROUPS[group].stays_true)
+    return group == "neighborhood" or (group in KINDS and KINDS[group].stays_true)

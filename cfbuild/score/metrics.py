@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cfbuild.data import CaseScore, PromptScore, StageScore
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 
 Z_95 = 1.96
 """Standard deviations of a 95% interval (paper, Table 4)."""
@@ -68,7 +68,7 @@ METRICS = (
     Metric("neighborhood_exact", "neighborhood", lambda score: float(score.target_true_argmax)),
     *(
         Metric(name, name, _true_wins if group.stays_true else _new_wins, HALF, stays=group.stays_true)
-        for name, group in GROUPS.items()
+        for name, group in KINDS.items()
     ),
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 from cfbuild.score.cost import Cost
 from cfbuild.score.marks import RULE, SIGNS, marks_of
 from cfbuild.score.metrics import (
@@ -34,7 +34,7 @@ BESIDE = (
     "in_use_paraphrase",
 )
 """Figures that are easily confused with the metrics, or compared by beside them, under their own names."""
-BEYOND = tuple(GROUPS)
+BEYOND = tuple(KINDS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
 UNEDITED = "unedited"
 """The table's word for a model before any edit."""

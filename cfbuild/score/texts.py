@@ -48,6 +48,14 @@ class ReferenceTexts:
         return float((vectors[0] @ vectors[1].T).toarray()[0, 0])
 
 
+def tfidf_statistics(texts: Sequence[str]) -> tuple[dict[str, int], np.ndarray]:
+    """Return the places of the words of texts in their TF-IDF space, and each place's inverse document frequency."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    fitted = TfidfVectorizer().fit(texts)
+    return {word: int(place) for word, place in fitted.vocabulary_.items()}, np.asarray(fitted.idf_, dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class Writing:
     """The settings of writing: what texts are compared with, the seed of their draws, the names that answers may give.

@@ -25,7 +25,7 @@ from cfbuild.store.manifest import MadeFile, Manifest, VerbEntry
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
-FOLDERS = ("progress", "publish", "export", "runs", "editors", "traces", "sweeps", "study")
+FOLDERS = ("progress", "publish", "export", "runs", "editors", "traces", "sweeps", "study", "base")
 """The folders of a build in which cfbuild writes and deletes files."""
 MAKER = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
 

@@ -29,6 +29,8 @@ TRACE, TRACES = "trace", "traces"
 """The verb and the folder of causal traces, each in `traces/NAME/`."""
 TRACED, SKIPPED, SUMMARY, TRACED_CASES = "traces.jsonl", "skipped.jsonl", "summary.json", "cases"
 """The facts that were traced and those that were not, the averages, and a folder of files in the released format."""
+BASE, LIKELIHOODS = "score-base", "pre_edit.jsonl"
+"""The verb of models' scores before any edit, each in `base/NAME/`, and their rows, one a prompt."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -73,6 +75,11 @@ def new_trace(folder: BuildFolder, name: str) -> Run:
     return _new(folder, TRACE, TRACES, name)
 
 
+def new_base(folder: BuildFolder, name: str) -> Run:
+    """Return the scores before any edit called `name`, finished or not. Raises ConfigError as `new_run` does."""
+    return _new(folder, BASE, "base", name)
+
+
 def _new(folder: BuildFolder, verb: str, place: str, name: str) -> Run:
     if not NAME.match(name):
         raise ConfigError(f"--run {name}: expected letters, digits, '.', '_' and '-', 64 at the most, no '.' in front")
@@ -87,6 +94,11 @@ def finished_sweeps(folder: BuildFolder) -> list[Run]:
 def finished_traces(folder: BuildFolder) -> list[Run]:
     """Return the build's finished traces whose rows exist, sorted by name."""
     return _finished((new_trace(folder, name) for name in _names(folder, TRACE)), TRACED)
+
+
+def finished_bases(folder: BuildFolder) -> list[Run]:
+    """Return the build's finished scores before any edit, sorted by name."""
+    return _finished((new_base(folder, name) for name in _names(folder, BASE)), LIKELIHOODS)
 
 
 def _names(folder: BuildFolder, verb: str) -> list[str]:

@@ -10,7 +10,11 @@ from typing import Any
 
 from cfbuild.errors import ConfigError
 
-EXPORTS = ("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake", "export-bmike")
+EXPORTS = (
+    *("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake", "export-bmike"),
+    *("export-wikibigedit", "export-rippleedits", "export-uniedit", "export-question", "export-tracing"),
+    *("export-pairs", "export-chat"),
+)
 BUILT = (
     "facts",
     "entities",
@@ -20,6 +24,8 @@ BUILT = (
     "changes",
     "cases",
     "prompts",
+    "pre_edit",
+    "multi",
     "traces",
     "manifest",
 )

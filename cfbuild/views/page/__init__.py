@@ -17,7 +17,7 @@ from markupsafe import Markup
 from cfbuild import __version__
 from cfbuild.data import CaseScore, Record
 from cfbuild.records.composition import ITEMS, composition
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 from cfbuild.score.marks import SIGNS
 from cfbuild.score.matrix import SHOWN, LanguageMatrix
 from cfbuild.score.metrics import Figure
@@ -54,7 +54,7 @@ MEANING = {
     "in_use_paraphrase": "the same after paraphrases",
     "s/edit": "seconds of editing for each record",
     "MB": "memory that editing took at its most, in 10^6 bytes",
-    **{name: group.meaning for name, group in GROUPS.items()},
+    **{name: group.meaning for name, group in KINDS.items()},
 }
 """The meaning of each figure of report.json, in a line of text."""
 

@@ -10,7 +10,7 @@ from itertools import islice, zip_longest
 from typing import Any
 
 from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
-from cfbuild.records.groups import GROUPS
+from cfbuild.records.kinds import KINDS
 from cfbuild.score.metrics import case_values
 from cfbuild.text.safe import visible
 
@@ -37,7 +37,7 @@ def record_columns(records: Sequence[Record]) -> dict[str, Any]:
         "true": [visible(record.target_true.label) for record in records],
         "new": [visible(record.target_new.label) for record in records],
         "block": RECORDS_A_BLOCK,
-        "groups": {name: name.replace("_", " ").capitalize() for name in GROUPS},
+        "groups": {name: name.replace("_", " ").capitalize() for name in KINDS},
         "all_texts": most_texts(len(records)) is None,
     }
 

@@ -1,0 +1,213 @@
+"""Croissant metadata of a dataset (MLCommons, 1.0), with its responsible-AI fields, made from the manifest.
+
+Files are named by their address on the Hub with their digests, columns by their schemas. Columns that
+are lists of objects are named in a description only, since readers of Croissant take no such lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cfbuild.publish import responsible
+from cfbuild.publish.card import PAPER, CardInput
+from cfbuild.publish.columns import columns
+from cfbuild.publish.stage import StagedFile, Table
+from cfbuild.publish.tags import iso_codes
+
+NAME = "croissant.json"
+HUB = "https://huggingface.co"
+"""The Hub's public address: metadata names the files there, whatever hub they are sent to."""
+CONFORMS_TO = ("http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0")
+LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
+PARQUET = "application/x-parquet"
+REPOSITORY = "repo"
+NO_DIGEST = "https://github.com/mlcommons/croissant/issues/80"
+"""What stands for the digest of a repository, which has none: the Hub's own metadata has this too."""
+TYPES: Mapping[str, str] = {
+    "string": "sc:Text",
+    "integer": "sc:Integer",
+    "number": "sc:Float",
+    "boolean": "sc:Boolean",
+    "object": "sc:Text",
+}
+"""Croissant's types of the schemas' plain types; an object whose keys are data is a column of JSON text."""
+CONTEXT: Mapping[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+"""The JSON-LD context that the specification of Croissant 1.0 gives, appendix 1."""
+
+
+def make_croissant(given: CardInput, files: Sequence[StagedFile], hub: str = HUB) -> dict[str, Any]:
+    """Return the metadata of a dataset as JSON-LD.
+
+    files: those that are laid out. hub: the address of the hub that has them.
+    """
+    address = f"{hub}/datasets/{given.repository}"
+    owner, name = given.repository.split("/")
+    about = responsible.statement(given.manifest, given.composition)
+    day = given.manifest.today
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": list(CONFORMS_TO),
+        "name": name,
+        "description": "Counterfactual records for knowledge editing in the format of CounterFact (Meng et al. 2022): "
+        "each asks a language model to believe a false fact, and has prompts that test whether it does, and whether it "
+        "still knows everything else.",
+        "url": address,
+        "license": LICENCE,
+        "creator": {"@type": "sc:Organization", "name": owner},
+        **({"datePublished": day} if day else {}),
+        "version": "1.0.0",
+        "inLanguage": iso_codes(given.languages),
+        "keywords": ["knowledge editing", "model editing", "counterfact", "wikidata"],
+        "citeAs": PAPER,
+        **_responsible(about),
+        "distribution": list(_distribution(given, files, address)),
+        "recordSet": [_record_set(table, split) for table in given.tables for split in table.splits],
+    }
+
+
+def _responsible(about: responsible.Responsible) -> dict[str, Any]:
+    """Return the fields of the responsible-AI vocabulary (MLCommons, 1.0)."""
+    return {
+        "rai:dataCollection": about.collection,
+        "rai:dataCollectionType": list(about.kinds_of_collection),
+        **({"rai:dataCollectionTimeFrame": list(about.days)} if about.days else {}),
+        "rai:dataPreprocessingProtocol": list(about.processing),
+        "rai:dataAnnotationProtocol": [responsible.NEVER_ANNOTATED],
+        "rai:machineAnnotationTools": list(about.tools),
+        "rai:dataUseCases": [*responsible.USES, *(f"Not: {text}" for text in responsible.MISUSES)],
+        "rai:dataBiases": list(about.biases),
+        "rai:dataLimitations": list(responsible.LIMITATIONS),
+        "rai:dataSocialImpact": responsible.IMPACT,
+        "rai:personalSensitiveInformation": list(about.personal),
+        "rai:dataReleaseMaintenancePlan": responsible.PLAN,
+    }
+
+
+def _distribution(given: CardInput, files: Sequence[StagedFile], address: str) -> Iterator[dict[str, Any]]:
+    """Yield the repository, each of its parquet files with its digest, and the set of files of each table and split."""
+    yield {
+        "@type": "cr:FileObject",
+        "@id": REPOSITORY,
+        "name": REPOSITORY,
+        "description": "The repository on the Hub.",
+        "contentUrl": address,
+        "encodingFormat": "git+https",
+        "sha256": NO_DIGEST,
+    }
+    for one in files:
+        if one.path.endswith(".parquet"):
+            yield {
+                "@type": "cr:FileObject",
+                "@id": one.path,
+                "name": one.path.rsplit("/", 1)[1],
+                "contentUrl": f"{address}/resolve/main/{one.path}",
+                "contentSize": f"{one.size} B",
+                "encodingFormat": PARQUET,
+                "sha256": one.sha256,
+            }
+    for table in given.tables:
+        for split in table.splits:
+            yield {
+                "@type": "cr:FileSet",
+                "@id": _files_of(table.name, split),
+                "containedIn": {"@id": REPOSITORY},
+                "encodingFormat": PARQUET,
+                "includes": f"data/{table.name}/{split}-*.parquet",
+            }
+
+
+def _files_of(table: str, split: str) -> str:
+    return f"{table}-{split}-files"
+
+
+def _record_set(table: Table, split: str) -> dict[str, Any]:
+    name = f"{table.name}-{split}"
+    files = _files_of(table.name, split)
+    found = columns(table.name).properties
+    fields = [_field(name, key, part, _Place(files, key)) for key, part in found.items()]
+    left_out = ", ".join(key for key, field in zip(found, fields, strict=True) if field is None)
+    about = {"description": f"Beside these columns it has lists of objects: {left_out}."} if left_out else {}
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, **about, "field": [one for one in fields if one]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a field's values lie: the set of files, the column, and the way from the column to a key inside it."""
+
+    files: str
+    column: str
+    way: str = ""
+
+    def inside(self, key: str) -> _Place:
+        """Return the place of a key of this column's or key's object."""
+        return _Place(self.files, self.column, f"{self.way}.{key}".removeprefix("."))
+
+    def source(self) -> dict[str, Any]:
+        """Return the place as a field's source."""
+        found = {"fileSet": {"@id": self.files}, "extract": {"column": self.column}}
+        return {**found, "transform": {"jsonPath": self.way}} if self.way else found
+
+
+def _field(parent: str, name: str, schema: Mapping[str, Any], place: _Place) -> dict[str, Any] | None:
+    """Return the field of a column, or of a key inside a column; None for a list of objects."""
+    repeats, kind, inner = False, _kind(schema), schema
+    while kind == "array":
+        repeats, inner = True, inner["items"]
+        kind = _kind(inner)
+    field: dict[str, Any] = {"@type": "cr:Field", "@id": f"{parent}/{name}", "name": name}
+    if about := schema.get("description"):
+        field["description"] = about
+    if repeats:
+        field["repeated"] = True
+    if "properties" not in inner:
+        return {**field, "dataType": TYPES[kind], "source": place.source()}
+    if repeats:
+        return None
+    parts = (_field(field["@id"], key, one, place.inside(key)) for key, one in inner["properties"].items())
+    found = [one for one in parts if one]
+    return {**field, "subField": found} if found else None
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    kinds = schema["type"]
+    return str(kinds if isinstance(kinds, str) else next(kind for kind in kinds if kind != "null"))

@@ -1,0 +1,147 @@
+"""Rows of RippleEdits' files (Cohen et al. 2024): an edit with lists of test cases by what an edit must carry over to.
+
+Its reader looks relations up by name in a table of its own, and stops at a name that is not there: records of other
+relations are left out, and so are prompts that ask another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from cfbuild.data import GroupPrompt, Record, Target
+from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.store.jsonl import Row
+from cfbuild.text.scripts import stated
+
+RELATION_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "P6": "HEAD_OF_GOVERNMENT",
+        "P7": "BROTHER",
+        "P9": "SISTER",
+        "P17": "COUNTRY",
+        "P19": "PLACE_OF_BIRTH",
+        "P20": "PLACE_OF_DEATH",
+        "P21": "SEX_OR_GENDER",
+        "P22": "FATHER",
+        "P25": "MOTHER",
+        "P26": "SPOUSE",
+        "P27": "COUNTRY_OF_CITIZENSHIP",
+        "P30": "CONTINENT",
+        "P35": "HEAD_OF_STATE",
+        "P36": "CAPITAL",
+        "P37": "OFFICIAL_LANGUAGE",
+        "P38": "CURRENCY",
+        "P39": "POSITION_HELD",
+        "P40": "CHILD",
+        "P50": "AUTHOR",
+        "P54": "MEMBER_OF_SPORTS_TEAM",
+        "P57": "DIRECTOR",
+        "P58": "SCREENWRITER",
+        "P69": "ALMA_MATER",
+        "P84": "ARCHITECT",
+        "P85": "ANTHEM",
+        "P86": "COMPOSER",
+        "P98": "EDITOR",
+        "P101": "FIELD_OF_WORK",
+        "P103": "NATIVE_LANGUAGE",
+        "P106": "OCCUPATION",
+        "P108": "EMPLOYER",
+        "P112": "FOUNDER",
+        "P118": "LEAGUE",
+        "P119": "PLACE_OF_BURIAL",
+        "P140": "RELIGION",
+        "P155": "FOLLOWS",
+        "P156": "FOLLOWED_BY",
+        "P161": "CAST_MEMBER",
+        "P166": "AWARD_RECEIVED",
+        "P172": "ETHNIC_GROUP",
+        "P569": "DATE_OF_BIRTH",
+        "P570": "DATE_OF_DEATH",
+        "P1376": "CAPITAL_OF",
+        "P3373": "SIBLING",
+    }
+)
+"""The relations that RippleEdits' reader knows, by Wikidata's id (`src/relation.py` of its repository)."""
+LISTS = (
+    "Relation_Specificity",
+    "Logical_Generalization",
+    "Subject_Aliasing",
+    "Compositionality_I",
+    "Compositionality_II",
+    "Forgetfulness",
+)
+"""The lists of test cases that each row has, in its order."""
+LIST_OF = MappingProxyType(
+    {
+        "subject_aliases": "Subject_Aliasing",
+        "inverse": "Logical_Generalization",
+        "two_hop": "Compositionality_I",
+    }
+)
+"""The list that a group's prompts belong to; what has none (neighbors, for one) RippleEdits does not ask."""
+
+
+def rippleedits(record: Record, known: OtherNames = NO_NAMES) -> Row | None:
+    """Return a row of RippleEdits' files; None for a record whose relation its reader does not know."""
+    if record.relation not in RELATION_NAMES:
+        return None
+    lists: dict[str, list[Row]] = {name: [] for name in LISTS}
+    for group, name in LIST_OF.items():
+        lists[name] += _cases(record, group, known)
+    return {
+        "example_type": "random",
+        "edit": {**_fact(record, record.target_new), "previous_fact": _fact(record, record.target_true)},
+        **lists,
+    }
+
+
+def _fact(record: Record, target: Target) -> Row:
+    return {
+        "prompt": stated(record.rewrite, target.label),
+        "subject_id": record.subject.id,
+        "relation": RELATION_NAMES[record.relation],
+        "target_id": target.id,
+    }
+
+
+def _cases(record: Record, group: str, known: OtherNames) -> Iterator[Row]:
+    for one in record.groups.get(group, ()):
+        if one.relation in RELATION_NAMES:
+            hops = group == "two_hop"
+            query = _two_hop(record, one, known) if hops else _query(one.text, one.entity, one, known)
+            yield {
+                "test_queries": [query],
+                "test_condition": "OR",
+                "condition_queries": _conditions(record, one, known) if hops else [],
+            }
+
+
+def _query(phrase: str, subject: str, one: GroupPrompt, known: OtherNames) -> Row:
+    return {
+        "prompt": phrase,
+        "answers": [{"value": one.target_new.label, "aliases": known.other_names(one.target_new)}],
+        "query_type": "regular",
+        "subject_id": subject,
+        "relation": RELATION_NAMES[one.relation],
+        "target_ids": [one.target_new.id],
+        "phrase": phrase,
+    }
+
+
+def _two_hop(record: Record, one: GroupPrompt, known: OtherNames) -> Row:
+    """Return a question that passes through the record's object: its first hop is the edit."""
+    return {
+        **_query(one.text, record.subject.id, one, known),
+        "query_type": "two_hop",
+        "relation": RELATION_NAMES[record.relation],
+        "target_ids": [record.target_new.id],
+        "second_relation": RELATION_NAMES[one.relation],
+        "second_hop_target_ids": [one.target_new.id],
+    }
+
+
+def _conditions(record: Record, one: GroupPrompt, known: OtherNames) -> list[Row]:
+    """Return what the model has to know for the answer to follow: the second hop, where its template is known."""
+    asked = known.asked(one.template, record.target_new.label)
+    return [_query(asked, record.target_new.id, one, known)] if asked else []

@@ -1,0 +1,128 @@
+"""Rows of UniEdit's files (Chen et al. 2025): an edit with questions, each with the chain of facts it follows from.
+
+UniEdit tells from a chain which kind of question it is; an item of the edit's own fact is called h_e or t_e in it, its
+relation r_e, others e_0, r_0, ... The last two places of a link say whether it is followed forwards (f) or back (b),
+and whether it has a single (s) or many answers (m). Its reader expects exactly one question of locality a row, so the
+kinds take turns by case id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from cfbuild.data import Record, Target
+from cfbuild.facts.relations import RELATIONS
+from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.store.jsonl import Row
+
+EDIT_LINK = ["h_e", "r_e", "t_e"]
+FORWARDS = ["f", "s"]
+
+
+def uniedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
+    """Return a row of UniEdit's files: the edit, its questions of generality, and a question of locality."""
+    edit = {"prompt": record.rewrite, "target": record.target_new.label, "subject": record.subject.label}
+    asked = [row for kind in GENERALITY for row in GENERALITY[kind](record, known)]
+    stays = list(_locality(record, known))
+    chosen = [stays[record.case_id % len(stays)]] if stays else []
+    return {
+        "edit": {**edit, **_fact(record.subject, record.relation, record.target_new, known)},
+        "generality": {str(place): row for place, row in enumerate(asked)},
+        "locality": {str(place): row for place, row in enumerate(chosen)},
+    }
+
+
+def _item(target: Target, known: OtherNames) -> Row:
+    return {"id": target.id, "label": target.label, "description": "", "aliases": known.other_names(target)}
+
+
+def _fact(subject: Target, relation: str, value: Target, known: OtherNames) -> Row:
+    """Return a fact's parts, as an edit and each link of a chain has them."""
+    name = RELATIONS[relation].name if relation in RELATIONS else relation
+    return {
+        "head_entity": _item(subject, known),
+        "property": {"id": relation, "label": name, "description": "", "aliases": [], "single_value": True},
+        "tail_entity": {"order_in_property": 0, "datatype": "wikibase-item", "value": _item(value, known)},
+        "single_inverse": False,
+    }
+
+
+def _link(path: list[str], prompt: str, subject: str, fact: Row) -> Row:
+    target = fact["tail_entity"]["value"]["label"]
+    one = {"path": path, "prompt": prompt, "subject": subject, "target": target, "reverse_in_multi_hop": False}
+    return {**one, **fact}
+
+
+def _edit_link(record: Record, known: OtherNames, prompt: str, subject: str) -> Row:
+    return _link(EDIT_LINK, prompt, subject, _fact(record.subject, record.relation, record.target_new, known))
+
+
+def _question(prompt: str, target: str, paths: list[list[str]], hops: list[Row]) -> Row:
+    return {"path_type": "single", "prompt": prompt, "target": target, "paths": paths, "one_hops": hops}
+
+
+def _rephrased(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield the paraphrases: the edit's own link, asked in other words."""
+    for one in record.paraphrases:
+        hop = _edit_link(record, known, one.clean, record.subject.label)
+        yield _question(one.clean, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+
+
+def _aliased(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield the prompts with another name of the subject, which is recognised by that name."""
+    for one in record.groups.get("subject_aliases", ()):
+        name = next((name for name in known.other_names(record.subject) if name in one.text), None)
+        if name is not None:
+            hop = _edit_link(record, known, one.text, name)
+            yield _question(one.text, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+
+
+def _reversed(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield the edit's link followed backwards, from o* to the subject."""
+    for one in record.groups.get("inverse", ()):
+        back = {"prompt": one.text, "target": record.subject.label}
+        hop = {**_edit_link(record, known, record.rewrite, record.subject.label), "reverse_in_multi_hop": True}
+        path = [*reversed(EDIT_LINK), "b", "s"]
+        yield _question(one.text, record.subject.label, [path], [{**hop, "reversed": back}])
+
+
+def _two_hops(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield chains of the edit's link and a further one; those whose second question is not known are left out."""
+    for one in record.groups.get("two_hop", ()):
+        asked = known.asked(one.template, record.target_new.label)
+        if asked is not None:
+            path = ["t_e", "r_0", "e_0"]
+            fact = _fact(record.target_new, one.relation, one.target_new, known)
+            first = _edit_link(record, known, record.rewrite, record.subject.label)
+            hops = [first, _link(path, asked, record.target_new.label, fact)]
+            paths = [[*EDIT_LINK, *FORWARDS], [*path, *FORWARDS]]
+            yield _question(one.text, one.target_new.label, paths, hops)
+
+
+GENERALITY: Mapping[str, Callable[[Record, OtherNames], Iterator[Row]]] = MappingProxyType(
+    {"paraphrase": _rephrased, "subject_aliases": _aliased, "inverse": _reversed, "two_hop": _two_hops}
+)
+"""The questions of generality by the group that they come from."""
+
+
+def _locality(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield the neighbors: the edit's relation, of another subject and with the true object."""
+    for one in record.neighborhood:
+        path = ["e_0", "r_e", "e_1"]
+        hop = _neighbor_link(record, known, one.text, one.entity, path)
+        question = _question(one.text, record.target_true.label, [[*path, *FORWARDS]], [hop])
+        yield {"loc_type": "property of edit", **question}
+
+
+def _neighbor_link(record: Record, known: OtherNames, text: str, entity: str, path: list[str]) -> Row:
+    """Return the link of a neighborhood prompt, whose subject's name a record does not hold by itself."""
+    subject = Target(entity, _named(record, text))
+    return _link(path, text, subject.label, _fact(subject, record.relation, record.target_true, known))
+
+
+def _named(record: Record, text: str) -> str:
+    """Return the subject that a neighborhood prompt names, where it is the record's own template; else empty."""
+    before, after = record.prompt.text.split("{}")
+    fits = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
+    return text[len(before) : len(text) - len(after)] if fits else ""

@@ -1,0 +1,165 @@
+"""Kinds of questions made on request: what each asks, that its answers follow from facts, and what an audit finds."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_world import item, write_build, write_excerpt
+
+from cfbuild.audit.asked import CHECKS, wrong_answer
+from cfbuild.audit.evidence import AuditContext
+from cfbuild.audit.row import parts_of
+from cfbuild.data import Fact, Record, Target, Template
+from cfbuild.errors import ConfigError
+from cfbuild.facts.graph import FactGraph
+from cfbuild.filter.context import RuleContext, Rules
+from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
+from cfbuild.records.factset import read_facts
+from cfbuild.records.groups import Known, prompt_groups
+from cfbuild.records.kinds import ASKED_FOR, KINDS, chosen_kinds
+from cfbuild.records.kinds.choices import LETTERS
+from cfbuild.records.maker import RecordMaker
+from cfbuild.store import codec, jsonl
+from cfbuild.store.folder import BuildFolder
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def maker(excerpt: Path, tmp_path_factory: pytest.TempPathFactory) -> RecordMaker:
+    """The excerpt, with subjects of several objects."""
+    facts = read_facts(write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt))
+    return RecordMaker(facts, Rules(allow_several=True), groups=["all"], seed=0)
+
+
+@pytest.fixture(scope="module")
+def records(maker: RecordMaker) -> list[Record]:
+    """Records of each of the excerpt's relations, with all kinds of questions."""
+    made, _ = maker.make(per_relation=40)
+    return list(made)
+
+
+@pytest.fixture(scope="module")
+def build(maker: RecordMaker, tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
+    facts = maker.facts
+    root = tmp_path_factory.mktemp("kinds")
+    return BuildFolder(write_build(root, facts.facts, facts.entities, facts.templates))
+
+
+def audited(path: Path, build: BuildFolder | None = None, **options: Any) -> AuditSummary:
+    return audit(AuditOptions(path, build, allow_several=True, **options))
+
+
+def asked(records: list[Record], kind: str) -> list[tuple[Record, Any]]:
+    return [(record, one) for record in records for one in record.groups.get(kind, ())]
+
+
+def test_the_excerpt_gives_every_kind(records: list[Record]) -> None:
+    count = Counter(kind for record in records for kind in record.groups)
+    # Its facts do not lead on three times from both objects.
+    assert [kind for kind in KINDS if not count[kind]] == ["chains"], count
+
+
+def test_an_audit_finds_nothing_in_them(records: list[Record], build: BuildFolder) -> None:
+    path = build.path("records.jsonl")
+    jsonl.write_jsonl(path, map(codec.encode_record, records))
+    for known in (build, None):
+        summary = audited(path, known)
+        assert {name: found.examples for name, found in summary.rules.items()} == {}
+        assert summary.rows == len(records) >= 1_000
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CHECKS if kind != "chains"])
+def test_exchanged_answers_are_found(kind: str, records: list[Record], build: BuildFolder, tmp_path: Path) -> None:
+    rows = [codec.encode_record(record) for record in records if kind in record.groups][:100]
+    for row in rows:
+        prompts = row["meta"]["groups"][kind]
+        row["meta"]["groups"] = {kind: prompts}
+        for one in prompts:
+            one["target_new"], one["target_true"] = one["target_true"], one["target_new"]
+    jsonl.write_jsonl(tmp_path / "rows.jsonl", rows)
+    summary = audited(tmp_path / "rows.jsonl", build)
+    assert {name: found.rows for name, found in summary.rules.items()} == {"wrong-answer": len(rows)}
+    # Mending leaves the questions out and nothing else.
+    audited(tmp_path / "rows.jsonl", build, fix=tmp_path / "fixed.jsonl")
+    assert audited(tmp_path / "fixed.jsonl", build).rules == {}
+
+
+def test_exchanged_answers_that_the_row_tells_are_found_without_a_build(records: list[Record], tmp_path: Path) -> None:
+    for kind in ("yes_no", "multiple_choice", "object_aliases"):
+        rows = [codec.encode_record(record) for record in records if kind in record.groups][:20]
+        for row in rows:
+            for one in row["meta"]["groups"][kind]:
+                one["target_new"], one["target_true"] = one["target_true"], one["target_new"]
+        jsonl.write_jsonl(tmp_path / "rows.jsonl", rows)
+        assert audited(tmp_path / "rows.jsonl").rules["wrong-answer"].rows == len(rows)
+
+
+def test_options_are_four_and_every_letter_is_right_as_often(records: list[Record]) -> None:
+    found = asked(records, "multiple_choice")
+    letters = Counter(one.target_new.label for _, one in found)
+    assert set(letters) == set(LETTERS) and max(letters.values()) < 1.5 * min(letters.values())
+    for record, one in found:
+        assert one.text.startswith(record.rewrite) and all(f"{letter}: " in one.text for letter in LETTERS)
+
+
+def test_yes_and_no_are_right_as_often(records: list[Record]) -> None:
+    for kind in ("yes_no", "same_entity"):
+        said = Counter(one.target_new.label for _, one in asked(records, kind))
+        assert set(said) == {"Yes", "No"}
+    assert Counter(one.target_new.label for _, one in asked(records, "yes_no"))["Yes"] * 2 == len(
+        asked(records, "yes_no")
+    )
+
+
+def test_chains_of_three_and_four_facts() -> None:
+    names = ("Ann", "France", "Italy", "Paris", "Rome", "Max", "Leo", "French", "Greek")
+    entities = [item(number, name) for number, name in enumerate(names, 1)]
+    triples = [("P27", 1, 2), ("P36", 2, 4), ("P36", 3, 5), ("P6", 4, 6), ("P6", 5, 7), ("P103", 6, 8), ("P103", 7, 9)]
+    texts = {
+        "P27": "The country of {} is",
+        "P36": "The capital of {} is",
+        "P6": "The mayor of {} is",
+        "P103": "{} speaks",
+    }
+    graph = FactGraph([Fact(relation, f"Q{s}", f"Q{o}") for relation, s, o in triples], entities)
+    known = Known(
+        graph, lambda one: [Template(one, "rewrite", texts[one], "test")] if one in texts else [], lambda fact: True
+    )
+    ann, france, italy = (Target(f"Q{number}", names[number - 1]) for number in (1, 2, 3))
+    record = Record(1, "P27", Template("P27", "rewrite", texts["P27"], "test"), ann, france, italy, (), (), (), ())
+    made = prompt_groups(record, known, ["chains"], KINDS)["chains"]
+    assert [(one.text, one.target_new.label, one.target_true.label) for one in made] == [
+        ("The mayor of the capital of the country of Ann is", "Leo", "Max"),
+        ("The mayor of the capital of the country of Ann speaks", "Greek", "French"),
+    ]
+    row = codec.encode_record(replace(record, groups={"chains": made}))
+    parts, context = parts_of(row), AuditContext(rules=RuleContext(graph, {}))
+    assert parts is not None and list(wrong_answer(parts, context)) == []
+    for one in row["meta"]["groups"]["chains"]:
+        one["target_new"], one["target_true"] = one["target_true"], one["target_new"]
+    assert len(list(wrong_answer(parts_of(row) or parts, context))) == 2
+    # Without a single mayor of Rome there is no third fact.
+    fewer = FactGraph([*graph.facts, Fact("P6", "Q5", "Q6")], entities)
+    assert not prompt_groups(record, replace(known, graph=fewer), ["chains"], KINDS)
+
+
+def test_what_is_chosen(maker: RecordMaker) -> None:
+    assert chosen_kinds(["all"]) == tuple(KINDS) and chosen_kinds(["yes_no", "two_hop"]) == ("two_hop", "yes_no")
+    assert not set(ASKED_FOR) & set(RecordMaker(maker.facts).groups)
+    with pytest.raises(ConfigError, match="no prompt group riddle"):
+        RecordMaker(maker.facts, groups=["riddle"])
+
+
+def test_rows_with_values_of_any_type_are_no_fault_of_ours(records: list[Record], tmp_path: Path) -> None:
+    row = next(codec.encode_record(one) for one in records if "yes_no" in one.groups)
+    for value in (None, 1, [], {}, "x"):
+        broken = copy.deepcopy(row)
+        broken["meta"]["groups"]["yes_no"][0]["target_new"] = value
+        jsonl.write_jsonl(tmp_path / "rows.jsonl", [broken])
+        audited(tmp_path / "rows.jsonl")
