@@ -50,7 +50,11 @@ def grouped(record: Record) -> Record:
             f"The home of {subject.label} lies in the country of", country, other, subject.id, "P17", HOP.id
         ),
     }
-    return replace(record, groups={name: (one,) for name, one in asked.items()})
+    stays = {
+        "relation_specificity": GroupPrompt(f"{subject.label} speaks", other, country, subject.id, "P17", "t"),
+        "forgetting": GroupPrompt(f"{subject.label} stays in", other, country, subject.id, record.relation, "t"),
+    }
+    return replace(record, groups={name: (one,) for name, one in {**asked, **stays}.items()})
 
 
 RECORDS = [grouped(record) if record.case_id % 2 else record for record in PLAIN]
@@ -145,7 +149,9 @@ def test_a_reader_of_easyedit(build: BuildFolder) -> None:
 def test_a_reader_of_knowedit(build: BuildFolder) -> None:
     for row, record in zip(exported(build, "knowedit"), RECORDS, strict=True):
         locality = {kind: [one["prompt"] for one in some] for kind, some in row["locality"].items()}
-        assert locality == {"Relation_Specificity": [one.text for one in record.neighborhood], "Forgetfulness": []}
+        stays = [record.groups[kind][0].text for kind in ("relation_specificity", "forgetting") if record.groups]
+        neighbors = [one.text for one in record.neighborhood]
+        assert locality == {"Relation_Specificity": [*neighbors, *stays[:1]], "Forgetfulness": stays[1:]}
         assert row["portability"]["Logical_Generalization"][0]["ground_truth"] == [[record.target_new.label]]
         # EasyEdit's collate takes the first prompt of the first list, and a text or a list inside a list as its answer.
         first = (row["locality"]["Relation_Specificity"] or row["locality"]["Forgetfulness"])[0]
@@ -192,6 +198,9 @@ def test_a_reader_of_rippleedits(build: BuildFolder) -> None:
     two_hop = next(row for row, record in zip(read, known, strict=True) if record.groups)["Compositionality_I"][0]
     assert two_hop["test_queries"][0]["answers"] == [{"value": "Norway", "aliases": ["Norge"]}]
     assert two_hop["condition_queries"][0]["phrase"].endswith(" lies in the country of")
+    for name in ("Relation_Specificity", "Forgetfulness"):
+        (stays,) = next(row for row, record in zip(read, known, strict=True) if record.groups)[name]
+        assert stays["test_queries"][0]["answers"][0]["value"] == "Norway"
     assert rippleedits(replace(PLAIN[0], relation="P31")) is None
 
 
@@ -218,10 +227,16 @@ def test_a_reader_of_uniedit(build: BuildFolder) -> None:
         "relation reverse",
         "multi-hop",
     ]
-    # Its evaluation in batches wants one question of locality, number 0, of the edit's relation.
+    # Its evaluation in batches wants one question of locality, number 0; a neighbor's is of the edit's relation.
+    shared = set()
     for each in read.values():
-        (locality,) = each["locality"].items()
-        assert locality[0] == "0" and locality[1]["one_hops"][0]["property"]["id"] == each["edit"]["property"]["id"]
+        ((number, one),) = each["locality"].items()
+        hop, edit = one["one_hops"][0], each["edit"]
+        shared.add(one["loc_type"])
+        assert number == "0" and hop["head_entity"]["id"] != edit["tail_entity"]["value"]["id"]
+        assert (hop["head_entity"]["id"] == edit["head_entity"]["id"]) == (one["loc_type"] == "head of edit")
+        assert one["loc_type"] == "head of edit" or hop["property"]["id"] == edit["property"]["id"]
+    assert shared == {"head of edit", "property of edit"}
     assert uniedit(RECORDS[1])["generality"].keys() == {"0", "1", "2"}  # without other names and templates
 
 

@@ -53,7 +53,7 @@ card = open(sys.argv[2]).read()
 exec(card.split("```python\\n")[1].split("```")[0])
 assert list(measured) == ["tiny"] and len(records) == 3, measured
 found = {}
-for config in ("records", "prompts", "scores", "rejected", "references"):
+for config in ("records", "prompts", "multi", "scores", "rejected", "references"):
     found[config] = {split: list(rows) for split, rows in load_dataset(sys.argv[1], config).items()}
 print(json.dumps(found))
 """
@@ -174,7 +174,7 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
     card = DatasetCard(stage(build, NAME).card)
     assert card.data.license == ["cc0-1.0"] and card.data.language == ["en"]
     assert [one["config_name"] for one in card.data.configs] == [
-        *("records", "prompts", "scores", "rejected", "references")
+        *("records", "prompts", "multi", "scores", "rejected", "references")
     ]
     for part in ("| model | tiny |", "Table 2", "| P103 |", "| ES |", "| unknown-fact | 8 |", "--seed 0", "@inproc"):
         assert part in card.text
@@ -256,7 +256,15 @@ def test_a_link_among_the_runs_is_not_followed(tmp_path: Path) -> None:
 
 HEADINGS = [
     NAME.split("/")[1],
-    *("Use", "Filter", "Rank of the false objects", "Class of the false objects", "Composition", "By relation"),
+    *(
+        "Use",
+        "Uses and limits",
+        "Filter",
+        "Rank of the false objects",
+        "Class of the false objects",
+        "Composition",
+        "By relation",
+    ),
     *("Scores", "Dropped by rule", "By number of neighborhood prompts", "Rebuild", "Licence", "Citation"),
 ]
 FIELDS = {

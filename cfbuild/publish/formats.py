@@ -63,14 +63,22 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
         "rephrase": record.paraphrases[0].clean if record.paraphrases else None,
         "portability": {name: rows for name, rows in asked.items() if rows or name == "Logical_Generalization"},
         "locality": {
-            "Relation_Specificity": [{"prompt": one.text, "ground_truth": true} for one in record.neighborhood],
-            "Forgetfulness": [],
+            "Relation_Specificity": [
+                *({"prompt": one.text, "ground_truth": true} for one in record.neighborhood),
+                *_staying(record, "relation_specificity"),
+                *_staying(record, "siblings"),
+            ],
+            "Forgetfulness": _staying(record, "forgetting"),
         },
     }
 
 
 def _asked(prompts: Iterable[GroupPrompt]) -> list[Row]:
     return [{"prompt": one.text, "ground_truth": [[one.target_new.label]]} for one in prompts]
+
+
+def _staying(record: Record, kind: str) -> list[Row]:
+    return [{"prompt": one.text, "ground_truth": [[one.target_true.label]]} for one in record.groups.get(kind, ())]
 
 
 def wikibigedit(record: Record, known: OtherNames = NO_NAMES) -> Row:

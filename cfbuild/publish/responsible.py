@@ -12,6 +12,7 @@ from typing import Any
 from cfbuild.facts.relations import PERSONAL, RELATIONS
 from cfbuild.records.composition import Composition
 from cfbuild.store.manifest import Manifest
+from cfbuild.text.safe import visible
 
 SENSITIVE = frozenset({"P21", "P91", "P102", "P140", "P172", "P1050", "P509"})
 """Relations that say what the EU's General Data Protection Regulation, article 9, protects, or are close to it: sex or
@@ -71,15 +72,15 @@ def statement(manifest: Manifest, counted: Composition) -> Responsible:
     """Return what is to be said of the dataset of a build."""
     fetched, generated = manifest.entry("fetch"), manifest.entry("generate")
     judge = generated.config.get("model_filter") or {}
-    model = judge.get("model")
-    source = str(fetched.config.get("source", "an unknown source"))
+    model = visible(str(judge["model"])) if "model" in judge else None
+    source = visible(str(fetched.config.get("source", "an unknown source")))
     return Responsible(
         collection=f"Facts, names and aliases of Wikidata, from the source `{source}` of cfbuild {manifest.version}; "
         "prompts are templates in which a name is filled.",
         kinds_of_collection=("Web API" if source == "wikidata" else "Others", "Secondary Data analysis"),
         days=_days(fetched.counted),
-        processing=tuple(_processing(generated.counted, judge)),
-        tools=(f"cfbuild {manifest.version}", *([str(model)] if model else [])),
+        processing=tuple(_processing(generated.counted, model)),
+        tools=(f"cfbuild {manifest.version}", *([model] if model else [])),
         biases=(*BIASES, *([FILTER_BIAS.format(model=model)] if model else [])),
         personal=tuple(_personal(counted)),
     )
@@ -91,13 +92,13 @@ def _days(fetched: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(one)[: len("2026-11-26")] for one in retrieved.values() if one))
 
 
-def _processing(generated: Mapping[str, Any], judge: Mapping[str, Any]) -> Iterator[str]:
+def _processing(generated: Mapping[str, Any], model: str | None) -> Iterator[str]:
     if "by_rule" in generated:
         dropped = sum(generated["by_rule"].values())
         yield f"Of {generated['facts']:,} facts rules dropped {dropped:,}; `rejected` has each with its reason."
     yield "Each true object was replaced by a false one of the same relation, of the nearest class that any shares."
-    if judge:
-        yield f"False objects that the model {judge.get('model')} finds likely were dropped."
+    if model:
+        yield f"False objects that the model {model} finds likely were dropped."
 
 
 def _personal(counted: Composition) -> Iterator[str]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from cfbuild.data import GroupPrompt, Record, Target
 from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.records.prompts import stays_true
 from cfbuild.store.jsonl import Row
 from cfbuild.text.scripts import stated
 
@@ -77,6 +78,8 @@ LIST_OF = MappingProxyType(
         "subject_aliases": "Subject_Aliasing",
         "inverse": "Logical_Generalization",
         "two_hop": "Compositionality_I",
+        "relation_specificity": "Relation_Specificity",
+        "forgetting": "Forgetfulness",
     }
 )
 """The list that a group's prompts belong to; what has none (neighbors, for one) RippleEdits does not ask."""
@@ -109,7 +112,9 @@ def _cases(record: Record, group: str, known: OtherNames) -> Iterator[Row]:
     for one in record.groups.get(group, ()):
         if one.relation in RELATION_NAMES:
             hops = group == "two_hop"
-            query = _two_hop(record, one, known) if hops else _query(one.text, one.entity, one, known)
+            answer = one.target_true if stays_true(group) else one.target_new
+            plain = _query(one.text, one.entity, one.relation, answer, known)
+            query = _two_hop(record, one, known) if hops else plain
             yield {
                 "test_queries": [query],
                 "test_condition": "OR",
@@ -117,14 +122,14 @@ def _cases(record: Record, group: str, known: OtherNames) -> Iterator[Row]:
             }
 
 
-def _query(phrase: str, subject: str, one: GroupPrompt, known: OtherNames) -> Row:
+def _query(phrase: str, subject: str, relation: str, answer: Target, known: OtherNames) -> Row:
     return {
         "prompt": phrase,
-        "answers": [{"value": one.target_new.label, "aliases": known.other_names(one.target_new)}],
+        "answers": [{"value": answer.label, "aliases": known.other_names(answer)}],
         "query_type": "regular",
         "subject_id": subject,
-        "relation": RELATION_NAMES[one.relation],
-        "target_ids": [one.target_new.id],
+        "relation": RELATION_NAMES[relation],
+        "target_ids": [answer.id],
         "phrase": phrase,
     }
 
@@ -132,7 +137,7 @@ def _query(phrase: str, subject: str, one: GroupPrompt, known: OtherNames) -> Ro
 def _two_hop(record: Record, one: GroupPrompt, known: OtherNames) -> Row:
     """Return a question that passes through the record's object: its first hop is the edit."""
     return {
-        **_query(one.text, record.subject.id, one, known),
+        **_query(one.text, record.subject.id, one.relation, one.target_new, known),
         "query_type": "two_hop",
         "relation": RELATION_NAMES[record.relation],
         "target_ids": [record.target_new.id],
@@ -144,4 +149,4 @@ def _two_hop(record: Record, one: GroupPrompt, known: OtherNames) -> Row:
 def _conditions(record: Record, one: GroupPrompt, known: OtherNames) -> list[Row]:
     """Return what the model has to know for the answer to follow: the second hop, where its template is known."""
     asked = known.asked(one.template, record.target_new.label)
-    return [_query(asked, record.target_new.id, one, known)] if asked else []
+    return [_query(asked, record.target_new.id, one.relation, one.target_new, known)] if asked else []

@@ -78,6 +78,13 @@ def _aliased(record: Record, known: OtherNames) -> Iterator[Row]:
             yield _question(one.text, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
+def _answered(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield the prompts whose answer is o* under another name."""
+    for one in record.groups.get("object_aliases", ()):
+        hop = {**_edit_link(record, known, one.text, record.subject.label), "target": one.target_new.label}
+        yield _question(one.text, one.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+
+
 def _reversed(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield the edit's link followed backwards, from o* to the subject."""
     for one in record.groups.get("inverse", ()):
@@ -101,13 +108,36 @@ def _two_hops(record: Record, known: OtherNames) -> Iterator[Row]:
 
 
 GENERALITY: Mapping[str, Callable[[Record, OtherNames], Iterator[Row]]] = MappingProxyType(
-    {"paraphrase": _rephrased, "subject_aliases": _aliased, "inverse": _reversed, "two_hop": _two_hops}
+    {
+        "paraphrase": _rephrased,
+        "subject_aliases": _aliased,
+        "object_aliases": _answered,
+        "inverse": _reversed,
+        "two_hop": _two_hops,
+    }
 )
 """The questions of generality by the group that they come from."""
 
 
+STAYING: Mapping[str, tuple[str, list[str]]] = MappingProxyType(
+    {
+        "relation_specificity": ("head of edit", ["h_e", "r_0", "e_0"]),
+        "forgetting": ("head of edit", ["h_e", "r_e", "e_0"]),
+        "object_specificity": ("tail of edit", ["t_e", "r_0", "e_0"]),
+    }
+)
+"""What stays of the edit's own items, by kind: what it shares with the edit, and its link."""
+
+
 def _locality(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the neighbors: the edit's relation, of another subject and with the true object."""
+    """Yield what stays of the edit's items, then the neighbors: its relation, another subject, the true object."""
+    items = {one.id: one for one in (record.subject, record.target_new)}
+    for kind, (shared, path) in STAYING.items():
+        for prompt in record.groups.get(kind, ()):
+            if prompt.entity in items:  # a fact of the true object shares nothing with the edit
+                subject, answer = items[prompt.entity], prompt.target_true
+                hop = _link(path, prompt.text, subject.label, _fact(subject, prompt.relation, answer, known))
+                yield {"loc_type": shared, **_question(prompt.text, answer.label, [[*path, *FORWARDS]], [hop])}
     for one in record.neighborhood:
         path = ["e_0", "r_e", "e_1"]
         hop = _neighbor_link(record, known, one.text, one.entity, path)
