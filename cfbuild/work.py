@@ -371,7 +371,7 @@ def _ray(workers: WorkerOptions) -> tuple[Any, bool]:
     Raises ConfigError if the library is not installed, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as its next versions do; else it warns
     try:
         import ray
     except ImportError as error:

@@ -6,6 +6,9 @@ import importlib.util
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +155,39 @@ def test_results_that_nobody_takes_leave_no_process(tmp_path: Path) -> None:
     for one in ids:
         with pytest.raises(ProcessLookupError):
             os.kill(one, 0)
+
+
+def runs(process: int) -> bool:
+    """Return True if the process is there, and not only its entry, which nobody may take in where it was orphaned."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, encoding="ascii").stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+RUN = """
+import sys
+from pathlib import Path
+from test_work import TWO, Squares
+from cfbuild.work import map_chunks
+for one in map_chunks(Squares(Path(sys.argv[1])), range(10**9), TWO):
+    print(one, flush=True)
+"""
+
+
+def test_who_gives_the_chunks_may_be_killed_and_leaves_no_process(tmp_path: Path) -> None:
+    paths = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    run = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], env=environment, stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    with run.stdout:
+        while opened(tmp_path) < 2:
+            assert run.stdout.readline()
+        run.kill()
+    run.wait()
+    ids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("opened-*")]
+    until = time.monotonic() + 60
+    while any(map(runs, ids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(runs, ids))
 
 
 def test_no_chunk_and_few_chunks(tmp_path: Path) -> None:
