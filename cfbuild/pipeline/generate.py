@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from cfbuild.text.languages import LANGUAGES
 from cfbuild.text.languages import language as wording_of
 
 VERB = "generate"
+OTHER_LANGUAGE = re.compile(r"(?:records|rejected)\.[a-z-]+\.jsonl")
+"""The files of languages that are not the first (`file_in`)."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def generate(
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.lead, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
+        earlier = folder.manifest().entry(VERB).files
         if not folder.begin(VERB, config, restart=options.restart):
             folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest().entry(VERB).counted)
@@ -152,6 +156,8 @@ def generate(
             made, counts["languages"] = _write_others(folder, options, others, dict(making.turns), progress)
             files |= made
         folder.finish(VERB, config, files, counts)
+        for name in filter(OTHER_LANGUAGE.fullmatch, earlier.keys() - files.keys()):
+            folder.path(name).unlink(missing_ok=True)  # of a language that there is no longer
         folder.discard(VERB)
         return _summary(counts)
 
