@@ -182,6 +182,16 @@ def test_a_finished_build_is_not_repeated_and_an_interrupted_one_ends_the_same(
         generate(other, aligned_options(per_relation=None, relations=("P19", "P106"), languages=("en", "fr")))
 
 
+def test_a_language_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
+    folder = write_aligned(tmp_path / "build")
+    generate(folder, aligned_options(languages=("en", "fr", "de"), limit=3))
+    folder.path("records.clean.jsonl").write_text("mine\n")
+    generate(folder, aligned_options(languages=("en", "fr"), limit=3, restart=True))
+    left = {path.name for path in folder.root.glob("re*.jsonl")}
+    assert left >= {"records.jsonl", "records.fr.jsonl", "rejected.fr.jsonl", "records.clean.jsonl"}
+    assert not left & {"records.de.jsonl", "rejected.de.jsonl"}
+
+
 def test_the_command_prints_the_table(tmp_path: Path) -> None:
     folder = write_aligned(tmp_path / "build", {"de": [f"Q{SUBJECT + 3}"]})
     words = ["generate", "--build", str(folder.root), "--no-filter", "--languages", "en,de", "--relations", "P19"]

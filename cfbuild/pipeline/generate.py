@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from cfbuild.work import WorkerOptions, map_chunks
 
 VERB = "generate"
 INDEX = "facts.{language}.sqlite"
+OTHER_LANGUAGE = re.compile(r"(?:records|rejected)\.[a-z-]+\.jsonl")
+"""The files of languages that are not the first (`file_in`)."""
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -190,6 +193,7 @@ def generate(
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.lead, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
+        earlier = folder.manifest().entry(VERB).files
         if not folder.begin(VERB, config, restart=options.restart):
             folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest().entry(VERB).counted)
@@ -208,6 +212,8 @@ def generate(
             written, counts["languages"] = _write_others(folder, options, others, maker, progress)
             files |= written
         folder.finish(VERB, config, files, counts)
+        for name in filter(OTHER_LANGUAGE.fullmatch, earlier.keys() - files.keys()):
+            folder.path(name).unlink(missing_ok=True)  # of a language that there is no longer
         folder.discard(VERB)
         return _summary(counts)
 
