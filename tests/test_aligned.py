@@ -212,8 +212,8 @@ def test_each_language_is_a_configuration_and_the_commands_make_all_again(folder
 
 
 def test_bmikes_readers_get_a_case_by_language(folder: BuildFolder, tmp_path: Path) -> None:
-    path, count = export_records(folder, ExportOptions("bmike"))
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    made = export_records(folder, ExportOptions("bmike"))
+    rows, count = json.loads(made.path.read_text(encoding="utf-8")), made.records
     told = folder.manifest().entry("generate").counted["languages"]
     assert len(rows) == count == told["in_all"]
     schema = load_schema("export-bmike")

@@ -223,7 +223,9 @@ def test_workers_change_no_byte(
     options = dataclasses.replace(OPTIONS[name], **dataclasses.asdict(WORKERS[how]))
     assert generate(several, options, progress=kill) == generate(alone, OPTIONS[name])
     assert files_of(several) == files_of(alone) and several.manifest() == alone.manifest()
-    assert sum("done again" in record.message for record in caplog.records) == (how == "processes")
+    repeated = sum("done again" in record.message for record in caplog.records)
+    # Where few chunks are left, the killed process may have had none in hand.
+    assert repeated == (how == "processes") or (name == "both" and not repeated)
 
 
 def test_a_model_filters_in_one_process(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ VERBS = {
     "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
     "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
     "across": "Edit in each language, ask in every one: a matrix of ES, PS and NS for a build of several languages.",
-    "score-base": "Score every prompt by unedited models, so that nobody has to compute it again.",
+    "score-base": "Score every prompt by unedited models; publish has the result as configurations of the dataset.",
     "trace": "Find the states that decide what the model says: causal traces of records, or of one prompt.",
     "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
     "apply": "Write a model folder whose weights hold edits, with a card that says what was changed.",
@@ -34,7 +34,7 @@ VERBS = {
     "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",
     "study": "The human evaluation: write blinded pages for raters of a build's texts, and read what they answered.",
     "show": "Look at records: prompts, probabilities before and after the edit, generated texts.",
-    "export": "Write the records as one JSON array in another project's format.",
+    "export": "Write the records in another project's format: one JSON array, or a folder of files that a tool runs.",
     "audit": "Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.",
 }
 """The commands with the first line of their help, in its order.

@@ -43,7 +43,7 @@ class BaseOptions:
     )
     device: str = option("auto", "auto, cpu, cuda, ...", panel=ABOUT_MODEL)
     dtype: str = option("auto", "auto, float32, bfloat16 or float16.", panel=ABOUT_MODEL)
-    limit: int | None = option(None, "Score only the first so many records.")
+    limit: int | None = option(None, "Score only the first N records.")
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:
