@@ -24,7 +24,7 @@ COUNTS = 4
 """Relations of which the objects are kept with their counts."""
 CASES = 500
 """Case ids that are looked up by one question, where they do not follow each other."""
-IndexRow = Sequence[Any]
+FactColumns = Sequence[Any]
 """A row of the table of facts: the columns FACT, and in some questions whether it is held (`write_index`)."""
 FACT = "relation, subject, object, rank, starts, ends, source"
 
@@ -72,8 +72,8 @@ class StoredGraph(FactGraph):
         """Return the facts of `relation` as `FactGraph` does: all of them in memory."""
         return tuple(fact for _, fact in self.cases(self._case_ids.get(relation, range(0))))
 
-    def _read_about(self, subject: str) -> Mapping[str, list[IndexRow]]:
-        found: dict[str, list[IndexRow]] = {}
+    def _read_about(self, subject: str) -> Mapping[str, list[FactColumns]]:
+        found: dict[str, list[FactColumns]] = {}
         for row in self._ask(f"SELECT {FACT}, held FROM facts WHERE subject = ? ORDER BY place", _number(subject)):
             found.setdefault(f"P{row[0]}", []).append(row)
         return found
@@ -160,7 +160,7 @@ class _Entities(Mapping[str, Entity]):
         return int(self._ask("SELECT count(*) FROM entities")[0][0])
 
 
-def _fact(row: IndexRow) -> Fact:
+def _fact(row: FactColumns) -> Fact:
     relation, subject, item, *rest = row
     return Fact(f"P{relation}", f"Q{subject}", _item(item), *rest)
 
