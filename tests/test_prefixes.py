@@ -152,7 +152,7 @@ def test_sampled_texts_are_written_once_and_kept_while_records_are_made(
     with pytest.raises(ConfigError, match="asks for a model"):
         generate(folder, options)
     with monkeypatch.context() as patched:
-        patched.setattr("cfbuild.pipeline.generate._work_off", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("cfbuild.pipeline.generate.map_chunks", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             generate(folder, options, None, sampler=sampler)
     generate(folder, options, None, sampler=sampler)
