@@ -190,6 +190,7 @@ def test_sampled_texts_are_seeded() -> None:
     assert texts[:2] == sample_texts(lm, 3, 2, 12)
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_a_real_model_writes_whole_sentences(smollm2: LanguageModel) -> None:
     sentences = cut_sentences(sample_texts(smollm2, 0, 12, 60), "en", 0)

@@ -197,6 +197,7 @@ def test_a_build_of_the_snapshot_is_made_again(
     assert made_again(folder, home, place / "again") == digests(folder)
 
 
+@pytest.mark.long
 @SLOW
 @given(data=st.data())
 def test_a_build_of_wikidata_filtered_by_a_model_is_made_again(

@@ -492,15 +492,16 @@ class Making:
             return self.count(decision.relation, True)
         return self.count(decision.fact.relation, False)
 
-    def _size(self, most: int) -> int:
-        wanted = self._caps.wanted
-        return most if wanted is None else min(most, max(FEWEST_AT_ONCE, wanted))
+    def _size(self, most: int, wanted: int | None) -> int:
+        # Of what is not wanted at all, many turns pass at once.
+        return min(most, max(FEWEST_AT_ONCE, wanted)) if wanted else most
 
     def _next_turns(self) -> Portion:
         """Return the next facts, as many as a portion has; of one relation, where they come relation by relation."""
-        relation, stop = None, min(len(self.turns), self.place + self._size(BUILT_AT_ONCE))
-        if self._one_by_one:
-            relation = self._relation_of(self.turns[self.place])
+        relation = self._relation_of(self.turns[self.place]) if self._one_by_one else None
+        wanted = self._caps.wanted if relation is None else self._caps.wanted_of(relation)
+        stop = min(len(self.turns), self.place + self._size(BUILT_AT_ONCE, wanted))
+        if relation is not None:
             while self._relation_of(self.turns[stop - 1]) != relation:
                 stop -= 1
         facts = self.turns[self.place : stop]
@@ -513,7 +514,7 @@ class Making:
 
     def _next_drafts(self) -> list[Drafted]:
         """Return the next facts, drafted, until there are enough drafts among them for a portion."""
-        size = self._size(JUDGED_AT_ONCE)
+        size = self._size(JUDGED_AT_ONCE, self._caps.wanted)
         drafted: list[Drafted] = []
         drafts = 0
         while self.place < len(self.turns) and drafts < size:
