@@ -97,9 +97,8 @@ class Caps:
         return None if self._limit is None else self._limit - self._kept.total()
 
     def wanted_of(self, relation: str) -> int | None:
-        """The number of records of `relation` still wanted; None for any number."""
-        most = None if self._per_relation is None else self._per_relation - self._kept[relation]
-        return most if self.wanted is None else min(self.wanted, self.wanted if most is None else most)
+        """Return the number of records of `relation` that its cap leaves; None for any number."""
+        return None if self._per_relation is None else self._per_relation - self._kept[relation]
 
     def admits(self, relation: str) -> bool:
         """Return True if the next fact of `relation` gets its turn."""
