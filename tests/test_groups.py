@@ -19,8 +19,9 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
-from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.groups import GROUPS, prompt_groups
 from cfbuild.records.kinds import KINDS
+from cfbuild.records.known import Known
 from cfbuild.score.run_report import Report
 from cfbuild.score.table import BEYOND
 from cfbuild.store import codec, jsonl

@@ -20,9 +20,10 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.context import RuleContext, Rules
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.records.factset import read_facts
-from cfbuild.records.groups import Known, prompt_groups
+from cfbuild.records.groups import prompt_groups
 from cfbuild.records.kinds import ASKED_FOR, KINDS, chosen_kinds
 from cfbuild.records.kinds.choices import LETTERS
+from cfbuild.records.known import Known
 from cfbuild.records.maker import RecordMaker
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder

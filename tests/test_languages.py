@@ -12,7 +12,8 @@ from cfbuild.data import Entity, Fact, Record, Target, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact, judge_target, judge_template
 from cfbuild.records.builder import Builder, BuildOptions
-from cfbuild.records.groups import Known, prompt_groups
+from cfbuild.records.groups import prompt_groups
+from cfbuild.records.known import Known
 from cfbuild.templates.sentences import cut_sentences
 from cfbuild.text.languages import LANGUAGES, Language, english, language
 from cfbuild.text.names import gives_away

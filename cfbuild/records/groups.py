@@ -8,17 +8,25 @@ a function and a line in the table GROUPS. A record has no such group where its 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from random import Random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from cfbuild.data import SLOT, UNKNOWN, Fact, GroupPrompt, Record, Target, Template, article_before
-from cfbuild.facts.bounded import Bounded
 from cfbuild.facts.dates import years_between
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.relations import INVERSE, SYMMETRIC
-from cfbuild.text.languages import Language
+from cfbuild.records.known import (
+    Known,
+    are_apart,
+    filled,
+    fitting_templates,
+    is_plain_name,
+    letters_of,
+    names_any,
+    only_target,
+    prompt_about,
+    takes_description,
+)
 from cfbuild.text.names import find_name, gives_away
 from cfbuild.text.scripts import stated
 
@@ -28,65 +36,6 @@ MOST_HOPS = 5
 MOST_UNCHANGED = 5
 MOST_PAST = 3
 """The most prompts of a group in a record."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """The material of prompt groups.
-
-    templates: returns the rewrite templates of a relation. is_sound: returns True for a fact that passes the rules.
-    changed: the subjects and relations of which something changed between two fetches.
-    What is asked for many records (few items are the objects of many, and most subjects are of few kinds) is kept.
-    """
-
-    graph: FactGraph
-    templates: Callable[[str], Sequence[Template]]
-    is_sound: Callable[[Fact], bool]
-    seed: int = 0
-    changed: frozenset[tuple[str, str]] = frozenset()
-    _answers: dict[str, Mapping[str, Target]] = field(default_factory=Bounded, init=False, repr=False, compare=False)
-    _leading_on: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _described: dict[tuple[str, frozenset[str]], list[str]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    def article(self, item: str, name: str) -> str:
-        """Return the article that a name of `item` has inside a sentence; empty for none."""
-        if name == self.graph.label(item):
-            return self.graph.article(item)
-        aliases = [one for one in self.graph.names(item) if one != name]
-        return self.graph.wording.article_of_name(name, aliases, self.graph.class_names(item))
-
-    def fitting(self, relation: str, *items: str) -> list[Template]:
-        """Return the relation's rewrite templates that may be about each of `items`."""
-        kinds = [self.graph.subject_kinds(item) for item in items]
-        return [one for one in self.templates(relation) if all(map(one.suits, kinds))]
-
-    def answers(self, item: str) -> Mapping[str, Target]:
-        """Return, by relation, the only object that `item` has, where that fact passes the rules."""
-        if item not in self._answers:
-            found = {relation: _sound_answer(self, item, relation) for relation in self.graph.relations}
-            self._answers[item] = {relation: answer for relation, answer in found.items() if answer is not None}
-        return self._answers[item]
-
-    def leading_on(self, first: str) -> list[str]:
-        """Return the relations that ask something new after relation `first`: neither its inverse nor symmetric."""
-        if first not in self._leading_on:
-            relations = self.graph.relations
-            self._leading_on[first] = [one for one in relations if one not in SYMMETRIC and one != INVERSE.get(first)]
-        return self._leading_on[first]
-
-    def descriptions(self, relation: str, subject: str) -> list[str]:
-        """Return the descriptions of their object that the relation's templates give which may be about `subject`."""
-        key = relation, self.graph.subject_kinds(subject)
-        if key not in self._described:
-            found = (self.graph.wording.description(one.text) for one in self.fitting(relation, subject))
-            self._described[key] = [one for one in found if one]
-        return self._described[key]
-
-    def random(self, record: Record, group: str) -> Random:
-        """Return the seeded generator of a record's group."""
-        return Random(f"{self.seed}:{record.relation}:{record.subject.id}:{group}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +72,20 @@ def _subject_aliases(record: Record, known: Known) -> Iterator[GroupPrompt]:
     if not aliases:
         return
     label, article = record.subject.label, known.graph.article(record.subject.id)
-    said = {f"{_letters(label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
-    said.add(_letters(f"{article}{label}"))
+    said = {f"{letters_of(label)}{ending}" for ending in ("", *known.graph.wording.plural_endings)}
+    said.add(letters_of(f"{article}{label}"))
     plain, asked = _without_article(record, known), 0
     for name in known.random(record, "subject_aliases").sample(aliases, len(aliases)):
         # The cheapest question first: few aliases pass all of them.
-        if _letters(name) in said or not _is_alias(name, record, known):
+        if letters_of(name) in said or not _is_alias(name, record, known):
             continue
-        spellings = {_letters(name), _letters(f"{known.article(record.subject.id, name)}{name}")}
+        spellings = {letters_of(name), letters_of(f"{known.article(record.subject.id, name)}{name}")}
         if said.isdisjoint(spellings):
             if asked == MOST_ALIASES:
                 return
             asked += 1
             said |= spellings
-            yield _prompt(known, plain, Target(record.subject.id, name), record.target_new, record.target_true)
+            yield prompt_about(known, plain, Target(record.subject.id, name), record.target_new, record.target_true)
 
 
 def _without_article(record: Record, known: Known) -> Template:
@@ -153,7 +102,7 @@ def _is_alias(name: str, record: Record, known: Known) -> bool:
     label = record.subject.label
     codes = re.search(r"\d", name) and not re.search(r"\d", label)
     alike = not codes and not (label[0].isupper() and name[0].islower())
-    if not alike or not _is_name(name, known.graph) or known.graph.items_called(name) > 1:
+    if not alike or not is_plain_name(name, known.graph) or known.graph.items_called(name) > 1:
         return False
     targets = record.target_true, record.target_new
     graph = known.graph
@@ -171,16 +120,16 @@ def _inverse(record: Record, known: Known) -> Iterator[GroupPrompt]:
         return
     holders = known.graph.current_values(record.target_new.id, relation)
     holders += known.graph.subjects(record.relation, record.target_new.id)
-    before = _target(known, holders)
-    if before is None or not _apart(known.graph, before.id, record.subject.id):
+    before = only_target(known, holders)
+    if before is None or not are_apart(known.graph, before.id, record.subject.id):
         return
     if find_name(before.label, known.graph.names(record.target_new.id)) is not None:
         return
-    templates = _fitting(known, relation, (before, record.subject), (record.target_new,))
+    templates = fitting_templates(known, relation, (before, record.subject), (record.target_new,))
     random = known.random(record, "inverse")
     for template in random.sample(templates, min(MOST_INVERSE, len(templates))):
-        prompt = _prompt(known, template, record.target_new, record.subject, before)
-        if not _names(known.graph, prompt.text, before, record.subject):
+        prompt = prompt_about(known, template, record.target_new, record.subject, before)
+        if not names_any(known.graph, prompt.text, before, record.subject):
             yield prompt
 
 
@@ -199,13 +148,13 @@ def _two_hop(record: Record, known: Known) -> Iterator[GroupPrompt]:
     relations, asked = known.leading_on(record.relation), 0
     for relation in random.sample(relations, len(relations)):
         new, true = of_new.get(relation), of_true.get(relation)
-        if new is None or true is None or not _apart(known.graph, new.id, true.id):
+        if new is None or true is None or not are_apart(known.graph, new.id, true.id):
             continue
         about = article_before(random.choice(described), known.graph.article(subject.id)).replace(SLOT, subject.label)
-        templates = _fitting(known, relation, (new, true), (record.target_new, record.target_true))
-        templates = [one for one in templates if _takes_description(one, wording)]
-        texts = [(one, _filled(one, about, wording)) for one in templates]
-        texts = [(one, text) for one, text in texts if not _names(known.graph, text, new, true)]
+        templates = fitting_templates(known, relation, (new, true), (record.target_new, record.target_true))
+        templates = [one for one in templates if takes_description(one, wording)]
+        texts = [(one, filled(one, about, wording)) for one in templates]
+        texts = [(one, text) for one, text in texts if not names_any(known.graph, text, new, true)]
         if texts:
             if asked == MOST_HOPS:
                 return
@@ -238,11 +187,11 @@ def _unchanged_facts(record: Record, known: Known) -> Iterator[GroupPrompt]:
     for relation in known.random(record, "unchanged_facts").sample(list(answers), len(answers)):
         answer = answers[relation]
         is_other = relation != record.relation and (subject.id, relation) not in known.changed
-        if not is_other or not _apart(known.graph, answer.id, record.target_new.id):
+        if not is_other or not are_apart(known.graph, answer.id, record.target_new.id):
             continue
-        templates = _fitting(known, relation, (answer, record.target_new), (subject,))
-        prompts = [_prompt(known, one, subject, record.target_new, answer) for one in templates]
-        prompts = [one for one in prompts if not _names(known.graph, one.text, answer, record.target_new)]
+        templates = fitting_templates(known, relation, (answer, record.target_new), (subject,))
+        prompts = [prompt_about(known, one, subject, record.target_new, answer) for one in templates]
+        prompts = [one for one in prompts if not names_any(known.graph, one.text, answer, record.target_new)]
         if prompts:
             if asked == MOST_UNCHANGED:
                 return
@@ -264,14 +213,14 @@ def _time_travel(record: Record, known: Known) -> Iterator[GroupPrompt]:
     random, asked = known.random(record, "time_travel"), set[str]()
     for fact in random.sample(spans, len(spans)):
         years = [year for year in years_between(fact.start, fact.end) if _held(graph, fact, year)]
-        holder = _target(known, [fact.object])
-        if not years or holder is None or holder.id in asked or not _apart(graph, holder.id, record.target_new.id):
+        holder = only_target(known, [fact.object])
+        if not years or holder is None or holder.id in asked or not are_apart(graph, holder.id, record.target_new.id):
             continue
         year = random.choice(years)
-        templates = _fitting(known, relation, (holder, record.target_new), (subject,))
+        templates = fitting_templates(known, relation, (holder, record.target_new), (subject,))
         said = [(one, graph.wording.past(one.text, year)) for one in templates]
-        prompts = [_prompt(known, one, subject, record.target_new, holder, text) for one, text in said if text]
-        prompts = [one for one in prompts if not _names(graph, one.text, holder, record.target_new)]
+        prompts = [prompt_about(known, one, subject, record.target_new, holder, text) for one, text in said if text]
+        prompts = [one for one in prompts if not names_any(graph, one.text, holder, record.target_new)]
         if prompts:
             if len(asked) == MOST_PAST:
                 return
@@ -282,75 +231,6 @@ def _time_travel(record: Record, known: Known) -> Iterator[GroupPrompt]:
 def _held(graph: FactGraph, fact: Fact, year: int) -> bool:
     """Return True if a fact held in a year that is over, and nothing else did."""
     return year < int(graph.today[:4]) and graph.held_in(fact.subject, fact.relation, year) == fact.object
-
-
-def _prompt(
-    known: Known, template: Template, about: Target, new: Target, true: Target, said: str | None = None
-) -> GroupPrompt:
-    """Return a template about an item, under the name that `about` gives it and with that name's article.
-
-    said: the template in other words, None for its own.
-    """
-    text = article_before(said or template.text, known.article(about.id, about.label)).replace(SLOT, about.label)
-    return GroupPrompt(text, new, true, about.id, template.relation, template.id)
-
-
-def _takes_description(template: Template, wording: Language) -> bool:
-    return re.search(r"\{\}(?= [a-z])", template.text) is not None and wording.takes_description(template.text)
-
-
-def _sound_answer(known: Known, item: str, relation: str) -> Target | None:
-    """Return the only object that `item` has under `relation`, if that fact passes the rules; else None."""
-    target = _target(known, known.graph.current_values(item, relation))
-    facts = (one for one in known.graph.statements(item, relation) if target and one.object == target.id)
-    return target if any(map(known.is_sound, facts)) else None
-
-
-def _target(known: Known, items: Sequence[str]) -> Target | None:
-    """Return the item that `items` consist of, if there is only one and its label is a plain name; else None."""
-    item = items[0] if items and len(set(items)) == 1 else ""
-    label = known.graph.label(item) or ""
-    return Target(item, label) if _is_name(label, known.graph) else None
-
-
-def _fitting(known: Known, relation: str, answers: Sequence[Target], about: Sequence[Target]) -> list[Template]:
-    """Return the rewrite templates that may be about each of `about` and whose article, if any, fits every answer."""
-    return [
-        one
-        for one in known.fitting(relation, *(item.id for item in about))
-        if all(known.graph.wording.article_clash(one.text, answer.label) is None for answer in answers)
-    ]
-
-
-def _filled(template: Template, description: str, wording: Language) -> str:
-    """Return a template with a description in its slot, with the first letter that its place in the sentence needs."""
-    return template.fill(description if template.text.startswith(SLOT) else wording.inside(description))
-
-
-def _names(graph: FactGraph, text: str, *items: Target) -> bool:
-    return any(find_name(text, graph.names(one.id)) is not None for one in items)
-
-
-def _apart(graph: FactGraph, one: str, other: str) -> bool:
-    """Return True if two items are different things with different names, neither inside the other."""
-    if one == other or not graph.folded_names(one).isdisjoint(graph.folded_names(other)):
-        return False
-    labels = graph.label(one) or "", graph.label(other) or ""
-    nested = find_name(labels[0], (labels[1],)) or find_name(labels[1], (labels[0],))
-    return not nested and one not in graph.containers(other) and other not in graph.containers(one)
-
-
-def _is_name(text: str, graph: FactGraph) -> bool:
-    """Return True if `text` is a plain name: two letters at least, no suffix against namesakes, no list, no code."""
-    letters = sum(map(str.isalpha, text))
-    plain = graph.wording.noise(text) is None and not set(',;/()|"') & set(text)
-    return letters > 1 and plain and not (text.islower() and letters < 4)
-
-
-def _letters(name: str) -> str:
-    """Return the letters and digits of a name without case and accents, which spellings of the same name share."""
-    plain = name if name.isascii() else unicodedata.normalize("NFKD", name)
-    return "".join(filter(str.isalnum, plain.casefold()))
 
 
 GROUPS: Mapping[str, Group] = {

@@ -31,8 +31,9 @@ from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_t
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, BuildOptions, Draft, Outline, RefuseTarget
 from cfbuild.records.factset import FactSet, StoredFacts
-from cfbuild.records.groups import GROUPS, Known, prompt_groups
+from cfbuild.records.groups import GROUPS, prompt_groups
 from cfbuild.records.kinds import EVERY, KINDS, chosen_kinds
+from cfbuild.records.known import Known
 from cfbuild.records.pairs import SubjectPairs
 from cfbuild.records.pools import is_usable
 from cfbuild.records.prefixes import Prefixes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from cfbuild.data import SLOT, GroupPrompt, Record, Target, article_before
-from cfbuild.records.groups import Known, _apart, _filled, _fitting, _names, _takes_description
+from cfbuild.records.known import Known, are_apart, filled, fitting_templates, names_any, takes_description
 
 MOST_CHAINS = 3
 LONGEST = 4
@@ -52,7 +52,7 @@ def _steps(known: Known, way: _Chain, random: Random) -> Iterator[tuple[str, Tar
     new, true = known.answers(way.new.id), known.answers(way.true.id)
     relations = [one for one in known.leading_on(way.relations[-1]) if one in new and one in true]
     for relation in random.sample(relations, len(relations)):
-        if relation not in way.relations and _apart(known.graph, new[relation].id, true[relation].id):
+        if relation not in way.relations and are_apart(known.graph, new[relation].id, true[relation].id):
             yield relation, new[relation], true[relation]
 
 
@@ -72,10 +72,10 @@ def _asked(record: Record, known: Known, ways: list[_Chain], random: Random) -> 
     wording = known.graph.wording
     for way in ways:
         for relation, new, true in _steps(known, way, random):
-            templates = _fitting(known, relation, (new, true), (way.new, way.true))
-            templates = [one for one in templates if _takes_description(one, wording)]
-            texts = [(one, _filled(one, way.described, wording)) for one in templates]
-            texts = [(one, text) for one, text in texts if not _names(known.graph, text, new, true)]
+            templates = fitting_templates(known, relation, (new, true), (way.new, way.true))
+            templates = [one for one in templates if takes_description(one, wording)]
+            texts = [(one, filled(one, way.described, wording)) for one in templates]
+            texts = [(one, text) for one, text in texts if not names_any(known.graph, text, new, true)]
             if texts:
                 template, text = random.choice(texts)
                 yield GroupPrompt(text, new, true, record.subject.id, relation, template.id)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cfbuild.data import SLOT, GroupPrompt, Record, Target, article_before
 from cfbuild.facts.relations import INSTANCE_OF
-from cfbuild.records.groups import Known, _apart, _sound_answer, _target
+from cfbuild.records.known import Known, are_apart, only_target, sound_answer
 
 YES, NO = "Yes", "No"
 LETTERS = "ABCD"
@@ -61,8 +61,8 @@ def _holder(record: Record, known: Known, target: Target) -> Target | None:
     subjects = known.graph.subjects(record.relation, target.id)
     random = known.random(record, f"same_entity:{target.id}")
     for subject in random.sample(subjects, min(TRIES, len(subjects))):
-        answer, named = _sound_answer(known, subject, record.relation), _target(known, (subject,))
-        if answer is not None and named is not None and _apart(known.graph, subject, record.subject.id):
+        answer, named = sound_answer(known, subject, record.relation), only_target(known, (subject,))
+        if answer is not None and named is not None and are_apart(known.graph, subject, record.subject.id):
             return named
     return None
 
@@ -96,10 +96,10 @@ def _options(record: Record, known: Known) -> list[Target]:
     pool = [*graph.object_counts(record.relation)]
     held = graph.values(record.subject.id, record.relation)
     for one in known.random(record, "multiple_choice").sample(pool, min(TRIES, len(pool))):
-        target = _target(known, (one,))
+        target = only_target(known, (one,))
         if target is None or one in held or classes.isdisjoint(graph.attributes(one, INSTANCE_OF)):
             continue
-        if all(_apart(graph, one, other.id) for other in chosen):
+        if all(are_apart(graph, one, other.id) for other in chosen):
             chosen.append(target)
             if len(chosen) == len(LETTERS):
                 break

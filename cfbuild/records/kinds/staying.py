@@ -8,7 +8,16 @@ from itertools import islice
 
 from cfbuild.data import UNKNOWN, GroupPrompt, Record, Target
 from cfbuild.facts.relations import CONTAINING, INSTANCE_OF, INVERSE, SUBCLASS_OF
-from cfbuild.records.groups import Known, _apart, _fitting, _is_name, _names, _prompt, _sound_answer, _target
+from cfbuild.records.known import (
+    Known,
+    are_apart,
+    fitting_templates,
+    is_plain_name,
+    names_any,
+    only_target,
+    prompt_about,
+    sound_answer,
+)
 
 MOST = 3
 """The most prompts of a kind in a record."""
@@ -39,7 +48,7 @@ def relation_specificity(record: Record, known: Known) -> Iterator[GroupPrompt]:
             continue
         foil = _usual(record, known, relation)
         held = known.graph.values(record.subject.id, relation)
-        if foil is None or foil.id in held or not _apart(known.graph, foil.id, answer.id):
+        if foil is None or foil.id in held or not are_apart(known.graph, foil.id, answer.id):
             continue
         prompt = _about(record, known, record.subject, relation, answer, foil)
         if prompt is not None:
@@ -62,7 +71,7 @@ def _usual(record: Record, known: Known, relation: str) -> Target | None:
     count = Counter(value for one in subjects for value in known.graph.current_values(one, relation))
     count.pop(UNKNOWN, None)
     usual = sorted(count, key=lambda one: (-count[one], one))
-    return next((target for one in usual if (target := _target(known, (one,))) is not None), None)
+    return next((target for one in usual if (target := only_target(known, (one,))) is not None), None)
 
 
 def object_specificity(record: Record, known: Known) -> Iterator[GroupPrompt]:
@@ -72,7 +81,7 @@ def object_specificity(record: Record, known: Known) -> Iterator[GroupPrompt]:
     relations = [one for one in known.leading_on(record.relation) if one in of_new and one in of_true]
     made = 0
     for relation in known.random(record, "object_specificity").sample(relations, len(relations)):
-        if not _apart(known.graph, of_new[relation].id, of_true[relation].id):
+        if not are_apart(known.graph, of_new[relation].id, of_true[relation].id):
             continue
         pairs = ((new, of_new[relation], of_true[relation]), (true, of_true[relation], of_new[relation]))
         prompts = [_about(record, known, about, relation, answer, foil) for about, answer, foil in pairs]
@@ -95,11 +104,11 @@ def forgetting(record: Record, known: Known) -> Iterator[GroupPrompt]:
     pool = [one for one in graph.object_counts(relation) if one not in ever]
     random, said = known.random(record, "forgetting"), set[str]()
     for value in random.sample(others, min(MOST, len(others))):
-        answer = _target(known, (value,))
+        answer = only_target(known, (value,))
         classes = set(graph.attributes(value, INSTANCE_OF))
         drawn = random.sample(pool, min(len(pool), TRIES))
-        foils = (_target(known, (one,)) for one in drawn if classes & set(graph.attributes(one, INSTANCE_OF)))
-        foil = next((one for one in foils if one and answer and _apart(graph, one.id, answer.id)), None)
+        foils = (only_target(known, (one,)) for one in drawn if classes & set(graph.attributes(one, INSTANCE_OF)))
+        foil = next((one for one in foils if one and answer and are_apart(graph, one.id, answer.id)), None)
         if answer is not None and foil is not None:
             prompt = _about(record, known, subject, relation, answer, foil)
             if prompt is not None and prompt.text not in said:
@@ -118,10 +127,10 @@ def siblings(record: Record, known: Known) -> Iterator[GroupPrompt]:
         targets = (record.target_new.id, record.target_true.id)
         if fact.object in targets or classes.isdisjoint(graph.attributes(fact.subject, INSTANCE_OF)):
             continue
-        answer, about = _sound_answer(known, fact.subject, relation), _target(known, (fact.subject,))
-        if answer is None or about is None or not _apart(graph, answer.id, record.target_new.id):
+        answer, about = sound_answer(known, fact.subject, relation), only_target(known, (fact.subject,))
+        if answer is None or about is None or not are_apart(graph, answer.id, record.target_new.id):
             continue
-        if not _apart(graph, about.id, record.subject.id):
+        if not are_apart(graph, about.id, record.subject.id):
             continue
         prompt = _about(record, known, about, relation, answer, record.target_new)
         if prompt is not None:
@@ -140,31 +149,31 @@ def ancestors(record: Record, known: Known) -> Iterator[GroupPrompt]:
     others = _classes(known, record.target_new.id, INSTANCE_OF)
     known_of_subject = {*graph.attributes(record.subject.id, INSTANCE_OF), *graph.containers(record.subject.id)}
     foil = next((one for one in others if one.id not in known_of_subject), None)
-    if not own or foil is None or not _apart(graph, own[0].id, foil.id):
+    if not own or foil is None or not are_apart(graph, own[0].id, foil.id):
         return
     asked = [(record.subject, own[0], CLASS_PROMPT, INSTANCE_OF)]
     asked += [(own[0], one, KIND_PROMPT, SUBCLASS_OF) for one in _classes(known, own[0].id, SUBCLASS_OF)[:1]]
     for about, answer, text, relation in asked:
         prompt = text.replace("{}", about.label)
         above = graph.containers(about.id)
-        if foil.id not in above and _apart(graph, answer.id, foil.id) and not _names(graph, prompt, answer, foil):
+        if foil.id not in above and are_apart(graph, answer.id, foil.id) and not names_any(graph, prompt, answer, foil):
             yield GroupPrompt(prompt, foil, answer, about.id, relation, "")
 
 
 def _classes(known: Known, item: str, relation: str) -> list[Target]:
     """Return the classes of an item whose own names are known and plain."""
-    found = (_target(known, (one,)) for one in known.graph.attributes(item, relation))
-    return [one for one in found if one is not None and _is_name(one.label, known.graph)]
+    found = (only_target(known, (one,)) for one in known.graph.attributes(item, relation))
+    return [one for one in found if one is not None and is_plain_name(one.label, known.graph)]
 
 
 def _about(
     record: Record, known: Known, about: Target, relation: str, answer: Target, foil: Target
 ) -> GroupPrompt | None:
     """Return a prompt of a relation about an item that names neither its answer nor the false one, or None."""
-    templates = _fitting(known, relation, (answer, foil), (about,))
+    templates = fitting_templates(known, relation, (answer, foil), (about,))
     random = known.random(record, f"{relation}:{about.id}:{answer.id}")
     for template in random.sample(templates, len(templates)):
-        prompt = _prompt(known, template, about, foil, answer)
-        if not _names(known.graph, prompt.text, answer, foil):
+        prompt = prompt_about(known, template, about, foil, answer)
+        if not names_any(known.graph, prompt.text, answer, foil):
             return prompt
     return None
