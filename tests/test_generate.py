@@ -353,6 +353,7 @@ def test_generating_the_excerpt_takes_little_memory(excerpt_build: ExcerptBuild)
     assert excerpt_build.peak < 2e9
 
 
+@pytest.mark.long
 @pytest.mark.shared
 def test_pararels_templates_make_valid_records_of_the_excerpt(tmp_path: Path, excerpt: Path, pararel: Path) -> None:
     folder = BuildFolder(write_excerpt(tmp_path, excerpt, pararel))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "gpu_check.py"
 WITHOUT = ("requests", "jsonschema", "typer", "rich", "datasets", "spacy", "sklearn")
 RUN = f"""
@@ -17,6 +19,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.long
 def test_the_check_of_a_device_runs_on_the_cpu_without_most_packages(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path / "gpu.json")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -144,6 +144,7 @@ def test_without_a_network_the_error_names_the_way_out(tmp_path: Path, words: tu
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.long
 def test_a_model_in_the_cache_needs_no_network(tmp_path: Path, folder: Path) -> None:
     """Loaded from the hub once, and then without it, of the same commit, with a line that says so."""
     code = (

@@ -373,8 +373,7 @@ def test_it_fits_the_width(page: Page, width: int, scheme: str) -> None:
     assert page.run("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
 def test_axe_finds_no_serious_fault(page: Page, width: int, scheme: str) -> None:
     _unfold(page, width, scheme)
     assert serious(page) == []

@@ -511,7 +511,7 @@ def test_a_dry_run_shows_every_file_and_asks_nothing(
     assert "data/records/train-00000-of-00001.parquet" in {one["path"] for one in as_json["files"]}
 
 
-@pytest.mark.parametrize("storage", ["xet", "lfs"])
+@pytest.mark.parametrize("storage", ["xet", pytest.param("lfs", marks=pytest.mark.long)])
 def test_command_line_to_load_dataset_and_the_same_rows(
     build: BuildFolder, whole: dict[str, int], tmp_path: Path, storage: str
 ) -> None:
@@ -658,7 +658,7 @@ def test_storage_that_fails_once_or_for_good(
     assert len(xet.repositories[NAME].commits) == 2
 
 
-@pytest.mark.parametrize("fault", [CUT, LOST])
+@pytest.mark.parametrize("fault", [CUT, pytest.param(LOST, marks=pytest.mark.long)])
 def test_cut_off_at_each_request_in_turn_and_run_again(
     staged: tuple[StagedFile, ...], whole: dict[str, int], hub: Hub, fault: int
 ) -> None:

@@ -289,7 +289,9 @@ def test_a_token_that_training_does_not_meet_is_read_as_the_model_embeds_it() ->
     assert torch.allclose(longer[0], network.condition(((5, 7),))[0], atol=1e-6), "fillers are not read"
 
 
-@pytest.mark.parametrize(("kind", "family", "rate"), [("mend", "llama", 1e-3), ("ke", "gpt2", 5e-3)])
+@pytest.mark.parametrize(
+    ("kind", "family", "rate"), [("mend", "llama", 1e-3), pytest.param("ke", "gpt2", 5e-3, marks=pytest.mark.long)]
+)
 def test_the_loss_falls_on_memorised_edits(kind: str, family: str, rate: float, tmp_path: Path) -> None:
     lm = tiny.make(family)
     before = tiny.digest(lm)

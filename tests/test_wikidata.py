@@ -472,6 +472,7 @@ def test_the_excerpt_comes_exactly(whole: Path, known: Excerpt) -> None:
         assert row["sitelinks"] is None
 
 
+@pytest.mark.long
 @pytest.mark.shared
 def test_killed_halfway_it_ends_with_the_same_bytes_and_asks_nothing_twice(
     known: Excerpt, endpoint: str, patterns: Path, tmp_path: Path
