@@ -25,7 +25,8 @@ from cfbuild.probe.effects import CausalTrace, Untraced
 from cfbuild.probe.settings import SWAP, TraceSettings
 from cfbuild.probe.tracer import TracedFact, Tracer, fact_to_trace
 from cfbuild.progress import Progress, silent
-from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import snapshot
 from cfbuild.records.pairs import SubjectPairs
 from cfbuild.score.passes import Passes

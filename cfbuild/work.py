@@ -214,7 +214,7 @@ class _Crew(Generic[Chunk, Done]):
 
 
 class _Notes(logging.Handler):
-    """What is logged in a worker."""
+    """A handler that keeps the messages logged in a worker."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,8 +34,8 @@ from cfbuild.lm.families import DEFAULT_PRESET
 from cfbuild.lm.likelihood import Question, score
 from cfbuild.lm.load import load
 from cfbuild.lm.model import LanguageModel
-from cfbuild.records.builder import is_usable
 from cfbuild.records.factset import read_facts
+from cfbuild.records.pools import is_usable
 from cfbuild.sources.pararel import Files
 from cfbuild.templates import builtin
 from cfbuild.templates.patterns import templates as pararel_templates

@@ -40,7 +40,7 @@ from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.report import write_page
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.publish.hub import Destination
-from cfbuild.records import maker
+from cfbuild.records import making
 from cfbuild.score import passes
 from cfbuild.sources.http import Client
 from cfbuild.store import codec, jsonl
@@ -188,7 +188,7 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
     stack.enter_context(mock.patch.object(Client, "now", lambda self: "2026-01-01T00:00:00+00:00"))
     # Smaller chunks give more moments at which something is half done; bytes depend on none but the second.
     for module, constant, size in (
-        (maker, "JUDGED_AT_ONCE", 8),
+        (making, "JUDGED_AT_ONCE", 8),
         (passes, "CASES_AT_ONCE", 2),
     ):
         stack.enter_context(mock.patch.object(module, constant, size))

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from small_world import item, rewrites
+from small_world import cases, item, rewrites
 
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact, judge_target
-from cfbuild.records.builder import Builder, BuildOptions, cases
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.store.codec import encode_record
 from cfbuild.templates.sentences import distractor_prefixes
 

@@ -126,3 +126,9 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None, langu
         kept, _ = pararel_templates(file.stem, (row["pattern"] for _, row in jsonl.read_rows(file)))
         prompts += kept
     return write_build(root, facts, entities, prompts)
+
+
+def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
+    """Every fact of a graph with its case id."""
+    for relation in graph.relations:
+        yield from graph.cases(graph.case_ids(relation))

@@ -5,12 +5,13 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import graph_of, item, templates, world
+from small_world import cases, graph_of, item, templates, world
 
 from cfbuild.data import Fact, Record, Template
 from cfbuild.errors import ConfigError, TemplateError
 from cfbuild.facts.graph import FactGraph
-from cfbuild.records.builder import Builder, BuildOptions, Draft, cases
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions, Draft
 from cfbuild.text.names import find_name
 
 PREFIXES = ("The door was open.", "It rained all day in Oslo.", "Nobody came.")

@@ -17,7 +17,8 @@ from cfbuild.facts.relations import INSTANCE_OF, PERSONAL, SYMMETRIC, UNSUITED
 from cfbuild.facts.subjects import PLURAL, SUBJECTS, kinds_of_class, with_number
 from cfbuild.filter.context import Rules
 from cfbuild.filter.rules import RuleContext, judge_fact
-from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FactSet
 from cfbuild.records.maker import RecordMaker
 from cfbuild.records.prefixes import Prefixes

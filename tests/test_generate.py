@@ -18,8 +18,8 @@ from cfbuild.data import Candidate, Decision, Record, Verdict
 from cfbuild.errors import BuildStateError, ConfigError, DataError
 from cfbuild.filter.rules import KEPT
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
-from cfbuild.records import maker
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records import making
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.spread import Spread
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -168,7 +168,7 @@ OPTIONS = {
 def test_an_interrupted_run_ends_with_the_same_bytes(
     tmp_path: Path, options: GenerateOptions, fail_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maker, "JUDGED_AT_ONCE", 8)
+    monkeypatch.setattr(making, "JUDGED_AT_ONCE", 8)
     whole, broken = build(tmp_path / "whole"), build(tmp_path / "broken")
     generate(whole, options, whole_filter := FakeFilter())
     first = FakeFilter(fail_after)
@@ -190,8 +190,8 @@ def test_bytes_do_not_depend_on_the_chunk(
 ) -> None:
     outputs = []
     for size in (1, 7, 500):
-        monkeypatch.setattr(maker, "JUDGED_AT_ONCE", size)
-        monkeypatch.setattr(maker, "FEWEST_AT_ONCE", size)
+        monkeypatch.setattr(making, "JUDGED_AT_ONCE", size)
+        monkeypatch.setattr(making, "FEWEST_AT_ONCE", size)
         folder = build(tmp_path / str(size))
         generate(folder, options, FakeFilter())
         outputs.append(files_of(folder))
@@ -213,7 +213,7 @@ def test_workers_change_no_byte(
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'cfbuild[ray]'")
     alone, several = build(tmp_path / "alone"), build(tmp_path / "several")
     generate(alone, OPTIONS[name])
-    monkeypatch.setattr(maker, "BUILT_AT_ONCE", 16)
+    monkeypatch.setattr(making, "BUILT_AT_ONCE", 16)
     calls = iter(range(100))
 
     def kill(*_: object) -> None:

@@ -11,7 +11,8 @@ from small_world import rewrites
 from cfbuild.data import Entity, Fact, Record, Target, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact, judge_target, judge_template
-from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.groups import prompt_groups
 from cfbuild.records.known import Known
 from cfbuild.templates.sentences import cut_sentences

@@ -21,8 +21,9 @@ from cfbuild.filter.context import RuleContext, Rules
 from cfbuild.filter.rank import FilterOptions, RankFilter
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
-from cfbuild.records import maker as maker_module
-from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records import making as making_module
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FactSet, read_facts, snapshot
 from cfbuild.records.maker import Made, RecordMaker
 from cfbuild.records.prefixes import Prefixes
@@ -189,7 +190,7 @@ def finished(decided: list[Record | Rejection]) -> list[Row]:
 
 @pytest.mark.parametrize("choice", [{}, {"limit": 33}, {"per_relation": 20}, {"limit": 30, "per_relation": 18}])
 def test_a_pass_goes_on_where_another_stopped(choice: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maker_module, "JUDGED_AT_ONCE", 8)
+    monkeypatch.setattr(making_module, "JUDGED_AT_ONCE", 8)
     maker, selection = RecordMaker(facts_of_world(), SMALL, prefixes=Prefixes()), Selection(**choice)
     whole = list(maker.start(selection, FakeFilter()))
     decided = [one for portion in whole for one in portion]

@@ -48,7 +48,7 @@ from cfbuild.publish.bundles import BUNDLES
 from cfbuild.publish.formats import EXPORTERS
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.groups import GROUPS
 from cfbuild.store.folder import BuildFolder
 from cfbuild.views.terminal import Choice

@@ -16,7 +16,7 @@ from cfbuild.data import Entity, Fact
 from cfbuild.filter.context import Rules
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.generate import GenerateOptions, generate
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FactSet
 from cfbuild.records.maker import RecordMaker
 from cfbuild.store.codec import encode_record

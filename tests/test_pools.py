@@ -16,7 +16,8 @@ from cfbuild.facts.bundled import COLUMNS, bundled_classes, classes_by_member, r
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import Kinds, kinds_in
 from cfbuild.filter.context import Rules
-from cfbuild.records.builder import Builder, BuildOptions
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FactSet, snapshot
 from cfbuild.records.maker import RecordMaker
 from cfbuild.records.pools import ENOUGH, FAR, Pools

@@ -31,7 +31,7 @@ from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rebuild import rebuild
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import silent
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.groups import GROUPS
 from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.store.folder import BuildFolder

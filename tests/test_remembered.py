@@ -18,10 +18,12 @@ from cfbuild.facts.relations import CONTAINMENT
 from cfbuild.filter import rules as rules_module
 from cfbuild.filter.context import RuleContext
 from cfbuild.records import pools as pools_module
-from cfbuild.records.builder import Builder, BuildOptions, _alike, _sampled, _shuffled
+from cfbuild.records.builder import Builder, _alike
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FactSet, snapshot
 from cfbuild.records.maker import RecordMaker
 from cfbuild.records.pools import FAR, Pools
+from cfbuild.records.shuffling import sampled, shuffled
 from cfbuild.text.languages.english import derived
 from cfbuild.text.names import _word_place, find_name, gives_away
 
@@ -134,10 +136,10 @@ def test_draws_are_those_of_the_standard_library(seed: int, size: int) -> None:
     for place in range(size):
         chosen = plain.randrange(place, size)
         other[place], other[chosen] = other[chosen], other[place]
-    assert list(_shuffled(Random(seed), items)) == other
+    assert list(shuffled(Random(seed), items)) == other
     for most in (1, 2):
-        assert _sampled(Random(seed), items, most) == Random(seed).sample(items, min(most, size))
-    assert _sampled(Random(seed), [], 1) == []
+        assert sampled(Random(seed), items, most) == Random(seed).sample(items, min(most, size))
+    assert sampled(Random(seed), [], 1) == []
 
 
 NAMES = st.text(alphabet="aAbBsSßİ '-1é", min_size=1, max_size=8)

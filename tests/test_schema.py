@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from small_world import templates, world
+from small_world import cases, templates, world
 
 from cfbuild.audit.rulebook import AUDIT_RULES
 from cfbuild.audit.validate import RowTally, record_faults, violations
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
-from cfbuild.records.builder import Builder, BuildOptions, cases
+from cfbuild.records.builder import Builder
+from cfbuild.records.draft import BuildOptions
 from cfbuild.store import codec
 from cfbuild.store.schema import NAMES, load_schema, schema_faults
 from cfbuild.store.schema.accept import compile_accept

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import updated_world as world
+from small_world import cases
 
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.findings import AuditedRow, find_faults
@@ -23,7 +24,6 @@ from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.rebuild import rebuild
-from cfbuild.records.builder import cases
 from cfbuild.records.maker import Made, RecordMaker
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -217,7 +217,7 @@ def _country(row: Row) -> None:
 
 
 def _moved_office(row: Row) -> None:
-    """What is said not to have changed is where another works."""
+    """A fact that is said not to have changed has an object that does not hold."""
     for prompt in row["meta"]["groups"]["unchanged_facts"]:
         if prompt["relation_id"] == world.WORKS:
             prompt["target_true"] = {"str": world.CITIES[5], "id": world.city(5)}

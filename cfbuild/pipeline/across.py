@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, check_name
+from cfbuild.edit import EDITORS, check_name
 from cfbuild.errors import BuildStateError, ConfigError, check_least
 from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option
 from cfbuild.pipeline.run_signature import run_signature
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
-    LAYER,
     EvaluateOptions,
     ScoredRecords,
+    covariance_option,
+    covariance_tokens_option,
+    layer_option,
     make_editor,
     run_config,
     settings_option,
@@ -57,21 +59,9 @@ class AcrossOptions:
     editor: str = option(
         "rome", f"The editor: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
     )
-    layer: int | str | None = option(
-        None,
-        "Layer to edit; auto: the one that `cfbuild sweep` found in this build. [default: the preset's]",
-        panel=ABOUT_EDITOR,
-        metavar="LAYER",
-        form=LAYER,
-    )
-    covariance: str = option(
-        "build", "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.", panel=ABOUT_EDITOR
-    )
-    covariance_tokens: int | None = option(
-        None,
-        f"Tokens of the corpus to use. [default: {COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} a number of a key]",
-        panel=ABOUT_EDITOR,
-    )
+    layer: int | str | None = layer_option()
+    covariance: str = covariance_option()
+    covariance_tokens: int | None = covariance_tokens_option()
     steps: int | None = steps_option()
     batch: int | None = option(
         None, "Records that an editor of many edits together. [default: 100]", panel=ABOUT_EDITOR

@@ -10,7 +10,7 @@ from cfbuild.option import option, restart_option, seed_option
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.progress import Progress
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records.draft import BuildOptions
 from cfbuild.store.folder import BuildFolder
 
 if TYPE_CHECKING:

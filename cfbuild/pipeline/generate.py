@@ -19,11 +19,12 @@ from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, Form, 
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.aligned import Survivors, check_languages, file_in, in_language
-from cfbuild.records.builder import BuildOptions
+from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FILES, StoredFacts, index_facts
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.kinds import EVERY, KINDS
-from cfbuild.records.maker import Making, Portion, RecordMaker, check_groups, check_neighbors
+from cfbuild.records.maker import RecordMaker, check_groups, check_neighbors
+from cfbuild.records.making import Making, Portion
 from cfbuild.records.prefixes import BUILTIN, Prefixes, Sampler
 from cfbuild.records.spread import Noted, Spread, noted
 from cfbuild.records.turns import Selection

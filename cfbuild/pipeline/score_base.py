@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
 
 FIGURES = ("target_new_nll", "target_true_nll", "target_new_argmax", "target_true_argmax")
-"""What a row says of its prompt, beside what it is."""
+"""The figures of a row's prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,29 @@ LAYER = Form(_layer)
 """The form of a layer."""
 
 
+def layer_option() -> Any:
+    """Return the field of the option `--layer`."""
+    return option(
+        None,
+        "Layer to edit; auto: the one that `cfbuild sweep` found in this build. [default: the preset's]",
+        panel=ABOUT_EDITOR,
+        metavar="LAYER",
+        form=LAYER,
+    )
+
+
+def covariance_option() -> Any:
+    """Return the field of the option `--covariance`."""
+    about = "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none."
+    return option("build", about, panel=ABOUT_EDITOR)
+
+
+def covariance_tokens_option() -> Any:
+    """Return the field of the option `--covariance-tokens`."""
+    usual = f"{COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} a number of a key"
+    return option(None, f"Tokens of the corpus to use. [default: {usual}]", panel=ABOUT_EDITOR)
+
+
 def steps_option() -> Any:
     """Return the field of the option `--steps`."""
     return option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
@@ -93,26 +116,14 @@ class ScoringOptions:
 
     file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
     skip_invalid: bool = option(False, "Score the valid rows all the same.")
-    layer: int | str | None = option(
-        None,
-        "Layer to edit; auto: the one that `cfbuild sweep` found in this build. [default: the preset's]",
-        panel=ABOUT_EDITOR,
-        metavar="LAYER",
-        form=LAYER,
-    )
+    layer: int | str | None = layer_option()
     key_mode: str | None = option(
         None,
         "rome: reference (as released) or consistent (R-ROME). [default: reference]",
         panel=ABOUT_EDITOR,
     )
-    covariance: str = option(
-        "build", "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none.", panel=ABOUT_EDITOR
-    )
-    covariance_tokens: int | None = option(
-        None,
-        f"Tokens of the corpus to use. [default: {COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} a number of a key]",
-        panel=ABOUT_EDITOR,
-    )
+    covariance: str = covariance_option()
+    covariance_tokens: int | None = covariance_tokens_option()
     steps: int | None = steps_option()
     batch: int | None = option(
         None,

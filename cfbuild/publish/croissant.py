@@ -24,7 +24,7 @@ LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
 PARQUET = "application/x-parquet"
 REPOSITORY = "repo"
 NO_DIGEST = "https://github.com/mlcommons/croissant/issues/80"
-"""What stands for the digest of a repository, which has none: the Hub's own metadata has this too."""
+"""The text in place of the digest of a repository, which has none: the Hub's own metadata has this too."""
 TYPES: Mapping[str, str] = {
     "string": "sc:Text",
     "integer": "sc:Integer",
@@ -172,7 +172,7 @@ def _record_set(table: Table, split: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a field's values lie: the set of files, the column, and the way from the column to a key inside it."""
+    """The place of a field's values: the set of files, the column, and the way from the column to a key inside it."""
 
     files: str
     column: str

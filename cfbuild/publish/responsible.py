@@ -1,4 +1,4 @@
-"""What a dataset is for, what it must not be used for, and whom it is about: for its card and its Croissant metadata.
+"""The purpose of a dataset, its wrong uses and the people it is about: for its card and its Croissant metadata.
 
 The texts are the same in both. What depends on a build is read from its manifest and counted in its records.
 """
@@ -57,7 +57,7 @@ PLAN = (
 
 @dataclass(frozen=True, slots=True)
 class Responsible:
-    """What a dataset's metadata says of its making and its people, as texts."""
+    """The statements of a dataset's metadata about its making and its people, as texts."""
 
     collection: str
     kinds_of_collection: tuple[str, ...]

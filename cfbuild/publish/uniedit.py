@@ -126,7 +126,7 @@ STAYING: Mapping[str, tuple[str, list[str]]] = MappingProxyType(
         "object_specificity": ("tail of edit", ["t_e", "r_0", "e_0"]),
     }
 )
-"""What stays of the edit's own items, by kind: what it shares with the edit, and its link."""
+"""The kinds of questions about what stays of the edit's own items: what each shares with the edit, and its link."""
 
 
 def _locality(record: Record, known: OtherNames) -> Iterator[Row]:

@@ -8,9 +8,7 @@ subject and the part's name. So a record does not depend on which others are bui
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple, TypeVar
 
 from cfbuild.data import (
     SLOT,
@@ -23,12 +21,13 @@ from cfbuild.data import (
     Template,
     article_before,
 )
-from cfbuild.errors import TemplateError, check_least
-from cfbuild.facts.graph import FactGraph, Turn
+from cfbuild.errors import TemplateError
+from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.subjects import with_number
-from cfbuild.option import option, seed_option
 from cfbuild.records.asking import Asking, Forms, NameForm, Ways
+from cfbuild.records.draft import BuildOptions, Draft, Outline
 from cfbuild.records.pools import Pools, is_usable
+from cfbuild.records.shuffling import sampled, shuffled
 from cfbuild.text.names import find_name, gives_away
 from cfbuild.text.scripts import stated
 
@@ -40,64 +39,6 @@ Lasts = Callable[[str, str, str], bool]
 
 PREFERRED_TIERS = 2
 """The tiers of entities that are preferred, where some are."""
-
-Member = TypeVar("Member")
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """The number of prompts of each kind in a record, and the seed; CounterFact's numbers (paper Table 2 and appendix).
-
-    `prompts_per_entity` caps how many neighborhood (or attribute) prompts are about the same entity. Above 1, where
-    entities are too few, they are used again under other templates. `max_draws` is the most o* that a model tries for
-    a fact; without a model the first is taken. Raises ConfigError for a number below its minimum.
-    """
-
-    seed: int = seed_option()
-    paraphrases: int = 2
-    neighborhood: int = 10
-    attribute: int = 10
-    generation: int = 10
-    prompts_per_entity: int = option(1, "How often one entity may appear among the neighborhood or attribute prompts.")
-    max_draws: int = option(10, "How many o* a model may try for a fact.")
-
-    def __post_init__(self) -> None:
-        check_least(self, paraphrases=1, neighborhood=0, attribute=0, generation=1, prompts_per_entity=1, max_draws=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A record without its o*: `draws` are the objects to try, in order; `refused` counts refused objects by rule."""
-
-    case_id: int
-    fact: Fact
-    prompt: Template
-    subject: Target
-    target_true: Target
-    paraphrases: tuple[Paraphrase, ...]
-    neighborhood: tuple[EntityPrompt, ...]
-    generation: tuple[str, ...]
-    draws: tuple[Target, ...]
-    refused: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def rewrite(self) -> str:
-        """The rewrite prompt with the subject in its slot."""
-        return self.prompt.fill(self.subject.label)
-
-
-class Outline(NamedTuple):
-    """The parts of a draft by which rules reject a fact: the neighborhood prompts, and the o* to try (see `Draft`)."""
-
-    neighborhood: tuple[EntityPrompt, ...]
-    draws: tuple[Target, ...]
-    refused: Mapping[str, int]
-
-
-def cases(graph: FactGraph) -> Iterator[Turn]:
-    """Yield every fact with its case id: its index in the graph's order, whatever is filtered or left out later."""
-    for relation in graph.relations:
-        yield from graph.cases(graph.case_ids(relation))
 
 
 class Builder:
@@ -317,7 +258,7 @@ class Builder:
         """
         items = (fact.subject, fact.object, *(target.id for target in draws))
         names = [name for item in items for name in self.graph.names(item)]
-        prefixes = _shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
+        prefixes = shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
         silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
         return tuple(
             Paraphrase(next(silent, ""), one.text.replace(SLOT, subject.label), one.template.id) for one in ways
@@ -394,7 +335,7 @@ class Builder:
         for number, tier in enumerate(self._entities(fact.relation, value)):
             if number == PREFERRED_TIERS and len(chosen) >= enough:
                 break
-            for entity in _shuffled(random, tier):
+            for entity in shuffled(random, tier):
                 if len(chosen) == wanted:
                     return list(chosen.values())
                 name = entity.label.casefold()
@@ -454,7 +395,7 @@ class Builder:
         """Return up to `wanted` prompts: one for each entity, then more rounds under other templates up to the cap."""
         random, most = self._random(fact, f"{part}-templates"), self.options.prompts_per_entity
         ways, forms = self._ways(fact, most), self._forms
-        orders = [_sampled(random, ways[forms[entity.id]], most) for entity in entities]
+        orders = [sampled(random, ways[forms[entity.id]], most) for entity in entities]
         prompts: dict[str, EntityPrompt] = {}
         for turn in range(max(map(len, orders), default=0)):
             for entity, order in zip(entities, orders, strict=True):
@@ -468,29 +409,3 @@ class Builder:
 def _alike(one: str, other: str) -> bool:
     same = one.casefold() == other.casefold()
     return same or find_name(one, (other,)) is not None or find_name(other, (one,)) is not None
-
-
-def _sampled(random: Random, items: Sequence[Member], most: int) -> list[Member]:
-    """Return at most `most` of `items`, those that `Random.sample` draws; one is drawn in a fifth of its time."""
-    if most == 1 and items:
-        return [items[_below(random.getrandbits, len(items))]]
-    return random.sample(items, min(most, len(items)))
-
-
-def _below(getrandbits: Callable[[int], int], number: int) -> int:
-    """Return a random number below `number`, the one that `Random.randrange` draws, in a third of its time."""
-    bits = number.bit_length()
-    drawn = getrandbits(bits)
-    while drawn >= number:
-        drawn = getrandbits(bits)
-    return drawn
-
-
-def _shuffled(random: Random, items: Sequence[Member]) -> Iterator[Member]:
-    """Yield items in random order, drawing only as many random numbers as items are taken (Fisher and Yates)."""
-    moved: dict[int, int] = {}
-    getrandbits = random.getrandbits
-    for place in range(len(items)):
-        other = place + _below(getrandbits, len(items) - place)
-        yield items[moved.get(other, other)]
-        moved[other] = moved.get(place, place)

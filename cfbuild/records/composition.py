@@ -58,7 +58,7 @@ def composition(records: Iterable[Record]) -> Composition:
 
 
 class _Counter:
-    """What a relation's records hold: hashes, since which things they are does not matter, only how many."""
+    """The things in a relation's records: hashes, since which things they are does not matter, only how many."""
 
     def __init__(self) -> None:
         self.records = 0
