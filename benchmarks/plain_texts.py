@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.lm.sample import TOP_K
+from cfbuild.lm.steps import TOP_K
 
 CRITICAL_CHI_SQUARE = 18.47
 """The value that a chi-square of TOP_K - 1 = 4 degrees of freedom exceeds with probability 0.001."""

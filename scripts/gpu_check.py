@@ -40,14 +40,16 @@ from cfbuild.edit.covariance import second_moments  # noqa: E402
 from cfbuild.edit.editor import editor_spec, open_editor  # noqa: E402
 from cfbuild.edit.rome import Rome  # noqa: E402
 from cfbuild.edit.trained.artefact import TrainedNetwork, new_network  # noqa: E402
-from cfbuild.errors import CfbuildError  # noqa: E402
-from cfbuild.lm import batching  # noqa: E402
+from cfbuild.errors import CfbuildError, ConfigError  # noqa: E402
+from cfbuild.lm import batching, sample  # noqa: E402
 from cfbuild.lm.delta import Delta, Dense, LowRank, applied  # noqa: E402
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited  # noqa: E402
+from cfbuild.lm.libraries import Libraries  # noqa: E402
 from cfbuild.lm.load import choose_device  # noqa: E402
 from cfbuild.lm.model import LanguageModel, Weight  # noqa: E402
 from cfbuild.lm.room import Room  # noqa: E402
 from cfbuild.lm.sample import generate  # noqa: E402
+from cfbuild.lm.steps import GrowingStep  # noqa: E402
 
 PROMPTS = (
     "Berlin lies in",
@@ -91,6 +93,8 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
 """Models by family and configuration; the last two are the paper's, and the first is to try this script."""
 POSITIONS = {"n_positions": 1024, "max_position_embeddings": 1024}
 ONLY_ON_A_DEVICE = ("gpt2-xl", "gpt-j-6b")
+OF_LESS = ("gpt-j-6b",)
+"""Models that are given less to do: a plain edit takes them many seconds."""
 ROOM = 1.6
 """Memory that a model's work takes, as a multiple of its weights, at the least."""
 BASELINE_EDITS, BASELINE_TEXTS, TEXT_TOKENS = 2, 10, 100
@@ -106,7 +110,7 @@ class Amount:
     steps: int = 20
 
 
-FULL, LITTLE = Amount(64, 1024, 256), Amount(2, 8, 4, steps=3)
+FULL, LARGE, LITTLE = Amount(64, 1024, 256), Amount(16, 256, 128), Amount(2, 8, 4, steps=3)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,10 @@ def edits(lm: LanguageModel, editor: str) -> torch.Tensor:
     """Return every change that an editor makes for the requests, flat; one zero where it changes no weight."""
     has = editor_spec(editor).options.__dataclass_fields__
     asked = {name: value for name, value in {"layer": 1, "steps": 6, "products": "float32"}.items() if name in has}
-    made = open_editor(editor, lm, asked, FewSupplies(lm)).edit(REQUESTS)
+    try:
+        made = open_editor(editor, lm, asked, FewSupplies(lm)).edit(REQUESTS)
+    except ConfigError:  # the editor does not fit the model
+        return torch.zeros(1)
     changes = [change.matrix().cpu().flatten() for edit in made if edit.delta for change in edit.delta.changes.values()]
     return torch.cat(changes) if changes else torch.zeros(1)
 
@@ -232,11 +239,20 @@ def everything(lm: LanguageModel) -> list[bytes | str]:
     return [*(one.numpy().tobytes() for one in numbers), *texts(lm)]
 
 
+def grown_texts(lm: LanguageModel) -> list[str]:
+    """Return what `texts` does, by steps that are not recorded."""
+    before, sample.step_for = sample.step_for, GrowingStep
+    try:
+        return texts(lm)
+    finally:
+        sample.step_for = before
+
+
 def same_bytes(family: str, device: torch.device) -> dict[str, bool]:
     """Return whether a second run has the bytes of the first, and one with halved batches its likelihoods, nearly."""
     lm = moved(tiny.make(family), device)
     first = everything(lm)
-    found = {"a second run": everything(lm) == first}
+    found = {"a second run": everything(lm) == first, "texts by recorded steps": texts(lm) == grown_texts(lm)}
     whole, halved = likelihoods(lm), []
 
     def fails_first(work: Callable[..., Any], items: Sequence[Any], room: Room | None = None) -> Any:
@@ -295,13 +311,22 @@ class Speed:
         self.editor.edit(requests[:2])  # kernels are chosen and compiled
         ours = timed(lambda: self.editor.edit(requests), self.lm.device)
         records = [as_record(one) for one in requests[:BASELINE_EDITS]]
-        theirs = timed(
-            lambda: [plain.edit(self.lm, record, self.editor.options, None) for record in records], self.lm.device
-        )
+
+        def edit_plainly() -> None:
+            for record in records:
+                plain.edit(self.lm, record, self.editor.options, None)
+
+        edit_plainly()
+        theirs = timed(edit_plainly, self.lm.device)
         self._beside("s an edit", ours.seconds / len(requests), theirs.seconds / len(records), lower_is_better=True)
         some = requests[: min(8, len(requests))]
         again = timed(lambda: self.editor.edit(some), self.lm.device)
+        self.lm.__dict__["libraries"], chosen = Libraries(), self.lm.libraries
+        self.rows["s an edit of 8"] = again.seconds / len(some)
+        usual = timed(lambda: self.editor.edit(some), self.lm.device)
+        self.rows["s an edit of 8 by the usual library"] = usual.seconds / len(some)
         flops = count_flops(lambda: self.editor.edit(some))
+        self.lm.__dict__["libraries"] = chosen
         self.rows["edits' share of the peak of products"] = flops / again.seconds / peak
         return [edit.delta for edit in ours.result if edit.delta is not None]
 
@@ -315,6 +340,7 @@ class Speed:
         own = [deltas[place % len(deltas)] for place in range(len(asked))]
         ours = timed(lambda: score_before_and_after(self.lm, asked, own), self.lm.device)
         texts = [one.prompt.format(one.subject) for one in many_requests(13)]  # a record's
+        plain.score(self.lm, texts, TARGETS)
         theirs = timed(lambda: [plain.score(self.lm, texts, TARGETS) for _ in range(2)], self.lm.device)
         self._beside("prompts scored before and after, a second", len(asked) / ours.seconds, 13 / theirs.seconds)
 
@@ -322,10 +348,11 @@ class Speed:
         prompts = [self.lm.encode(one.prompt.format(one.subject)) for one in many_requests(self.amount.texts)]
         keys = [str(place) for place in range(len(prompts))]
         generate(self.lm, prompts[:2], keys[:2], len(prompts[0]) + 3)
-        total = TEXT_TOKENS if self.amount is FULL else max(map(len, prompts)) + 4
+        total = TEXT_TOKENS if self.amount is not LITTLE else max(map(len, prompts)) + 4
         ours = timed(lambda: generate(self.lm, prompts, keys, total), self.lm.device)
         written = sum(total - len(prompt) for prompt in prompts)
         some = prompts[:BASELINE_TEXTS]
+        plain_texts.texts(self.lm, some, max(map(len, some)) + 4, seed=0)
         theirs = timed(lambda: plain_texts.texts(self.lm, some, total, seed=0), self.lm.device)
         plain_written = len(some) * (total - max(map(len, some)))
         self._beside("tokens a second", written / ours.seconds, plain_written / theirs.seconds)
@@ -382,19 +409,22 @@ def fits(name: str, device: torch.device, dtype: torch.dtype) -> bool:
     return bool(ROOM * weights * dtype.itemsize < torch.cuda.mem_get_info()[0])
 
 
-def speeds(device: torch.device, amount: Amount, names: Sequence[str], until: float) -> dict[str, Any]:
+def speeds(
+    device: torch.device, amount: Amount, names: Sequence[str], formats: Sequence[torch.dtype], until: float
+) -> dict[str, Any]:
     """Return the figures of each shape and number format; what there is no time or room for is named."""
     found: dict[str, Any] = {}
     bandwidth = bandwidth_of(device)
     for name in names:
-        for dtype in (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,):
+        for dtype in formats:
             key = f"{name}, {str(dtype).removeprefix('torch.')}"
             if time.perf_counter() > until or not fits(name, device, dtype):
                 found[key] = "left out: " + ("no time" if time.perf_counter() > until else "no room")
             else:
                 peak = peak_flops(device, dtype)
                 try:
-                    found[key] = Speed.of(name, device, dtype, amount).measure(peak, bandwidth)
+                    less = LARGE if amount is FULL and name in OF_LESS else amount
+                    found[key] = Speed.of(name, device, dtype, less).measure(peak, bandwidth)
                     found[key] |= {"peak of products, TFLOP/s": peak / 1e12, "bandwidth, GB/s": bandwidth / 1e9}
                 except (
                     RuntimeError,
@@ -429,12 +459,13 @@ def parsed() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cuda, mps, ...; cpu compares the CPU with itself")
-    parser.add_argument("--families", default=",".join(tiny.CONFIGS), help="compared with the CPU, with commas between")
+    parser.add_argument("--families", default=",".join(tiny.CONFIGS), help="compared with the CPU, with commas between; none: ''")
     parser.add_argument(
         "--shapes",
         default=";".join(name for name in SHAPES if name != "tiny"),
         help="measured, with semicolons between; none: ''",
     )
+    parser.add_argument("--formats", help="number formats measured, with commas between; float32,bfloat16 on a GPU")
     parser.add_argument("--little", action="store_true", help="a handful of edits, prompts and texts, to try it out")
     parser.add_argument("--minutes", type=float, default=7.0, help="no new model is measured after so many")
     parser.add_argument("--out", type=Path, help="a file for all figures as JSON")
@@ -448,14 +479,16 @@ def main() -> int:
     missing = [name for name in ALSO_USED if importlib.util.find_spec(name) is None]
     result: dict[str, Any] = {"torch": torch.__version__, "device": named(device), "missing packages": missing}
     print(json.dumps(result), flush=True)
-    families = given.families.split(",")
+    families = [name for name in given.families.split(",") if name]
     result["agreement"], equal = agreement(families, device)
     result["bytes"] = {family: same_bytes(family, device) for family in families}
     unequal = [family for family, found in result["bytes"].items() if not all(found.values())]
     print(f"same bytes twice, and halved: {'all families' if not unequal else f'not {unequal}'}", flush=True)
     names = [name for name in given.shapes.split(";") if name]
     amount = LITTLE if given.little or device.type == "cpu" else FULL
-    result["speed"] = speeds(device, amount, names, started + 60 * given.minutes)
+    formats = given.formats or ("float32" if device.type == "cpu" else "float32,bfloat16")
+    numbers = [getattr(torch, name) for name in formats.split(",")]
+    result["speed"] = speeds(device, amount, names, numbers, started + 60 * given.minutes)
     result["seconds"] = round(time.perf_counter() - started, 1)
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

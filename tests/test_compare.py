@@ -188,11 +188,11 @@ def test_the_unedited_models_texts_are_written_once_for_all_runs(
     options = {**OPTIONS, "limit": 2, "skip_generation": False}
     compare(folder, CompareOptions(**options, editors=("ft", "ike")), lm)
     texts = sum(len(record.generation) for record in read_records(folder.path("records.jsonl")).records[:2])
-    assert written == [texts] * 3, "before any edit, after those of ft, after those of ike"
+    assert written == [2 * texts, texts], "before any edit and after those of ft together, after those of ike"
     of_ft, of_ike = ([row for _, row in read_rows(folder.path(f"runs/{name}/cases.jsonl"))] for name in ("ft", "ike"))
     assert [case["pre"]["generations"] for case in of_ft] == [case["pre"]["generations"] for case in of_ike]
     compare(folder, CompareOptions(**options, editors=("ft",), seed=1, restart=True), lm)
-    assert written == [texts] * 5, "other draws, other texts"
+    assert written == [2 * texts, texts, 2 * texts], "other draws, other texts"
 
 
 def test_the_unedited_models_answers_are_written_once_for_all_runs(

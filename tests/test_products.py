@@ -149,7 +149,7 @@ def test_a_setting_or_a_small_model_takes_no_measuring(measured: list[Kind], mon
         assert libraries_for(_Sized()) == Libraries(name)
         assert Libraries(name).signature == ({"libraries": MKL} if name == MKL else {})
     monkeypatch.setenv(SETTING, "fastest")
-    with pytest.raises(ConfigError, match="expected measured, onednn or mkl"):
+    with pytest.raises(ConfigError, match="expected measured, onednn, mkl or cublas"):
         libraries_for(_Sized())
     monkeypatch.setenv(SETTING, MEASURED)
     monkeypatch.setattr(libraries, "WORTH_MEASURING", 241)

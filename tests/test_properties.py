@@ -16,7 +16,7 @@ from scored_build import record
 from cfbuild.audit.validate import record_faults, violations
 from cfbuild.data import SLOT, Fact, Template
 from cfbuild.errors import DataError, TemplateError
-from cfbuild.lm.sample import TOP_K, _pick
+from cfbuild.lm.steps import TOP_K, pick
 from cfbuild.sources.sparql import literal
 from cfbuild.sources.subset import HASHES, SampleOrder, sampled
 from cfbuild.store import codec, jsonl
@@ -81,9 +81,10 @@ def test_the_ranges_of_a_sample_are_as_wide_as_asked(seed: int, first: int, widt
 )
 def test_a_drawn_token_is_among_the_likeliest_whatever_the_other_rows(logits: Any, draws: list[float]) -> None:
     rows = torch.tensor(logits)
-    picked = _pick(rows, draws[: len(rows)])
+    numbers = torch.tensor(draws[: len(rows)], dtype=torch.float64)
+    picked = pick(rows, numbers)
     assert bool((rows.gather(1, picked[:, None])[:, 0] >= rows.topk(TOP_K, dim=-1).values[:, -1]).all())
-    alone = [_pick(rows[i : i + 1], draws[i : i + 1])[0] for i in range(len(rows))]
+    alone = [pick(rows[i : i + 1], numbers[i : i + 1])[0] for i in range(len(rows))]
     assert torch.equal(picked, torch.stack(alone))
 
 

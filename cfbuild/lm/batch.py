@@ -126,6 +126,18 @@ class Past:
         """Return the number of tokens that the past holds."""
         return self.length
 
+    def buffers(self, layer_idx: int) -> tuple[Tensor, Tensor]:
+        """Return a layer's keys and values with their room, each [batch, heads, capacity, d_head]."""
+        both = self._layers[layer_idx]
+        assert both is not None, "the layer has been run"
+        return both
+
+    def clear_unused(self) -> None:
+        """Make all numbers behind the first `length` tokens zero."""
+        for both in self._layers:
+            for buffer in both or ():
+                buffer[:, :, self.length :] = 0
+
     def select(self, rows: Tensor) -> None:
         """Keep the past of `rows` only, layer by layer, so that old and new never exist together."""
         for index, both in enumerate(self._layers):

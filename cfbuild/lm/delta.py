@@ -221,7 +221,7 @@ def _stack(lm: LanguageModel, changes: Sequence[LowRank | None], rank: int) -> t
 
 def _by_identity(
     lm: LanguageModel, changes: Sequence[Change | None], stacked: Sequence[LowRank | None]
-) -> list[tuple[list[int] | None, tuple[Tensor, ...], Tensor | None]]:
+) -> list[tuple[Tensor | None, tuple[Tensor, ...], Tensor | None]]:
     """Return each distinct change that is not stacked: its rows (None for all), its factors in order and its bias."""
     rows_of: dict[int, list[int]] = {}
     by_id: dict[int, Change] = {}
@@ -230,9 +230,14 @@ def _by_identity(
             rows_of.setdefault(id(change), []).append(row)
             by_id[id(change)] = change
     return [
-        (None if len(rows) == len(changes) else rows, _factors(lm, by_id[key]), _bias(lm, by_id[key]))
+        (_some_of(lm, rows, len(changes)), _factors(lm, by_id[key]), _bias(lm, by_id[key]))
         for key, rows in rows_of.items()
     ]
+
+
+def _some_of(lm: LanguageModel, rows: Sequence[int], count: int) -> Tensor | None:
+    """Return rows as a tensor, or None for all of `count`."""
+    return None if len(rows) == count else torch.tensor(rows, device=lm.device)
 
 
 def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cfbuild.lm.activations import one_pass_gelu
 from cfbuild.lm.batch import Held, Packing
 from cfbuild.lm.families import VALUE_PROJECTION
 from cfbuild.lm.fusible import fusible_layers, modules_of
@@ -46,7 +47,9 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
             dtype = torch.bfloat16 if index >= narrow else lm.dtype
             stand_in = _FusedLayer(lm.layers[index], dtype, packings, lm.libraries)
             stack.enter_context(standing_in(lm.layers[index], stand_in))
-        stack.enter_context(fast_products(lm, sorted({*range(depth)} - {*fusible}), narrow))
+        others = sorted({*range(depth)} - {*fusible})
+        stack.enter_context(fast_products(lm, others, narrow))
+        stack.enter_context(one_pass_gelu(lm, others))
         yield
 
 

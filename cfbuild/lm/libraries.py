@@ -1,8 +1,9 @@
-"""The libraries by which float32 products are computed on a CPU, and which is the faster one for each kind of product.
+"""The libraries by which float32 products are computed, and which is the faster one for each kind of product.
 
 On x86 torch calls MKL, and it carries oneDNN as well. Which of them is faster depends on the processor and on the kind
 of product: where oneDNN takes half of MKL's time at an output head, it may take 1.5 times as long for a gradient. So
-it is measured, once a machine and version of torch.
+it is measured, once a machine and version of torch. On a GPU it is cuBLAS, which keeps float32 from the tensor cores;
+large products take them all the same, in three parts.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.lm.tensor_cores import OPERATIONS_WORTH_SPLITTING, by_tensor_cores, has_tensor_cores
 from cfbuild.store.cache import cache_folder
 from cfbuild.store.files import sha256_text
 from cfbuild.store.jsonl import read_json, write_json
 
 X86 = ("x86_64", "AMD64")
 SETTING = "CFBUILD_PRODUCTS"
-MEASURED, ONEDNN, MKL = "measured", "onednn", "mkl"
+MEASURED, ONEDNN, MKL, CUBLAS = "measured", "onednn", "mkl", "cublas"
 """The values of the environment variable SETTING: the faster library of each kind, or one for all."""
+TENSOR_CORES = "3xtf32"
 USUAL = ONEDNN
 WORTH_MEASURING = 20_000_000
 """Numbers that a model's weights must have: below it no product takes long, and oneDNN computes all."""
@@ -61,14 +64,20 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Libraries:
-    """The library of each kind of float32 product on an x86 CPU: `usual`, or the other for the kinds in `others`."""
+    """The library of each kind of float32 product on an x86 CPU: `usual`, or the other for the kinds in `others`.
+
+    tensor_cores: large products on a GPU take its tensor cores.
+    """
 
     usual: str = USUAL
     others: frozenset[Kind] = frozenset()
+    tensor_cores: bool = False
 
     @property
     def signature(self) -> dict[str, str]:
         """The choice as signatures name it, one by kind by a digest; empty where the usual library computes all."""
+        if self.tensor_cores:
+            return {"libraries": TENSOR_CORES}
         if not self.others:
             return {"libraries": self.usual} if self.usual != USUAL else {}
         digest = sha256_text(str(sorted(self.others)))[:8]
@@ -79,15 +88,28 @@ class Libraries:
 
         All are in one number format; there are no gradients.
         """
+        if self._takes_tensor_cores(inputs, weight):
+            flat = by_tensor_cores(inputs.reshape(-1, inputs.shape[-1]), weight, bias)
+            return flat.view(*inputs.shape[:-1], -1)
         if self._takes_onednn(weight, sums=False):
             return by_onednn(inputs, weight, bias)
         return nn.functional.linear(inputs, weight, bias)
 
     def multiply_and_add(self, inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
         """Return inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] -> [T, d_out]; no gradients."""
+        if self._takes_tensor_cores(inputs, weight):
+            return by_tensor_cores(inputs, weight, addend)
         if self._takes_onednn(weight, sums=True):
             return into_sum_by_onednn(inputs, weight, addend)
         return torch.addmm(addend, inputs, weight.T)
+
+    def has_choice(self, weight: Tensor) -> bool:
+        """Return whether products with a weight may be computed otherwise than torch computes them by itself."""
+        return has_onednn(weight) or (self.tensor_cores and weight.dtype == torch.float32)
+
+    def _takes_tensor_cores(self, inputs: Tensor, weight: Tensor) -> bool:
+        takes_long = 2 * inputs.numel() * len(weight) >= OPERATIONS_WORTH_SPLITTING
+        return self.tensor_cores and takes_long and weight.dtype == torch.float32
 
     def _takes_onednn(self, weight: Tensor, sums: bool) -> bool:
         if not has_onednn(weight):
@@ -126,11 +148,13 @@ def libraries_for(model: nn.Module) -> Libraries:
     Raises ConfigError for another value of SETTING.
     """
     wanted = os.environ.get(SETTING, MEASURED)
-    if wanted not in (MEASURED, ONEDNN, MKL):
-        raise ConfigError(f"{SETTING} is {wanted!r}; expected {MEASURED}, {ONEDNN} or {MKL}")
-    if wanted != MEASURED:
-        return Libraries(wanted)
+    if wanted not in (MEASURED, ONEDNN, MKL, CUBLAS):
+        raise ConfigError(f"{SETTING} is {wanted!r}; expected {MEASURED}, {ONEDNN}, {MKL} or {CUBLAS}")
     matrices = [matrix for module in model.modules() if (matrix := _matrix_of(module)) is not None]
+    if matrices and has_tensor_cores(matrices[0].device):
+        return Libraries(tensor_cores=wanted != CUBLAS)
+    if wanted in (ONEDNN, MKL):
+        return Libraries(wanted)
     if sum(matrix.numel() for matrix in matrices) < WORTH_MEASURING or not has_onednn(matrices[0]):
         return Libraries()
     shapes = frozenset((matrix.shape[0], matrix.shape[1]) for matrix in matrices)

@@ -88,7 +88,8 @@ class LanguageModel:
         """The way products are computed where it is not the usual one of a CPU, for signatures."""
         if self.device.type == "cpu":
             return self.libraries.signature
-        return {"device": self.device.type, "float32_products": torch.get_float32_matmul_precision()}
+        others = self.libraries.signature
+        return {"device": self.device.type, "float32_products": torch.get_float32_matmul_precision(), **others}
 
     @property
     def lock(self) -> ModelLock:

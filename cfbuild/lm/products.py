@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.lm.hooks import StandIn, has_anothers_forward, standing_in
-from cfbuild.lm.libraries import Libraries, has_onednn
+from cfbuild.lm.libraries import Libraries
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 
@@ -114,7 +114,7 @@ def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | N
         for root, is_narrow in roots:
             for module, weight in _linear_maps(root):
                 dtype = narrow if is_narrow else weight.dtype
-                if dtype != weight.dtype or has_onednn(weight) or "forward" in module.__dict__:
+                if dtype != weight.dtype or lm.libraries.has_choice(weight) or "forward" in module.__dict__:
                     stack.enter_context(standing_in(module, _FastMap(module, dtype, lm.libraries)))
         yield
 

@@ -17,6 +17,8 @@ STATES_PER_LAYER, INNER_STATES_PER_LAYER = 10, 4
 and the MLP write, the sums, and each's copy for a gradient; gate, up, their product and its gradient."""
 LAYERS_AT_ONCE = 2
 """Layers whose activations exist together where no gradient is taken: the one that runs, and its inputs."""
+KEYS_ON_A_CPU = 4 << 30
+"""Bytes that the keys and values of texts that are written together may take on a CPU."""
 SHARE_FOR_BATCHES = 0.7
 """Share of the memory beside the weights that batches may take: the rest is fragmentation, logits and libraries."""
 
@@ -46,11 +48,12 @@ class Room:
         heads = int(config.num_attention_heads)
         width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         keys = int(getattr(config, "num_key_value_heads", None) or heads) * width
-        a_text = self._model.dtype.itemsize * 2 * int(config.num_hidden_layers) * keys * tokens
-        return self._bounded(most, a_text)
+        a_text = self._model.dtype.itemsize * 2 * int(config.num_hidden_layers) * keys * max(tokens, 1)
+        return self._bounded(most, a_text, KEYS_ON_A_CPU)
 
-    def _bounded(self, most: int, each_bytes: int) -> int:
-        fits = most if self._bytes is None else min(most, self._bytes // each_bytes)
+    def _bounded(self, most: int, each_bytes: int, on_a_cpu: int | None = None) -> int:
+        room = on_a_cpu if self._bytes is None else self._bytes
+        fits = most if room is None else min(most, room // each_bytes)
         return max(1, fits >> self.halvings)
 
 

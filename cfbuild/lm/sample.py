@@ -13,22 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
+from cfbuild.lm.batch import Packing, Past, left_padded
 from cfbuild.lm.batching import halving
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import run, run_packed
+from cfbuild.lm.forward import run_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
+from cfbuild.lm.steps import pick, step_for
 from cfbuild.progress import no_progress
 
-TOP_K = 5
-"""Most likely tokens that are drawn from, as for the paper's generations and context prefixes."""
-ROWS_PER_BATCH = {"cpu": 160}
-"""Texts written together: on 2 cores 160 took 0.7 times as long a text as 64."""
+ROWS_PER_BATCH = {"cpu": 320}
+"""Texts written together, where the memory has room: those of a chunk of records, before their edits and after."""
 ACCELERATOR_ROWS_PER_BATCH = 512
-SHARE_THAT_LEAVES = 1 / 8
-"""Share of a batch's rows that must have ended before the others go on without them: their past is copied then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +164,34 @@ def _write(
     """
     steps = max(row.wanted for row in rows)
     past = Past(len(lm.layers), max(len(row.prompt) for row in rows) + steps)
-    draws = [row.key and random.Random(row.key) for row in rows]
+    numbers = _numbers(lm, rows, steps)
     going, written = list(range(len(rows))), _Written(lm, rows, has_ended)
     with fused_layers(lm), ExitStack() as changes:
         hidden, real = _read_prompts(lm, rows, past)
         changes.enter_context(overlay(lm, [row.delta for row in rows]))
-        for step in range(steps):
-            tokens = _pick(lm.logits(hidden), [draw.random() for index in going if (draw := draws[index])])
-            real = torch.cat((real, torch.ones_like(real[:, :1])), dim=1)
-            done(len(rows) * step // steps)
+        one_step, tokens = step_for(lm, past, real), pick(lm.logits(hidden), numbers[0] if numbers else None)
+        for step in range(1, steps + 1):
+            done(len(rows) * (step - 1) // steps)
             left = written.add(going, tokens)
-            if not left:
+            if not left or step == steps:
                 break
-            if len(left) <= len(going) * (1 - SHARE_THAT_LEAVES):  # the others go on without them
+            if len(left) <= len(going) * (1 - one_step.share_that_leaves):  # the others go on without them
                 kept = torch.tensor(left, device=lm.device)
-                going, tokens, real = [going[place] for place in left], tokens[kept], real[kept]
-                past.select(kept)
+                going, tokens, one_step = [going[place] for place in left], tokens[kept], one_step.keep(kept)
+                numbers = numbers and [of_step[kept] for of_step in numbers]
                 changes.close()
                 changes.enter_context(overlay(lm, [rows[index].delta for index in going]))
-            hidden = run(lm, _next(lm, tokens, real), past=past)[:, -1]
-            past.length += 1
+            tokens = one_step(tokens, numbers[step] if numbers else None)
     return [ids[: row.wanted] for row, ids in zip(rows, written.ids(), strict=True)]
+
+
+def _numbers(lm: LanguageModel, rows: Sequence[_Row], steps: int) -> list[Tensor] | None:
+    """Return the numbers in [0, 1) by which tokens are drawn, [rows] a step; None where the likeliest are taken."""
+    draws = [random.Random(row.key) for row in rows if row.key is not None]
+    if not draws:
+        return None
+    table = [[draw.random() for _ in range(steps)] for draw in draws]
+    return list(torch.tensor(table, dtype=widest(lm.device), device=lm.device).T.unbind())
 
 
 def _read_prompts(lm: LanguageModel, rows: Sequence[_Row], past: Past) -> tuple[Tensor, Tensor]:
@@ -259,22 +263,3 @@ def _ending_ids(lm: LanguageModel) -> frozenset[int]:
     named = getattr(settings, "eos_token_id", None)
     ids = named if isinstance(named, list) else [named]
     return frozenset(one for one in (lm.tokenizer.eos_token_id, *ids) if one is not None)
-
-
-def _next(lm: LanguageModel, tokens: Tensor, real: Tensor) -> Batch:
-    """Return a batch of one token a row, the last of those that `real` [batch, past + 1] marks."""
-    return Batch(tokens[:, None], real.sum(dim=1)[:, None] - 1, additive_mask(real[:, None, :], lm.dtype))
-
-
-def _pick(logits: Tensor, draws: Sequence[float]) -> Tensor:
-    """Return one of the TOP_K likeliest tokens of each row, by its draw in [0, 1): [batch, vocabulary] -> [batch].
-
-    Without draws it is the likeliest.
-    """
-    if not draws:
-        return logits.argmax(dim=-1)
-    top = logits.topk(TOP_K, dim=-1)
-    numbers = widest(logits.device)
-    reached = top.values.to(numbers).softmax(dim=-1).cumsum(dim=-1)  # [batch, TOP_K]
-    where = (reached < torch.tensor(draws, dtype=numbers, device=logits.device)[:, None]).sum(dim=-1)
-    return top.indices.gather(1, where.clamp_max(TOP_K - 1)[:, None])[:, 0]

@@ -183,26 +183,33 @@ def _write_texts(
     if not first:
         return {}, {}
     counted, seed = _counted(progress, "texts", first + second), writing.seed
-    before = _unedited_texts(lm, [records[i] for i in wanted], seed, counted(0))
-    after = _generate(lm, [records[i] for i in edited], [edits[i] for i in edited], seed, counted(first))
+    unedited, changed = [records[i] for i in wanted], [records[i] for i in edited]
+    after: list[tuple[str, ...]] = []
+
+    def write_both() -> list[tuple[str, ...]]:
+        """Return the unedited texts, once they are written with those `after`: more rows share reading the weights."""
+        nothing = [Edit((place,), None) for place in range(len(unedited))]
+        both = _generate(lm, unedited + changed, nothing + [edits[i] for i in edited], seed, counted(0))
+        after.extend(both[len(unedited) :])
+        return both[: len(unedited)]
+
+    before = _unedited_texts(lm, unedited, seed, write_both)
+    if not after:
+        counted(0)(first)
+        after = _generate(lm, changed, [edits[i] for i in edited], seed, counted(first))
     return dict(zip(wanted, before, strict=True)), dict(zip(edited, after, strict=True))
 
 
 def _unedited_texts(
-    lm: LanguageModel, records: Sequence[Record], seed: int, done: Callable[[int], None]
+    lm: LanguageModel, records: Sequence[Record], seed: int, write: Callable[[], Sequence[tuple[str, ...]]]
 ) -> list[tuple[str, ...]]:
     """Return each record's texts before any edit, which are written once for all runs and kept in the cache."""
-    count = [len(record.generation) for record in records]
     asked = [[record.case_id, *record.generation] for record in records]
     settings = {"seed": seed, "tokens": GENERATION_TOKENS, "asked": sha256_text(json.dumps(asked))}
-
-    def write() -> list[str]:
-        unedited = [Edit((place,), None) for place in range(len(records))]
-        return [text for texts in _generate(lm, records, unedited, seed, done) for text in texts]
-
-    texts = iter(kept_texts(lm, "unedited-texts", settings, write))
-    done(sum(count))
-    return [tuple(islice(texts, one)) for one in count]
+    texts = iter(
+        kept_texts(lm, "unedited-texts", settings, lambda: [text for of_record in write() for text in of_record])
+    )
+    return [tuple(islice(texts, len(record.generation))) for record in records]
 
 
 def _generate(

@@ -1,0 +1,49 @@
+"""Steps of writing over tensors that stay where they are, which a GPU records, against steps that grow."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from cfbuild.lm import sample
+from cfbuild.lm.delta import Delta, Dense, LowRank
+from cfbuild.lm.model import Weight
+from cfbuild.lm.sample import answer, generate
+from cfbuild.lm.steps import GrowingStep, RecordedStep
+
+PROMPTS = ("Berlin lies in", "Rome lies in", "She speaks", "The mother tongue of Danielle Darrieux is", "In")
+TOTALS = (12, 30, 20, 40, 9)
+"""Rows end at different times, so that a past is copied for those that are left."""
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Take recorded steps on the CPU, where they run without a record; how many rows went on without others."""
+    counts: list[int] = []
+
+    class Counted(RecordedStep):
+        def keep(self, rows: torch.Tensor) -> RecordedStep:
+            counts.append(len(rows))
+            return super().keep(rows)
+
+    monkeypatch.setattr(sample, "step_for", Counted)
+    return counts
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "opt", "llama", "gemma2", "qwen3"])
+def test_recorded_steps_write_the_texts_of_growing_ones(family: str, kept: list[int]) -> None:
+    lm = tiny.make(family)
+    draw = torch.Generator().manual_seed(1)
+    height, width = lm.shape(Weight(1))
+    low = Delta({Weight(1): LowRank(torch.randn(2, width, generator=draw), torch.randn(2, height, generator=draw))})
+    dense = Delta({Weight(1): Dense(torch.randn(height, width, generator=draw) * 0.1)})
+    prompts, keys = [lm.encode(prompt) for prompt in PROMPTS], list("abcde")
+    deltas = [low, dense, None, dense, low]
+    with pytest.MonkeyPatch.context() as growing:
+        growing.setattr(sample, "step_for", GrowingStep)
+        expected = generate(lm, prompts, keys, TOTALS, deltas)
+        answers = answer(lm, prompts, 12, lambda text: "e" in text, deltas)
+    assert generate(lm, prompts, keys, TOTALS, deltas) == expected
+    assert answer(lm, prompts, 12, lambda text: "e" in text, deltas) == answers
+    assert kept, "half of the rows ended before the others"
