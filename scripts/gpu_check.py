@@ -459,7 +459,9 @@ def parsed() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cuda, mps, ...; cpu compares the CPU with itself")
-    parser.add_argument("--families", default=",".join(tiny.CONFIGS), help="compared with the CPU, with commas between; none: ''")
+    parser.add_argument(
+        "--families", default=",".join(tiny.CONFIGS), help="compared with the CPU, with commas between; none: ''"
+    )
     parser.add_argument(
         "--shapes",
         default=";".join(name for name in SHAPES if name != "tiny"),

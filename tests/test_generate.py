@@ -228,10 +228,9 @@ def test_workers_change_no_byte(
     assert repeated == (how == "processes") or (name == "both" and not repeated)
 
 
-def test_a_model_filters_in_one_process(tmp_path: Path) -> None:
-    for several in ({"workers": 2}, {"ray": "local"}):
-        with pytest.raises(ConfigError, match="a model filters in one process"):
-            generate(build(tmp_path), small_options(**several), FakeFilter())
+def test_a_filter_without_a_recipe_filters_in_one_process(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no recipe by which workers could make it"):
+        generate(build(tmp_path), small_options(workers=2), FakeFilter())
     assert generate(build(tmp_path), small_options(workers=1), FakeFilter()).filtered
 
 

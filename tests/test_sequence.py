@@ -22,7 +22,8 @@ from cfbuild.errors import ConfigError, EditError
 from cfbuild.lm.delta import Delta, Dense, LowRank, summed
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.pipeline.generate import generate
-from cfbuild.pipeline.validate_and_score import EvaluateOptions, ScoredRecords, evaluate, make_editor
+from cfbuild.pipeline.scoring import ScoredRecords, make_editor
+from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.progress import silent
 from cfbuild.score import fixed_text, passes, sequence
 from cfbuild.score.cases import score_cases

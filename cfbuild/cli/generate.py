@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell_summary
 from cfbuild.filter.thresholds import FilterChoice
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate, workers_of
+from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.records.prefixes import MODEL, Sampler
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = (
     "cfbuild generate --model gpt2-xl --limit 2000 --known-rank 3",
     "cfbuild generate --no-filter --per-relation 50",
     "cfbuild generate --no-filter --workers 8",
+    "cfbuild generate --model gpt2-xl --workers 4 --gpus 1",
     "cfbuild generate --languages en,fr,de --no-filter",
     "cfbuild generate --updates build/changes.jsonl --only-updates --min-neighbors 2",
 )
@@ -37,20 +38,23 @@ def run(
     """Make records of the fetched facts; keep those whose false object the model finds unlikely."""
     folder = open_folder(build)
     folder.require("facts.jsonl")
-    workers_of(options, filtered=not choice.no_filter)  # before a model is loaded
     sampled = options.prefixes == MODEL
     lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        chosen = None if choice.no_filter or lm is None else _filter(lm, choice, progress)
+        chosen = (
+            None
+            if choice.no_filter or lm is None
+            else _filter(lm, lm_options.for_workers(options.gpus), choice, progress)
+        )
         sampler = _sampler(lm, options.build.seed, progress) if lm and sampled else None
         summary = generate(folder, options, chosen, progress, sampler)
     tell_summary(summary, output.json_, lambda made: _lines(made, options))
 
 
-def _filter(lm: LanguageModel, choice: FilterChoice, progress: Progress) -> RankFilter:
+def _filter(lm: LanguageModel, model: ModelOptions, choice: FilterChoice, progress: Progress) -> RankFilter:
     from cfbuild.filter.rank import RankFilter
 
-    return RankFilter(lm, choice.thresholds, progress)
+    return RankFilter(lm, choice.thresholds, progress, model)
 
 
 def _sampler(lm: LanguageModel, seed: int, progress: Progress) -> Sampler:

@@ -119,17 +119,10 @@ def open_folder(root: Path) -> BuildFolder:
 
 def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
     say(quiet, f"loading {options.model} ...")
-    from cfbuild.lm.load import load
+    from cfbuild.lm.load import load_chosen
 
     with shown_progress(quiet) as progress:
-        lm = load(
-            options.model,
-            device=options.device,
-            dtype=options.dtype,
-            revision=options.revision,
-            trust=options.trust,
-            progress=progress,
-        )
+        lm = load_chosen(options, progress)
     say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
 

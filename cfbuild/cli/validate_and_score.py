@@ -19,8 +19,10 @@ from cfbuild.cli.shared import (
     tell_json,
 )
 from cfbuild.lm.selection import ModelOptions
+from cfbuild.pipeline.scoring import Crew
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.text.safe import visible
+from cfbuild.work import ModelWorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "cfbuild validate-and-score --model gpt2-xl",
     "cfbuild validate-and-score --limit 100 --editor ft --set learning_rate=1e-4",
+    "cfbuild validate-and-score --workers 4 --gpus 1",
     "cfbuild validate-and-score --file counterfact.json --validate-only",
 )
 NAMED = 10
@@ -47,6 +50,7 @@ def run(
     options: EvaluateOptions,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
     lm_options: ModelOptions,
+    workers: ModelWorkerOptions,
     output: OutputOptions,
 ) -> None:
     """Check every record; edit the model by each one; print the paper's metrics before and after.
@@ -59,10 +63,12 @@ def run(
         return
     from cfbuild.store.runs import new_run
 
+    crew = Crew(workers, lm_options)
+    crew.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        report = evaluate(folder, options, lm, progress, read)
+        report = evaluate(folder, options, lm, progress, read, crew)
     for remark in report.remarks(options.name):
         tell(f"cfbuild: {remark}", err=True)
     print_report(report, new_run(folder, options.name), output.json_)

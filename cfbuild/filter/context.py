@@ -154,6 +154,14 @@ TargetRule = Callable[[Fact, Target, RuleContext], "Measured | None"]
 DraftRule = Callable[[Fact, Outcome, RuleContext], "Measured | None"]
 
 
+class FilterRecipe(Protocol):
+    """A value of which another process makes a filter."""
+
+    def filter(self) -> TargetFilter:
+        """Return the filter, with its model loaded."""
+        ...
+
+
 class TargetFilter(Protocol):
     """A filter that chooses, for each candidate, the first o* that a model does not believe already."""
 

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from cfbuild.data import Candidate, Decision, Measured, Target, Verdict
 from cfbuild.filter.thresholds import FilterOptions
 from cfbuild.lm.likelihood import Likelihood, Question, score
+from cfbuild.lm.load import ModelRecipe
 from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.selection import ModelOptions
 from cfbuild.progress import Progress, Running, silent
 
 MARGIN_NATS = 1e-3
@@ -31,15 +33,31 @@ class _Trial:
     refusal: str = "no-counterfactual"
 
 
+@dataclass(frozen=True, slots=True)
+class RankRecipe:
+    """A model and thresholds, of which a worker makes a filter of its own."""
+
+    model: ModelRecipe
+    options: FilterOptions
+
+    def filter(self) -> RankFilter:
+        """Return the filter, with its model loaded. Raises ConfigError if that is another model."""
+        return RankFilter(self.model.load(), self.options)
+
+
 class RankFilter:
     """A filter that judges candidates with one model; see FilterOptions for what passes.
 
-    progress: told how many prompts the model was asked.
+    progress: told how many prompts the model was asked. model: the options by which workers load the model too; None
+    where there are no workers.
     """
 
-    def __init__(self, lm: LanguageModel, options: FilterOptions, progress: Progress = silent) -> None:
+    def __init__(
+        self, lm: LanguageModel, options: FilterOptions, progress: Progress = silent, model: ModelOptions | None = None
+    ) -> None:
         self.lm = lm
         self.options = options
+        self.recipe = None if model is None else RankRecipe(ModelRecipe.of(lm, model), options)
         self._progress = Running(progress)
 
     @property

@@ -30,6 +30,7 @@ from cfbuild.lm.notices import log_once
 from cfbuild.lm.products import note_slow_numbers
 from cfbuild.lm.remote import cached_commit, must_be_cached
 from cfbuild.lm.room import free_memory
+from cfbuild.lm.selection import ModelOptions
 from cfbuild.lm.trust import family_of_code, is_own_code, is_trusted, refuse_code_elsewhere
 from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.store.cache import cache_folder
@@ -108,6 +109,44 @@ def load(
             return _load(_Wanted(source.location, source, where, dtype, identity, offline=True, trusted=trusted))
         offline = must_be_cached(source.location, revision)
         return _load(_Wanted(source.location, source, where, dtype, None, offline, trusted))
+
+
+def load_chosen(options: ModelOptions, progress: Progress = silent) -> LanguageModel:
+    """Return the model that a command's options say, as `load` does."""
+    return load(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        revision=options.revision,
+        trust=options.trust,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecipe:
+    """A model that workers load: its options, the identity it must have, and the threads that multiply.
+
+    Sums are split up among threads, so the last bits depend on how many there are: workers take as many as the process
+    that they work for, whatever else runs on their machine.
+    """
+
+    options: ModelOptions
+    identity: Mapping[str, Any]
+    threads: int
+
+    @staticmethod
+    def of(lm: LanguageModel, options: ModelOptions) -> ModelRecipe:
+        """Return the recipe of a model that was loaded by these options."""
+        return ModelRecipe(options, lm.identity, torch.get_num_threads())
+
+    def load(self) -> LanguageModel:
+        """Return the model. Raises ConfigError if it is another one, and as `load` does."""
+        torch.set_num_threads(self.threads)
+        lm = load_chosen(self.options)
+        if lm.identity != self.identity:
+            raise ConfigError(f"a worker has another model, {lm.identity}, than the run, {dict(self.identity)}")
+        return lm
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cfbuild.lm.families import DEFAULT_PRESET, PRESETS
 from cfbuild.option import ABOUT_MODEL, option
@@ -30,3 +30,7 @@ class ModelOptions:
         panel=ABOUT_MODEL,
         metavar="MODEL",
     )
+
+    def for_workers(self, gpus: int) -> ModelOptions:
+        """Return the options of workers that have so many GPUs each: with any, one of them, and no CPU in its place."""
+        return replace(self, device="cuda") if gpus and self.device == "auto" else self

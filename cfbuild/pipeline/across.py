@@ -10,14 +10,13 @@ from cfbuild.edit import EDITORS, check_name
 from cfbuild.errors import BuildStateError, ConfigError, check_least
 from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option
 from cfbuild.pipeline.run_signature import run_signature
+from cfbuild.pipeline.scoring import ScoredRecords, make_editor
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     EvaluateOptions,
-    ScoredRecords,
     covariance_option,
     covariance_tokens_option,
     layer_option,
-    make_editor,
     run_config,
     settings_option,
     steps_option,

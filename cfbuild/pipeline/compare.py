@@ -10,12 +10,11 @@ from cfbuild.edit import check_name
 from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import CfbuildError, ConfigError
 from cfbuild.option import COMMA_SEPARATED, option
+from cfbuild.pipeline.scoring import NO_CREW, Crew, ScoredRecords, make_editor
 from cfbuild.pipeline.validate_and_score import (
     SHORT,
     EvaluateOptions,
-    ScoredRecords,
     ScoringOptions,
-    make_editor,
     refuse_violations,
     run_config,
     score_run,
@@ -70,12 +69,13 @@ def compare(
     lm: LanguageModel,
     progress: Progress = silent,
     read: RecordFile | None = None,
+    crew: Crew = NO_CREW,
 ) -> Reported:
     """Edit and score every record by every editor, a run each; write report.html; return the table, these runs first.
 
-    `read` is the file of records, if it was read before. Finished runs are not repeated, an interrupted one goes on.
-    Raises ConfigError, before anything runs, naming every editor that cannot be made or was run with other settings;
-    SchemaError as `evaluate` does.
+    `read` is the file of records, if it was read before; `crew` are the workers, who change no byte. Finished runs are
+    not repeated, an interrupted one goes on. Raises ConfigError, before anything runs, naming every editor that cannot
+    be made or was run with other settings; SchemaError as `evaluate` does.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.pipeline.report import report
@@ -86,7 +86,7 @@ def compare(
     with folder.lock("compare"):
         _check_editors(folder, runs, lm, read, progress)
         for each in runs:
-            score_run(new_run(folder, each.name), each, lm, read, progress)
+            score_run(new_run(folder, each.name), each, lm, read, progress, crew)
         names = [each.name for each in runs]
         others = [run.name for run in finished_runs(folder) if run.name not in names]
         return report(folder, options.file, read, [*names, *others], progress)

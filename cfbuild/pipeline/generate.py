@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cfbuild import __version__
 from cfbuild.data import Record, Rejection, id_number
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.filter.context import Rules, TargetFilter
+from cfbuild.filter.context import FilterRecipe, Rules, TargetFilter
 from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, Form, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
@@ -34,7 +34,7 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import Entries, LogLine, RowLog, line_of
 from cfbuild.text.languages import LANGUAGES
 from cfbuild.text.languages import language as wording_of
-from cfbuild.work import WorkerOptions, map_chunks
+from cfbuild.work import ModelWorkerOptions, WorkerOptions, map_chunks
 
 VERB = "generate"
 INDEX = "facts.{language}.sqlite"
@@ -53,7 +53,7 @@ GROUP_NAMES = Form(_kinds, COMMA_SEPARATED_OR_NONE.write)
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Rules, Selection, WorkerOptions):
+class GenerateOptions(Rules, Selection, ModelWorkerOptions):
     """The options of `cfbuild generate`. Raises ConfigError for a number below its minimum, an unknown group, or
     numbers that no record can fulfil together.
 
@@ -125,16 +125,19 @@ class MadeRows(NamedTuple):
 
 @dataclass(frozen=True)
 class MakeRows:
-    """The job that makes the rows of a portion; without a model, other processes can do it too."""
+    """The job that makes the rows of a portion; other processes make a filter of their own, by its recipe."""
 
     maker: RecordMaker
     model: TargetFilter | None = None
+    recipe: FilterRecipe | None = None
 
     def open(self) -> Callable[[Portion], MadeRows]:
         """Return the function that makes them."""
 
+        model = self.recipe.filter() if self.recipe else self.model
+
         def make(portion: Portion) -> MadeRows:
-            rows = map(_row, self.maker.decided(portion, self.model))
+            rows = map(_row, self.maker.decided(portion, model))
             return MadeRows(portion.place, [(line_of(row), noted(row)) for row in rows])
 
         return make
@@ -190,7 +193,7 @@ def generate(
     other settings, ConfigError for a relation without facts or a source of prefixes that cannot be used, DataError for
     broken input or a filter whose verdicts do not fit its candidates.
     """
-    workers = workers_of(options, filtered=model_filter is not None)
+    workers = ModelWorkerOptions(workers=options.workers, ray=options.ray, gpus=options.gpus)
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.lead, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
@@ -203,11 +206,12 @@ def generate(
         making = maker.start(options, model_filter)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
         spread = _resumed(making, log)
-        job = MakeRows(maker, model_filter)
+        job = MakeRows(maker, model_filter) if workers.is_alone else MakeRows(maker, None, _recipe(model_filter))
         for made in map_chunks(job, making.portions(), workers):
             _take_in(made, making, log, spread)
             progress("facts", made.place, len(making.turns))
-        files = {**_write(folder, log), **_write_references(folder, making, maker, workers)}
+        without_model = WorkerOptions(workers=options.workers, ray=options.ray)
+        files = {**_write(folder, log), **_write_references(folder, making, maker, without_model)}
         counts = _counts(making.relations, log.entries, files, model_filter is not None) | spread.as_dict()
         if others:
             written, counts["languages"] = _write_others(folder, options, others, maker, progress)
@@ -224,7 +228,7 @@ def _config(
 ) -> dict[str, Any]:
     """Return everything that the output's bytes depend on, in the types that JSON gives back."""
     config = dataclasses.asdict(options)
-    for name in ("restart", *(one.name for one in dataclasses.fields(WorkerOptions))):
+    for name in ("restart", *(one.name for one in dataclasses.fields(ModelWorkerOptions))):
         del config[name]
     config["cfbuild"] = __version__
     config["inputs"] = folder.digests(FILES)
@@ -361,11 +365,12 @@ def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> Non
         spread.count(figures)
 
 
-def workers_of(options: GenerateOptions, *, filtered: bool) -> WorkerOptions:
-    """Return who does the portions. Raises ConfigError for several where a model filters, which is in one process."""
-    if filtered and (options.ray is not None or options.count > 1):
-        raise ConfigError("a model filters in one process; leave --workers and --ray out, or give --no-filter")
-    return WorkerOptions(workers=options.workers, ray=options.ray)
+def _recipe(model_filter: TargetFilter | None) -> FilterRecipe | None:
+    """Return how workers make a filter; None where there is none. Raises ConfigError if they cannot."""
+    recipe: FilterRecipe | None = getattr(model_filter, "recipe", None)
+    if model_filter is not None and recipe is None:
+        raise ConfigError("this filter has no recipe by which workers could make it; filter in one process")
+    return recipe
 
 
 def _row(decided: Record | Rejection) -> jsonl.Row:

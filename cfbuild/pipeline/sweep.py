@@ -11,11 +11,10 @@ from cfbuild.edit import TOKENS, check_name
 from cfbuild.errors import ConfigError, check_least
 from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option, split
 from cfbuild.pipeline.run_signature import short_settings
+from cfbuild.pipeline.scoring import ScoredRecords, new_supplies
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     EvaluateOptions,
-    ScoredRecords,
-    new_supplies,
     refuse_violations,
     run_config,
     settings_option,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,10 @@ from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import ConfigError, SchemaError
 from cfbuild.option import NAMED_VALUES, Form, option, restart_option, seed_option, values_of
 from cfbuild.pipeline.run_signature import run_signature
+from cfbuild.pipeline.scoring import ENTITIES, NO_CREW, Crew, ScoredRecords, ScoreUnits
 from cfbuild.progress import Progress, silent
-from cfbuild.store.codec import decode_entity, decode_reference
 from cfbuild.store.files import sha256_file, write_atomic
-from cfbuild.store.jsonl import read_json, read_values, write_json
+from cfbuild.store.jsonl import read_json, write_json
 from cfbuild.store.runs import (
     CASES,
     CURVES_DRAWN,
@@ -30,15 +30,10 @@ from cfbuild.store.runs import (
     default_name,
     new_run,
 )
-from cfbuild.store.schema import conforming
 
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
-    from cfbuild.data import Record, Reference
-    from cfbuild.edit.editor import OpenEditor
-    from cfbuild.edit.supplies import ModelSupplies
     from cfbuild.lm.model import LanguageModel
-    from cfbuild.score.in_use import ObjectNames
     from cfbuild.score.passes import Passes
     from cfbuild.score.run_report import Report
     from cfbuild.store.folder import BuildFolder
@@ -46,8 +41,6 @@ if TYPE_CHECKING:
 SHORT = ("layer", "steps", "key_mode")
 """Settings of editors that have their own options."""
 ABOUT_EDITOR = "The editor"
-ENTITIES = "entities.jsonl"
-"""The build's file of the names by which answers are matched."""
 
 _log = logging.getLogger(__name__)
 
@@ -186,13 +179,14 @@ def evaluate(
     lm: LanguageModel,
     progress: Progress = silent,
     read: RecordFile | None = None,
+    crew: Crew = NO_CREW,
 ) -> Report:
     """Edit and score every record; write the run's cases.jsonl and report.json, and report.html; return the report.
 
-    `read` is the file of records, if it was read before. An interrupted run continues after its last finished chunk,
-    with the same bytes; a finished run is not repeated. Raises SchemaError if the file has violations and
-    `skip_invalid` is not set, BuildStateError for work made with other settings, the errors of the editor, and those
-    of `with_layer`.
+    `read` is the file of records, if it was read before; `crew` are the workers, who change no byte. An interrupted run
+    continues after its last finished chunk, with the same bytes; a finished run is not repeated. Raises SchemaError if
+    the file has violations and `skip_invalid` is not set, BuildStateError for work made with other settings, the
+    errors of the editor, and those of `with_layer` and `map_chunks`.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.pipeline.report import write_page
@@ -200,7 +194,7 @@ def evaluate(
     read = read or read_records(options.file or folder.require("records.jsonl"))
     run, options = new_run(folder, options.name), with_layer(folder, options, lm)
     with folder.lock(VERB):
-        report = score_run(run, options, lm, read, progress)
+        report = score_run(run, options, lm, read, progress, crew)
         write_page(folder, options.file, read)
     return report
 
@@ -225,7 +219,14 @@ def with_layer(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel)
     return replace(options, layer=layer)
 
 
-def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> Report:
+def score_run(
+    run: Run,
+    options: EvaluateOptions,
+    lm: LanguageModel,
+    read: RecordFile,
+    progress: Progress,
+    crew: Crew = NO_CREW,
+) -> Report:
     """Return the report of a run, made now or before; call it inside the lock."""
     from cfbuild.score.run_report import Report
     from cfbuild.score.scored import read_cases
@@ -239,10 +240,8 @@ def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
         found = Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
         return found if options.sequence is None else Report.of_dict(read_json(run.path(REPORT)))
     refuse_violations(read, options)
-    passes = _passes(
-        folder.progress(run.entry), options, lm, ScoredRecords(read.records[: options.limit], folder), progress
-    )
-    passes.work_off()
+    records = ScoredRecords(read.records[: options.limit], folder)
+    passes = crew.work_off(ScoreUnits(folder.progress(run.entry), options, records, crew.recipe(lm)), lm, progress)
     signature = run_signature(passes, read.sha256)
     files = _write(run, passes, options)
     curve = passes.curve() if isinstance(passes, SequentialPasses) else None
@@ -255,56 +254,6 @@ def score_run(run: Run, options: EvaluateOptions, lm: LanguageModel, read: Recor
     folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
     folder.discard(run.entry)
     return report
-
-
-@dataclass(frozen=True)
-class ScoredRecords:
-    """The records to score, and the folder of the build that has reference texts, names and trained networks."""
-
-    records: Sequence[Record]
-    folder: BuildFolder
-
-    @property
-    def references(self) -> list[Reference]:
-        """The build's reference texts, read anew."""
-        return references_of(self.folder)
-
-
-def _passes(
-    work: Path, options: EvaluateOptions, lm: LanguageModel, scored: ScoredRecords, progress: Progress
-) -> Passes:
-    """Return the passes over the records, with the editor made; `work` is where unfinished work is kept."""
-    from cfbuild.score.passes import Passes
-    from cfbuild.score.sequence import SequentialPasses, batch_size, edited_records
-    from cfbuild.score.texts import ReferenceTexts
-
-    records, references = scored.records, scored.references
-    editor = make_editor(lm, options, scored, progress)
-    kind = Passes
-    if options.sequence is not None:
-        kind = SequentialPasses
-        records = edited_records(records, batch_size(options.batch, editor.together), options.sequence)
-    elif options.batch is not None and not editor.together:
-        _log.warning(
-            "--batch %d has no effect: %s edits each record by itself, on the unedited model; with --sequence it is "
-            "how many records are edited before they are scored",
-            options.batch,
-            options.editor,
-        )
-    return kind(
-        work,
-        lm,
-        editor,
-        records,
-        batch=options.batch,
-        texts=None if options.skip_generation else ReferenceTexts(references),
-        seed=options.seed,
-        keep_edits=options.keep_edits,
-        progress=progress,
-        texts_of=options.texts,
-        names=_names(scored.folder, records) if options.in_use else None,
-        perplexity=options.perplexity,
-    )
 
 
 def refuse_violations(read: RecordFile, options: ScoringOptions) -> None:
@@ -383,42 +332,3 @@ def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
     settled_options(options.editor, lm, options.asked)  # refuses what the editor does not know
     usual = settled_options(options.editor, lm, {})
     return {name: value for name, value in options.asked.items() if getattr(usual, name) != value}
-
-
-def references_of(folder: BuildFolder) -> list[Reference]:
-    """Return the build's reference texts; none if it has no file of them."""
-    path = folder.path("references.jsonl")
-    return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
-
-
-def _names(folder: BuildFolder, records: Sequence[Record]) -> ObjectNames:
-    """Return the names of the records' objects, as far as the build knows them."""
-    from cfbuild.score.in_use import ObjectNames
-
-    path = folder.path(ENTITIES)
-    entities = read_values(path, conforming("entities", decode_entity)) if path.is_file() else ()
-    return ObjectNames.of(records, entities)
-
-
-def make_editor(lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress) -> OpenEditor:
-    """Return the editor of the options; what is scored, with its references, are the texts of `--covariance build`."""
-    from cfbuild.edit.editor import open_editor
-
-    return open_editor(options.editor, lm, options.asked, new_supplies(lm, options, scored, progress))
-
-
-def new_supplies(
-    lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress
-) -> ModelSupplies:
-    """Return the supplies of the options' editor; `scored` as in `make_editor`."""
-    from cfbuild.edit.supplies import ModelSupplies, build_corpus
-
-    return ModelSupplies(
-        lm,
-        corpus=lambda: build_corpus(scored.records, scored.references),
-        covariance_of=options.covariance,
-        tokens=options.covariance_tokens,
-        seed=options.seed,
-        networks=scored.folder.path(TRAINED),
-        progress=progress,
-    )

@@ -7,14 +7,15 @@ like finished cases, so a run that is interrupted between the passes goes on wit
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from cfbuild.data import Record, Request
+from cfbuild.data import CaseScore, Record, Request
 from cfbuild.edit.editor import Edit, OpenEditor
 from cfbuild.edit.saved import load_edits, save_edits
 from cfbuild.errors import DataError
@@ -27,7 +28,7 @@ from cfbuild.score.fixed_text import with_perplexity
 from cfbuild.score.in_use import ObjectNames
 from cfbuild.score.texts import ReferenceTexts, Writing
 from cfbuild.store.codec import encode_case
-from cfbuild.store.jsonl import read_json, write_json, write_jsonl
+from cfbuild.store.jsonl import Row, read_json, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
 
 CASES_AT_ONCE = 16
@@ -36,6 +37,15 @@ ACCELERATOR_CASES_AT_ONCE = 128
 """The same on accelerators, which 16 records do not keep busy."""
 TOGETHER = 100
 """Records that a batch editor edits together by default (AlphaEdit's and UltraEdit's number)."""
+
+
+class Left(NamedTuple):
+    """A unit that is not finished: its number, how many records come before it, all its records, and those left."""
+
+    number: int
+    before: int
+    unit: Sequence[Record]
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True)
@@ -74,27 +84,49 @@ class Passes:
 
     def work_off(self) -> None:
         """Edit and score the records that are not scored yet, unit by unit."""
+        log, running = self.log(), Running(self.progress)
+        self.progress("records", len(log.entries), len(self.records))
+        for left in self.left(log):
+            self._score(log, left.records, self._edits(left), running)
+            self._drop_edits(left.number)
+
+    def take_in(self, left: Sequence[Left], made: Iterable[Sequence[Row]]) -> None:
+        """Keep the rows of the units `left` as they are made elsewhere (`rows_of`), in their order."""
         log = self.log()
+        self.progress("records", len(log.entries), len(self.records))
+        for unit, rows in zip(left, made, strict=True):
+            log.append(rows)
+            self.progress("records", len(log.entries), len(self.records))
+            self._drop_edits(unit.number)
+
+    def rows_of(self, left: Left) -> list[Row]:
+        """Return the rows of a unit's cases that are left; its edits are kept in a file until they are taken in."""
+        edits, rows = self._edits(left), list[Row]()
+        for cases in self._scored(left.records, edits, Running(self.progress)):
+            rows += map(encode_case, cases)
+        return rows
+
+    def left(self, log: RowLog) -> list[Left]:
+        """Return the units that are not finished, with their records that are not scored."""
         scored = {entry.case_id for entry in log.entries}
-        edited, running = 0, Running(self.progress)
-        self.progress("records", len(scored), len(self.records))
+        found, before = [], 0
         for number, unit in enumerate(self.units()):
-            left = [record for record in unit if record.case_id not in scored]
-            if left or (self.keep_edits and not self._edits_file(number).is_file()):
-                self._score(log, left, self._edits(number, unit, edited), running)
-            if not self.keep_edits:
-                self._edits_file(number).unlink(missing_ok=True)
-            edited += len(unit)
+            records = [record for record in unit if record.case_id not in scored]
+            if records or (self.keep_edits and not self._edits_file(number).is_file()):
+                found.append(Left(number, before, unit, records))
+            before += len(unit)
+        return found
+
+    def _drop_edits(self, number: int) -> None:
+        if not self.keep_edits:
+            self._edits_file(number).unlink(missing_ok=True)
 
     def _edits_file(self, number: int) -> Path:
         return self.folder / f"edits-{number:06d}.safetensors"
 
-    def _edits(self, number: int, unit: Sequence[Record], before: int) -> dict[int, Edit]:
-        """Return the edit of each record of unit `number` by case id, made now or before an interruption.
-
-        `before` is the number of records in the units before it.
-        """
-        file = self._edits_file(number)
+    def _edits(self, left: Left) -> dict[int, Edit]:
+        """Return the edit of each record of a unit by case id, made now or before an interruption."""
+        unit, file = left.unit, self._edits_file(left.number)
         case_ids = [record.case_id for record in unit]
         if file.is_file():
             try:
@@ -102,23 +134,28 @@ class Passes:
             except DataError:
                 file.unlink()  # cut short by whatever ended the run: made again
         requests = [request_of(record) for record in unit]
-        with MeasuredCall(self.lm.device, self.folder / f"timing-{number:06d}.json", len(unit)):
-            made = self.editor.edit(requests, partial(count_edits, self.progress, before, len(self.records)))
+        with MeasuredCall(self.lm.device, self.folder / f"timing-{left.number:06d}.json", len(unit)):
+            made = self.editor.edit(requests, partial(count_edits, self.progress, left.before, len(self.records)))
         named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in made]
         save_edits(file, named)
         return _by_case(named, case_ids)
 
     def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
+        for cases in self._scored(left, edits, running):
+            log.append(map(encode_case, cases))
+            self.progress("records", len(log.entries), len(self.records))
+
+    def _scored(
+        self, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress
+    ) -> Iterator[Sequence[CaseScore]]:
+        """Yield the cases of records chunk by chunk."""
         writing = self._writing()
         size = cases_at_once(self.lm.device)
         for start in range(0, len(left), size):
             chunk = left[start : start + size]
             own = [edits[record.case_id] for record in chunk]
             cases = score_cases(self.lm, chunk, own, self.editor.name, writing, running)
-            if self.perplexity:
-                cases = with_perplexity(self.lm, cases, [edit.delta for edit in own], running)
-            log.append(map(encode_case, cases))
-            self.progress("records", len(log.entries), len(self.records))
+            yield with_perplexity(self.lm, cases, [one.delta for one in own], running) if self.perplexity else cases
 
     def _writing(self) -> Writing:
         first = None if self.texts_of is None else frozenset(one.case_id for one in self.records[: self.texts_of])

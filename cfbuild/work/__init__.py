@@ -12,12 +12,11 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cfbuild.errors import ConfigError, WorkerError, check_least
@@ -28,12 +27,12 @@ Done_co = TypeVar("Done_co", covariant=True)
 Chunk = TypeVar("Chunk")
 Done = TypeVar("Done")
 
+GPUS = "CUDA_VISIBLE_DEVICES"
+"""The variable by which a process is told which GPUs it sees."""
 LOCAL = "local"
 """The address that stands for a Ray cluster of this machine, which ends with the work."""
 AHEAD = 2
 """Chunks that are made for each worker before their turn, so that none waits while results are taken in."""
-MOST_SAID = 300
-"""Characters of what Ray says of an actor's death; it tells the node's address and the place of its logs."""
 FAREWELL_S = 5.0
 """Seconds that a process has to end once its pipe is closed."""
 
@@ -68,6 +67,25 @@ class WorkerOptions:
         """The number of processes, where no cluster says how many it has."""
         return self.workers or 1
 
+    @property
+    def is_alone(self) -> bool:
+        """True if this process does the work."""
+        return self.ray is None and self.count == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWorkerOptions(WorkerOptions):
+    """The workers of a command that runs a model; each loads its own.
+
+    gpus: how many GPUs each worker has to itself, of those that are visible; with 0 all workers see all of them.
+    """
+
+    gpus: int = option(0, "GPUs that each worker has to itself.", panel=ABOUT_RUN)
+
+    def check_workers(self) -> None:
+        """Raise ConfigError for fewer workers than one, or fewer GPUs than none."""
+        check_least(self, workers=1, gpus=0)
+
 
 ALONE = WorkerOptions()
 """This process."""
@@ -81,12 +99,18 @@ def map_chunks(
     ahead: the chunks that are made for each worker before their turn. Raises what the job raises; WorkerError if two
     workers died of one chunk; ConfigError where Ray is not installed or its cluster is too small.
     """
-    if workers.ray is None and workers.count == 1:
+    if workers.is_alone:
         yield from map(job.open(), chunks)
         return
-    hiring = _Processes(job, workers.count) if workers.ray is None else _RayActors(job, workers)
+    hiring = _Processes(job, workers) if workers.ray is None else _ray_actors(job, workers)
     with closing(hiring), closing(_Crew[Chunk, Done](hiring)) as crew:
         yield from crew.results(chunks, ahead)
+
+
+def _ray_actors(job: Job[Any, Any], workers: WorkerOptions) -> _Hiring:
+    from cfbuild.work.cluster import RayActors
+
+    return RayActors(job, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +133,7 @@ class _WorkersTraceError(Exception):
     """The trace of an error in another process, as text."""
 
 
-class _DiedError(Exception):
+class DiedError(Exception):
     """The end of a worker before the end of its chunk; the text says how it ended."""
 
 
@@ -119,7 +143,7 @@ class _Worker(Protocol):
     def give(self, chunk: Any) -> None: ...
 
     def take(self) -> ChunkResult:
-        """Return the result of the chunk in hand. Raises _DiedError."""
+        """Return the result of the chunk in hand. Raises DiedError."""
         ...
 
     def stop(self) -> None: ...
@@ -131,6 +155,10 @@ class _Hiring(Protocol):
     count: int
 
     def start(self) -> _Worker: ...
+
+    def leave(self, worker: Any) -> None:
+        """Note that a worker has ended; another may be started."""
+        ...
 
     def finished(self, workers: Sequence[Any]) -> Sequence[_Worker]:
         """Return those of `workers` that are done with their chunk or dead, after waiting for the first."""
@@ -185,13 +213,14 @@ class _Crew(Generic[Chunk, Done]):
             try:
                 self._results[number] = worker.take()
                 self._idle.append(worker)
-            except _DiedError as error:
+            except DiedError as error:
                 worker.stop()
+                self._hiring.leave(worker)
                 self._refuse_repeated(number, error)
                 _log.warning("a worker %s with chunk %d in hand, which is done again", error, number + 1)
                 self._give((number, chunk))
 
-    def _refuse_repeated(self, number: int, error: _DiedError) -> None:
+    def _refuse_repeated(self, number: int, error: DiedError) -> None:
         if number in self._repeated:
             raise WorkerError(
                 f"chunk {number + 1} was given to two workers, and each was killed or ran out of memory (the last one "
@@ -228,7 +257,7 @@ class _Notes(logging.Handler):
         return found
 
 
-class _Service:
+class Service:
     """A job in the process of a worker, opened with its first chunk."""
 
     def __init__(self, job: Job[Any, Any]) -> None:
@@ -262,7 +291,7 @@ def _sendable(error: Exception) -> Exception:
 def _serve(connection: Connection, job: Job[Any, Any]) -> None:
     """Do chunks until there are no more, or whoever gives them is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who pressed the keys stops the process that gives the chunks
-    service = _Service(job)
+    service = Service(job)
     try:
         while True:
             connection.send(service.do(connection.recv()))
@@ -270,14 +299,34 @@ def _serve(connection: Connection, job: Job[Any, Any]) -> None:
         return
 
 
-class _Process:
-    """A process of this machine, started afresh: nothing of this one is copied but the job."""
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment while open, for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
-    def __init__(self, job: Job[Any, Any]) -> None:
+
+class _Process:
+    """A process of this machine, started afresh: nothing of this one is copied but the job and the environment.
+
+    `seat` is its number among the workers, which one that takes its place gets too.
+    """
+
+    def __init__(self, job: Job[Any, Any], seat: int, environment: Mapping[str, str]) -> None:
         context = get_context("spawn")
+        self.seat = seat
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
-        self._process.start()
+        with _environment(environment):
+            self._process.start()
         theirs.close()
 
     def give(self, chunk: Any) -> None:
@@ -291,7 +340,7 @@ class _Process:
             self._process.join(FAREWELL_S)
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-            raise _DiedError(how) from error
+            raise DiedError(how) from error
         return result
 
     def stop(self) -> None:
@@ -301,14 +350,25 @@ class _Process:
 
 
 class _Processes:
-    """Processes of this machine."""
+    """Processes of this machine, which share out its GPUs where that is asked for.
 
-    def __init__(self, job: Job[Any, Any], count: int) -> None:
-        self.count = count
+    Raises ConfigError if there are fewer GPUs than are asked for.
+    """
+
+    def __init__(self, job: Job[Any, Any], workers: WorkerOptions) -> None:
+        self.count = workers.count
         self._job = job
+        self._gpus = [gpus_of(seat, workers) for seat in range(self.count)]
+        self._seats = [*range(self.count)]
 
     def start(self) -> _Process:
-        return _Process(self._job)
+        seat = self._seats.pop(0)
+        own = self._gpus[seat]
+        return _Process(self._job, seat, {GPUS: ",".join(own)} if own else {})
+
+    def leave(self, worker: _Process) -> None:
+        """Give a worker that has ended no work again: its seat is free."""
+        self._seats.append(worker.seat)
 
     def finished(self, workers: Sequence[_Process]) -> Sequence[_Process]:
         ready = wait([worker.connection for worker in workers])
@@ -318,78 +378,21 @@ class _Processes:
         """Do nothing: each process is stopped by itself."""
 
 
-class _RayActors:
-    """Actors of a Ray cluster, a CPU each. A cluster of this machine's own is started, and ended by `close`."""
-
-    def __init__(self, job: Job[Any, Any], workers: WorkerOptions) -> None:
-        self._ray, self._ours = _ray(workers)
-        cpus = int(self._ray.cluster_resources().get("CPU", 0))
-        self.count = workers.workers or max(1, cpus)
-        if self.count > cpus:
-            self.close()
-            raise ConfigError(f"the Ray cluster has {cpus} CPUs and {self.count} workers are asked for; ask for fewer")
-        self._job = self._ray.put(job)
-        self._actor = self._ray.remote(num_cpus=1, max_restarts=0)(_Service)
-
-    def start(self) -> _RayActor:
-        return _RayActor(self._ray, self._actor.remote(self._job))
-
-    def finished(self, workers: Sequence[_RayActor]) -> Sequence[_RayActor]:
-        ready, _ = self._ray.wait([worker.promise for worker in workers], num_returns=1)
-        return [worker for worker in workers if worker.promise in ready]
-
-    def close(self) -> None:
-        """End the cluster, if it was started here."""
-        if self._ours:
-            self._ray.shutdown()
+def gpus_each(workers: WorkerOptions) -> int:
+    return workers.gpus if isinstance(workers, ModelWorkerOptions) else 0
 
 
-class _RayActor:
-    def __init__(self, ray: Any, actor: Any) -> None:
-        self._ray = ray
-        self._actor = actor
-        self.promise: Any = None
+def gpus_of(seat: int, workers: WorkerOptions) -> list[str]:
+    """Return the names of the GPUs that the worker with number `seat` has to itself; empty where none are asked for.
 
-    def give(self, chunk: Any) -> None:
-        self.promise = self._actor.do.remote(chunk)
-
-    def take(self) -> ChunkResult:
-        try:
-            result: ChunkResult = self._ray.get(self.promise)
-        except self._ray.exceptions.RayActorError as error:
-            why = " ".join(str(error).split())
-            raise _DiedError(f"of the Ray cluster died ({why[:MOST_SAID]})") from error
-        return result
-
-    def stop(self) -> None:
-        self._ray.kill(self._actor)
-
-
-def _ray(workers: WorkerOptions) -> tuple[Any, bool]:
-    """Return the library with a cluster that it is connected to; True if that cluster was started for this.
-
-    Raises ConfigError if the library is not installed, or the cluster does not answer.
+    Raises ConfigError if the environment shows too few; whether the machine has them, a worker finds out.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as its next versions do; else it warns
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("--ray needs Ray, which is not installed; run: pip install 'cfbuild[ray]'") from error
-    if ray.is_initialized():
-        return ray, False
-    # Its processes find the jobs where this process did, though it was started elsewhere.
-    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    found = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
-    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": found}
-    try:
-        if workers.ray == LOCAL:
-            ray.init(address=LOCAL, num_cpus=workers.workers, include_dashboard=False, **given)
-        else:
-            ray.init(address=workers.ray, **given)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    each = gpus_each(workers)
+    shown = os.environ.get(GPUS)
+    names = shown.split(",") if shown else [str(number) for number in range(workers.count * each)]
+    if len(names) < workers.count * each:
         raise ConfigError(
-            f"no Ray cluster answers at {workers.ray} ({error}); expected an address such as 10.0.0.1:6379, auto for "
-            f"the cluster of this machine that runs already, or {LOCAL} for one of its own"
-        ) from error
-    return ray, True
+            f"{workers.count} workers with {each} GPUs each need {workers.count * each}, and {GPUS} "
+            f"shows {len(names)}; give fewer --workers or --gpus"
+        )
+    return names[seat * each : (seat + 1) * each]
