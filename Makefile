@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 
 # A worker for each core, but few where there are many: each takes up to 3 GB. One test: pytest tests/test_x.py -k name
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
+	$(BIN)/python -m pytest -m "not long" --durations 30 -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(TEST)
 
 # What takes long: builds of all of the excerpt and of a second graph, a page of 20,000 records, all recorded edits
 # and traces, kills at random moments. Some twelve minutes.

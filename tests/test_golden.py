@@ -35,7 +35,7 @@ def records(recorded: dict[str, Any]) -> list[Record]:
     return [decode_record(case["record"]) for case in recorded["cases"]]
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(10, marks=pytest.mark.long)], ids=["two edits", "all edits"])
+@pytest.fixture(scope="module", params=[1, pytest.param(10, marks=pytest.mark.long)], ids=["one edit", "all edits"])
 def edits(
     request: pytest.FixtureRequest,
     recorded: dict[str, Any],
