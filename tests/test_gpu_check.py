@@ -25,7 +25,7 @@ def test_the_check_of_a_device_runs_on_the_cpu_without_most_packages(tmp_path: P
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert found["missing packages"] == list(WITHOUT)
-    assert found["bytes"] == {"gpt2": {"a second run": True, "halved batches": True}}
+    assert found["bytes"] == {"gpt2": {"a second run": True, "texts by recorded steps": True, "halved batches": True}}
     assert found["agreement"]["gpt2"]["rome"] == 0, "the CPU beside itself"
     assert 0 < found["agreement"]["gpt2"]["float32 on the device from float64"] < 1e-4
     tiny = found["speed"]["tiny, float32"]
