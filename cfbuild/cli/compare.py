@@ -25,7 +25,7 @@ def run(
     options: CompareOptions,
     table: TableOptions,
     lm_options: ModelOptions,
-    workers: ModelWorkerOptions,
+    working: ModelWorkerOptions,
     output: OutputOptions,
 ) -> None:
     """Edit and score every record by each of several editors; print their table; write report.html.
@@ -33,7 +33,7 @@ def run(
     Every editor has a run of its name, as of validate-and-score. A finished run is not repeated, an interrupted one
     goes on. Nothing is run if any of the editors cannot be made.
     """
-    folder, crew = open_folder(build), Crew(workers, lm_options)
+    folder, crew = open_folder(build), Crew(working, lm_options)
     crew.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)

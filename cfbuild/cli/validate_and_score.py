@@ -50,7 +50,7 @@ def run(
     options: EvaluateOptions,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
     lm_options: ModelOptions,
-    workers: ModelWorkerOptions,
+    working: ModelWorkerOptions,
     output: OutputOptions,
 ) -> None:
     """Check every record; edit the model by each one; print the paper's metrics before and after.
@@ -63,7 +63,7 @@ def run(
         return
     from cfbuild.store.runs import new_run
 
-    crew = Crew(workers, lm_options)
+    crew = Crew(working, lm_options)
     crew.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
