@@ -7,10 +7,11 @@ import tiny
 import torch
 
 from cfbuild.lm import sample
+from cfbuild.lm.batch import Past
 from cfbuild.lm.delta import Delta, Dense, LowRank
-from cfbuild.lm.model import Weight
+from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.sample import answer, generate
-from cfbuild.lm.steps import GrowingStep, RecordedStep
+from cfbuild.lm.steps import GrowingStep, RecordedStep, step_for
 
 PROMPTS = ("Berlin lies in", "Rome lies in", "She speaks", "The mother tongue of Danielle Darrieux is", "In")
 TOTALS = (12, 30, 20, 40, 9)
@@ -47,3 +48,13 @@ def test_recorded_steps_write_the_texts_of_growing_ones(family: str, kept: list[
     assert generate(lm, prompts, keys, TOTALS, deltas) == expected
     assert answer(lm, prompts, 12, lambda text: "e" in text, deltas) == answers
     assert kept, "half of the rows ended before the others"
+
+
+def test_texts_too_long_for_the_model_are_written_by_steps_that_notice() -> None:
+    class Elsewhere(LanguageModel):
+        device = torch.device("cuda")
+
+    lm, real = tiny.make("gpt2"), torch.ones(2, 4, dtype=torch.bool)
+    there = Elsewhere(lm.model, lm.tokenizer, lm.family, lm.name, None, lm.revision)
+    assert isinstance(step_for(there, Past(len(lm.layers), lm.max_tokens + 1), real), GrowingStep)
+    assert isinstance(step_for(lm, Past(len(lm.layers), 8), real), GrowingStep), "on a CPU"

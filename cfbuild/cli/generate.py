@@ -41,11 +41,8 @@ def run(
     sampled = options.prefixes == MODEL
     lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        chosen = (
-            None
-            if choice.no_filter or lm is None
-            else _filter(lm, lm_options.for_workers(options.gpus), choice, progress)
-        )
+        model = lm_options.for_workers(options.gpus)
+        chosen = None if choice.no_filter or lm is None else _filter(lm, model, choice, progress)
         sampler = _sampler(lm, options.build.seed, progress) if lm and sampled else None
         summary = generate(folder, options, chosen, progress, sampler)
     tell_summary(summary, output.json_, lambda made: _lines(made, options))

@@ -44,7 +44,9 @@ def step_for(lm: LanguageModel, past: Past, real: Tensor) -> Step:
 
     past: their keys and values; real: [rows, width], true for tokens and false for fillers.
     """
-    if lm.device.type == "cuda" and window_of(lm.model.config) is None:
+    # A recorded step cannot tell that a row has become too long for the model; `run` refuses it.
+    fits = past.capacity <= lm.max_tokens
+    if lm.device.type == "cuda" and fits and window_of(lm.model.config) is None:
         return RecordedStep(lm, past, real)
     return GrowingStep(lm, past, real)
 

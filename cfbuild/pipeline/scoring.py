@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.pipeline.validate_and_score import EvaluateOptions, ScoringOptions
     from cfbuild.score.in_use import ObjectNames
-    from cfbuild.score.passes import Left, Passes
+    from cfbuild.score.passes import Passes, UnfinishedUnit
     from cfbuild.store.folder import BuildFolder
 
 ENTITIES = "entities.jsonl"
@@ -94,7 +94,7 @@ class ScoreUnits:
     scored: ScoredRecords
     model: ModelRecipe
 
-    def open(self) -> Callable[[Left], list[Row]]:
+    def open(self) -> Callable[[UnfinishedUnit], list[Row]]:
         """Return the function that does it, with a model of its own. Raises ConfigError if that is another model."""
         return self.passes(self.model.load(), silent).rows_of
 

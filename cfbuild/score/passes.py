@@ -39,7 +39,7 @@ TOGETHER = 100
 """Records that a batch editor edits together by default (AlphaEdit's and UltraEdit's number)."""
 
 
-class Left(NamedTuple):
+class UnfinishedUnit(NamedTuple):
     """A unit that is not finished: its number, how many records come before it, all its records, and those left."""
 
     number: int
@@ -90,7 +90,7 @@ class Passes:
             self._score(log, left.records, self._edits(left), running)
             self._drop_edits(left.number)
 
-    def take_in(self, left: Sequence[Left], made: Iterable[Sequence[Row]]) -> None:
+    def take_in(self, left: Sequence[UnfinishedUnit], made: Iterable[Sequence[Row]]) -> None:
         """Keep the rows of the units `left` as they are made elsewhere (`rows_of`), in their order."""
         log = self.log()
         self.progress("records", len(log.entries), len(self.records))
@@ -99,21 +99,21 @@ class Passes:
             self.progress("records", len(log.entries), len(self.records))
             self._drop_edits(unit.number)
 
-    def rows_of(self, left: Left) -> list[Row]:
+    def rows_of(self, left: UnfinishedUnit) -> list[Row]:
         """Return the rows of a unit's cases that are left; its edits are kept in a file until they are taken in."""
         edits, rows = self._edits(left), list[Row]()
         for cases in self._scored(left.records, edits, Running(self.progress)):
             rows += map(encode_case, cases)
         return rows
 
-    def left(self, log: RowLog) -> list[Left]:
+    def left(self, log: RowLog) -> list[UnfinishedUnit]:
         """Return the units that are not finished, with their records that are not scored."""
         scored = {entry.case_id for entry in log.entries}
         found, before = [], 0
         for number, unit in enumerate(self.units()):
             records = [record for record in unit if record.case_id not in scored]
             if records or (self.keep_edits and not self._edits_file(number).is_file()):
-                found.append(Left(number, before, unit, records))
+                found.append(UnfinishedUnit(number, before, unit, records))
             before += len(unit)
         return found
 
@@ -124,7 +124,7 @@ class Passes:
     def _edits_file(self, number: int) -> Path:
         return self.folder / f"edits-{number:06d}.safetensors"
 
-    def _edits(self, left: Left) -> dict[int, Edit]:
+    def _edits(self, left: UnfinishedUnit) -> dict[int, Edit]:
         """Return the edit of each record of a unit by case id, made now or before an interruption."""
         unit, file = left.unit, self._edits_file(left.number)
         case_ids = [record.case_id for record in unit]
