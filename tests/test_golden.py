@@ -63,9 +63,13 @@ def ours(stage: Any) -> np.ndarray:
     return np.array([(one.target_new_nll, one.target_true_nll) for group in GROUPS for one in stage.prompts[group]])
 
 
-def test_nlls_before_an_edit(recorded: dict[str, Any], records: list[Record], smollm2: LanguageModel) -> None:
-    unedited = [Edit((0,), None, fault="not edited")] * len(records)
-    for case, scored in zip(recorded["cases"], score_cases(smollm2, records, unedited, "none"), strict=True):
+@pytest.mark.parametrize("count", [2, pytest.param(None, marks=pytest.mark.long)], ids=["two cases", "all cases"])
+def test_nlls_before_an_edit(
+    count: int | None, recorded: dict[str, Any], records: list[Record], smollm2: LanguageModel
+) -> None:
+    unedited = [Edit((0,), None, fault="not edited")] * len(records[:count])
+    scores = score_cases(smollm2, records[:count], unedited, "none")
+    for case, scored in zip(recorded["cases"][:count], scores, strict=True):
         assert np.abs(ours(scored.pre) - nlls(case, "pre")).max() < 1e-3
 
 

@@ -70,6 +70,7 @@ def test_scores_are_the_same_whoever_works(
     assert found[0] == found[1]
 
 
+@pytest.mark.long  # each worker imports torch; the scores above go the same way
 @pytest.mark.parametrize("crew", CREWS)
 def test_a_filters_verdicts_are_the_same_whoever_works(
     tmp_path: Path, model: ModelOptions, crew: dict[str, Any]
