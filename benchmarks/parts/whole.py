@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from typing import Any
 
 from benchmarks.bench import Bench, Row, mean
 from benchmarks.measure import Timed
 from benchmarks.parts.texts import baseline_seconds_a_token
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.score.cases import GENERATION_TOKENS
+from cfbuild.score.run_report import Report
 from cfbuild.store.codec import encode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import write_json
@@ -83,7 +82,7 @@ def _command(bench: Bench, editor: str, *, skip_generation: bool) -> Timed:
     return bench.timed(f"validate-and-score, {editor}", lambda: evaluate(folder, options, bench.lm))
 
 
-def _told(report: Mapping[str, Any], *names: str) -> str:
+def _told(report: Report, *names: str) -> str:
     """The figures after the edits."""
-    figures = report["figures"]["post"]
-    return ", ".join(f"{name} {figures[name]['mean']:.1f}" for name in names)
+    figures = report.figures["post"]
+    return ", ".join(f"{name} {figures[name].mean:.1f}" for name in names)
