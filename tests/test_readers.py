@@ -78,7 +78,7 @@ def test_every_configuration_is_read_as_it_was_written(reader: str, published: P
     if not python.is_file():
         pytest.skip(f"{reader} is not installed: `make test-tools` does it")
     done = subprocess.run(
-        [str(python), "-c", READ, str(published), reader.split()[0]],
+        [str(python), "-c", READ, str(published), reader.split(maxsplit=1)[0]],
         env={**os.environ, **OFFLINE, "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
