@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cfbuild.records.factset import FactSet, snapshot
     from cfbuild.records.maker import RecordMaker
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AverageEffects": "cfbuild.probe.effects:AverageEffects",
