@@ -60,7 +60,7 @@ def test_what_it_copies_is_there_and_not_ignored() -> None:
 def test_it_runs_cfbuild_as_nobody_special_and_keeps_builds_and_caches_in_a_volume() -> None:
     (user,), (volume,), (folder,) = (values(name, FINAL) for name in ("USER", "VOLUME", "WORKDIR"))
     assert user not in ("root", "0") and f"useradd --create-home --uid 1000 {user}" in TEXT
-    assert folder == volume and f"--owner={user} --group={user} {volume}" in TEXT
+    assert folder == volume and f"install -d -o {user} -g {user} {volume}" in TEXT
     assert FINAL.index(f"USER {user}") > max(place for place, line in enumerate(FINAL) if line.startswith("RUN"))
     assert values("ENTRYPOINT", FINAL) == ['["cfbuild"]'] and values("CMD", FINAL) == ['["--help"]']
     (kept,) = values("ENV", FINAL)
