@@ -33,8 +33,9 @@ class Shot(NamedTuple):
 
 
 def at(selector: str) -> str:
-    """Return JavaScript that puts the element of a CSS selector at the top of the window."""
-    return f"(e => e ? (e.scrollIntoView(), true) : false)(document.querySelector('{selector}'))"
+    """Return JavaScript that puts the element of a CSS selector at the top of the window, true if it is there then."""
+    moved = "e.scrollIntoView({behavior: 'instant'}), e.getBoundingClientRect().top < 100"
+    return f"(e => e ? ({moved}) : false)(document.querySelector('{selector}'))"
 
 
 OPENED = "document.querySelectorAll('section[aria-labelledby=runs] details').forEach(e => e.open = true)"

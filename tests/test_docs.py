@@ -248,6 +248,17 @@ def test_links_lead_to_files() -> None:
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
+def test_pictures_are_small_and_have_an_alternative_text() -> None:
+    """Those of `scripts/screenshots.py` are all shown."""
+    shown = set()
+    for path in PAGES:
+        for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+            picture = (path.parent / target).resolve()
+            shown.add(picture)
+            assert len(text) > 25 and picture.stat().st_size < 200_000, f"{path.name}: {target}"
+    assert {*DOCS.glob("*.png"), *DOCS.glob("*.svg")} <= shown
+
+
 def test_every_test_that_the_table_of_faults_names_is_there() -> None:
     text = (DOCS / "faults.md").read_text(encoding="utf-8")
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)

@@ -24,7 +24,7 @@ ABOUT_PERSON = """address affiliation alias city country email family-names fax 
 orcid post-code region tel website"""
 ABOUT_ENTITY = """address alias city country date-end date-start email fax location name orcid post-code region tel
 website"""
-"""The keys that the Citation File Format 1.2.0 knows of a work, a person, and an organisation or group."""
+"""The keys that the schema of the Citation File Format 1.2.0 has for a work, a person, and a group of people."""
 REFERENCE_TYPES = ("article", "book", "conference-paper", "data", "dataset", "report", "software", "thesis")
 """Those of its types of works that a reference of ours may have."""
 
