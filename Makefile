@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long test-lowest test-highest test-tools docs dist bench scale check check-device round-trip format \
-	fuzz chaos clean
+.PHONY: demo test test-long test-lowest test-highest test-tools test-wheel docs dist bench scale check check-device \
+	round-trip format fuzz chaos clean
 
 demo: $(INSTALLED)
 	$(BIN)/cfbuild demo
@@ -72,6 +72,11 @@ dist: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
+
+# The wheel by itself: of one content from the sdist and from the checkout; then in an empty environment, where the demo
+# runs outside the checkout and offline. Some ten minutes.
+test-wheel: dist
+	$(BIN)/python scripts/check_wheel.py dist
 
 # Forty minutes on 2 cores; leave the machine alone meanwhile. Parts: make bench BENCH="--parts scoring,ranking"
 bench: $(INSTALLED)

@@ -10,7 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cfbuild.api import Scores, edit, nll, read_records, score, trace, trace_records, write_records
+    from cfbuild.api import (
+        HeatMap,
+        Scores,
+        edit,
+        heat_map,
+        nll,
+        read_records,
+        score,
+        trace,
+        trace_records,
+        write_records,
+    )
     from cfbuild.data import Record, Reference
     from cfbuild.edit.editor import Edit
     from cfbuild.edit.saved import load_edits
@@ -21,19 +32,21 @@ if TYPE_CHECKING:
     from cfbuild.records.factset import FactSet, snapshot
     from cfbuild.records.maker import RecordMaker
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AverageEffects": "cfbuild.probe.effects:AverageEffects",
     "CausalTrace": "cfbuild.probe.effects:CausalTrace",
     "Edit": "cfbuild.edit.editor:Edit",
     "FactSet": "cfbuild.records.factset:FactSet",
+    "HeatMap": "cfbuild.api:HeatMap",
     "LanguageModel": "cfbuild.lm.model:LanguageModel",
     "Record": "cfbuild.data:Record",
     "RecordMaker": "cfbuild.records.maker:RecordMaker",
     "Reference": "cfbuild.data:Reference",
     "Rules": "cfbuild.filter.context:Rules",
     "Scores": "cfbuild.api:Scores",
+    "heat_map": "cfbuild.api:heat_map",
     "load_edits": "cfbuild.edit.saved:load_edits",
     "load_model": "cfbuild.lm.load:load",
     "nll": "cfbuild.api:nll",
@@ -52,6 +65,7 @@ __all__ = [
     "CausalTrace",
     "Edit",
     "FactSet",
+    "HeatMap",
     "LanguageModel",
     "Record",
     "RecordMaker",
@@ -59,6 +73,7 @@ __all__ = [
     "Rules",
     "Scores",
     "edit",
+    "heat_map",
     "load_edits",
     "load_model",
     "nll",

@@ -22,7 +22,7 @@ from cfbuild.lm.likelihood import Question
 from cfbuild.lm.likelihood import score as score_questions
 from cfbuild.lm.model import LanguageModel
 from cfbuild.probe.effects import CausalTrace, Untraced
-from cfbuild.probe.settings import SWAP, TraceSettings
+from cfbuild.probe.settings import PROBABILITY, SWAP, TraceSettings
 from cfbuild.probe.tracer import TracedFact, Tracer, fact_to_trace
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder
@@ -34,6 +34,7 @@ from cfbuild.score.run_report import Report
 from cfbuild.score.table import ScoreTable
 from cfbuild.score.texts import ReferenceTexts
 from cfbuild.store.codec import decode_case, encode_case, encode_record
+from cfbuild.store.files import write_atomic
 from cfbuild.store.jsonl import write_json, write_jsonl
 
 
@@ -161,6 +162,33 @@ def trace_records(
     facts = [fact_to_trace(record, others) for record in records]
     tracer = Tracer.of(lm, chosen, [record.subject.label for record in records])
     return tracer.trace(facts, lambda count: progress("restored states", count, None))
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A drawing of a causal trace, which a notebook shows where it is the last value of a cell."""
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def save(self, path: str | Path) -> None:
+        """Write the drawing as an SVG file."""
+        write_atomic(Path(path), [self.svg])
+
+
+def heat_map(trace: CausalTrace, kind: str = "state", metric: str = PROBABILITY) -> HeatMap:
+    """Return the heat map of a trace: the token against the layer at which something was restored.
+
+    trace: what `trace` or `trace_records` returned. kind: one of those that were restored: `state`, `mlp` or
+    `attention`. metric: the one that was traced by. Raises ConfigError for a kind that the trace does not have.
+    """
+    from cfbuild.views.page.heat import heat_map_of  # pages' templates are loaded with it
+
+    if kind not in trace.maps:
+        raise ConfigError(f"the trace has no kind {kind!r}; expected one of {', '.join(trace.maps)}")
+    return HeatMap(heat_map_of(trace, kind, metric))
 
 
 def _trace_settings(settings: dict[str, Any]) -> TraceSettings:

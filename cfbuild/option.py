@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from datetime import date
 from typing import Any, get_type_hints
 
@@ -31,12 +31,29 @@ class Form:
     """The text form of a value on the command line: `read` makes the value from its text, `write` the reverse.
 
     An option that is `repeated` may be given several times: `read` takes a list of texts, `write` returns a list.
-    `read` raises ConfigError for a text that is no value.
+    `read` raises ConfigError for a text that is no value. `words` returns the words that a shell may complete a text
+    to; of a `listed` form, each part between commas.
     """
 
     read: Callable[[Any], Any]
     write: Callable[[Any], Any] = str
     repeated: bool = False
+    listed: bool = False
+    words: Callable[[], Iterable[str]] = tuple
+
+    def naming(self, *words: str) -> Form:
+        """Return this form with words for a shell; a value may be another word all the same."""
+        return replace(self, words=lambda: words)
+
+    def naming_all(self, words: Callable[[], Iterable[str]]) -> Form:
+        """Return this form with the words for a shell that `words` returns, called only when a shell asks."""
+        return replace(self, words=words)
+
+    def completed(self, typed: str) -> list[str]:
+        """Return the texts that `typed` may be completed to, in the order of the words; none comes twice in a list."""
+        before, comma, last = typed.rpartition(",") if self.listed else ("", "", typed)
+        taken = split(before)
+        return [before + comma + word for word in self.words() if word.startswith(last) and word not in taken]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +133,11 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-COMMA_SEPARATED = Form(split, ",".join)
+WORD = Form(str)
+"""The form of a text as it is, to be given words: `WORD.naming(*EDITORS)`."""
+COMMA_SEPARATED = Form(split, ",".join, listed=True)
 COMMA_SEPARATED_OR_NONE = Form(
-    lambda text: () if text == "none" else split(text), lambda values: ",".join(values) or "none"
+    lambda text: () if text == "none" else split(text), lambda values: ",".join(values) or "none", listed=True
 )
 """The form of a list that may be empty, written `none`."""
 

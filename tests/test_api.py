@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import tiny
@@ -100,6 +101,19 @@ def test_scores_are_a_value_with_a_table_a_dict_and_rows(lm: LanguageModel, reco
     assert [row["case_id"] for row in rows] == [record.case_id for record in records] and rows[0]["post"]
     with pytest.raises(DataError, match="case_id"):
         cf.score(lm, [records[0], records[0]], editor="ike")
+
+
+def test_a_trace_is_drawn_in_a_notebook_and_as_a_file(lm: LanguageModel, tmp_path: Path) -> None:
+    trace = cf.trace(lm, "{} lies in", subject="Rome", kinds=("state", "mlp"), rows=2, window=1)
+    drawn = cf.heat_map(trace)
+    drawn.save(tmp_path / "trace.svg")
+    assert drawn._repr_svg_() == (tmp_path / "trace.svg").read_text(encoding="utf-8")
+    cells = len(trace.tokens) * lm.layer_count
+    assert "Restored state: Rome" in drawn.svg and drawn.svg.count("<rect ") == cells + 24
+    assert ElementTree.fromstring(drawn.svg).tag.endswith("svg")
+    assert "Restored MLP: Rome" in cf.heat_map(trace, "mlp").svg
+    with pytest.raises(ConfigError, match="no kind 'attention'; expected one of state, mlp"):
+        cf.heat_map(trace, "attention")
 
 
 def test_wrong_names_are_refused_and_a_failed_edit_says_why(lm: LanguageModel) -> None:

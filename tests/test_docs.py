@@ -17,6 +17,8 @@ import yaml
 from docs_session import commands, words_of
 from hub import TOKEN, Hub, Repository, loopback_hub
 from servers import oxigraph
+from test_notebook import NOTEBOOK, code_cells, tags
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cfbuild.cli import VERBS, app
@@ -27,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 COMMANDS = {verb: command_of(verb) for verb in VERBS}
-OTHER_TOOLS = ("lm_eval", "inspect")
-"""Programs that read what cfbuild exports; test_tools.py runs them."""
+OTHER_TOOLS = ("lm_eval", "inspect", "podman")
+"""Programs that read what cfbuild exports, which test_tools.py runs, and the one that makes and runs images."""
 LANGUAGES = {"sh": "sh", "bash": "sh", "console": "sh", "": "sh", "python": "python"}
 MODELS = {
     PRESETS["gpt2-medium"].hub_id: ("gpt2", {"n_layer": 10, "max_position_embeddings": 512}),
@@ -36,6 +38,10 @@ MODELS = {
     "Qwen/Qwen2.5-0.5B": ("qwen2", {"max_position_embeddings": 512}),
 }
 """Random models, deep enough for the layers that the presets edit, served under the real ones' names."""
+
+
+SMALL = "MODEL, RECORDS, COVARIANCE_TOKENS = 'gpt2-medium', 2, 300"
+"""What the notebook's cell of parameters becomes: everything else in it runs as it is."""
 
 
 class Block(NamedTuple):
@@ -55,7 +61,15 @@ def _blocks(path: Path) -> Iterator[Block]:
         yield Block(path.name, line, found[1], found[2], marker[1] if marker else None)
 
 
-BLOCKS = [block for path in PAGES for block in _blocks(path)]
+def _cells() -> Iterator[Block]:
+    """The notebook's cells as blocks of a page, with small numbers and a small model; nothing is installed."""
+    for number, cell in enumerate(code_cells()):
+        if "install" not in tags(cell):
+            text = "".join(cell["source"])
+            yield Block(NOTEBOOK.name, number, "python", SMALL if "parameters" in tags(cell) else text, None)
+
+
+BLOCKS = [*(block for path in PAGES for block in _blocks(path)), *_cells()]
 RUN = [block for block in BLOCKS if block.not_run is None]
 NOT_RUN = [block for block in BLOCKS if block.not_run is not None]
 
@@ -213,6 +227,7 @@ def test_a_block_that_is_not_run_says_why_and_is_understood(block: Block) -> Non
 
 def test_options_that_prose_names_exist() -> None:
     parts = [part for one in COMMANDS.values() for part in (*getattr(one, "commands", {}).values(), one)]
+    parts.append(get_command(app))
     known = {option for part in parts for one in part.params for option in one.opts}
     for path in PAGES:
         prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -231,6 +246,17 @@ def test_links_lead_to_files() -> None:
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_pictures_are_small_and_have_an_alternative_text() -> None:
+    """Those of `scripts/screenshots.py` are all shown."""
+    shown = set()
+    for path in PAGES:
+        for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+            picture = (path.parent / target).resolve()
+            shown.add(picture)
+            assert len(text) > 25 and picture.stat().st_size < 200_000, f"{path.name}: {target}"
+    assert {*DOCS.glob("*.png"), *DOCS.glob("*.svg")} <= shown
 
 
 def test_every_test_that_the_table_of_faults_names_is_there() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, shown_progress, tell, tell_json
 from cfbuild.errors import ConfigError
-from cfbuild.option import option, split
+from cfbuild.option import WORD, option, split
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -33,16 +33,22 @@ ANY_WIDTH = 10_000
 """More columns than any table needs, so that a table is measured uncut."""
 WIDE = 200
 """The width in characters without a terminal, at which no cell of the table is broken."""
+TABLE_FORMATS = ("text", "markdown", "latex")
 
 
 @dataclass(frozen=True)
 class TableOptions:
     """The option of commands that print a table of runs. Raises ConfigError for a format that does not exist."""
 
-    format_: str = option("text", "The table's format: text, markdown or latex (booktabs).", flag="--format")
+    format_: str = option(
+        "text",
+        "The table's format: text, markdown or latex (booktabs).",
+        flag="--format",
+        form=WORD.naming(*TABLE_FORMATS),
+    )
 
     def __post_init__(self) -> None:
-        if self.format_ not in ("text", "markdown", "latex"):
+        if self.format_ not in TABLE_FORMATS:
             raise ConfigError(f"format {self.format_!r} does not exist; expected text, markdown or latex")
 
 

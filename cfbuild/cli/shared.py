@@ -21,6 +21,7 @@ from cfbuild.lm.selection import ModelOptions
 from cfbuild.option import (
     ABOUT_RUN,
     REQUIRED,
+    Form,
     Option,
     assemble,
     option,
@@ -82,6 +83,8 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
 def _parameter(declared: Option) -> inspect.Parameter:
     """Return typer's parameter for a declared option; the value None means that it was not given."""
     about: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
+    if declared.form:
+        about["autocompletion"] = _completer(declared.form)
     kind: Any = declared.kind if declared.form is None else list[str] if declared.form.repeated else str
     default: Any = declared.default
     info: Any = typer.Option(*declared.flags, **about)
@@ -93,6 +96,15 @@ def _parameter(declared: Option) -> inspect.Parameter:
         default = declared.form.write(default)
     hint = Annotated[kind, info]
     return inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _completer(form: Form) -> Callable[[str], list[str]]:
+    """Return the function that typer asks for the completions of what was typed; it reads the annotation."""
+
+    def complete(incomplete: str) -> list[str]:
+        return form.completed(incomplete)
+
+    return complete
 
 
 def _collected(kind: type, given: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from cfbuild.pipeline.run_signature import run_signature
 from cfbuild.pipeline.scoring import ScoredRecords, make_editor
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
+    EDITOR,
     EvaluateOptions,
     covariance_option,
     covariance_tokens_option,
@@ -28,6 +29,7 @@ from cfbuild.store.codec import encode_case
 from cfbuild.store.files import sha256_text
 from cfbuild.store.jsonl import read_json, write_json, write_jsonl
 from cfbuild.store.runs import NAME, default_name
+from cfbuild.templates.builtin import languages
 
 if TYPE_CHECKING:
     from cfbuild.data import Record
@@ -52,11 +54,16 @@ class AcrossOptions:
 
     run: str | None = option(None, "The matrix' name: they stand side by side in a build. [default: the editor's name]")
     languages: tuple[str, ...] = option(
-        (), "The languages to edit and to ask in. [default: all of the build's]", form=COMMA_SEPARATED
+        (),
+        "The languages to edit and to ask in. [default: all of the build's]",
+        form=COMMA_SEPARATED.naming_all(languages),
     )
     limit: int | None = option(None, "Edit only the first N of the records that are there in all languages.")
     editor: str = option(
-        "rome", f"The editor: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
+        "rome",
+        f"The editor: {', '.join(EDITORS)}; or module:attribute of your own.",
+        panel=ABOUT_EDITOR,
+        form=EDITOR,
     )
     layer: int | str | None = layer_option()
     covariance: str = covariance_option()

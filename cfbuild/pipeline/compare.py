@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from cfbuild.edit import check_name
+from cfbuild.edit import EDITORS, check_name
 from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import CfbuildError, ConfigError
 from cfbuild.option import COMMA_SEPARATED, option
@@ -44,7 +44,7 @@ class CompareOptions(ScoringOptions):
         EDITORS_COMPARED,
         "The editors to compare, with commas between; the others' differences are from the first.",
         flag="--editors -e",
-        form=COMMA_SEPARATED,
+        form=COMMA_SEPARATED.naming(*EDITORS),
     )
 
     def __post_init__(self) -> None:

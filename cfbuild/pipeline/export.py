@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cfbuild.data import Record, Reference
 from cfbuild.errors import BuildStateError, ConfigError
-from cfbuild.option import option
+from cfbuild.option import WORD, option
 from cfbuild.progress import Progress, silent
 from cfbuild.publish.bundles import BUNDLES, ToolFile
 from cfbuild.publish.formats import ALIGNED_EXPORTERS, EXPORTERS
@@ -24,6 +24,9 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Row, dump_row, read_values
 from cfbuild.store.schema import conforming
 
+FORMATS = (*EXPORTERS, *ALIGNED_EXPORTERS, *BUNDLES)
+"""The names of all formats, those of a file first."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
@@ -34,6 +37,7 @@ class ExportOptions:
         "A file: counterfact (without meta), easyedit, knowedit, zsre (MEND's), mquake, wikibigedit, rippleedits, or "
         "bmike (several languages). A folder: lm-eval, inspect, memit (ROME's too), uniedit, tracing, chat.",
         flag="--format",
+        form=WORD.naming(*FORMATS),
     )
     out: Path | None = option(
         None, "The file or folder to write. [default: export/FORMAT in the build]", flag="--out -o"
@@ -43,9 +47,8 @@ class ExportOptions:
     )
 
     def __post_init__(self) -> None:
-        known = (*EXPORTERS, *ALIGNED_EXPORTERS, *BUNDLES)
-        if self.format_ not in known:
-            raise ConfigError(f"format {self.format_!r} does not exist; expected one of {', '.join(known)}")
+        if self.format_ not in FORMATS:
+            raise ConfigError(f"format {self.format_!r} does not exist; expected one of {', '.join(FORMATS)}")
         if self.pairs_for is not None and self.format_ != "tracing":
             raise ConfigError(f"--pairs-for: the format {self.format_} has no pairs; expected --format tracing")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from cfbuild.data import Template, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.option import COMMA_SEPARATED, option, recorded, restart_option
+from cfbuild.option import COMMA_SEPARATED, WORD, option, recorded, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.sources import dump, http, pararel, wikidata
 from cfbuild.sources.address import checked_url, redact
@@ -57,10 +57,14 @@ class FetchOptions(
     """
 
     source: str = option(
-        "wikidata", "wikidata, dump (a file of all of it), pararel, or snapshot (bundled facts, offline)."
+        "wikidata",
+        "wikidata, dump (a file of all of it), pararel, or snapshot (bundled facts, offline).",
+        form=WORD.naming(*SOURCES),
     )
     relations: tuple[str, ...] | None = option(
-        None, "Comma-separated property ids. [default: all that have templates]", form=COMMA_SEPARATED
+        None,
+        "Comma-separated property ids. [default: all that have templates]",
+        form=COMMA_SEPARATED.naming_all(builtin.relations),
     )
     restart: bool = restart_option()
 

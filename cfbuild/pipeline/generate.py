@@ -15,7 +15,7 @@ from cfbuild import __version__
 from cfbuild.data import Record, Rejection, id_number
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.filter.context import FilterRecipe, Rules, TargetFilter
-from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, Form, option, restart_option
+from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, WORD, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
 from cfbuild.records.aligned import Survivors, check_languages, file_in, in_language
@@ -25,13 +25,14 @@ from cfbuild.records.groups import GROUPS
 from cfbuild.records.kinds import EVERY, KINDS
 from cfbuild.records.maker import RecordMaker, check_groups, check_neighbors
 from cfbuild.records.making import Making, Portion
-from cfbuild.records.prefixes import BUILTIN, Prefixes, Sampler
+from cfbuild.records.prefixes import BUILTIN, MODEL, NONE, REFERENCES, Prefixes, Sampler
 from cfbuild.records.spread import Noted, Spread, noted
 from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.files import sha256_file
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.rowlog import Entries, LogLine, RowLog, line_of
+from cfbuild.templates.builtin import languages
 from cfbuild.text.languages import LANGUAGES
 from cfbuild.text.languages import language as wording_of
 from cfbuild.work import ModelWorkerOptions, WorkerOptions, map_chunks
@@ -48,7 +49,7 @@ def _kinds(text: str) -> tuple[str, ...]:
     return tuple(KINDS) if EVERY in names else names
 
 
-GROUP_NAMES = Form(_kinds, COMMA_SEPARATED_OR_NONE.write)
+GROUP_NAMES = dataclasses.replace(COMMA_SEPARATED_OR_NONE, read=_kinds).naming(*KINDS, EVERY, "none")
 """The form of a choice of kinds of questions."""
 
 
@@ -69,17 +70,19 @@ class GenerateOptions(Rules, Selection, ModelWorkerOptions):
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
-    language: str = option("en", "Language of the labels to use.")
+    language: str = option("en", "Language of the labels to use.", form=WORD.naming_all(languages))
     languages: tuple[str, ...] = option(
         (),
         "Comma-separated languages in which to ask the same; the first chooses o* and neighbors. [default: --language]",
-        form=COMMA_SEPARATED,
+        form=COMMA_SEPARATED.naming_all(languages),
     )
     today: str | None = option(
         None, "The day for which facts hold, such as 2026-11-26. [default: that of the fetch]", form=DAY
     )
     prefixes: str = option(
-        BUILTIN, "Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file."
+        BUILTIN,
+        "Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file.",
+        form=WORD.naming(BUILTIN, REFERENCES, MODEL, NONE),
     )
     groups: tuple[str, ...] = option(
         tuple(GROUPS),

@@ -12,7 +12,8 @@ from cfbuild import __version__
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
 from cfbuild.errors import ConfigError
 from cfbuild.lm.families import DEFAULT_PRESET
-from cfbuild.option import ABOUT_MODEL, COMMA_SEPARATED, option, restart_option
+from cfbuild.lm.selection import DEVICE, MODELS, NUMBER_FORMAT
+from cfbuild.option import ABOUT_MODEL, option, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of, stays_true
 from cfbuild.store.codec import decode_record
@@ -38,11 +39,11 @@ class BaseOptions:
     models: tuple[str, ...] = option(
         (DEFAULT_PRESET,),
         "The models, with commas between: presets, Hub ids, folders or .gguf files; NAME@REVISION for a revision.",
-        form=COMMA_SEPARATED,
+        form=MODELS,
         panel=ABOUT_MODEL,
     )
-    device: str = option("auto", "auto, cpu, cuda, ...", panel=ABOUT_MODEL)
-    dtype: str = option("auto", "auto, float32, bfloat16 or float16.", panel=ABOUT_MODEL)
+    device: str = option("auto", "auto, cpu, cuda, ...", panel=ABOUT_MODEL, form=DEVICE)
+    dtype: str = option("auto", "auto, float32, bfloat16 or float16.", panel=ABOUT_MODEL, form=NUMBER_FORMAT)
     limit: int | None = option(None, "Score only the first N records.")
     restart: bool = restart_option()
 

@@ -14,6 +14,8 @@ from cfbuild.pipeline.run_signature import short_settings
 from cfbuild.pipeline.scoring import ScoredRecords, new_supplies
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
+    CORPUS,
+    EDITOR,
     EvaluateOptions,
     refuse_violations,
     run_config,
@@ -47,15 +49,19 @@ class SweepOptions:
     limit: int = option(20, "Edit for the first N records at every point.")
     layers: str = option("all", "The layers: all, or numbers and ranges such as 0-11,17.")
     positions: tuple[str, ...] = option(
-        tuple(TOKENS), "rome: the tokens at which it edits, a curve each.", form=COMMA_SEPARATED
+        tuple(TOKENS), "rome: the tokens at which it edits, a curve each.", form=COMMA_SEPARATED.naming(*TOKENS)
     )
     eps: tuple[str, ...] = option(
         ("5e-4", "1e-3", "5e-3", "none"),
         "ft: the largest change of any number of the matrix, a curve each; none is no limit.",
         form=COMMA_SEPARATED,
     )
-    editor: str = option("rome", "The editor: rome, ft, or one that has their settings.", panel=ABOUT_EDITOR)
-    covariance: str = option("build", "Corpus of C: build, a text file or hub:NAME; or none.", panel=ABOUT_EDITOR)
+    editor: str = option(
+        "rome", "The editor: rome, ft, or one that has their settings.", panel=ABOUT_EDITOR, form=EDITOR
+    )
+    covariance: str = option(
+        "build", "Corpus of C: build, a text file or hub:NAME; or none.", panel=ABOUT_EDITOR, form=CORPUS
+    )
     covariance_tokens: int | None = option(
         None, "Tokens of the corpus to use. [default: as validate-and-score]", panel=ABOUT_EDITOR
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cfbuild import __version__
 from cfbuild.edit import TRAINED
 from cfbuild.errors import ConfigError
-from cfbuild.option import REQUIRED, option, restart_option, seed_option, values_of
+from cfbuild.option import REQUIRED, WORD, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
 from cfbuild.store.codec import encode_record
 from cfbuild.store.files import sha256_file
@@ -39,7 +39,7 @@ class TrainOptions:
     From records the editor is `mend-cf` or `ke-cf`, from texts alone `mend` or `ke`.
     """
 
-    editor: str = option(REQUIRED, "mend or ke: what is trained.", metavar="EDITOR")
+    editor: str = option(REQUIRED, "mend or ke: what is trained.", metavar="EDITOR", form=WORD.naming(*LEARNING_RATES))
     records: Path | None = option(
         None, "Records to learn from, any CounterFact-format file. [default: the build's records]"
     )

@@ -12,7 +12,7 @@ from cfbuild import __version__
 from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, TRAINED, check_name
 from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import ConfigError, SchemaError
-from cfbuild.option import NAMED_VALUES, Form, option, restart_option, seed_option, values_of
+from cfbuild.option import NAMED_VALUES, WORD, Form, option, restart_option, seed_option, values_of
 from cfbuild.pipeline.run_signature import run_signature
 from cfbuild.pipeline.scoring import ENTITIES, NO_CREW, Crew, ScoredRecords, ScoreUnits
 from cfbuild.progress import Progress, silent
@@ -55,8 +55,13 @@ def _layer(text: str) -> int | str:
         raise ConfigError(f"--layer {text}: expected a number or {AUTO_LAYER}") from error
 
 
-LAYER = Form(_layer)
+LAYER = Form(_layer).naming(AUTO_LAYER)
 """The form of a layer."""
+
+
+EDITOR = WORD.naming(*EDITORS)
+CORPUS = WORD.naming("build", "none")
+"""The forms of an editor's name and of what C is of, with words for a shell."""
 
 
 def layer_option() -> Any:
@@ -73,7 +78,7 @@ def layer_option() -> Any:
 def covariance_option() -> Any:
     """Return the field of the option `--covariance`."""
     about = "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none."
-    return option("build", about, panel=ABOUT_EDITOR)
+    return option("build", about, panel=ABOUT_EDITOR, form=CORPUS)
 
 
 def covariance_tokens_option() -> Any:
@@ -114,6 +119,7 @@ class ScoringOptions:
         None,
         "rome: reference (as released) or consistent (R-ROME). [default: reference]",
         panel=ABOUT_EDITOR,
+        form=WORD.naming("reference", "consistent"),
     )
     covariance: str = covariance_option()
     covariance_tokens: int | None = covariance_tokens_option()
@@ -160,7 +166,10 @@ class EvaluateOptions(ScoringOptions):
 
     run: str | None = option(None, "The run's name: runs stand side by side in a build. [default: the editor's name]")
     editor: str = option(
-        "rome", f"The editor to score: {', '.join(EDITORS)}; or module:attribute of your own.", panel=ABOUT_EDITOR
+        "rome",
+        f"The editor to score: {', '.join(EDITORS)}; or module:attribute of your own.",
+        panel=ABOUT_EDITOR,
+        form=EDITOR,
     )
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cfbuild.errors import ConfigError
-from cfbuild.option import ABOUT_RUN, COMMA_SEPARATED, option
+from cfbuild.option import ABOUT_RUN, COMMA_SEPARATED, WORD, option
 
 STATE, MLP, ATTENTION = "state", "mlp", "attention"
 KINDS = (STATE, MLP, ATTENTION)
@@ -31,23 +31,26 @@ class TraceSettings:
         "noise: on the subject's embeddings; swap: another subject of the relation, with as many tokens and another "
         "object that the model knows.",
         panel=ABOUT_TRACE,
+        form=WORD.naming(NOISE, SWAP),
     )
     metric: str = option(
         PROBABILITY,
         "probability of the answer, or logit-difference: its logit minus that of the other subject's answer (noise: "
         "of the answer that the corrupted runs think likeliest beside it).",
         panel=ABOUT_TRACE,
+        form=WORD.naming(PROBABILITY, DIFFERENCE),
     )
     method: str = option(
         EXACT,
         "exact: a run for every restored state; attribution: all of them from one backward pass; both, with their "
         "correlation.",
         panel=ABOUT_TRACE,
+        form=WORD.naming(EXACT, ATTRIBUTION, BOTH),
     )
     kinds: tuple[str, ...] = option(
         (*KINDS, SEVERED),
         f"What is restored, some of {', '.join((*KINDS, SEVERED))}.",
-        form=COMMA_SEPARATED,
+        form=COMMA_SEPARATED.naming(*KINDS, SEVERED),
         panel=ABOUT_TRACE,
     )
     window: int = option(10, "Layers of a window of MLPs or attention.", panel=ABOUT_TRACE)

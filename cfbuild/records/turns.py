@@ -12,6 +12,7 @@ from random import Random
 from cfbuild.errors import ConfigError, check_least
 from cfbuild.facts.graph import FactGraph, Turn
 from cfbuild.option import COMMA_SEPARATED, option
+from cfbuild.templates.builtin import relations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,9 @@ class Selection:
     Facts whose turn does not come are neither kept nor rejected.
     """
 
-    relations: tuple[str, ...] = option((), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED)
+    relations: tuple[str, ...] = option(
+        (), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED.naming_all(relations)
+    )
     limit: int | None = option(None, "Stop after N records, taken from the relations in turn.")
     per_relation: int | None = option(None, "At most N records a relation.")
     only_updates: bool = option(False, "With --updates: make no records of other facts than the changed ones.")

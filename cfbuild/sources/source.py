@@ -10,10 +10,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from cfbuild.data import Entity, Fact, id_number
 from cfbuild.errors import SourceError
-from cfbuild.option import option, seed_option
+from cfbuild.option import WORD, option, seed_option
 from cfbuild.progress import Progress
-from cfbuild.sources.endpoints import DEFAULT, HELP
+from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, HELP
 from cfbuild.sources.journal import Asker
+from cfbuild.text.languages import LANGUAGES
 
 Offer = Literal["facts", "statements", "names", "references"]
 """A kind of data that a source can have: facts, their statements (ranks, dates), items' names, articles on items."""
@@ -23,7 +24,7 @@ Offer = Literal["facts", "statements", "names", "references"]
 class SourceOptions:
     """Options of every source. `per_relation` None means all facts. A source with more options derives a subclass."""
 
-    language: str = option("en", "Language of labels and aliases.")
+    language: str = option("en", "Language of labels and aliases.", form=WORD.naming(*LANGUAGES))
     per_relation: int | None = option(None, "A seeded sample of N facts a relation.")
     seed: int = seed_option()
 
@@ -45,7 +46,9 @@ class SourceOptions:
 class EndpointOptions(SourceOptions):
     """Options of a source that may query a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
 
-    endpoint: str | None = option(None, f"SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]")
+    endpoint: str | None = option(
+        None, f"SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]", form=WORD.naming(*ENDPOINTS)
+    )
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from cfbuild.sources.sparql import Binding, Counted, Endpoint
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
 from cfbuild.sources.subset import ENTITY, NOBODY_KNOWS, Pair, SampleOrder
 from cfbuild.text.codes import chain, fits_script, is_code
+from cfbuild.text.languages import LANGUAGES
 
 ENTITIES = 250
 
@@ -63,7 +64,9 @@ class WikidataOptions(EndpointOptions, StatementOptions):
     """Options of a SPARQL endpoint that holds Wikidata's graph; `endpoint` None means Wikidata's own."""
 
     also_labels: tuple[str, ...] = option(
-        (), "Further languages of labels and aliases, comma-separated: for generate --languages.", form=COMMA_SEPARATED
+        (),
+        "Further languages of labels and aliases, comma-separated: for generate --languages.",
+        form=COMMA_SEPARATED.naming(*LANGUAGES),
     )
     objects: str | None = option(
         None,

@@ -20,7 +20,7 @@ class TemplateOptions:
     templates: tuple[str, ...] = option(
         (BUILTIN,),
         "Template sets, comma-separated: builtin, pararel, folders with files of your own.",
-        form=COMMA_SEPARATED,
+        form=COMMA_SEPARATED.naming(*TEMPLATE_SETS),
     )
 
 

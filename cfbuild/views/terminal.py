@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
 from cfbuild.errors import ConfigError
-from cfbuild.option import option, seed_option
+from cfbuild.option import WORD, option, seed_option
 from cfbuild.records.prompts import prompts_of
+from cfbuild.templates.builtin import relations
 from cfbuild.text.safe import visible
 from cfbuild.text.scripts import isolated
 
@@ -28,7 +29,7 @@ class Choice:
     """A choice of records to show; by default all. Raises ConfigError for a sample below 1."""
 
     case: int | None = option(None, "The record of this case id.")
-    relation: str | None = option(None, "Records of this relation only, such as P36.")
+    relation: str | None = option(None, "Records of this relation only, such as P36.", form=WORD.naming_all(relations))
     sample: int | None = option(None, "A seeded sample of N records. [default: all]")
     seed: int = seed_option()
 

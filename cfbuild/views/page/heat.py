@@ -81,6 +81,11 @@ def drawings(traces: Sequence[CausalTrace], average: AverageEffects, metric: str
         yield f"{name}.svg", [alone([plot])]
 
 
+def heat_map_of(trace: CausalTrace, kind: str, metric: str) -> str:
+    """Return the heat map of one kind of a trace as an SVG drawing that needs no page."""
+    return alone([_fact_map(trace, kind, trace.maps[kind] + trace.low, metric)])
+
+
 def _plots(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) -> Iterator[tuple[str, Plot]]:
     for kind in (kind for kind in KINDS if kind in average.curves):
         yield f"{AVERAGE}-{kind}", _mean_map(average, kind)

@@ -1,0 +1,169 @@
+"""Completion in the shell: asked of a real bash, answered by the command line, without a heavy library."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_cli import HEAVY
+
+from cfbuild.cli import VERBS
+from cfbuild.edit import EDITORS
+from cfbuild.lm.families import PRESETS
+from cfbuild.sources.catalogue import SOURCES
+
+ROOT = Path(__file__).resolve().parents[1]
+BASH = shutil.which("bash")
+PROGRAM = """#!{python}
+import sys
+from cfbuild.cli import main
+main()
+"""
+ASK = """
+eval "$(_CFBUILD_COMPLETE=source_bash cfbuild)"
+COMP_WORDS=({words})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_cfbuild_completion cfbuild
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+needs_bash = pytest.mark.skipif(BASH is None, reason="bash is not installed")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with a program `cfbuild` on its path, and a home of its own."""
+    folder = tmp_path_factory.mktemp("bin")
+    program = folder / "cfbuild"
+    program.write_text(PROGRAM.format(python=sys.executable), encoding="utf-8")
+    program.chmod(0o755)
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "HOME": str(tmp_path_factory.mktemp("home")), "PYTHONPATH": str(ROOT)}
+
+
+def bash(script: str, environment: dict[str, str]) -> str:
+    """What a bash without start-up files prints."""
+    words = [str(BASH), "--noprofile", "--norc", "-c", script]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def completions(typed: str, environment: dict[str, str]) -> list[str]:
+    """What bash completes the last word of `typed` to; a space at its end begins a new word."""
+    words = [*shlex.split(typed), *([""] if typed.endswith(" ") else [])]
+    return bash(ASK.format(words=shlex.join(words)), environment).split()
+
+
+@needs_bash
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("cfbuild ", list(VERBS)),
+        ("cfbuild s", ["score-base", "sweep", "study", "show"]),
+        ("cfbuild study ", ["make", "read"]),
+        ("cfbuild study make --ra", ["--raters"]),
+        ("cfbuild validate-and-score --editor ro", ["rome", "rome-fast"]),
+        ("cfbuild validate-and-score -q -m ", list(PRESETS)),
+        ("cfbuild compare --editors rome,memit,r", ["rome,memit,rome-fast"]),
+        ("cfbuild fetch --source ", list(SOURCES)),
+        ("cfbuild generate --relations P36,P137", ["P36,P1376"]),
+        ("cfbuild sweep --dtype b", ["bfloat16"]),
+        ("cfbuild train-editor ", ["mend", "ke"]),
+        ("cfbuild validate-and-score --editor my.module:", []),
+        ("cfbuild nothing-of-the-kind --ed", []),
+    ],
+)
+def test_bash_completes(typed: str, expected: list[str], environment: dict[str, str]) -> None:
+    assert completions(typed, environment) == expected
+
+
+WHILE_COMPLETING = """
+import json, os, sys
+from cfbuild.cli import main
+sys.argv = ["cfbuild"]
+heavy = {heavy}
+for words in json.loads(os.environ["ASKED"]):
+    os.environ.update(COMP_WORDS="\\n".join(words), COMP_CWORD=str(len(words) - 1))
+    print("asked", *words)
+    try:
+        main()
+    except SystemExit:
+        pass
+    print("loaded", *(name for name in heavy if name in sys.modules))
+"""
+
+
+def answers_in_one_process(asked: list[list[str]]) -> list[tuple[list[str], list[str]]]:
+    """For each list of words, what its last is completed to, and which heavy libraries are loaded by then."""
+    code = WHILE_COMPLETING.format(heavy=HEAVY)
+    given = {"_CFBUILD_COMPLETE": "complete_bash", "ASKED": json.dumps(asked), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    shown = subprocess.run(words, env={**os.environ, **given}, capture_output=True, text=True, check=True).stdout
+    parts = [part.splitlines() for part in shown.split("asked ")[1:]]
+    return [(part[1:-1], part[-1].split()[1:]) for part in parts]
+
+
+def test_completing_loads_nothing_heavy() -> None:
+    """The options of every verb, and words that come from tables."""
+    verbs = [["cfbuild", verb, *(["make"] if verb == "study" else []), "--"] for verb in VERBS]
+    tables = [("compare", "--editors"), ("generate", "--groups"), ("fetch", "--relations"), ("export", "--format")]
+    asked = [*verbs, *(["cfbuild", *words, ""] for words in tables)]
+    found = answers_in_one_process(asked)
+    assert len(found) == len(asked)
+    for words, (completed, loaded) in zip(asked, found, strict=True):
+        assert completed and not loaded, words
+    for completed, _ in found[: len(verbs)]:
+        assert {"--json", "--quiet", "--help"} <= {*completed}
+
+
+@needs_bash
+def test_the_key_completes_once_it_is_installed(environment: dict[str, str]) -> None:
+    """`--install-completion` writes what a new bash reads; there the key Tab finishes a word."""
+    home = Path(environment["HOME"])
+    told = bash("cfbuild --install-completion; true", environment)
+    assert "bash completion installed" in told
+    assert str(home / ".bash_completions" / "cfbuild.sh") in (home / ".bashrc").read_text(encoding="utf-8")
+    shown = bash("cfbuild --show-completion; true", environment)
+    assert shown.strip() == (home / ".bash_completions" / "cfbuild.sh").read_text(encoding="utf-8").strip()
+    assert "cfbuild doctor --network" in typed_in_bash("cfbuild doc\t--netw\t", "cfbuild doctor --network", environment)
+
+
+def typed_in_bash(keys: str, expected: str, environment: dict[str, str]) -> str:
+    """What an interactive bash has on its terminal once `expected` is there, after the keys were typed."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(str(BASH), ["bash", "--noprofile", "-i"], {**environment, "TERM": "dumb", "PS1": "$ "})
+    seen, ends_at = "", time.monotonic() + 60
+    try:
+        for key in keys.split("\t")[:-1]:
+            os.write(terminal, f"{key}\t".encode())
+            before = len(seen)
+            while time.monotonic() < ends_at and not seen[before:].rstrip("\a").endswith(" "):
+                if select.select([terminal], [], [], 1)[0]:
+                    seen += os.read(terminal, 4096).decode(errors="replace")
+                if expected in seen:
+                    break
+    finally:
+        os.write(terminal, b"\x15exit\n")
+        os.waitpid(child, 0)
+        os.close(terminal)
+    return seen
+
+
+def test_words_of_a_list_are_completed_part_by_part() -> None:
+    from cfbuild.option import COMMA_SEPARATED, WORD
+
+    form = COMMA_SEPARATED.naming("rome", "rome-fast", "ft")
+    assert form.completed("") == ["rome", "rome-fast", "ft"]
+    assert form.completed("rome,r") == ["rome,rome-fast"]
+    assert form.completed("ft,x") == []
+    assert WORD.naming("auto").completed("cpu,a") == [] and WORD.completed("a") == []
+    assert {*form.words()} < {*EDITORS}
