@@ -1,4 +1,4 @@
-"""Figures of the house: how long functions are, how many parameters they have, which names come twice.
+"""Figures of the house: lengths of functions, their parameters, names that come twice or say nothing, first words.
 
 Prints them, and every place beyond a limit; exits with 1 if there is any. Run from anywhere: python scripts/house.py
 """
@@ -20,6 +20,12 @@ MEDIAN_LINES, NINETIETH_LINES, MOST_LINES, MOST_PARAMETERS = 12, 25, 60, 6
 """The limits that DESIGN 7 and this project's first issue on its house set."""
 PAIRED = ("cli", "pipeline")
 """Rooms in which a verb has a file each, of one name."""
+VAGUE = frozenset({"one", "some", "other"})
+"""Names of variables that do not say what they hold; a comprehension of one line may have them."""
+QUESTIONS = ("What", "Which", "Where", "How", "Whether")
+"""First words of docstrings that describe and do not tell what to do."""
+MEASURED = {"package": ("cfbuild", "*.py"), "tests": ("tests", "*.py"), "docs": ("docs", "*.md")}
+COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 class Function(NamedTuple):
@@ -73,6 +79,37 @@ def files_by_name() -> dict[str, list[str]]:
     return {name: paths for name, paths in found.items() if {Path(one).parts[1] for one in paths} != set(PAIRED)}
 
 
+def vague_names() -> Iterator[str]:
+    """Yield each variable or parameter whose name says nothing, outside comprehensions of one line."""
+    for path, tree in trees():
+        short = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, COMPREHENSIONS) and node.lineno == node.end_lineno
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            is_made = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in short
+            name = node.id if isinstance(node, ast.Name) and is_made else node.arg if isinstance(node, ast.arg) else ""
+            if name in VAGUE and isinstance(node, ast.Name | ast.arg):
+                yield f"{path}:{node.lineno}: {name}"
+
+
+def questions() -> Iterator[str]:
+    """Yield each docstring that begins with a question word."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            first = (ast.get_docstring(node) or "").split(maxsplit=1)[:1] if isinstance(node, documented) else []
+            if first and first[0] in QUESTIONS:
+                yield f"{path}:{getattr(node, 'lineno', 1)}: a docstring begins with {first[0]}"
+
+
+def lines_of(folder: str, pattern: str) -> int:
+    """Return the number of lines of a folder's files."""
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / folder).rglob(pattern))
+
+
 def undocumented() -> Iterator[str]:
     """Yield each parameter of the public API that its function's docstring does not name."""
     sys.path.insert(0, str(ROOT))
@@ -103,6 +140,8 @@ def beyond(found: list[Function]) -> Iterator[str]:
             if len(places) > 1:
                 yield f"{what} {name}: {', '.join(places)}"
     yield from undocumented()
+    yield from questions()
+    yield from vague_names()
 
 
 def main() -> int:
@@ -115,6 +154,8 @@ def main() -> int:
     print(f"parameters outside the command line: at most {most} ({MOST_PARAMETERS})")
     twice = [sum(len(places) > 1 for places in named.values()) for named in (types_by_name(), files_by_name())]
     print(f"type names that come twice: {twice[0]}; file names but a verb's pair: {twice[1]}")
+    print(f"names that say nothing: {len(list(vague_names()))}; docstrings that ask: {len(list(questions()))}")
+    print("lines: " + ", ".join(f"{name} {lines_of(*where):,}" for name, where in MEASURED.items()))
     places = list(beyond(found))
     for place in places:
         print(f"  {place}")
