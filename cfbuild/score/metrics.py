@@ -72,6 +72,9 @@ METRICS = (
     ),
 )
 
+MARGINS = frozenset(metric.name for metric in METRICS if metric.fails_below == 0.0)
+"""The metrics that lie between -100 and 100; all others are shares."""
+
 
 TEXT_METRICS = {
     "GE": "generation_entropy",

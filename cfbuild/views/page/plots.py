@@ -11,7 +11,7 @@ from markupsafe import Markup
 from cfbuild.data import CaseScore, Record
 from cfbuild.edit import TOKENS
 from cfbuild.score.curve import CURVES, SequenceCurve
-from cfbuild.score.metrics import HARMONIC, Figure, case_values
+from cfbuild.score.metrics import HARMONIC, MARGINS, Figure, case_values
 from cfbuild.score.run_report import RelationScores, Report
 from cfbuild.score.swept import DRAWN, SweepReport, label
 from cfbuild.views.page.drawing import (
@@ -270,19 +270,21 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
     if not curves:
         return None
     figures = [figure for curve in curves.values() for _, figure in curve]
-    # Ends that a band reaches are rounded to quarters of a hundred: margins may be below 0.
-    low = min(0, *(25 * math.floor((one.mean - one.half_width) / 25) for one in figures))
+    # Ends that a band reaches are rounded to quarters of a hundred; of the figures only margins may be below 0.
+    least = -100 if name in MARGINS else 0
+    low = max(least, min(0, *(25 * math.floor((one.mean - one.half_width) / 25) for one in figures)))
     high = max(25, *(25 * math.ceil(min(one.mean + one.half_width, 100) / 25) for one in figures))
     top = TOP + ROW * (1 + (len(curves) + bool(trace)) // 2)
     across = scale(report.layers[0], report.layers[-1], LEFT + 6, WIDTH - RIGHT - 6)
-    up = scale(max(low, -100), high, SWEEP_HEIGHT - BOTTOM, top)
+    up = scale(low, high, SWEEP_HEIGHT - BOTTOM, top)
     ends = report.layers[0], (report.layers[0] + report.layers[-1]) // 2, report.layers[-1]
-    ticks = range(max(low, -100), high + 1, 25 if high - low <= 100 else 50)
+    step = 25 if high - low <= 100 else 50
+    ticks = range(step * math.ceil(low / step), high + 1, step)
     parts = [axis_x(across, tuple(dict.fromkeys(ends)), SWEEP_HEIGHT, "layer"), axis_y(up, ticks, name)]
     if before := report.before.get(name):
         parts.append(line(across(ends[0]), up(before.mean), across(ends[-1]), up(before.mean), "was"))
     for place, (at, curve) in enumerate(curves.items()):
-        parts += _banded(across, up, curve, f"series-{place % SERIES}")
+        parts += _banded(across, up, curve, f"series-{place % SERIES}", least)
         parts += _key(place, TOKENS.get(label(at), f"at most {label(at)}"), f"curve series-{place % SERIES}")
     if trace:
         parts += _beside(across, up, trace, len(curves))
@@ -291,9 +293,12 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
     return Plot(f"{name} over the layers", f"{told}.{baseline}", svg(SWEEP_HEIGHT, parts))
 
 
-def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind: str) -> list[Markup]:
-    """Return a curve over the band of its intervals."""
-    ends = [(x, figure.mean - figure.half_width, figure.mean + figure.half_width) for x, figure in curve]
+def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind: str, least: float) -> list[Markup]:
+    """Return a curve over the band of its intervals, cut at `least` and at 100: no figure lies beyond."""
+    ends = [
+        (x, max(least, figure.mean - figure.half_width), min(100, figure.mean + figure.half_width))
+        for x, figure in curve
+    ]
     around = Markup('<polygon class="band {}" points="{}"/>').format(kind, band(across, up, ends))
     return [around, polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
 
@@ -308,7 +313,7 @@ def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place:
 
 def _key(place: int, named: str, kind: str) -> list[Markup]:
     """Return an entry of a plot's key, two in a row."""
-    x, y = LEFT + (WIDTH - LEFT) / 2 * (place % 2), TOP + ROW * (place // 2)
+    x, y = LEFT + (WIDTH - LEFT) * 0.54 * (place % 2), TOP + ROW * (place // 2)
     return [line(x, y, x + 22, y, kind), text(x + 26, y + 4, named, "start")]
 
 
