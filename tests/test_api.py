@@ -108,7 +108,7 @@ def test_a_trace_is_drawn_in_a_notebook_and_as_a_file(lm: LanguageModel, tmp_pat
     drawn = cf.heat_map(trace)
     drawn.save(tmp_path / "trace.svg")
     assert drawn._repr_svg_() == (tmp_path / "trace.svg").read_text(encoding="utf-8")
-    cells = len(trace.tokens) * lm.layer_count
+    cells = trace.maps["state"].size
     assert "Restored state: Rome" in drawn.svg and drawn.svg.count("<rect ") == cells + 24
     assert ElementTree.fromstring(drawn.svg).tag.endswith("svg")
     assert "Restored MLP: Rome" in cf.heat_map(trace, "mlp").svg
