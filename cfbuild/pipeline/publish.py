@@ -17,7 +17,7 @@ from cfbuild.publish.columns import columns
 from cfbuild.publish.croissant import NAME as CROISSANT
 from cfbuild.publish.croissant import make_croissant
 from cfbuild.publish.hub import Destination, Hub, Published
-from cfbuild.publish.portions import PROMPTS, RECORDS, Counted, LayOut, Source, portions, subjects
+from cfbuild.publish.portions import PROMPTS, RECORDS, CardCounts, LayOut, Source, portions, subjects
 from cfbuild.publish.split import SPLITS, Splits, split_by_subject
 from cfbuild.publish.stage import FULL, ROWS_A_GROUP, StagedFile, Table, TableWriter, staged_files
 from cfbuild.records.aligned import record_files
@@ -36,6 +36,8 @@ STAGED = "publish"
 ORDERS = "multi"
 WHOLE = ("rejected", "references")
 """The configurations that are not divided into splits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """A dataset as it would be on the Hub: its files, the card's text, and the number of records."""
@@ -50,7 +52,7 @@ class _Laid:
     """The configurations that were written, and what the card says of their rows."""
 
     tables: list[Table]
-    counted: Counted
+    counted: CardCounts
 
 
 def stage(
@@ -62,7 +64,7 @@ def stage(
 ) -> Staged:
     """Return the dataset of a build, after writing it into `publish/` as it will be on the Hub; without the network.
 
-    repository: OWNER/NAME on the Hub. seed: of the division into splits. workers: who lay out rows; they change no byte.
+    repository: OWNER/NAME on the Hub. seed: of the division into splits. workers: they change no byte.
     Raises BuildStateError if there are no records or a file differs from the manifest's digest, ConfigError for a name
     that is not OWNER/NAME, DataError for a row that is not as its schema says; else as `map_chunks`.
     """
@@ -126,7 +128,7 @@ def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, wor
     tables = {
         name: TableWriter(root, name, (FULL,) if name in WHOLE else SPLITS, progress) for name in _tables(sources)
     }
-    counted = Counted()
+    counted = CardCounts()
     for laid in map_chunks(LayOut(), chain.from_iterable(map(portions, sources)), workers):
         counted.take_in(laid.counted)
         for name, rows in laid.tables.items():

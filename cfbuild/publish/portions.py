@@ -12,11 +12,10 @@ from cfbuild.data import Record
 from cfbuild.publish.columns import columns
 from cfbuild.publish.stage import record_row, score_row
 from cfbuild.records.composition import Tally
-from cfbuild.records.kinds import KINDS
 from cfbuild.records.multi import PlannedEdits
 from cfbuild.records.prompts import choices_of, prompts_of, stays_true
 from cfbuild.store.codec import decode_record
-from cfbuild.store.jsonl import Line, Row, read_lines, values_in
+from cfbuild.store.jsonl import NumberedLine, Row, read_lines, values_in
 from cfbuild.store.schema import conforming
 
 LINES = 500
@@ -27,7 +26,7 @@ PROMPTS = "prompts"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file of a build whose rows, held against `schema`, are those of `table`; `run` is the run's that scored them."""
+    """A file of a build whose rows, as `schema` has them, are those of `table`; `run` is the run's that scored them."""
 
     table: str
     schema: str
@@ -36,27 +35,27 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class LinePortion:
     """Lines of a source, which follow each other."""
 
     source: Source
-    lines: list[Line]
+    lines: list[NumberedLine]
 
     def values(self, decode: Callable[[Row], Any]) -> Iterator[Any]:
         """Yield the decoded rows, each held against the schema. Raises DataError."""
         return values_in(self.lines, self.source.path, conforming(self.source.schema, decode))
 
 
-def portions(source: Source) -> Iterator[Portion]:
+def portions(source: Source) -> Iterator[LinePortion]:
     """Yield the lines of a source in portions; none of a file that is not there. Raises DataError."""
     if source.path.is_file():
         lines = read_lines(source.path)
         while found := list(islice(lines, LINES)):
-            yield Portion(source, found)
+            yield LinePortion(source, found)
 
 
 @dataclass
-class Counted:
+class CardCounts:
     """The findings in rows that the card tells, and that orders of edits are made of; several can be put together."""
 
     tally: Tally = field(default_factory=Tally)
@@ -70,7 +69,7 @@ class Counted:
         self.edits.add(record)
         self.languages.add(record.language)
 
-    def take_in(self, other: Counted) -> None:
+    def take_in(self, other: CardCounts) -> None:
         """Count what another value counted."""
         self.tally.take_in(other.tally)
         self.edits.take_in(other.edits)
@@ -83,29 +82,29 @@ class LaidRows:
     """A portion as Arrow tables by the names of the published ones, and what was counted."""
 
     tables: Mapping[str, Any]
-    counted: Counted
+    counted: CardCounts
 
 
 @dataclass(frozen=True)
 class LayOut:
     """The job that makes the tables of a portion. Raises DataError, and OverflowError beyond 64 bits."""
 
-    def open(self) -> Callable[[Portion], LaidRows]:
+    def open(self) -> Callable[[LinePortion], LaidRows]:
         """Return the function that makes them."""
         return lambda portion: _records(portion) if portion.source.table == RECORDS else _others(portion)
 
 
-def _others(portion: Portion) -> LaidRows:
-    source, counted = portion.source, Counted()
+def _others(portion: LinePortion) -> LaidRows:
+    source, counted = portion.source, CardCounts()
     rows = list(portion.values(dict))
     counted.licences |= {row["licence"].lower() for row in rows if "licence" in row}
     made = (score_row(row, source.run) for row in rows) if source.run else map(record_row, rows)
     return LaidRows({source.table: columns(source.table).table(made)}, counted)
 
 
-def _records(portion: Portion) -> LaidRows:
+def _records(portion: LinePortion) -> LaidRows:
     """Return the tables of records, of their prompts, and of the groups that are configurations too."""
-    counted = Counted()
+    counted = CardCounts()
     rows, records = [], []
     for row, record in portion.values(lambda row: (row, decode_record(row))):
         rows.append(row)
@@ -172,7 +171,7 @@ def _group_table(records: Any, group: str, placed: Sequence[tuple[int, Row]]) ->
     return pyarrow.Table.from_arrays([*about.columns, *prompts.flatten()], schema=schema)
 
 
-def subjects(portion: Portion) -> list[tuple[int, str]]:
+def subjects(portion: LinePortion) -> list[tuple[int, str]]:
     """Return the case id of each record of a portion, and what tells its subject apart. Raises DataError.
 
     Arrow reads them in an eighth of the time. It is less strict, but every row is held against its schema when it is
@@ -184,15 +183,15 @@ def subjects(portion: Portion) -> list[tuple[int, str]]:
     return found
 
 
-def _read_by_arrow(portion: Portion) -> list[tuple[int, str]] | None:
+def _read_by_arrow(portion: LinePortion) -> list[tuple[int, str]] | None:
     """Return the case ids and subjects of a portion, None instead of what is not there; None if Arrow refuses it."""
     import pyarrow
     from pyarrow import json
 
     text = b"".join(line or b"" for _, line in portion.lines)
-    kinds = {name: columns(RECORDS).arrow.field(name).type for name in ("case_id", "requested_rewrite", "meta")}
-    named = {"requested_rewrite": "subject", "meta": "subject_id"}
-    wanted = [(name, pyarrow.struct([kind.field(named[name])]) if name in named else kind) for name, kind in kinds.items()]
+    named = {"case_id": "", "requested_rewrite": "subject", "meta": "subject_id"}
+    kinds = {name: columns(RECORDS).arrow.field(name).type for name in named}
+    wanted = [(name, pyarrow.struct([kinds[name].field(key)]) if key else kinds[name]) for name, key in named.items()]
     parsing = json.ParseOptions(explicit_schema=pyarrow.schema(wanted), unexpected_field_behavior="ignore")
     try:
         read = json.read_json(pyarrow.BufferReader(text), json.ReadOptions(block_size=len(text) + 1), parsing)

@@ -51,7 +51,7 @@ def composition(records: Iterable[Record]) -> Composition:
 
 
 class Tally:
-    """The records counted so far, of which eight bytes are kept for each distinct prompt; several can be put together."""
+    """The records counted so far, eight bytes being kept of each distinct prompt; several can be put together."""
 
     def __init__(self) -> None:
         self._relations: dict[str, _Counter] = {}

@@ -81,10 +81,10 @@ class SweepView:
 class PageInput:
     """The material of a page.
 
-    `records` are what `show_records` makes, `runs` what `run_view` does; `table` is over the same runs. `dropped` is the number of
-    facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that
-    scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps, `matrices` those
-    across languages, by name.
+    `records` are what `show_records` makes, `runs` what `run_view` does; `table` is over the same runs. `dropped` is
+    the number of facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of
+    runs that scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps,
+    `matrices` those across languages, by name.
     """
 
     records: ShownRecords

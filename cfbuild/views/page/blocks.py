@@ -6,11 +6,10 @@ import base64
 import gzip
 import json
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
-from cfbuild.records.kinds import KINDS
 from cfbuild.text.safe import visible
 
 RECORDS_A_BLOCK = 40

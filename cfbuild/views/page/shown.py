@@ -62,9 +62,10 @@ class ShownRecords:
 
 
 def show_records(records: Iterable[Record], count: int) -> ShownRecords:
-    """Return a stream of `count` records as the page has them: in its list all, or MOST_LISTED, evenly over their order.
+    """Return a stream of `count` records as the page has them.
 
-    If there are not as many, `count` of what is returned says so, and the list is no even sample.
+    In its list are all, or MOST_LISTED of them, evenly over their order. If the stream has fewer than `count`, what is
+    returned says so, and the list is no even sample.
     """
     tally, shares = Tally(), array("d")
     columns: dict[str, list[Any]] = {name: [] for name in ("case", "relation", "subject", "true", "new")}
