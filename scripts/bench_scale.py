@@ -1,4 +1,4 @@
-"""Measure what facts and records cost as their number grows: seconds, memory and disk, from facts to published files.
+"""Measure what facts and records cost as their number grows: seconds and memory, from facts to files and the page.
 
     python scripts/bench_scale.py                                  # 10,000, 30,000 and 100,000 facts, in this process
     python scripts/bench_scale.py --facts 1500000 --workers 2      # what a million records take
@@ -43,7 +43,7 @@ RELATIONS = {
 EACH = sum(share for _, share in RELATIONS.values())
 """Facts of a person."""
 SYLLABLES = tuple(f"{one}{other}" for one in "bdfghklmnprst" for other in "aeio")
-STEPS = ("generate", "audit", "publish")
+STEPS = ("generate", "audit", "publish", "report")
 
 
 def word(number: int) -> str:
@@ -122,11 +122,25 @@ def publish(root: Path, workers: int) -> int:
     """Lay out the dataset; return the number of its files."""
     from cfbuild.pipeline.publish import stage
     from cfbuild.store.folder import BuildFolder
+    from cfbuild.work import WorkerOptions
 
-    return len(stage(BuildFolder(root), "someone/made").files)
+    return len(stage(BuildFolder(root), "someone/made", workers=WorkerOptions(workers=workers)).files)
 
 
-DO: dict[str, Callable[[Path, int], int]] = {"generate": generate, "audit": audit, "publish": publish}
+def report(root: Path, workers: int) -> int:
+    """Write the page; return its bytes."""
+    from cfbuild.pipeline.report import write_page
+    from cfbuild.store.folder import BuildFolder
+
+    return write_page(BuildFolder(root)).stat().st_size
+
+
+DO: dict[str, Callable[[Path, int], int]] = {
+    "generate": generate,
+    "audit": audit,
+    "publish": publish,
+    "report": report,
+}
 
 
 def measured(step: str, root: Path, workers: int) -> dict[str, Any]:
@@ -154,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--facts", default="10000,30000,100000", help="comma-separated numbers of facts")
     parser.add_argument("--steps", default=",".join(STEPS), help="comma-separated, of: " + ", ".join(STEPS))
-    parser.add_argument("--workers", type=int, default=1, help="of generate")
+    parser.add_argument("--workers", type=int, default=1, help="of generate and publish")
     parser.add_argument("--keep", type=Path, help="a folder for the builds, which stay there")
     parser.add_argument("--do", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -189,7 +189,7 @@ def test_a_page_of_more_records_than_it_lists_has_a_sample_of_them(
     build: BuildFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "is a sample" not in build.path("report.html").read_text(encoding="utf-8")
-    monkeypatch.setattr("cfbuild.views.page.MOST_LISTED", 4)
+    monkeypatch.setattr("cfbuild.views.page.shown.MOST_LISTED", 4)
     folder = write_scored(tmp_path / "build", records(10))
     write_page(folder)
     text = folder.path("report.html").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ from cfbuild.publish.card import _size
 from cfbuild.publish.columns import columns
 from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
-from cfbuild.publish.split import split_by_subject
-from cfbuild.publish.stage import StagedFile, group_rows, prompt_rows, score_row
+from cfbuild.publish.portions import prompt_table
+from cfbuild.publish.split import Splits
+from cfbuild.publish.split import split_by_subject as divide
+from cfbuild.publish.stage import StagedFile, score_row
 from cfbuild.records.kinds import KINDS
 from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_record
@@ -114,6 +116,23 @@ def with_groups(one: Record) -> Record:
         f"The home of {one.subject.label} is in", one.target_new, one.target_true, one.subject.id, one.relation, "t9"
     )
     return replace(one, groups=dict.fromkeys(KINDS, (prompt,)))
+
+
+def split_by_subject(records: Iterable[Record], seed: int) -> Splits:
+    return divide(((one.case_id, one.subject.id) for one in records), seed)
+
+
+def prompt_rows(one: Record) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = prompt_table([one]).to_pylist()
+    return rows
+
+
+def group_rows(row: dict[str, Any], group: str) -> list[dict[str, Any]]:
+    """The rows of a group's configuration that a record's row should give."""
+    request = {**row["requested_rewrite"]}
+    return [
+        {"case_id": row["case_id"], "requested_rewrite": request, **prompt} for prompt in row["meta"]["groups"][group]
+    ]
 
 
 def digests(hub: Hub) -> dict[str, int]:

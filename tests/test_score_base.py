@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +14,17 @@ from scored_build import record, records, write_scored
 from typer.testing import CliRunner
 
 from cfbuild.cli import app
-from cfbuild.data import Target
+from cfbuild.data import Record, Target
 from cfbuild.edit.editor import Edit
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.score_base import BaseOptions, base_name, score_base
-from cfbuild.records.multi import SIZES, free_of_conflicts, multi_rows
+from cfbuild.records.multi import SIZES, PlannedEdits, free_of_conflicts
 from cfbuild.score.cases import score_cases
 from cfbuild.score.metrics import aggregate
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.jsonl import read_rows
+from cfbuild.store.jsonl import Row, read_rows
 from cfbuild.store.schema import load_schema
 
 RECORDS = records(7)
@@ -115,6 +116,15 @@ def test_no_two_of_the_order_are_about_one_fact_in_either_direction() -> None:
     inverse = replace(record(3, relation="P1376"), subject=Target("Q77", "Elsewhere"))
     free = replace(inverse, case_id=4, subject=Target("Q79", "Somewhere"))
     assert [one.case_id for one in free_of_conflicts([capital, again, inverse, free])] == [1, 4]
+
+
+def multi_rows(some: Iterable[Record]) -> list[Row]:
+    """The rows of the order of these records, put together from two parts."""
+    parts = PlannedEdits(), PlannedEdits()
+    for number, one in enumerate(some):
+        parts[number > 3].add(one)
+    parts[0].take_in(parts[1])
+    return list(parts[0].rows(range(len(parts[0].case_ids))))
 
 
 def test_batches_of_the_order() -> None:

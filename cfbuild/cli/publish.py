@@ -11,13 +11,14 @@ import typer
 from cfbuild.cli.shared import Build, OutputOptions, open_folder, shown_progress, tell, tell_json
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
+from cfbuild.work import WorkerOptions
 
 if TYPE_CHECKING:
     from cfbuild.pipeline.publish import Staged
 
 EXAMPLES = (
     "cfbuild publish you/your-counterfact --dry-run",
-    "cfbuild publish you/your-counterfact --private --tag v1",
+    "cfbuild publish you/your-counterfact --private --tag v1 --workers 2",
     "cfbuild publish you/your-counterfact --create-pr",
 )
 
@@ -30,6 +31,7 @@ def run(
         bool, typer.Option("--dry-run", help="Show every file and the card; ask nothing of the network.")
     ] = False,
     division: SplitOptions,
+    workers: WorkerOptions,
     output: OutputOptions,
 ) -> None:
     """Publish the build as a dataset on the Hugging Face Hub, in one commit.
@@ -41,11 +43,11 @@ def run(
     folder = open_folder(build)
     if dry_run:
         with shown_progress(output.quiet) as progress:
-            staged = verb.stage(folder, where.repository, division.seed, progress)
+            staged = verb.stage(folder, where.repository, division.seed, progress, workers)
         _show_staged(staged, output.json_)
         return
     with shown_progress(output.quiet) as progress:
-        published = verb.publish(folder, where, division.seed, progress)
+        published = verb.publish(folder, where, division.seed, progress, workers)
     if output.json_:
         tell_json(asdict(published), indent=None)
         return

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from cfbuild.audit.validate import RecordFile, read_records
+from cfbuild.audit.validate import RecordFile, read_valid, violations
 from cfbuild.data import Record
 from cfbuild.errors import BuildStateError, DataError
 from cfbuild.probe.effects import mlp_effects, read_traces
 from cfbuild.progress import Progress, silent
 from cfbuild.score.matrix import finished_matrices
-from cfbuild.score.metrics import CaseValues
 from cfbuild.score.scored import ScoredRun, scored_runs
 from cfbuild.score.swept import SweepReport, read_sweep
 from cfbuild.score.table import ScoreTable
+from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
+from cfbuild.store.jsonl import Value
 from cfbuild.store.manifest import Manifest
 from cfbuild.store.runs import Run, finished_sweeps, finished_traces
-from cfbuild.views.page import PageInput, RunView, SweepView, listed, make_page, run_view
+from cfbuild.store.schema.located import LocatedRows
+from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
 from cfbuild.views.page.heat import TraceView, trace_view
 from cfbuild.views.page.plots import sweep_plots
+from cfbuild.views.page.shown import ShownCases, ShownRecords, show_records
 
 PAGE = "report.html"
+ROWS_AT_ONCE = 1_000
+"""Rows between two reports of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,52 @@ class Reported:
     table: ScoreTable
     left_out: tuple[str, ...]
     unchanged: tuple[str, ...] = ()
+
+
+class ReadFile(Protocol):
+    """A file of records that was read: its path and the sha256 of its bytes."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Streamed:
+    """A file of records that is read anew whenever they are needed; `rows` is the number of all of its rows."""
+
+    path: Path
+    sha256: str
+    rows: int
+
+    @classmethod
+    def of(cls, path: Path, progress: Progress) -> _Streamed:
+        """Return the file after counting its rows. Raises DataError if it cannot be read."""
+        with LocatedRows(path) as rows:
+            count = sum(1 for _ in _told(rows, "rows counted", None, progress))
+            return cls(path, rows.sha256, count)
+
+    def shown(self, whole: bool, progress: Progress) -> ShownRecords:
+        """Return the valid records as the page has them.
+
+        Raises DataError for a row with violations if the file is to be `whole`.
+        """
+        found = show_records(self._records(progress), self.rows)
+        if whole and (not self.rows or found.count < self.rows):
+            raise DataError(str(next(violations(self.path))))
+        return found if found.count == self.rows else show_records(self._records(progress), found.count)
+
+    def _records(self, progress: Progress) -> Iterator[Record]:
+        return map(decode_record, _told(read_valid(self.path), "records read", self.rows, progress))
+
+
+def _told(rows: Iterable[Value], task: str, total: int | None, progress: Progress) -> Iterator[Value]:
+    for number, row in enumerate(rows, start=1):
+        yield row
+        if not number % ROWS_AT_ONCE:
+            progress(task, number, total)
 
 
 def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Path:
@@ -59,21 +111,23 @@ def report(
     Raises BuildStateError if there are no records, only runs that scored another file, or not all of `runs`; DataError
     for files that cannot be read or hold violations.
     """
+    scored: ReadFile
     if read is None:
-        read = read_records(file or folder.require("records.jsonl"))
-        if file is None and read.violations:
-            raise DataError(str(read.violations[0]))
-    found, left_out = runs_of(folder, read, runs)
-    views, table = _read_runs(found, listed(read.records), progress)
+        scored = _Streamed.of(file or folder.require("records.jsonl"), progress)
+        shown = scored.shown(file is None, progress)
+    else:
+        scored, shown = read, show_records(read.records, len(read.records))
+    found, left_out = runs_of(folder, scored, runs)
+    views, table = _read_runs(found, shown.case_ids, progress)
     manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
-        records=read.records,
+        records=shown,
         runs=views,
         table=table,
         dropped=manifest.entry("generate").counted.get("by_rule", {}),
         origin=_origin(manifest),
         left_out=left_out,
-        traces=_traces_of(folder, read),
+        traces=_traces_of(folder, scored),
         matrices=finished_matrices(folder),
         sweeps=[_sweep_view(sweep, read_sweep(sweep), folder) for sweep in finished_sweeps(folder)],
     )
@@ -82,7 +136,7 @@ def report(
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
 
 
-def _traces_of(folder: BuildFolder, read: RecordFile) -> list[TraceView]:
+def _traces_of(folder: BuildFolder, read: ReadFile) -> list[TraceView]:
     """Return the build's causal traces of these records, and those of prompts."""
     views = []
     for made in finished_traces(folder):
@@ -102,7 +156,7 @@ def _sweep_view(sweep: Run, found: SweepReport, folder: BuildFolder) -> SweepVie
     return SweepView(sweep.name, found, sweep_plots(found))
 
 
-def runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
+def runs_of(folder: BuildFolder, read: ReadFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
     """Return the runs that scored this file, and the names of the others; of those `wanted`, where there are any.
 
     Raises BuildStateError if there are only others, or one that is wanted is not there.
@@ -123,15 +177,15 @@ def runs_of(folder: BuildFolder, read: RecordFile, wanted: Sequence[str]) -> tup
 
 
 def _read_runs(
-    runs: Sequence[ScoredRun], records: Sequence[Record], progress: Progress
+    runs: Sequence[ScoredRun], listed: Sequence[int], progress: Progress
 ) -> tuple[list[RunView], ScoreTable]:
-    """Return the runs as the page shows them, and their table. The cases of one run at a time are in memory."""
+    """Return the runs as the page shows them, and their table. `listed` are the case ids in the page's list."""
     views, values = [], {}
     for number, run in enumerate(runs):
         progress("runs on the page", number, len(runs))
-        cases = list(run.cases())
-        views.append(run_view(run.name, run.report, cases, records))
-        values[run.name] = CaseValues.of(cases)
+        cases = ShownCases(run.cases(), listed)
+        views.append(run_view(run.name, run.report, cases))
+        values[run.name] = cases.values
     progress("runs on the page", len(runs), len(runs))
     costs = {run.name: run.cost for run in runs}
     return views, ScoreTable.of({run.name: run.report for run in runs}, costs, values)

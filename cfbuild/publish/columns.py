@@ -6,9 +6,9 @@ object whose keys are data (names of models, or of what was measured) is a colum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from cfbuild.records.kinds import KINDS
@@ -35,19 +35,26 @@ class Columns:
     def _texts(self) -> tuple[tuple[str, ...], ...]:
         return tuple(_open_objects(self.properties))
 
+    @cached_property
     def arrow(self) -> Any:
-        """Return the columns as an Arrow schema."""
+        """The columns as an Arrow schema."""
         import pyarrow
 
         return pyarrow.schema([(name, _arrow_type(part)) for name, part in self.properties.items()])
 
-    def cells(self, row: Row) -> Row:
-        """Return the row as its columns have it: objects whose keys are data as JSON text."""
+    def table(self, rows: Iterable[Row]) -> Any:
+        """Return the rows as an Arrow table: objects whose keys are data as JSON text."""
+        import pyarrow
+
+        return pyarrow.Table.from_pylist(list(map(self._cells, rows)), schema=self.arrow)
+
+    def _cells(self, row: Row) -> Row:
         for path in self._texts:
             row = _with_text(row, path)
         return row
 
 
+@cache
 def columns(name: str) -> Columns:
     """Return the columns of the table `name`.
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from cfbuild.data import Record
 from cfbuild.option import seed_option
+from cfbuild.records.digests import drawn
 
+SPLITS = ("train", "validation", "test")
 SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
 """The share of the subjects in each split but `train`, which has the rest; with three or more none is empty."""
+DRAWN = (*SHARES, "train")
+"""The splits in the order in which subjects are drawn for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +24,59 @@ class SplitOptions:
     seed: int = seed_option()
 
 
-def split_by_subject(records: Iterable[Record], seed: int) -> dict[int, str]:
-    """Return the split of each case id; it depends on the seed and the subjects only, never on their order."""
-    subjects: dict[str, list[int]] = {}
-    for record in records:
-        subjects.setdefault(record.subject.id or record.subject.label, []).append(record.case_id)
-    ordered = sorted(subjects, key=lambda subject: hashlib.sha256(f"{seed}:split:{subject}".encode()).digest())
-    splits: dict[int, str] = {}
-    start = 0
-    for name, share in SHARES.items():
-        count = max(1, round(share * len(ordered))) if len(ordered) > len(SHARES) else 0
-        splits |= {case_id: name for subject in ordered[start : start + count] for case_id in subjects[subject]}
-        start += count
-    return splits | {case_id: "train" for subject in ordered[start:] for case_id in subjects[subject]}
+class Splits(Mapping[int, str]):
+    """The split of each case id, in 9 bytes for each.
+
+    case_ids: sorted. drawn: the places of their splits in DRAWN.
+    """
+
+    def __init__(self, case_ids: Any, drawn: Any) -> None:
+        self._case_ids = case_ids
+        self._drawn = drawn
+
+    def __getitem__(self, case_id: int) -> str:
+        place = int(self.places([case_id])[0])
+        if place < 0:
+            raise KeyError(case_id)
+        return DRAWN[place]
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, self._case_ids)
+
+    def __len__(self) -> int:
+        return len(self._case_ids)
+
+    def places(self, case_ids: Any) -> Any:
+        """Return the place in DRAWN of each case id's split; -1 for an id that is in none."""
+        import numpy
+
+        wanted = numpy.asarray(case_ids, numpy.int64)
+        if not len(self):
+            return numpy.full(len(wanted), -1)
+        at = numpy.searchsorted(self._case_ids, wanted).clip(max=len(self) - 1)
+        return numpy.where(self._case_ids[at] == wanted, self._drawn[at], -1)
+
+
+def split_by_subject(subjects: Iterable[tuple[int, str]], seed: int) -> Splits:
+    """Return the split of each case id; it depends on the seed and the subjects only, never on their order.
+
+    subjects: case ids with what tells their subjects apart. Raises OverflowError for a case id of more than 64 bits.
+    """
+    import numpy
+
+    case_ids = array("q")
+
+    def texts() -> Iterator[str]:
+        for case_id, subject in subjects:
+            case_ids.append(case_id)
+            yield f"{seed}:split:{subject}"
+
+    numbers = drawn(texts())
+    ids, first = numpy.unique(numpy.asarray(case_ids), return_index=True)
+    return Splits(ids, numpy.searchsorted(_ends(numpy.unique(numbers)), numbers[first], side="right").astype("i1"))
+
+
+def _ends(distinct: Any) -> list[int]:
+    """Return the number at which each split of SHARES has ended, of all subjects' numbers in their order."""
+    counts = [max(1, round(share * len(distinct))) if len(distinct) > len(SHARES) else 0 for share in SHARES.values()]
+    return [distinct[sum(counts[: place + 1])] for place in range(len(counts))] if len(distinct) else []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfbuild.data import Record
 from cfbuild.progress import Progress, silent
 from cfbuild.publish.columns import columns
+from cfbuild.publish.split import DRAWN, Splits
 from cfbuild.records.kinds import KINDS
-from cfbuild.records.prompts import choices_of, prompts_of, stays_true
 from cfbuild.store.codec import ANSWERS, IN_USE, OPTIONAL
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
@@ -61,7 +60,7 @@ class Table:
 
 
 class TableWriter:
-    """A configuration that is being written: rows come one by one, for any split, and few are in memory at a time.
+    """A configuration that is being written: rows come in portions, for all splits, and few are in memory.
 
     root: the folder that is laid out as the repository will be.
     """
@@ -71,10 +70,14 @@ class TableWriter:
         self._root = root
         self._splits = {split: _Shards(root / "data" / name, name, split, progress) for split in splits}
 
-    def add(self, split: str, rows: Iterable[Row]) -> None:
-        """Add rows to a split."""
-        for row in rows:
-            self._splits[split].add(row)
+    def add(self, rows: Any, splits: Splits | None = None) -> None:
+        """Add the rows of an Arrow table, each to the split of its case id, if that has one; None: all to FULL."""
+        if splits is None:
+            self._splits[FULL].add(rows)
+            return
+        places = splits.places(rows["case_id"])
+        for split, shards in self._splits.items():
+            shards.add(rows.filter(places == DRAWN.index(split)))
 
     def finish(self) -> Table:
         """Return the table, with all of its files in place under their names."""
@@ -96,34 +99,35 @@ class _Shards:
         self.paths: list[Path] = []
         self._folder = folder
         self._split = split
-        self._columns = columns(table)
+        self._schema = columns(table).arrow
         self._progress = progress
-        self._held: list[Row] = []
+        self._held: Any = self._schema.empty_table()
         self._sink: Any = None
         self._writer: Any = None
 
-    def add(self, row: Row) -> None:
-        self._held.append(self._columns.cells(row))
-        if len(self._held) == ROWS_A_GROUP:
-            self._write()
+    def add(self, rows: Any) -> None:
+        import pyarrow
+
+        held = pyarrow.concat_tables([self._held, rows])
+        while len(held) >= ROWS_A_GROUP:
+            self._write(held.slice(0, ROWS_A_GROUP))
+            held = held.slice(ROWS_A_GROUP)
+        self._held = held
 
     def close(self) -> None:
         """Write the rows that are held, and end the last file."""
-        if self._held:
-            self._write()
+        if len(self._held):
+            self._write(self._held)
         if self._writer is not None:
             self._end_file()
 
-    def _write(self) -> None:
-        import pyarrow
-
-        made = pyarrow.Table.from_pylist(self._held, schema=self._columns.arrow())
+    def _write(self, group: Any) -> None:
         if self._writer is None:
             self._begin_file()
-        self._writer.write_table(made, ROWS_A_GROUP)
-        self.rows += len(self._held)
-        self._progress("rows laid out", len(self._held), len(self._held))
-        self._held = []
+        # In pieces of other lengths, the same rows would fill pages, and so files, of other lengths.
+        self._writer.write_table(group.combine_chunks(), ROWS_A_GROUP)
+        self.rows += len(group)
+        self._progress("rows laid out", len(group), len(group))
         if self._sink.tell() >= SHARD_BYTES:
             self._end_file()
 
@@ -134,7 +138,7 @@ class _Shards:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.paths.append(self._folder / f"{self._split}-{len(self.paths):05d}.parquet")
         self._sink = pyarrow.OSFile(str(self.paths[-1]), "wb")
-        self._writer = parquet.ParquetWriter(self._sink, self._columns.arrow())
+        self._writer = parquet.ParquetWriter(self._sink, self._schema)
 
     def _end_file(self) -> None:
         self._writer.close()
@@ -165,35 +169,3 @@ def record_row(row: Row) -> Row:
     if "meta" not in row:
         return row
     return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}
-
-
-def prompt_rows(record: Record) -> list[Row]:
-    """Return the prompts of a record as rows of the configuration `prompts`: those that are scored, then the others.
-
-    `answer` is the object that should be likelier after the edit.
-    """
-    about = {"case_id": record.case_id, "relation_id": record.relation, "subject": record.subject.label}
-    about["language"] = record.language
-    scored = [
-        {
-            **about,
-            "kind": kind,
-            "prompt": text,
-            "target_new": new.label,
-            "target_true": true.label,
-            "choices": choices_of(kind, new, true),
-            "answer": true.label if stays_true(kind) else new.label,
-        }
-        for kind, text, new, true in prompts_of(record)
-    ]
-    nothing = dict.fromkeys(("target_new", "target_true", "answer"))
-    written = [{**about, "kind": "generation", "prompt": text, "choices": [], **nothing} for text in record.generation]
-    return [*scored, *written]
-
-
-def group_rows(row: Row, group: str) -> list[Row]:
-    """Return the prompts of a record's group as rows of that group's configuration."""
-    request = row["requested_rewrite"]
-    about = {key: request[key] for key in ("prompt", "relation_id", "subject", "target_new", "target_true")}
-    prompts = row.get("meta", {}).get("groups", {}).get(group, ())
-    return [{"case_id": row["case_id"], "requested_rewrite": about, **one} for one in prompts]

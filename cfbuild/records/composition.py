@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild.data import Record, id_number
+from cfbuild.records.digests import short_digests
 
 ITEMS = (
     "records",
@@ -42,58 +43,102 @@ class Composition:
 
 
 def composition(records: Iterable[Record]) -> Composition:
-    """Return the counts of what the records hold. Eight bytes are kept of each prompt, so records may be a stream."""
-    relations: dict[str, _Counter] = {}
+    """Return the counts of what the records hold, which may be a stream."""
+    tally = Tally()
     for record in records:
-        if record.relation not in relations:
-            relations[record.relation] = _Counter()
-        relations[record.relation].add(record)
-    ordered = {relation: relations[relation].distinct() for relation in sorted(relations, key=id_number)}
-    total = [_distinct(*(found[place] for found in ordered.values())) for place in range(len(ITEMS) - 1)]
-    count = sum(counter.records for counter in relations.values())
-    return Composition(
-        _counts(count, total),
-        {relation: _counts(relations[relation].records, found) for relation, found in ordered.items()},
-    )
+        tally.add(record)
+    return tally.composition()
+
+
+class Tally:
+    """The records counted so far, eight bytes being kept of each distinct prompt; several can be put together."""
+
+    def __init__(self) -> None:
+        self._relations: dict[str, _Counter] = {}
+
+    def add(self, record: Record) -> None:
+        """Count a record."""
+        if record.relation not in self._relations:
+            self._relations[record.relation] = _Counter()
+        self._relations[record.relation].add(record)
+
+    def take_in(self, other: Tally) -> None:
+        """Count what another tally counted."""
+        for relation, counter in other._relations.items():
+            self._relations.setdefault(relation, _Counter()).take_in(counter)
+
+    def composition(self) -> Composition:
+        """Return the counts."""
+        ordered = {relation: self._relations[relation] for relation in sorted(self._relations, key=id_number)}
+        found = {relation: counter.distinct() for relation, counter in ordered.items()}
+        total = [len(_distinct(*(each[place] for each in found.values()))) for place in range(len(ITEMS) - 1)]
+        count = sum(counter.records for counter in ordered.values())
+        return Composition(
+            _counts(count, total),
+            {relation: _counts(ordered[relation].records, map(len, each)) for relation, each in found.items()},
+        )
+
+
+MANY = 100_000
+"""Digests that are held before repeated ones are looked for: 800 kB."""
+
+
+class _Seen:
+    """Digests of things, of which repeated ones are dropped whenever they may be half of all."""
+
+    def __init__(self) -> None:
+        self.held = array("q")
+        self._distinct = 0
+
+    def add(self, digests: bytes) -> None:
+        self.held.frombytes(digests)
+        if len(self.held) > max(MANY, 2 * self._distinct):
+            self.held = array("q", _distinct(self.held).tobytes())
+            self._distinct = len(self.held)
 
 
 class _Counter:
-    """The things in a relation's records: hashes, since which things they are does not matter, only how many."""
+    """The things in a relation's records: digests, since which things they are does not matter, only how many."""
 
     def __init__(self) -> None:
         self.records = 0
-        self._seen = tuple(array("q") for _ in ITEMS[1:])
+        self._seen = tuple(_Seen() for _ in ITEMS[1:])
 
     def add(self, record: Record) -> None:
         self.records += 1
         for seen, items in zip(self._seen, _items(record), strict=True):
-            seen.extend(map(hash, items))
+            seen.add(short_digests(items))
 
-    def distinct(self) -> list[Hashes]:
-        return [_distinct(seen) for seen in self._seen]
+    def take_in(self, other: _Counter) -> None:
+        self.records += other.records
+        for seen, more in zip(self._seen, other._seen, strict=True):
+            seen.add(more.held.tobytes())
+
+    def distinct(self) -> list[Digests]:
+        return [_distinct(seen.held) for seen in self._seen]
 
 
-Hashes = Any
-"""An array of distinct hashes."""
+Digests = Any
+"""An array of distinct digests."""
 
 
-def _distinct(*hashes: Any) -> Hashes:
+def _distinct(*digests: Any) -> Digests:
     import numpy
 
-    arrays = [numpy.asarray(one, numpy.int64) for one in hashes]
+    arrays = [numpy.asarray(one, numpy.int64) for one in digests]
     return numpy.unique(numpy.concatenate(arrays)) if arrays else numpy.zeros(0, numpy.int64)
 
 
-def _counts(records: int, distinct: Sequence[Hashes]) -> dict[str, int]:
-    return dict(zip(ITEMS, (records, *map(len, distinct)), strict=True))
+def _counts(records: int, distinct: Iterable[int]) -> dict[str, int]:
+    return dict(zip(ITEMS, (records, *distinct), strict=True))
 
 
-def _items(record: Record) -> Sequence[Iterable[object]]:
+def _items(record: Record) -> Sequence[Iterable[str]]:
     """Return what a record adds to each item but the first; rows without `meta` lack subject ids, so labels count."""
     return (
         (record.subject.id or record.subject.label,),
         (record.target_true.id, record.target_new.id),
-        ((record.rewrite, record.target_new.label),),
+        (f"{record.rewrite}\0{record.target_new.label}",),
         (one.text for one in record.paraphrases),
         (one.text for one in record.neighborhood),
         (one.text for one in record.attribute),

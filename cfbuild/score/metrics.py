@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -151,17 +152,41 @@ def prompt_values(stages: Sequence[StageScore | None]) -> dict[str, list[float |
     return {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
 
 
+class FigureColumn:
+    """A figure of each case, None where it has none, in eight bytes."""
+
+    def __init__(self) -> None:
+        self._held = array("d")  # no figure is NaN, which stands for None
+
+    def extend(self, figures: Iterable[float | None]) -> None:
+        self._held.extend(math.nan if figure is None else figure for figure in figures)
+
+    def __getitem__(self, place: int) -> float | None:
+        figure = self._held[place]
+        return None if math.isnan(figure) else figure
+
+
 @dataclass(frozen=True, slots=True)
 class CaseValues:
     """Each metric of each case, as `case_values` gives it, with the cases' ids: what pairing two runs needs of them."""
 
-    case_ids: tuple[int, ...]
-    values: Mapping[str, Sequence[float | None]]
+    case_ids: array[int] = field(default_factory=lambda: array("q"))
+    values: dict[str, FigureColumn] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cases: Sequence[CaseScore]) -> CaseValues:
         """Return the values of a run's cases after their edits."""
-        return cls(tuple(case.case_id for case in cases), case_values(cases, "post"))
+        values = cls()
+        values.add(cases)
+        return values
+
+    def add(self, cases: Sequence[CaseScore]) -> dict[str, list[float | None]]:
+        """Add further cases of the run; return their values after the edits."""
+        found = case_values(cases, "post")
+        self.case_ids.extend(case.case_id for case in cases)
+        for name, column in found.items():
+            self.values.setdefault(name, FigureColumn()).extend(column)
+        return found
 
 
 def paired_differences(first: CaseValues, other: CaseValues) -> dict[str, Figure]:
@@ -172,17 +197,17 @@ def paired_differences(first: CaseValues, other: CaseValues) -> dict[str, Figure
     """
     places = {case_id: place for place, case_id in enumerate(first.case_ids)}
     both = [(places[case_id], place) for place, case_id in enumerate(other.case_ids) if case_id in places]
-    pairs = {
-        name: [(first.values[name][i], column[j]) for i, j in both]
-        for name, column in other.values.items()
+
+    def pairs(name: str) -> Iterator[tuple[float | None, float | None]]:
+        return ((first.values[name][i], other.values[name][j]) for i, j in both)
+
+    figures = {
+        name: _figure([new - old for old, new in pairs(name) if old is not None and new is not None])
+        for name in other.values
         if name in first.values
     }
-    figures = {
-        name: _figure([new - old for old, new in some if old is not None and new is not None])
-        for name, some in pairs.items()
-    }
     figures = {name: figure for name, figure in figures.items() if figure.cases}
-    olds, news = ({name: [pair[side] for pair in pairs[name]] for name in HARMONIC} for side in (0, 1))
+    olds, news = ({name: [pair[side] for pair in pairs(name)] for name in HARMONIC} for side in (0, 1))
     harmonic = _harmonic_difference(olds, news)
     return {**figures, "S": harmonic} if harmonic else figures
 

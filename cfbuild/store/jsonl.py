@@ -14,6 +14,8 @@ from cfbuild.store.files import write_atomic
 from cfbuild.store.unpack import refuse_packed
 
 Row = dict[str, Any]
+NumberedLine = tuple[int, bytes | None]
+"""A line's number in its file and its bytes; None for a line that is too long."""
 Value = TypeVar("Value")
 
 LONGEST_LINE = 1 << 24
@@ -54,7 +56,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+def read_lines(path: Path) -> Iterator[NumberedLine]:
     """Yield (number, bytes) of each line, without a byte order mark; None for a line longer than LONGEST_LINE.
 
     Raises DataError if the file cannot be read, or is known to be no text.
@@ -67,7 +69,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def split_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+def split_lines(stream: BinaryIO) -> Iterator[NumberedLine]:
     """Yield (number, bytes) of each line of a stream, as `read_lines` does."""
     number = 0
     while line := stream.readline(LONGEST_LINE):
@@ -82,7 +84,12 @@ def split_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
-    for number, line in read_lines(path):
+    return rows_in(read_lines(path), path)
+
+
+def rows_in(lines: Iterable[NumberedLine], path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, row) of lines that `read_lines` gave of the file `path`, as `read_rows` does."""
+    for number, line in lines:
         where = f"{path}:{number}"
         if line is None:
             raise DataError(f"{where}: is longer than {LONGEST_LINE} bytes; expected one JSON object a line")
@@ -172,7 +179,12 @@ DECODER = json.JSONDecoder(
 
 def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
     """Yield the decoded rows of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
-    for number, row in read_rows(path):
+    return values_in(read_lines(path), path, decode)
+
+
+def values_in(lines: Iterable[NumberedLine], path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
+    """Yield the decoded rows in lines that `read_lines` gave of the file `path`, as `read_values` does."""
+    for number, row in rows_in(lines, path):
         try:
             yield decode(row)
         except (KeyError, TypeError, ValueError, AttributeError, CfbuildError) as error:

@@ -3,7 +3,7 @@
 It uses no network, and its content security policy forbids it to. The list of records is a JSON block, with another
 for each run. Prompts are in compressed blocks, and each run's probabilities and texts in such blocks too. A block is
 unpacked when a record in it is opened, so a page of 20,000 records opens as fast as a page of twenty. Plots and list
-show a single run at a time.
+show a single run at a time. Records and cases are taken from streams (`shown.py`), and few are in memory at a time.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from cfbuild import __version__
-from cfbuild.data import CaseScore, Record
-from cfbuild.records.composition import ITEMS, composition
+from cfbuild.records.composition import ITEMS
 from cfbuild.records.kinds import KINDS
 from cfbuild.score.marks import SIGNS
 from cfbuild.score.matrix import SHOWN, LanguageMatrix
@@ -25,13 +24,11 @@ from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.swept import SweepReport
 from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
 from cfbuild.views.html import environment, page_part, script_digest
-from cfbuild.views.page.blocks import record_blocks, record_columns, run_blocks, run_columns, to_json
+from cfbuild.views.page.blocks import to_json
 from cfbuild.views.page.drawing import Plot
 from cfbuild.views.page.heat import TraceView
 from cfbuild.views.page.plots import ORDER, record_plots, run_plots
-
-MOST_LISTED = 20_000
-"""The most records in the list: as many as `tests/test_page.py` opens and filters in a browser."""
+from cfbuild.views.page.shown import ShownCases, ShownRecords
 
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",
@@ -84,13 +81,13 @@ class SweepView:
 class PageInput:
     """The material of a page.
 
-    `runs` are what `run_view` makes, of `listed(records)`; `table` is over the same runs. `dropped` is the number of
-    facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of runs that
-    scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps, `matrices` those
-    across languages, by name.
+    `records` are what `show_records` makes, `runs` what `run_view` does; `table` is over the same runs. `dropped` is
+    the number of facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of
+    runs that scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps,
+    `matrices` those across languages, by name.
     """
 
-    records: Sequence[Record]
+    records: ShownRecords
     runs: Sequence[RunView] = ()
     table: ScoreTable = field(default_factory=lambda: ScoreTable(()))
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -103,11 +100,11 @@ class PageInput:
 
 def make_page(given: PageInput) -> Iterator[str]:
     """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
-    runs, table, shown = given.runs, given.table, listed(given.records)
+    runs, table, records = given.runs, given.table, given.records
     script, style = page_part("page", "page.js"), page_part("page", "page.css")
     template = _environment().get_template("page.html")
     return template.generate(
-        title=_title(given.records, table),
+        title=_title(records.count, table),
         version=__version__,
         script=Markup(script),
         style=Markup(style),
@@ -124,45 +121,36 @@ def make_page(given: PageInput) -> Iterator[str]:
         matrices=given.matrices,
         across=SHOWN,
         runs=runs,
-        composition=composition(given.records),
+        composition=records.composition,
         items=ITEMS,
-        plots=_in_order(record_plots(given.records, given.dropped), runs),
+        plots=_in_order(record_plots(records.shares, given.dropped), runs),
         origin=given.origin,
-        index=Markup(to_json(record_columns(shown))),
-        blocks=record_blocks(shown),
-        records=len(given.records),
-        shown=len(shown),
+        index=Markup(to_json(records.index())),
+        blocks=records.blocks,
+        records=records.count,
+        shown=len(records.case_ids),
     )
 
 
-def listed(records: Sequence[Record]) -> Sequence[Record]:
-    """Return the records in the page's list: all, or MOST_LISTED of them, evenly over their order."""
-    count = len(records)
-    if count <= MOST_LISTED:
-        return records
-    return [records[place * count // MOST_LISTED] for place in range(MOST_LISTED)]
-
-
-def run_view(name: str, report: Report, cases: Sequence[CaseScore], records: Sequence[Record]) -> RunView:
-    """Return a run as the page shows it with the records of its list, packed: the cases are not needed any longer."""
-    by_id = {case.case_id: case for case in cases}
+def run_view(name: str, report: Report, cases: ShownCases) -> RunView:
+    """Return a run as the page shows it."""
     return RunView(
         name=name,
         report=report,
         headline=_headline(report),
-        plots=run_plots(list(by_id.values()), report),
-        columns=Markup(to_json(run_columns(records, by_id))),
-        blocks=list(run_blocks(records, by_id)),
+        plots=run_plots(cases.points, report),
+        columns=Markup(to_json(cases.columns())),
+        blocks=list(cases.blocks()),
     )
 
 
-def _title(records: Sequence[Record], table: ScoreTable) -> str:
+def _title(records: int, table: ScoreTable) -> str:
     runs = [row for row in table.rows if row.run is not None]
     if not runs:
-        return f"{len(records):,} records"
+        return f"{records:,} records"
     models = ", ".join(table.models)
     if len(runs) > 1:
-        return f"{models}, {len(runs)} runs, {len(records):,} records"
+        return f"{models}, {len(runs)} runs, {records:,} records"
     return f"{models}, {runs[0].editor}, {runs[0].records:,} records"
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from typing import Any
 
 from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
-from cfbuild.records.kinds import KINDS
-from cfbuild.score.metrics import case_values
 from cfbuild.text.safe import visible
 
 RECORDS_A_BLOCK = 40
@@ -19,7 +17,6 @@ RECORDS_A_BLOCK = 40
 MANY_RECORDS = 2000
 TEXTS_OF_MANY = 3
 """Generated texts of each record on a page of more than MANY_RECORDS, which says so: all would be 200 MB."""
-SHOWN = ("ES", "PS", "NS")
 
 
 def to_json(value: Any) -> str:
@@ -28,67 +25,22 @@ def to_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def record_columns(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the columns of the list of records that are the same for every run, each a list."""
-    return {
-        "case": [record.case_id for record in records],
-        "relation": [record.relation for record in records],
-        "subject": [visible(record.subject.label) for record in records],
-        "true": [visible(record.target_true.label) for record in records],
-        "new": [visible(record.target_new.label) for record in records],
-        "block": RECORDS_A_BLOCK,
-        "groups": {name: name.replace("_", " ").capitalize() for name in KINDS},
-        "all_texts": most_texts(len(records)) is None,
-    }
-
-
-def run_columns(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> dict[str, Any]:
-    """Return the columns of the list of records for a run, each a list; `cases` are the run's by case id."""
-    scored = [cases[record.case_id] for record in records if record.case_id in cases]
-    places = {case.case_id: place for place, case in enumerate(scored)}
-    table: dict[str, Any] = {"fault": [_fault(cases.get(record.case_id)) for record in records]}
-    at = [places.get(record.case_id) for record in records]
-    for stage in ("pre", "post"):
-        values = case_values(scored, stage)
-        for name in SHOWN:
-            table[f"{name}_{stage}"] = [None if place is None else _whole(values[name][place]) for place in at]
-    return table
-
-
 def most_texts(count: int) -> int | None:
     """Return the number of generated texts of each record on a page of `count` records; None for all of them."""
     return TEXTS_OF_MANY if count > MANY_RECORDS else None
 
 
-def record_blocks(records: Sequence[Record]) -> Iterator[str]:
-    """Return an iterator over compressed details that no run changes: RECORDS_A_BLOCK records a block, in order."""
-    return _packed(map(_record_details, records))
-
-
-def run_blocks(records: Sequence[Record], cases: Mapping[int, CaseScore]) -> Iterator[str]:
-    """Return an iterator over a run's compressed details, in the same blocks; null for a record not scored."""
-    texts = most_texts(len(records))
-    found = (cases.get(record.case_id) for record in records)
-    return _packed(case and _case_details(case, texts) for case in found)
-
-
-def _packed(rows: Iterable[object]) -> Iterator[str]:
-    rows = iter(rows)
-    while block := list(islice(rows, RECORDS_A_BLOCK)):
+def packed(texts: Iterable[str]) -> Iterator[str]:
+    """Return an iterator over compressed blocks of details: RECORDS_A_BLOCK JSON texts a block, in order."""
+    texts = iter(texts)
+    while block := list(islice(texts, RECORDS_A_BLOCK)):
         # No clock in the header: the same records give the same bytes.
-        packed = gzip.compress(to_json(block).encode("utf-8", "replace"), compresslevel=6, mtime=0)
-        yield base64.b64encode(packed).decode()
+        body = gzip.compress(f"[{','.join(block)}]".encode("utf-8", "replace"), compresslevel=6, mtime=0)
+        yield base64.b64encode(body).decode()
 
 
-def _fault(case: CaseScore | None) -> str | None:
-    return visible(case.fault) if case and case.fault else None
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)
-
-
-def _record_details(record: Record) -> dict[str, Any]:
+def record_details(record: Record) -> dict[str, Any]:
+    """Return what an opened record shows that no run changes."""
     prompts = {
         "rewrite": [record.rewrite],
         "paraphrase": [one.text for one in record.paraphrases],
@@ -108,7 +60,8 @@ def _record_details(record: Record) -> dict[str, Any]:
     }
 
 
-def _case_details(case: CaseScore, texts: int | None) -> dict[str, Any]:
+def case_details(case: CaseScore, texts: int | None) -> dict[str, Any]:
+    """Return what an opened record shows of a run; `texts` is as `most_texts` gives it."""
     return {
         "pre": _probabilities(case.pre),
         "post": _probabilities(case.post) if case.post else None,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
 from markupsafe import Markup
 
 from cfbuild.data import CaseScore, Record
 from cfbuild.edit import TOKENS
 from cfbuild.score.curve import CURVES, SequenceCurve
-from cfbuild.score.metrics import HARMONIC, MARGINS, Figure, case_values
+from cfbuild.score.metrics import HARMONIC, MARGINS, Figure
 from cfbuild.score.run_report import RelationScores, Report
 from cfbuild.score.swept import DRAWN, SweepReport, label
 from cfbuild.views.page.drawing import (
@@ -61,20 +64,60 @@ ORDER = (
 """The keys of all plots, in the order of the page."""
 
 
-def run_plots(cases: Sequence[CaseScore], report: Report) -> dict[str, Plot]:
+@dataclass(frozen=True, slots=True)
+class CasePoints:
+    """The numbers of a run's cases that are drawn, in the cases' order: 48 bytes a case.
+
+    `nlls` are those of the rewrite prompt by target (`target_new_nll`, `target_true_nll`), before and after the edit;
+    `norms` and `scores` the norms of changes and NS after them, for cases that have both.
+    """
+
+    nlls: Mapping[str, tuple[array[float], array[float]]] = field(
+        default_factory=lambda: {name: (array("d"), array("d")) for name in ("target_new_nll", "target_true_nll")}
+    )
+    norms: array[float] = field(default_factory=lambda: array("d"))
+    scores: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, case: CaseScore, score: float | None) -> None:
+        """Add a case; `score` is its NS after the edit."""
+        for name, (before, after) in self.nlls.items():
+            if case.pre.prompts.get("rewrite"):
+                before.append(getattr(case.pre.prompts["rewrite"][0], name))
+            if case.post and case.post.prompts:
+                after.append(getattr(case.post.prompts["rewrite"][0], name))
+        norm = case.edit.get("delta_norm")
+        if score is not None and isinstance(norm, (int, float)) and norm > 0:
+            self.norms.append(norm)
+            self.scores.append(score)
+
+
+def run_plots(points: CasePoints, report: Report) -> dict[str, Plot]:
     """Return the plots of a run, as far as there is data for them, by their key in ORDER."""
     return _drawn(
         by_relation=_by_relation(report.by_relation),
-        nll_new=_nll(cases, "target_new_nll", "Rewrite prompt: o*", "the false object o*"),
-        nll_true=_nll(cases, "target_true_nll", "Rewrite prompt: true object", "the true object"),
-        norms=_norms(cases),
+        nll_new=_nll(*points.nlls["target_new_nll"], "Rewrite prompt: o*", "the false object o*"),
+        nll_true=_nll(*points.nlls["target_true_nll"], "Rewrite prompt: true object", "the true object"),
+        norms=_norms(points.norms, points.scores),
         **_sequence_plots(report.sequence),
     )
 
 
-def record_plots(records: Sequence[Record], dropped: Mapping[str, int]) -> dict[str, Plot]:
-    """Return the plots that no run changes, by their key in ORDER; `dropped` counts rejected facts by rule."""
-    return _drawn(ranks=_ranks(records), drops=_drops(dropped))
+def record_plots(shares: Sequence[float], dropped: Mapping[str, int]) -> dict[str, Plot]:
+    """Return the plots that no run changes, by their key in ORDER.
+
+    shares: as `rank_shares` gives them, of all records. dropped: the number of rejected facts by rule.
+    """
+    return _drawn(ranks=_ranks(shares), drops=_drops(dropped))
+
+
+def rank_shares(record: Record) -> Iterator[float]:
+    """Yield the rank of a record's o* as a share of the pool that it was ranked in, for each model that ranked it."""
+    for measured in record.scores.values():
+        rank, size = (
+            (measured.get("target_new_rank"), measured.get("pool_size")) if isinstance(measured, Mapping) else (0, 0)
+        )
+        if isinstance(rank, int) and isinstance(size, int) and size:
+            yield min(1.0, rank / size)
 
 
 def _drawn(**plots: Plot | None) -> dict[str, Plot]:
@@ -106,28 +149,16 @@ def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
     )
 
 
-def _nll(cases: Sequence[CaseScore], name: str, title: str, what: str) -> Plot | None:
-    before = [getattr(case.pre.prompts["rewrite"][0], name) for case in cases if case.pre.prompts.get("rewrite")]
-    after = [getattr(case.post.prompts["rewrite"][0], name) for case in cases if case.post and case.post.prompts]
+def _nll(before: Sequence[float], after: Sequence[float], title: str, what: str) -> Plot | None:
     if not before:
         return None
-    top = max(1.0, math.ceil(max([*before, *after])))
+    top = max(1.0, math.ceil(max(chain(before, after))))
     drawn = _histogram({"before": before, "after": after}, top, "NLL, nats per token", f"{top:g}")
     medians = f"{_median(before):.2f}" + (f" before and {_median(after):.2f} after" if after else " before")
     return Plot(f"{title}, NLL", f"How unlikely {what} is. Median {medians} the edit; lower is likelier.", drawn)
 
 
-def _ranks(records: Sequence[Record]) -> Plot | None:
-    shares = []
-    for record in records:
-        for measured in record.scores.values():
-            rank, size = (
-                (measured.get("target_new_rank"), measured.get("pool_size"))
-                if isinstance(measured, Mapping)
-                else (0, 0)
-            )
-            if isinstance(rank, int) and isinstance(size, int) and size:
-                shares.append(min(1.0, rank / size))
+def _ranks(shares: Sequence[float]) -> Plot | None:
     if not shares:
         return None
     return Plot(
@@ -199,17 +230,12 @@ def _edit_ticks(curve: SequenceCurve) -> tuple[float, ...]:
     return (0, last // 2, last) if last > 1 else (0, last)
 
 
-def _norms(cases: Sequence[CaseScore]) -> Plot | None:
-    values = case_values(cases, "post")["NS"]
-    points = [
-        (float(norm), score)
-        for case, score in zip(cases, values, strict=True)
-        if score is not None and isinstance(norm := case.edit.get("delta_norm"), (int, float)) and norm > 0
-    ]
-    if len(points) < 2:
+def _norms(norms: Sequence[float], scores: Sequence[float]) -> Plot | None:
+    count = len(norms)
+    if count < 2:
         return None
-    shown = points if len(points) <= POINTS else random.Random("points").sample(points, POINTS)
-    low, high = (math.log10(edge(norm for norm, _ in points)) for edge in (min, max))
+    shown = range(count) if count <= POINTS else random.Random("points").sample(range(count), POINTS)
+    low, high = (math.log10(edge(norms)) for edge in (min, max))
     high = max(high, low + 0.1)
     across, up = scale(low, high, LEFT + 6, WIDTH - RIGHT - 6), scale(0, 100, 220 - BOTTOM, TOP + 4)
     ticks = [low + (high - low) * share for share in (0, 0.5, 1)]
@@ -217,14 +243,17 @@ def _norms(cases: Sequence[CaseScore]) -> Plot | None:
         axis_x(across, ticks, 220, "norm of the weight change (log scale)", lambda value: f"{10**value:.3g}"),
         axis_y(up, (0, 50, 100), "NS"),
         *(
-            Markup('<circle class="point" cx="{}" cy="{}" r="3.5"/>').format(*two(across(math.log10(x)), up(y)))
-            for x, y in shown
+            Markup('<circle class="point" cx="{}" cy="{}" r="3.5"/>').format(
+                *two(across(math.log10(norms[place])), up(scores[place]))
+            )
+            for place in shown
         ),
     ]
-    sample = f", a sample of {POINTS} of" if len(points) > POINTS else ","
+    correlation = _correlation(array("d", map(math.log10, norms)), scores)
+    sample = f", a sample of {POINTS} of" if count > POINTS else ","
     caption = (
-        f"Each point is an edit{sample} {len(points):,} edits. To the right: larger changes of the weights. "
-        f"Below: neighbours damaged. Correlation {_correlation([(math.log10(x), y) for x, y in points]):+.2f}."
+        f"Each point is an edit{sample} {count:,} edits. To the right: larger changes of the weights. "
+        f"Below: neighbours damaged. Correlation {correlation:+.2f}."
     )
     return Plot("Edit norm against specificity", caption, svg(220, parts))
 
@@ -371,8 +400,9 @@ def _median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def _correlation(points: Sequence[tuple[float, float]]) -> float:
-    mean = [sum(column) / len(points) for column in zip(*points, strict=True)]
-    moved = [(x - mean[0], y - mean[1]) for x, y in points]
-    spread = math.sqrt(sum(x * x for x, _ in moved) * sum(y * y for _, y in moved))
-    return sum(x * y for x, y in moved) / spread if spread else 0.0
+def _correlation(first: Sequence[float], other: Sequence[float]) -> float:
+    means = sum(first) / len(first), sum(other) / len(other)
+    moved = (array("d", (value - mean for value in column)) for column, mean in zip((first, other), means, strict=True))
+    across, up = moved
+    spread = math.sqrt(sum(x * x for x in across) * sum(y * y for y in up))
+    return sum(x * y for x, y in zip(across, up, strict=True)) / spread if spread else 0.0
