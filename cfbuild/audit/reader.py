@@ -85,10 +85,25 @@ class Reader:
         while isinstance(value, list):
             value = value[0] if value else None
         if isinstance(value, dict):
-            id_ = self.text(value.get("id"), f"{path}/id", optional=True)
-            return Target(id_, self.text(value.get("str"), f"{path}/str"))
+            return Target(*self._named(value, path))
         label = self.text(value, path, optional)
         return Target("", "" if label in NO_ANSWER else label)
+
+    def _named(self, value: Mapping[str, Any], path: str) -> tuple[str, str]:
+        """Return the id and the name of a target."""
+        id_, name = value.get("id"), value.get("str")
+        # Nothing is read as often: no place is written down before something is wrong there.
+        if isinstance(id_, str) and isinstance(name, str):
+            return id_, name
+        return self.text(id_, f"{path}/id", optional=True), self.text(name, f"{path}/str")
+
+    def texts(self, entry: Mapping[str, Any], keys: Sequence[str], path: str) -> list[str]:
+        """Return the optional texts of an entry by its keys."""
+        found: list[str] = []
+        for key in keys:
+            value = entry.get(key)
+            found.append(value if isinstance(value, str) else self.text(value, f"{path}/{key}", optional=True))
+        return found
 
     def prompts(self, texts: Any, path: str, entities: Sequence[str] = ()) -> Iterator[Prompt]:
         """Yield the prompts of a list; `entities` are their entities' ids in the same order, as far as known."""
@@ -123,8 +138,7 @@ class Reader:
     def _group_entry(self, value: Any, path: str, keys: Sequence[str]) -> Iterator[Prompt]:
         entry = self.mapping(value, path)
         answers = tuple(self.target(entry.get(key), f"{path}/{key}", optional=True).label for key in keys)
-        for key in ("entity", "relation_id", "template"):
-            self.text(entry.get(key), f"{path}/{key}", optional=True)
+        self.texts(entry, ("entity", "relation_id", "template"), path)
         text = self.text(entry.get("prompt"), f"{path}/prompt")
         if text:
             yield Prompt(f"{path}/prompt", text, answers=tuple(filter(None, answers)), answers_path=path)
