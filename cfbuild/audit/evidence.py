@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 from cfbuild.audit.mentions import Templates, halves, names
 from cfbuild.audit.reader import Prompt
@@ -15,8 +16,7 @@ from cfbuild.filter.context import RuleContext
 NO_TEMPLATES = Templates()
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(NamedTuple):
     """A prompt about another entity, with that entity's name: the build's, or as read off the prompt, or None."""
 
     prompt: Prompt

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfbuild.data import Target
 from cfbuild.store.schema.faults import Fault, pointer, show
@@ -18,11 +17,11 @@ NO_ANSWER = frozenset({"", "<|endoftext|>"})
 """Answers that say nothing: EasyEdit writes the second where no ground truth was given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """A prompt with its place in the row (`path`, a JSON pointer); `entity` is its entity's id, empty if unknown.
 
-    `answers` are the prompt's own answers, empty if those are the row's targets; `answers_path` is their place.
+    `answers` are the prompt's own answers, empty if those are the row's targets; `answers_path` is their place. A row
+    has some sixty, and a tuple is made in half the time of a dataclass.
     """
 
     path: str
