@@ -115,7 +115,7 @@ def audit(root: Path, workers: int) -> int:
     from cfbuild.pipeline.audit import AuditOptions
     from cfbuild.pipeline.audit import audit as look
 
-    return look(AuditOptions(root / "records.jsonl")).faulty
+    return look(AuditOptions(root / "records.jsonl", workers=workers)).faulty
 
 
 def publish(root: Path, workers: int) -> int:
@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--facts", default="10000,30000,100000", help="comma-separated numbers of facts")
     parser.add_argument("--steps", default=",".join(STEPS), help="comma-separated, of: " + ", ".join(STEPS))
-    parser.add_argument("--workers", type=int, default=1, help="of generate and publish")
+    parser.add_argument("--workers", type=int, default=1, help="of generate, audit and publish")
     parser.add_argument("--keep", type=Path, help="a folder for the builds, which stay there")
     parser.add_argument("--do", help=argparse.SUPPRESS)
     given = parser.parse_args()

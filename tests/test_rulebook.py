@@ -16,9 +16,9 @@ from planted import FAULTS, IN_GROUPS, IN_META, Row, clean_rows, clean_world, pl
 
 from cfbuild.audit import validate
 from cfbuild.audit.evidence import AuditContext
-from cfbuild.audit.findings import AuditedRow, find_faults
+from cfbuild.audit.findings import judge
 from cfbuild.audit.row import parts_of
-from cfbuild.audit.rulebook import AUDIT_RULES, violations_in
+from cfbuild.audit.rulebook import AUDIT_RULES, EarlierRows, violations_in
 from cfbuild.audit.validate import read_records, read_valid, record_faults, violations
 from cfbuild.errors import DataError
 from cfbuild.pipeline.audit import AuditOptions, audit
@@ -94,9 +94,10 @@ def test_an_audit_reports_every_violation_of_any_row(row: Row) -> None:
 
 def audited(path: Path) -> Iterator[tuple[int, list[Any]]]:
     """The faults that an audit finds in each row of a file, by line."""
-    rows = [AuditedRow.of(located) for located in validate.read_located(path)]
-    found = find_faults(rows, AuditContext())
-    yield from ((row.located.line, faults) for row, faults in zip(rows, found, strict=True))
+    earlier = EarlierRows()
+    for located in validate.read_located(path):
+        row = judge(located, AuditContext())
+        yield located.line, [*row.faults, *row.beside(earlier)]
 
 
 @pytest.mark.parametrize(("rule", "plant"), [*FAULTS, *IN_META, *IN_GROUPS])

@@ -12,7 +12,7 @@ import pytest
 import updated_world as world
 
 from cfbuild.audit.evidence import AuditContext
-from cfbuild.audit.findings import AuditedRow, find_faults
+from cfbuild.audit.findings import judge
 from cfbuild.audit.validate import record_faults
 from cfbuild.data import UNKNOWN, Fact, Record
 from cfbuild.facts.dates import covers, misses, years_between
@@ -171,7 +171,7 @@ def test_an_answer_of_another_year_is_found(
     context = AuditContext(rules=RuleContext(maker.graph, {}))
 
     def faults(row: Row) -> set[str]:
-        return {fault.rule for found in find_faults([AuditedRow.of(Located(1, row))], context) for fault in found}
+        return {fault.rule for fault in judge(Located(1, row), context).faults}
 
     row = copy.deepcopy(encode_record(records[world.person(world.MOVED)]))
     assert faults(row) == set()

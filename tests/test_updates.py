@@ -14,7 +14,7 @@ import updated_world as world
 from small_world import cases
 
 from cfbuild.audit.evidence import AuditContext
-from cfbuild.audit.findings import AuditedRow, find_faults
+from cfbuild.audit.findings import judge
 from cfbuild.audit.validate import read_records, record_faults
 from cfbuild.data import FactChange, RealChange, Record
 from cfbuild.errors import BuildStateError, ConfigError
@@ -241,8 +241,7 @@ def test_what_a_record_about_a_change_may_not_be_is_found(
     context = AuditContext(rules=RuleContext(maker.graph, {}))
 
     def faults(row: Row) -> set[str]:
-        audited = AuditedRow.of(Located(1, row))
-        return {fault.rule for found in find_faults([audited], context) for fault in found}
+        return {fault.rule for fault in judge(Located(1, row), context).faults}
 
     row = copy.deepcopy(codec.encode_record(of_person(made.records, number)))
     assert faults(row) == set()

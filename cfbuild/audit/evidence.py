@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
-from cfbuild.audit.mentions import Templates, names
+from cfbuild.audit.mentions import Templates, halves, names
 from cfbuild.audit.reader import Prompt
 from cfbuild.audit.row import ABOUT_OTHERS, RecordParts
 from cfbuild.data import SLOT, Fact
 from cfbuild.filter.context import RuleContext
 
+NO_TEMPLATES = Templates()
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+
+class Mention(NamedTuple):
     """A prompt about another entity, with that entity's name: the build's, or as read off the prompt, or None."""
 
     prompt: Prompt
@@ -26,11 +28,11 @@ class Mention:
 class AuditContext:
     """The knowledge of quality rules beside the record; `rules` holds the build's facts, None without a build.
 
-    `max_per_entity` is the most prompts of a group about the same entity. `about` belongs to the record that is judged:
-    its prompts about other entities, by group.
+    `templates` are those of each relation that the file shows. `max_per_entity` is the most prompts of a group about
+    the same entity. `about` belongs to the record that is judged: its prompts about other entities, by group.
     """
 
-    templates: Templates = field(default_factory=Templates)
+    templates: Mapping[str, Templates] = field(default_factory=dict)
     max_per_entity: int = 1
     allow_symmetric: bool = False
     allow_several: bool = False
@@ -46,10 +48,12 @@ def resolve(parts: RecordParts, rules: RuleContext | None) -> Fact | None:
     """Return the build's fact that a record is about, or None; it is found by the subject's id, or else its name."""
     if rules is None or not parts.relation or not parts.target_true.id:
         return None
-    for fact in rules.facts_with(parts.relation, parts.target_true.id):
-        if fact.subject == parts.subject_id if parts.subject_id else rules.graph.label(fact.subject) == parts.subject:
-            return fact
-    return None
+    value = parts.target_true.id
+    if parts.subject_id:
+        known = rules.graph.statements(parts.subject_id, parts.relation)
+        return next((fact for fact in known if fact.object == value), None)
+    facts = rules.facts_with(parts.relation, value)
+    return next((fact for fact in facts if rules.graph.label(fact.subject) == parts.subject), None)
 
 
 def _about(parts: RecordParts, context: AuditContext) -> dict[str, tuple[Mention, ...]]:
@@ -57,14 +61,14 @@ def _about(parts: RecordParts, context: AuditContext) -> dict[str, tuple[Mention
     prompts = [prompt for group in ABOUT_OTHERS for prompt in parts.group(group)]
     graph = context.rules.graph if context.rules else None
     known = [graph.label(prompt.entity) if graph and prompt.entity else None for prompt in prompts]
-    read: list[str | None] = known if all(known) else names([prompt.text for prompt in prompts], _shown(parts, context))
+    read: list[str | None] = known if all(known) else _read([prompt.text for prompt in prompts], parts, context)
     named = zip(prompts, known, read, strict=True)
     found = (Mention(prompt, name or other, is_read=not name) for prompt, name, other in named)
     return {group: tuple(islice(found, len(parts.group(group)))) for group in ABOUT_OTHERS}
 
 
-def _shown(parts: RecordParts, context: AuditContext) -> set[str]:
-    """Return the templates of the record's relation that the file shows."""
-    clean = [parts.split(place)[1] for place in range(len(parts.group("paraphrase")))]
-    own = {text.replace(parts.subject, SLOT) for text in clean if parts.subject and text.count(parts.subject) == 1}
-    return {parts.template, *own, *context.templates.of(parts.relation)}
+def _read(prompts: Sequence[str], parts: RecordParts, context: AuditContext) -> list[str | None]:
+    """Return names read off prompts by the templates of the record's relation that the file shows, and its own."""
+    shown = context.templates.get(parts.relation, NO_TEMPLATES)
+    own = {halves(text) for text in (parts.template, *parts.shown_templates()) if text.count(SLOT) == 1}
+    return names(prompts, shown, own - shown.known)

@@ -1,86 +1,73 @@
-"""The faults of a whole file: of each row by itself, and in view of the rows before it."""
+"""The faults of a row: by itself, and what to keep of it for the rules that compare it with the rows before it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cfbuild.audit.evidence import AuditContext
-from cfbuild.audit.foreign import FORMATS, foreign_format, is_unknown
-from cfbuild.audit.mentions import Templates
-from cfbuild.audit.row import RecordParts, parts_of
+from cfbuild.audit.audited import AuditedRow
+from cfbuild.audit.evidence import AuditContext, resolve
+from cfbuild.audit.fix import Cleaning, Mended, mended
+from cfbuild.audit.reader import CaseId
+from cfbuild.audit.row import RecordParts
 from cfbuild.audit.rulebook import EarlierRows, faults_in, violations_in
-from cfbuild.progress import Progress, silent
-from cfbuild.store.schema import writing_faults
-from cfbuild.store.schema.faults import Fault, Located, show
+from cfbuild.audit.survey import Repeats
+from cfbuild.store.schema.faults import Fault, Located
+
+Edited = tuple[tuple[str, str], str, str]
+"""What a row edits (`RecordParts.edited`), its subject and its o*."""
 
 
 @dataclass(frozen=True, slots=True)
-class AuditedRow:
-    """A row with its parts (None if it has none); `misread` holds the faults because of which they are not whole."""
+class JudgedRow:
+    """A row's own `faults`, and what is needed of it to compare it with the rows before it.
 
-    located: Located
-    parts: RecordParts | None
-    misread: tuple[Fault, ...] = ()
-
-    @classmethod
-    def of(cls, located: Located) -> AuditedRow:
-        """Return a located row with its parts."""
-        parts = parts_of(located.row)
-        return cls(located, parts, tuple(_misread(located, parts)))
-
-    @property
-    def whole(self) -> RecordParts | None:
-        """The parts of a row that was read whole; None for any other."""
-        return None if self.misread else self.parts
-
-
-def learned_templates(whole: Iterable[RecordParts | None]) -> Templates:
-    """Return the templates that a file's rewrites and paraphrases show; rows without parts (None) are passed over."""
-    templates = Templates()
-    for parts in whole:
-        if parts is not None:
-            clean = [(parts.split(place)[1], parts.subject) for place in range(len(parts.group("paraphrase")))]
-            templates.learn(parts.relation, parts.template, clean)
-    return templates
-
-
-def find_faults(
-    rows: Sequence[AuditedRow], context: AuditContext, progress: Progress = silent
-) -> Iterator[list[Fault]]:
-    """Yield the faults of each row, in the order of the file.
-
-    A row that is not whole is checked for violations as far as it can be read, so that validation finds no more.
-    `progress` is called with "rows", the rows done and the number of rows.
+    case_id: as messages show it. shared_id, edited: its case id and what it edits, if another row may have the same.
+    is_known: True if it is about a fact of the build. mended: as a cleaned file has it.
     """
-    earlier = EarlierRows()
-    for place, row in enumerate(rows):
-        if place % 1000 == 0:
-            progress("rows", place, len(rows))
-        found = list(row.misread)
-        if row.whole is not None:
-            found += [*faults_in(row.whole, context), *earlier.conflicting_edit(row.whole, row.located.line)]
-        elif row.parts is not None:
-            found += violations_in(row.parts)
-        if row.parts is not None:
-            found += earlier.duplicate_case_id(row.parts.case_id, row.located.line)
-        yield found
-    progress("rows", len(rows), len(rows))
+
+    line: int
+    case_id: CaseId | None
+    faults: list[Fault]
+    shared_id: CaseId | None = None
+    edited: Edited | None = None
+    is_known: bool = False
+    mended: Mended | None = None
+
+    def beside(self, earlier: EarlierRows) -> list[Fault]:
+        """Return the row's faults in view of the rows before it, and remember it for those behind it."""
+        found = [] if self.edited is None else [*earlier.conflicting_edit(*self.edited, self.line)]
+        return [*found, *earlier.duplicate_case_id(self.shared_id, self.line)]
 
 
-def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
-    """Yield faults that keep a row from being audited whole: no JSON, not writable again, or of no known format."""
-    if located.fault is not None:
-        yield located.fault
-        return
-    unwritable = list(writing_faults(located.row if isinstance(located.row, dict) else {"": located.row}))
-    yield from unwritable
-    if unwritable:
-        return
-    named = foreign_format(located.row)
-    if named is not None:
-        yield Fault("", "row-format", named.what, named.advice)
-    elif parts is None or is_unknown(located.row):
-        yield Fault("", "row-format", show(located.row), FORMATS)
-    else:
-        yield from parts.unread
+def judge(
+    located: Located, context: AuditContext, repeats: Repeats | None = None, cleaning: Cleaning | None = None
+) -> JudgedRow:
+    """Return a row with its faults, mended if it is to be cleaned.
+
+    repeats: what several rows of the file have; None where that is not known, so that any may. A row that is not whole
+    is checked for violations as far as it can be read, so that validation finds no more.
+    """
+    row = AuditedRow.of(located)
+    parts, whole, faults = row.parts, row.whole, list(row.misread)
+    if whole is not None:
+        faults = faults_in(whole, context)
+    elif parts is not None:
+        faults += violations_in(parts)
+    return JudgedRow(
+        located.line,
+        _shown_id(located.row),
+        faults,
+        parts.case_id if parts is not None and (repeats is None or repeats.has_case(parts.case_id)) else None,
+        _edit(whole) if whole is not None and (repeats is None or repeats.has_edit(whole.edited)) else None,
+        whole is not None and resolve(whole, context.rules) is not None,
+        None if cleaning is None else mended(located, whole, faults, cleaning),
+    )
+
+
+def _edit(parts: RecordParts) -> Edited:
+    return parts.edited, parts.subject, parts.target_new.label
+
+
+def _shown_id(row: object) -> CaseId | None:
+    case_id = row.get("case_id") if isinstance(row, dict) else None
+    return case_id if isinstance(case_id, CaseId) else None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cfbuild.audit.meta import BESIDE
-from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS
+from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS, CaseId
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import violations_in
 from cfbuild.store import jsonl
+from cfbuild.store.files import atomic
 from cfbuild.store.schema.faults import Fault, Located, keys_of
 from cfbuild.store.schema.located import FileForm
 
@@ -20,6 +22,8 @@ UNPREFIXED = frozenset({"prefix-fragment", "prefix-mention"})
 """Rules whose faults are mended by removing the prefix: the paraphrase's clean form is kept."""
 NEEDED = frozenset({("paraphrase_prompts",), ("generation_prompts",)})
 """Lists of prompts without which a row is useless."""
+BRACKETS: Mapping[FileForm, tuple[str, str]] = {"array": ("[", "]"), "object": ("{", "}")}
+"""The brackets around rows, by the forms that have them."""
 
 Note = dict[str, Any]
 ListPlace = tuple[str, ...]
@@ -34,39 +38,84 @@ class Cleaning:
     guesses: bool = False
 
 
-def clean_file(
-    target: Path,
-    rows: Sequence[Located],
-    parts: Sequence[RecordParts | None],
-    found: Sequence[Sequence[Fault]],
-    cleaning: Cleaning,
-) -> int:
-    """Return the number of rows left, after writing them to `target` and each change to its .changes.jsonl.
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A row without its own faults: its `text` in the form of the file, None if it is dropped, and the changes.
 
-    `parts` and `found` are the rows' parts (None to drop a row) and faults, in the order of `rows`. Arrays and objects
-    of rows are written as such, any other form as JSON lines.
+    case_id: as the changes name it. is_final: True if one of its own faults drops it, so that others say nothing more.
     """
-    kept: list[tuple[str, Any]] = []
-    changes: list[Note] = []
-    for located, record, faults in zip(rows, parts, found, strict=True):
-        certain = [fault for fault in faults if cleaning.guesses or not fault.guess]
-        row, notes = (None, [_note("drop-row", faults[0])]) if record is None else mend(record, certain)
-        case_id = record.case_id if record else None
-        changes += [{"line": located.line, "case_id": case_id, **note} for note in notes]
-        if row is not None:
-            kept.append((located.key or "", row))
-    if cleaning.form == "array":
-        jsonl.write_json(target, [row for _, row in kept])
-    elif cleaning.form == "object":
-        jsonl.write_json(target, dict(kept))
-    else:
-        jsonl.write_jsonl(target, (row for _, row in kept))
-    jsonl.write_jsonl(target.with_name(target.name + ".changes.jsonl"), changes)
-    return len(kept)
+
+    text: str | None
+    notes: list[Note]
+    case_id: CaseId | None = None
+    is_final: bool = False
+
+    def beside(self, faults: Sequence[Fault]) -> Mended:
+        """Return what is left in view of its faults beside rows before it, which nothing but dropping it mends."""
+        return self if self.is_final or not faults else Mended(None, [_note("drop-row", faults[0])], self.case_id)
+
+
+def mended(located: Located, parts: RecordParts | None, faults: Sequence[Fault], cleaning: Cleaning) -> Mended:
+    """Return a row without its faults; `parts` are its own, None to drop it."""
+    if parts is None:
+        return Mended(None, [_note("drop-row", faults[0])], is_final=True)
+    certain = [fault for fault in faults if cleaning.guesses or not fault.guess]
+    fatal = next((fault for fault in certain if _is_fatal(parts, fault)), None)
+    if fatal is not None:
+        return Mended(None, [_note("drop-row", fatal)], parts.case_id, is_final=True)
+    row, notes = mend(parts, certain)
+    return Mended(None if row is None else _written(row, located.key, cleaning.form), notes, parts.case_id)
+
+
+def _written(row: Any, key: str | None, form: FileForm) -> str:
+    """Return a row as a line, or as it stands in an indented array or object of rows."""
+    if form not in BRACKETS:
+        return jsonl.dump_row(row) + "\n"
+    text = jsonl.dump_indented(row).replace("\n", "\n ")
+    return text if form == "array" else f"{jsonl.dump_indented(key or '')}: {text}"
+
+
+class CleanedFile:
+    """A cleaned file that is written row by row, with each change in its .changes.jsonl; `written` counts rows.
+
+    Arrays and objects of rows are written as such, any other form as JSON lines.
+    """
+
+    def __init__(self, rows: TextIO, changes: TextIO, form: FileForm) -> None:
+        self.written = 0
+        self._rows, self._changes = rows, changes
+        self._opening, self._closing = BRACKETS.get(form, ("", ""))
+
+    def add(self, line: int, row: Mended) -> None:
+        """Add the row that begins in a line, or only its changes if it is dropped."""
+        for note in row.notes:
+            self._changes.write(jsonl.dump_row({"line": line, "case_id": row.case_id, **note}) + "\n")
+        if row.text is not None:
+            before = "" if not self._opening else ",\n " if self.written else f"{self._opening}\n "
+            self._rows.write(before + row.text)
+            self.written += 1
+
+    def finish(self) -> None:
+        """Write the end."""
+        if self._opening:
+            self._rows.write(("\n" if self.written else self._opening) + self._closing + "\n")
+
+
+@contextmanager
+def cleaned_file(target: Path, form: FileForm) -> Iterator[CleanedFile]:
+    """Yield the file to add rows to; it and its changes are put in place, whole, at the end."""
+    changes = target.with_name(target.name + ".changes.jsonl")
+    with atomic(changes) as notes, atomic(target) as rows:
+        made = CleanedFile(rows, notes, form)
+        yield made
+        made.finish()
 
 
 def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
-    """Return the row without its faults, or None if too little would be left, and a note for each change."""
+    """Return the row without its faults, or None if too little would be left, and a note for each change.
+
+    None of the faults is fatal.
+    """
     row = copy.deepcopy(dict(parts.row))
     removed: dict[ListPlace, set[int]] = {}
     notes = []
@@ -80,11 +129,9 @@ def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
         elif place is not None:
             removed.setdefault(group, set()).add(place)
             notes.append(_note("remove-prompt", fault))
-        elif (kind := _kind(fault.path)) is not None:
-            removed.setdefault(kind, set())
-            notes.append(_note("remove-prompt", fault))
         else:
-            return None, [_note("drop-row", fault)]
+            removed.setdefault(_kind(fault.path) or group, set())
+            notes.append(_note("remove-prompt", fault))
     # Inner lists first: their places are given as they were before anything around them was removed.
     for group, places in sorted(removed.items(), key=lambda item: -len(item[0])):
         _remove(row, group, places)
@@ -93,8 +140,15 @@ def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
     if any(note["change"] == "remove-repeats" for note in notes):
         row["generation_prompts"] = list(dict.fromkeys(row["generation_prompts"]))
     # A paraphrase without its prefix may equal another prompt of the row.
-    left = violations_in(mended) if faults and (mended := parts_of(row)) is not None else []
+    left = violations_in(rest) if faults and (rest := parts_of(row)) is not None else []
     return (None, [_note("drop-row", left[0])]) if left else (row, notes)
+
+
+def _is_fatal(parts: RecordParts, fault: Fault) -> bool:
+    """Return True for a fault that is in no list of prompts and in no kind of them, so that it takes the row along."""
+    if fault.rule == "repeated-generation" or fault.rule in UNPREFIXED:
+        return False
+    return _place(parts.row, fault.path)[1] is None and _kind(fault.path) is None
 
 
 def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None:

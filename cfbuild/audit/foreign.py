@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cfbuild.audit.row import EASYEDIT, parts_of
 from cfbuild.errors import DataError
@@ -80,7 +80,12 @@ def refuse_foreign(file: Path, first: Any) -> None:
     """Raise DataError if a file's first row has a format that is recognised but not read."""
     found = foreign_format(first)
     if found is not None:
-        raise DataError(f"{file}: {found.what}, which is not read; {found.advice}")
+        refuse_format(file, found)
+
+
+def refuse_format(file: Path, found: ForeignFormat) -> NoReturn:
+    """Raise DataError for a file of a format that is recognised but not read."""
+    raise DataError(f"{file}: {found.what}, which is not read; {found.advice}")
 
 
 def refuse_unscored(file: Path, first: Any) -> None:

@@ -9,8 +9,10 @@ prompt does behind its name. All else stays unread: a wrong name would put a goo
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 from cfbuild.data import SLOT
@@ -20,49 +22,58 @@ LONGEST_NAME = 12
 """The most words of a name; more mean that the template does not really fit."""
 TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 
+ENDING = 4
+"""Characters at the end of a template by which those that may fit a prompt are found: few end alike."""
+
 Halves = tuple[str, str]
 """A template, as the texts before and after its slot."""
 
 
+@dataclass(frozen=True)
 class Templates:
-    """The templates of each relation that a file's rewrites and paraphrases show."""
+    """Texts that are known to be templates of a relation."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, Counter[str]] = {}
+    known: frozenset[Halves] = frozenset()
 
-    def learn(self, relation: str, rewrite: str, clean: Iterable[tuple[str, str]]) -> None:
-        """Add the rewrite template of a row, and its (clean paraphrase, subject) pairs."""
-        seen = self._seen.setdefault(relation, Counter())
-        # A rewrite is sure to be a template; a paraphrase may be a prefix that was cut in the wrong place.
-        seen[rewrite] += 2
-        seen.update({text.replace(subject, SLOT) for text, subject in clean if text.count(subject) == 1})
+    def ending(self, prompt: str) -> tuple[Halves, ...]:
+        """Return the templates that may fit a prompt: those that end as it does, and those with short ends."""
+        return self._by_ending.get(prompt[-ENDING:], ()) + self._by_ending.get("", ())
 
-    def of(self, relation: str) -> frozenset[str]:
-        """Return the templates of `relation` that are a rewrite's, or paraphrases' of more than one row.
+    @cached_property
+    def _by_ending(self) -> dict[str, tuple[Halves, ...]]:
+        found: dict[str, tuple[Halves, ...]] = {}
+        for head, tail in self.known:
+            ending = tail[-ENDING:] if len(tail) >= ENDING else ""
+            found[ending] = (*found.get(ending, ()), (head, tail))
+        return found
 
-        There are none without a relation: a template of another relation may fit a prompt and leave a wrong name.
-        """
-        seen = self._seen.get(relation) if relation else None
-        return frozenset(text for text, count in seen.items() if count > 1) if seen else frozenset()
+    @cached_property
+    def starts(self) -> frozenset[str]:
+        """The words that follow a name at the beginning of a prompt."""
+        return frozenset(_starts(self.known))
 
 
-def names(prompts: Sequence[str], templates: Iterable[str]) -> list[str | None]:
+def names(prompts: Sequence[str], known: Templates, own: AbstractSet[Halves]) -> list[str | None]:
     """Return the name of the entity that each prompt is about, or None where it cannot be read.
 
-    prompts: of one relation. templates: the texts, with a slot, that are known to be templates of the relation.
+    prompts: of one relation, of which `known` are templates, and `own` those of the prompts' record.
     """
-    known = {_halves(text) for text in templates if text.count(SLOT) == 1}
-    found = [_shortest(prompt, known) for prompt in prompts]
+    found = [_shortest(prompt, (*known.ending(prompt), *own)) for prompt in prompts]
     if all(name is not None and not _begins_small(name) for name in found):
         return found
     shared = {halves for pair in combinations(prompts, 2) if (halves := _shared_template(*pair)) is not None}
     found = [_agreed(prompt, name, shared) for prompt, name in zip(prompts, found, strict=True)]
-    starts = {TOKEN.findall(tail.strip())[0] for head, tail in known | shared if not head and tail.strip()}
+    starts = known.starts.union(_starts(own | shared))
     longest = sorted({name for name in found if name is not None}, key=lambda name: (-len(name), name))
     return [name or _begins(prompt, longest, starts) for prompt, name in zip(prompts, found, strict=True)]
 
 
-def _halves(text: str) -> Halves:
+def _starts(templates: Iterable[Halves]) -> Iterator[str]:
+    return (TOKEN.findall(tail.strip())[0] for head, tail in templates if not head and tail.strip())
+
+
+def halves(text: str) -> Halves:
+    """Return the texts before and after the slot of a template."""
     head, _, tail = text.partition(SLOT)
     return head, tail
 

@@ -73,8 +73,9 @@ def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
     A build's facts tell more about the entities of prompts; those of subject and object are judged by the facts' rules.
     """
+    noise = parts.wording.noise
     for path, label in (*_labels(parts), *_answers(parts)):
-        found = parts.wording.noise(label)
+        found = noise(label)
         if found is not None:
             yield Fault(path, "label-noise", f"{show(label)} with {show(found)}", "a plain name")
     for prompt in (prompt for group in ABOUT_OTHERS for prompt in parts.group(group) if prompt.entity):
@@ -106,12 +107,13 @@ def target_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fau
 
 def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield a fault for each prompt about another entity whose name gives away the object that the prompt asks for."""
+    wording = parts.wording
     for group, target in (("neighborhood", parts.target_true), ("attribute", parts.target_new)):
         for mention in context.about[group]:
             name = mention.name
             if name is None or not target.label:
                 continue
-            if gives_away(name, target.label, (target.label,), parts.wording) is not None:
+            if gives_away(name, target.label, (target.label,), wording) is not None:
                 got = f"{show(target.label)} in {show(name)}"
                 yield Fault(mention.prompt.path, "object-in-neighbor", got, "names apart", guess=mention.is_read)
 
@@ -121,9 +123,10 @@ def article(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     labels = [getattr(parts, name).label for name in OBJECTS]
     prompts = [Prompt(parts.rewrite_path, parts.template)]
     prompts += [prompt for group in ("paraphrase", *ABOUT_OTHERS) for prompt in parts.group(group)]
+    article_clash = parts.wording.article_clash
     for prompt in (*prompts, *_answered(parts)):
         for label in prompt.answers or labels:
-            clash = parts.wording.article_clash(prompt.text, label)
+            clash = article_clash(prompt.text, label)
             if clash is not None:
                 expected = "an article that fits" if prompt.answers else "an article that fits both targets, or none"
                 yield Fault(prompt.path, "article", f"{show(clash)} before {show(label)}", expected)
@@ -139,8 +142,9 @@ def template_grammar(parts: RecordParts, context: AuditContext) -> Iterator[Faul
         prompt, name = mention.prompt, mention.name
         if name is not None and name in prompt.text:
             texts.append((prompt.path, prompt.text.replace(name, SLOT), mention.is_read))
+    template_fault = parts.wording.template_fault
     for path, text, guess in texts:
-        found = parts.wording.template_fault(text, SLOT)
+        found = template_fault(text, SLOT)
         if found is not None:
             got = f"{show(found)} in {show(text)}"
             yield Fault(path, "template-grammar", got, "a sentence up to its object", guess)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from cfbuild.audit.reader import CaseId, Prompt, Reader
@@ -88,6 +89,17 @@ class RecordParts:
         if place < len(self.prefixes):
             return self.prefixes[place]
         return split_prefix(self.group("paraphrase")[place].text, self.subject)
+
+    def shown_templates(self) -> set[str]:
+        """Return the clean paraphrases that name the subject once, with a slot for it."""
+        subject = self.subject
+        clean = [self.split(place)[1] for place in range(len(self.group("paraphrase")))] if subject else ()
+        return {text.replace(subject, SLOT) for text in clean if text.count(subject) == 1}
+
+    @property
+    def edited(self) -> tuple[str, str]:
+        """The subject and relation, or the template if the relation is unknown: an edit changes what they lead to."""
+        return self.subject_id or self.subject, self.relation or self.template
 
     def target_path(self, target: str, key: str = "str") -> str:
         """Return the place in the row of `target` (`target_true` or `target_new`); `key` is `str` or `id`."""
@@ -173,6 +185,7 @@ def _easyedit(row: Mapping[str, Any], request: Mapping[str, Any], base: str) -> 
     )
 
 
+@lru_cache(maxsize=10_000)
 def wikidata_id(text: str) -> str:
     """Return Wikidata's id of an item or property in `text`, alone or at the end of an address; else an empty text."""
     found = NAMED.fullmatch(text)
@@ -198,8 +211,8 @@ def _entities(reader: Reader, meta: Mapping[str, Any], name: str) -> list[str]:
     found = []
     for place, value in enumerate(reader.entries(meta.get(name), path) if name in ABOUT_OTHERS else ()):
         entry = reader.mapping(value, f"{path}/{place}")
-        reader.text(entry.get("template"), f"{path}/{place}/template", optional=True)
-        found.append(wikidata_id(reader.text(entry.get("entity"), f"{path}/{place}/entity", optional=True)))
+        _, entity = reader.texts(entry, ("template", "entity"), f"{path}/{place}")
+        found.append(wikidata_id(entity))
     return found
 
 

@@ -99,13 +99,11 @@ class EarlierRows:
             yield Fault("/case_id", "duplicate-case-id", got, "an id that no other row has")
         self._lines.setdefault(case_id, line)
 
-    def conflicting_edit(self, parts: RecordParts, line: int) -> Iterator[Fault]:
-        """Yield a fault for a second edit of a subject and relation, or of a template if the relation is unknown."""
-        key = parts.subject_id or parts.subject, parts.relation or parts.template
-        label = parts.target_new.label
-        if key in self._edits:
-            first, target = self._edits[key]
+    def conflicting_edit(self, edited: tuple[str, str], subject: str, label: str, line: int) -> Iterator[Fault]:
+        """Yield a fault for a second edit of the same (`RecordParts.edited`); `label` is the new target's."""
+        if edited in self._edits:
+            first, target = self._edits[edited]
             got = "again" if target == label else f"{show(target)} in line {first}"
             expected = "one edit of a subject and relation"
-            yield Fault("", "conflicting-edits", f"{show(parts.subject)}: {got}", expected)
-        self._edits.setdefault(key, (line, label))
+            yield Fault("", "conflicting-edits", f"{show(subject)}: {got}", expected)
+        self._edits.setdefault(edited, (line, label))

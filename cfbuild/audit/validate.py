@@ -101,10 +101,10 @@ def record_faults(row: Any) -> list[Fault]:
     return _faults(row, parts_of(row))
 
 
-def _faults(row: Any, parts: RecordParts | None) -> list[Fault]:
+def _faults(row: Any, parts: RecordParts | None, is_plain: bool = False) -> list[Fault]:
     # The schema refuses rows of other formats; only an audit judges their own keys.
     found = violations_in(parts) if parts is not None and parts.is_counterfact else ()
-    return [*schema_faults(row, "record"), *found, *writing_faults(row)]
+    return [*schema_faults(row, "record"), *found, *(() if is_plain else writing_faults(row))]
 
 
 def _examine(path: Path, rows: Iterable[Located]) -> Iterator[tuple[Located, list[Fault]]]:
@@ -118,7 +118,8 @@ def _examine(path: Path, rows: Iterable[Located]) -> Iterator[tuple[Located, lis
             refuse_unscored(path, located.row)
         parts = parts_of(located.row)
         case_id = None if parts is None else parts.case_id
-        yield located, [*_faults(located.row, parts), *earlier.duplicate_case_id(case_id, located.line)]
+        found = _faults(located.row, parts, located.is_plain)
+        yield located, [*found, *earlier.duplicate_case_id(case_id, located.line)]
 
 
 def _placed(path: Path, located: Located, faults: Iterable[Fault]) -> Iterator[Violation]:

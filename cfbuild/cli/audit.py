@@ -15,6 +15,7 @@ EXAMPLES = (
     "cfbuild audit counterfact.json",
     "cfbuild audit build/records.jsonl --build build --fix clean.jsonl",
     "cfbuild audit easyedit-results.json.gz --json",
+    "cfbuild audit records.jsonl --workers 8",
 )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfbuild.audit.evidence import AuditContext, resolve
-from cfbuild.audit.findings import AuditedRow, find_faults, learned_templates
-from cfbuild.audit.fix import Cleaning, clean_file
-from cfbuild.audit.foreign import foreign_format, refuse_foreign
-from cfbuild.audit.row import RecordParts
+from cfbuild.audit.evidence import AuditContext
+from cfbuild.audit.findings import JudgedRow, judge
+from cfbuild.audit.fix import CleanedFile, Cleaning, cleaned_file
+from cfbuild.audit.foreign import refuse_format
+from cfbuild.audit.mentions import Templates
+from cfbuild.audit.rulebook import EarlierRows
+from cfbuild.audit.survey import GlanceAtRows, Repeats, Survey, chunks
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext
@@ -20,8 +23,10 @@ from cfbuild.records.factset import dated_facts
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import conforming
-from cfbuild.store.schema.faults import Fault, Located
-from cfbuild.store.schema.located import LocatedRows
+from cfbuild.store.schema.faults import Fault
+from cfbuild.store.schema.located import FileForm, LocatedRows, Piece, located_of
+from cfbuild.store.unpack import rereadable
+from cfbuild.work import WorkerOptions, map_chunks
 
 EXAMPLES = 3
 """The most examples of a rule in a summary."""
@@ -30,11 +35,12 @@ PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet"})
 
 
 @dataclass(frozen=True, slots=True)
-class AuditOptions:
+class AuditOptions(WorkerOptions):
     """Options of an audit. `build` is a folder with facts to compare the file with; `fix` the path of a cleaned file.
+    The workers change no byte.
 
-    Raises ConfigError for `max_per_entity` below 1, a limit on sitelinks without a build, or a cleaned file that would
-    replace the audited file.
+    Raises ConfigError for `max_per_entity` or workers below 1, a limit on sitelinks without a build, or a cleaned file
+    that would replace the audited file.
     """
 
     file: Path = option(
@@ -56,6 +62,7 @@ class AuditOptions:
     max_sitelinks: int | None = option(None, "Most wikis with a page about the subject.")
 
     def __post_init__(self) -> None:
+        self.check_workers()
         if self.max_per_entity < 1:
             raise ConfigError(f"max per entity is {self.max_per_entity}; expected at least 1")
         if self.build is None and (self.min_sitelinks, self.max_sitelinks) != (None, None):
@@ -91,6 +98,13 @@ class RuleSummary:
     rows: int = 0
     examples: list[Example] = field(default_factory=list)
 
+    def add(self, row: JudgedRow, fault: Fault) -> None:
+        """Count a fault of a row."""
+        self.faults += 1
+        self.guesses += fault.guess
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(Example(row.line, row.case_id, fault.path, fault.got, fault.expected))
+
 
 @dataclass(slots=True)
 class AuditSummary:
@@ -107,37 +121,97 @@ class AuditSummary:
     dropped: int | None = None
     rules: dict[str, RuleSummary] = field(default_factory=dict)
 
+    def count(self, row: JudgedRow, faults: Sequence[Fault]) -> None:
+        """Count the next row, with all of its faults."""
+        self.rows += 1
+        self.faulty += bool(faults)
+        if self.known is not None:
+            self.known += row.is_known
+        for fault in faults:
+            self.rules.setdefault(fault.rule, RuleSummary()).add(row, fault)
+        for rule in {fault.rule for fault in faults}:
+            self.rules[rule].rows += 1
+
+
+@dataclass(frozen=True)
+class JudgeRows:
+    """The job that judges rows, in view of the whole file; each worker opens the build's facts."""
+
+    options: AuditOptions
+    form: FileForm
+    language: str | None
+    templates: Mapping[str, Templates]
+    repeats: Repeats
+
+    def open(self) -> Callable[[Sequence[Piece]], list[JudgedRow]]:
+        """Return the function that does a chunk. Raises BuildStateError if the build has no facts."""
+        options = self.options
+        context = AuditContext(
+            self.templates,
+            options.max_per_entity,
+            options.allow_symmetric,
+            options.allow_several,
+            _rules(options, self.language),
+        )
+        cleaning = None if options.fix is None else Cleaning(self.form, options.fix_guesses)
+        return lambda pieces: [judge(located_of(piece), context, self.repeats, cleaning) for piece in pieces]
+
 
 def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     """Return the summary of an audit by every rule that applies; with `fix`, write the cleaned file and its changes.
 
-    Raises DataError if the file cannot be read, holds no row or only rows of a format that is not read, BuildStateError
-    if the build has no facts.
+    The file is read twice, in chunks: once for what its rows show together, once to judge them. So neither memory nor
+    the result depends on the workers.
+
+    Raises DataError if the file cannot be read, holds no row or only rows of a format that is not read, or changes
+    meanwhile; BuildStateError if the build has no facts.
     """
-    with LocatedRows(options.file) as located:
-        rows = list(located)
-    if not rows:
-        raise DataError(f"{options.file}: holds no rows; expected a JSON array or JSON lines of records")
-    if all(foreign_format(one.row) for one in rows):
-        refuse_foreign(options.file, rows[0].row)
-    audited = [AuditedRow.of(located) for located in rows]
-    whole = [row.whole for row in audited]
-    context = AuditContext(
-        learned_templates(whole),
-        options.max_per_entity,
-        options.allow_symmetric,
-        options.allow_several,
-        _rules(options, _told_language(whole)),
-    )
-    found = [*find_faults(audited, context, progress)]
-    summary = _summarize(rows, found)
-    if context.rules is not None:
-        summary.known = sum(parts is not None and resolve(parts, context.rules) is not None for parts in whole)
-    if options.fix is not None:
-        cleaning = Cleaning(located.form, options.fix_guesses)
-        summary.written = clean_file(options.fix, rows, whole, found, cleaning)
-        summary.dropped = summary.rows - summary.written
+    with rereadable(options.file) as copy:
+        with LocatedRows(options.file, copy) as located:
+            survey = _surveyed(options, located, progress)
+        job = JudgeRows(options, located.form, survey.language, survey.templates(), survey.repeats())
+        summary = AuditSummary(known=None if options.build is None else 0)
+        with LocatedRows(options.file, copy) as again, _cleaned(options, located.form) as cleaned:
+            for row, beside in _judged(job, again, progress, survey.rows):
+                summary.count(row, [*row.faults, *beside])
+                if cleaned is not None and row.mended is not None:
+                    cleaned.add(row.line, row.mended.beside(beside))
+            if again.sha256 != located.sha256:
+                raise DataError(f"{options.file}: changed while it was read; audit it again")
+    if cleaned is not None:
+        summary.written, summary.dropped = cleaned.written, summary.rows - cleaned.written
+    summary.rules = dict(sorted(summary.rules.items(), key=lambda item: (-item[1].faults, item[0])))
     return summary
+
+
+def _surveyed(options: AuditOptions, located: LocatedRows, progress: Progress) -> Survey:
+    """Return what the rows of a file show together. Raises DataError for one that holds none that can be read."""
+    survey = Survey()
+    for part in map_chunks(GlanceAtRows(), chunks(located), options):
+        survey.add(part)
+        progress("rows read", survey.rows, None)
+    progress("rows read", survey.rows, survey.rows)
+    if not survey.rows:
+        raise DataError(f"{options.file}: holds no rows; expected a JSON array or JSON lines of records")
+    if survey.first is not None and survey.foreign == survey.rows:
+        refuse_format(options.file, survey.first)
+    return survey
+
+
+def _judged(
+    job: JudgeRows, located: LocatedRows, progress: Progress, total: int
+) -> Iterator[tuple[JudgedRow, list[Fault]]]:
+    """Yield each row with its own faults, and its faults in view of the rows before it."""
+    earlier, done = EarlierRows(), 0
+    progress("rows", done, total)
+    for part in map_chunks(job, chunks(located), job.options):
+        yield from ((row, row.beside(earlier)) for row in part)
+        done += len(part)
+        progress("rows", done, total)
+
+
+def _cleaned(options: AuditOptions, form: FileForm) -> AbstractContextManager[CleanedFile | None]:
+    return nullcontext() if options.fix is None else cleaned_file(options.fix, form)
 
 
 def _rules(options: AuditOptions, language: str | None) -> RuleContext | None:
@@ -161,29 +235,3 @@ def _rules(options: AuditOptions, language: str | None) -> RuleContext | None:
         min_sitelinks=options.min_sitelinks,
         max_sitelinks=options.max_sitelinks,
     )
-
-
-def _told_language(rows: Iterable[RecordParts | None]) -> str | None:
-    """Return the language that the first row says it is in; None if no row says so."""
-    for parts in rows:
-        meta = None if parts is None else parts.row.get("meta")
-        if parts is not None and isinstance(meta, dict) and "language" in meta:
-            return parts.language
-    return None
-
-
-def _summarize(rows: Sequence[Located], found: Sequence[Sequence[Fault]]) -> AuditSummary:
-    summary = AuditSummary(rows=len(rows), faulty=sum(map(bool, found)))
-    for located, row_faults in zip(rows, found, strict=True):
-        case_id = located.row.get("case_id") if isinstance(located.row, dict) else None
-        case_id = case_id if isinstance(case_id, int | float | str) else None
-        for fault in row_faults:
-            entry = summary.rules.setdefault(fault.rule, RuleSummary())
-            entry.faults += 1
-            entry.guesses += fault.guess
-            if len(entry.examples) < EXAMPLES:
-                entry.examples.append(Example(located.line, case_id, fault.path, fault.got, fault.expected))
-        for rule in {fault.rule for fault in row_faults}:
-            summary.rules[rule].rows += 1
-    summary.rules = dict(sorted(summary.rules.items(), key=lambda item: (-item[1].faults, item[0])))
-    return summary

@@ -5,20 +5,31 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cfbuild.progress import no_progress
 
 
 def write_atomic(path: Path, chunks: Iterable[str]) -> None:
-    """Write text to a file beside `path`, flush it to the disk, then rename it: readers see the old file or the new."""
+    """Write text to a file, as `atomic` does."""
+    with atomic(path) as stream:
+        stream.writelines(chunks)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[TextIO]:
+    """Yield a stream of text to a file beside `path`, which is flushed to the disk and renamed at the end.
+
+    Readers see the old file or the new.
+    """
     _sweep(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(chunks)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

@@ -32,6 +32,11 @@ def dump_row(row: Mapping[str, Any]) -> str:
     return ENCODER.encode(row)
 
 
+def dump_indented(value: Any) -> str:
+    """Return a value as indented JSON. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows atomically, one a line; return their number."""
     return write_lines(path, (dump_row(row) + "\n" for row in rows))
@@ -53,7 +58,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 def write_json(path: Path, value: Any) -> None:
     """Write an indented JSON document atomically."""
-    write_atomic(path, [json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"])
+    write_atomic(path, [dump_indented(value) + "\n"])
 
 
 def read_lines(path: Path) -> Iterator[NumberedLine]:

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from cfbuild.errors import DataError
@@ -78,6 +80,22 @@ def readable(path: Path) -> Iterator[None]:
         if error.errno is None:  # bz2's way to say so
             raise DataError(f"{path}: is damaged ({error}); get it again") from error
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a CounterFact file") from error
+
+
+@contextmanager
+def rereadable(path: Path) -> Iterator[Path | None]:
+    """Yield a copy of what comes through a pipe, which can be read once; None where `path` can be read again.
+
+    Raises DataError if the pipe cannot be read.
+    """
+    if path.is_fifo() or path.is_char_device():
+        with TemporaryDirectory() as folder:
+            copy = Path(folder, "copy")
+            with readable(path), path.open("rb") as stream, copy.open("wb") as kept:
+                copyfileobj(stream, kept)
+            yield copy
+    else:
+        yield None
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:

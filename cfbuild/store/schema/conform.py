@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from cfbuild.errors import DataError
-from cfbuild.store.jsonl import Row, Value, dump_row
+from cfbuild.store.jsonl import SURROGATE, Row, Value, dump_row
 from cfbuild.store.schema.accept import Accept, compile_accept
 from cfbuild.store.schema.explain import explain
 from cfbuild.store.schema.faults import Fault, show
@@ -34,6 +34,12 @@ def writing_faults(row: Any) -> Iterator[Fault]:
         yield Fault("", "encoding", f"a lone surrogate or a byte that is not UTF-8 after {show(near)}", "UTF-8 text")
     except (TypeError, ValueError, RecursionError) as error:
         yield Fault("", "json", str(error), "finite numbers, and nesting of a reasonable depth")
+
+
+def writes_again(row: Any, text: str) -> bool:
+    """Return True if a row has no such faults, as the JSON text that it was read from shows without writing it."""
+    is_shallow = text.count("{") + text.count("[") <= DEEPEST or _depth(row) <= DEEPEST
+    return is_shallow and SURROGATE.search(text) is None
 
 
 def _depth(value: Any) -> int:

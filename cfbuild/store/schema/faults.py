@@ -31,13 +31,15 @@ class Fault:
 class Located:
     """A row with the line where it starts, counted from 1; `fault` is set instead of `row` if it is no JSON.
 
-    `key` is the row's name in a file that is an object of rows, else None.
+    `key` is the row's name in a file that is an object of rows, else None. `is_plain` is True where the text that the
+    row was read from shows that it can be written again.
     """
 
     line: int
     row: Any = None
     fault: Fault | None = None
     key: str | None = None
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import starmap
 from json import JSONDecodeError
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, cast
 
 from cfbuild.store.files import DigestedFile
 from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, split_lines
+from cfbuild.store.schema.conform import writes_again
 from cfbuild.store.schema.faults import Fault, Located, show
 from cfbuild.store.unpack import PARQUET, parquet_rows, readable, refuse_stranger, unpacked
 
@@ -41,6 +42,33 @@ def read_located(path: Path) -> Iterator[Located]:
         yield from rows
 
 
+@dataclass(frozen=True, slots=True)
+class RawLine:
+    """A line of JSON lines before it is parsed; `raw` is None for one that is too long."""
+
+    number: int
+    raw: bytes | None
+
+    def __len__(self) -> int:
+        return len(self.raw or b"")
+
+    def located(self) -> Located:
+        """Return the row in the line."""
+        if self.raw is None:
+            got = f"a line of more than {LONGEST_LINE} bytes"
+            return Located(self.number, fault=Fault("", "json", got, "one JSON object a line, or one JSON array"))
+        return _line(self.number, self.raw)
+
+
+Piece = RawLine | Located
+"""A row, or the line that it is in."""
+
+
+def located_of(piece: Piece) -> Located:
+    """Return the row of a piece of a file."""
+    return piece.located() if isinstance(piece, RawLine) else piece
+
+
 class LocatedRows:
     """The rows of a file, read once, as `read_located` yields them.
 
@@ -48,14 +76,16 @@ class LocatedRows:
     several), any of these compressed by gzip, bzip2 or xz, or a parquet file, whose rows count as lines. Afterwards
     `sha256` is the digest of the file's bytes as they lie there, and `form` how it holds its rows.
 
+    copy: a file with the bytes of `path`, to read in its place; messages name `path`.
     Raises DataError if the file cannot be read, or is known to hold no rows.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, copy: Path | None = None) -> None:
         self.form: FileForm = "lines"
         self._path = path
+        self._stored = copy or path
         with readable(path):
-            self._file = DigestedFile(path)
+            self._file = DigestedFile(self._stored)
 
     def __enter__(self) -> LocatedRows:
         return self
@@ -64,19 +94,23 @@ class LocatedRows:
         self._file.close()
 
     def __iter__(self) -> Iterator[Located]:
+        return map(located_of, self.pieces())
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield each row; those of JSON lines as lines, for somebody else to parse."""
         with readable(self._path), io.BufferedReader(self._file, BLOCK) as stored:
             head = stored.peek(BLOCK)
             refuse_stranger(head, self._path)
             if head.startswith(PARQUET):
                 self.form = "parquet"
-                yield from starmap(Located, enumerate(parquet_rows(self._path), 1))
+                yield from starmap(Located, enumerate(parquet_rows(self._stored), 1))
             else:
                 yield from self._json(unpacked(head, stored))
             # Bytes after a broken array belong to the file, and so to its digest.
             while stored.read(BLOCK):
                 pass
 
-    def _json(self, content: IO[bytes]) -> Iterator[Located]:
+    def _json(self, content: IO[bytes]) -> Iterator[Piece]:
         stream = io.BufferedReader(cast("io.RawIOBase", content), BLOCK)
         head = stream.peek(BLOCK)
         refuse_stranger(head, self._path)
@@ -119,18 +153,15 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, dict) and not ROW_KEYS.isdisjoint(value)
 
 
-def _lines(stream: BinaryIO) -> Iterator[Located]:
-    for number, raw in split_lines(stream):
-        if raw is None:
-            got = f"a line of more than {LONGEST_LINE} bytes"
-            yield Located(number, fault=Fault("", "json", got, "one JSON object a line, or one JSON array"))
-        elif raw.strip():
-            yield _line(number, raw)
+def _lines(stream: BinaryIO) -> Iterator[RawLine]:
+    return (RawLine(number, raw) for number, raw in split_lines(stream) if raw is None or raw.strip())
 
 
 def _line(number: int, raw: bytes) -> Located:
     try:
-        return Located(number, DECODER.decode(raw.decode().strip(WHITE_SPACE)))
+        text = raw.decode().strip(WHITE_SPACE)
+        row = DECODER.decode(text)
+        return Located(number, row, is_plain=writes_again(row, text))
     except UnicodeDecodeError as error:
         return Located(number, fault=Fault("", "encoding", show(str(error)), "UTF-8 text"))
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from cfbuild.text import scripts
@@ -136,6 +137,7 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType({rules.code: rules for rule
 """The languages that have rules of their own, by the first part of their code: "en" serves "en-gb" too."""
 
 
+@lru_cache(maxsize=1000)
 def language(code: str) -> Language:
     """Return the rules of the language `code`, such as "en" or "pt-br"; the neutral ones if it has none of its own."""
     return LANGUAGES.get(code.partition("-")[0].lower()) or Language(code)

@@ -176,6 +176,7 @@ def inside(text: str) -> str:
     return f"the{text[3:]}" if text.startswith("The ") else text
 
 
+@lru_cache(maxsize=10_000)
 def ungrammatical(prompt: str, slot: str) -> str | None:
     """Return what is broken in a prompt that an object's name follows, or None; `slot` marks the subject."""
     broken = BROKEN_SPACE.search(prompt) or TWO_ARTICLES.search(prompt.replace(slot, "Ann"))

@@ -1,0 +1,50 @@
+"""A row of any file with its parts, as an audit sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cfbuild.audit.foreign import FORMATS, foreign_format, is_unknown
+from cfbuild.audit.row import RecordParts, parts_of
+from cfbuild.store.schema import writing_faults
+from cfbuild.store.schema.faults import Fault, Located, show
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedRow:
+    """A row with its parts (None if it has none); `misread` holds the faults because of which they are not whole."""
+
+    located: Located
+    parts: RecordParts | None
+    misread: tuple[Fault, ...] = ()
+
+    @classmethod
+    def of(cls, located: Located) -> AuditedRow:
+        """Return a located row with its parts."""
+        parts = parts_of(located.row)
+        return cls(located, parts, tuple(_misread(located, parts)))
+
+    @property
+    def whole(self) -> RecordParts | None:
+        """The parts of a row that was read whole; None for any other."""
+        return None if self.misread else self.parts
+
+
+def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
+    """Yield faults that keep a row from being audited whole: no JSON, not writable again, or of no known format."""
+    if located.fault is not None:
+        yield located.fault
+        return
+    row = located.row if isinstance(located.row, dict) else {"": located.row}
+    unwritable = [] if located.is_plain else list(writing_faults(row))
+    yield from unwritable
+    if unwritable:
+        return
+    named = foreign_format(located.row)
+    if named is not None:
+        yield Fault("", "row-format", named.what, named.advice)
+    elif parts is None or is_unknown(located.row):
+        yield Fault("", "row-format", show(located.row), FORMATS)
+    else:
+        yield from parts.unread
