@@ -45,7 +45,7 @@ def chunks(rows: LocatedRows) -> Iterator[list[Piece]]:
 
 @dataclass(slots=True)
 class Glance:
-    """What the rows of a chunk tell: how many there are, and how many of a format that is recognised but not read.
+    """The findings of a chunk: how many rows there are, and how many of a format that is recognised but not read.
 
     first: such a format of the first row. language: the first that a row says it is in. cases, edits: digests of the
     rows' case ids and of what they edit. shown: how many rows show a template; a rewrite counts for two.
@@ -98,7 +98,7 @@ def _glance(pieces: Sequence[Piece]) -> Glance:
 
 
 class Survey:
-    """What all rows of a file tell together; `form` and the digest of its bytes are the caller's to compare.
+    """The findings of all rows of a file; `form` and the digest of its bytes are the caller's to compare.
 
     A digest of 8 bytes is kept of each case id and each edit, one of 16 of each template that a single row shows, and
     the text of the others.
