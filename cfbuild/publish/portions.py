@@ -183,7 +183,7 @@ def subjects(portion: LinePortion) -> list[tuple[int, str]]:
     return found
 
 
-def _read_by_arrow(portion: LinePortion) -> list[tuple[int, str]] | None:
+def _read_by_arrow(portion: LinePortion) -> list[tuple[Any, Any]] | None:
     """Return the case ids and subjects of a portion, None instead of what is not there; None if Arrow refuses it."""
     import pyarrow
     from pyarrow import json

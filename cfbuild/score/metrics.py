@@ -180,10 +180,14 @@ class CaseValues:
     def add(self, cases: Sequence[CaseScore]) -> dict[str, list[float | None]]:
         """Add further cases of the run; return their values after the edits."""
         found = case_values(cases, "post")
-        self.case_ids.extend(case.case_id for case in cases)
-        for name, column in found.items():
-            self.values.setdefault(name, FigureColumn()).extend(column)
+        self.extend([case.case_id for case in cases], found)
         return found
+
+    def extend(self, case_ids: Iterable[int], values: Mapping[str, Iterable[float | None]]) -> None:
+        """Add the values of further cases by metric."""
+        self.case_ids.extend(case_ids)
+        for name, column in values.items():
+            self.values.setdefault(name, FigureColumn()).extend(column)
 
 
 def paired_differences(first: CaseValues, other: CaseValues) -> dict[str, Figure]:

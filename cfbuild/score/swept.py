@@ -218,7 +218,9 @@ def best_layer(rows: Mapping[int, Sequence[SweptRow]]) -> FoundLayer | None:
 
 def _difference(first: Sequence[SweptRow], other: Sequence[SweptRow]) -> Figure | None:
     """Return S of `other` minus S of `first` over the records that both have."""
-    sides = (CaseValues(tuple(row.case_id for row in some), _values(some)) for some in (first, other))
+    sides = CaseValues(), CaseValues()
+    for side, rows in zip(sides, (first, other), strict=True):
+        side.extend([row.case_id for row in rows], _values(rows))
     return paired_differences(*sides).get("S")
 
 
