@@ -68,7 +68,7 @@ def split_by_subject(subjects: Iterable[tuple[int, str]], seed: int) -> Splits:
 
     def texts() -> Iterator[str]:
         for case_id, subject in subjects:
-            case_ids.append(case_id)
+            case_ids.append(int(case_id))  # JSON Schema takes 2.0 for a whole number
             yield f"{seed}:split:{subject}"
 
     numbers = drawn(texts())

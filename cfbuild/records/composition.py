@@ -79,8 +79,8 @@ class Tally:
         )
 
 
-MANY = 100_000
-"""Digests that are held before repeated ones are looked for: 800 kB."""
+MANY = 10_000
+"""Digests that are held before repeated ones are looked for: 80 kB."""
 
 
 class _Seen:

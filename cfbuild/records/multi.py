@@ -86,7 +86,7 @@ class PlannedEdits:
 
     def add(self, record: Record) -> None:
         """Add a record's edit."""
-        self.case_ids.append(record.case_id)
+        self.case_ids.append(int(record.case_id))
         self.relations.append(intern(record.relation))
         self.subjects.append(record.subject.label)
         self.facts.frombytes(short_digest(_fact(record)))

@@ -183,11 +183,11 @@ class CaseValues:
     def add(self, cases: Sequence[CaseScore]) -> dict[str, list[float | None]]:
         """Add further cases of the run; return their values after the edits."""
         found = case_values(cases, "post")
-        self.extend((case.case_id for case in cases), found)
+        self.extend([case.case_id for case in cases], found)
         return found
 
     def extend(self, case_ids: Iterable[int], values: Mapping[str, Iterable[float | None]]) -> None:
-        """Add further cases by their ids and the values of each metric."""
+        """Add the values of further cases by metric."""
         self.case_ids.extend(case_ids)
         for name, column in values.items():
             self.values.setdefault(name, FigureColumn()).extend(column)

@@ -220,7 +220,7 @@ def _difference(first: Sequence[SweptRow], other: Sequence[SweptRow]) -> Figure 
     """Return S of `other` minus S of `first` over the records that both have."""
     sides = CaseValues(), CaseValues()
     for side, rows in zip(sides, (first, other), strict=True):
-        side.extend((row.case_id for row in rows), _values(rows))
+        side.extend([row.case_id for row in rows], _values(rows))
     return paired_differences(*sides).get("S")
 
 
