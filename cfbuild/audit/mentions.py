@@ -140,13 +140,13 @@ def _is_function_word(word: str) -> bool:
     return word.lower() in FUNCTION_WORDS
 
 
-def _shared_template(one: str, other: str) -> Halves | None:
+def _shared_template(first: str, second: str) -> Halves | None:
     """Return the template of two prompts that differ in one place, where each has a name; None if they are not such.
 
     Neither half may hold what could belong to a name: of capitals only the first letter of the prompt, no digit; and
     what stands before the slot ends in a small word ("The capital of", not "New").
     """
-    words, others = TOKEN.findall(one), TOKEN.findall(other)
+    words, others = TOKEN.findall(first), TOKEN.findall(second)
     head = _common(words, others)
     while head and not (words[head - 1].isspace() and head > 1 and _is_small(words[head - 2])):
         head -= 1
@@ -159,20 +159,20 @@ def _shared_template(one: str, other: str) -> Halves | None:
     return "".join(words[:head]), "".join(words[len(words) - tail :])
 
 
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
     """Return how many tokens both begin with, but for names."""
     count = 0
-    for mine, theirs in zip(one, other, strict=False):
+    for mine, theirs in zip(first, second, strict=False):
         if mine != theirs or (count and not _is_plain(mine)):
             break
         count += 1
     return count
 
 
-def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
+def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
     """Return how many tokens both end in, but for names."""
     count = 0
-    for mine, theirs in zip(reversed(one), reversed(other), strict=False):
+    for mine, theirs in zip(reversed(first), reversed(second), strict=False):
         if mine != theirs or not _is_plain(mine):
             break
         count += 1

@@ -45,8 +45,8 @@ def same_targets(parts: RecordParts) -> Iterator[Fault]:
     for prompts in parts.answered.values():
         pairs = ((prompt.answers_path, prompt.answers) for prompt in prompts if len(prompt.answers) == len(TARGETS))
         spots += [(f"{path}/target_new/str", answers[0], answers[1]) for path, answers in pairs]
-    for path, label, other in spots:
-        if label and label.casefold() == other.casefold():
+    for path, label, true_label in spots:
+        if label and label.casefold() == true_label.casefold():
             yield Fault(path, "same-targets", show(label), "another str than target_true's")
 
 

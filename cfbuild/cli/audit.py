@@ -48,9 +48,9 @@ def _print_audit(summary: AuditSummary, file: Path, fix: Path | None) -> None:
         for name in ("rule", "for example"):
             table.add_column(name)
         for rule, entry in summary.rules.items():
-            one = entry.examples[0]
-            where = f"line {one.line}" if one.case_id is None else f"case {one.case_id}"
-            example = Text(visible(f"{where} {one.path}: {one.got}; expected {one.expected}"))
+            first = entry.examples[0]
+            where = f"line {first.line}" if first.case_id is None else f"case {first.case_id}"
+            example = Text(visible(f"{where} {first.path}: {first.got}; expected {first.expected}"))
             table.add_row(str(entry.faults), str(entry.rows), rule, example)
         console.print(table)
     lines = [f"{summary.rows - summary.faulty} of {summary.rows} rows have no fault"]

@@ -62,6 +62,6 @@ def _show_staged(staged: Staged, as_json: bool) -> None:
         tell_json({"files": rows, "card": staged.card})
         return
     width = max(len(one.path) for one in staged.files)
-    for one in staged.files:
-        tell(f"{one.path:<{width}}  {one.size:>12,}  {one.sha256}")
+    for file in staged.files:
+        tell(f"{file.path:<{width}}  {file.size:>12,}  {file.sha256}")
     tell(f"\n{staged.card}")

@@ -130,8 +130,9 @@ def memit_folder(material: Handed) -> Iterator[ToolFile]:
     for different objects of one subject and relation.
     """
     texts: dict[tuple[str, str], list[Row]] = {}
-    for one in material.references:
-        texts.setdefault((one.relation, one.object), []).append({"name": one.name, "text": one.text})
+    for reference in material.references:
+        found = texts.setdefault((reference.relation, reference.object), [])
+        found.append({"name": reference.name, "text": reference.text})
     usable = [one for one in material.records if not texts or (one.relation, one.target_new.id) in texts]
     yield _array("counterfact.json", map(counterfact, usable))
     yield _array("multi_counterfact.json", map(counterfact, free_of_conflicts(usable)))
@@ -190,12 +191,12 @@ def _pairs(record: Record, known: SubjectPairs, length: Callable[[str], int]) ->
     """Yield the first other subject with which the record's prompt has as many tokens, in the seed's order."""
     tokens = length(record.rewrite)
     for subject, value in known.others(record):
-        other = record.prompt.fill(subject)
-        if length(other) == tokens:
+        corrupted = record.prompt.fill(subject)
+        if length(corrupted) == tokens:
             yield {
                 "relation_id": record.relation,
                 "prompt": record.rewrite,
-                "corrupted_prompt": other,
+                "corrupted_prompt": corrupted,
                 "subject": record.subject.label,
                 "corrupted_subject": subject,
                 "answer": continued("", record.target_true.label),

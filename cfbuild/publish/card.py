@@ -226,7 +226,7 @@ def _languages(generated: Mapping[str, Any]) -> str:
         return ""
     rows = []
     for code, count in told["records"].items():
-        rules = sorted(told["rules"].get(code, {}).items(), key=lambda one: (-one[1], one[0]))
+        rules = sorted(told["rules"].get(code, {}).items(), key=lambda counted: (-counted[1], counted[0]))
         rows.append((_text(code), f"{count:,}", ", ".join(f"{_text(rule)} {number:,}" for rule, number in rules)))
     return (
         "## Languages\n\nThe same fact, false object, neighbors and case id in each: the first language is the "

@@ -134,16 +134,16 @@ def _distribution(given: CardInput, files: Sequence[StagedFile], address: str) -
         "encodingFormat": "git+https",
         "sha256": NO_DIGEST,
     }
-    for one in files:
-        if one.path.endswith(".parquet"):
+    for file in files:
+        if file.path.endswith(".parquet"):
             yield {
                 "@type": "cr:FileObject",
-                "@id": one.path,
-                "name": one.path.rsplit("/", 1)[1],
-                "contentUrl": f"{address}/resolve/main/{one.path}",
-                "contentSize": f"{one.size} B",
+                "@id": file.path,
+                "name": file.path.rsplit("/", 1)[1],
+                "contentUrl": f"{address}/resolve/main/{file.path}",
+                "contentSize": f"{file.size} B",
                 "encodingFormat": PARQUET,
-                "sha256": one.sha256,
+                "sha256": file.sha256,
             }
     for table in given.tables:
         for split in table.splits:

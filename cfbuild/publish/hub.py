@@ -235,9 +235,9 @@ def _operations(files: Sequence[StagedFile], there: dict[str, str]) -> list[Any]
     ]
 
 
-def _git_name(one: StagedFile) -> str:
-    digest = hashlib.sha1(b"blob %d\0" % one.size, usedforsecurity=False)
-    with one.source.open("rb") as stream:
+def _git_name(file: StagedFile) -> str:
+    digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    with file.source.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -69,12 +69,12 @@ class CardCounts:
         self.edits.add(record)
         self.languages.add(record.language)
 
-    def take_in(self, other: CardCounts) -> None:
-        """Count what another value counted."""
-        self.tally.take_in(other.tally)
-        self.edits.take_in(other.edits)
-        self.languages |= other.languages
-        self.licences |= other.licences
+    def take_in(self, counted: CardCounts) -> None:
+        """Add what was counted of further rows."""
+        self.tally.take_in(counted.tally)
+        self.edits.take_in(counted.edits)
+        self.languages |= counted.languages
+        self.licences |= counted.licences
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,16 +109,16 @@ def _fact(record: Record, target: Target) -> Row:
 
 
 def _cases(record: Record, group: str, known: OtherNames) -> Iterator[Row]:
-    for one in record.groups.get(group, ()):
-        if one.relation in RELATION_NAMES:
+    for prompt in record.groups.get(group, ()):
+        if prompt.relation in RELATION_NAMES:
             hops = group == "two_hop"
-            answer = one.target_true if stays_true(group) else one.target_new
-            plain = _query(one.text, one.entity, one.relation, answer, known)
-            query = _two_hop(record, one, known) if hops else plain
+            answer = prompt.target_true if stays_true(group) else prompt.target_new
+            plain = _query(prompt.text, prompt.entity, prompt.relation, answer, known)
+            query = _two_hop(record, prompt, known) if hops else plain
             yield {
                 "test_queries": [query],
                 "test_condition": "OR",
-                "condition_queries": _conditions(record, one, known) if hops else [],
+                "condition_queries": _conditions(record, prompt, known) if hops else [],
             }
 
 
@@ -134,19 +134,19 @@ def _query(phrase: str, subject: str, relation: str, answer: Target, known: Othe
     }
 
 
-def _two_hop(record: Record, one: GroupPrompt, known: OtherNames) -> Row:
+def _two_hop(record: Record, prompt: GroupPrompt, known: OtherNames) -> Row:
     """Return a question that passes through the record's object: its first hop is the edit."""
     return {
-        **_query(one.text, record.subject.id, one.relation, one.target_new, known),
+        **_query(prompt.text, record.subject.id, prompt.relation, prompt.target_new, known),
         "query_type": "two_hop",
         "relation": RELATION_NAMES[record.relation],
         "target_ids": [record.target_new.id],
-        "second_relation": RELATION_NAMES[one.relation],
-        "second_hop_target_ids": [one.target_new.id],
+        "second_relation": RELATION_NAMES[prompt.relation],
+        "second_hop_target_ids": [prompt.target_new.id],
     }
 
 
-def _conditions(record: Record, one: GroupPrompt, known: OtherNames) -> list[Row]:
+def _conditions(record: Record, prompt: GroupPrompt, known: OtherNames) -> list[Row]:
     """Return what the model has to know for the answer to follow: the second hop, where its template is known."""
-    asked = known.asked(one.template, record.target_new.label)
-    return [_query(asked, record.target_new.id, one.relation, one.target_new, known)] if asked else []
+    asked = known.asked(prompt.template, record.target_new.label)
+    return [_query(asked, record.target_new.id, prompt.relation, prompt.target_new, known)] if asked else []

@@ -50,8 +50,8 @@ def _fact(subject: Target, relation: str, value: Target, known: OtherNames) -> R
 
 def _link(path: list[str], prompt: str, subject: str, fact: Row) -> Row:
     target = fact["tail_entity"]["value"]["label"]
-    one = {"path": path, "prompt": prompt, "subject": subject, "target": target, "reverse_in_multi_hop": False}
-    return {**one, **fact}
+    link = {"path": path, "prompt": prompt, "subject": subject, "target": target, "reverse_in_multi_hop": False}
+    return {**link, **fact}
 
 
 def _edit_link(record: Record, known: OtherNames, prompt: str, subject: str) -> Row:
@@ -64,47 +64,47 @@ def _question(prompt: str, target: str, paths: list[list[str]], hops: list[Row])
 
 def _rephrased(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield the paraphrases: the edit's own link, asked in other words."""
-    for one in record.paraphrases:
-        hop = _edit_link(record, known, one.clean, record.subject.label)
-        yield _question(one.clean, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+    for paraphrase in record.paraphrases:
+        hop = _edit_link(record, known, paraphrase.clean, record.subject.label)
+        yield _question(paraphrase.clean, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
 def _aliased(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield the prompts with another name of the subject, which is recognised by that name."""
-    for one in record.groups.get("subject_aliases", ()):
-        name = next((name for name in known.other_names(record.subject) if name in one.text), None)
+    for prompt in record.groups.get("subject_aliases", ()):
+        name = next((name for name in known.other_names(record.subject) if name in prompt.text), None)
         if name is not None:
-            hop = _edit_link(record, known, one.text, name)
-            yield _question(one.text, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+            hop = _edit_link(record, known, prompt.text, name)
+            yield _question(prompt.text, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
 def _answered(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield the prompts whose answer is o* under another name."""
-    for one in record.groups.get("object_aliases", ()):
-        hop = {**_edit_link(record, known, one.text, record.subject.label), "target": one.target_new.label}
-        yield _question(one.text, one.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+    for prompt in record.groups.get("object_aliases", ()):
+        hop = {**_edit_link(record, known, prompt.text, record.subject.label), "target": prompt.target_new.label}
+        yield _question(prompt.text, prompt.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
 def _reversed(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield the edit's link followed backwards, from o* to the subject."""
-    for one in record.groups.get("inverse", ()):
-        back = {"prompt": one.text, "target": record.subject.label}
+    for prompt in record.groups.get("inverse", ()):
+        back = {"prompt": prompt.text, "target": record.subject.label}
         hop = {**_edit_link(record, known, record.rewrite, record.subject.label), "reverse_in_multi_hop": True}
         path = [*reversed(EDIT_LINK), "b", "s"]
-        yield _question(one.text, record.subject.label, [path], [{**hop, "reversed": back}])
+        yield _question(prompt.text, record.subject.label, [path], [{**hop, "reversed": back}])
 
 
 def _two_hops(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield chains of the edit's link and a further one; those whose second question is not known are left out."""
-    for one in record.groups.get("two_hop", ()):
-        asked = known.asked(one.template, record.target_new.label)
+    for prompt in record.groups.get("two_hop", ()):
+        asked = known.asked(prompt.template, record.target_new.label)
         if asked is not None:
             path = ["t_e", "r_0", "e_0"]
-            fact = _fact(record.target_new, one.relation, one.target_new, known)
+            fact = _fact(record.target_new, prompt.relation, prompt.target_new, known)
             first = _edit_link(record, known, record.rewrite, record.subject.label)
             hops = [first, _link(path, asked, record.target_new.label, fact)]
             paths = [[*EDIT_LINK, *FORWARDS], [*path, *FORWARDS]]
-            yield _question(one.text, one.target_new.label, paths, hops)
+            yield _question(prompt.text, prompt.target_new.label, paths, hops)
 
 
 GENERALITY: Mapping[str, Callable[[Record, OtherNames], Iterator[Row]]] = MappingProxyType(
@@ -131,17 +131,17 @@ STAYING: Mapping[str, tuple[str, list[str]]] = MappingProxyType(
 
 def _locality(record: Record, known: OtherNames) -> Iterator[Row]:
     """Yield what stays of the edit's items, then the neighbors: its relation, another subject, the true object."""
-    items = {one.id: one for one in (record.subject, record.target_new)}
+    items = {item.id: item for item in (record.subject, record.target_new)}
     for kind, (shared, path) in STAYING.items():
         for prompt in record.groups.get(kind, ()):
             if prompt.entity in items:  # a fact of the true object shares nothing with the edit
                 subject, answer = items[prompt.entity], prompt.target_true
                 hop = _link(path, prompt.text, subject.label, _fact(subject, prompt.relation, answer, known))
                 yield {"loc_type": shared, **_question(prompt.text, answer.label, [[*path, *FORWARDS]], [hop])}
-    for one in record.neighborhood:
+    for neighbor in record.neighborhood:
         path = ["e_0", "r_e", "e_1"]
-        hop = _neighbor_link(record, known, one.text, one.entity, path)
-        question = _question(one.text, record.target_true.label, [[*path, *FORWARDS]], [hop])
+        hop = _neighbor_link(record, known, neighbor.text, neighbor.entity, path)
+        question = _question(neighbor.text, record.target_true.label, [[*path, *FORWARDS]], [hop])
         yield {"loc_type": "property of edit", **question}
 
 
