@@ -187,8 +187,11 @@ NAMED_VALUES = Form(named_values, _named_texts, repeated=True)
 
 
 def options_of(kind: type) -> tuple[Option, ...]:
-    """Return the options that a dataclass declares, those of its groups included, in the fields' order."""
-    return tuple(_declared(kind))
+    """Return the options that a dataclass declares, those of its groups included, in the fields' order.
+
+    Arguments come first, also where the type that declares the others is inherited from.
+    """
+    return tuple(sorted(_declared(kind), key=lambda declared: declared.default is not REQUIRED))
 
 
 def _declared(kind: type) -> Iterator[Option]:
