@@ -251,7 +251,7 @@ def test_links_lead_to_files() -> None:
 def test_pictures_are_small_and_have_an_alternative_text() -> None:
     """Those of `scripts/screenshots.py` are all shown."""
     shown = set()
-    for path in PAGES:
+    for path in (*PAGES, ROOT / "ARCHITECTURE.md"):
         for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
             picture = (path.parent / target).resolve()
             shown.add(picture)

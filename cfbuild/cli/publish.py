@@ -31,7 +31,7 @@ def run(
         bool, typer.Option("--dry-run", help="Show every file and the card; ask nothing of the network.")
     ] = False,
     division: SplitOptions,
-    workers: WorkerOptions,
+    processes: WorkerOptions,
     output: OutputOptions,
 ) -> None:
     """Publish the build as a dataset on the Hugging Face Hub, in one commit.
@@ -43,11 +43,11 @@ def run(
     folder = open_folder(build)
     if dry_run:
         with shown_progress(output.quiet) as progress:
-            staged = verb.stage(folder, where.repository, division.seed, progress, workers)
+            staged = verb.stage(folder, where.repository, division.seed, progress, processes)
         _show_staged(staged, output.json_)
         return
     with shown_progress(output.quiet) as progress:
-        published = verb.publish(folder, where, division.seed, progress, workers)
+        published = verb.publish(folder, where, division.seed, progress, processes)
     if output.json_:
         tell_json(asdict(published), indent=None)
         return
