@@ -144,7 +144,8 @@ def _eigen(covariance: Covariance) -> tuple[Tensor, Tensor]:
 
     made = Artefact("eigenvectors", {"factor": digest, "torch": torch.__version__})
     values, vectors = made.get(make, _read)
-    return torch.from_numpy(values), torch.from_numpy(vectors)
+    # Copied into aligned memory, as in `load_edits`: else the last bits depend on where numpy's lies.
+    return torch.from_numpy(values).clone(), torch.from_numpy(vectors).clone()
 
 
 def _read(folder: Path) -> tuple[np.ndarray, np.ndarray]:

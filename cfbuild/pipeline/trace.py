@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
 
 LOG = "rows.log"
-FACTS_AT_ONCE = 16
+FACTS_AT_ONCE = 4
 """Facts that are traced and logged together: an interruption loses this many at most."""
 PROMPT = "prompt"
 """The relation, and the default name, of a prompt that is no record's."""
