@@ -58,7 +58,7 @@ def load_edits_and_state(path: str | Path) -> tuple[list[Edit], dict[str, Tensor
     try:
         with safe_open(path, framework="pt") as stream:
             described = json.loads((stream.metadata() or {})[HEADER])["edits"]
-            # Copied: numbers of a file lie at any multiple of 8 bytes, and sums of what is not aligned differ in last bits.
+            # Copied: in a file numbers lie at any multiple of 8 bytes, and last bits of sums depend on that.
             tensors = {name: stream.get_tensor(name).clone() for name in stream.keys()}  # noqa: SIM118 - no mapping
         state = {name.removeprefix(STATE): tensors.pop(name) for name in [*tensors] if name.startswith(STATE)}
         changes = _changes(tensors)
