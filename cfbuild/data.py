@@ -43,9 +43,9 @@ def property_id(text: str) -> str:
     return text
 
 
-def id_number(one: str) -> int:
+def id_number(id_: str) -> int:
     """Return the number in an id, by which ids are ordered; 0 for an unknown value."""
-    return 0 if one == UNKNOWN else int(one[1:])
+    return 0 if id_ == UNKNOWN else int(id_[1:])
 
 
 def article_before(text: str, article: str) -> str:

@@ -80,16 +80,23 @@ def files_by_name() -> dict[str, list[str]]:
 
 
 def vague_names() -> Iterator[str]:
-    """Yield each variable or parameter whose name says nothing, outside comprehensions of one line."""
+    """Yield each variable or parameter whose name says nothing, but fields and comprehensions of one line."""
     for path, tree in trees():
-        short = {
+        allowed = {
             id(inner)
             for node in ast.walk(tree)
             if isinstance(node, COMPREHENSIONS) and node.lineno == node.end_lineno
             for inner in ast.walk(node)
         }
+        allowed |= {
+            id(statement.target)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign)
+        }
         for node in ast.walk(tree):
-            is_made = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in short
+            is_made = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in allowed
             name = node.id if isinstance(node, ast.Name) and is_made else node.arg if isinstance(node, ast.arg) else ""
             if name in VAGUE and isinstance(node, ast.Name | ast.arg):
                 yield f"{path}:{node.lineno}: {name}"

@@ -106,12 +106,12 @@ def _changes(summary: GenerateSummary) -> Iterator[str]:
 
 
 def _languages(summary: GenerateSummary) -> Iterator[str]:
-    """Yield the table of records by language, with the rules that dropped most of the others, and those in all."""
+    """Yield the table of records by language, with the rules that left out others, and the number in every language."""
     told = summary.languages
     if told is None:
         return
     yield "language  records  not there, by rule"
     for code, count in told["records"].items():
-        rules = sorted(told["rules"].get(code, {}).items(), key=lambda one: -one[1])
+        rules = sorted(told["rules"].get(code, {}).items(), key=lambda item: -item[1])
         yield f"{code:>8}  {count:>7}  {', '.join(f'{rule} {number}' for rule, number in rules)}".rstrip()
     yield f"{told['in_all']} records are there in every language"

@@ -37,7 +37,7 @@ def _as_dict(scores: BaseScores) -> dict[str, object]:
 
 
 def _lines(found: Sequence[BaseScores]) -> Iterator[str]:
-    for one in found:
-        figures = ", ".join(f"{name} {figure.mean:.1f}" for name, figure in one.figures.items())
-        yield f"{one.model} ({one.revision}), before any edit: {figures}"
-        yield f"  {one.prompts:,} prompts: {one.file}"
+    for scores in found:
+        figures = ", ".join(f"{name} {figure.mean:.1f}" for name, figure in scores.figures.items())
+        yield f"{scores.model} ({scores.revision}), before any edit: {figures}"
+        yield f"  {scores.prompts:,} prompts: {scores.file}"

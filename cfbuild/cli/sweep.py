@@ -77,6 +77,6 @@ def _cells(report: SweepReport, at: At) -> dict[int, Any]:
     curve = dict(report.curve(at, "S"))
     highest = max((figure.mean for figure in curve.values()), default=0.0)
     return {
-        layer: Text(f"{one.mean:.1f} ± {one.half_width:.1f}", style="bold" if one.mean == highest else "")
-        for layer, one in curve.items()
+        layer: Text(f"{figure.mean:.1f} ± {figure.half_width:.1f}", style="bold" if figure.mean == highest else "")
+        for layer, figure in curve.items()
     }

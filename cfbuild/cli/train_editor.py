@@ -33,15 +33,15 @@ def run(
         folder.require("records.jsonl")
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        summary = train_editor(folder, options, lm, progress, lambda one: say(output.quiet, _line(one)))
+        summary = train_editor(folder, options, lm, progress, lambda validation: say(output.quiet, _line(validation)))
     tell_summary(summary, output.json_, lambda made: _lines(made, build))
 
 
-def _line(one: Validation) -> str:
-    skipped = f", {one.skipped} steps skipped" if one.skipped else ""
-    parts = f"edit {one.edit:.3f}, locality {one.locality:.4f} nats"
-    shares = f"ES {one.es:.1f}, PS {one.ps:.1f}, drawdown {one.drawdown:.1f}"
-    return f"step {one.step}: loss {one.loss:.4f} ({parts}), {shares}{skipped}"
+def _line(validation: Validation) -> str:
+    skipped = f", {validation.skipped} steps skipped" if validation.skipped else ""
+    parts = f"edit {validation.edit:.3f}, locality {validation.locality:.4f} nats"
+    shares = f"ES {validation.es:.1f}, PS {validation.ps:.1f}, drawdown {validation.drawdown:.1f}"
+    return f"step {validation.step}: loss {validation.loss:.4f} ({parts}), {shares}{skipped}"
 
 
 def _lines(made: TrainSummary, build: Path) -> Iterator[str]:

@@ -154,10 +154,10 @@ def _sequence_table(curve: SequenceCurve) -> Any:
     for name in ("edits", *HARMONIC, "perplexity"):
         table.add_column(name, justify="right")
     table.add_row("0", *("" for _ in HARMONIC), _number(curve.unedited_perplexity))
-    for one in curve.points:
-        curves = (one.right_after, one.first, one.so_far)
-        cells = (" / ".join(_number(some.get(name)) for some in curves) for name in HARMONIC)
-        table.add_row(f"{one.edits:,}", *cells, _number(one.perplexity))
+    for point in curve.points:
+        curves = (point.right_after, point.first, point.so_far)
+        cells = (" / ".join(_number(values.get(name)) for values in curves) for name in HARMONIC)
+        table.add_row(f"{point.edits:,}", *cells, _number(point.perplexity))
     kept = (_number(curve.retained[name].mean if name in curve.retained else None) for name in HARMONIC)
     table.add_row("all, at the end", *kept, "")
     return table

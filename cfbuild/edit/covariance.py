@@ -161,15 +161,15 @@ def key_covariances(
 def gather_covariances(
     lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress = silent
 ) -> None:
-    """Put C of each layer that is not in the cache into it, for `key_covariances` of any of them; none is returned.
+    """Write C of each layer into the cache, unless it is there, for `key_covariances` to read; return nothing.
 
     It takes one pass over the texts, or a few where the moments of all layers do not fit MOMENT_BYTES.
     """
     at_once = max(1, MOMENT_BYTES // max(8 * lm.key_width(layer) ** 2 for layer in layers))
     for start in range(0, len(layers), at_once):
-        some = layers[start : start + at_once]
-        gathered = _Gathered(lm, some, corpus, tokens, progress)
-        for layer in some:
+        chunk = layers[start : start + at_once]
+        gathered = _Gathered(lm, chunk, corpus, tokens, progress)
+        for layer in chunk:
             gathered.get(layer, lambda folder: None)
 
 

@@ -123,14 +123,14 @@ class _Trained:
         return added if self.bias is None else added + self.bias
 
     def step(self) -> None:
-        """Move by the gradients that are there, then back within the distance, if there is one."""
+        """Take a step of Adam along the gradients, then clamp every number to the norm constraint, if there is one."""
         self._adam.step()
         self._adam.zero_grad()
         self.updates += 1
         if self._bound is not None:
             with torch.no_grad():
-                for one in self._parameters:
-                    one.clamp_(-self._bound, self._bound)
+                for parameter in self._parameters:
+                    parameter.clamp_(-self._bound, self._bound)
 
     def delta(self, layer: int) -> Delta:
         bias = None if self.bias is None else self.bias.detach()

@@ -43,10 +43,10 @@ def bundled_classes() -> Mapping[str, BundledClass]:
 def classes_by_member() -> Mapping[str, tuple[str, ...]]:
     """Return the ids of the bundled classes of each member that has an id."""
     found: dict[str, tuple[str, ...]] = {}
-    for one in bundled_classes().values():
-        for member in one.members:
+    for bundled in bundled_classes().values():
+        for member in bundled.members:
             if member.id:
-                found[member.id] = (*found.get(member.id, ()), one.id)
+                found[member.id] = (*found.get(member.id, ()), bundled.id)
     return MappingProxyType(found)
 
 

@@ -90,11 +90,11 @@ def _changes_of_pair(old: Statements, new: Statements, pair: tuple[str, str]) ->
     if not gone and not came:
         return
     reasons = {fact.object: _reason(fact, new.of(pair), new.today) for fact in gone}
-    for one, other in [*_successions(gone, came, new.of(pair))]:
-        gone.remove(one)
-        came.remove(other)
-        is_wrong = reasons[one.object] == "retracted"
-        yield FactChange("corrected" if is_wrong or _began_together(one, other) else "replaced", one, other)
+    for predecessor, successor in [*_successions(gone, came, new.of(pair))]:
+        gone.remove(predecessor)
+        came.remove(successor)
+        was_wrong = reasons[predecessor.object] == "retracted" or _began_together(predecessor, successor)
+        yield FactChange("corrected" if was_wrong else "replaced", predecessor, successor)
     yield from (FactChange(reasons[fact.object], fact, None) for fact in gone)
     yield from (FactChange("new", None, fact) for fact in came)
 
@@ -112,31 +112,31 @@ def _reason(gone: Fact, statements: Sequence[Fact], today: str) -> str:
 
 
 def _successions(gone: Sequence[Fact], came: Sequence[Fact], statements: Sequence[Fact]) -> Iterator[tuple[Fact, Fact]]:
-    """Yield pairs of an object that holds no more and the one in its place.
+    """Yield pairs of facts: one whose object holds no more, and the one whose object took its place.
 
-    Those belong together that began on one day, then those of which one ended when the other began; a last one on each
-    side does so too. Where several are left on a side, nothing says which took whose place.
+    Paired are first the facts that began on one day, then those of which one ended when the other began, then the last
+    that is left on each side. Where several are left on a side, nothing says which took whose place.
     """
     left, right = list(gone), list(came)
     ends = {fact.object: fact.end for fact in statements}
 
-    def followed(one: Fact, other: Fact) -> bool:
-        end, start = ends.get(one.object), other.start
+    def followed(earlier: Fact, later: Fact) -> bool:
+        end, start = ends.get(earlier.object), later.start
         return end is not None and start is not None and UNKNOWN not in (end, start) and _meet(end, start)
 
     for belong in (_began_together, followed):
-        for one in list(left):
-            partners = [other for other in right if belong(one, other)]
+        for predecessor in list(left):
+            partners = [successor for successor in right if belong(predecessor, successor)]
             if len(partners) == 1 and sum(belong(rival, partners[0]) for rival in left) == 1:
-                left.remove(one)
+                left.remove(predecessor)
                 right.remove(partners[0])
-                yield one, partners[0]
+                yield predecessor, partners[0]
     if len(left) == len(right) == 1:
         yield left[0], right[0]
 
 
-def _began_together(one: Fact, other: Fact) -> bool:
-    return one.start not in (None, UNKNOWN) and one.start == other.start
+def _began_together(first: Fact, second: Fact) -> bool:
+    return first.start not in (None, UNKNOWN) and first.start == second.start
 
 
 def _meet(end: str, start: str) -> bool:

@@ -52,10 +52,10 @@ class FactGraph:
         self.entities: Mapping[str, Entity] = MappingProxyType(
             {entity.id: named(entity, language) for entity in entities}
         )
-        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=lambda one: sort_key(one, self.today)))
+        self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=lambda fact: sort_key(fact, self.today)))
         self._objects: dict[str, Counter[str]] = {}
         # The rules ask for some hundred names of every fact: each is looked up once.
-        self._label_of = {one.id: name_in(one.labels, language) for one in self.entities.values()}
+        self._label_of = {entity.id: name_in(entity.labels, language) for entity in self.entities.values()}
         self._objects_named: dict[str, dict[str, list[str]]] = {}
         self._index()
         # Most items have no relation that says what contains them.
@@ -210,18 +210,18 @@ class FactGraph:
         """Return the entity's label in the graph's language, or None."""
         return self._label_of.get(entity_id)
 
-    def class_name(self, one: str) -> str:
-        """Return the English name by which kinds are told of a class, whatever the graph's language; empty for none.
+    def class_name(self, class_id: str) -> str:
+        """Return the English name of a class that its kinds are read from, whatever the graph's language, or "".
 
-        It is that of the table of known classes, by id; else that of the nearest known class above it (P279); else the
-        class's English label, if it was fetched.
+        It is the name in the table of known classes, by id; else that of the nearest known class above it (P279); else
+        the class's English label, if it was fetched.
         """
-        if one not in self._class_names:
-            entity = self.entities.get(one)
-            own = (entity.labels.get("en") if entity else None) or (self.label(one) if self._is_english else None)
+        if class_id not in self._class_names:
+            entity = self.entities.get(class_id)
+            own = (entity.labels.get("en") if entity else None) or (self.label(class_id) if self._is_english else None)
             above = partial(self.attributes, relation=SUBCLASS_OF)
-            self._class_names[one] = known_classes().get(one) or known_above(one, above) or own or ""
-        return self._class_names[one]
+            self._class_names[class_id] = known_classes().get(class_id) or known_above(class_id, above) or own or ""
+        return self._class_names[class_id]
 
     def class_names(self, entity_id: str) -> tuple[str, ...]:
         """Return the English names of the classes that the entity is an instance of (`class_name`), where known."""

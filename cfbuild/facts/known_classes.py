@@ -28,12 +28,12 @@ def known_classes() -> Mapping[str, str]:
     return MappingProxyType({**{one.id: one.name for one in bundled_classes().values()}, **dict(lines)})
 
 
-def known_above(one: str, above: Callable[[str], Iterable[str]]) -> str:
-    """Return the English name of the nearest known class above the class `one`; empty where there is none.
+def known_above(class_id: str, above: Callable[[str], Iterable[str]]) -> str:
+    """Return the English name of the nearest known class above the class `class_id`, or "" if there is none.
 
-    above: returns the superclasses of a class. Of several as near, it is that with the lowest number.
+    above: returns the superclasses of a class. Of several classes as near, the one with the lowest number is taken.
     """
-    seen, step = {one}, {*above(one)}
+    seen, step = {class_id}, {*above(class_id)}
     for _ in range(LEVELS):
         step -= seen
         if not step:

@@ -123,7 +123,7 @@ class RuleContext(Rules):
                 places = self.kinds(item) & PLACES.keys()
                 told += number if places else 0
                 counts.update(dict.fromkeys(places, number))
-            kind, most = max(counts.items(), key=lambda one: (one[1], one[0]), default=("", 0))
+            kind, most = max(counts.items(), key=lambda pair: (pair[1], pair[0]), default=("", 0))
             self._usual[relation] = kind if told >= USUAL_FACTS and most >= USUAL_SHARE * told else None
         return self._usual[relation]
 

@@ -70,9 +70,9 @@ def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
     label = (context.graph.label(fact.object) or "").casefold()
     if context.graph.items_named(label) < 2:
         return None
-    others = (one for one in context.graph.objects_named(fact.relation, label) if one != fact.object)
-    other = next(others, None)
-    return None if other is None else {"label": label, "other": other}
+    namesakes = (item for item in context.graph.objects_named(fact.relation, label) if item != fact.object)
+    namesake = next(namesakes, None)
+    return None if namesake is None else {"label": label, "other": namesake}
 
 
 def same_name(fact: Fact, context: RuleContext) -> Measured | None:
@@ -117,18 +117,18 @@ def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured |
 def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
     """Return a template that ends in an article which o_c can follow and o* cannot, or None."""
     true, wording = context.graph.label(fact.object) or "", context.graph.wording
-    for one in context.rewrite_templates.get(fact.relation, ()):
-        if wording.article_clash(one.text, target.label) and wording.article_clash(one.text, true) is None:
-            return {"template": one.text, "needs": wording.article(target.label)}
+    for template in context.rewrite_templates.get(fact.relation, ()):
+        if wording.article_clash(template.text, target.label) and wording.article_clash(template.text, true) is None:
+            return {"template": template.text, "needs": wording.article(target.label)}
     return None
 
 
-def shared_name(one: str, other: str, graph: FactGraph) -> Measured | None:
+def shared_name(first: str, second: str, graph: FactGraph) -> Measured | None:
     """Return a name that both items carry, letter case ignored, or None."""
-    names = graph.folded_names(other)
-    if names.isdisjoint(graph.folded_names(one)):
+    names = graph.folded_names(second)
+    if names.isdisjoint(graph.folded_names(first)):
         return None
-    return {"name": next(name for name in graph.names(one) if name.casefold() in names), "item": other}
+    return {"name": next(name for name in graph.names(first) if name.casefold() in names), "item": second}
 
 
 def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:

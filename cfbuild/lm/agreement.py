@@ -51,10 +51,10 @@ def check_weights(lm: LanguageModel) -> None:
     seen: dict[int, str] = {}
     for part, module in (*ends.items(), *((f"layer {index}", layer) for index, layer in enumerate(lm.layers))):
         for name, weight in module.named_parameters():
-            other = seen.setdefault(weight.data_ptr(), f"{part}, {name}")
-            if part not in ends and other != f"{part}, {name}" and weight.numel():
+            owner = seen.setdefault(weight.data_ptr(), f"{part}, {name}")
+            if part not in ends and owner != f"{part}, {name}" and weight.numel():
                 raise ModelError(
-                    f"{lm.name}: one weight is both {other} and {part}, {name}; an edit of either changes both"
+                    f"{lm.name}: one weight is both {owner} and {part}, {name}; an edit of either changes both"
                 )
 
 

@@ -146,12 +146,12 @@ def summed(deltas: Iterable[Delta]) -> Delta | None:
     return Delta(total) if total else None
 
 
-def _plus(one: Change, other: Change) -> Change:
-    if isinstance(one, LowRank) and isinstance(other, LowRank):
-        keys, values = (torch.cat(pair) for pair in ((one.keys, other.keys), (one.values, other.values)))
+def _plus(left: Change, right: Change) -> Change:
+    if isinstance(left, LowRank) and isinstance(right, LowRank):
+        keys, values = (torch.cat(pair) for pair in ((left.keys, right.keys), (left.values, right.values)))
         return compact(LowRank(keys, values))
-    biases = [change.bias for change in (one, other) if isinstance(change, Dense) and change.bias is not None]
-    return Dense(one.matrix() + other.matrix(), torch.stack(biases).sum(dim=0) if biases else None)
+    biases = [change.bias for change in (left, right) if isinstance(change, Dense) and change.bias is not None]
+    return Dense(left.matrix() + right.matrix(), torch.stack(biases).sum(dim=0) if biases else None)
 
 
 def _parts(change: Change) -> Iterator[Tensor]:

@@ -131,18 +131,18 @@ def score_before_and_after(
     pairs = list(zip(questions, deltas, strict=True))
 
     def score_pairs(part: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
-        some, edits = [question for question, _ in part], [delta for _, delta in part]
-        tries = [_build_trie(question.continuations) for question in some]
-        batch, layer = _lay_out(lm, some, tries), min(delta.lowest for delta in edits)
-        plain, edited = _merge(lm, some, tries), _merge(lm, some, tries, edits)
+        part_questions, edits = [question for question, _ in part], [delta for _, delta in part]
+        tries = [_build_trie(question.continuations) for question in part_questions]
+        batch, layer = _lay_out(lm, part_questions, tries), min(delta.lowest for delta in edits)
+        plain, edited = _merge(lm, part_questions, tries), _merge(lm, part_questions, tries, edits)
         with torch.no_grad():
             traced, below = trace_packed(lm, batch, plain.packing, layer)
             states = replay_packed(lm, traced, plain.packing, below, plain.at, layer)
-            before = _read(lm, states, plain.asked, some, tries)
+            before = _read(lm, states, plain.asked, part_questions, tries)
             below = below[plain.packing.source[edited.packing.real]]
             with overlay(lm, edits):
                 states = replay_packed(lm, traced, edited.packing, below, edited.at, layer)
-            after = _read(lm, states, edited.asked, some, tries)
+            after = _read(lm, states, edited.asked, part_questions, tries)
         return list(zip(before, after, strict=True))
 
     with fused_layers(lm):
@@ -186,7 +186,7 @@ class ManyScores:
         self._kept: list[_Kept] = []
         numbered = list(enumerate(questions))
         with fused_layers(lm), torch.no_grad():
-            self.before = in_batches(lm, numbered, self._run, lambda one: _width(one[1]))
+            self.before = in_batches(lm, numbered, self._run, lambda pair: _width(pair[1]))
 
     def _run(self, part: Sequence[tuple[int, Question]]) -> list[list[Likelihood]]:
         lm, questions = self._lm, [question for _, question in part]

@@ -137,9 +137,9 @@ def _write_all(
     together = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
 
     def work(part: Sequence[int]) -> list[str]:
-        some = [rows[index] for index in part]
-        added = _write(lm, some, has_ended, lambda count: done(len(texts) + count))
-        return [_decode(lm, row.prompt + ids) for row, ids in zip(some, added, strict=True)]
+        part_rows = [rows[index] for index in part]
+        added = _write(lm, part_rows, has_ended, lambda count: done(len(texts) + count))
+        return [_decode(lm, row.prompt + ids) for row, ids in zip(part_rows, added, strict=True)]
 
     tokens = max((len(row.prompt) + row.wanted for row in rows), default=0)
     while len(texts) < len(order):

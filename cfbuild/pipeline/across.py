@@ -129,9 +129,9 @@ def _across(folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, prog
     run.path(MATRIX).parent.mkdir(parents=True, exist_ok=True)
     rows = {run.file(MATRIX): 1}
     for edited, of in cases.items():
-        for asked, some in of.items():
+        for asked, scored in of.items():
             name = f"cases-{edited}-{asked}.jsonl"
-            rows[run.file(name)] = write_jsonl(run.path(name), map(encode_case, some))
+            rows[run.file(name)] = write_jsonl(run.path(name), map(encode_case, scored))
     write_json(run.path(MATRIX), matrix.as_dict())
     folder.finish(run.entry, config, rows, {"signature": signature})
     folder.discard(run.entry)

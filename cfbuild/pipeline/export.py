@@ -129,7 +129,7 @@ def _write_file(path: Path, rows: Iterable[Row | None]) -> Exported:
 
 
 def _in_all(folder: BuildFolder, progress: Progress) -> Iterator[dict[str, Record]]:
-    """Yield the cases that are there in all languages, each by language; every file is in the order of case ids.
+    """Yield the records of each case that every language has, by language; every file is in the order of case ids.
 
     Raises BuildStateError for a build of one language.
     """
@@ -140,8 +140,8 @@ def _in_all(folder: BuildFolder, progress: Progress) -> Iterator[dict[str, Recor
             "export them side by side"
         )
     told = (_with_case(code, folder, file) for code, file in files.items())
-    for count, (_, some) in enumerate(groupby(merge(*told, key=itemgetter(0)), key=itemgetter(0)), 1):
-        found = {code: record for _, code, record in some}
+    for count, (_, same_case) in enumerate(groupby(merge(*told, key=itemgetter(0)), key=itemgetter(0)), 1):
+        found = {code: record for _, code, record in same_case}
         progress("records", count, None)
         if len(found) == len(files):
             yield {code: found[code] for code in files}

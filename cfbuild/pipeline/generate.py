@@ -155,7 +155,7 @@ class StateFacts:
     def open(self) -> Callable[[Portion], list[str]]:
         """Return the function that makes them."""
         return lambda portion: [
-            jsonl.dump_row(codec.encode_reference(one)) + "\n" for one in self.maker.sentences(portion)
+            jsonl.dump_row(codec.encode_reference(reference)) + "\n" for reference in self.maker.sentences(portion)
         ]
 
 
@@ -318,18 +318,18 @@ def _write_others(
 def _told(
     made: Iterable[Record | Rejection], task: str, total: int, progress: Progress
 ) -> Iterator[Record | Rejection]:
-    for number, one in enumerate(made, start=1):
-        yield one
+    for number, decided in enumerate(made, start=1):
+        yield decided
         progress(task, number, total)
 
 
 def _sorted_out(made: Iterable[Record | Rejection], rejected: list[Rejection]) -> Iterator[Record]:
     """Yield the records; rejections are added to `rejected`."""
-    for one in made:
-        if isinstance(one, Record):
-            yield one
+    for decided in made:
+        if isinstance(decided, Record):
+            yield decided
         else:
-            rejected.append(one)
+            rejected.append(decided)
 
 
 def _check_changes(facts: StoredFacts, options: GenerateOptions) -> None:

@@ -112,7 +112,7 @@ def _rows(record: Record, case: CaseScore, lm: LanguageModel) -> Iterator[Row]:
     """Yield a record's prompts with their scores, in the record's order."""
     scores = {kind: iter(found) for kind, found in case.pre.prompts.items()}
     for kind, text, new, true in prompts_of(record):
-        one = next(scores[kind])
+        score = next(scores[kind])
         yield {
             "case_id": record.case_id,
             "relation_id": record.relation,
@@ -121,7 +121,7 @@ def _rows(record: Record, case: CaseScore, lm: LanguageModel) -> Iterator[Row]:
             "target_new": new.label,
             "target_true": true.label,
             "answer": true.label if stays_true(kind) else new.label,
-            **{name: _rounded(getattr(one, name)) for name in FIGURES},
+            **{name: _rounded(getattr(score, name)) for name in FIGURES},
             "model": lm.name,
             "revision": lm.revision,
         }

@@ -164,11 +164,11 @@ def _texts(runs: Sequence[ScoredRun], unedited: bool, progress: Progress) -> dic
             found = {case_id: case.pre.generations[:1] if unedited else () for case_id, case in own.items()}
         found = {case_id: texts for case_id, texts in found.items() if case_id in own}
         before = {case_id: own[case_id].pre.generations[:1] for case_id in found}
-        other = [case_id for case_id, texts in found.items() if unedited and before[case_id] != texts[:1]]
-        if other:
+        differing = [case_id for case_id, texts in found.items() if unedited and before[case_id] != texts[:1]]
+        if differing:
             raise ConfigError(
                 f"--unedited: before its edits the run {run.name} wrote other texts than {runs[0].name}, first of case "
-                f"{other[0]}; compare runs of the same model, number format and seed, or leave out --unedited"
+                f"{differing[0]}; compare runs of the same model, number format and seed, or leave out --unedited"
             )
         posts = {case_id: post for case_id, case in own.items() if (post := case.post)}
         found = {case_id: (*texts, posts[case_id].generations[0]) for case_id, texts in found.items()}
@@ -220,8 +220,8 @@ def _key(
         "systems": list(systems),
         "signatures": {run.name: run.report.signature for run in runs},
         "raters": [
-            [{"case_id": records[page.case].case_id, "order": [systems[i] for i in page.order]} for page in some]
-            for some in plan
+            [{"case_id": records[page.case].case_id, "order": [systems[i] for i in page.order]} for page in pages]
+            for pages in plan
         ],
     }
 
@@ -247,9 +247,9 @@ def _write(out: Path, key: Mapping[str, Any], pages: Sequence[Sequence[RatedPage
         )
     (out / PAGES).mkdir(parents=True, exist_ok=True)
     write_json(file, dict(key))
-    for number, (rater, some) in enumerate(zip(key["raters"], pages, strict=True)):
+    for number, (rater, own_pages) in enumerate(zip(key["raters"], pages, strict=True)):
         progress("pages", number, len(pages))
-        write_atomic(out / PAGES / f"rater-{rater}.html", [rater_page(key["study"], rater, some)])
+        write_atomic(out / PAGES / f"rater-{rater}.html", [rater_page(key["study"], rater, own_pages)])
     progress("pages", len(pages), len(pages))
 
 

@@ -189,8 +189,8 @@ def _write(
         made.file(SUMMARY): 1,
     }
     traces = [CausalTrace.of_row(row) for row in log.rows(kept)]
-    for one in traces:
-        _write_released(made.path(TRACED_CASES), one, options)
+    for causal_trace in traces:
+        _write_released(made.path(TRACED_CASES), causal_trace, options)
     average = AverageEffects.of(traces) if traces else None
     skipped: dict[str, int] = {}
     for entry in dropped:
@@ -231,26 +231,26 @@ def _trace_all(tracer: Tracer, facts: Sequence[TracedFact], log: RowLog, progres
         progress("facts", len(log.entries), len(facts))
 
 
-def _write_released(folder: Path, one: CausalTrace, options: TraceOptions) -> None:
+def _write_released(folder: Path, causal_trace: CausalTrace, options: TraceOptions) -> None:
     """Write a trace with the released code's file names and keys, so that its notebooks read it.
 
     An attributed trace's scores are its effects on top of the low score.
     """
     import numpy as np
 
-    for kind, effects in one.maps.items():
+    for kind, effects in causal_trace.maps.items():
         released = {"state": "", "mlp": "mlp", "attention": "attn"}[kind]
-        path = folder / f"knowledge_{one.case_id}{RELEASED_SUFFIX[kind]}.npz"
+        path = folder / f"knowledge_{causal_trace.case_id}{RELEASED_SUFFIX[kind]}.npz"
         with path.open("wb") as stream:
             np.savez(
                 stream,
-                scores=np.asarray(effects + one.low, dtype=np.float32),
-                low_score=np.float32(one.low),
-                high_score=np.float32(one.high),
-                input_ids=np.array(one.ids),
-                input_tokens=np.array(one.tokens),
-                subject_range=np.array(one.subject),
-                answer=np.array(one.answer),
+                scores=np.asarray(effects + causal_trace.low, dtype=np.float32),
+                low_score=np.float32(causal_trace.low),
+                high_score=np.float32(causal_trace.high),
+                input_ids=np.array(causal_trace.ids),
+                input_tokens=np.array(causal_trace.tokens),
+                subject_range=np.array(causal_trace.subject),
+                answer=np.array(causal_trace.answer),
                 window=np.array(options.window),
                 correct_prediction=np.array(True),
                 kind=np.array(released),

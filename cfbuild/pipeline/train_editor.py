@@ -104,7 +104,7 @@ def train_editor(
     options: TrainOptions,
     lm: LanguageModel,
     progress: Progress = silent,
-    note: Callable[[Validation], None] = lambda one: None,
+    note: Callable[[Validation], None] = lambda validation: None,
 ) -> TrainSummary:
     """Train a network and write it into the build's `editors/NAME`, with the records kept for tests; return a summary.
 

@@ -85,12 +85,12 @@ def noise_change(
 
     def change(vectors: Tensor) -> Tensor:
         vectors, row = vectors.clone(), 0
-        for one, prompt in zip(corrupted, prompts, strict=True):
-            if one.noise is not None:
+        for corruption, prompt in zip(corrupted, prompts, strict=True):
+            if corruption.noise is not None:
                 start = vectors.shape[1] - len(prompt.ids)
-                place = vectors[row : row + len(one.rows), start + prompt.first : start + prompt.last + 1]
-                place += torch.from_numpy(one.noise).to(dtype=vectors.dtype).to(vectors.device)
-            row += len(one.rows)
+                place = vectors[row : row + len(corruption.rows), start + prompt.first : start + prompt.last + 1]
+                place += torch.from_numpy(corruption.noise).to(dtype=vectors.dtype).to(vectors.device)
+            row += len(corruption.rows)
         return vectors.requires_grad_() if with_gradient else vectors
 
     return change
@@ -108,14 +108,15 @@ def swapped(
     It fits if its tokens stand where the subject's do, and the model answers with its object, which is not the answer.
     """
     fitting = [
-        _of_equal_length(lm, text, prompt, some) for text, prompt, some in zip(texts, prompts, others, strict=True)
+        _of_equal_length(lm, text, prompt, subjects)
+        for text, prompt, subjects in zip(texts, prompts, others, strict=True)
     ]
-    answers = iter(first_tokens(lm, [ids for some in fitting for ids, _, _ in some]))
+    answers = iter(first_tokens(lm, [ids for candidates in fitting for ids, _, _ in candidates]))
     found: list[Corrupted | None] = []
-    for prompt, some in zip(prompts, fitting, strict=True):
+    for prompt, candidates in zip(prompts, fitting, strict=True):
         known = [
             Corrupted((ids,), None, subject, answer)
-            for (ids, subject, label), answer in zip(some, answers, strict=False)
+            for (ids, subject, label), answer in zip(candidates, answers, strict=False)
             if answer != prompt.answer and (label is None or answers_with(lm, answer, label))
         ]
         found.append(known[0] if known else None)

@@ -167,10 +167,10 @@ class Tracer:
             if self.settings.is_exact:
                 runs = replace(runs, corrupted=self._corrupted_run(known, with_gradient=True))
             attributed = attributed_effects(runs, self.settings)
-        made = [self._traced(one, runs, place, exact[place], attributed[place]) for place, one in enumerate(known)]
+        made = [self._traced(case, runs, place, exact[place], attributed[place]) for place, case in enumerate(known)]
         return [
-            one if one.is_finite else self._untraced(each.fact, each.prompt, NOT_FINITE)
-            for one, each in zip(made, known, strict=True)
+            traced if traced.is_finite else self._untraced(case.fact, case.prompt, NOT_FINITE)
+            for traced, case in zip(made, known, strict=True)
         ]
 
     def _both_runs(self, known: Sequence[_Known], clean: CapturedRun, with_gradient: bool) -> BothRuns:
@@ -199,43 +199,44 @@ class Tracer:
             )
 
     def _others(self, known: Sequence[_Known], ends: Tensor) -> list[int] | None:
-        """Return the answer that each fact's is measured against; ends: [facts, rows, d_model] of the corrupted run.
+        """Return the token that each fact's answer is measured against, or None where the metric is no difference.
 
-        Without another subject it is what the corrupted rows think likeliest, the answer itself aside.
+        Without another subject it is the token that the corrupted rows find likeliest, the answer itself aside.
+        ends: the last states of the corrupted run, [facts, rows, d_model].
         """
         if self.settings.metric != DIFFERENCE:
             return None
         others = []
-        for one, own in zip(known, ends, strict=True):
+        for case, own in zip(known, ends, strict=True):
             mean = self.lm.logits(own).softmax(dim=-1).mean(dim=0)
-            mean[one.prompt.answer] = -1.0
-            others.append(int(mean.argmax()) if one.corrupted.answer is None else one.corrupted.answer)
+            mean[case.prompt.answer] = -1.0
+            others.append(int(mean.argmax()) if case.corrupted.answer is None else case.corrupted.answer)
         return others
 
     def _traced(
         self,
-        one: _Known,
+        case: _Known,
         runs: BothRuns,
         place: int,
         exact: dict[str, np.ndarray],
         attributed: dict[str, np.ndarray],
     ) -> CausalTrace:
-        other = one.corrupted.answer if runs.metric.others is None else runs.metric.others[place]
+        against = case.corrupted.answer if runs.metric.others is None else runs.metric.others[place]
         return CausalTrace(
-            case_id=one.fact.case_id,
-            relation=one.fact.relation,
-            prompt=one.fact.prompt.replace(SLOT, one.fact.subject, 1),
-            subject_label=one.fact.subject,
-            ids=one.prompt.ids,
-            tokens=tuple(map(self._text, one.prompt.ids)),
-            subject=(one.prompt.first, one.prompt.last + 1),
-            answer=self._text(one.prompt.answer),
+            case_id=case.fact.case_id,
+            relation=case.fact.relation,
+            prompt=case.fact.prompt.replace(SLOT, case.fact.subject, 1),
+            subject_label=case.fact.subject,
+            ids=case.prompt.ids,
+            tokens=tuple(map(self._text, case.prompt.ids)),
+            subject=(case.prompt.first, case.prompt.last + 1),
+            answer=self._text(case.prompt.answer),
             high=float(runs.high[place]),
             low=float(runs.low[place]),
             scores=exact,
             attributed=attributed,
-            other=None if other is None else self._text(other),
-            swapped=one.corrupted.subject,
+            other=None if against is None else self._text(against),
+            swapped=case.corrupted.subject,
         )
 
     def _text(self, token: int) -> str:

@@ -261,7 +261,7 @@ class Builder:
         prefixes = shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
         silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
         return tuple(
-            Paraphrase(next(silent, ""), one.text.replace(SLOT, subject.label), one.template.id) for one in ways
+            Paraphrase(next(silent, ""), way.text.replace(SLOT, subject.label), way.template.id) for way in ways
         )
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
@@ -406,6 +406,6 @@ class Builder:
         return tuple(prompts.values())[:wanted]
 
 
-def _alike(one: str, other: str) -> bool:
-    same = one.casefold() == other.casefold()
-    return same or find_name(one, (other,)) is not None or find_name(other, (one,)) is not None
+def _alike(first: str, second: str) -> bool:
+    same = first.casefold() == second.casefold()
+    return same or find_name(first, (second,)) is not None or find_name(second, (first,)) is not None

@@ -62,9 +62,9 @@ class Tally:
             self._relations[record.relation] = _Counter()
         self._relations[record.relation].add(record)
 
-    def take_in(self, other: Tally) -> None:
-        """Count what another tally counted."""
-        for relation, counter in other._relations.items():
+    def take_in(self, tally: Tally) -> None:
+        """Add the counts of further records."""
+        for relation, counter in tally._relations.items():
             self._relations.setdefault(relation, _Counter()).take_in(counter)
 
     def composition(self) -> Composition:
@@ -109,9 +109,9 @@ class _Counter:
         for seen, items in zip(self._seen, _items(record), strict=True):
             seen.add(short_digests(items))
 
-    def take_in(self, other: _Counter) -> None:
-        self.records += other.records
-        for seen, more in zip(self._seen, other._seen, strict=True):
+    def take_in(self, counter: _Counter) -> None:
+        self.records += counter.records
+        for seen, more in zip(self._seen, counter._seen, strict=True):
             seen.add(more.held.tobytes())
 
     def distinct(self) -> list[Digests]:

@@ -170,10 +170,9 @@ def _specificity_plus(record: Record, known: Known) -> Iterator[GroupPrompt]:
     """
     said = stated(record.rewrite, record.target_new.label.removesuffix("."))
     space = "" if said.endswith("。") else " "
-    for one in record.neighborhood:
-        yield GroupPrompt(
-            f"{said}{space}{one.text}", record.target_new, record.target_true, one.entity, record.relation, one.template
-        )
+    for prompt in record.neighborhood:
+        text = f"{said}{space}{prompt.text}"
+        yield GroupPrompt(text, record.target_new, record.target_true, prompt.entity, record.relation, prompt.template)
 
 
 def _unchanged_facts(record: Record, known: Known) -> Iterator[GroupPrompt]:

@@ -110,9 +110,9 @@ def fitting_templates(
 ) -> list[Template]:
     """Return the rewrite templates that may be about each of `about` and whose article, if any, fits every answer."""
     return [
-        one
-        for one in known.fitting(relation, *(item.id for item in about))
-        if all(known.graph.wording.article_clash(one.text, answer.label) is None for answer in answers)
+        template
+        for template in known.fitting(relation, *(item.id for item in about))
+        if all(known.graph.wording.article_clash(template.text, answer.label) is None for answer in answers)
     ]
 
 
@@ -126,13 +126,13 @@ def names_any(graph: FactGraph, text: str, *items: Target) -> bool:
     return any(find_name(text, graph.names(one.id)) is not None for one in items)
 
 
-def are_apart(graph: FactGraph, one: str, other: str) -> bool:
+def are_apart(graph: FactGraph, first: str, second: str) -> bool:
     """Return True if two items are different things with different names, neither inside the other."""
-    if one == other or not graph.folded_names(one).isdisjoint(graph.folded_names(other)):
+    if first == second or not graph.folded_names(first).isdisjoint(graph.folded_names(second)):
         return False
-    labels = graph.label(one) or "", graph.label(other) or ""
+    labels = graph.label(first) or "", graph.label(second) or ""
     nested = find_name(labels[0], (labels[1],)) or find_name(labels[1], (labels[0],))
-    return not nested and one not in graph.containers(other) and other not in graph.containers(one)
+    return not nested and first not in graph.containers(second) and second not in graph.containers(first)
 
 
 def is_plain_name(text: str, graph: FactGraph) -> bool:

@@ -96,15 +96,15 @@ class PlannedEdits:
         self.neighbors.frombytes(short_digests(_about(item, "", record.relation) for item in items))
         self.counts.append(len(items))
 
-    def take_in(self, other: PlannedEdits) -> None:
-        """Add the edits that another value has."""
-        self.case_ids += other.case_ids
-        self.relations += map(intern, other.relations)
-        self.subjects += other.subjects
-        self.facts += other.facts
-        self.implied += other.implied
-        self.neighbors += other.neighbors
-        self.counts += other.counts
+    def take_in(self, planned: PlannedEdits) -> None:
+        """Add the edits of further records."""
+        self.case_ids += planned.case_ids
+        self.relations += map(intern, planned.relations)
+        self.subjects += planned.subjects
+        self.facts += planned.facts
+        self.implied += planned.implied
+        self.neighbors += planned.neighbors
+        self.counts += planned.counts
 
     def rows(self, places: Sequence[int], seed: int = 0) -> Iterator[Row]:
         """Yield rows of the configuration `multi`: the edits at `places` in a seeded order, each with its batches.

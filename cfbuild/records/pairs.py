@@ -24,14 +24,15 @@ class SubjectPairs:
     def __init__(self, known: Iterable[tuple[str, PairedSubject]], seed: int = 0) -> None:
         self._seed = seed
         self._by_relation: dict[str, list[PairedSubject]] = {}
-        for relation, one in known:
-            self._by_relation.setdefault(relation, []).append(one)
+        for relation, paired in known:
+            self._by_relation.setdefault(relation, []).append(paired)
 
     @staticmethod
     def of_records(records: Iterable[Record], seed: int = 0) -> SubjectPairs:
         """Return the subjects of records, each with the true object and the prompt that is made for it."""
         known = (
-            (one.relation, PairedSubject(one.subject.label, one.target_true.label, one.prompt.text)) for one in records
+            (record.relation, PairedSubject(record.subject.label, record.target_true.label, record.prompt.text))
+            for record in records
         )
         return SubjectPairs(known, seed)
 
@@ -47,15 +48,15 @@ class SubjectPairs:
         return SubjectPairs(found, seed)
 
     def others(self, record: Record) -> tuple[tuple[str, str], ...]:
-        """Return (subject, object) of others that may stand in the record's prompt, those with the same prompt first.
+        """Return the (subject, object) pairs that may stand in the record's prompt, those with the same prompt first.
 
-        How many tokens they have, and what a model knows of them, is for a model to say.
+        How many tokens they have and what a model knows of them is not looked at: only a model can say.
         """
         fitting = [
-            one
-            for one in self._by_relation.get(record.relation, ())
-            if one.subject != record.subject.label and one.object != record.target_true.label
+            paired
+            for paired in self._by_relation.get(record.relation, ())
+            if paired.subject != record.subject.label and paired.object != record.target_true.label
         ]
         random.Random(f"{self._seed}:pairs:{record.case_id}").shuffle(fitting)
-        fitting.sort(key=lambda one: one.prompt not in (None, record.prompt.text))  # stable
-        return tuple((one.subject, one.object) for one in dict.fromkeys(fitting))
+        fitting.sort(key=lambda paired: paired.prompt not in (None, record.prompt.text))  # stable
+        return tuple((paired.subject, paired.object) for paired in dict.fromkeys(fitting))

@@ -80,7 +80,7 @@ class Pools:
         if relation not in self._objects:
             counts = self._graph.object_counts(relation)
             by_label: dict[str, Target] = {}
-            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
+            for item in sorted(counts, key=lambda object_id: (-counts[object_id], id_number(object_id))):
                 label = self._graph.label(item)
                 if is_usable(label):
                     by_label.setdefault(label.casefold(), Target(item, label))
@@ -157,12 +157,12 @@ class Pools:
             self._classes[relation] = [shared.setdefault(one, one) for one in sets]
         return self._classes[relation]
 
-    def _in_class(self, relation: str, one: str | None) -> Weighted | None:
+    def _in_class(self, relation: str, class_id: str | None) -> Weighted | None:
         """Return the relation's objects in a class or below it (None: all objects); None if there are none."""
-        key = relation, one
+        key = relation, class_id
         if key not in self._weighted:
             counts = self.counts(relation)
-            places = range(len(counts)) if one is None else self._places_by_class(relation).get(one, ())
+            places = range(len(counts)) if class_id is None else self._places_by_class(relation).get(class_id, ())
             self._weighted[key] = Weighted.of(places, counts) if places else None
         return self._weighted[key]
 
@@ -186,9 +186,9 @@ class Pools:
         """Return the steps up to the closest class that another object of the relation shares; FAR if none does."""
         by_class, objects = self._places_by_class(relation), self.objects(relation)
         for steps, classes in enumerate(ladder, 1):
-            for one in classes:
+            for class_id in classes:
                 # The true object may be among the nearest ones itself.
-                places = by_class.get(one, ())
+                places = by_class.get(class_id, ())
                 if len(places) > 1 or (places and objects[places[0]].id != true):
                     return min(steps, FAR - 1)
         return FAR
@@ -222,8 +222,8 @@ class Pools:
         if relation not in self._places:
             found: dict[str, list[int]] = {}
             for place, target in enumerate(self.objects(relation)):
-                for one in frozenset().union(*self._kinds.ladder(target.id)):
-                    found.setdefault(one, []).append(place)
+                for class_id in frozenset().union(*self._kinds.ladder(target.id)):
+                    found.setdefault(class_id, []).append(place)
             self._places[relation] = found
         return self._places[relation]
 
@@ -233,16 +233,16 @@ class Pools:
             graph, counts, found = self._graph, Counter[str](), dict[str, list[Target]]()
             for relation in graph.relations:
                 counts.update(graph.object_counts(relation))
-            for item in sorted(counts, key=lambda one: (-counts[one], id_number(one))):
+            for item in sorted(counts, key=lambda object_id: (-counts[object_id], id_number(object_id))):
                 label = graph.label(item)
                 if is_usable(label) and graph.wording.noise(label) is None:
                     for kind in self._kinds.of(item):
                         found.setdefault(kind, []).append(Target(item, label))
-            for one in bundled_classes().values() if graph.language == LANGUAGE else ():
-                others = [other for other in one.members if other.id not in counts]
+            for bundled in bundled_classes().values() if graph.language == LANGUAGE else ():
+                others = [member for member in bundled.members if member.id not in counts]
                 # Where a pool takes a part of them, it is not the first of the alphabet.
-                Random(one.id).shuffle(others)
-                for kind in kinds_in({one.id: one.name}):
+                Random(bundled.id).shuffle(others)
+                for kind in kinds_in({bundled.id: bundled.name}):
                     found.setdefault(kind, []).extend(others)
             self._of_kind = found
         return self._of_kind

@@ -30,6 +30,6 @@ def shuffled(random: Random, items: Sequence[Member]) -> Iterator[Member]:
     moved: dict[int, int] = {}
     getrandbits = random.getrandbits
     for place in range(len(items)):
-        other = place + _below(getrandbits, len(items) - place)
-        yield items[moved.get(other, other)]
-        moved[other] = moved.get(place, place)
+        drawn = place + _below(getrandbits, len(items) - place)
+        yield items[moved.get(drawn, drawn)]
+        moved[drawn] = moved.get(place, place)

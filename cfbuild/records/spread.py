@@ -69,18 +69,18 @@ class Spread:
             self.count(noted(row))
             yield row
 
-    def count(self, one: Noted) -> None:
-        """Count a record or a reject."""
-        if one.neighbors is not None:
-            (self._kept if one.kept else self._dropped)[one.neighbors] += 1
-        self._ranks += one.ranks
-        if one.sharing is not None:
-            self._sharing[one.sharing] += 1
-        if one.fallback is not None:
-            self._fallbacks[one.fallback] += 1
-        if one.change is not None:
-            self._changes[one.change] += 1
-        for model, answer in one.believed:
+    def count(self, figures: Noted) -> None:
+        """Count a record or a reject by its figures."""
+        if figures.neighbors is not None:
+            (self._kept if figures.kept else self._dropped)[figures.neighbors] += 1
+        self._ranks += figures.ranks
+        if figures.sharing is not None:
+            self._sharing[figures.sharing] += 1
+        if figures.fallback is not None:
+            self._fallbacks[figures.fallback] += 1
+        if figures.change is not None:
+            self._changes[figures.change] += 1
+        for model, answer in figures.believed:
             self._believed.setdefault(model, Counter())[answer] += 1
 
     def as_dict(self) -> dict[str, Any]:

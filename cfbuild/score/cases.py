@@ -94,8 +94,8 @@ class GroupScores:
         self, answers: Sequence[Sequence[Likelihood]], faults: Sequence[str | None], when: str
     ) -> list[StageScore | str]:
         scored: list[Scored] = [defaultdict(list) for _ in range(self._count)]
-        for one, likelihoods in zip(self._asked, answers, strict=True):
-            scored[one.record][one.group].append(_prompt_score(likelihoods))
+        for prompt, likelihoods in zip(self._asked, answers, strict=True):
+            scored[prompt.record][prompt.group].append(_prompt_score(likelihoods))
         return [
             fault or _fault(prompts, when) or _prompts_alone(prompts)
             for fault, prompts in zip(faults, scored, strict=True)
@@ -108,7 +108,10 @@ def _prompts_alone(prompts: Scored) -> StageScore:
 
 def _fault(prompts: Scored, when: str) -> str | None:
     numbers = (
-        nll for scores in prompts.values() for one in scores for nll in (one.target_new_nll, one.target_true_nll)
+        nll
+        for scores in prompts.values()
+        for prompt_score in scores
+        for nll in (prompt_score.target_new_nll, prompt_score.target_true_nll)
     )
     return None if all(map(math.isfinite, numbers)) else f"likelihoods {when} the edit are not finite"
 
@@ -136,26 +139,28 @@ def _questions(lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edi
 def _score_prompts(
     lm: LanguageModel, records: Sequence[Record], edits: Sequence[Edit], progress: Progress
 ) -> tuple[list[Scored], list[Scored]]:
-    """Return scores by group of each record, before and after its edit (nothing after an edit that failed)."""
+    """Return each record's scores by group, before and after its edit (none after an edit that failed)."""
     pre: list[Scored] = [defaultdict(list) for _ in records]
     post: list[Scored] = [defaultdict(list) for _ in records]
     asked = list(_questions(lm, records, edits))
-    changed = [one for one in asked if one.edit.delta is not None and not one.edit.prefix]
-    deltas = [delta for one in changed if (delta := one.edit.delta) is not None]
-    others = [one for one in asked if one.edit.delta is None or one.edit.prefix]
-    prefixed = [one for one in others if one.edit.prefix]
+    changed = [prompt for prompt in asked if prompt.edit.delta is not None and not prompt.edit.prefix]
+    deltas = [delta for prompt in changed if (delta := prompt.edit.delta) is not None]
+    others = [prompt for prompt in asked if prompt.edit.delta is None or prompt.edit.prefix]
+    prefixed = [prompt for prompt in others if prompt.edit.prefix]
     counted = _counted(progress, "prompts", len(asked) + len(prefixed))
-    both = score_before_and_after(lm, [one.before for one in changed], deltas, counted(0))
-    for one, (before, after) in zip(changed, both, strict=True):
-        pre[one.record][one.group].append(_prompt_score(before))
-        post[one.record][one.group].append(_prompt_score(after))
-    for one, before in zip(others, score(lm, [one.before for one in others], counted(len(changed))), strict=True):
-        pre[one.record][one.group].append(_prompt_score(before))
+    both = score_before_and_after(lm, [prompt.before for prompt in changed], deltas, counted(0))
+    for prompt, (before, after) in zip(changed, both, strict=True):
+        pre[prompt.record][prompt.group].append(_prompt_score(before))
+        post[prompt.record][prompt.group].append(_prompt_score(after))
+    for prompt, before in zip(
+        others, score(lm, [prompt.before for prompt in others], counted(len(changed))), strict=True
+    ):
+        pre[prompt.record][prompt.group].append(_prompt_score(before))
     after_prefix = score_edited(
-        lm, [one.after for one in prefixed], [one.edit.delta for one in prefixed], counted(len(asked))
+        lm, [prompt.after for prompt in prefixed], [prompt.edit.delta for prompt in prefixed], counted(len(asked))
     )
-    for one, after in zip(prefixed, after_prefix, strict=True):
-        post[one.record][one.group].append(_prompt_score(after))
+    for prompt, after in zip(prefixed, after_prefix, strict=True):
+        post[prompt.record][prompt.group].append(_prompt_score(after))
     return pre, post
 
 

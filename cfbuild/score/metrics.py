@@ -193,21 +193,21 @@ class CaseValues:
             self.values.setdefault(name, FigureColumn()).extend(column)
 
 
-def paired_differences(first: CaseValues, other: CaseValues) -> dict[str, Figure]:
-    """Return each metric of `other` minus that of `first`, record by record, over the records for which both have it.
+def paired_differences(first: CaseValues, second: CaseValues) -> dict[str, Figure]:
+    """Return each metric of `second` minus that of `first`, record by record, over the records for which both have it.
 
     The mean of a record's differences has a narrower interval than two means have: what is hard about a record is hard
     for both. S, which no record has, is drawn again over records that both have, as in `aggregate`.
     """
     places = {case_id: place for place, case_id in enumerate(first.case_ids)}
-    both = [(places[case_id], place) for place, case_id in enumerate(other.case_ids) if case_id in places]
+    both = [(places[case_id], place) for place, case_id in enumerate(second.case_ids) if case_id in places]
 
     def pairs(name: str) -> Iterator[tuple[float | None, float | None]]:
-        return ((first.values[name][i], other.values[name][j]) for i, j in both)
+        return ((first.values[name][i], second.values[name][j]) for i, j in both)
 
     figures = {
         name: _figure([new - old for old, new in pairs(name) if old is not None and new is not None])
-        for name in other.values
+        for name in second.values
         if name in first.values
     }
     figures = {name: figure for name, figure in figures.items() if figure.cases}

@@ -116,11 +116,11 @@ class Sweep:
 
 
 def _rows(chunk: Sequence[Record], point: Place, scored: Sequence[StageScore | str]) -> list[SweptRow]:
-    columns = prompt_values([one if isinstance(one, StageScore) else None for one in scored])
+    columns = prompt_values([outcome if isinstance(outcome, StageScore) else None for outcome in scored])
     rows = []
-    for place, (record, one) in enumerate(zip(chunk, scored, strict=True)):
+    for place, (record, outcome) in enumerate(zip(chunk, scored, strict=True)):
         measured = {name: columns[name][place] for name in FIGURES_SWEPT}
         values = {name: round(value, DIGITS) for name, value in measured.items() if value is not None}
-        fault = one if isinstance(one, str) else None
+        fault = outcome if isinstance(outcome, str) else None
         rows.append(SweptRow(record.case_id, record.relation, *point, values, fault))
     return rows

@@ -111,12 +111,14 @@ class SweepReport:
         for row in rows:
             by_point.setdefault((row.layer, row.at), []).append(row)
         points = tuple(
-            Point(layer, at, _figures(some), sum(row.fault is not None for row in some))
-            for (layer, at), some in by_point.items()
+            Point(layer, at, _figures(point_rows), sum(row.fault is not None for row in point_rows))
+            for (layer, at), point_rows in by_point.items()
             if layer is not None
         )
         before = by_point.get((None, None), [])
-        at_subject = {layer: some for (layer, at), some in by_point.items() if layer is not None and at == FOUND_AT}
+        at_subject = {
+            layer: point_rows for (layer, at), point_rows in by_point.items() if layer is not None and at == FOUND_AT
+        }
         return cls(settings, setting, len(before), _figures(before), points, best_layer(at_subject))
 
     @classmethod
@@ -130,8 +132,10 @@ class SweepReport:
                 int(row["records"]),
                 figures_of(row["before"]),
                 tuple(
-                    Point(int(one["layer"]), one[setting], figures_of(one["figures"]), int(one.get("faults", 0)))
-                    for one in row["points"]
+                    Point(
+                        int(point["layer"]), point[setting], figures_of(point["figures"]), int(point.get("faults", 0))
+                    )
+                    for point in row["points"]
                 ),
                 found and FoundLayer(int(found["layer"]), tuple(map(int, found["as_good"]))),
             )
@@ -216,10 +220,10 @@ def best_layer(rows: Mapping[int, Sequence[SweptRow]]) -> FoundLayer | None:
     return FoundLayer(max(as_good, key=lambda layer: (smoothed(layer), -layer)), as_good)
 
 
-def _difference(first: Sequence[SweptRow], other: Sequence[SweptRow]) -> Figure | None:
-    """Return S of `other` minus S of `first` over the records that both have."""
+def _difference(first: Sequence[SweptRow], second: Sequence[SweptRow]) -> Figure | None:
+    """Return S of `second` minus S of `first` over the records that both have."""
     sides = CaseValues(), CaseValues()
-    for side, rows in zip(sides, (first, other), strict=True):
+    for side, rows in zip(sides, (first, second), strict=True):
         side.extend([row.case_id for row in rows], _values(rows))
     return paired_differences(*sides).get("S")
 
@@ -284,7 +288,7 @@ def layer_found(folder: BuildFolder, model: str, revision: str) -> int:
             f"--layer auto: the layers found in {folder.root} are other models' ({others}), not that of {model} "
             f"({revision}); run {command} first, or give a number"
         )
-    return max(own, key=lambda one: one[0])[1]
+    return max(own, key=lambda pair: pair[0])[1]
 
 
 def _preset(path: Path) -> tuple[str, str, int, int]:

@@ -71,17 +71,17 @@ class ByObject:
     def _numbers(
         self, known: KnownObjects, census: Mapping[str, int] | None
     ) -> tuple[dict[str, int], dict[str, list[str]]]:
-        """Return the number of facts of the objects to fetch, and these objects by where they are known from.
+        """Return the number of facts of each object to fetch, and the ids of these objects by origin.
 
-        They are the first in the seed's order that can fill the sample with shares of at least LEAST_SHARE.
+        They are the first objects in the seed's order that can fill the sample with shares of at least LEAST_SHARE.
         """
         numbers: dict[str, int] = {}
         origins: dict[str, list[str]] = {}
         groups = known.named or (known.others() if census is None else _seeded(census, self.order))
         reached = 0
-        for origin, one, number in self._counted(groups, census or {}):
-            numbers[one] = number
-            origins.setdefault(origin, []).append(one)
+        for origin, item, number in self._counted(groups, census or {}):
+            numbers[item] = number
+            origins.setdefault(origin, []).append(item)
             reached += min(number, LEAST_SHARE)
             if self.wanted is not None and reached >= self.wanted:
                 break
@@ -124,22 +124,23 @@ class ByObject:
         page = self.reader.page_rows
         most = page if share is None else min(share, page)
         ordered = sorted(numbers.items(), key=lambda each: int(each[0][1:]))
-        large = [(one, number) for one, number in ordered if number > most]
+        large = [(item, number) for item, number in ordered if number > most]
         try:
             pairs = set(self.reader.pairs(self.reader.packed(Part(self.whole.relation), _up_to(most, ordered))))
         except RefusedError:
             pairs, large = set(), ordered
-        for done, (one, number) in enumerate(large):
+        for done, (item, number) in enumerate(large):
             self.progress(f"facts of {self.whole.relation}", done, len(large))
-            pairs |= self._of_large(one, number, share)
+            pairs |= self._of_large(item, number, share)
         return pairs
 
-    def _of_large(self, one: str, number: int, share: int | None) -> set[Pair]:
-        """Return facts of an object: all or its seeded sample, or of the first ones where the service manages no more.
+    def _of_large(self, item: str, number: int, share: int | None) -> set[Pair]:
+        """Return an object's facts: all or a seeded sample, of its first ones only where the service manages no more.
 
-        These are in the service's own order; the journal keeps them, so that a fetch that goes on has the same.
+        item: the object's id. number: how many facts it has. share: the most to return (None: all). The first ones are
+        in the service's own order; the journal keeps them, so that a fetch that goes on has the same.
         """
-        part = Part(self.whole.relation, (one,), facts=number)
+        part = Part(self.whole.relation, (item,), facts=number)
         if number <= self.reader.scan_rows:
             try:
                 return self.reader.everything(part) if share is None else self.reader.sample(part, share, self.order)
@@ -148,9 +149,9 @@ class ByObject:
         try:
             first = self.reader.first(part, number if share is None else FIRST * share)
         except RefusedError:
-            self.refused.append(one)
+            self.refused.append(item)
             return set()
-        self.limited.append(one)
+        self.limited.append(item)
         sample = Sample(self.order, len(first) if share is None else share)
         sample.add(first)
         return sample.pairs

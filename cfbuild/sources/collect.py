@@ -126,9 +126,9 @@ def write_entities(work: Work, source: FactSource) -> int:
         write_jsonl(parts[-1], map(encode_entity, _noting(described, outer, classes)))
         front = outer - seen
     parts.append(work.path / "classes.jsonl")
-    named = (one for one in _described(work, source, "classes", (classes | front) - seen) if one.labels)
+    named = (entity for entity in _described(work, source, "classes", (classes | front) - seen) if entity.labels)
     write_jsonl(parts[-1], map(encode_entity, named))
-    rows = heapq.merge(*(read_values(path, decode_entity) for path in parts), key=lambda one: id_number(one.id))
+    rows = heapq.merge(*(read_values(path, decode_entity) for path in parts), key=lambda entity: id_number(entity.id))
     count = write_jsonl(work.path / "entities.jsonl", map(encode_entity, rows))
     for path in parts:
         path.unlink()

@@ -311,8 +311,8 @@ class Pararel:
             labels = entity.labels or self._label(entity.id)
             yield Entity(entity.id, labels, entity.aliases, entity.attributes, entity.sitelinks)
 
-    def _label(self, one: str) -> dict[str, str]:
-        return {self.language: self._labels[one]} if one in self._labels else {}
+    def _label(self, entity_id: str) -> dict[str, str]:
+        return {self.language: self._labels[entity_id]} if entity_id in self._labels else {}
 
     def _identified(self, row: Row) -> Tuple | None:
         ids = _local_id(row.get("sub_uri")), _local_id(row.get("obj_uri"))
@@ -323,8 +323,8 @@ class Pararel:
         self._name(ids[1], row["obj_label"])
         return ids[0], ids[1]
 
-    def _name(self, one: str, label: str) -> None:
-        self._labels[one] = min(label, self._labels.get(one, label))
+    def _name(self, entity_id: str, label: str) -> None:
+        self._labels[entity_id] = min(label, self._labels.get(entity_id, label))
 
     def _looked_up(self, relation: str, pairs: list[Tuple]) -> Iterator[Tuple]:
         if pairs and self._endpoint is None:

@@ -99,12 +99,12 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
     return {one: _last(one, found) for one in found}
 
 
-def _last(one: str, found: dict[str, str]) -> str:
-    seen = {one}
-    while one in found and found[one] not in seen:
-        one = found[one]
-        seen.add(one)
-    return one
+def _last(item: str, found: dict[str, str]) -> str:
+    seen = {item}
+    while item in found and found[item] not in seen:
+        item = found[item]
+        seen.add(item)
+    return item
 
 
 def _statements(

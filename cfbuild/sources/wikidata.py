@@ -106,13 +106,13 @@ class Wikidata:
             yield from truthy
             return
         plain = list(truthy)
-        moved = redirects(self.endpoint, (one for fact in plain for one in (fact.subject, fact.object)))
+        moved = redirects(self.endpoint, (item for fact in plain for item in (fact.subject, fact.object)))
         resolved = (
-            replace(one, subject=moved.get(one.subject, one.subject), object=moved.get(one.object, one.object))
-            for one in plain
+            replace(fact, subject=moved.get(fact.subject, fact.subject), object=moved.get(fact.object, fact.object))
+            for fact in plain
         )
-        ordered = sorted(set(resolved), key=lambda one: (id_number(one.subject), id_number(one.object)))
-        yield from with_statements(self.endpoint, ordered, lambda one: moved.get(one, one))
+        ordered = sorted(set(resolved), key=lambda fact: (id_number(fact.subject), id_number(fact.object)))
+        yield from with_statements(self.endpoint, ordered, lambda item: moved.get(item, item))
 
     def _truthy(self, relation: str) -> Iterator[Fact]:
         whole = Part(property_id(relation))
@@ -231,43 +231,43 @@ class Described:
         """Add a value of an entity: its label, an alias, an attribute's item, or a number."""
         self._texts.setdefault((entity, kind, language), set()).add(text)
 
-    def entity(self, one: str) -> Entity:
-        labels = self._label(one)
-        aliases = {name for code in chain(self.language) for name in self._names(one, "alias", code)}
-        attributes = {name: tuple(sorted(self._get(one, name), key=id_number)) for name in ATTRIBUTES}
-        sitelinks = self._numbers(one, "sitelinks")
+    def entity(self, entity_id: str) -> Entity:
+        labels = self._label(entity_id)
+        aliases = {name for code in chain(self.language) for name in self._names(entity_id, "alias", code)}
+        attributes = {name: tuple(sorted(self._get(entity_id, name), key=id_number)) for name in ATTRIBUTES}
+        sitelinks = self._numbers(entity_id, "sitelinks")
         return Entity(
-            one,
+            entity_id,
             # Several labels in one language break Wikidata's rule; the smallest is as good as any and always the same.
             labels={self.language: min(labels)} if labels else {},
             aliases={self.language: tuple(sorted(aliases))} if aliases else {},
             attributes={name: ids for name, ids in attributes.items() if ids},
             sitelinks=max(sitelinks, default=None),
-            revision=max(self._numbers(one, "revision"), default=None),
+            revision=max(self._numbers(entity_id, "revision"), default=None),
         )
 
-    def _label(self, one: str) -> set[str]:
+    def _label(self, entity_id: str) -> set[str]:
         """Return the label in the first language of the chain that has one; maybe several, or none."""
         for code in chain(self.language):
-            if found := self._names(one, "label", code):
+            if found := self._names(entity_id, "label", code):
                 if code != self.language:
                     self._tally.borrow(code)
                 return found
         return set()
 
-    def _names(self, one: str, kind: str, code: str) -> set[str]:
+    def _names(self, entity_id: str, kind: str, code: str) -> set[str]:
         """Return an item's names in the language `code` that may be names in the build's.
 
         Aliases in the build's own language are all kept: countries and languages go by their codes there.
         """
-        names = self._get(one, kind, code)
+        names = self._get(entity_id, kind, code)
         if code == self.language and kind == "alias":
             return names
         names = {name for name in names if not is_code(name, code)}
         return names if code == self.language else {name for name in names if fits_script(name, self.language)}
 
-    def _numbers(self, one: str, kind: str) -> list[int]:
-        return [int(text) for text in self._get(one, kind) if text.isascii() and text.isdigit()]
+    def _numbers(self, entity_id: str, kind: str) -> list[int]:
+        return [int(text) for text in self._get(entity_id, kind) if text.isascii() and text.isdigit()]
 
-    def _get(self, one: str, kind: str, language: str = "") -> set[str]:
-        return self._texts.get((one, kind, language), set())
+    def _get(self, entity_id: str, kind: str, language: str = "") -> set[str]:
+        return self._texts.get((entity_id, kind, language), set())

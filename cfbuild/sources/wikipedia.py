@@ -101,9 +101,9 @@ def candidates(
         if fact.object != UNKNOWN and not is_over(fact.end, today) and fact.rank != "deprecated":
             subjects.setdefault((fact.relation, fact.object), set()).add(fact.subject)
     chosen = {}
-    for key in sorted(subjects, key=lambda one: (id_number(one[0]), id_number(one[1]))):
-        some = sorted(subjects[key], key=id_number)
-        chosen[key] = Random(f"{seed}:{key[0]}:{key[1]}:references").sample(some, min(SPARE * wanted, len(some)))
+    for key in sorted(subjects, key=lambda pair: (id_number(pair[0]), id_number(pair[1]))):
+        ordered = sorted(subjects[key], key=id_number)
+        chosen[key] = Random(f"{seed}:{key[0]}:{key[1]}:references").sample(ordered, min(SPARE * wanted, len(ordered)))
     return chosen
 
 
@@ -220,13 +220,13 @@ def references(
     chosen: subjects by (relation, object). articles, names: article and label by subject.
     """
     for (relation, value), subjects in chosen.items():
-        for one in sorted([one for one in subjects if one in articles][:wanted], key=id_number):
-            article = articles[one]
+        for subject in sorted([subject for subject in subjects if subject in articles][:wanted], key=id_number):
+            article = articles[subject]
             yield Reference(
                 relation,
                 value,
-                one,
-                names.get(one, article.title),
+                subject,
+                names.get(subject, article.title),
                 article.text,
                 title=article.title,
                 revision=article.revision,

@@ -154,10 +154,11 @@ def encode_record(record: Record) -> Row:
             "source": record.source,
             "template_origin": record.prompt.origin,
             "paraphrases": [
-                {"prefix": one.prefix, "clean": one.clean, "template": one.template} for one in record.paraphrases
+                {"prefix": paraphrase.prefix, "clean": paraphrase.clean, "template": paraphrase.template}
+                for paraphrase in record.paraphrases
             ],
-            "neighborhood": [{"entity": one.entity, "template": one.template} for one in record.neighborhood],
-            "attribute": [{"entity": one.entity, "template": one.template} for one in record.attribute],
+            "neighborhood": [{"entity": prompt.entity, "template": prompt.template} for prompt in record.neighborhood],
+            "attribute": [{"entity": prompt.entity, "template": prompt.template} for prompt in record.attribute],
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
             **({"shared_class": _encode_shared(record.shared_class)} if record.shared_class else {}),
             **({"change": _encode_real(record.change)} if record.change else {}),
@@ -170,14 +171,14 @@ def _encode_groups(groups: Mapping[str, Iterable[GroupPrompt]]) -> Row:
     return {
         name: [
             {
-                "prompt": one.text,
-                "target_new": {"str": one.target_new.label, "id": one.target_new.id},
-                "target_true": {"str": one.target_true.label, "id": one.target_true.id},
-                "entity": one.entity,
-                "relation_id": one.relation,
-                "template": one.template,
+                "prompt": prompt.text,
+                "target_new": {"str": prompt.target_new.label, "id": prompt.target_new.id},
+                "target_true": {"str": prompt.target_true.label, "id": prompt.target_true.id},
+                "entity": prompt.entity,
+                "relation_id": prompt.relation,
+                "template": prompt.template,
             }
-            for one in prompts
+            for prompt in prompts
         ]
         for name, prompts in groups.items()
     }
@@ -187,14 +188,14 @@ def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
     return {
         name: tuple(
             GroupPrompt(
-                one["prompt"],
-                _target(one["target_new"]),
-                _target(one["target_true"]),
-                one["entity"],
-                one["relation_id"],
-                one["template"],
+                prompt_row["prompt"],
+                _target(prompt_row["target_new"]),
+                _target(prompt_row["target_true"]),
+                prompt_row["entity"],
+                prompt_row["relation_id"],
+                prompt_row["template"],
             )
-            for one in prompts
+            for prompt_row in prompts
         )
         for name, prompts in row.items()
     }

@@ -89,24 +89,24 @@ def codes_in(text: str, origin: str) -> tuple[list[Sent], list[str]]:
 def check(sent: Iterable[Sent], expected: Expected) -> Checked:
     """Return the answers that count, by rater in the study's order, and all errors and warnings.
 
-    The same answers of a rater twice count once; where one code only goes on from another, both are taken together.
-    Codes of a rater that contradict each other are left out.
+    Answers that a rater sent twice count once; a code that only goes on from another is taken together with it. Codes
+    of a rater that contradict each other are left out.
     """
     errors: list[str] = []
     by_rater: dict[str, list[Sent]] = {}
-    for one in sent:
-        fault = _fault(one, expected)
+    for answers in sent:
+        fault = _fault(answers, expected)
         if fault:
-            errors.append(f"{one.origin}: {fault}")
+            errors.append(f"{answers.origin}: {fault}")
         else:
-            by_rater.setdefault(one.rater, []).append(one)
+            by_rater.setdefault(answers.rater, []).append(answers)
     joined: dict[str, tuple[str, ...]] = {}
     warnings: list[str] = []
     for rater in expected.pages:
         if rater not in by_rater:
             continue
-        origins = " and ".join(dict.fromkeys(one.origin for one in by_rater[rater]))
-        pages = _joined([one.pages for one in by_rater[rater]])
+        origins = " and ".join(dict.fromkeys(answers.origin for answers in by_rater[rater]))
+        pages = _joined([answers.pages for answers in by_rater[rater]])
         if pages is None:
             errors.append(f"{origins}: rater {rater} gave answers that differ; leave out the ones that do not count")
             continue

@@ -129,22 +129,22 @@ def design(size: StudySize, seed: int) -> list[list[PagePlan]]:
     pages: list[list[PagePlan]] = [[] for _ in range(size.raters)]
     for (rater, case), color in zip(edges, colors, strict=True):
         pages[rater].append(PagePlan(case, orders[color]))
-    for some in pages:
-        draw.shuffle(some)
+    for rater_pages in pages:
+        draw.shuffle(rater_pages)
     return pages
 
 
 def balance(pages: Sequence[Sequence[PagePlan]], size: StudySize) -> Balance:
-    """Return how well a design is balanced."""
+    """Return the balance of a design, given as the pages of every rater."""
     raters: list[set[int]] = [set() for _ in range(size.cases)]
-    for rater, some in enumerate(pages):
-        for page in some:
+    for rater, rater_pages in enumerate(pages):
+        for page in rater_pages:
             raters[page.case].add(rater)
     shared = _pairs(raters)
     counts = [shared[pair] for pair in combinations(range(size.raters), 2)] or [0]
-    orders = Counter(page.order for some in pages for page in some)
+    orders = Counter(page.order for rater_pages in pages for page in rater_pages)
     used = [orders[order] for order in permutations(range(size.systems))] if size.all_orders else [*orders.values()]
-    per_case = Counter((page.case, page.order) for some in pages for page in some)
+    per_case = Counter((page.case, page.order) for rater_pages in pages for page in rater_pages)
     return Balance(
         (min(counts), max(counts)),
         (min(used), max(used)),
@@ -185,8 +185,8 @@ class _Groups:
         return group
 
     def _count(self, group: Iterable[int], change: int) -> None:
-        for one, other in permutations(group, 2):
-            self._shared[one][other] += change
+        for rater, partner in permutations(group, 2):
+            self._shared[rater][partner] += change
 
     def improve(self) -> None:
         """Swap raters of two cases until no better design exists, or IDLE_SWAPS have gained nothing."""
@@ -200,8 +200,8 @@ class _Groups:
 
     def _swap(self, first: int, second: int) -> int:
         """Swap a random rater of each of two cases unless that makes it worse; return the change of the cost."""
-        one, other = self.raters[first], self.raters[second]
-        mine, others = sorted(one - other), sorted(other - one)
+        first_group, second_group = self.raters[first], self.raters[second]
+        mine, others = sorted(first_group - second_group), sorted(second_group - first_group)
         if not mine:
             return 0
         gone, come = self._draw.choice(mine), self._draw.choice(others)
@@ -210,15 +210,15 @@ class _Groups:
         change += sum(
             2 * (self._shared[gone][rater] - self._shared[come][rater] + 1) for rater in others if rater != come
         )
-        new = one - {gone} | {come}, other - {come} | {gone}
-        change += GROUP_COST * self._groups_again((one, other), new)
+        new = first_group - {gone} | {come}, second_group - {come} | {gone}
+        change += GROUP_COST * self._groups_again((first_group, second_group), new)
         if change > 0:
             return 0
-        for old, group in zip((one, other), new, strict=True):
+        for old, group in zip((first_group, second_group), new, strict=True):
             self._count(old, -1)
             self._count(group, 1)
         self.raters[first], self.raters[second] = new
-        self._groups.subtract(map(frozenset, (one, other)))
+        self._groups.subtract(map(frozenset, (first_group, second_group)))
         self._groups.update(map(frozenset, new))
         return change
 
@@ -289,8 +289,8 @@ class _Coloring:
         color = first
         while (edge := self._at.get((vertex, color))) is not None and edge not in path[:1]:
             path.append(edge)
-            one, other = self._ends[edge]
-            vertex = other if vertex == one else one
+            here, there = self._ends[edge]
+            vertex = there if vertex == here else here
             color = second if color == first else first
         return path
 

@@ -147,18 +147,18 @@ def _places(rankings: Iterable[Ranking], system: int, systems: int) -> tuple[int
 
 
 def _pair(
-    cases: Sequence[Sequence[Ranking]], systems: Sequence[str], one: int, other: int, draws: np.ndarray
+    cases: Sequence[Sequence[Ranking]], systems: Sequence[str], first: int, second: int, draws: np.ndarray
 ) -> PairVotes:
-    wins = np.array([sum(each.ranks[one] < each.ranks[other] for each in some) for some in cases], dtype=int)
-    losses = np.array([sum(each.ranks[one] > each.ranks[other] for each in some) for some in cases], dtype=int)
+    wins = np.array([sum(each.ranks[first] < each.ranks[second] for each in some) for some in cases], dtype=int)
+    losses = np.array([sum(each.ranks[first] > each.ranks[second] for each in some) for some in cases], dtype=int)
     if losses.sum() > wins.sum():
-        one, other, wins, losses = other, one, losses, wins
+        first, second, wins, losses = second, first, losses, wins
     won, lost = int(wins.sum()), int(losses.sum())
     drawn, decided = draws @ wins, draws @ (wins + losses)
     shares = drawn[decided > 0] / decided[decided > 0]
     return PairVotes(
-        systems[one],
-        systems[other],
+        systems[first],
+        systems[second],
         won,
         lost,
         sum(map(len, cases)) - won - lost,

@@ -58,10 +58,11 @@ def _spaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
 
 def _unspaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
     """Yield the sentences that make sense alone in a script without spaces, where letters are counted, not words."""
-    for one in (one for text in paragraphs for one in (wording.sentences or list)(text)):
-        whole = SENTENCE_END.search(one) is not None and wording.sentence_fault(one) is None
-        if whole and sum(map(str.isalpha, one)) in CHARACTERS and _is_clean(one, SENTENCE_ENDS, wording):
-            yield one
+    sentences = (sentence for text in paragraphs for sentence in (wording.sentences or list)(text))
+    for sentence in sentences:
+        whole = SENTENCE_END.search(sentence) is not None and wording.sentence_fault(sentence) is None
+        if whole and sum(map(str.isalpha, sentence)) in CHARACTERS and _is_clean(sentence, SENTENCE_ENDS, wording):
+            yield sentence
 
 
 class Mentions:

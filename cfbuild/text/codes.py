@@ -86,13 +86,14 @@ def chain(code: str) -> tuple[str, ...]:
 
 
 def name_in(names: Mapping[str, str], code: str) -> str | None:
-    """Return the name in the first language of the chain of `code` that has one which can stand for it, or None.
+    """Return the name in the first language of the chain of `code` that has a usable one, or None.
 
-    names: by language. A name of another language is none if it is a code or in a script that `code` is not written in.
+    names: by language. A name of another language is not usable if it is a language's code, or in a script that `code`
+    is not written in.
     """
-    for other in chain(code):
-        name = names.get(other)
-        if name and not is_code(name, other) and (other == code or fits_script(name, code)):
+    for language in chain(code):
+        name = names.get(language)
+        if name and not is_code(name, language) and (language == code or fits_script(name, code)):
             return name
     return None
 

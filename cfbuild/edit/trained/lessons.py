@@ -122,10 +122,10 @@ def record_lessons(lm: LanguageModel, parts: Parts, texts: Iterable[str], seed: 
 
 
 def _names(records: Iterable[Record]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the ids and the names of subjects."""
+    """Return the ids and the names of the records' subjects."""
     records = tuple(records)
-    return frozenset(one.subject.id for one in records if one.subject.id), frozenset(
-        one.subject.label for one in records
+    return frozenset(record.subject.id for record in records if record.subject.id), frozenset(
+        record.subject.label for record in records
     )
 
 

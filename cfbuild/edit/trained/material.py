@@ -107,8 +107,8 @@ class TopLayers:
             everywhere = torch.arange(len(below), device=self.lm.device)
             finished = replay_packed(self.lm, traced, packing, below, everywhere, self.start)
         rows = [
-            TextStates(*one)
-            for one in zip(texts, torch.split(below, lengths), torch.split(finished, lengths), strict=True)
+            TextStates(*row)
+            for row in zip(texts, torch.split(below, lengths), torch.split(finished, lengths), strict=True)
         ]
         size = 2 * below.numel() * below.element_size()
         if size <= self._room:
@@ -132,11 +132,12 @@ class TopLayers:
 def target_nll(lm: LanguageModel, hidden: Tensor, examples: Sequence[TargetedPrompt]) -> Tensor:
     """Return the mean NLL in nats of each example's target, [rows]; hidden: [rows, width, d_model], finished."""
     states = [
-        hidden[row, len(one.prompt) - 1 : len(one.prompt) - 1 + len(one.target)] for row, one in enumerate(examples)
+        hidden[row, len(example.prompt) - 1 : len(example.prompt) - 1 + len(example.target)]
+        for row, example in enumerate(examples)
     ]
-    wanted = torch.tensor([token for one in examples for token in one.target], device=lm.device)
+    wanted = torch.tensor([token for example in examples for token in example.target], device=lm.device)
     nll = -lm.logits(torch.cat(states)).log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
-    return torch.stack([part.mean() for part in torch.split(nll, [len(one.target) for one in examples])])
+    return torch.stack([part.mean() for part in torch.split(nll, [len(example.target) for example in examples])])
 
 
 def material(

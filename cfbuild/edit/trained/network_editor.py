@@ -69,7 +69,11 @@ class TrainedEditor:
 
     def _made(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
         return in_batches(
-            self.lm, examples, lambda part: _changes(self.lm, self.network, part), lambda one: len(one.ids), done
+            self.lm,
+            examples,
+            lambda part: _changes(self.lm, self.network, part),
+            lambda example: len(example.ids),
+            done,
         )
 
 

@@ -130,10 +130,10 @@ class Training:
     @property
     def best(self) -> Validation:
         """The validation with the least loss."""
-        return min(self.history, key=lambda one: one.loss)
+        return min(self.history, key=lambda validation: validation.loss)
 
     def run(
-        self, folder: Path, progress: Progress = silent, note: Callable[[Validation], None] = lambda one: None
+        self, folder: Path, progress: Progress = silent, note: Callable[[Validation], None] = lambda validation: None
     ) -> None:
         """Train until the steps are done or nothing improves; then the network is the best one of all validations.
 
@@ -284,9 +284,9 @@ class Training:
     def _is_likeliest(self, hidden: Tensor, examples: Sequence[TargetedPrompt]) -> Tensor:
         """Return for each example the share of its target's tokens that are the likeliest."""
         shares = []
-        for states, one in zip(hidden, examples, strict=True):
-            at = slice(len(one.prompt) - 1, len(one.prompt) - 1 + len(one.target))
-            wanted = torch.tensor(one.target, device=self.lm.device)
+        for states, example in zip(hidden, examples, strict=True):
+            at = slice(len(example.prompt) - 1, len(example.prompt) - 1 + len(example.target))
+            wanted = torch.tensor(example.target, device=self.lm.device)
             shares.append((self.lm.logits(states[at]).argmax(dim=1) == wanted).float().mean())
         return torch.stack(shares)
 

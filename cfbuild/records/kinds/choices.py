@@ -32,20 +32,20 @@ def yes_no(record: Record, known: Known) -> Iterator[GroupPrompt]:
 
 
 def same_entity(record: Record, known: Known) -> Iterator[GroupPrompt]:
-    """Yield whether the subject's object is that of another subject: of one that has o*, and of one that has o_c.
+    """Yield prompts that ask if the subject's object is also another subject's: one that has o*, one that has o_c.
 
-    The first is so after the edit only, the second before it only.
+    The answer to the first is yes after the edit only, to the second before it only.
     """
     described = known.descriptions(record.relation, record.subject.id)
     if known.graph.language != LANGUAGE or not described:
         return
     own = _described(known, described[0], record.subject)
     for target, after, before in ((record.target_new, YES, NO), (record.target_true, NO, YES)):
-        other = _holder(record, known, target)
-        if other is not None:
-            ways = known.descriptions(record.relation, other.id)
+        holder = _holder(record, known, target)
+        if holder is not None:
+            ways = known.descriptions(record.relation, holder.id)
             if ways:
-                text = f"Is {own} also {_described(known, ways[0], other)}? Answer:"
+                text = f"Is {own} also {_described(known, ways[0], holder)}? Answer:"
                 new, true = Target(target.id, after), Target(target.id, before)
                 yield GroupPrompt(text, new, true, record.subject.id, record.relation, record.prompt.id)
 
@@ -92,14 +92,14 @@ def multiple_choice(record: Record, known: Known) -> Iterator[GroupPrompt]:
 def _options(record: Record, known: Known) -> list[Target]:
     """Return two objects of the relation that share a class with o_c or o*, false of the subject, all apart."""
     graph, chosen = known.graph, [record.target_new, record.target_true]
-    classes = {one for target in chosen for one in graph.attributes(target.id, INSTANCE_OF)}
+    classes = {class_id for target in chosen for class_id in graph.attributes(target.id, INSTANCE_OF)}
     pool = [*graph.object_counts(record.relation)]
     held = graph.values(record.subject.id, record.relation)
-    for one in known.random(record, "multiple_choice").sample(pool, min(TRIES, len(pool))):
-        target = only_target(known, (one,))
-        if target is None or one in held or classes.isdisjoint(graph.attributes(one, INSTANCE_OF)):
+    for item in known.random(record, "multiple_choice").sample(pool, min(TRIES, len(pool))):
+        target = only_target(known, (item,))
+        if target is None or item in held or classes.isdisjoint(graph.attributes(item, INSTANCE_OF)):
             continue
-        if all(are_apart(graph, one, other.id) for other in chosen):
+        if all(are_apart(graph, item, option.id) for option in chosen):
             chosen.append(target)
             if len(chosen) == len(LETTERS):
                 break

@@ -68,10 +68,10 @@ def _bound(record: Record, known: Known) -> frozenset[str]:
 def _usual(record: Record, known: Known, relation: str) -> Target | None:
     """Return the object that most subjects of o* have under a relation, or None."""
     subjects = islice(known.graph.subjects(record.relation, record.target_new.id), SUBJECTS_READ)
-    count = Counter(value for one in subjects for value in known.graph.current_values(one, relation))
+    count = Counter(value for subject in subjects for value in known.graph.current_values(subject, relation))
     count.pop(UNKNOWN, None)
-    usual = sorted(count, key=lambda one: (-count[one], one))
-    return next((target for one in usual if (target := only_target(known, (one,))) is not None), None)
+    usual = sorted(count, key=lambda item: (-count[item], item))
+    return next((target for item in usual if (target := only_target(known, (item,))) is not None), None)
 
 
 def object_specificity(record: Record, known: Known) -> Iterator[GroupPrompt]:

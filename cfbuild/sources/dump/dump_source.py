@@ -104,21 +104,21 @@ class DumpSource:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         extract, read_text = self._read(), TEXTS[self._form]
         missing = 0
-        for number, lines in extract.lines(np.array([id_number(one) for one in ids], np.int64)):
-            one = f"Q{number}"
+        for number, lines in extract.lines(np.array([id_number(item) for item in ids], np.int64)):
+            entity_id = f"Q{number}"
             described = Described(self._options.language, self.tally)
             missing += not lines
             for line in lines:
                 kind, _, value = line.partition(b" ")
                 if kind in NAMES:
                     code, _, raw = value.partition(b" ")
-                    described.put(one, NAMES[kind], read_text(raw), code.decode())
+                    described.put(entity_id, NAMES[kind], read_text(raw), code.decode())
                 elif kind in NUMBERS:
-                    described.put(one, NUMBERS[kind], value.decode())
+                    described.put(entity_id, NUMBERS[kind], value.decode())
                 else:
                     (target,) = extract.final(np.array([int(value[1:])])).tolist()
-                    described.put(one, kind.decode(), f"Q{target}")
-            yield described.entity(one)
+                    described.put(entity_id, kind.decode(), f"Q{target}")
+            yield described.entity(entity_id)
         self.tally.add("item that the dump does not describe", missing)
 
 

@@ -126,9 +126,9 @@ class _Reader:
         kept = [b"L %s %s" % match.groups() for match in self._label.finditer(line, labels, descriptions)]
         for match in self._alias.finditer(line, aliases, claims):
             kept += [b"A %s %s" % (match[1], raw) for raw in self._value.findall(match[2])]
-        for one in kept:
-            if b"\\" in one or not one.isascii():
-                read_text(one.split(b" ", 2)[2])
+        for entry in kept:
+            if b"\\" in entry or not entry.isascii():
+                read_text(entry.split(b" ", 2)[2])
         stated = []
         for match in self._statement.finditer(line, claims, sitelinks):
             snak, name, numeric, item = match.groups()
@@ -168,8 +168,8 @@ class _Reader:
             if name in self._relations and (self._statements or (best and value != NO_VALUE)):
                 told = (rank.encode(), *_dates(qualifiers)) if self._statements else ()
                 rows.append(FactRow(self._relations[name], number, value, *told))
-        for one in (*kept, *attributes):
-            found.add(number, one)
+        for entry in (*kept, *attributes):
+            found.add(number, entry)
         found.facts += rows
 
     def _keep_page(self, number: int, revision: Any, modified: Any, found: Found) -> None:
@@ -185,21 +185,23 @@ class _Reader:
             if ITEM_ID.match(moved) and ITEM_ID.match(target):
                 found.redirects.append((int(moved[1:]), int(target[1:])))
             return
-        if not ITEM_ID.match(one := str(entity["id"])):
+        if not ITEM_ID.match(item := str(entity["id"])):
             found.counts["no item"] += 1
             return
         if entity.get("type", "item") != "item":
             raise ValueError("an item that is said to be something else")
         labels, aliases, claims = (entity.get(name) or {} for name in ("labels", "aliases", "claims"))
         kept = [_line("L", code, labels[code]["value"]) for code in labels if code in self._languages]
-        kept += [_line("A", code, one["value"]) for code in aliases if code in self._languages for one in aliases[code]]
+        kept += [
+            _line("A", code, alias["value"]) for code in aliases if code in self._languages for alias in aliases[code]
+        ]
         stated = [
-            _statement(name, one, self._statements)
+            _statement(name, claim, self._statements)
             for name in claims
             if name in self._properties
-            for one in claims[name]
+            for claim in claims[name]
         ]
-        number = int(one[1:])
+        number = int(item[1:])
         if "sitelinks" in entity:
             kept.append(b"S %d" % len(entity["sitelinks"]))
         self._keep(number, kept, stated, found)

@@ -70,12 +70,12 @@ def truthy_filter(wanted: Wanted) -> Callable[[bytes, Found], None]:
         _check_shape(text, found)
         if not found.day and (told := DAY.search(text, 0, 1 << 16)):
             found.day = told[1].decode()
-        for one, name, value, other, label, raw, language, target in find(text):
-            subject = int(one)
+        for digits, name, value, term, label, raw, language, target in find(text):
+            subject = int(digits)
             if name:
-                number = int(value) if value else _other_object(other)
+                number = int(value) if value else _other_object(term)
                 if number is None:
-                    found.break_off(other)
+                    found.break_off(term)
                     continue
                 if name in relations:
                     found.facts.append(FactRow(relations[name], subject, number))

@@ -102,7 +102,7 @@ def _object(schema: Mapping[str, Any]) -> Accept:
     required = frozenset(schema.get("required", ()))
     properties = {name: compile_accept(part) for name, part in schema.get("properties", {}).items()}
     extra = schema.get("additionalProperties", True)
-    other: Accept = compile_accept(extra) if isinstance(extra, Mapping) else lambda value: bool(extra)
+    accept_extra: Accept = compile_accept(extra) if isinstance(extra, Mapping) else lambda value: bool(extra)
 
     def accept(value: Any) -> bool:
         if type(value) is not dict:
@@ -110,7 +110,7 @@ def _object(schema: Mapping[str, Any]) -> Accept:
         if not required <= value.keys():
             return False
         for name, part in value.items():  # noqa: SIM110
-            if not properties.get(name, other)(part):
+            if not properties.get(name, accept_extra)(part):
                 return False
         return True
 

@@ -43,14 +43,14 @@ def writes_again(row: Any, text: str) -> bool:
 
 
 def _depth(value: Any) -> int:
-    """Return how many objects and lists lie one inside the other, up to one more than DEEPEST."""
+    """Return how deep objects and lists are nested in a value, counted up to one more than DEEPEST."""
     depth, level = 0, [value]
     while level and depth <= DEEPEST:
         level = [
             part
-            for one in level
-            if isinstance(one, dict | list)
-            for part in (one.values() if isinstance(one, dict) else one)
+            for outer in level
+            if isinstance(outer, dict | list)
+            for part in (outer.values() if isinstance(outer, dict) else outer)
         ]
         depth += 1
     return depth

@@ -39,8 +39,8 @@ WITHOUT = listed(
 JOINED = frozenset(["de", "em", "por", "a"])
 """Prepositions that are joined to the article: do Brasil, no Japão; before a feminine country usage differs."""
 THE, THE_FEMININE, THE_PLURAL, THE_FEMININE_PLURAL = (
-    frozenset(one.split())
-    for one in ("o do no ao pelo", "a da na à pela", "os dos nos aos pelos", "as das nas às pelas")
+    frozenset(forms.split())
+    for forms in ("o do no ao pelo", "a da na à pela", "os dos nos aos pelos", "as das nas às pelas")
 )
 """The forms of the article, by themselves and joined to prepositions."""
 

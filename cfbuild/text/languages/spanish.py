@@ -81,13 +81,13 @@ def article_clash(prompt: str, name: str) -> str | None:
 
 
 def _disagrees(word: str, name: str) -> bool:
-    """Return True if an article cannot stand before a name that has its own, none, or one of another form."""
+    """Return True if the article `word` cannot stand before a name: it has its own, none, or one of another form."""
     if ARTICLE.match(name) or name in WITHOUT:
         return True
     if name in PLURAL:
         return word in SINGULAR
-    other = MASCULINE if word in FEMININE_WORDS else FEMININE
-    return name in other or (word not in SINGULAR and name in MASCULINE | FEMININE)
+    mismatched = MASCULINE if word in FEMININE_WORDS else FEMININE
+    return name in mismatched or (word not in SINGULAR and name in MASCULINE | FEMININE)
 
 
 def template_fault(text: str, slot: str) -> str | None:

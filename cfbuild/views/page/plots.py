@@ -357,15 +357,15 @@ def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
 def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, last: str) -> Markup:
     height = 220
     counts = {name: _bins(values, top) for name, values in series.items()}
-    most = max(1, *(max(some) for some in counts.values()))
+    most = max(1, *(max(bins) for bins in counts.values()))
     across, up = scale(0, BINS, LEFT, WIDTH - RIGHT), scale(0, most, height - BOTTOM, TOP + 4)
     parts = [
         axis_x(across, (0, BINS / 2, BINS), height, label, lambda at: f"{top * at / BINS:g}" if at < BINS else last),
         axis_y(up, (0, most), "records"),
     ]
     slot = (across(1) - across(0) - 1) / len(counts)
-    for place, (name, some) in enumerate(counts.items()):
-        for at, count in enumerate(some):
+    for place, (name, bins) in enumerate(counts.items()):
+        for at, count in enumerate(bins):
             if count:
                 x, y = across(at) + slot * place, up(count)
                 hint = f"{name}, {top * at / BINS:.3g} to {top * (at + 1) / BINS:.3g}: {count}"
@@ -400,9 +400,11 @@ def _median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def _correlation(first: Sequence[float], other: Sequence[float]) -> float:
-    means = sum(first) / len(first), sum(other) / len(other)
-    moved = (array("d", (value - mean for value in column)) for column, mean in zip((first, other), means, strict=True))
+def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    means = sum(first) / len(first), sum(second) / len(second)
+    moved = (
+        array("d", (value - mean for value in column)) for column, mean in zip((first, second), means, strict=True)
+    )
     across, up = moved
     spread = math.sqrt(sum(x * x for x in across) * sum(y * y for y in up))
     return sum(x * y for x, y in zip(across, up, strict=True)) / spread if spread else 0.0
