@@ -108,11 +108,11 @@ class SequentialPasses(Passes):
         named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in edits]
         if self.keep_edits:
             save_edits(self._edits_file(number), named)
-        after = _SoFar(number + 1, total, {}, state).with_edits(named)
-        after.save(self.folder)
+        _SoFar(number + 1, total, {}, state).with_edits(named).save(self.folder)
         if number:
             _file(self.folder, number).unlink(missing_ok=True)
-        return after
+        # Read back, as after an interruption: how a tensor lies in memory decides the last bits of its products.
+        return _SoFar.load(_file(self.folder, number + 1), self.lm)
 
     def _edit_next(self, so_far: _SoFar, unit: Sequence[Record], before: int) -> tuple[list[Edit], Delta | None, State]:
         """Return a batch's edits, the change of all so far with theirs, and the editor's state after them.
