@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,10 +37,11 @@ class Function(NamedTuple):
     parameters: int
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    """Yield every module of the package with its syntax tree."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def trees() -> list[tuple[Path, ast.Module]]:
+    """Return every module of the package with its syntax tree."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return [(path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
 
 
 def functions() -> list[Function]:
