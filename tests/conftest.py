@@ -20,6 +20,7 @@ os.environ.setdefault("CFBUILD_PRODUCTS", "onednn")
 
 import pytest
 import tqdm
+from hypothesis import settings
 from other_plants import OtherWorld, other_world
 from servers import oxigraph
 from small_world import small_options, write_excerpt, write_world
@@ -28,6 +29,9 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.store.folder import BuildFolder
+
+settings.register_profile("cfbuild", deadline=None)  # timings are no tests: the machine may be busy
+settings.load_profile("cfbuild")
 
 # Its thread looks through bars that other threads are making, and fails where a slow machine lets it.
 tqdm.tqdm.monitor_interval = 0

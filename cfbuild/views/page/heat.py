@@ -189,7 +189,7 @@ def _over_layers(title: str, drawn: Sequence[tuple[str, Curve, str, str]], label
     ticks = tuple(dict.fromkeys((0, (layers - 1) // 2, layers - 1)))
     parts = [
         axis_x(across, ticks, CURVE_HEIGHT, label),
-        axis_y(up, (0, high) if low == 0 else (low, 0, high), "indirect effect", "{:.2g}".format),
+        axis_y(up, (low, 0, high) if low < -high / 5 else (0, high), "indirect effect", "{:.2g}".format),
     ]
     for place, (name, curve, colour, dash) in enumerate(drawn):
         parts += _banded(across, up, curve, colour, dash)
