@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 from scored_build import case, record, records, write_scored
+from typer.testing import CliRunner
 
 from cfbuild.audit.validate import read_records
+from cfbuild.cli import app
 from cfbuild.data import CaseScore, Record, Target
 from cfbuild.errors import DataError
 from cfbuild.pipeline.publish import stage
@@ -102,6 +104,12 @@ def test_workers_change_no_byte_of_what_is_published(build: BuildFolder, caplog:
     staged = stage(build, NAME, progress=kill, workers=WorkerOptions(workers=2))
     assert digests(build) == alone and staged.card == card and len(alone) > 15
     assert sum("done again" in one.message for one in caplog.records) == 1
+
+
+def test_the_command_has_workers(build: BuildFolder) -> None:
+    words = ["publish", NAME, "--build", str(build.root), "--dry-run", "--json", "--quiet"]
+    alone, several = (CliRunner().invoke(app, [*words, *more]).stdout for more in ((), ("--workers", "2")))
+    assert json.loads(alone) == json.loads(several)
 
 
 @pytest.mark.parametrize("lines", [1, 7, 1_000])
