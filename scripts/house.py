@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cfbuild"
@@ -23,7 +23,7 @@ PAIRED = ("cli", "pipeline")
 """Rooms in which a verb has a file each, of one name."""
 VAGUE = frozenset({"one", "some", "other"})
 """Names of variables that do not say what they hold; a comprehension of one line may have them."""
-QUESTIONS = ("What", "Which", "Where", "How", "Whether")
+QUESTIONS = frozenset({"What", "Which", "Where", "How", "Whether"})
 """First words of docstrings that describe and do not tell what to do."""
 MEASURED = {"package": ("cfbuild", "*.py"), "tests": ("tests", "*.py"), "docs": ("docs", "*.md")}
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -81,37 +81,43 @@ def files_by_name() -> dict[str, list[str]]:
     return {name: paths for name, paths in found.items() if {Path(one).parts[1] for one in paths} != set(PAIRED)}
 
 
-def vague_names() -> Iterator[str]:
-    """Yield each variable or parameter whose name says nothing, but fields and comprehensions of one line."""
+@cache
+def vague_names() -> list[str]:
+    """Return each variable or parameter whose name says nothing, but fields and comprehensions of one line."""
+    found = []
     for path, tree in trees():
-        allowed = {
-            id(inner)
-            for node in ast.walk(tree)
-            if isinstance(node, COMPREHENSIONS) and node.lineno == node.end_lineno
-            for inner in ast.walk(node)
-        }
-        allowed |= {
-            id(statement.target)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef)
-            for statement in node.body
-            if isinstance(statement, ast.AnnAssign)
-        }
-        for node in ast.walk(tree):
-            is_made = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in allowed
-            name = node.id if isinstance(node, ast.Name) and is_made else node.arg if isinstance(node, ast.arg) else ""
-            if name in VAGUE and isinstance(node, ast.Name | ast.arg):
-                yield f"{path}:{node.lineno}: {name}"
+        named = [node for node in ast.walk(tree) if _name_given(node) in VAGUE]
+        allowed = {id(node) for node in _free_to_be_vague(tree)} if named else set()
+        found += [f"{path}:{node.lineno}: {_name_given(node)}" for node in named if id(node) not in allowed]
+    return found
 
 
-def questions() -> Iterator[str]:
-    """Yield each docstring that begins with a question word."""
+def _name_given(node: Any) -> str | None:
+    """Return the name that a node gives to a variable or a parameter; None for any other node."""
+    if isinstance(node, ast.arg):
+        return node.arg
+    return node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else None
+
+
+def _free_to_be_vague(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the variables of comprehensions of one line, and the fields of classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, COMPREHENSIONS) and node.lineno == node.end_lineno:
+            yield from (inner for inner in ast.walk(node) if isinstance(inner, ast.Name))
+        elif isinstance(node, ast.ClassDef):
+            yield from (statement.target for statement in node.body if isinstance(statement, ast.AnnAssign))
+
+
+@cache
+def questions() -> list[str]:
+    """Return each docstring that begins with a question word."""
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    for path, tree in trees():
-        for node in ast.walk(tree):
-            first = (ast.get_docstring(node) or "").split(maxsplit=1)[:1] if isinstance(node, documented) else []
-            if first and first[0] in QUESTIONS:
-                yield f"{path}:{getattr(node, 'lineno', 1)}: a docstring begins with {first[0]}"
+    return [
+        f"{path}:{getattr(node, 'lineno', 1)}: a docstring begins with a question word"
+        for path, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and next(iter((ast.get_docstring(node) or "").split()), "") in QUESTIONS
+    ]
 
 
 def lines_of(folder: str, pattern: str) -> int:
@@ -163,7 +169,7 @@ def main() -> int:
     print(f"parameters outside the command line: at most {most} ({MOST_PARAMETERS})")
     twice = [sum(len(places) > 1 for places in named.values()) for named in (types_by_name(), files_by_name())]
     print(f"type names that come twice: {twice[0]}; file names but a verb's pair: {twice[1]}")
-    print(f"names that say nothing: {len(list(vague_names()))}; docstrings that ask: {len(list(questions()))}")
+    print(f"names that say nothing: {len(vague_names())}; docstrings that ask: {len(questions())}")
     print("lines: " + ", ".join(f"{name} {lines_of(*where):,}" for name, where in MEASURED.items()))
     places = list(beyond(found))
     for place in places:

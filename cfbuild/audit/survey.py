@@ -10,7 +10,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import pairwise
 
 from cfbuild.audit.audited import AuditedRow
@@ -19,6 +18,7 @@ from cfbuild.audit.mentions import Halves, Templates, halves
 from cfbuild.audit.reader import CaseId
 from cfbuild.audit.row import RecordParts
 from cfbuild.data import SLOT
+from cfbuild.store.digests import short_digest
 from cfbuild.store.schema.faults import Located
 from cfbuild.store.schema.located import LocatedRows, Piece, located_of
 
@@ -128,7 +128,7 @@ class Survey:
         known = self._known.setdefault(relation, set())
         if text in known:
             return
-        digest = blake2b(f"{relation} {text}".encode(), digest_size=16).digest()
+        digest = short_digest(f"{relation} {text}", 16)
         if count == 1 and digest not in self._once:
             self._once.add(digest)
         else:
@@ -177,7 +177,7 @@ def edit_digest(edited: tuple[str, str]) -> int:
 
 
 def _digest(value: object) -> int:
-    return int.from_bytes(blake2b(repr(value).encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(short_digest(repr(value)), "big")
 
 
 def _repeated(digests: array[int]) -> frozenset[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild.option import seed_option
-from cfbuild.records.digests import drawn
+from cfbuild.store.digests import drawn
 
 SPLITS = ("train", "validation", "test")
 SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}

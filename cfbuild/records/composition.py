@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild.data import Record, id_number
-from cfbuild.records.digests import short_digests
+from cfbuild.store.digests import short_digests
 
 ITEMS = (
     "records",

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from cfbuild.data import Record, Target
 from cfbuild.facts.relations import INVERSE
-from cfbuild.records.digests import BYTES, drawn, short_digest, short_digests
+from cfbuild.store.digests import BYTES, drawn, short_digest, short_digests
 from cfbuild.store.jsonl import Row
 
 SIZES = (1, 10, 100, 1_000)

@@ -1,7 +1,7 @@
-"""Digests of eight bytes that stand for texts where only their sameness or their order matters.
+"""Digests of a few bytes that stand for texts where only their sameness or their order matters.
 
-They are the same in every process, which Python's own hashes are not. Of a hundred million texts, two share one with a
-chance of 1 in 4,000.
+They are the same in every process, which Python's own hashes are not. Of a hundred million texts, two share one of 8
+bytes with a chance of 1 in 4,000.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BYTES = 8
+"""The length of a digest, if no other is asked for."""
 
 
-def short_digest(text: str) -> bytes:
-    """Return the digest of a text."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=BYTES).digest()
+def short_digest(text: str, length: int = BYTES) -> bytes:
+    """Return the digest of a text, of `length` bytes."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=length).digest()
 
 
 def short_digests(texts: Iterable[str]) -> bytes:
