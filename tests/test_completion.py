@@ -133,29 +133,31 @@ def test_the_key_completes_once_it_is_installed(environment: dict[str, str]) -> 
     assert str(home / ".bash_completions" / "cfbuild.sh") in (home / ".bashrc").read_text(encoding="utf-8")
     shown = bash("cfbuild --show-completion; true", environment)
     assert shown.strip() == (home / ".bash_completions" / "cfbuild.sh").read_text(encoding="utf-8").strip()
-    assert "cfbuild doctor --network" in typed_in_bash("cfbuild doc\t--netw\t", "cfbuild doctor --network", environment)
+    steps = [("cfbuild doc\t", "cfbuild doctor "), ("--netw\t", "cfbuild doctor --network")]
+    assert steps[-1][1] in typed_in_bash(steps, environment)
 
 
-def typed_in_bash(keys: str, expected: str, environment: dict[str, str]) -> str:
-    """What an interactive bash has on its terminal once `expected` is there, after the keys were typed."""
+def typed_in_bash(steps: list[tuple[str, str]], environment: dict[str, str]) -> str:
+    """Return what an interactive bash shows after each step's keys were typed and its text has appeared.
+
+    Keys that come before bash's prompt are shown by the terminal first and completed later, so only the text that a key
+    shall lead to says that bash is ready for the next one.
+    """
     child, terminal = pty.fork()
     if child == 0:
         os.execve(str(BASH), ["bash", "--noprofile", "-i"], {**environment, "TERM": "dumb", "PS1": "$ "})
-    seen, ends_at = "", time.monotonic() + 60
+    shown, ends_at = "", time.monotonic() + 60
     try:
-        for key in keys.split("\t")[:-1]:
-            os.write(terminal, f"{key}\t".encode())
-            before = len(seen)
-            while time.monotonic() < ends_at and not seen[before:].rstrip("\a").endswith(" "):
+        for keys, expected in steps:
+            os.write(terminal, keys.encode())
+            while expected not in shown and time.monotonic() < ends_at:
                 if select.select([terminal], [], [], 1)[0]:
-                    seen += os.read(terminal, 4096).decode(errors="replace")
-                if expected in seen:
-                    break
+                    shown += os.read(terminal, 4096).decode(errors="replace")
     finally:
         os.write(terminal, b"\x15exit\n")
         os.waitpid(child, 0)
         os.close(terminal)
-    return seen
+    return shown
 
 
 def test_words_of_a_list_are_completed_part_by_part() -> None:
