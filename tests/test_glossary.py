@@ -16,7 +16,8 @@ from cfbuild.score.metrics import HARMONIC, METRICS, TEXT_METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
-ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in LINES if line.startswith("| ")]
+TABLES = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in LINES if line.startswith("| ")]
+ROWS = [row for row in TABLES if len(row) == 3]
 PARTS = [part for command in COMMANDS.values() for part in (*getattr(command, "commands", {}).values(), command)]
 OPTIONS = {option for part in PARTS for parameter in part.params for option in parameter.opts}
 ENTRIES = {word: re.findall(r"`([^`]+)`", also) for word, _, also in ROWS if word != "word"}
