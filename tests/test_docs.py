@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 COMMANDS = {verb: command_of(verb) for verb in VERBS}
+ABOUT_THE_CODE = (ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", DOCS / "internals.md", DOCS / "extending.md")
+NOT_THERE = {"config.py", "cfbuild/sources/table.py"}
+"""Files that these pages name as what there might be."""
 OTHER_TOOLS = ("lm_eval", "inspect", "podman")
 """Programs that read what cfbuild exports, which test_tools.py runs, and the one that makes and runs images."""
 LANGUAGES = {"sh": "sh", "bash": "sh", "console": "sh", "": "sh", "python": "python"}
@@ -246,6 +249,14 @@ def test_links_lead_to_files() -> None:
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize("page", ABOUT_THE_CODE, ids=lambda page: page.stem)
+def test_files_of_the_code_that_a_page_names_are_there(page: Path) -> None:
+    """A file is named by the end of its path, such as `sources/parts.py`."""
+    files = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.rglob("*") if ".venv" not in path.parts]
+    named = set(re.findall(r"`([a-z_0-9/]+(?:\.(?:py|tsv|txt)|/))`", page.read_text(encoding="utf-8")))
+    assert not [name for name in named - NOT_THERE if not any(file.endswith(f"/{name.rstrip('/')}") for file in files)]
 
 
 def test_pictures_are_small_and_have_an_alternative_text() -> None:

@@ -1,6 +1,6 @@
 """The facts of a relation, asked for in parts: sets that the facts themselves define, disjoint and complete.
 
-ARCHITECTURE.md ("Parts instead of pages") explains how a relation of millions of facts is cut into answers that are
+docs/internals.md ("Parts instead of pages") explains how a relation of millions of facts is cut into answers that are
 whole, cheap for the server, and small enough.
 """
 

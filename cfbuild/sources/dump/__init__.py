@@ -1,6 +1,6 @@
 """Facts, names and attributes from a dump of Wikidata: truthy N-Triples or JSON, packed by bz2 or gz or plain.
 
-The dump is read once (`scan.py`), before the first fact; ARCHITECTURE.md ("A dump is read once") tells why. Here are
+The dump is read once (`scan.py`), before the first fact; docs/internals.md ("A dump is read once") tells why. Here are
 the source's options, which need no numpy.
 """
 
