@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import scored_build
 import tiny
 from tqdm.auto import tqdm
 
+from cfbuild.cli import shared
 from cfbuild.data import Reference, Request
 from cfbuild.edit.ike import InContext, InContextOptions
 from cfbuild.edit.rome import Rome
@@ -157,3 +159,20 @@ def test_progress_in_a_log_moves_and_a_quiet_command_is_silent(tmp_path: Path) -
     tasks = {line.split(":")[0] for line in loud.stderr.splitlines()}
     assert "\r" not in loud.stderr and tasks >= {"bytes read", "Loading weights", "prompts", "texts", "records"}
     assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize("spacing_s", [0.1, 0.9, 1.7, 2.4])
+def test_lines_of_progress_are_never_more_than_five_seconds_apart(
+    spacing_s: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where calls come at least every 2.5 seconds; and few calls have a line."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lines, written = shared._Lines(), [0.0]
+    for call in range(1, 201):
+        now = call * spacing_s
+        lines("edits" if call < 100 else "prompts", call, 1000)
+        if capsys.readouterr().err:
+            written.append(now)
+    assert all(later - earlier <= 5.0 for earlier, later in pairwise(written))
+    assert len(written) < 3 + now / 2.4

@@ -220,13 +220,20 @@ def _bars() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Progress as lines on stderr: at most a line every LINE_EVERY_S seconds for a task, and a line when it is done."""
+    """Progress as lines on stderr: a line about every LINE_EVERY_S seconds, and one when a task begins or is done.
+
+    Calls come when something is done, so a line is written early if the next call may come too late.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}
+        self._begun: set[str] = set()
+        self._line_at = self._call_at = time.monotonic()
 
     def __call__(self, task: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if done == total or now - self._last.get(task, 0.0) >= LINE_EVERY_S:
-            self._last[task] = now
+        is_due = (now - self._line_at) + (now - self._call_at) >= LINE_EVERY_S
+        self._call_at = now
+        if done == total or is_due or task not in self._begun:
+            self._begun.add(task)
+            self._line_at = now
             tell(f"{task}: {done} of {total if total is not None else '?'}", err=True)
