@@ -1,12 +1,12 @@
-"""The functions of the public API that compose organs, for a notebook. Nothing here needs a build folder.
+"""The functions of the public API that join several rooms, for a notebook. None of them needs a build folder.
 
-`cfbuild/__init__.py` offers them, and the organs' own values, and imports each when it is first asked for.
+`cfbuild/__init__.py` offers them beside the rooms' own values, and imports each when it is first used.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,22 @@ from cfbuild.store.jsonl import write_json, write_jsonl
 
 
 def nll(lm: LanguageModel, prompt: str, continuations: Sequence[str]) -> list[float]:
-    """Return the mean negative log-likelihood of each of the `continuations` of `prompt`, in nats per token.
+    """Return the negative log-likelihood of each continuation of a prompt, in nats per token: the less, the likelier.
 
-    A continuation follows the prompt after one space, as targets do in CounterFact. Example:
-    `nll(lm, "LeBron James plays the sport of", ["football", "basketball"])`.
+    Args:
+        lm: A model that `load_model` returned.
+        prompt: The text that is continued, such as "LeBron James plays the sport of".
+        continuations: Texts that may follow the prompt, such as ["football", "basketball"]. Each stands behind one
+            space, which is not part of it, or directly behind the prompt in a script without spaces.
+
+    Returns:
+        As many numbers as continuations, each from 0 up: the mean of -log p over the continuation's tokens.
+
+    Raises:
+        ModelError: A continuation has no tokens.
+
+    Example:
+        `nll(lm, "LeBron James plays the sport of", ["football", "basketball"])` might be `[4.71, 1.08]`.
     """
     question = Question(lm.encode(prompt), tuple(lm.continuation(text) for text in continuations))
     (answers,) = score_questions(lm, [question])
@@ -60,11 +72,24 @@ def edit(
 ) -> Edit:
     """Return the edit that makes `lm` continue `prompt` by `target`; the model stays as it is.
 
-    prompt: text with `{}` for the subject. editor: a name of the table, or "module:attribute" of one's own.
-    settings: the editor's by name, such as `layer=5`; `covariance` and `covariance_tokens` (see `score`), and `seed`.
-    There is no true object here: `kn` attributes the token that the model itself puts first.
+    No true object is given: `kn` takes the token that the model itself finds likeliest.
 
-    Raises ConfigError for an editor or a setting that does not exist, EditError if the edit fails.
+    Args:
+        lm: A model that `load_model` returned.
+        prompt: A text with one `{}` for the subject, such as "{} plays the sport of".
+        subject: The subject's name, such as "LeBron James".
+        target: The new object, without a space in front, such as "football".
+        editor: An editor's name, such as "rome" or "memit" (`cfbuild validate-and-score --help` lists them), or
+            "module:attribute" for an editor of your own.
+        **settings: The editor's settings by name, such as `layer=5`; and `seed` (default 0), `covariance` and
+            `covariance_tokens` as in `score`, except that `covariance="build"` means the bundled facts.
+
+    Raises:
+        ConfigError: The editor or a setting does not exist, or a value does not fit.
+        EditError: The edit failed, for example because it is not finite.
+
+    Example:
+        `edit(lm, "{} plays the sport of", subject="LeBron James", target="football", layer=5)`
     """
     opened = _open(lm, editor, _snapshot_corpus, settings)
     (made,) = opened.edit([Request(prompt, subject, target)])
@@ -75,7 +100,10 @@ def edit(
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of records before and after their edits: figures with intervals, and every case."""
+    """The scores of records before and after their edits.
+
+    `report` holds the figures with their intervals, `cases` the scores of each record, in the order of the records.
+    """
 
     report: Report
     cases: tuple[CaseScore, ...]
@@ -85,11 +113,11 @@ class Scores:
         return ScoreTable.of({self.report.editor: self.report}).as_text()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content of report.json: signature, figures of both stages, by relation, records without edit."""
+        """Return the content of report.json: the signature, figures before and after, by relation, and failed edits."""
         return self.report.as_dict()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one row a record, as in cases.jsonl: likelihoods of its prompts, its texts, the edit's statistics."""
+        """Yield a row of cases.jsonl for each record: its prompts' likelihoods, its texts, the edit's statistics."""
         return (dict(encode_case(case)) for case in self.cases)
 
 
@@ -103,14 +131,31 @@ def score(
     progress: Progress = silent,
     **settings: Any,
 ) -> Scores:
-    """Edit `lm` by each record and return the paper's scores before and after; the model stays as it is.
+    """Return the paper's scores of `records` before and after each is edited into `lm`; the model stays as it is.
 
-    references: texts that generations are compared with (RS); None writes no texts, so there is no GE and RS.
-    batch: how many records an editor that edits them together gets at a time. settings: the editor's by name;
-    `seed`; `covariance`: `build` (the records' and references' own true statements), `none`, a text file, `hub:NAME` or
-    an .npz file with C; `covariance_tokens`.
+    Args:
+        lm: A model that `load_model` returned.
+        records: Records with distinct case ids, such as `read_records` or `RecordMaker.make` returns.
+        editor: An editor's name, or "module:attribute" for an editor of your own, as in `edit`.
+        references: Texts with which generated texts are compared (RS), such as `[Reference(...), ...]`. None: no texts
+            are generated, and GE and RS are missing.
+        batch: The number of records that are edited together, at least 1, by an editor that does so (`memit` edits
+            100 by default). Other editors ignore it.
+        progress: A function that gets what is being done, how much is done, and the total (None if unknown), such as
+            `lambda task, done, total: print(task, done, total)`.
+        **settings: The editor's settings by name, such as `layer=5`; and
+            `seed` (default 0) of all random choices;
+            `covariance`, the text over which C is computed: "build" (default: the true statements of the records and
+            references), "none" (no C), a text file, "hub:NAME" (a dataset), or an .npz file that holds C;
+            `covariance_tokens`, the number of that text's tokens (default 100,000, or 10 for each number of a key if
+            that is more).
 
-    Raises ConfigError for an editor or a setting that does not exist, DataError for records that share a case id.
+    Raises:
+        ConfigError: The editor or a setting does not exist, or a value does not fit.
+        DataError: Two records have the same case id.
+
+    Example:
+        `print(score(lm, read_records("records.jsonl"), "rome", layer=5).table())`
     """
     if len({record.case_id for record in records}) != len(records):
         raise DataError("two records have the same case_id; give each its own")
@@ -121,26 +166,36 @@ def score(
         passes = Passes(Path(folder), lm, opened, records, batch=batch, texts=texts, seed=seed, progress=progress)
         passes.work_off()
         log = passes.log()
-        found = {case.case_id: case for case in map(decode_case, log.rows(log.entries))}
-    cases = tuple(found[record.case_id] for record in records)
+        scored = {case.case_id: case for case in map(decode_case, log.rows(log.entries))}
+    cases = tuple(scored[record.case_id] for record in records)
     return Scores(Report.of_cases(cases, {**lm.identity, **opened.signature, "records": len(records)}), cases)
 
 
 def trace(lm: LanguageModel, prompt: str, *, subject: str, others: Sequence[str] = (), **settings: Any) -> CausalTrace:
     """Return the causal trace of what `lm` says after `prompt`; the model stays as it is.
 
-    prompt: text with `{}` for the subject. others: with `corrupt="swap"`, subjects that may take its place: the first
-    with as many tokens and another answer does. settings: fields of `TraceSettings` by name, such as `kinds=("state",)`
-    or `method="attribution"`; `noise` is by default measured on this subject alone.
+    Args:
+        lm: A model that `load_model` returned.
+        prompt: A text with one `{}` for the subject, such as "{} plays the sport of".
+        subject: The subject's name, such as "LeBron James".
+        others: Subjects that may take its place, for `corrupt="swap"`, such as ["Roger Federer", "Pelé"]. The first
+            one with as many tokens and another answer is used.
+        **settings: Fields of `TraceSettings` by name, such as `kinds=("state",)`, `rows=4` or
+            `method="attribution"`. `noise` is by default 3 times the standard deviation of this subject's embeddings.
 
-    Raises ConfigError for a setting that does not exist or makes no sense, DataError if none of `others` fits.
+    Raises:
+        ConfigError: A setting does not exist, or a value does not fit.
+        DataError: None of `others` fits.
+
+    Example:
+        `trace(lm, "{} plays the sport of", subject="LeBron James").effects["state"]` is an array [tokens, layers].
     """
     fact = TracedFact(0, "prompt", prompt, subject, None, tuple((other, None) for other in others))
-    chosen = _trace_settings(settings)
-    (made,) = Tracer.of(lm, chosen, [subject]).trace([fact])
-    if isinstance(made, Untraced):
+    trace_settings = _trace_settings(settings)
+    (traced,) = Tracer.of(lm, trace_settings, [subject]).trace([fact])
+    if isinstance(traced, Untraced):
         raise DataError(f"none of {len(others)} other subjects has as many tokens as {subject!r} and another answer")
-    return made
+    return traced
 
 
 def trace_records(
@@ -151,22 +206,35 @@ def trace_records(
     progress: Progress = silent,
     **settings: Any,
 ) -> list[CausalTrace | Untraced]:
-    """Return the causal trace of each record's rewrite prompt, or an `Untraced` that says why there is none.
+    """Return the causal trace of each record's rewrite prompt, or an `Untraced` with the reason why there is none.
 
-    pairs: with `corrupt="swap"`, a function from a record to other subjects with their objects, such as a
-    `RecordMaker`'s `pairs`; by default they are these records' own. settings: as in `trace`, but noise is measured on
-    all of the records' subjects. `AverageEffects.of` averages traces. Raises ConfigError as `trace` does.
+    `AverageEffects.of` averages the traces.
+
+    Args:
+        lm: A model that `load_model` returned.
+        records: Records such as `read_records` returns.
+        pairs: For `corrupt="swap"`, a function that returns the other subjects of a record with their objects, such as
+            [("Pelé", "football")]; a `RecordMaker` has one, `pairs`. None: the subjects of these records.
+        progress: A function as in `score`; it gets the number of restored states.
+        **settings: Settings as in `trace`, except that `noise` is measured on the subjects of all records.
+
+    Raises:
+        ConfigError: A setting does not exist, or a value does not fit.
+
+    Example:
+        `trace_records(lm, records, kinds=("mlp",), window=5)`
     """
-    chosen = _trace_settings(settings)
-    others = pairs or SubjectPairs.of_records(records if chosen.corrupt == SWAP else (), chosen.seed).others
+    trace_settings = _trace_settings(settings)
+    swapped = records if trace_settings.corrupt == SWAP else ()
+    others = pairs or SubjectPairs.of_records(swapped, trace_settings.seed).others
     facts = [fact_to_trace(record, others) for record in records]
-    tracer = Tracer.of(lm, chosen, [record.subject.label for record in records])
+    tracer = Tracer.of(lm, trace_settings, [record.subject.label for record in records])
     return tracer.trace(facts, lambda count: progress("restored states", count, None))
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A drawing of a causal trace, which a notebook shows where it is the last value of a cell."""
+    """A drawing of a causal trace as SVG text; a notebook shows it if it is the last value of a cell."""
 
     svg: str
 
@@ -174,15 +242,23 @@ class HeatMap:
         return self.svg
 
     def save(self, path: str | Path) -> None:
-        """Write the drawing as an SVG file."""
+        """Write the drawing to the SVG file `path`, such as "trace.svg"."""
         write_atomic(Path(path), [self.svg])
 
 
 def heat_map(trace: CausalTrace, kind: str = "state", metric: str = PROBABILITY) -> HeatMap:
-    """Return the heat map of a trace: the token against the layer at which something was restored.
+    """Return the heat map of a trace: tokens from top to bottom, layers from left to right.
 
-    trace: what `trace` or `trace_records` returned. kind: one of those that were restored: `state`, `mlp` or
-    `attention`. metric: the one that was traced by. Raises ConfigError for a kind that the trace does not have.
+    Args:
+        trace: A trace that `trace` or `trace_records` returned.
+        kind: What was restored: "state", "mlp" or "attention", if the trace has it.
+        metric: The metric of the trace, "probability" or "logit-difference", for the drawing's words.
+
+    Raises:
+        ConfigError: The trace does not have this kind.
+
+    Example:
+        `heat_map(trace(lm, "{} lies in", subject="Rome"), "mlp").save("trace.svg")`
     """
     from cfbuild.views.page.heat import heat_map_of  # pages' templates are loaded with it
 
@@ -192,17 +268,24 @@ def heat_map(trace: CausalTrace, kind: str = "state", metric: str = PROBABILITY)
 
 
 def _trace_settings(settings: dict[str, Any]) -> TraceSettings:
-    known = [one.name for one in fields(TraceSettings)]
-    unknown = sorted(settings.keys() - {*known})
+    names = [field.name for field in fields(TraceSettings)]
+    unknown = sorted(settings.keys() - {*names})
     if unknown:
-        raise ConfigError(f"traces have no setting {', '.join(unknown)}; expected some of {', '.join(known)}")
+        raise ConfigError(f"traces have no setting {', '.join(unknown)}; expected some of {', '.join(names)}")
     return TraceSettings(**settings)
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Return the records of the CounterFact file `path` (a JSON array or JSON lines).
+    """Return the records of a CounterFact file, in its order.
 
-    Raises DataError naming the first violation if the file breaks the schema or a rule, or cannot be read.
+    Args:
+        path: A JSON array or JSON lines, such as "records.jsonl", plain or compressed by gzip, bzip2 or xz.
+
+    Raises:
+        DataError: The file cannot be read, or breaks the schema or a rule; the message names the first violation.
+
+    Example:
+        `read_records("records.jsonl")[0].rewrite` might be "The mother tongue of Danielle Darrieux is".
     """
     read = read_record_file(Path(path))
     if read.violations:
@@ -211,7 +294,17 @@ def read_records(path: str | Path) -> list[Record]:
 
 
 def write_records(records: Sequence[Record], path: str | Path) -> None:
-    """Write records as JSON lines, or as one JSON array where the path ends in `.json`; the file is replaced whole."""
+    """Write records as JSON lines, or as one JSON array if the path ends in `.json`.
+
+    A file that is there is replaced once the new one is whole.
+
+    Args:
+        records: Records to write, in this order.
+        path: The file, such as "records.jsonl".
+
+    Example:
+        `write_records(records, "records.json")`
+    """
     target, rows = Path(path), list(map(encode_record, records))
     if target.suffix == ".json":
         write_json(target, rows)
@@ -220,23 +313,27 @@ def write_records(records: Sequence[Record], path: str | Path) -> None:
 
 
 def _open(
-    lm: LanguageModel, editor: str, corpus: Any, settings: dict[str, Any], progress: Progress = silent
+    lm: LanguageModel,
+    editor: str,
+    corpus: Callable[[], Corpus],
+    settings: Mapping[str, Any],
+    progress: Progress = silent,
 ) -> OpenEditor:
-    """Return an editor with supplies for it; of `settings`, what supplies are made by is taken out."""
-    asked = dict(settings)
+    """Return an editor with supplies for it; `settings` are those of the editor and of its supplies."""
+    editor_settings = dict(settings)
     supplies = ModelSupplies(
         lm,
         corpus=corpus,
-        covariance_of=asked.pop("covariance", "build"),
-        tokens=asked.pop("covariance_tokens", None),
-        seed=asked.pop("seed", 0),
+        covariance_of=editor_settings.pop("covariance", "build"),
+        tokens=editor_settings.pop("covariance_tokens", None),
+        seed=editor_settings.pop("seed", 0),
         progress=progress,
     )
-    return open_editor(editor, lm, asked, supplies)
+    return open_editor(editor, lm, editor_settings, supplies)
 
 
 def _snapshot_corpus() -> Corpus:
-    """Return the bundled facts as sentences: what C is computed over where there are no records."""
+    """Return the bundled facts as sentences, over which C is computed if there are no records."""
     facts = snapshot()
     graph = FactGraph(facts.facts, facts.entities, facts.language)
     return build_corpus((), list(Builder(graph, facts.templates, BuildOptions()).references()))
