@@ -1,6 +1,6 @@
 """Build CounterFact-style knowledge-editing data, filter it with a language model, score editors on it.
 
-The names below are the public API (docs/python.md). They are imported when they are first asked for, so that
+The names in `__all__` are the public API (docs/python.md). Each is imported when it is first used, so that
 `import cfbuild` loads no model library.
 """
 
@@ -56,9 +56,9 @@ _HOMES = {
     "trace_records": "cfbuild.api:trace_records",
     "write_records": "cfbuild.api:write_records",
 }
-"""Names of the API, and where each is imported from when it is first asked for."""
+"""The module and attribute of each name of the API, but those of _ROOMS."""
 _ROOMS = ("edit", "score")
-"""Functions that are rooms as well (`callable_room.py`)."""
+"""The functions that are packages as well (`callable_room.py`)."""
 
 __all__ = [
     "AverageEffects",

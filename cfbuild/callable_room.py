@@ -1,7 +1,7 @@
-"""Rooms that are also functions of the public API: `cfbuild.edit` and `cfbuild.score`.
+"""Packages that can be called as functions of the public API: `cfbuild.edit` and `cfbuild.score`.
 
-Python sets a package's attribute to a room once the room is imported, whatever stood there, so the room itself must
-answer the call.
+Once Python imports the package `cfbuild.edit`, the name `edit` in `cfbuild` is the package, even if it was a function
+before; so the package itself is made callable.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 class CallableRoom(ModuleType):
-    """A package that, called, is the function of its name in `cfbuild.api`."""
+    """A package that calls the function of its own name in `cfbuild.api`."""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return getattr(importlib.import_module("cfbuild.api"), self.__name__.rpartition(".")[2])(*arguments, **named)
 
 
 def make_callable(room: str) -> None:
-    """Let the imported package `room` be called as the public function of its name."""
+    """Make the imported package named `room`, such as "cfbuild.edit", callable."""
     sys.modules[room].__class__ = CallableRoom

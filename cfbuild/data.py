@@ -1,6 +1,6 @@
-"""The values that flow through cfbuild: frozen, hashable where they can be, and free of behaviour beyond validation.
+"""The values that all rooms share: immutable dataclasses that check themselves and know of no file and no model.
 
-Ids are Wikidata's (`Q42`, `P36`). A label is text in the build's language. Nothing here knows of files or models.
+Ids are Wikidata's (`Q42`, `P36`). A label is an item's name in the language of the build.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Literal
 from cfbuild.errors import DataError, TemplateError
 
 SLOT = "{}"
+"""The place of the subject's name in a template."""
 ITEM_ID = re.compile(r"Q[1-9][0-9]{0,18}\Z")
 PROPERTY_ID = re.compile(r"P[1-9][0-9]{0,18}\Z")
-"""The forms of Wikidata's ids: ASCII digits, few enough that no library refuses to read them as a number."""
-
+"""The forms of Wikidata's ids. 19 digits fit into 64 bits."""
 
 UNKNOWN = "unknown"
-"""A value or a date that exists and that nobody knows: Wikidata's "unknown value"."""
+"""An object or a date that exists and is not known: Wikidata's "unknown value"."""
 
 Measured = Mapping[str, "int | float | str | bool | None"]
-"""The figures that a rule measured, by name, kept beside its decision."""
+"""Figures that a rule or an editor measured, by name, such as {"rank": 37}."""
 
 TemplateKind = Literal["rewrite", "generation"]
 
@@ -43,22 +43,23 @@ def property_id(text: str) -> str:
     return text
 
 
-def id_number(id_: str) -> int:
-    """Return the number in an id, by which ids are ordered; 0 for an unknown value."""
-    return 0 if id_ == UNKNOWN else int(id_[1:])
+def id_number(entity_id: str) -> int:
+    """Return the number in an id, by which ids are sorted: 42 for `Q42`, 0 for UNKNOWN."""
+    return 0 if entity_id == UNKNOWN else int(entity_id[1:])
 
 
 def article_before(text: str, article: str) -> str:
-    """Return `text` with `article` before its slot, with a capital letter where that begins the text."""
+    """Return a template's text with `article` before its slot: "{} lies in" and "the" give "The {} lies in"."""
     first = article[:1].upper() + article[1:] if text.startswith(SLOT) else article
     return text.replace(SLOT, f"{first} {SLOT}") if article else text
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """An item: its labels and aliases by language, and the attribute statements that rules need (P31, P21).
+    """An item: its labels and aliases by language code, and the ids that its attributes (P31, P21) have, by property.
 
-    `sitelinks` is the number of wikis with a page about it, `revision` that of the item's page; None where unknown.
+    `sitelinks` is the number of wikis with a page about it, `revision` the revision of its Wikidata page; None where
+    unknown. Raises DataError for an id that is no item's.
     """
 
     id: str
@@ -74,9 +75,10 @@ class Entity:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fact:
-    """One statement (s, r, o); o is UNKNOWN where it is known only that s has another object than those named.
+    """A statement (subject, relation, object) in ids; the object is UNKNOWN if only its existence is known.
 
-    `rank` and the dates `start`/`end` (`facts/dates.py`) are None where the source does not give them.
+    `rank` ("preferred", "normal", "deprecated") and the dates `start` and `end` (`facts/dates.py`) are None where the
+    source does not give them. Facts are ordered by relation, subject, object. Raises DataError for a wrong id.
     """
 
     relation: str
@@ -96,7 +98,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class FactChange:
-    """A change of what holds of a subject under a relation: the fact before, and the one after (None: there is none).
+    """A change of a subject's object under a relation: the fact before and the fact after, of which one may be None.
 
     `kind` is a key of KINDS in `facts/changes.py`.
     """
@@ -107,7 +109,7 @@ class FactChange:
 
     @property
     def fact(self) -> Fact:
-        """The newer fact, or the older one where there is none."""
+        """Return the fact after the change, or the one before if there is none."""
         fact = self.new or self.old
         assert fact is not None
         return fact
@@ -115,11 +117,13 @@ class FactChange:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A prompt with one slot for the subject; the object (kind `rewrite`) or any continuation (`generation`) follows.
+    """A text with one slot for the subject, such as "{} lies in", which ends before the object (kind `rewrite`).
 
-    `fits` names the kinds of subject that it may be about (empty for any), `misfits` those that it may not
-    (`facts/subjects.py`). Raises TemplateError unless the text holds exactly one bare `{}`, no other brace, no line
-    break or other control character, and no white space at its ends.
+    Any text may follow one of the kind `generation`. `origin` says where the template is from, `fits` names the kinds
+    of subject that it may be about (empty: any), `misfits` those that it may not (`facts/subjects.py`).
+
+    Raises TemplateError unless the text holds exactly one `{}`, no other brace, no line break or other control
+    character, and no white space at its ends.
     """
 
     relation: str
@@ -140,27 +144,23 @@ class Template:
 
     @property
     def id(self) -> str:
-        """A stable name: the relation and a digest of kind and text."""
+        """Return the relation and a digest of kind and text, such as `P36-1f6e03a9bc`."""
         return _template_id(self.relation, self.kind, self.text)
 
     def suits(self, kinds: frozenset[str]) -> bool:
-        """Return True if the template may be about a subject of these kinds; about one of none, if it fits any."""
+        """Return True if the template may be about a subject of these `kinds` (none: of unknown kind)."""
         return kinds.isdisjoint(self.misfits) and (not self.fits or not kinds.isdisjoint(self.fits))
 
-    def for_all(self) -> Template:
-        """Return the template without a word on whom it fits: a record's file does not keep that either."""
-        return replace(self, fits=(), misfits=())
-
     def with_article(self, article: str) -> Template:
-        """Return the template with `article` before its slot, in capitals where the text begins; itself if empty."""
+        """Return the template with `article` before its slot (`article_before`)."""
         return replace(self, text=article_before(self.text, article)) if article else self
 
     def fill(self, subject: str) -> str:
-        """Return the text with `subject` in the slot, by plain replacement."""
+        """Return the text with `subject` in its slot."""
         return self.text.replace(SLOT, subject)
 
 
-@lru_cache(maxsize=10_000)  # more than a build has templates, of which each serves hundreds of prompts
+@lru_cache(maxsize=10_000)  # more templates than a build has; each serves hundreds of prompts
 def _template_id(relation: str, kind: TemplateKind, text: str) -> str:
     digest = hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()[:10]
     return f"{relation}-{digest}"
@@ -168,7 +168,10 @@ def _template_id(relation: str, kind: TemplateKind, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A text about an entity of which (entity, relation, object) holds; RS compares generations with it."""
+    """A text about the item `entity`, of which (entity, relation, object) holds; RS compares generated texts with it.
+
+    `name` is the item's label. The title, revision and url of the text's page are None if it is from none.
+    """
 
     relation: str
     object: str
@@ -183,7 +186,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An item as the record names it: its id and label."""
+    """An item as a record has it: its id (empty if unknown) and its label."""
 
     id: str
     label: str
@@ -191,7 +194,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class EntityPrompt:
-    """A filled template about another entity than the record's subject."""
+    """A prompt about the item `entity`, which is not the record's subject; `template` is the id of its template."""
 
     text: str
     entity: str
@@ -200,7 +203,7 @@ class EntityPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Paraphrase:
-    """A paraphrase prompt: an unrelated `prefix` sentence (maybe empty) and the clean form."""
+    """A paraphrase prompt: an unrelated sentence `prefix` (may be empty) and `clean`, the template filled in."""
 
     prefix: str
     clean: str
@@ -208,15 +211,15 @@ class Paraphrase:
 
     @property
     def text(self) -> str:
-        """The prompt in the record: prefix, one space, clean form; the clean form alone where the prefix is empty."""
+        """Return the prompt as the record has it: the prefix and a space, if there is one, and the clean form."""
         return f"{self.prefix} {self.clean}" if self.prefix else self.clean
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPrompt:
-    """A prompt beyond CounterFact's with its own targets: the object that an edit to o* brings, and the one before.
+    """A prompt beyond CounterFact's, with the object that is right after the edit and the one that was before.
 
-    `entity` is the item that the prompt names, `relation` the one it asks about, `template` what it was filled from.
+    `entity` is the item that the prompt names, `relation` the one it asks about, `template` the id of its template.
     """
 
     text: str
@@ -229,11 +232,11 @@ class GroupPrompt:
 
 @dataclass(frozen=True, slots=True)
 class SharedClass:
-    """The class that o* shares with the true object, `steps` above it (1: its own); None where they share none.
+    """The class that o* shares with the true object, `steps` above that (1: its own class); None if they share none.
 
-    `fallback` says why that is not a class of the true object as near as any object shares: `class-unknown` (the true
-    object has no class), `none-shares` (no object of the relation shares any), `nearer-refused` (those that share a
-    nearer one were refused by rules or the model); None where it is.
+    `fallback` says why no nearer class is shared: `class-unknown` (the true object has none), `none-shares` (no object
+    of the relation shares one), `nearer-refused` (the objects that share a nearer one were refused by rules or by the
+    model); None if the class is the nearest that an object of the relation shares.
     """
 
     id: str | None
@@ -243,10 +246,10 @@ class SharedClass:
 
 @dataclass(frozen=True, slots=True)
 class RealChange:
-    """The change in the world that a record is about: its true object held, its new object holds now.
+    """The change in the world that a record is about: its true object held before, its new object holds now.
 
-    `kind` is `replaced` or `corrected` (KINDS in `facts/changes.py`); `start` is the date since which the new object
-    holds, `end` that on which the other one's time was over, None where it is not told.
+    `kind` is `replaced` or `corrected` (KINDS in `facts/changes.py`); `start` is the date from which the new object
+    holds, `end` the date until which the true object did; None where the source does not give it.
     """
 
     kind: str
@@ -256,10 +259,12 @@ class RealChange:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A CounterFact record (paper section 3.4 and appendix): a false fact and every prompt that tests it.
+    """A CounterFact record (paper section 3.4 and appendix): a false fact and all prompts that test an edit to it.
 
-    `pararel_idx` is the fact's index in ParaRel; only CounterFact's own rows have one. `shared_class` is None in rows
-    that do not say. A record with a `change` is about a real one: its new object is no false one, and holds now.
+    `generation` holds the generation prompts, `groups` the prompts of further kinds by kind, `scores` the figures of
+    the filter by the model's name. `pararel_idx` is the fact's index in ParaRel, in CounterFact's own rows.
+    `shared_class` is None if the file does not tell. A record with a `change` is about a real change: its new object
+    is not false, it holds now.
     """
 
     case_id: int
@@ -282,7 +287,7 @@ class Record:
 
     @property
     def rewrite(self) -> str:
-        """The rewrite prompt with its subject in place."""
+        """Return the rewrite prompt with the subject filled in."""
         return self.prompt.fill(self.subject.label)
 
 
@@ -290,8 +295,8 @@ class Record:
 class Request:
     """A request to an editor: make the model continue `prompt`, with `subject` in its slot, by `target_new`.
 
-    Editors that look at what the model knows get the true object too, where it is known, and paraphrases of the prompt
-    with the subject filled in and nothing before them.
+    `target_true` is the true object (None if unknown), `paraphrases` are paraphrase prompts without their prefix; both
+    are for editors that look at what the model knows.
     """
 
     prompt: str
@@ -303,7 +308,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PromptScore:
-    """A prompt's NLL of each target in nats per token, and whether each is the text that greedy decoding would give."""
+    """A prompt's NLL of each target, in nats per token, and whether greedy decoding would write that target."""
 
     target_new_nll: float
     target_true_nll: float
@@ -313,14 +318,17 @@ class PromptScore:
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """The scores that a model gives a record, before or after an edit.
+    """The scores that a model gives a record, before or after an edit; None for a figure that was not computed.
 
-    `prompts` holds the scores of each group of prompts, in the record's order; `generations` the texts written from the
-    generation prompts, prompt included; `generation_entropy` their mean n-gram entropy in bits; `reference_score` their
-    TF-IDF cosine with the reference texts of (r, o*); `mentions_target_new` the share of generations that name o* after
-    their prompt. `answers` holds what the model says by itself after each prompt of a group; `in_use_rewrite` and
-    `in_use_paraphrase` are the shares of right ones. `distinct_1` and `distinct_2` are the distinct words and pairs of
-    words of the generations behind their prompts, for each of their words; `perplexity` is that of the fixed text.
+    prompts: by group (`rewrite`, `paraphrase`, ...) the scores of its prompts, in the record's order.
+    generations: the texts written from the generation prompts, which they begin with.
+    generation_entropy: the mean n-gram entropy of the generations, in bits.
+    reference_score: the TF-IDF cosine of the generations with the reference texts of (r, o*), 0 to 1.
+    mentions_target_new: the share of generations that name o* after their prompt.
+    answers: by group the text that the model writes after each prompt.
+    in_use_rewrite, in_use_paraphrase: the shares of right answers.
+    distinct_1, distinct_2: distinct words, and pairs of words, for each word of the generations after their prompts.
+    perplexity: of the fixed text.
     """
 
     prompts: Mapping[str, tuple[PromptScore, ...]]
@@ -338,7 +346,7 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """A record's scores before and after an edit, and the editor's statistics; `fault` is why there is no `post`."""
+    """A record's scores before and after an edit. `edit` holds the editor's statistics, `fault` why `post` is None."""
 
     case_id: int
     relation: str
@@ -351,7 +359,7 @@ class CaseScore:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A rule's decision about a candidate: kept or not, the rule's name, and the figures that it measured."""
+    """A decision about a candidate: kept or not, the deciding rule's name, and the figures that it measured."""
 
     kept: bool
     rule: str
@@ -360,12 +368,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A rewrite for a model filter to judge: its true object, and the false objects in the order they are tried.
+    """A fact for a model filter to judge: its rewrite prompt, its true object, and false objects to choose from.
 
-    `pool` holds all that could be said there, each name once; o* is ranked among them. An object whose id is not known
-    has an empty one, and is never drawn. Candidates with true objects of the same kinds share one pool object, so it
-    can be prepared once. `is_change` is True where the only draw holds now, and the true object held before: nothing
-    is refused then.
+    `draws` are the false objects in the order in which they are tried. `pool` holds the objects among which o* is
+    ranked, each name once; one with an empty id is never drawn. Candidates whose true objects are of the same kinds
+    share one tuple, so that it is prepared once. `neighborhood` are the neighborhood prompts. `is_change` is True for a
+    real change: its only draw holds now, and nothing is refused.
     """
 
     case_id: int
@@ -380,10 +388,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A model filter's answer for one candidate.
+    """A model filter's verdict on a candidate.
 
-    `chosen` is the first draw that passes, or None with the reason of the last one in `decision`. `scores` goes into
-    the record's `meta.scores` under the model's name; `attempts` in it is the number of draws that were examined.
+    `chosen` is the first draw that passes; if none does, it is None and `decision` is about the last one. `scores` goes
+    into the record's `meta.scores` under the model's name; its `attempts` is the number of draws that were tried.
     """
 
     chosen: Target | None
@@ -393,7 +401,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A fact that became no record, with its names where it has any, and the decision that rejected it."""
+    """A fact that became no record, the labels of its subject and object (None if it has none), and the decision."""
 
     case_id: int
     fact: Fact

@@ -1,71 +1,71 @@
-"""One exception class per owner of the fault.
+"""The errors that a user can meet, a class for each kind of cause.
 
-A message says what went wrong, where, what was found, what was expected, and what to do next. The command line turns
-each class into its exit code and prints no traceback.
+A message says what went wrong, where, what was found, what was expected, and what to do next. The command line prints
+it without a traceback and ends with the exit code of its class.
 """
 
 from __future__ import annotations
 
 
 class CfbuildError(Exception):
-    """Base of every error a user can meet; `exit_code` is the command line's."""
+    """The base of all errors that a user can meet; `exit_code` is that of the command line."""
 
     exit_code = 1
 
 
 class DataError(CfbuildError):
-    """A file of the build, or a file the user gave, does not hold what it should."""
+    """A file of the build or of the user does not hold what it should."""
 
 
 class SchemaError(DataError):
-    """Rows break the record schema or its semantic rules."""
+    """Rows break the schema of records or a rule."""
 
 
 class TemplateError(DataError):
-    """A template is not usable: no slot, several slots, format syntax, or an object that does not come last."""
+    """A template cannot be used: it has no slot, several slots, other braces, or an object that does not come last."""
 
 
 class ConfigError(CfbuildError):
-    """The user asked for something that does not exist or does not fit together."""
+    """The user gave a name or a value that does not exist, or values that do not fit together."""
 
     exit_code = 2
 
 
-def check_least(options: object, **least: int) -> None:
-    """Raise ConfigError for the first named number of `options` that is set and below its least value."""
-    for name, minimum in least.items():
+def check_least(options: object, **minima: int) -> None:
+    """Raise ConfigError for the first field of `options` that is below its minimum in `minima`; None is allowed."""
+    for name, minimum in minima.items():
         value = getattr(options, name)
         if value is not None and value < minimum:
             raise ConfigError(f"{name} is {value}; expected at least {minimum}")
 
 
 class BuildStateError(ConfigError):
-    """The build folder holds work made with other settings, or lacks the file that a verb starts from."""
+    """The build holds work made with other settings, or lacks a file that the verb reads."""
 
 
 class SourceError(CfbuildError):
-    """A fact source could not be read completely; what was fetched so far is kept and the run can be resumed."""
+    """A source could not be read to its end; what was fetched is kept, and the same command goes on from there."""
 
     exit_code = 3
 
 
 class PublishError(CfbuildError):
-    """The Hub refused or lost an upload."""
+    """The Hub refused an upload or lost it."""
 
     exit_code = 3
 
 
 class ModelError(CfbuildError):
-    """A language model could not be loaded or run."""
+    """A model could not be loaded or run."""
 
     exit_code = 4
 
 
 class EditError(ModelError):
-    """An editor could not compute a finite edit."""
+    """An editor made no edit that can be used."""
 
 
 class WorkerError(CfbuildError):
-    """Processes that did a part of the work were killed or ran out of memory, again and again."""
+    """Worker processes were killed or ran out of memory again and again."""
 
     exit_code = 5

@@ -1,9 +1,9 @@
 """Options, each declared once: in the dataclass of the part that reads it.
 
-A field made by `option` carries its help and its flag. Everything else is derived from it: the command line's
-parameters (`cli/shared.py`), the options value of what was typed (`assemble`), and the words that give a value again
-(`command_line`). A field without help is no option of the command line; a field that is itself such a dataclass is a
-group, whose options count as the outer member's.
+A field made by `option` carries its help and its flag. The rest follows from it: the command line's parameters
+(`cli/shared.py`), the dataclass made of what was typed (`assemble`), and the words that would give its values again
+(`arguments`). A field that is not made by `option` is no option of the command line. A field whose type is such a
+dataclass is a group: its options count as options of the dataclass that holds it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ _KEY = "cfbuild option"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The text form of a value on the command line: `read` makes the value from its text, `write` the reverse.
+    """The form of a value on the command line: `read` returns the value of a text, `write` the text of a value.
 
-    An option that is `repeated` may be given several times: `read` takes a list of texts, `write` returns a list.
-    `read` raises ConfigError for a text that is no value. `words` returns the words that a shell may complete a text
-    to; of a `listed` form, each part between commas.
+    repeated: the option may be given several times; `read` takes a list of texts, `write` returns one.
+    listed: the text has parts with commas between them, each of which a shell completes.
+    words: a function that returns the words to which a shell may complete a text.
+    `read` raises ConfigError for a text that is no value.
     """
 
     read: Callable[[Any], Any]
@@ -42,15 +43,15 @@ class Form:
     words: Callable[[], Iterable[str]] = tuple
 
     def naming(self, *words: str) -> Form:
-        """Return this form with words for a shell; a value may be another word all the same."""
+        """Return this form with `words` for a shell to complete to; a value may still be another word."""
         return replace(self, words=lambda: words)
 
     def naming_all(self, words: Callable[[], Iterable[str]]) -> Form:
-        """Return this form with the words for a shell that `words` returns, called only when a shell asks."""
+        """Return this form with the words that the function `words` returns when a shell asks for them."""
         return replace(self, words=words)
 
     def completed(self, typed: str) -> list[str]:
-        """Return the texts that `typed` may be completed to, in the order of the words; none comes twice in a list."""
+        """Return the texts that `typed` may be completed to, in the order of the words; a list has no word twice."""
         before, comma, last = typed.rpartition(",") if self.listed else ("", "", typed)
         taken = split(before)
         return [before + comma + word for word in self.words() if word.startswith(last) and word not in taken]
@@ -58,7 +59,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A declared option: `name` is the field's, `kind` its type, `flags` are `--long` and maybe `-s`."""
+    """A declared option: the field's `name` and type (`kind`), its `flags` as a tuple, and the rest as in `option`."""
 
     name: str
     kind: Any
@@ -71,18 +72,18 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """True if the option is on or off and takes no value."""
+        """Return True if the option is on or off and takes no value."""
         return self.kind is bool
 
     @property
     def tells_default(self) -> bool:
-        """True if the help names the default in words, so that no default is shown beside it."""
+        """Return True if the help states the default in words, so that it needs no other."""
         return "[default:" in self.help
 
     def words(self, value: Any, always: bool = False) -> list[str]:
-        """Return the command line's words that give `value`.
+        """Return the words of a command line that give `value`: ["--seed", "4"]; none if it is the default.
 
-        The default needs none, unless `always` is set; a default of None and a switch that is off have none even then.
+        always: give the default too, unless it is None or a switch that is off, which no words can give.
         """
         if value == self.default and not (always and value is not None and not self.is_switch):
             return []
@@ -90,7 +91,7 @@ class Option:
             return [self.flags[0]]
         text: Any = self.form.write(value) if self.form else str(value)
         texts: list[str] = text if self.form and self.form.repeated else [text]
-        return texts if self.default is MISSING else [word for each in texts for word in (self.flags[0], each)]
+        return texts if self.default is MISSING else [word for part in texts for word in (self.flags[0], part)]
 
 
 def option(
@@ -104,11 +105,14 @@ def option(
 ) -> Any:
     """Return a dataclass field that is an option of the command line.
 
-    `flag` is its flags with spaces between (None: `--` and the field's name). `form` is needed for values that are no
-    number, text, path or switch. A default that can be changed in place is given as its type, such as `dict`. A help
-    with "[default: ...]" states the default in words.
+    default: the value, REQUIRED, or a type such as `dict` for a new value of it each time.
+    help: the help text; with "[default: ...]" in it, it states the default in words.
+    flag: its flags, with a space between them (None: `--` and the field's name).
+    panel: the heading of the help under which it is listed (None: the general one).
+    form: its text form; numbers, texts, paths and switches need none.
+    metavar: the help's name for the value, such as N (None: that of its type).
 
-    Raises ValueError for a switch that is on by default: no flag could turn it off.
+    Raises ValueError for a switch that is on by default, which no flag could turn off.
     """
     if default is True:
         raise ValueError("a switch is off by default; declare its opposite")
@@ -129,12 +133,12 @@ def restart_option() -> Any:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Return the parts of comma-separated text, without the spaces around them and without empty ones."""
+    """Return the parts of a comma-separated text, without spaces around them; empty parts are left out."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 WORD = Form(str)
-"""The form of a text as it is, to be given words: `WORD.naming(*EDITORS)`."""
+"""The form of a text that a shell may complete: `WORD.naming(*EDITORS)`."""
 COMMA_SEPARATED = Form(split, ",".join, listed=True)
 COMMA_SEPARATED_OR_NONE = Form(
     lambda text: () if text == "none" else split(text), lambda values: ",".join(values) or "none", listed=True
@@ -143,7 +147,7 @@ COMMA_SEPARATED_OR_NONE = Form(
 
 
 def _day(text: str) -> str:
-    """Return `text` if it is a day such as `2026-11-26`; raise ConfigError otherwise."""
+    """Return a day such as `2026-11-26` in this form; raise ConfigError if `text` is none."""
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError as error:
@@ -155,10 +159,10 @@ DAY = Form(_day)
 
 
 def named_values(texts: Iterable[str]) -> dict[str, Any]:
-    """Return NAME=VALUE texts as a dictionary by name, with `_` for `-` in names.
+    """Return the values in NAME=VALUE texts by name, with `_` for `-` in names: "my-layer=5" gives {"my_layer": 5}.
 
-    A value that is JSON (a number, true, null) is read as JSON; any other value is text. Raises ConfigError for a text
-    without a name.
+    A value that is JSON (a number, true, null) is read as JSON, any other as text. Raises ConfigError for a text
+    without a name or without `=`.
     """
     values: dict[str, Any] = {}
     for text in texts:
@@ -177,7 +181,7 @@ def _from_json(text: str) -> Any:
 
 
 def _named_texts(values: Mapping[str, Any]) -> list[str]:
-    """Return the texts from which `named_values` makes `values`."""
+    """Return the texts of which `named_values` makes `values`."""
     plain = {name: value for name, value in values.items() if isinstance(value, str) and _from_json(value) == value}
     return [f"{name}={plain[name] if name in plain else json.dumps(values[name])}" for name in values]
 
@@ -187,9 +191,9 @@ NAMED_VALUES = Form(named_values, _named_texts, repeated=True)
 
 
 def options_of(kind: type) -> tuple[Option, ...]:
-    """Return the options that a dataclass declares, those of its groups included, in the fields' order.
+    """Return the options that the dataclass `kind` declares, with those of its groups, in the order of the fields.
 
-    Arguments come first, also where the type that declares the others is inherited from.
+    Positional arguments come first.
     """
     return tuple(sorted(_declared(kind), key=lambda declared: declared.default is not REQUIRED))
 
@@ -214,9 +218,9 @@ def _default(member: Field[Any]) -> Any:
 
 
 def assemble(kind: type, values: Mapping[str, Any]) -> Any:
-    """Return an instance of the dataclass `kind` with `values` by field name, the fields of its groups included.
+    """Return the dataclass `kind` made of `values` by field name, in which the fields of its groups are mixed.
 
-    Fields without a value keep their default. Raises what the dataclass raises for values that it refuses.
+    Fields without a value have their default. Raises what the dataclass raises for values that it refuses.
     """
     types = get_type_hints(kind)
     given = {}
@@ -229,14 +233,18 @@ def assemble(kind: type, values: Mapping[str, Any]) -> Any:
 
 
 def values_of(options: Any) -> dict[str, Any]:
-    """Return the values of an options dataclass by field name, those of its groups beside its own."""
-    return recorded(type(options), {member.name: getattr(options, member.name) for member in fields(options)})
+    """Return the values of a dataclass of options by field name, those of its groups mixed in."""
+    return config_values(type(options), _members(options))
 
 
-def recorded(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the dataclass `kind` by field name, read from `config` as a manifest has it.
+def _members(options: Any) -> dict[str, Any]:
+    return {member.name: getattr(options, member.name) for member in fields(options)}
 
-    In `config` a group is a dictionary (or a value of its type), and a tuple a list. Fields that it lacks are left out.
+
+def config_values(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the dataclass `kind` by field name, as `values_of` does, from a manifest's `config`.
+
+    There a group is a dictionary and a tuple a list. Fields that are not in `config` are left out.
     """
     types = get_type_hints(kind)
     values: dict[str, Any] = {}
@@ -245,44 +253,35 @@ def recorded(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
             continue
         value = config[member.name]
         if _KEY not in member.metadata and is_dataclass(group := types[member.name]):
-            inner = (
-                value
-                if isinstance(value, Mapping)
-                else {each.name: getattr(value, each.name) for each in fields(value)}
-            )
-            values |= recorded(group, inner)  # type: ignore[arg-type]
+            inner = value if isinstance(value, Mapping) else _members(value)
+            values |= config_values(group, inner)  # type: ignore[arg-type]
         else:
             values[member.name] = tuple(value) if isinstance(value, list) else value
     return values
 
 
 def arguments(kind: type, values: Mapping[str, Any], always: Collection[str] = ()) -> list[str]:
-    """Return the words that give `values` (by field name) to the options of `kind`.
+    """Return the words of a command line that give `values` (by field name) to the options of the dataclass `kind`.
 
-    Defaults are left out, except those of the options that `always` names.
+    Defaults are left out, except those of the options named in `always`.
     """
     return [
         word
-        for each in options_of(kind)
-        if each.name in values
-        for word in each.words(values[each.name], each.name in always)
+        for declared in options_of(kind)
+        if declared.name in values
+        for word in declared.words(values[declared.name], declared.name in always)
     ]
 
 
-def command_line(verb: str, *options: Any) -> list[str]:
-    """Return the verb and the words that give it the values of `options`, defaults left out."""
-    return [verb, *(word for group in options for word in arguments(type(group), values_of(group)))]
-
-
-def unsaid(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of `values` that differ from the defaults of `kind` and that no option can give."""
+def values_without_option(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `values`, by field name, that differ from the defaults of `kind` and that no option can give."""
     types = get_type_hints(kind)
     found: dict[str, Any] = {}
     for member in fields(kind):
         if _KEY in member.metadata:
             continue
         if is_dataclass(group := types[member.name]):
-            found |= unsaid(group, values)  # type: ignore[arg-type]
+            found |= values_without_option(group, values)  # type: ignore[arg-type]
         elif member.name in values and values[member.name] != _default(member):
             found[member.name] = values[member.name]
     return found

@@ -1,4 +1,4 @@
-"""Reports of progress from long work, and bars that libraries draw turned into such reports."""
+"""Reports of the progress of long work; the bars that libraries draw become such reports."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """A function that long work calls with its progress: `done` of `total` (None where unknown) units of `task`."""
+    """A function that gets the progress of long work: of `task`, `done` of `total` units (None: unknown) are finished.
+
+    `task` is the name that a bar shows, such as "records".
+    """
 
     def __call__(self, task: str, done: int, total: int | None) -> None: ...
 
 
 def silent(task: str, done: int, total: int | None) -> None:
-    """Report nothing."""
+    """Ignore the progress of a task: `done` of `total` units."""
 
 
 def no_progress(count: int) -> None:
-    """Ignore the number of finished items."""
+    """Ignore the `count` of finished items."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """Progress of work that comes in calls, each counted from 0: the counts go on, towards no known total."""
+    """A progress function for work in several parts, each counted from 0; it reports the sum, without a total."""
 
     progress: Progress
     finished: Counter[str] = field(default_factory=Counter)
@@ -39,7 +42,7 @@ class Running:
 
 @contextmanager
 def reported_bars(progress: Progress) -> Iterator[None]:
-    """While open, report what libraries would draw as bars of tqdm to `progress` instead, on a terminal or not."""
+    """Report the bars that libraries draw by tqdm to `progress` instead, as long as the context is open."""
     from tqdm.std import tqdm
 
     begin, draw = tqdm.__init__, tqdm.display

@@ -1,4 +1,4 @@
-"""Options are declared once: the command line reads what `command_line` writes, and a verb has each flag once."""
+"""Options are declared once: the command line reads what `arguments` returns, and a verb has each flag once."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ from cfbuild.option import (
     Option,
     arguments,
     assemble,
-    command_line,
+    config_values,
     option,
     options_of,
-    recorded,
-    unsaid,
     values_of,
+    values_without_option,
 )
 from cfbuild.pipeline.audit import AuditOptions
 from cfbuild.pipeline.demo import DemoOptions
@@ -127,6 +126,11 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and plain[0] == plain[1]
 
 
+def words_of(*options: Any) -> list[str]:
+    """Return the words of a command line that give the values of `options`, defaults left out."""
+    return [word for group in options for word in arguments(type(group), values_of(group))]
+
+
 @pytest.mark.parametrize("verb", sorted(DECLARED))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(data=st.data())
@@ -138,8 +142,7 @@ def test_the_command_line_reads_what_is_written_for_it(verb: str, data: st.DataO
             values.append(assemble(kind, given))
         except ConfigError:
             assume(False)
-    name, *words = command_line(verb, *values)
-    assert name == verb
+    words = words_of(*values)
     # A file's name may begin with a dash; an argument with one comes after --, as for any command.
     positional = [words.pop(0)] if verb in ("audit", "publish") else []
     found = read(DECLARED[verb], [*words, "--", *positional])
@@ -153,7 +156,7 @@ def test_nothing_is_written_for_defaults(verb: str) -> None:
         assemble(kind, {one.name: required[one.name] for one in options_of(kind) if one.default is REQUIRED})
         for kind in DECLARED[verb]
     ]
-    assert command_line(verb, *values) == [verb, *{"audit": ["x"], "publish": ["a/b"]}.get(verb, [])]
+    assert words_of(*values) == {"audit": ["x"], "publish": ["a/b"]}.get(verb, [])
 
 
 @pytest.mark.parametrize("verb", sorted(DECLARED))
@@ -174,8 +177,8 @@ def test_words_of_options_that_differ() -> None:
         (FilterChoice(True), "--no-filter"),
         (FilterChoice(False, FilterOptions(0.25)), "--min-rank 0.25"),
     ):
-        words = command_line("generate", choice, options, ModelOptions())
-        assert " ".join(words) == f"generate {first} {rest}"
+        words = words_of(choice, options, ModelOptions())
+        assert " ".join(words) == f"{first} {rest}"
 
 
 def test_options_that_no_record_can_fulfil_together_are_refused() -> None:
@@ -196,10 +199,12 @@ def test_a_seed_can_be_asked_for_though_it_is_the_default() -> None:
 
 
 def test_a_group_is_flat_on_the_command_line_and_nested_in_the_manifest() -> None:
-    values = recorded(GenerateOptions, {"build": {"seed": 3, "paraphrases": 5}, "groups": ["inverse"], "cfbuild": "1"})
+    values = config_values(
+        GenerateOptions, {"build": {"seed": 3, "paraphrases": 5}, "groups": ["inverse"], "cfbuild": "1"}
+    )
     assert values == {"seed": 3, "paraphrases": 5, "groups": ("inverse",)}
     assert assemble(GenerateOptions, values) == GenerateOptions(BuildOptions(3, 5), groups=("inverse",))
-    assert unsaid(GenerateOptions, values) == {"paraphrases": 5}
+    assert values_without_option(GenerateOptions, values) == {"paraphrases": 5}
 
 
 def test_options_of_a_dataclass_with_a_short_flag_a_form_and_a_metavar() -> None:
@@ -219,7 +224,7 @@ def test_options_of_a_dataclass_with_a_short_flag_a_form_and_a_metavar() -> None
     assert (size.name, size.default, size.metavar) == ("size", REQUIRED, "SIZE")
     assert (names.flags, loud.flags, loud.panel, loud.is_switch) == (("--names",), ("--loud", "-l"), "Noise", True)
     (found,) = read((Outer,), ["four", "-l", "--names", "b, c,"])
-    assert found == Outer(4, Inner(("b", "c")), True) and command_line("x", replace(found, size=5))[1:] == [
+    assert found == Outer(4, Inner(("b", "c")), True) and words_of(replace(found, size=5)) == [
         *("5", "--names", "b,c", "--loud")
     ]
 
@@ -241,7 +246,7 @@ def test_settings_by_name_come_back_as_they_were(values: dict[str, Any]) -> None
         settings: Mapping[str, Any] = option(dict, "Settings.", flag="--set", form=NAMED_VALUES)
 
     globals()["Named"] = Named
-    (found,) = read((Named,), command_line("x", Named(values))[1:])
+    (found,) = read((Named,), words_of(Named(values)))
     assert dict(found.settings) == values and list(map(type, found.settings.values())) == list(
         map(type, values.values())
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from cfbuild.data import Template, id_number, property_id
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.option import COMMA_SEPARATED, WORD, option, recorded, restart_option
+from cfbuild.option import COMMA_SEPARATED, WORD, config_values, option, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.sources import dump, http, pararel, wikidata
 from cfbuild.sources.address import checked_url, redact
@@ -230,7 +230,9 @@ def _standing(folder: BuildFolder) -> FetchSummary:
         unchanged=True,
         references=entry.get("references"),
         retrieved=(first, last) if first else None,
-        chosen={name: ChosenPart(**recorded(ChosenPart, choice)) for name, choice in entry.get("chosen", {}).items()},
+        chosen={
+            name: ChosenPart(**config_values(ChosenPart, choice)) for name, choice in entry.get("chosen", {}).items()
+        },
         today=entry.get(TODAY),
         borrowed=entry.get("borrowed", {}),
     )

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cfbuild.edit.corpus import HUB_PREFIX
 from cfbuild.filter.thresholds import FilterChoice, FilterOptions
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.option import arguments, recorded, unsaid
+from cfbuild.option import arguments, config_values, values_without_option
 from cfbuild.pipeline.across import VERB as ACROSS
 from cfbuild.pipeline.across import AcrossOptions
 from cfbuild.pipeline.fetch import FetchOptions
@@ -54,7 +54,7 @@ class _Recalled:
     def add(self, kind: type, values: Mapping[str, Any]) -> None:
         """Add the options of `kind` with their values by name to the command; the seed also if it is the default."""
         self.words += arguments(kind, values, always=("seed",))
-        for name, value in unsaid(kind, values).items():
+        for name, value in values_without_option(kind, values).items():
             self.notes.append(f"{name} was {value}, which only Python can set")
 
 
@@ -74,7 +74,7 @@ def rebuild(verbs: Mapping[str, VerbEntry]) -> Rebuild:
 
 def _fetch(config: Mapping[str, Any]) -> _Recalled:
     recalled = _Recalled(["fetch"])
-    values = recorded(FetchOptions, config)
+    values = config_values(FetchOptions, config)
     count = values.pop("references", None)
     if count is not None:
         values |= {"references": True, "references_per_object": count}
@@ -133,12 +133,12 @@ def _generate(config: Mapping[str, Any]) -> _Recalled:
     recalled = _Recalled(["generate"])
     judge = config.get("model_filter") or {}
     prefixes = config.get("prefixes") or {}
-    values = recorded(GenerateOptions, {name: value for name, value in config.items() if name != "prefixes"})
+    values = config_values(GenerateOptions, {name: value for name, value in config.items() if name != "prefixes"})
     if "source" in prefixes:
         values["prefixes"] = _prefixes(recalled, prefixes)
     if values.get("updates"):
         values["updates"] = recalled.own(*_recalled_file(values["updates"], "the changes of `cfbuild diff`"))
-    recalled.add(FilterChoice, {"no_filter": not judge, **recorded(FilterOptions, judge)})
+    recalled.add(FilterChoice, {"no_filter": not judge, **config_values(FilterOptions, judge)})
     recalled.add(GenerateOptions, values)
     recalled.add(ModelOptions, _model(recalled, judge or prefixes))
     return recalled
@@ -155,7 +155,7 @@ def _model(recalled: _Recalled, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the model's options from its identity; none if no model was loaded."""
     if "model" not in identity:
         return {}
-    values = recorded(ModelOptions, identity)
+    values = config_values(ModelOptions, identity)
     local = _LOCAL.match(str(values.pop("revision", "")))
     if local is None:
         values["revision"] = None if identity.get("revision") == "unknown" else identity.get("revision")
@@ -172,7 +172,7 @@ FILES = {"folder": "folder", "gguf": "file"}
 
 def _train(config: Mapping[str, Any]) -> _Recalled:
     recalled = _Recalled([TRAIN])
-    values = recorded(TrainOptions, {name: value for name, value in config.items() if value is not None})
+    values = config_values(TrainOptions, {name: value for name, value in config.items() if value is not None})
     for name, what in (("records", "the records of the training"), ("texts", "the texts of the training")):
         if name in values:
             values[name] = recalled.own(f"{name}.jsonl" if name == "records" else f"{name}.txt", what, values[name])
@@ -183,7 +183,7 @@ def _train(config: Mapping[str, Any]) -> _Recalled:
 
 def _score(verb: str, config: Mapping[str, Any], run: str) -> _Recalled:
     recalled, kind = _Recalled([verb]), SCORED[verb]
-    values = recorded(kind, {name: value for name, value in config.items() if value is not None})
+    values = config_values(kind, {name: value for name, value in config.items() if value is not None})
     if run != default_name(str(config.get("editor"))):
         values["run"] = run
     if "covariance" in values:
