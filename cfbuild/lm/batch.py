@@ -81,7 +81,7 @@ class Packing:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class FixedOutputs:
     """Outputs that a layer's part has at some tokens, instead of what it would compute.
 
     part: the role of the matrix that writes them, `mlp_out` or `attention_out`. at: [n], packed tokens. values:

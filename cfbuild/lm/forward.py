@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.errors import ModelError
-from cfbuild.lm.batch import Batch, Held, Packing, Past
+from cfbuild.lm.batch import Batch, FixedOutputs, Packing, Past
 from cfbuild.lm.hooks import echoing, module_output, projection_output
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.windows import windowed
@@ -29,14 +29,14 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 class Trace:
     """A finished pass. hidden: [batch, width, d_model] after the last norm; below: the input of layer `start`.
 
-    held: returns the outputs that a part of a layer is given, instead of its own, where the layers run again packed.
+    fixed: returns the outputs that a part of a layer has instead of its own, where the layers run again packed.
     """
 
     hidden: Tensor
     below: Tensor
     start: int
     calls: tuple[Call, ...]
-    held: Callable[[int], Held | None] = lambda layer: None
+    fixed: Callable[[int], FixedOutputs | None] = lambda layer: None
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
@@ -143,20 +143,20 @@ def run_layers(
     """Return the packed tokens' states [T, d_model] after `layers` of a trace, or those of the tokens `at`.
 
     Layers that can (`fused_layers`) compute each token once, and the last of them little for tokens that are not in
-    `at`. Where the trace holds outputs there is no gradient.
+    `at`. Where the trace fixes outputs there is no gradient.
     """
     is_packed, ends = True, False
     for index in layers:
         layer: Any = lm.layers[index]
         args, kwargs = traced.calls[index - traced.start]
-        packs, given = _packs(layer), traced.held(index)
+        packs, fixed = _packs(layer), traced.fixed(index)
         if packs != is_packed:
             hidden, is_packed = packing.pack(hidden) if packs else packing.spread(hidden), packs
         if packs:
-            ends = index == layers[-1] and given is None
-            hidden = layer.forward.packed(hidden, packing, at if ends else None, given, *args, **kwargs)
+            ends = index == layers[-1] and fixed is None
+            hidden = layer.forward.packed(hidden, packing, at if ends else None, fixed, *args, **kwargs)
         else:
-            with nullcontext() if given is None else _holding(lm, index, packing, given):
+            with nullcontext() if fixed is None else _fixing(lm, index, packing, fixed):
                 hidden = states_in(layer(hidden, *args, **kwargs))
             ends = False
     if is_packed and (ends or at is None):
@@ -165,15 +165,15 @@ def run_layers(
     return hidden if at is None else hidden[at]
 
 
-def _holding(lm: LanguageModel, layer: int, packing: Packing, held: Held) -> AbstractContextManager[None]:
-    """Let a part of a layer that is run padded have the outputs that are held."""
+def _fixing(lm: LanguageModel, layer: int, packing: Packing, fixed: FixedOutputs) -> AbstractContextManager[None]:
+    """Give a part of a layer that is run padded its fixed outputs while open."""
 
     def put(_: Tensor, outputs: Tensor) -> Tensor:
         flat = outputs.reshape(-1, outputs.shape[-1]).clone()
-        flat[packing.real[held.at]] = held.values.to(flat.dtype)
+        flat[packing.real[fixed.at]] = fixed.values.to(flat.dtype)
         return flat.view(outputs.shape)
 
-    return module_output(lm, Weight(layer, held.part), put)
+    return module_output(lm, Weight(layer, fixed.part), put)
 
 
 def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) -> tuple[Trace, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.lm.activations import one_pass_gelu
-from cfbuild.lm.batch import Held, Packing
+from cfbuild.lm.batch import FixedOutputs, Packing
 from cfbuild.lm.families import VALUE_PROJECTION
 from cfbuild.lm.fusible import fusible_layers, modules_of
 from cfbuild.lm.hooks import StandIn, all_modules_are_heard, hooks_of, standing_in
@@ -103,11 +103,17 @@ class _FusedLayer(StandIn):
         )
 
     def packed(
-        self, hidden: Tensor, packing: Packing, wanted: Tensor | None, held: Held | None, *given: Any, **named: Any
+        self,
+        hidden: Tensor,
+        packing: Packing,
+        wanted: Tensor | None,
+        fixed: FixedOutputs | None,
+        *given: Any,
+        **named: Any,
     ) -> Tensor:
         """Return the output states of the T real tokens [T, d_model], or of the `wanted` ones, [n, d_model].
 
-        The MLP or attention puts out what is `held`, where something is; `wanted` is None then. Raises ModelError for
+        The MLP or attention has the outputs of `fixed`, if any; `wanted` is None then. Raises ModelError for
         an argument of the layer that is not known here.
         """
         maps, hidden = self._current(), hidden.float()
@@ -117,11 +123,11 @@ class _FusedLayer(StandIn):
         if wanted is not None:
             mixed, hidden = mixed[wanted], hidden[wanted]
         attended: Tensor = MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
-        if held is not None and held.part != VALUE_PROJECTION:
-            attended[held.at] = hidden[held.at] + held.values
+        if fixed is not None and fixed.part != VALUE_PROJECTION:
+            attended[fixed.at] = hidden[fixed.at] + fixed.values
         finished: Tensor = GatedMlp.apply(attended, maps)  # type: ignore[no-untyped-call]
-        if held is not None and held.part == VALUE_PROJECTION:
-            finished[held.at] = attended[held.at] + held.values
+        if fixed is not None and fixed.part == VALUE_PROJECTION:
+            finished[fixed.at] = attended[fixed.at] + fixed.values
         return finished
 
     def close(self) -> None:
@@ -141,7 +147,7 @@ class _FusedLayer(StandIn):
 
     def _current(self) -> LayerWeights:
         """Return the weights as they are now."""
-        weights = (held[name] for held, name in self._parameters)
+        weights = (parameters[name] for parameters, name in self._parameters)
         stamps = tuple(stamp_of(weight) for weight in weights if weight is not None)
         if self._maps is None or stamps != self._weights:
             self._maps, self._weights = LayerWeights.of(self._layer, self._dtype, self._libraries), stamps

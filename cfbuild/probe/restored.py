@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.lm.batch import Batch, Held, Packing, Past, SharedPast, additive_mask
+from cfbuild.lm.batch import Batch, FixedOutputs, Packing, Past, SharedPast, additive_mask
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.families import VALUE_PROJECTION
 from cfbuild.lm.forward import Trace, replay_packed, run_layers, trace_below
@@ -206,7 +206,9 @@ class RestoredRows:
             part = PARTS[hold]
             traced = replace(
                 traced,
-                held=lambda layer: Held(part, self._firsts, runs.corrupted.output(part, layer, self._finished_first)),
+                fixed=lambda layer: FixedOutputs(
+                    part, self._firsts, runs.corrupted.output(part, layer, self._finished_first)
+                ),
             )
         found = []
         for layer in range(1, depth):
@@ -226,7 +228,7 @@ class RestoredRows:
         runs, depth = self._runs, len(self._runs.lm.layers)
         lm, packing, plain = runs.lm, self._packing, self._traced
         restoring = replace(
-            plain, held=lambda layer: Held(part, self._firsts, runs.clean.output(part, layer, self._clean))
+            plain, fixed=lambda layer: FixedOutputs(part, self._firsts, runs.clean.output(part, layer, self._clean))
         )
         found = []
         for start, together in groupby(windows, key=lambda window: window.start):
@@ -242,8 +244,8 @@ class RestoredRows:
         """Return the output of the first layer of a window at the own tokens of all rows, [T, d_model]."""
         runs = self._runs
         everywhere = torch.arange(len(self._facts), device=runs.lm.device)
-        held = Held(part, everywhere, runs.clean.output(part, layer, self._clean))
-        traced = replace(self._first_traced, held=lambda layer: held)
+        fixed = FixedOutputs(part, everywhere, runs.clean.output(part, layer, self._clean))
+        traced = replace(self._first_traced, fixed=lambda layer: fixed)
         below = runs.corrupted.state(layer, self._finished_first)
         first = run_layers(runs.lm, traced, self._first_packing, below, range(layer, layer + 1))
         hidden = runs.corrupted.state(layer + 1, self._corrupted)
