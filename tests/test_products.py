@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from cfbuild.errors import ConfigError
 from cfbuild.lm import libraries, memory, products
-from cfbuild.lm.libraries import MEASURED, MKL, ONEDNN, SETTING, Kind, Libraries, has_onednn, kinds_of, libraries_for
+from cfbuild.lm.libraries import (
+    MEASURED,
+    MKL,
+    ONEDNN,
+    PRODUCTS_VARIABLE,
+    Kind,
+    Libraries,
+    has_onednn,
+    kinds_of,
+    libraries_for,
+)
 from cfbuild.lm.model import LanguageModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # of Intel GPUs: torch's switch speaks of them too
@@ -122,7 +132,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[K
         return 1.0, 1.0 if kind.along else 0.5
 
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
-    monkeypatch.delenv(SETTING, raising=False)
+    monkeypatch.delenv(PRODUCTS_VARIABLE, raising=False)
     monkeypatch.setattr(libraries, "measure", measure)
     monkeypatch.setattr(libraries, "WORTH_MEASURING", 240)
     libraries._measured_once.cache_clear()
@@ -145,13 +155,13 @@ def test_the_faster_library_is_measured_once_a_machine_and_kept(measured: list[K
 
 def test_a_setting_or_a_small_model_takes_no_measuring(measured: list[Kind], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (ONEDNN, MKL):
-        monkeypatch.setenv(SETTING, name)
+        monkeypatch.setenv(PRODUCTS_VARIABLE, name)
         assert libraries_for(_Sized()) == Libraries(name)
         assert Libraries(name).signature == ({"libraries": MKL} if name == MKL else {})
-    monkeypatch.setenv(SETTING, "fastest")
+    monkeypatch.setenv(PRODUCTS_VARIABLE, "fastest")
     with pytest.raises(ConfigError, match="expected measured, onednn, mkl or cublas"):
         libraries_for(_Sized())
-    monkeypatch.setenv(SETTING, MEASURED)
+    monkeypatch.setenv(PRODUCTS_VARIABLE, MEASURED)
     monkeypatch.setattr(libraries, "WORTH_MEASURING", 241)
     assert libraries_for(_Sized()) == Libraries() and measured == []
 

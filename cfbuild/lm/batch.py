@@ -17,7 +17,7 @@ from cfbuild.lm.model import Ids, LanguageModel
 class Batch:
     """Padded rows. ids, positions: [batch, width]; mask: additive [batch, 1, width, past + width], or None for causal.
 
-    None is right only where padding follows the tokens: causal attention never sees it.
+    None is right only where fillers follow the tokens, which causal attention never sees.
     """
 
     ids: Tensor
@@ -27,23 +27,25 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """The T tokens of `rows` padded rows that are computed.
+    """The T real tokens of padded rows, which are all that is computed.
 
     real: [T], the place of each in the flattened rows, ascending. source: [rows * width], which of the T is at each
-    place; a filler has a token of its row. Where rows begin alike, a token may be in several of them.
+    place; a filler has a token of its row. mask: [rows, width], false for fillers. Where rows begin alike, a token may
+    be in several of them. derived: tensors that layers compute from the packing and share during a pass.
+
+    Example: the rows (a b) and (c, filler) have real (0, 1, 2) and source (0, 1, 2, 2).
     """
 
     rows: int
     width: int
     real: Tensor
     source: Tensor
-    mask: Tensor  # [rows, width], false for fillers
+    mask: Tensor
     derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-    """Tensors that layers compute from the packing and share: they live as long as it, no longer than a pass."""
 
     @staticmethod
     def of(mask: Tensor) -> Packing:
-        """Return the packing of every real token, each for itself; mask: [rows, width], false for fillers."""
+        """Return the packing in which no token is in several rows; mask: [rows, width], false for fillers."""
         rows, width = mask.shape
         real = mask.flatten().nonzero().flatten()
         last = mask.cumsum(dim=1).clamp_min_(1)  # a row's first token fills the places of fillers before it
@@ -58,16 +60,16 @@ class Packing:
 
     @property
     def is_full(self) -> bool:
-        """True if packed and padded tokens are the same."""
+        """Return whether there are no fillers and no shared tokens, so that packed and padded tokens are the same."""
         return len(self.real) == self.rows * self.width
 
     @cached_property
     def is_shared(self) -> bool:
-        """True if a token is in several rows."""
+        """Return whether a token is in several rows."""
         return len(self.real) < int(self.mask.sum())
 
     def pack(self, padded: Tensor) -> Tensor:
-        """Return the T tokens' vectors: [rows, width, ...] -> [T, ...]."""
+        """Return the T tokens' vectors of padded rows: [rows, width, ...] -> [T, ...]."""
         flat = padded.flatten(0, 1)
         return flat if self.is_full else flat.index_select(0, self.real)
 
@@ -82,10 +84,9 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class FixedOutputs:
-    """Outputs that a layer's part has at some tokens, instead of what it would compute.
+    """Outputs that a part of a layer has at packed tokens `at` [n], instead of what it would compute.
 
-    part: the role of the matrix that writes them, `mlp_out` or `attention_out`. at: [n], packed tokens. values:
-    [n, d_out].
+    part: the role of the matrix that writes them, `mlp_out` or `attention_out`. values: [n, d_out].
     """
 
     part: str
@@ -94,15 +95,17 @@ class FixedOutputs:
 
 
 class Past:
-    """Keys and values of earlier tokens, in buffers with room for `capacity` tokens that are made when first used.
+    """The keys and values of earlier tokens, in buffers for `capacity` tokens that are made when first used.
 
-    A pass puts its own after the first `length` tokens, over those that the pass before put there: the same past serves
-    every step of an optimisation, and grows only where its owner moves `length`. A layer gets both joined.
+    A pass puts those of its own tokens behind the first `length`, over those of the pass before: so a past serves every
+    step of an optimisation, and grows only where its owner raises `length`. transformers calls `update` and
+    `get_seq_length`, and reads `is_compileable`.
     """
 
     is_compileable = False
 
     def __init__(self, depth: int, capacity: int) -> None:
+        """Make an empty past of a model with `depth` layers."""
         self.capacity = capacity
         self.length = 0
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
@@ -127,44 +130,43 @@ class Past:
         return self.length
 
     def buffers(self, layer_idx: int) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys and values with their room, each [batch, heads, capacity, d_head]."""
-        both = self._layers[layer_idx]
-        assert both is not None, "the layer has been run"
-        return both
+        """Return the buffers of a layer's keys and values, [batch, heads, capacity, d_head] each."""
+        buffers = self._layers[layer_idx]
+        assert buffers is not None, "the layer has been run"
+        return buffers
 
     def clear_unused(self) -> None:
         """Make all numbers behind the first `length` tokens zero."""
-        for both in self._layers:
-            for buffer in both or ():
+        for buffers in self._layers:
+            for buffer in buffers or ():
                 buffer[:, :, self.length :] = 0
 
     def select(self, rows: Tensor) -> None:
         """Keep the past of `rows` only, layer by layer, so that old and new never exist together."""
-        for index, both in enumerate(self._layers):
-            self._layers[index] = both and (both[0][rows], both[1][rows])
+        for index, buffers in enumerate(self._layers):
+            self._layers[index] = buffers and (buffers[0][rows], buffers[1][rows])
 
 
 class SharedPast(Past):
-    """Keys and values of finished rows that many others go on from, each from its own token.
+    """The keys and values of finished rows for many other rows, each of which differs from one from some token on.
 
-    of: holds every token of the finished rows, which end in its last column. rows: [batch], the finished row that each
-    goes on from. own: [batch, width], true where a row's own token takes the place of the finished one in the last
-    `width` columns. Nothing is kept: rows are copied a layer at a time, while it reads them.
+    finished: the past of the finished rows, which end in its last column. rows: [batch], the finished row of each row.
+    own: [batch, width], true where a row's own token replaces the finished one in the last `width` columns. Nothing is
+    kept: rows are copied a layer at a time, while it reads them.
     """
 
-    def __init__(self, of: Past, rows: Tensor, own: Tensor) -> None:
-        super().__init__(0, of.length)
-        self.length = of.length - own.shape[1]
-        self._of, self._rows = of, rows
+    def __init__(self, finished: Past, rows: Tensor, own: Tensor) -> None:
+        super().__init__(0, finished.length)
+        self.length = finished.length - own.shape[1]
+        self._finished, self._rows = finished, rows
         self._own = own[:, None, :, None]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return the keys and values that a layer sees: a finished row's, then its own."""
-        finished = self._of._layers[layer_idx]
-        assert finished is not None, "the rows are finished, so each layer has been run"
-        return self._put(finished[0], keys), self._put(finished[1], values)
+        """Return the keys and values that a layer sees: a finished row's, with the row's own in their places."""
+        finished = self._finished.buffers(layer_idx)
+        return self._replace(finished[0], keys), self._replace(finished[1], values)
 
-    def _put(self, finished: Tensor, new: Tensor) -> Tensor:
+    def _replace(self, finished: Tensor, new: Tensor) -> Tensor:
         joined = finished[self._rows].to(new.dtype)
         last = joined[:, :, self.length :]
         last.copy_(torch.where(self._own, new, last))
@@ -172,21 +174,22 @@ class SharedPast(Past):
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a boolean mask [batch, width, past + width] as attention adds it, [batch, 1, width, past + width].
+    """Return the mask that attention adds: 0 where a token is visible, else the lowest number of `dtype`.
 
-    It is 0 where visible, else the lowest number.
+    Boolean [batch, width, past + width] -> [batch, 1, width, past + width].
     """
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min).unsqueeze(1)
 
 
 def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Return rows of ids as one tensor and its boolean mask of real tokens, both [batch, width].
+    """Return rows of ids as a tensor and its mask, which is false for fillers, both [batch, width].
 
     The filler is token 0, behind a row's tokens or, with `left`, in front of them.
     """
     width = max(map(len, rows))
-    filled = [((0,) * (width - len(row)) + row) if left else (row + (0,) * (width - len(row))) for row in rows]
+    fillers = [(0,) * (width - len(row)) for row in rows]
+    filled = [filler + row if left else row + filler for filler, row in zip(fillers, rows, strict=True)]
     lengths = torch.tensor([len(row) for row in rows], device=lm.device)
     columns = torch.arange(width, device=lm.device)
     real = columns >= width - lengths[:, None] if left else columns < lengths[:, None]
@@ -194,9 +197,9 @@ def pad(rows: Sequence[Ids], lm: LanguageModel, *, left: bool = False) -> tuple[
 
 
 def left_padded(rows: Sequence[Ids], lm: LanguageModel, before: Tensor | None = None) -> tuple[Batch, Tensor]:
-    """Return rows as a batch in which all end in the last column, and the mask of their real tokens [batch, width].
+    """Return rows as a batch in which all end in the last column, and the mask that `pad` returns.
 
-    `before` [batch, past] marks the real tokens of a past that the rows go on from.
+    before: [batch, past], the mask of a past that the rows continue.
     """
     ids, real = pad(rows, lm, left=True)
     width = ids.shape[1]

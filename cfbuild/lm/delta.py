@@ -1,4 +1,4 @@
-"""Edits as values: changes of weights, how those of many rows act on one batch, how one is applied and undone."""
+"""Changes of weights as values: laid over the rows of a batch, each row its own, or put into the weights for a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cfbuild.lm.hooks import module_output
 from cfbuild.lm.model import LanguageModel, Weight
 
 MULTIPLIED_TOGETHER = 8
-"""Up to this rank the factors of a batch's rows are stacked and multiplied at once; above it their copies would take
-more than the products, so each distinct change is multiplied with the rows that have it."""
+"""The highest rank at which the factors of a batch's rows are stacked and multiplied at once. Above it the copies would
+take longer than the products, so each distinct change is multiplied with the rows that have it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
-    """A change of one weight by factors: W' x = W x + sum over r of values[r] (keys[r] . x).
+    """A change of a weight by factors: W' x = W x + sum over r of values[r] (keys[r] . x).
 
     keys: [rank, d_in], values: [rank, d_out], both float32.
     """
@@ -30,7 +30,7 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(d_out, d_in) of the weight it changes."""
+        """Return (d_out, d_in) of the weight that is changed."""
         return self.values.shape[1], self.keys.shape[1]
 
     def matrix(self) -> Tensor:
@@ -49,7 +49,7 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """A change of one weight, number by number: W' = W + change, and of the bias beside it: b' = b + bias.
+    """A change of a weight, number by number: W' = W + change, and of its module's bias: b' = b + bias.
 
     change: [d_out, d_in], bias: [d_out] or None for no change of it, both float32.
     """
@@ -59,7 +59,7 @@ class Dense:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(d_out, d_in) of the weight it changes."""
+        """Return (d_out, d_in) of the weight that is changed."""
         return self.change.shape[0], self.change.shape[1]
 
     def matrix(self) -> Tensor:
@@ -67,7 +67,7 @@ class Dense:
         return self.change
 
     def square_norm(self) -> float:
-        """Return the square of the change's Frobenius norm, that of the bias's change included."""
+        """Return the square of the change's Frobenius norm, the bias's change included."""
         return sum(float(tensor.norm()) ** 2 for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -88,9 +88,9 @@ def compact(change: Change) -> Change:
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """A change of any number of weights, each of its own rank. Raises ValueError if it changes none.
+    """A change of one or more weights. Raises ValueError if it changes none.
 
-    Example: `Delta.of(5, LowRank(key[None], value[None]))` is ROME's update of layer 5.
+    Example: `Delta.of(5, LowRank(key[None], value[None]))` is ROME's update of layer 5, of rank 1.
     """
 
     changes: Mapping[Weight, Change]
@@ -101,23 +101,23 @@ class Delta:
 
     @staticmethod
     def of(layer: int, change: Change, part: str = "mlp_out") -> Delta:
-        """Return the delta that changes one weight."""
+        """Return the delta that changes one weight, of the role `part` (`families.PARTS`)."""
         return Delta({Weight(layer, part): change})
 
     @property
     def only(self) -> Change:
-        """The change of a delta that has just one. Raises ValueError where there are several."""
+        """Return the change of a delta that has just one. Raises ValueError if there are several."""
         (change,) = self.changes.values()
         return change
 
     @property
     def lowest(self) -> int:
-        """The first layer that is changed: below it, the model computes what it always did."""
+        """Return the lowest changed layer: below it, the model computes what it does without the delta."""
         return min(weight.layer for weight in self.changes)
 
     @cached_property
     def norm(self) -> float:
-        """The Frobenius norm of the change over all weights."""
+        """Return the Frobenius norm of the changes of all weights together."""
         return float(sum(change.square_norm() for change in self.changes.values()) ** 0.5)
 
     def to(self, device: torch.device) -> Delta:
@@ -130,14 +130,15 @@ class Delta:
         )
 
     def is_finite(self) -> bool:
-        """Return True if every number of the changes is finite."""
-        return all(bool(torch.isfinite(one).all()) for change in self.changes.values() for one in _parts(change))
+        """Return whether every number of the changes is finite."""
+        tensors = (tensor for change in self.changes.values() for tensor in change.tensors().values())
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def summed(deltas: Iterable[Delta]) -> Delta | None:
-    """Return the delta whose changes are those of all `deltas` added up, on the CPU; None for no delta.
+    """Return the sum of deltas, on the CPU; None for no delta.
 
-    There, so that a sum goes on with the same bits wherever the model is and whenever it was interrupted.
+    It is on the CPU so that its bits do not depend on the model's device, nor on interruptions.
     """
     total: dict[Weight, Change] = {}
     for delta in deltas:
@@ -154,16 +155,11 @@ def _plus(left: Change, right: Change) -> Change:
     return Dense(left.matrix() + right.matrix(), torch.stack(biases).sum(dim=0) if biases else None)
 
 
-def _parts(change: Change) -> Iterator[Tensor]:
-    yield from change.tensors().values()
-
-
 @contextmanager
 def overlay(lm: LanguageModel, deltas: Sequence[Delta | None]) -> Iterator[None]:
     """Compute row i of every batch, while open, as if `deltas[i]` (None: nothing) were added to the weights.
 
-    No weight changes. Deltas may be of different weights, ranks and kinds: each distinct weight gets one hook. Rows are
-    independent: each sees its own delta only.
+    No weight changes. Deltas may be of different weights, ranks and kinds: each distinct weight gets a hook.
     """
     weights = sorted({weight for delta in deltas if delta is not None for weight in delta.changes})
     with ExitStack() as hooks:
@@ -174,7 +170,7 @@ def overlay(lm: LanguageModel, deltas: Sequence[Delta | None]) -> Iterator[None]
 
 
 class _RowChanges:
-    """The function that adds to the output of one weight, a change (or None) a row."""
+    """The function that adds the rows' changes of a weight, `changes[i]` (or None) for row i, to its output."""
 
     def __init__(self, lm: LanguageModel, changes: Sequence[Change | None]) -> None:
         self._rows = len(changes)
@@ -182,11 +178,12 @@ class _RowChanges:
         small = ranks and max(ranks) <= MULTIPLIED_TOGETHER
         stacked = [change if isinstance(change, LowRank) and small else None for change in changes]
         self._stacked = _stack(lm, stacked, max(ranks)) if small else None
-        self._distinct = _by_identity(lm, changes, stacked)
+        others = [change if kept is None else None for change, kept in zip(changes, stacked, strict=True)]
+        self._distinct = _by_identity(lm, others)
 
     def __call__(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """Return the outputs with the changes' added; inputs: [rows, width, d_in] or flattened, outputs likewise."""
-        rows = inputs.reshape(self._rows, -1, inputs.shape[-1])  # one family flattens batch and width before its MLP
+        """Return the outputs with the changes' added; inputs are [rows, width, d_in] or flattened, outputs likewise."""
+        rows = inputs.reshape(self._rows, -1, inputs.shape[-1])  # OPT flattens batch and width before its MLP
         added: Tensor | None = None
         if self._stacked is not None:
             keys, values = self._stacked
@@ -205,7 +202,7 @@ class _RowChanges:
 
 
 def _stack(lm: LanguageModel, changes: Sequence[LowRank | None], rank: int) -> tuple[Tensor, Tensor]:
-    """Return the factors of all rows as [rows, d_in, rank] and [rows, rank, d_out], missing ranks zero."""
+    """Return the factors of all rows as [rows, d_in, rank] and [rows, rank, d_out], with zeros where there are none."""
     d_out, d_in = next(change.shape for change in changes if change is not None)
     if all(change is not None and len(change.keys) == rank for change in changes):
         keys = torch.stack([change.keys for change in changes if change is not None])
@@ -220,42 +217,39 @@ def _stack(lm: LanguageModel, changes: Sequence[LowRank | None], rank: int) -> t
 
 
 def _by_identity(
-    lm: LanguageModel, changes: Sequence[Change | None], stacked: Sequence[LowRank | None]
+    lm: LanguageModel, changes: Sequence[Change | None]
 ) -> list[tuple[Tensor | None, tuple[Tensor, ...], Tensor | None]]:
-    """Return each distinct change that is not stacked: its rows (None for all), its factors in order and its bias."""
-    rows_of: dict[int, list[int]] = {}
-    by_id: dict[int, Change] = {}
-    for row, (change, held) in enumerate(zip(changes, stacked, strict=True)):
-        if change is not None and held is None:
-            rows_of.setdefault(id(change), []).append(row)
-            by_id[id(change)] = change
+    """Return each distinct change: the rows that have it (None for all), its factors in order, and its bias."""
+    rows_of: dict[int, tuple[Change, list[int]]] = {}
+    for row, change in enumerate(changes):
+        if change is not None:
+            rows_of.setdefault(id(change), (change, []))[1].append(row)
     return [
-        (_some_of(lm, rows, len(changes)), _factors(lm, by_id[key]), _bias(lm, by_id[key]))
-        for key, rows in rows_of.items()
+        (
+            None if len(rows) == len(changes) else torch.tensor(rows, device=lm.device),
+            _factors(lm, change),
+            _bias(lm, change),
+        )
+        for change, rows in rows_of.values()
     ]
 
 
-def _some_of(lm: LanguageModel, rows: Sequence[int], count: int) -> Tensor | None:
-    """Return rows as a tensor, or None for all of `count`."""
-    return None if len(rows) == count else torch.tensor(rows, device=lm.device)
-
-
 def _factors(lm: LanguageModel, change: Change) -> tuple[Tensor, ...]:
-    """Return the matrices that a row is multiplied with, one after another: [d_in, ...], [..., d_out]."""
+    """Return the matrices that a row is multiplied by, one after another: [d_in, ...], [..., d_out]."""
     if isinstance(change, Dense):
         return (change.change.T.to(lm.device, lm.dtype),)
     return change.keys.T.to(lm.device, lm.dtype), change.values.to(lm.device, lm.dtype)
 
 
 def _bias(lm: LanguageModel, change: Change) -> Tensor | None:
-    """Return what a change adds to the output whatever the input, [d_out], or None."""
+    """Return the change of the bias, [d_out], or None."""
     bias = change.bias if isinstance(change, Dense) else None
     return None if bias is None else bias.to(lm.device, lm.dtype)
 
 
 @contextmanager
 def applied(lm: LanguageModel, delta: Delta) -> Iterator[None]:
-    """Put the delta into the weights while open; afterwards they are the same bits as before, also after an exception.
+    """Put the delta into the weights while open; afterwards, also after an exception, their bits are as before.
 
     Other threads that run the model wait.
     """
@@ -276,8 +270,8 @@ def applied(lm: LanguageModel, delta: Delta) -> Iterator[None]:
 
 
 def _add(tensor: Tensor | None, change: Tensor, kept: list[tuple[Tensor, Tensor]]) -> None:
-    """Add a change to a tensor of the model in place, after its numbers were put into `kept`."""
-    assert tensor is not None, "check_delta lets no bias through that the model does not have"
+    """Add a change to a tensor of the model in place; `kept` gets the tensor and a copy of what it was."""
+    assert tensor is not None, "a delta changes no bias that the model does not have"
     kept.append((tensor, tensor.detach().clone()))
     with torch.no_grad():
         tensor += change.to(tensor.device, tensor.dtype)

@@ -1,15 +1,15 @@
-"""One pass over a padded batch, kept so that the layers from a given one on can be run again.
+"""Passes over a padded batch, kept so that the layers from a given one on can be run again.
 
-The model itself runs once; hooks keep the arguments it called each layer with (mask, rotary embeddings, cache). Running
-those layers again with the same arguments needs no knowledge of any family's call signature, and repeats no layer
-below.
+The model itself runs once; hooks keep the arguments that it calls each layer with (mask, rotary embeddings, past). So
+the layers can be run again without knowing any family's call signature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,19 +17,20 @@ from torch import Tensor, nn
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Batch, FixedOutputs, Packing, Past
-from cfbuild.lm.hooks import echoing, module_output, projection_output
+from cfbuild.lm.hooks import Skip, module_output, projection_output, standing_in
 from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.lm.windows import windowed
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""The arguments of a layer beside the hidden states."""
+"""The arguments of a layer besides the hidden states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A finished pass. hidden: [batch, width, d_model] after the last norm; below: the input of layer `start`.
+    """A pass that was run. hidden: [batch, width, d_model], after the last norm. below: the input of layer `start`.
 
-    fixed: returns the outputs that a part of a layer has instead of its own, where the layers run again packed.
+    calls: those of the layers from `start` on. fixed: returns the outputs that a part of a layer has instead of its own
+    when the layers run again packed; None for none.
     """
 
     hidden: Tensor
@@ -40,9 +41,9 @@ class Trace:
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
-    """Return the finished hidden states of a batch, [batch, width, d_model].
+    """Return the hidden states of a batch after the last norm, [batch, width, d_model].
 
-    Raises ModelError for rows too long for the model.
+    past: a `Past` or what has its interface. Raises ModelError for rows too long for the model.
     """
     longest = int(batch.positions.max()) + 1
     if longest > lm.max_tokens:
@@ -62,63 +63,68 @@ def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
 
 
 def trace(lm: LanguageModel, batch: Batch, start: int, *, past: Past | None = None) -> Trace:
-    """Return a pass over a batch with all that `replay` needs to run the layers from `start` on again."""
+    """Return a pass over a batch, with which `replay` can run the layers from `start` on again."""
     calls: list[Call] = []
     inputs: list[Tensor] = []
 
-    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kwargs = dict(kwargs)
-        hidden = args[0] if args else kwargs.pop("hidden_states")
+    def keep(hidden: Tensor, call: Call) -> None:
         if not inputs:
             inputs.append(hidden.detach())
-        calls.append((args[1:], kwargs))
+        calls.append(call)
 
-    with lm.lock, ExitStack() as hooks:
-        for layer in list(lm.layers)[start:]:
-            hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
+    with _listening(lm, start, keep):
         hidden = run(lm, batch, past=past)
     return Trace(hidden, inputs[0], start, tuple(calls))
 
 
+@contextmanager
+def _listening(lm: LanguageModel, start: int, keep: Callable[[Tensor, Call], None]) -> Iterator[None]:
+    """Let `keep` get the input and the call of each layer from `start` on while open."""
+
+    def hear(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = dict(kwargs)
+        hidden = args[0] if args else named.pop("hidden_states")
+        keep(hidden, (args[1:], named))
+
+    with lm.lock, ExitStack() as hooks:
+        for layer in list(lm.layers)[start:]:
+            hooks.callback(layer.register_forward_pre_hook(hear, with_kwargs=True).remove)
+        yield
+
+
 @torch.no_grad()
 def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past: Past | None = None) -> Trace:
-    """Return the trace of a pass without the layers from `stop` on: they only note how they are called.
+    """Return the trace of a pass, from layer `start` on, in which the layers from `stop` on return their input.
 
-    `hidden` is then no result.
+    Their calls are right all the same; `hidden` is no result.
     """
     layers = list(lm.layers)
-    # What a layer returns beside its states differs from family to family; the layer before shows it.
-    shown: list[Any] = []
+    # What a layer returns besides its states differs from family to family; the layer before is the example.
+    example: list[Any] = []
     with lm.lock, ExitStack() as stack:
         if stop:
-            hook = layers[stop - 1].register_forward_hook(lambda *seen: shown.append(seen[-1]))
+            hook = layers[stop - 1].register_forward_hook(lambda *call: example.append(call[-1]))
             stack.callback(hook.remove)
-        # With no layer before to show it, only fused layers are known: they return the states and nothing else.
+        # Without a layer before, only fused layers are known: they return the states and nothing else.
         for layer in layers[stop:] if stop or _all_pack(lm) else ():
-            stack.enter_context(echoing(layer, shown))
+            stack.enter_context(standing_in(layer, Skip(layer, example)))
         return trace(lm, batch, start, past=past)
 
 
 @torch.no_grad()
 def layer_inputs(lm: LanguageModel, batch: Batch, *, past: Past | None = None) -> list[Tensor]:
-    """Return the input of every layer at every token of a batch, each [batch, width, d_model], bottom first."""
+    """Return the input of every layer, [batch, width, d_model] each, bottom first."""
     inputs: list[Tensor] = []
-
-    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs.append(args[0] if args else kwargs["hidden_states"])
-
-    with lm.lock, ExitStack() as hooks:
-        for layer in lm.layers:
-            hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
+    with _listening(lm, 0, lambda hidden, _: inputs.append(hidden)):
         run(lm, batch, past=past)
     return inputs
 
 
 def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Tensor:
-    """Return the finished hidden states of a trace whose layers from `traced.start` on are run again.
+    """Return the finished hidden states after running the layers from `traced.start` on again.
 
-    Hooks that are set now are included. `below` [batch, width, d_model] takes the place of the traced input of the
-    first of these layers.
+    Hooks that the layers have now are run. below: [batch, width, d_model], the input of the first of these layers, by
+    default the traced one.
     """
     hidden = traced.below if below is None else below
     for layer, (args, kwargs) in zip(list(lm.layers)[traced.start :], traced.calls, strict=True):
@@ -129,9 +135,9 @@ def replay(lm: LanguageModel, traced: Trace, below: Tensor | None = None) -> Ten
 def replay_packed(
     lm: LanguageModel, traced: Trace, packing: Packing, below: Tensor, at: Tensor, start: int | None = None
 ) -> Tensor:
-    """Return the finished states of the packed tokens `at` [n], [n, d_model]: `replay` for packed tokens.
+    """Return the finished states of the packed tokens `at` [n], as `replay` does for padded ones: [n, d_model].
 
-    below: [T, d_model], the input of layer `start`, or else of the first that was traced.
+    start: the first layer that is run, by default the first that was traced. below: [T, d_model], its input.
     """
     layers = range(traced.start if start is None else start, len(lm.layers))
     return lm.finish(run_layers(lm, traced, packing, below, layers, at))
@@ -140,10 +146,10 @@ def replay_packed(
 def run_layers(
     lm: LanguageModel, traced: Trace, packing: Packing, hidden: Tensor, layers: range, at: Tensor | None = None
 ) -> Tensor:
-    """Return the packed tokens' states [T, d_model] after `layers` of a trace, or those of the tokens `at`.
+    """Return the packed tokens' states after `layers` of a trace, [T, d_model], or those of the tokens `at` alone.
 
-    Layers that can (`fused_layers`) compute each token once, and the last of them little for tokens that are not in
-    `at`. Where the trace fixes outputs there is no gradient.
+    hidden: [T, d_model], the input of the first of `layers`. Fused layers compute each packed token once, and the last
+    of them little for tokens that are not in `at`. Through outputs that the trace fixes there is no gradient.
     """
     is_packed, ends = True, False
     for index in layers:
@@ -177,7 +183,7 @@ def _fixing(lm: LanguageModel, layer: int, packing: Packing, fixed: FixedOutputs
 
 
 def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) -> tuple[Trace, Tensor]:
-    """Return a trace that begins at layer `start`, or below it, and the packed input of layer `start`, [T, d_model]."""
+    """Return a trace from layer `start` on, or from below it, and the packed input of layer `start`, [T, d_model]."""
     if not _all_pack(lm):
         traced = trace_below(lm, batch, start, start)
         return traced, packing.pack(traced.below)
@@ -202,13 +208,13 @@ def _all_pack(lm: LanguageModel) -> bool:
 
 
 def states_in(output: Any) -> Tensor:
-    """Return the hidden states in what a layer returned: some families return them in a tuple."""
+    """Return the hidden states in a layer's output, which in some families is a tuple that begins with them."""
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
     return hidden
 
 
 def remember(lm: LanguageModel, batch: Batch, real: Tensor, past: Past) -> None:
-    """Run a batch and let `past` grow by the keys and values of its tokens; real: [batch, width], false for fillers."""
+    """Run a batch, and add the keys and values of its tokens to `past`. real: [batch, width], false for fillers."""
     packing = Packing.of(real)
     run_packed(lm, batch, packing, torch.zeros_like(packing.real[:1]), past=past)
     past.length += real.shape[1]
@@ -221,25 +227,22 @@ class _Reached(Exception):  # noqa: N818 - a jump out of the forward pass, not a
 def projection_inputs(
     lm: LanguageModel, batch: Batch, layers: Sequence[int], use: Callable[[Tensor], Tensor] | None = None
 ) -> dict[int, Tensor]:
-    """Return the input of each layer's W at every token of a batch, [batch, width, d_in], or what `use` makes of it.
+    """Return the input of each layer's W, [batch, width, d_in], or what `use` returns for it.
 
-    With `use`, the inputs of no two layers exist together. Nothing above the highest layer is computed. Raises
+    With `use`, the inputs of no two layers exist at the same time. Nothing above the highest layer is computed. Raises
     ModelError if a layer does not call W.
     """
     kept: dict[int, Tensor] = {}
 
-    def keep(layer: int, inputs: Tensor) -> None:
-        inputs = inputs.reshape(*batch.ids.shape, -1)
+    def keep(layer: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs = args[0].reshape(*batch.ids.shape, -1)
         kept[layer] = inputs if use is None else use(inputs)
         if layer == max(layers):
             raise _Reached
 
-    def listener(layer: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, args: keep(layer, args[0])
-
     with lm.lock, ExitStack() as hooks:
         for layer in layers:
-            hooks.callback(lm.projection(layer).register_forward_pre_hook(listener(layer)).remove)
+            hooks.callback(lm.projection(layer).register_forward_pre_hook(partial(keep, layer)).remove)
         with suppress(_Reached):
             run(lm, batch)
     for layer in layers:
@@ -250,9 +253,9 @@ def projection_inputs(
 
 @torch.no_grad()
 def adds_value(lm: LanguageModel, layer: int) -> bool:
-    """Return True if a change of W's output reaches the input of the next layer as it is.
+    """Return whether a change of W's output reaches the input of the next layer as it is, found by trying it.
 
-    It does not in the last layer, nor in families that normalise W's output or the sum. Found by trying it.
+    It does not in the last layer, nor in families that normalise W's output or the sum.
     """
     if layer + 1 == len(lm.layers):
         return False

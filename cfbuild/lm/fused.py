@@ -16,7 +16,7 @@ from cfbuild.lm.activations import one_pass_gelu
 from cfbuild.lm.batch import FixedOutputs, Packing
 from cfbuild.lm.families import VALUE_PROJECTION
 from cfbuild.lm.fusible import fusible_layers, modules_of
-from cfbuild.lm.hooks import StandIn, all_modules_are_heard, hooks_of, standing_in
+from cfbuild.lm.hooks import StandIn, has_global_hooks, hooks_of, standing_in
 from cfbuild.lm.kernels import (
     Attention,
     AttentionCall,
@@ -24,7 +24,7 @@ from cfbuild.lm.kernels import (
     LayerWeights,
     MapAndResidual,
     NormAndMaps,
-    unexpected,
+    unknown_call,
 )
 from cfbuild.lm.libraries import Libraries
 from cfbuild.lm.model import LanguageModel
@@ -142,7 +142,7 @@ class _FusedLayer(StandIn):
             and not any(self._inner_hooks)
             and all(tuple(module._modules.values()) == children for module, children in self._children)
             and not any("forward" in state and not isinstance(state["forward"], StandIn) for state in self._inner_state)
-            and not all_modules_are_heard()
+            and not has_global_hooks()
         )
 
     def _current(self) -> LayerWeights:
@@ -168,12 +168,12 @@ def _call_of(layer: LayerWeights, packing: Packing, given: tuple[Any, ...], name
     unknown = [name for name in named if name not in (POSITIONS, MASK, *PAST, *WITHOUT_EFFECT)]
     unknown = [name for name in unknown if named[name] is not None and named[name] is not False]
     if given or unknown:
-        raise unexpected(layer, f"was called with {', '.join(unknown) or 'arguments without names'}")
+        raise unknown_call(layer, f"was called with {', '.join(unknown) or 'arguments without names'}")
     positions, mask = named.get(POSITIONS), named.get(MASK)
     if positions is None or any(turned.shape[-1] != layer.head_width for turned in positions):
-        raise unexpected(layer, f"got no cosines and sines of its heads' width, {layer.head_width}")
+        raise unknown_call(layer, f"got no cosines and sines of its heads' width, {layer.head_width}")
     if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 4 and _is_mask_dtype(mask.dtype)):
-        raise unexpected(layer, "got a mask that is not [batch, heads, width, seen], boolean or to be added")
+        raise unknown_call(layer, "got a mask that is not [batch, heads, width, seen], boolean or to be added")
     past = next((named[name] for name in PAST if named.get(name) is not None), None)
     return AttentionCall(layer, packing, positions, mask, past)
 

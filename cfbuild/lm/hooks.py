@@ -1,4 +1,4 @@
-"""Listen to a module, change its output or replace its `forward` while a context is open; restore it afterwards."""
+"""Change a module's input or output, or replace its `forward`, while a context is open."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cfbuild.lm.model import LanguageModel, Weight
 
 
 class StandIn:
-    """A `forward` of cfbuild's that takes a module's place. Once closed, it calls the `forward` before it.
+    """A function that replaces a module's `forward`, and calls the replaced one (`before`) once it is closed.
 
-    It may be called when it is closed: while someone else's patch lies over it, it cannot be removed.
+    It may be called when closed: it cannot be removed from below another program's patch.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -22,17 +22,14 @@ class StandIn:
         self.is_open = True
 
     def close(self) -> None:
-        """Leave all calls to the `forward` before it from now on, and release tensors."""
+        """Call the replaced `forward` from now on, and release tensors."""
         self.is_open = False
 
 
 @contextmanager
 def standing_in(module: nn.Module, forward: StandIn) -> Iterator[None]:
-    """Make `forward` the module's while open; afterwards restore the one before.
-
-    Where someone else put a patch over it, the patch stays.
-    """
-    kept = module.__dict__.get("forward")
+    """Make `forward` the module's while open; afterwards restore the one before, unless another patch lies over it."""
+    replaced = module.__dict__.get("forward")
     module.__dict__["forward"] = forward
     try:
         yield
@@ -40,24 +37,23 @@ def standing_in(module: nn.Module, forward: StandIn) -> Iterator[None]:
         forward.close()
         if module.__dict__.get("forward") is forward:
             del module.__dict__["forward"]
-            if kept is not None:
-                module.__dict__["forward"] = kept
+            if replaced is not None:
+                module.__dict__["forward"] = replaced
 
 
 def has_anothers_forward(module: nn.Module) -> bool:
-    """Return True if someone other than cfbuild has put a `forward` into the module."""
+    """Return whether another program than cfbuild has put a `forward` into the module."""
     patch = module.__dict__.get("forward")
     return patch is not None and not isinstance(patch, StandIn)
 
 
 def hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    """Return the hooks that listen to the module's calls, forwards and backwards, as torch keeps them."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return hooks
+    """Return torch's own tables of the module's hooks, which are empty where there are none."""
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
 
 
-def all_modules_are_heard() -> bool:
-    """Return True if torch has a hook that listens to the calls of every module."""
+def has_global_hooks() -> bool:
+    """Return whether torch has a hook that is run at the calls of every module."""
     state = nn.modules.module
     return bool(
         state._global_forward_hooks
@@ -67,31 +63,27 @@ def all_modules_are_heard() -> bool:
     )
 
 
-class _Echo(StandIn):
-    """A `forward` that returns the layer's input, in the shape of `shown[0]` if there is one."""
+class Skip(StandIn):
+    """A `forward` that returns a layer's input.
 
-    def __init__(self, layer: nn.Module, shown: Sequence[Any]) -> None:
+    example: empty, or with an output of a layer; where that is a tuple, so is what is returned, with the same rest.
+    """
+
+    def __init__(self, layer: nn.Module, example: Sequence[Any]) -> None:
         super().__init__(layer)
-        self._shown = shown
+        self._example = example
 
-    def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Any:
+    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if not self.is_open:
-            return self.before(hidden_states, *given, **named)
-        is_tuple = bool(self._shown) and isinstance(self._shown[0], tuple)
-        return (hidden_states, *self._shown[0][1:]) if is_tuple else hidden_states
-
-
-@contextmanager
-def echoing(layer: Any, shown: Sequence[Any]) -> Iterator[None]:
-    """Let the layer return its input while open, in the shape of `shown[0]` if there is one."""
-    with standing_in(layer, _Echo(layer, shown)):
-        yield
+            return self.before(hidden_states, *args, **kwargs)
+        is_tuple = bool(self._example) and isinstance(self._example[0], tuple)
+        return (hidden_states, *self._example[0][1:]) if is_tuple else hidden_states
 
 
 def projection_output(
     lm: LanguageModel, layer: int, change: Callable[[Tensor, Tensor], Tensor]
 ) -> AbstractContextManager[None]:
-    """Replace each output of the layer's value projection by `change(input, output)` while open."""
+    """Replace each output of the layer's W by `change(input, output)` while open."""
     return module_output(lm, Weight(layer), change)
 
 

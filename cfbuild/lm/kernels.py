@@ -3,8 +3,10 @@
 A layer is: RMSNorm, queries, keys and values, rotary positions, grouped attention, output and residual; RMSNorm, gated
 MLP and residual. Run as modules it is some sixty operations, each of which reads and writes every activation, and as
 many again backwards. Weights are frozen, so only the gradient in the input is computed. Activations and sums are
-float32 in every model; products are in the weights' number format, or in bfloat16. Shapes: T tokens of R rows, H query
-heads, K heads of keys and values, d a head.
+float32 in every model; products are in the weights' number format, or in bfloat16.
+
+Shapes: T packed tokens of R rows, H query heads, K heads of keys and values, d numbers a head; `width` tokens of a row,
+`seen` tokens that they can see, those of a past included.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ REGISTER = 16
 
 
 class LinearMap:
-    """A linear map with a frozen weight, in a number format of its own: copied if that is not the weight's."""
+    """A linear map with a frozen weight, which is copied if the module has it in another number format."""
 
     def __init__(self, module: Any, dtype: torch.dtype, libraries: Libraries) -> None:
         self.dtype, self._libraries = dtype, libraries
@@ -34,17 +36,20 @@ class LinearMap:
         self.bias: Tensor | None = module.bias.detach().to(dtype) if module.bias is not None else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return the map's output in its number format: [T, d_in] -> [T, d_out]."""
+        """Return inputs W^T + bias in the map's number format: [T, d_in] -> [T, d_out]."""
         return self._libraries.multiply(inputs.to(self.dtype), self.weight, self.bias)
 
     def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
-        """Return `residual` plus the map's output, [T, d_out]."""
+        """Return residual + inputs W^T + bias: [T, d_in], [T, d_out] -> [T, d_out]."""
         if self.dtype == residual.dtype and self.bias is None:
             return self._libraries.multiply_and_add(inputs, self.weight, residual)
         return residual + self(inputs)
 
     def back(self, gradient: Tensor, total: Tensor | None = None) -> Tensor:
-        """Return the gradient in the input, in the map's number format, plus `total`: [T, d_out] -> [T, d_in]."""
+        """Return `total` plus the gradient in the input, from that in the output: [T, d_out] -> [T, d_in].
+
+        The result is in the map's number format.
+        """
         gradient = gradient.to(self.dtype)
         if total is None:
             return self._libraries.multiply(gradient, self.weight.T)
@@ -52,7 +57,7 @@ class LinearMap:
 
 
 def _back(maps: Sequence[LinearMap], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return the gradient in the one input of several maps: [T, d_in]."""
+    """Return the gradient in the input that several maps share, [T, d_in]."""
     total: Tensor | None = None
     for linear, gradient in zip(maps, gradients, strict=True):
         total = linear.back(gradient, total)
@@ -62,27 +67,29 @@ def _back(maps: Sequence[LinearMap], gradients: Sequence[Tensor], dtype: torch.d
 
 @dataclass(frozen=True, slots=True)
 class RmsNorm:
-    """RMSNorm: x / sqrt(mean(x^2) + eps) * gain."""
+    """RMSNorm: x / sqrt(mean(x^2) + eps) * gain. Inputs and gradients are [T, d_model], scales [T, 1]."""
 
     gain: Tensor
     eps: float
 
     @staticmethod
     def of(module: Any) -> RmsNorm:
+        """Return the norm that a module computes."""
         eps = norm_epsilon(module)
         assert eps is not None
         return RmsNorm(module.weight.detach().float(), eps)
 
     def scale(self, inputs: Tensor) -> Tensor:
-        """Return 1 / sqrt(mean(x^2) + eps): [T, d_model] -> [T, 1]."""
+        """Return 1 / sqrt(mean(x^2) + eps) of the inputs."""
         mean_square: Tensor = torch.linalg.vector_norm(inputs, dim=-1).square_().div_(inputs.shape[-1])
         return mean_square.add_(self.eps).rsqrt_()[:, None]
 
     def apply(self, inputs: Tensor, scale: Tensor) -> Tensor:
+        """Return the norm's output."""
         return (inputs * scale).mul_(self.gain)
 
     def back(self, inputs: Tensor, scale: Tensor, gradient: Tensor) -> Tensor:
-        """Return the gradient in the input, [T, d_model]; `gradient` is overwritten."""
+        """Return the gradient in the input from that in the output, `gradient`, which is overwritten."""
         gradient.mul_(self.gain)
         overlap = torch.linalg.vecdot(gradient, inputs)[:, None].mul_(scale**2 / inputs.shape[-1])
         return gradient.addcmul_(inputs, overlap, value=-1).mul_(scale)
@@ -90,7 +97,7 @@ class RmsNorm:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """A layer's weights by role."""
+    """A layer's weights by role. head_width: d. index: the number by which a past knows the layer."""
 
     attention_norm: RmsNorm
     attention_in: tuple[LinearMap, LinearMap, LinearMap]  # queries, keys, values
@@ -100,34 +107,32 @@ class LayerWeights:
     mlp_out: LinearMap
     head_width: int
     scaling: float
-    index: int  # by which a past knows the layer
+    index: int
 
     @staticmethod
     def of(layer: Any, dtype: torch.dtype, libraries: Libraries) -> LayerWeights:
+        """Return the weights of a layer's modules in a number format."""
         attention, mlp = layer.self_attn, layer.mlp
-        queries, keys, values, mixed, gate, up, down = (
-            LinearMap(module, dtype, libraries)
-            for module in (
-                *(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj),
-                *(mlp.gate_proj, mlp.up_proj, mlp.down_proj),
-            )
-        )
+
+        def linear(module: Any) -> LinearMap:
+            return LinearMap(module, dtype, libraries)
+
         return LayerWeights(
-            RmsNorm.of(layer.input_layernorm),
-            (queries, keys, values),
-            mixed,
-            RmsNorm.of(layer.post_attention_layernorm),
-            (gate, up),
-            down,
-            attention.head_dim,
-            attention.scaling,
-            attention.layer_idx,
+            attention_norm=RmsNorm.of(layer.input_layernorm),
+            attention_in=(linear(attention.q_proj), linear(attention.k_proj), linear(attention.v_proj)),
+            attention_out=linear(attention.o_proj),
+            mlp_norm=RmsNorm.of(layer.post_attention_layernorm),
+            mlp_in=(linear(mlp.gate_proj), linear(mlp.up_proj)),
+            mlp_out=linear(mlp.down_proj),
+            head_width=attention.head_dim,
+            scaling=attention.scaling,
+            index=attention.layer_idx,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionCall:
-    """The inputs of attention beside queries, keys and values."""
+    """What attention gets besides queries, keys and values. past: of transformers' interface, or None."""
 
     layer: LayerWeights
     packing: Packing
@@ -136,7 +141,8 @@ class AttentionCall:
     past: Any
 
 
-def unexpected(layer: LayerWeights, problem: str) -> ModelError:
+def unknown_call(layer: LayerWeights, problem: str) -> ModelError:
+    """Return the error for a call of a layer that fused layers do not know. problem: words behind "layer N"."""
     return ModelError(
         f"layer {layer.index} {problem}, which cfbuild's fused layers do not know; a version of transformers that "
         "cfbuild was tested with (ARCHITECTURE.md) or another attention implementation may help"
@@ -201,93 +207,97 @@ class GatedMlp(torch.autograd.Function):
 class Attention(torch.autograd.Function):
     """Rotary positions and grouped attention: queries [T, H d], keys and values [T, K d] -> [T, H d].
 
-    Queries of the heads that share keys are rows of one product, so no key or value is repeated. Heads are taken from
-    the real tokens to where products want them, and back, by one copy each (`_places`, `_tokens`).
+    Queries of the heads that share keys are rows of one product, so no key or value is repeated. Heads get from packed
+    tokens [T, heads, d] to padded rows [R, heads, width, d], and back, by one copy each (`_padded_order`,
+    `_packed_order`).
     """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, call: AttentionCall) -> Tensor:
         layer, packing = call.layer, call.packing
         if packing.is_shared and any(ctx.needs_input_grad):
-            raise NotImplementedError("gradients of tokens that stand in several rows")
+            raise NotImplementedError("gradients of tokens that are in several rows")
         rows, width, size = packing.rows, packing.width, layer.head_width
-        heads, shared = queries.shape[1] // size, keys.shape[1] // size  # H, K
-        turn, turn_and_scale = (_turns(packing, *call.positions, factor) for factor in (1.0, layer.scaling))
-        to_queries, to_keys = _places(packing, heads), _places(packing, shared)
-        queries = _gather(_rotated(queries, *turn_and_scale), to_queries, rows * shared)  # [R K, H / K * width, d]
+        heads, key_heads = queries.shape[1] // size, keys.shape[1] // size  # H, K
+        rotation, scaled_rotation = (_rotation(packing, *call.positions, factor) for factor in (1.0, layer.scaling))
+        order, key_order = _padded_order(packing, heads), _padded_order(packing, key_heads)
+        queries = _gather(_rotated(queries, *scaled_rotation), order, rows * key_heads)  # [R K, H / K * width, d]
         own = [
-            _gather(_rotated(keys, *turn), to_keys, rows * shared),
-            _gather(values.view(-1, size), to_keys, rows * shared),
+            _gather(_rotated(keys, *rotation), key_order, rows * key_heads),
+            _gather(values.view(-1, size), key_order, rows * key_heads),
         ]
         keys, values = own if call.past is None else _joined(call.past, own, rows, layer.index)  # [R K, seen, d]
         weights = torch.bmm(queries, keys.transpose(1, 2))  # [R K, H / K * width, seen]
         _hide(weights.view(rows, heads, width, -1), call)
         weights = softmax_in_registers(weights)
-        if not packing.is_full:  # what a filler sees would have gradients
+        if not packing.is_full:  # else what a filler sees would have gradients
             weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
         ctx.save_for_backward(queries, keys, values, weights)
-        ctx.shape, ctx.packing, ctx.turns = (width, heads, shared), packing, (turn_and_scale, turn)
-        return _gather(torch.bmm(weights, values), _tokens(packing, heads), len(packing.real)).flatten(1)
+        ctx.shape, ctx.packing, ctx.rotations = (width, heads, key_heads), packing, (scaled_rotation, rotation)
+        return _gather(torch.bmm(weights, values), _packed_order(packing, heads), len(packing.real)).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, weights = ctx.saved_tensors
-        width, heads, shared = ctx.shape
+        width, heads, key_heads = ctx.shape
         packing: Packing = ctx.packing
         count, size = len(gradient), queries.shape[-1]
-        by_head = _gather(gradient.reshape(-1, size), _places(packing, heads), len(queries))
-        reached = torch.bmm(by_head, values.transpose(1, 2))
-        logits = torch.ops.aten._softmax_backward_data(reached, weights, -1, weights.dtype)
-        here = slice(-width, None)  # earlier keys and values are frozen
-        of_keys = torch.bmm(logits[:, :, here].transpose(1, 2), queries)
-        of_values = torch.bmm(weights[:, :, here].transpose(1, 2), by_head)
-        to_queries, to_keys = _tokens(packing, heads), _tokens(packing, shared)
-        turned = _gather(torch.bmm(logits, keys), to_queries, count), _gather(of_keys, to_keys, count)
-        of_projected = (_rotated_back(gradient, *turn) for gradient, turn in zip(turned, ctx.turns, strict=True))
-        return *of_projected, _gather(of_values, to_keys, count).flatten(1), None
+        # Each name from here on is the gradient in what it names.
+        outputs = _gather(gradient.reshape(-1, size), _padded_order(packing, heads), len(queries))
+        shares = torch.bmm(outputs, values.transpose(1, 2))
+        logits = torch.ops.aten._softmax_backward_data(shares, weights, -1, weights.dtype)
+        own = slice(-width, None)  # earlier keys and values are frozen
+        own_keys = torch.bmm(logits[:, :, own].transpose(1, 2), queries)
+        own_values = torch.bmm(weights[:, :, own].transpose(1, 2), outputs)
+        order, key_order = _packed_order(packing, heads), _packed_order(packing, key_heads)
+        rotated = _gather(torch.bmm(logits, keys), order, count), _gather(own_keys, key_order, count)
+        unrotated = (_rotated_back(vectors, *turn) for vectors, turn in zip(rotated, ctx.rotations, strict=True))
+        return *unrotated, _gather(own_values, key_order, count).flatten(1), None
 
 
 def _hide(logits: Tensor, call: AttentionCall) -> None:
     """Lower attention's logits [R, H, width, seen] to about the lowest number where a token must not see another.
 
-    Raises ModelError for a mask of other tokens than these.
+    Raises ModelError for a mask of another shape.
     """
     mask, (width, seen) = call.mask, logits.shape[-2:]
+    lowest = torch.finfo(logits.dtype).min
     if mask is None:
-        logits.add_(_causal(width, seen, logits))
+        causal = torch.full((width, seen), lowest, dtype=logits.dtype, device=logits.device).triu(seen - width + 1)
+        logits.add_(causal)
         return
     if mask.shape[-2:] != (width, seen):
-        raise unexpected(call.layer, f"got a mask of {tuple(mask.shape[-2:])} for {(width, seen)} tokens")
+        raise unknown_call(call.layer, f"got a mask of {tuple(mask.shape[-2:])} for {(width, seen)} tokens")
     if mask.dtype == torch.bool:
-        logits.masked_fill_(~mask, torch.finfo(logits.dtype).min)
+        logits.masked_fill_(~mask, lowest)
     else:
         logits.add_(mask)
 
 
-def _kept(packing: Packing, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-    """Return the tensor that `make` returns, made once for a packing."""
+def _made_once(packing: Packing, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    """Return the tensor that `make` returns, made at the first call for a packing and a key."""
     if key not in packing.derived:
         packing.derived[key] = make()
     tensor: Tensor = packing.derived[key]
     return tensor
 
 
-def _turns(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines of the real tokens times a factor, each [T, 1, d]; all layers of a pass share them."""
-    of, turned = packing.derived.get(("turns", factor), (None, None))
-    if of is None or of[0] is not cosine or of[1] is not sine:
+def _rotation(packing: Packing, cosine: Tensor, sine: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of the packed tokens times a factor, each [T, 1, d]; all layers of a pass share them.
+
+    cosine, sine: [R or 1, width, d].
+    """
+    made_from, scaled = packing.derived.get(("rotation", factor), (None, None))
+    if made_from is None or made_from[0] is not cosine or made_from[1] is not sine:
         packed = (packing.pack(values.float().expand(packing.rows, -1, -1)) for values in (cosine, sine))
-        turned = tuple(values[:, None] * factor for values in packed)
-        packing.derived["turns", factor] = (cosine, sine), turned
-    turned_cosine, turned_sine = turned
-    return turned_cosine, turned_sine
+        scaled = tuple(values[:, None] * factor for values in packed)
+        packing.derived["rotation", factor] = (cosine, sine), scaled
+    scaled_cosine, scaled_sine = scaled
+    return scaled_cosine, scaled_sine
 
 
 def _rotated(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Return head vectors turned by rotary positions: [T, n d], [T, 1, d] -> [T, n, d].
-
-    Turned are the pairs (i, i + d / 2) of each head.
-    """
+    """Return head vectors rotated by their positions, the pair (i, i + d / 2) of each: [T, n d] -> [T, n, d]."""
     heads = vectors.view(len(vectors), -1, cosine.shape[-1])
     half = heads.shape[-1] // 2
     turned = heads * cosine
@@ -306,51 +316,41 @@ def _rotated_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def softmax_in_registers(logits: Tensor) -> Tensor:
-    """Return the softmax over the last dimension.
-
-    Rows that fill no register take a CPU ten times as long, so they are filled.
-    """
+    """Return the softmax over the last dimension; rows too short for a register, ten times as slow, are filled up."""
     missing = max(0, REGISTER - logits.shape[-1])
     filled = nn.functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
     return filled.softmax(dim=-1)[..., : logits.shape[-1]]
 
 
 def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
-    """Return the vectors at `index` of those in [..., d], as [count, len(index) / count, d]."""
+    """Return the vectors at the places `index` of [..., d], as [count, len(index) / count, d]."""
     return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
 
 
-def _places(packing: Packing, count: int) -> Tensor:
-    """Return the indices of the vectors of [T, count, d] that fill [R, count, width, d]: [R count width].
+def _padded_order(packing: Packing, count: int) -> Tensor:
+    """Return the places in [T, count, d] of the vectors that fill [R, count, width, d], [R count width].
 
-    A filler gets a vector of its row.
+    A filler gets a vector of its row. count: of heads.
     """
 
     def make() -> Tensor:
         heads = torch.arange(count, device=packing.source.device)
         return (packing.source.view(packing.rows, 1, -1) * count + heads[:, None]).flatten()
 
-    return _kept(packing, ("places", count), make)
+    return _made_once(packing, ("padded order", count), make)
 
 
-def _tokens(packing: Packing, count: int) -> Tensor:
-    """Return the indices of the T real tokens' vectors in [R, count, width, d]: [T count]."""
+def _packed_order(packing: Packing, count: int) -> Tensor:
+    """Return the places in [R, count, width, d] of the packed tokens' vectors, [T count]. count: of heads."""
 
     def make() -> Tensor:
         row, column = packing.real // packing.width, packing.real % packing.width
         heads = torch.arange(count, device=row.device)
         return ((row[:, None] * count + heads) * packing.width + column[:, None]).flatten()
 
-    return _kept(packing, ("tokens", count), make)
+    return _made_once(packing, ("packed order", count), make)
 
 
 def _joined(past: Any, own: Sequence[Tensor], rows: int, index: int) -> Sequence[Tensor]:
-    """Return the keys and values that layer `index` sees, each [R K, seen, d]: the past's and `own` [R K, width, d]."""
+    """Return the keys and values that layer `index` sees, [R K, seen, d] each: the past's, then `own`."""
     return [joined.flatten(0, 1) for joined in past.update(*(new.view(rows, -1, *new.shape[1:]) for new in own), index)]
-
-
-def _causal(width: int, seen: int, like: Tensor) -> Tensor:
-    """Return the mask that keeps a token from later ones: [width, seen], added to attention's logits."""
-    return torch.full((width, seen), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device).triu(
-        seen - width + 1
-    )

@@ -1,9 +1,9 @@
-"""The libraries by which float32 products are computed, and which is the faster one for each kind of product.
+"""The libraries that compute float32 products: for each kind of product the faster one.
 
 On x86 torch calls MKL, and it carries oneDNN as well. Which of them is faster depends on the processor and on the kind
-of product: where oneDNN takes half of MKL's time at an output head, it may take 1.5 times as long for a gradient. So
-it is measured, once a machine and version of torch. On a GPU it is cuBLAS, which keeps float32 from the tensor cores;
-large products take them all the same, in three parts.
+of product: oneDNN may take half of MKL's time at an output head, and 1.5 times as long for a gradient. So it is
+measured, once a machine and version of torch. On a GPU it is cuBLAS, which multiplies float32 without the tensor cores;
+large products use them all the same, in three parts (`tensor_cores.py`).
 """
 
 from __future__ import annotations
@@ -29,29 +29,36 @@ from cfbuild.store.files import sha256_text
 from cfbuild.store.jsonl import read_json, write_json
 
 X86 = ("x86_64", "AMD64")
-SETTING = "CFBUILD_PRODUCTS"
+"""The names that systems have for x86 processors of 64 bits."""
+PRODUCTS_VARIABLE = "CFBUILD_PRODUCTS"
 MEASURED, ONEDNN, MKL, CUBLAS = "measured", "onednn", "mkl", "cublas"
-"""The values of the environment variable SETTING: the faster library of each kind, or one for all."""
+"""The values of the environment variable PRODUCTS_VARIABLE: the faster library of each kind, or the same for all."""
 TENSOR_CORES = "3xtf32"
+"""NVIDIA's name for float32 products in three parts, as signatures have it."""
 USUAL = ONEDNN
+"""The library of products that were not measured, which signatures do not name."""
 WORTH_MEASURING = 20_000_000
-"""Numbers that a model's weights must have: below it no product takes long, and oneDNN computes all."""
+"""Numbers in a model's weights from which on products are measured: with fewer, none takes long."""
 ROWS, HEAD_ROWS, HEAD_FROM = 384, 96, 8
-"""Rows of the products that are measured, those of an edit: fewer with an output head's weight, one with so many times
-as many outputs as inputs."""
-COLD_BYTES = 32 << 20
-"""Weights that are multiplied with in turn until they take so many bytes, or are this many: a model's are never all in
-the processor's cache."""
-MOST_WEIGHTS = 6
+"""Rows of the products that are measured, as an edit has them: HEAD_ROWS for a weight with HEAD_FROM times as many
+outputs as inputs, which is an output head's."""
+COLD_BYTES, MOST_WEIGHTS = 32 << 20, 6
+"""Weights are multiplied with in turn, as many as take COLD_BYTES, at most MOST_WEIGHTS: more than a processor's cache
+holds, since a model's are never all in it."""
 ROUNDS = 3
+"""Measurements of each kind, of which the fastest counts: all kinds of a model take 3 to 5 seconds (docs/speed.md)."""
 MARGIN = 0.97
-"""MKL must take at most this share of oneDNN's time, so that ties end alike."""
+"""The share of oneDNN's time that MKL may take at most to be chosen, so that ties end alike."""
 
 _log = logging.getLogger(__name__)
 
 
 class Kind(NamedTuple):
-    """A kind of product inputs W^T: the shape of W; whether its rows lie in memory; whether a sum is added to."""
+    """A kind of product inputs W^T.
+
+    d_out, d_in: W's shape. along: whether the rows of W are contiguous in memory. sums: whether the product is added to
+    a tensor. Signatures hold a digest of these names.
+    """
 
     d_out: int
     d_in: int
@@ -64,9 +71,9 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Libraries:
-    """The library of each kind of float32 product on an x86 CPU: `usual`, or the other for the kinds in `others`.
+    """The library of each kind of float32 product: on an x86 CPU `usual`, or the other one for the kinds in `others`.
 
-    tensor_cores: large products on a GPU take its tensor cores.
+    tensor_cores: whether large products on a GPU use its tensor cores.
     """
 
     usual: str = USUAL
@@ -75,7 +82,7 @@ class Libraries:
 
     @property
     def signature(self) -> dict[str, str]:
-        """The choice as signatures name it, one by kind by a digest; empty where the usual library computes all."""
+        """Return the choice as signatures have it; empty where the usual library computes all."""
         if self.tensor_cores:
             return {"libraries": TENSOR_CORES}
         if not self.others:
@@ -84,9 +91,9 @@ class Libraries:
         return {"libraries": f"{self.usual} but for {len(self.others)} kinds ({digest})"}
 
     def multiply(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return inputs W^T, plus the bias: [..., d_in], [d_out, d_in] -> [..., d_out].
+        """Return inputs W^T + bias: [..., d_in], [d_out, d_in], [d_out] -> [..., d_out].
 
-        All are in one number format; there are no gradients.
+        All have the same number format; there are no gradients.
         """
         if self._takes_tensor_cores(inputs, weight):
             flat = by_tensor_cores(inputs.reshape(-1, inputs.shape[-1]), weight, bias)
@@ -104,7 +111,7 @@ class Libraries:
         return torch.addmm(addend, inputs, weight.T)
 
     def has_choice(self, weight: Tensor) -> bool:
-        """Return whether products with a weight may be computed otherwise than torch computes them by itself."""
+        """Return whether products with a weight may be computed by another library than torch's own choice."""
         return has_onednn(weight) or (self.tensor_cores and weight.dtype == torch.float32)
 
     def _takes_tensor_cores(self, inputs: Tensor, weight: Tensor) -> bool:
@@ -120,19 +127,19 @@ class Libraries:
 
 
 def by_onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return what `Libraries.multiply` does, by oneDNN."""
+    """Return inputs W^T + bias, by oneDNN; shapes are as in `Libraries.multiply`."""
     outputs: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, weight, bias, "none", [], "")
     return outputs
 
 
 def into_sum_by_onednn(inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
-    """Return what `Libraries.multiply_and_add` does, by oneDNN."""
+    """Return inputs W^T + addend, by oneDNN; shapes are as in `Libraries.multiply_and_add`."""
     total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, addend, weight, None, "add")
     return total
 
 
 def has_onednn(weight: Tensor) -> bool:
-    """Return True for float32 on an x86 CPU, where torch has two libraries; elsewhere it takes the best by itself."""
+    """Return whether torch has both libraries for a weight: float32 on an x86 CPU."""
     return (
         weight.dtype == torch.float32
         and weight.device.type == "cpu"
@@ -143,18 +150,18 @@ def has_onednn(weight: Tensor) -> bool:
 
 
 def libraries_for(model: nn.Module) -> Libraries:
-    """Return the libraries for a model's products: the one that SETTING names, or the faster ones on this machine.
+    """Return the libraries for a model's products: as the environment says, or the faster ones on this machine.
 
-    Raises ConfigError for another value of SETTING.
+    Raises ConfigError for an unknown value of PRODUCTS_VARIABLE.
     """
-    wanted = os.environ.get(SETTING, MEASURED)
-    if wanted not in (MEASURED, ONEDNN, MKL, CUBLAS):
-        raise ConfigError(f"{SETTING} is {wanted!r}; expected {MEASURED}, {ONEDNN}, {MKL} or {CUBLAS}")
+    choice = os.environ.get(PRODUCTS_VARIABLE, MEASURED)
+    if choice not in (MEASURED, ONEDNN, MKL, CUBLAS):
+        raise ConfigError(f"{PRODUCTS_VARIABLE} is {choice!r}; expected {MEASURED}, {ONEDNN}, {MKL} or {CUBLAS}")
     matrices = [matrix for module in model.modules() if (matrix := _matrix_of(module)) is not None]
     if matrices and has_tensor_cores(matrices[0].device):
-        return Libraries(tensor_cores=wanted != CUBLAS)
-    if wanted in (ONEDNN, MKL):
-        return Libraries(wanted)
+        return Libraries(tensor_cores=choice != CUBLAS)
+    if choice in (ONEDNN, MKL):
+        return Libraries(choice)
     if sum(matrix.numel() for matrix in matrices) < WORTH_MEASURING or not has_onednn(matrices[0]):
         return Libraries()
     shapes = frozenset((matrix.shape[0], matrix.shape[1]) for matrix in matrices)
@@ -162,7 +169,7 @@ def libraries_for(model: nn.Module) -> Libraries:
 
 
 def _matrix_of(module: nn.Module) -> Tensor | None:
-    """Return the matrix that a module multiplies with, however it is stored, or None."""
+    """Return the matrix that a module multiplies by, as it is stored, or None."""
     weight = getattr(module, "weight", None)
     is_matrix = isinstance(weight, Tensor) and weight.ndim == 2 and not isinstance(module, nn.Embedding)
     return weight if is_matrix else None
@@ -170,9 +177,12 @@ def _matrix_of(module: nn.Module) -> Tensor | None:
 
 @lru_cache(maxsize=4)
 def _measured_once(shapes: frozenset[tuple[int, int]], folder: Path) -> Libraries:
-    """Return the faster libraries for weights stored in these shapes: measured, or read from an earlier file."""
-    made_of = {"processor": processor(), "torch": torch.__version__, "shapes": sorted(map(list, shapes))}
-    file = folder / f"{sha256_text(json.dumps(made_of))[:32]}.json"
+    """Return the faster libraries for weights stored in these shapes: measured, or read from an earlier file.
+
+    folder: where the measurements of this machine are kept.
+    """
+    measured_for = {"processor": processor(), "torch": torch.__version__, "shapes": sorted(map(list, shapes))}
+    file = folder / f"{sha256_text(json.dumps(measured_for))[:32]}.json"
     try:
         return Libraries(USUAL, frozenset(Kind(*kind) for kind in read_json(file)["mkl"]))
     except (DataError, KeyError, TypeError):
@@ -181,20 +191,19 @@ def _measured_once(shapes: frozenset[tuple[int, int]], folder: Path) -> Librarie
     mkl = sorted(kind for kind, (onednn, mkl) in seconds.items() if mkl <= MARGIN * onednn)
     _log.info("products on this machine, measured once: MKL for %d of %d kinds", len(mkl), len(seconds))
     folder.mkdir(parents=True, exist_ok=True)
-    taken = {str(kind): list(both) for kind, both in seconds.items()}
-    write_json(file, {**made_of, "mkl": [list(kind) for kind in mkl], "seconds_onednn_mkl": taken})
+    times = {str(kind): list(pair) for kind, pair in seconds.items()}
+    write_json(file, {**measured_for, "mkl": [list(kind) for kind in mkl], "seconds_onednn_mkl": times})
     return Libraries(USUAL, frozenset(mkl))
 
 
 def kinds_of(shapes: Iterable[tuple[int, int]]) -> list[Kind]:
-    """Return the kinds of products of weights stored in these shapes: with each as it is, and with its transpose."""
-    stored = sorted(shapes)
-    both = [((*shape, True), (*shape[::-1], False)) for shape in stored]
-    return [Kind(*laid, sums) for ways in both for laid in ways for sums in (False, True)]
+    """Return the kinds of products with weights stored in these shapes and with their transposes."""
+    layouts = [((*shape, True), (*shape[::-1], False)) for shape in sorted(shapes)]
+    return [Kind(*layout, sums) for pair in layouts for layout in pair for sums in (False, True)]
 
 
 def processor() -> str:
-    """Return the processor's name, as far as the system tells, and the widest instructions that torch uses."""
+    """Return the processor's name, if the system has it, and the widest instructions that torch uses."""
     name = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -205,7 +214,7 @@ def processor() -> str:
 
 @torch.no_grad()
 def measure(kind: Kind) -> tuple[float, float]:
-    """Return the seconds of some products of a kind by oneDNN and by MKL: the best of ROUNDS, which take turns."""
+    """Return the seconds that the same products of a kind take by oneDNN and by MKL: the best of ROUNDS each."""
     large, small = max(kind[:2]), min(kind[:2])
     rows = HEAD_ROWS if large >= HEAD_FROM * small else ROWS
     count = max(1, min(MOST_WEIGHTS, COLD_BYTES // (4 * large * small)))

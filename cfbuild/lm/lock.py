@@ -1,9 +1,8 @@
-"""The lock by which only one thread at a time changes how a model runs."""
+"""The lock of a model: it lets one thread at a time change how the model runs."""
 
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Any
 
 
@@ -16,7 +15,7 @@ class ModelLock:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     def __reduce__(self) -> tuple[type[ModelLock], tuple[()]]:
@@ -24,6 +23,6 @@ class ModelLock:
 
 
 def lock_of(model: Any) -> ModelLock:
-    """Return the lock of a torch module, which lives as long as the module and is the same for all that hold it."""
+    """Return the lock of a torch module: always the same one, made at the first call."""
     lock: ModelLock = model.__dict__.setdefault("_cfbuild_lock", ModelLock())  # setdefault on a dict is atomic
     return lock

@@ -1,4 +1,4 @@
-"""A loaded language model: its parts by role, and text to token ids the way the metrics need it."""
+"""A loaded language model: its parts by role, and the tokens of prompts, subjects and continuations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from cfbuild.lm.room import Room
 from cfbuild.text.scripts import space_before
 
 Ids = tuple[int, ...]
+"""The token ids of a text."""
 
 LEADING_PROBES = ("is", "The capital city of France is Paris", "Zo\u00eb speaks")
-"""Texts of different tokens and lengths, so that only tokens in front of every text are in front of all of these."""
+"""Texts that differ in their first tokens and lengths: what is in front of all of them is in front of every text."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Weight:
-    """A matrix of the model by its place: the layer, bottom 0, and the part's role (`families.PARTS`)."""
+    """The place of a matrix in the model: its layer, and the role of its part (a key of `families.PARTS`)."""
 
     layer: int
     part: str = VALUE_PROJECTION
@@ -36,9 +37,10 @@ class Weight:
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A causal language model with frozen weights. `revision` names the exact weights, for signatures and caches.
+    """A causal language model with frozen weights.
 
-    `trusted` is true where the user let pickled weights and code of the model's repository be used.
+    model, tokenizer: as transformers has them. preset: the model's short name, if any. revision: names the exact
+    weights, for signatures and caches. trusted: whether pickled weights and code of its repository were allowed.
     """
 
     model: Any
@@ -51,60 +53,60 @@ class LanguageModel:
 
     @property
     def identity(self) -> dict[str, str | bool]:
-        """The facts of the model that settings and signatures record."""
+        """Return the name, revision and number format of the model, which signatures record."""
         dtype = str(self.dtype).removeprefix("torch.")
         trusted = {"trusted": True} if self.trusted else {}
         return {"model": self.name, "revision": self.revision, "dtype": dtype, **trusted}
 
     @functools.cached_property
     def base(self) -> nn.Module:
-        """The stack without the output head: its last hidden state has the final norm applied."""
+        """Return the model without the output head; its last hidden state has the final norm applied."""
         base: nn.Module = attrgetter(self.family.base)(self.model)
         return base
 
     @functools.cached_property
     def layers(self) -> nn.ModuleList:
-        """The layers, bottom first."""
+        """Return the layers, bottom first."""
         layers: nn.ModuleList = attrgetter(self.family.layers)(self.base)
         return layers
 
     @functools.cached_property
     def past_argument(self) -> str:
-        """The argument by which the stack takes keys and values of the past: `cache` from transformers 5.24 on."""
+        """Return the name of the argument of `base` that takes a past: `cache` from transformers 5.24 on."""
         return "cache" if "cache" in inspect.signature(self.base.forward).parameters else "past_key_values"
 
     @functools.cached_property
     def libraries(self) -> Libraries:
-        """The libraries by which products with the weights are computed: the faster ones on this machine."""
+        """Return the libraries that compute products with the weights: the faster ones on this machine."""
         return libraries_for(self.model)
 
     @functools.cached_property
     def room(self) -> Room:
-        """The room for batches beside the weights; it shrinks where a batch did not fit."""
+        """Return the room for batches in the memory; it shrinks when a batch does not fit."""
         return Room(self.model, self.value_width(0), self.key_width(0))
 
     @property
     def arithmetic(self) -> dict[str, str]:
-        """The way products are computed where it is not the usual one of a CPU, for signatures."""
+        """Return what signatures record of how products are computed: nothing where it is a CPU's usual way."""
+        libraries = self.libraries.signature
         if self.device.type == "cpu":
-            return self.libraries.signature
-        others = self.libraries.signature
-        return {"device": self.device.type, "float32_products": torch.get_float32_matmul_precision(), **others}
+            return libraries
+        return {"device": self.device.type, "float32_products": torch.get_float32_matmul_precision(), **libraries}
 
     @property
     def lock(self) -> ModelLock:
-        """The lock to hold while the model runs with hooks or patches in it; one thread may take it many times."""
+        """Return the lock to hold while the model runs with hooks or patches; a thread may take it again."""
         return lock_of(self.model)
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights; every tensor of a computation is made there."""
+        """Return the device of the weights, on which every tensor of a computation is made."""
         device: torch.device = self.model.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The weights' number format."""
+        """Return the weights' number format."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
@@ -120,19 +122,19 @@ class LanguageModel:
         return module
 
     def weight(self, weight: Weight) -> Tensor:
-        """Return the matrix itself, as it is stored: [d_out, d_in], or [d_in, d_out] where `is_transposed` says so."""
+        """Return the matrix as it is stored: [d_out, d_in], or [d_in, d_out] if it `is_transposed`."""
         tensor = self.module(weight).weight
         assert isinstance(tensor, Tensor)
         return tensor
 
     def bias(self, weight: Weight) -> Tensor | None:
-        """Return the bias that is added to what a weight writes, [d_out], or None where there is none."""
+        """Return the bias of the module that holds a weight, [d_out], or None if it has none."""
         bias = getattr(self.module(weight), "bias", None)
         assert bias is None or isinstance(bias, Tensor)
         return bias
 
     def is_transposed(self, weight: Weight) -> bool:
-        """Return True if a weight is stored [d_in, d_out]."""
+        """Return whether a weight is stored [d_in, d_out]."""
         return self.family.projection_is_transposed
 
     def shape(self, weight: Weight) -> tuple[int, int]:
@@ -146,19 +148,19 @@ class LanguageModel:
 
     @property
     def max_tokens(self) -> int:
-        """The tokens of the longest text that the model has positions for."""
+        """Return the number of positions of the model: the most tokens of a text."""
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
 
     def key_width(self, layer: int) -> int:
-        """Return d_in of W, the length of a key."""
+        """Return the length of a key: d_in of the layer's W."""
         return self.shape(Weight(layer))[1]
 
     def value_width(self, layer: int) -> int:
-        """Return d_out of W, the length of a value."""
+        """Return the length of a value: d_out of the layer's W."""
         return self.shape(Weight(layer))[0]
 
     def finish(self, hidden: Tensor) -> Tensor:
-        """Return hidden states with all that follows the last layer applied: [..., d_model] -> [..., d_model]."""
+        """Return the last layer's hidden states after all that follows it, as a final norm: [..., d_model]."""
         for name in self.family.after_layers:
             module = getattr(self.base, name, None)
             if module is not None:
@@ -173,11 +175,11 @@ class LanguageModel:
 
     @functools.cached_property
     def leading_ids(self) -> Ids:
-        """The tokens that the tokenizer puts in front of a text: found by trying it, not by what it declares.
+        """Return the tokens that the tokenizer puts in front of every text, found by trying it.
 
-        Raises ModelError if it does more with a text than to put tokens before and after it.
+        Raises ModelError if it does more to a text's tokens than to put others before and after them.
         """
-        texts = [self._with_and_without_special(text) for text in LEADING_PROBES]
+        texts = [(self._tokenize(text, add_special_tokens=True), self._tokenize(text)) for text in LEADING_PROBES]
         whole, plain = texts[0]
         for count in range(len(whole) - len(plain) + 1):
             if all(whole[:count] == full[:count] and full[count:][: len(bare)] == bare for full, bare in texts):
@@ -189,7 +191,7 @@ class LanguageModel:
 
     @property
     def starting_ids(self) -> Ids:
-        """The tokens that a text written from nothing begins with: the leading ones, else the end-of-text token.
+        """Return the tokens that a text without a prompt begins with: the leading ones, else the end-of-text token.
 
         Raises ModelError if the tokenizer has neither.
         """
@@ -198,18 +200,15 @@ class LanguageModel:
             raise ModelError(f"{self.name}: its tokenizer has no token that a text could begin with")
         return self.leading_ids or (end,)
 
-    def _with_and_without_special(self, text: str) -> tuple[Ids, Ids]:
-        with_special, without = (
-            tuple(self.tokenizer(text, add_special_tokens=added)["input_ids"]) for added in (True, False)
-        )
-        return with_special, without
+    def _tokenize(self, text: str, *, add_special_tokens: bool = False) -> Ids:
+        return tuple(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
     def encode(self, text: str) -> Ids:
         """Return a text's tokens, with the leading ones."""
-        return self.leading_ids + tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.leading_ids + self._tokenize(text)
 
     def continuation(self, text: str) -> Ids:
-        """Return the tokens of `text` where it continues a prompt, after a space or as its script is written.
+        """Return the tokens of `text` as it continues a prompt: behind a space, if its script has spaces.
 
         Raises ModelError if there are none.
         """
@@ -220,35 +219,29 @@ class LanguageModel:
 
     @functools.cached_property
     def _continuations(self) -> Any:
+        """Return the function that finds a continuation's tokens and remembers them."""
         # The anchor makes the space an inner one: some tokenizers put a space of their own before a text. Before a
         # text without a space it is a mark, with which no letter shares a token.
         anchors = {" ": "is", "": "："}
-        anchor_ids = {
-            space: tuple(self.tokenizer(anchor, add_special_tokens=False)["input_ids"])
-            for space, anchor in anchors.items()
-        }
+        anchor_ids = {space: self._tokenize(anchor) for space, anchor in anchors.items()}
 
         def continuation(text: str) -> Ids:
             space = space_before(text)
-            ids = tuple(self.tokenizer(f"{anchors[space]}{space}{text}", add_special_tokens=False)["input_ids"])
-            if ids[: len(anchor_ids[space])] == anchor_ids[space]:
-                return ids[len(anchor_ids[space]) :]
-            return tuple(self.tokenizer(f"{space}{text}", add_special_tokens=False)["input_ids"])
+            before = anchor_ids[space]
+            ids = self._tokenize(f"{anchors[space]}{space}{text}")
+            return ids[len(before) :] if ids[: len(before)] == before else self._tokenize(f"{space}{text}")
 
         return functools.lru_cache(maxsize=1 << 16)(continuation)
 
     def encode_subject(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int]:
-        """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and the index of the subject's last one.
-
-        Raises ModelError as `subject_span` does.
-        """
+        """Return the tokens and the last of the indices that `subject_span` returns."""
         ids, _, last = self.subject_span(prompt, subject, prefix)
         return ids, last
 
     def subject_span(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int, int]:
-        """Return the tokens of `prefix` + `prompt` with `subject` in its slot, and its first and last token's indices.
+        """Return the tokens of `prefix` + `prompt`, and the indices of the subject's first and last token in them.
 
-        Raises ModelError if the subject's first or last character is in no token.
+        prompt: with {} for the subject. Raises ModelError if the subject's first or last character is in no token.
         """
         before = prefix + prompt[: prompt.index(SLOT)]
         text = before + subject + prompt[prompt.index(SLOT) + len(SLOT) :]
@@ -262,5 +255,8 @@ class LanguageModel:
 
 
 def _tokens_at(offsets: Sequence[tuple[int, int]], character: int) -> list[int]:
-    """Return the indices of the tokens that hold a character, which may be divided among several."""
+    """Return the indices of the tokens that hold a character, which may be divided among several.
+
+    offsets: each token's first character, and the first behind it.
+    """
     return [index for index, (start, end) in enumerate(offsets) if start <= character < end]
