@@ -101,14 +101,14 @@ def test_prompts_that_begin_alike_score_as_if_alone(lm: LanguageModel) -> None:
 @families
 def test_tokens_are_one_where_all_that_they_see_and_their_edit_are(lm: LanguageModel) -> None:
     asked = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in (*ALIKE, *ALIKE)]
-    tries = [likelihood._build_trie(question.continuations) for question in asked]
+    rows = likelihood._rows_of(asked)
     texts = [[question.prompt + tokens[:-1] for tokens in question.continuations] for question in asked]
     seen = [{text[:end] for text in some for end in range(1, 1 + len(text))} for some in texts]
     first, second = ([random_delta(lm, seed)] * len(ALIKE) for seed in (1, 2))
-    once, twice = likelihood._merge(lm, asked, tries), likelihood._merge(lm, asked, tries, first + second)
+    once, twice = likelihood._merge(lm, rows), likelihood._merge(lm, rows, first + second)
     assert len(once.packing.real) == len(set.union(*seen)) < sum(map(len, seen)) / 2
     assert len(twice.packing.real) == 2 * len(once.packing.real)
-    assert len(once.at) < len(once.asked) == sum(1 + len(trie.tokens) for trie in tries)
+    assert len(once.at) < len(once.index) == sum(1 + len(row.trie.tokens) for row in rows)
 
 
 @families

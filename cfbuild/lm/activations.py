@@ -1,4 +1,4 @@
-"""The GELU of GPT-2 and GPT-J in one pass over memory in place of eight: 0.5 x (1 + tanh(0.8 (x + 0.045 x^3)))."""
+"""The GELU of GPT-2 and GPT-J in one pass over memory instead of eight: 0.5 x (1 + tanh(0.8 (x + 0.045 x^3)))."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cfbuild.lm.model import LanguageModel
 
 
 class _OnePassGelu(StandIn):
-    """The `forward` of a GELU by its approximation with tanh, as torch has it: the same numbers within rounding."""
+    """The `forward` of a GELU by torch's own function for its approximation: the same numbers within rounding."""
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if not self.is_open:
@@ -23,7 +23,7 @@ class _OnePassGelu(StandIn):
 
 @contextmanager
 def one_pass_gelu(lm: LanguageModel, layers: Iterable[int]) -> Iterator[None]:
-    """Compute the GELUs of `layers` (indices) in one pass while open; those that someone else has patched stay."""
+    """Compute the GELUs of `layers` in one pass while open, but those that another program has patched."""
     from transformers.activations import FastGELUActivation, NewGELUActivation
 
     known = NewGELUActivation.forward, FastGELUActivation.forward

@@ -1,4 +1,4 @@
-"""Cut work into batches that fit the memory: by padded tokens, and by halves where memory runs out."""
+"""Batches that fit the memory: cut by padded tokens, and halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from cfbuild.progress import no_progress
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
-TOKENS_PER_BATCH = {"cpu": 4096}
-"""Padded tokens of a batch: enough to share what prompts begin with, few enough for the memory."""
-ACCELERATOR_TOKENS_PER_BATCH = 32768
-"""The same for accelerators whose memory has room for as many (`room.py`); more gain nothing there."""
+TOKENS_PER_BATCH, ACCELERATOR_TOKENS_PER_BATCH = {"cpu": 4096}, 32768
+"""Padded tokens of a batch, by kind of device and on any other: enough to share what prompts begin with, few enough for
+the memory. Accelerators gain nothing by more; those whose memory has no room for as many get fewer (`room.py`)."""
 
 
 def in_batches(
@@ -29,23 +28,23 @@ def in_batches(
     width: Callable[[Item], int],
     done: Callable[[int], None] = no_progress,
 ) -> list[Result]:
-    """Return the results of `work` for `items`, in their order, worked off in batches of like width.
+    """Return the results of `work` for `items`, in their order, done in batches of similar width.
 
-    width: an item's width in tokens. done: gets the number of finished items after each batch. A batch that does not
-    fit the memory is halved, and those after it are smaller.
+    width: returns an item's width in tokens. done: gets the number of finished items after each batch. A batch that
+    does not fit the memory is halved, and later batches are smaller.
     """
     results: dict[int, Result] = {}
     widths = [width(item) for item in items]
-    for part in _plan(widths, lambda: token_budget(lm)):
-        results.update(zip(part, halving(work, [items[index] for index in part], lm.room), strict=True))
+    for batch in _plan(widths, lambda: token_budget(lm)):
+        results.update(zip(batch, halving(work, [items[index] for index in batch], lm.room), strict=True))
         done(len(results))
     return [results[index] for index in range(len(items))]
 
 
 def token_budget(lm: LanguageModel, share: float = 1, layers: int = LAYERS_AT_ONCE) -> int:
-    """Return the number of padded tokens that one batch may hold on the model's device.
+    """Return the most padded tokens of a batch on the model's device.
 
-    share: of the usual number. layers: how many keep their activations, as all do where a gradient is taken.
+    share: the part of the usual number. layers: how many keep their activations, which all do for a gradient.
     """
     return lm.room.tokens(int(share * TOKENS_PER_BATCH.get(lm.device.type, ACCELERATOR_TOKENS_PER_BATCH)), layers)
 
@@ -53,11 +52,10 @@ def token_budget(lm: LanguageModel, share: float = 1, layers: int = LAYERS_AT_ON
 def halving(
     work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], room: Room | None = None
 ) -> list[Result]:
-    """Return `work(items)`; where memory runs out, the results of one half and then of the other.
+    """Return `work(items)`, by halves if memory runs out.
 
-    room: shrinks with each first half that does not fit either, so that later batches are planned smaller.
-
-    Raises ModelError when a single item does not fit.
+    room: is halved if the items do not fit, and again if their first half does not, so that later batches are smaller.
+    Raises ModelError if a single item does not fit.
     """
     try:
         return work(items)
@@ -76,23 +74,19 @@ def halving(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return True if an error says that memory ran out.
-
-    CUDA has an exception of its own; the CPU's allocator and others only say so in words.
-    """
-    said = str(error).lower()
+    message = str(error).lower()  # only CUDA has an exception of its own; the CPU's allocator and others use words
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+        words in message for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 
 def _plan(widths: Sequence[int], budget: Callable[[], int]) -> Iterator[list[int]]:
-    """Yield items' indices in batches of like width, each within `budget()` padded tokens (one item at least)."""
-    part: list[int] = []
+    """Yield items' indices in batches of similar width: up to `budget()` padded tokens each, but at least an item."""
+    batch: list[int] = []
     for index in sorted(range(len(widths)), key=lambda index: (widths[index], index)):
-        if part and widths[index] * (len(part) + 1) > budget():
-            yield part
-            part = []
-        part.append(index)
-    if part:
-        yield part
+        if batch and widths[index] * (len(batch) + 1) > budget():
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

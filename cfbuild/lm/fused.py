@@ -1,6 +1,6 @@
-"""Llama-like layers that run as four functions (`kernels`) in place of their modules, while that is right.
+"""Llama-like layers that run as four functions (`kernels.py`) instead of their modules.
 
-Here is decided which calls do: those whose modules, weights, hooks and arguments are known. All others run as they are.
+Only calls whose modules, weights, hooks and arguments are known do; all others run the modules.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from cfbuild.lm.products import fast_products, stamp_of
 
 @contextmanager
 def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[None]:
-    """Run layers fused, while open, where `fusible_layers` allows; others run as they are, with faster products.
+    """Run the `fusible_layers` fused while open, and the others with faster products.
 
-    Layers from `narrow_from` on, fused or not, and the output head multiply in bfloat16. A layer with a hook on itself
-    or on any of its modules runs as it is while the hook is there, so overlays and edits work as ever. Contexts nest;
-    threads take turns.
+    narrow_from: layers from this one on, fused or not, and the output head multiply in bfloat16. A layer with a hook on
+    itself or on a module of it runs its modules while the hook is there, so overlays and edits work as they do without
+    fused layers. Contexts nest; threads take turns.
     """
     with lm.lock, ExitStack() as stack:
         depth = len(lm.layers)
         narrow = depth if narrow_from is None or lm.dtype != torch.float32 else narrow_from
-        fusible, packings = fusible_layers(lm), _FullPackings()
+        fusible, full_packing = fusible_layers(lm), _FullPacking()
         for index in fusible:
             dtype = torch.bfloat16 if index >= narrow else lm.dtype
-            stand_in = _FusedLayer(lm.layers[index], dtype, packings, lm.libraries)
+            stand_in = _FusedLayer(lm.layers[index], dtype, full_packing, lm.libraries)
             stack.enter_context(standing_in(lm.layers[index], stand_in))
         others = sorted({*range(depth)} - {*fusible})
         stack.enter_context(fast_products(lm, others, narrow))
@@ -53,31 +53,31 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
         yield
 
 
-class _FullPackings:
-    """Packings of rows without fillers, shared by all layers of a pass and by passes of the same shape."""
+class _FullPacking:
+    """The packing of rows without fillers, shared by all layers of a pass and by passes of the same shape."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int], Packing] = {}
+        self._latest: dict[tuple[int, int], Packing] = {}
 
     def of(self, hidden: Tensor) -> Packing:
-        """Return the packing of states [R, width, d_model]; those of earlier shapes are forgotten."""
+        """Return the packing of states [R, width, d_model]; that of the shape before is forgotten."""
         shape = hidden.shape[0], hidden.shape[1]
-        if shape not in self._kept:
-            self._kept = {shape: Packing.full(*shape, hidden.device)}
-        return self._kept[shape]
+        if shape not in self._latest:
+            self._latest = {shape: Packing.full(*shape, hidden.device)}
+        return self._latest[shape]
 
 
 class _FusedLayer(StandIn):
     """The `forward` of a fused layer, with the layer's own signature.
 
-    Before each call it checks that the layer is still what it was made from: weights that have changed are read again,
-    and with a hook or a patch inside, or another module, the layer runs as it is.
+    Before each call it compares the layer with what it was made from: weights that have changed are read again, and if
+    there is a hook or patch inside, or another module, the modules run.
     """
 
-    def __init__(self, layer: Any, dtype: torch.dtype, packings: _FullPackings, libraries: Libraries) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype, full_packing: _FullPacking, libraries: Libraries) -> None:
         super().__init__(layer)
-        self._layer, self._dtype, self._packings, self._libraries = layer, dtype, packings, libraries
-        # Everything that is checked before each call is found once: a pass checks a hundred times.
+        self._layer, self._dtype, self._full_packing, self._libraries = layer, dtype, full_packing, libraries
+        # What is checked before each call is found once: a pass checks a hundred times.
         modules = modules_of(layer)
         inner = modules[1:]
         self._children = [(module, tuple(module._modules.values())) for module in modules if module._modules]
@@ -89,16 +89,16 @@ class _FusedLayer(StandIn):
 
     @property
     def packs(self) -> bool:
-        """True if the layer may run fused now: no hook or patch is on it, nor on a module of it (none would run)."""
+        """Return whether `packed` may be called now: no hook or patch, which it would not run, is on the layer."""
         return self._is_bare() and not any(hooks_of(self._layer))
 
-    def __call__(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:
+    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the layer's output, [R, width, d_model] -> [R, width, d_model]."""
         if not self._is_bare():
-            output: Tensor = self.before(hidden_states.to(self._layer.mlp.down_proj.weight.dtype), *given, **named)
+            output: Tensor = self.before(hidden_states.to(self._layer.mlp.down_proj.weight.dtype), *args, **kwargs)
             return output
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
-        return self.packed(flat, self._packings.of(hidden_states), None, None, *given, **named).view(
+        return self.packed(flat, self._full_packing.of(hidden_states), None, None, *args, **kwargs).view(
             hidden_states.shape
         )
 
@@ -106,22 +106,22 @@ class _FusedLayer(StandIn):
         self,
         hidden: Tensor,
         packing: Packing,
-        wanted: Tensor | None,
+        at: Tensor | None,
         fixed: FixedOutputs | None,
-        *given: Any,
-        **named: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor:
-        """Return the output states of the T real tokens [T, d_model], or of the `wanted` ones, [n, d_model].
+        """Return the output states of the packed tokens, [T, d_model], or of those `at` [n], [n, d_model].
 
-        The MLP or attention has the outputs of `fixed`, if any; `wanted` is None then. Raises ModelError for
-        an argument of the layer that is not known here.
+        hidden: [T, d_model]. fixed: outputs that the MLP or attention has instead of its own; `at` must be None then.
+        Raises ModelError for an unknown argument of the layer.
         """
         maps, hidden = self._current(), hidden.float()
-        call = _call_of(maps, packing, given, named)
+        call = _call_of(maps, packing, args, kwargs)
         projected = NormAndMaps.apply(hidden, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
         mixed: Tensor = Attention.apply(*projected, call)  # type: ignore[no-untyped-call]
-        if wanted is not None:
-            mixed, hidden = mixed[wanted], hidden[wanted]
+        if at is not None:
+            mixed, hidden = mixed[at], hidden[at]
         attended: Tensor = MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
         if fixed is not None and fixed.part != VALUE_PROJECTION:
             attended[fixed.at] = hidden[fixed.at] + fixed.values
@@ -133,10 +133,10 @@ class _FusedLayer(StandIn):
     def close(self) -> None:
         super().close()
         self._maps = None
-        self._packings = _FullPackings()
+        self._full_packing = _FullPacking()
 
     def _is_bare(self) -> bool:
-        """Return True if the layer's modules are what they were, with no hook on them and no patch in them."""
+        """Return whether the layer's modules are what they were, without hooks and patches."""
         return (
             self.is_open
             and not any(self._inner_hooks)
@@ -157,24 +157,21 @@ class _FusedLayer(StandIn):
 POSITIONS, MASK, PAST = "position_embeddings", "attention_mask", ("cache", "past_key_values")
 """The names that transformers has for a layer's cosines and sines, its mask, and its past (`cache` from 5.24 on)."""
 WITHOUT_EFFECT = frozenset({"position_ids", "cache_position", "use_cache"})
-"""Arguments that repeat what cosines and sines, mask and past already say."""
+"""Arguments whose information is in cosines and sines, mask and past already."""
 
 
-def _call_of(layer: LayerWeights, packing: Packing, given: tuple[Any, ...], named: Mapping[str, Any]) -> AttentionCall:
-    """Return the call that a layer's arguments make.
-
-    Raises ModelError for an argument that is not known or could mean something else.
-    """
-    unknown = [name for name in named if name not in (POSITIONS, MASK, *PAST, *WITHOUT_EFFECT)]
-    unknown = [name for name in unknown if named[name] is not None and named[name] is not False]
-    if given or unknown:
+def _call_of(layer: LayerWeights, packing: Packing, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AttentionCall:
+    """Return attention's call from a layer's arguments. Raises ModelError for unknown arguments or forms of them."""
+    known = (POSITIONS, MASK, *PAST, *WITHOUT_EFFECT)
+    unknown = [name for name, value in kwargs.items() if name not in known and value is not None and value is not False]
+    if args or unknown:
         raise unknown_call(layer, f"was called with {', '.join(unknown) or 'arguments without names'}")
-    positions, mask = named.get(POSITIONS), named.get(MASK)
-    if positions is None or any(turned.shape[-1] != layer.head_width for turned in positions):
+    positions, mask = kwargs.get(POSITIONS), kwargs.get(MASK)
+    if positions is None or any(part.shape[-1] != layer.head_width for part in positions):
         raise unknown_call(layer, f"got no cosines and sines of its heads' width, {layer.head_width}")
     if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 4 and _is_mask_dtype(mask.dtype)):
         raise unknown_call(layer, "got a mask that is not [batch, heads, width, seen], boolean or to be added")
-    past = next((named[name] for name in PAST if named.get(name) is not None), None)
+    past = next((kwargs[name] for name in PAST if kwargs.get(name) is not None), None)
     return AttentionCall(layer, packing, positions, mask, past)
 
 

@@ -1,8 +1,9 @@
-"""The likelihood of continuations: the mean NLL of every continuation of every prompt, each token computed once.
+"""The likelihood of continuations: the mean NLL of each continuation of each prompt, with each token computed once.
 
-The continuations of a prompt form a token trie. A row holds the prompt and the trie's inner nodes, each of which sees
-the prompt and its own ancestors; one pass gives the log-probability of every token of every continuation. A
-continuation of one token needs no node at all, and last tokens never do. Prompts that begin alike share those tokens.
+The continuations of a prompt form a token trie: of (a b c), (a b d) and (e), the inner nodes are a and b behind it. A
+row holds the prompt and the trie's inner nodes, each of which sees the prompt and its own ancestors; one pass gives the
+log-probability of every token of every continuation. Last tokens need no node, since nothing is predicted from them.
+Prompts that begin alike share those tokens.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The likelihood of one continuation.
+    """The likelihood of a continuation.
 
-    `nll_nats` is the mean over its tokens of -log p in nats; `is_argmax` is true if every token is the most likely one.
+    nll_nats: the mean over its tokens of -log p, in nats. is_argmax: whether each token is the most likely one.
     """
 
     nll_nats: float
@@ -61,14 +62,9 @@ class _Trie:
     sight: np.ndarray  # [nodes, nodes], whether a node sees another: itself and its ancestors
     states: tuple[tuple[int, ...], ...]
 
-    @property
-    def is_chain(self) -> bool:
-        """True if plain causal order is right for the nodes: each follows the one before."""
-        return bool((self.depths == np.arange(len(self.depths))).all())
-
 
 @lru_cache(maxsize=128)
-def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
+def _trie_of(continuations: tuple[Ids, ...]) -> _Trie:
     nodes: dict[tuple[int, int], int] = {}
     tokens: list[int] = []
     parents: list[int] = []
@@ -90,6 +86,34 @@ def _build_trie(continuations: tuple[Ids, ...]) -> _Trie:
     return _Trie(tuple(tokens), tuple(parents), sight.sum(axis=1) - 1, sight, tuple(states))
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A question as a row of tokens: its prompt, then the nodes of its continuations' trie."""
+
+    prompt: Ids
+    continuations: tuple[Ids, ...]
+    trie: _Trie
+
+    @property
+    def tokens(self) -> Ids:
+        return self.prompt + self.trie.tokens
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """Return the place in the row of the token before each; -1 before the first."""
+        end = len(self.prompt) - 1
+        return (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in self.trie.parents))
+
+    @property
+    def is_chain(self) -> bool:
+        """Return whether each node follows the one before, so that causal attention is right for it."""
+        return bool((self.trie.depths == np.arange(len(self.trie.depths))).all())
+
+
+def _rows_of(questions: Sequence[Question]) -> list[_Row]:
+    return [_Row(question.prompt, question.continuations, _trie_of(question.continuations)) for question in questions]
+
+
 def score(
     lm: LanguageModel, questions: Sequence[Question], done: Callable[[int], None] = no_progress
 ) -> list[list[Likelihood]]:
@@ -98,7 +122,7 @@ def score(
     done: gets the number of finished questions as they come.
     """
     with fused_layers(lm):
-        return in_batches(lm, questions, lambda part: _score_batch(lm, part), _width, done)
+        return in_batches(lm, questions, partial(_score_batch, lm), _width, done)
 
 
 def score_edited(
@@ -110,12 +134,13 @@ def score_edited(
     """Return the likelihoods of question i under `deltas[i]` (None: no change of weights); `done` is as in `score`."""
     pairs = list(zip(questions, deltas, strict=True))
 
-    def score_part(part: Sequence[tuple[Question, Delta | None]]) -> list[list[Likelihood]]:
-        with overlay(lm, [delta for _, delta in part]):
-            return _score_batch(lm, [question for question, _ in part], [delta for _, delta in part])
+    def score_pairs(batch: Sequence[tuple[Question, Delta | None]]) -> list[list[Likelihood]]:
+        own_deltas = [delta for _, delta in batch]
+        with overlay(lm, own_deltas):
+            return _score_batch(lm, [question for question, _ in batch], own_deltas)
 
     with fused_layers(lm):
-        return in_batches(lm, pairs, score_part, lambda pair: _width(pair[0]), done)
+        return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), done)
 
 
 def score_before_and_after(
@@ -130,19 +155,17 @@ def score_before_and_after(
     """
     pairs = list(zip(questions, deltas, strict=True))
 
-    def score_pairs(part: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
-        part_questions, edits = [question for question, _ in part], [delta for _, delta in part]
-        tries = [_build_trie(question.continuations) for question in part_questions]
-        batch, layer = _lay_out(lm, part_questions, tries), min(delta.lowest for delta in edits)
-        plain, edited = _merge(lm, part_questions, tries), _merge(lm, part_questions, tries, edits)
+    def score_pairs(batch: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
+        rows, own_deltas = _rows_of([question for question, _ in batch]), [delta for _, delta in batch]
+        layer = min(delta.lowest for delta in own_deltas)
+        plain, edited = _merge(lm, rows), _merge(lm, rows, own_deltas)
         with torch.no_grad():
-            traced, below = trace_packed(lm, batch, plain.packing, layer)
-            states = replay_packed(lm, traced, plain.packing, below, plain.at, layer)
-            before = _read(lm, states, plain.asked, part_questions, tries)
+            traced, below = trace_packed(lm, _lay_out(lm, rows), plain.packing, layer)
+            before = _read(lm, replay_packed(lm, traced, plain.packing, below, plain.at, layer), plain, rows)
             below = below[plain.packing.source[edited.packing.real]]
-            with overlay(lm, edits):
+            with overlay(lm, own_deltas):
                 states = replay_packed(lm, traced, edited.packing, below, edited.at, layer)
-            after = _read(lm, states, edited.asked, part_questions, tries)
+            after = _read(lm, states, edited, rows)
         return list(zip(before, after, strict=True))
 
     with fused_layers(lm):
@@ -150,9 +173,9 @@ def score_before_and_after(
 
 
 def first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
-    """Return the token that the model puts first after each prompt."""
+    """Return the token that the model ranks first after each prompt."""
     with fused_layers(lm), torch.no_grad():
-        return in_batches(lm, prompts, lambda part: _first_tokens(lm, part), len)
+        return in_batches(lm, prompts, partial(_first_tokens, lm), len)
 
 
 def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
@@ -164,106 +187,111 @@ def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A batch that was run unchanged: the questions' places, and the merged tokens' states below some layers."""
+class _PlainBatch:
+    """A batch that was run without a change of weights.
+
+    places: those of its questions among all. states: the merged tokens' inputs of some layers, by layer, [T, d_model].
+    """
 
     places: tuple[int, ...]
     questions: Sequence[Question]
     traced: Trace
     merged: _Merged
-    states: dict[int, Tensor]  # by layer, each [T, d_model]
+    states: dict[int, Tensor]
 
 
 class ManyScores:
-    """Scores of questions before any change and under many, of which each changes nothing below one of some layers.
+    """The scores of the same questions without a change of weights, and under any number of changes.
 
-    The questions run once without a change; under one they run from the layer on that it begins at.
+    The questions run once as the model is; under a change they run again from the highest of `layers` on that is not
+    above it. before: the likelihoods without a change.
     """
 
     def __init__(self, lm: LanguageModel, questions: Sequence[Question], layers: Sequence[int]) -> None:
         self._lm = lm
         self._layers = sorted({0, *layers})
-        self._kept: list[_Kept] = []
+        self._batches: list[_PlainBatch] = []
         numbered = list(enumerate(questions))
         with fused_layers(lm), torch.no_grad():
             self.before = in_batches(lm, numbered, self._run, lambda pair: _width(pair[1]))
 
-    def _run(self, part: Sequence[tuple[int, Question]]) -> list[list[Likelihood]]:
-        lm, questions = self._lm, [question for _, question in part]
-        tries = [_build_trie(question.continuations) for question in questions]
-        merged = _merge(lm, questions, tries)
-        traced, hidden = trace_packed(lm, _lay_out(lm, questions, tries), merged.packing, 0)
+    def _run(self, batch: Sequence[tuple[int, Question]]) -> list[list[Likelihood]]:
+        lm, questions = self._lm, [question for _, question in batch]
+        rows = _rows_of(questions)
+        merged = _merge(lm, rows)
+        traced, hidden = trace_packed(lm, _lay_out(lm, rows), merged.packing, 0)
         states = {0: hidden}
         for below, layer in pairwise(self._layers):
             states[layer] = hidden = run_layers(lm, traced, merged.packing, hidden, range(below, layer))
         finished = replay_packed(lm, traced, merged.packing, hidden, merged.at, self._layers[-1])
-        self._kept.append(_Kept(tuple(place for place, _ in part), questions, traced, merged, states))
-        return _read(lm, finished, merged.asked, questions, tries)
+        self._batches.append(_PlainBatch(tuple(place for place, _ in batch), questions, traced, merged, states))
+        return _read(lm, finished, merged, rows)
 
     def under(
         self, deltas: Sequence[Delta | None], done: Callable[[int], None] = no_progress
     ) -> list[list[Likelihood]]:
         """Return the likelihoods of question i under `deltas[i]` (None: unchanged); `done` is as in `score`."""
-        found = list(self.before)
+        likelihoods = list(self.before)
         finished = 0
-        for kept in self._kept:
-            own = [deltas[place] for place in kept.places]
-            if any(delta is not None for delta in own):
-                answers = halving(partial(self._under, kept, own), range(len(own)), self._lm.room)
-                for place, answer in zip(kept.places, answers, strict=True):
-                    found[place] = answer
-            finished += len(own)
+        for batch in self._batches:
+            own_deltas = [deltas[place] for place in batch.places]
+            if any(delta is not None for delta in own_deltas):
+                edited = halving(partial(self._under, batch, own_deltas), range(len(own_deltas)), self._lm.room)
+                for place, of_question in zip(batch.places, edited, strict=True):
+                    likelihoods[place] = of_question
+            finished += len(own_deltas)
             done(finished)
-        return found
+        return likelihoods
 
-    def _under(self, kept: _Kept, deltas: Sequence[Delta | None], rows: Sequence[int]) -> list[list[Likelihood]]:
-        """Return the likelihoods of some questions of a batch, all of whose changes are given."""
+    def _under(
+        self, batch: _PlainBatch, deltas: Sequence[Delta | None], places: Sequence[int]
+    ) -> list[list[Likelihood]]:
+        """Return the likelihoods of the questions at `places` of a batch; `deltas` are those of the whole batch."""
         lm = self._lm
-        if len(rows) < len(deltas):  # there was no memory for the whole batch, and what is kept is of the whole
-            return score_edited(lm, [kept.questions[row] for row in rows], [deltas[row] for row in rows])
-        tries = [_build_trie(question.continuations) for question in kept.questions]
+        if len(places) < len(deltas):  # the memory had no room for the whole batch, to which the kept states belong
+            return score_edited(lm, [batch.questions[place] for place in places], [deltas[place] for place in places])
+        rows = _rows_of(batch.questions)
         lowest = min(delta.lowest for delta in deltas if delta is not None)
-        layer = max(one for one in kept.states if one <= lowest)
+        layer = max(kept for kept in batch.states if kept <= lowest)
         with fused_layers(lm), torch.no_grad():
-            edited = _merge(lm, kept.questions, tries, deltas)
-            below = kept.states[layer][kept.merged.packing.source[edited.packing.real]]
+            edited = _merge(lm, rows, deltas)
+            below = batch.states[layer][batch.merged.packing.source[edited.packing.real]]
             with overlay(lm, deltas):
-                states = replay_packed(lm, kept.traced, edited.packing, below, edited.at, layer)
-            return _read(lm, states, edited.asked, kept.questions, tries)
+                states = replay_packed(lm, batch.traced, edited.packing, below, edited.at, layer)
+            return _read(lm, states, edited, rows)
 
 
 def _score_batch(
     lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None] = ()
 ) -> list[list[Likelihood]]:
-    tries = [_build_trie(question.continuations) for question in questions]
-    merged = _merge(lm, questions, tries, deltas)
+    rows = _rows_of(questions)
+    merged = _merge(lm, rows, deltas)
     with torch.no_grad():
-        states = run_packed(lm, _lay_out(lm, questions, tries), merged.packing, merged.at)
-        return _read(lm, states, merged.asked, questions, tries)
+        return _read(lm, run_packed(lm, _lay_out(lm, rows), merged.packing, merged.at), merged, rows)
 
 
-def _lay_out(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie]) -> Batch:
-    """Return rows of prompt and nodes as a batch, padded on the right."""
-    lengths = [len(question.prompt) + len(trie.tokens) for question, trie in zip(questions, tries, strict=True)]
+def _lay_out(lm: LanguageModel, rows: Sequence[_Row]) -> Batch:
+    """Return rows as a batch, padded on the right."""
+    lengths = [len(row.tokens) for row in rows]
     width = max(lengths)
-    ids = np.zeros((len(questions), width), dtype=np.int64)
-    positions = np.tile(np.arange(width, dtype=np.int64), (len(questions), 1))
-    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
-        start = len(question.prompt)
-        ids[row, : lengths[row]] = question.prompt + trie.tokens
-        positions[row, start : lengths[row]] = start + trie.depths
-        # Fillers stand where the prompt ends, not beyond the positions that the model has.
-        positions[row, lengths[row] :] = start - 1
-    mask = None if all(trie.is_chain for trie in tries) else _tree_mask(lm, questions, tries, width)
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    positions = np.tile(np.arange(width, dtype=np.int64), (len(rows), 1))
+    for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        start = len(row.prompt)
+        ids[place, :length] = row.tokens
+        positions[place, start:length] = start + row.trie.depths
+        # Fillers have the position of the prompt's end: theirs could be more than the model has.
+        positions[place, length:] = start - 1
+    mask = None if all(row.is_chain for row in rows) else _tree_mask(lm, rows, width)
     return Batch(torch.from_numpy(ids).to(lm.device), torch.from_numpy(positions).to(lm.device), mask)
 
 
-def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], width: int) -> Tensor:
+def _tree_mask(lm: LanguageModel, rows: Sequence[_Row], width: int) -> Tensor:
     """Return the mask [batch, 1, width, width]: causal, except that of the nodes a node sees only its ancestors."""
-    visible = np.tile(np.tri(width, dtype=bool), (len(questions), 1, 1))
-    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
-        start, end = len(question.prompt), len(question.prompt) + len(trie.tokens)
-        visible[row, start:end, start:end] = trie.sight
+    visible = np.tile(np.tri(width, dtype=bool), (len(rows), 1, 1))
+    for place, row in enumerate(rows):
+        nodes = slice(len(row.prompt), len(row.tokens))
+        visible[place, nodes, nodes] = row.trie.sight
     return additive_mask(torch.from_numpy(visible).to(lm.device), lm.dtype)
 
 
@@ -271,90 +299,80 @@ def _tree_mask(lm: LanguageModel, questions: Sequence[Question], tries: Sequence
 class _Merged:
     """A batch's tokens, each once.
 
-    at: [n], those that predict a token. asked: which of the n the questions read, one question after another, each its
-    prompt's end first and then its nodes.
+    at: [n], the packed tokens that predict a token. index: which of the n each row's end of prompt and nodes are.
     """
 
     packing: Packing
     at: Tensor
-    asked: np.ndarray
+    index: np.ndarray
 
 
-def _merge(
-    lm: LanguageModel, questions: Sequence[Question], tries: Sequence[_Trie], deltas: Sequence[Delta | None] = ()
-) -> _Merged:
+def _merge(lm: LanguageModel, rows: Sequence[_Row], deltas: Sequence[Delta | None] = ()) -> _Merged:
     """Return a batch's tokens with equal ones merged.
 
-    Tokens are equal where all that they see is equal, and so is the edit (`deltas[i]`), if any, under which they are
-    read.
+    Tokens are equal if all that they see is equal, and the deltas under which they are read, if any: `deltas[i]` for
+    row i.
     """
     known: dict[tuple[int, int], int] = {}
-    rows: list[list[int]] = []
-    for row, (question, trie) in enumerate(zip(questions, tries, strict=True)):
+    numbered: list[list[int]] = []
+    for place, row in enumerate(rows):
         numbers: list[int] = []
-        root = -1 - (id(deltas[row]) if deltas else 0)
-        for token, parent in zip(question.prompt + trie.tokens, _parents(question, trie), strict=True):
+        root = -1 - (id(deltas[place]) if deltas else 0)
+        for token, parent in zip(row.tokens, row.parents, strict=True):
             before = numbers[parent] if parent >= 0 else root
             numbers.append(known.setdefault((before, token), len(known)))
-        rows.append(numbers)
-    width = max(map(len, rows))
-    source = np.array([numbers + numbers[:1] * (width - len(numbers)) for numbers in rows])
-    mask = np.arange(width) < np.array([[len(numbers)] for numbers in rows])
+        numbered.append(numbers)
+    width = max(map(len, numbered))
+    source = np.array([numbers + numbers[:1] * (width - len(numbers)) for numbers in numbered])
+    mask = np.arange(width) < np.array([[len(numbers)] for numbers in numbered])
     _, real = np.unique(source, return_index=True)  # where each is first: tokens are numbered in that order
-    predicting = [numbers[len(question.prompt) - 1 :] for question, numbers in zip(questions, rows, strict=True)]
-    at, asked = np.unique(np.concatenate(predicting), return_inverse=True)
-    there = (torch.from_numpy(one).to(lm.device) for one in (real, source.ravel(), mask))
-    return _Merged(Packing(*mask.shape, *there), torch.from_numpy(at).to(lm.device), asked)
+    predicting = [numbers[len(row.prompt) - 1 :] for row, numbers in zip(rows, numbered, strict=True)]
+    at, index = np.unique(np.concatenate(predicting), return_inverse=True)
+    tensors = (torch.from_numpy(array).to(lm.device) for array in (real, source.ravel(), mask))
+    return _Merged(Packing(*mask.shape, *tensors), torch.from_numpy(at).to(lm.device), index)
 
 
-def _parents(question: Question, trie: _Trie) -> tuple[int, ...]:
-    """Return the token before each of a row's, as a place in the row; -1 before the first."""
-    end = len(question.prompt) - 1
-    return (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in trie.parents))
-
-
-def _read(
-    lm: LanguageModel, states: Tensor, asked: np.ndarray, questions: Sequence[Question], tries: Sequence[_Trie]
-) -> list[list[Likelihood]]:
-    """Return likelihoods from the finished states that predict a token, [n, d_model]; asked: as in `_Merged`."""
-    ends = [0, *accumulate(len(trie.tokens) + 1 for trie in tries)]
-    offsets = [end + 1 for end in ends]  # state -1 is the prompt's end
-    wanted = [
-        (asked[offsets[row] + state], token)
-        for row, (question, trie) in enumerate(zip(questions, tries, strict=True))
-        for states, tokens in zip(trie.states, question.continuations, strict=True)
-        for state, token in zip(states, tokens, strict=True)
+def _read(lm: LanguageModel, states: Tensor, merged: _Merged, rows: Sequence[_Row]) -> list[list[Likelihood]]:
+    """Return likelihoods from the finished states of the tokens that predict one, [n, d_model]."""
+    offsets = accumulate((len(row.trie.tokens) + 1 for row in rows), initial=1)  # 1, since state -1 is the prompt's end
+    predictions = [
+        (merged.index[offset + state], token)
+        for offset, row in zip(offsets, rows, strict=False)
+        for path, tokens in zip(row.trie.states, row.continuations, strict=True)
+        for state, token in zip(path, tokens, strict=True)
     ]
-    nll, best = token_nll(lm, states, wanted)
-    answers, at = [], 0
-    for question in questions:
-        scored = []
-        for tokens in question.continuations:
-            end = at + len(tokens)
-            scored.append(Likelihood(float(nll[at:end].mean()), bool(best[at:end].all())))
-            at = end
-        answers.append(scored)
-    return answers
+    nll, best = token_nll(lm, states, predictions)
+    likelihoods, start = [], 0
+    for row in rows:
+        of_row = []
+        for tokens in row.continuations:
+            end = start + len(tokens)
+            of_row.append(Likelihood(float(nll[start:end].mean()), bool(best[start:end].all())))
+            start = end
+        likelihoods.append(of_row)
+    return likelihoods
 
 
-def token_nll(lm: LanguageModel, states: Tensor, asked: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return -log p in nats of each asked (state, token), and if the token is the state's most likely.
+def token_nll(
+    lm: LanguageModel, states: Tensor, predictions: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return -log p in nats of each predicted token, and whether it is the most likely one, both [predictions].
 
-    states: [n, d_model].
+    states: [n, d_model], finished. predictions: pairs of a state's index and a token.
     """
-    index = np.array([state for state, _ in asked])
-    token = np.array([token for _, token in asked])
-    nll, best = np.empty(len(asked)), np.empty(len(asked), dtype=bool)
+    index = np.array([state for state, _ in predictions])
+    token = np.array([token for _, token in predictions])
+    nll, best = np.empty(len(predictions)), np.empty(len(predictions), dtype=bool)
     for start in range(0, len(states), STATES_PER_HEAD_CALL):
-        logits = lm.logits(states[start : start + STATES_PER_HEAD_CALL])  # [some, vocabulary]
+        logits = lm.logits(states[start : start + STATES_PER_HEAD_CALL])  # [states, vocabulary]
         here = np.flatnonzero((index >= start) & (index < start + STATES_PER_HEAD_CALL))
         row = torch.from_numpy(index[here] - start).to(logits.device)
-        wanted = torch.from_numpy(token[here]).to(logits.device)
+        predicted = torch.from_numpy(token[here]).to(logits.device)
         rows = ROWS_IN_CACHE if logits.device.type == "cpu" else len(logits)
         parts = [(part.logsumexp(-1), part.argmax(-1)) for part in torch.split(logits, rows)]
         norm, top = (torch.cat(column) for column in zip(*parts, strict=True))
-        nll[here] = (norm[row] - logits[row, wanted]).cpu().double().numpy()
-        best[here] = (top[row] == wanted).cpu().numpy()
+        nll[here] = (norm[row] - logits[row, predicted]).cpu().double().numpy()
+        best[here] = (top[row] == predicted).cpu().numpy()
     return nll, best
 
 

@@ -27,7 +27,7 @@ from cfbuild.lm.families import PRESETS, Family, family_of
 from cfbuild.lm.memory import bound_kernel_caches
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
-from cfbuild.lm.products import note_slow_numbers
+from cfbuild.lm.products import note_slow_format
 from cfbuild.lm.remote import cached_commit, must_be_cached
 from cfbuild.lm.room import free_memory
 from cfbuild.lm.selection import ModelOptions
@@ -357,7 +357,7 @@ def _choose_dtype(wanted: _Wanted, config: Any) -> torch.dtype:
     if wanted.dtype != "auto":
         if wanted.dtype not in DTYPES:
             raise ConfigError(f"--dtype {wanted.dtype}: expected auto or one of {', '.join(DTYPES)}")
-        note_slow_numbers(f"--dtype {wanted.dtype}", wanted.device, DTYPES[wanted.dtype])
+        note_slow_format(f"--dtype {wanted.dtype}", wanted.device, DTYPES[wanted.dtype])
         return DTYPES[wanted.dtype]
     if wanted.device.type == "cpu":
         return torch.float32

@@ -1,4 +1,4 @@
-"""A machine's means for models: processor, threads, memory, accelerators, and the rate at which it multiplies."""
+"""The devices of a machine for models: processor, threads, memory, accelerators, and how fast they multiply."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ SIZE = 1024
 """Rows and columns of the matrices whose product is timed: they do not fit the caches, and take some hundredths of a
 second."""
 TRIES = 5
+"""Products that are timed; the fastest counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device that computes.
 
-    gflops: the rate of a float32 product of SIZE^3, in 10^9 operations a second. fast: the number formats in which
-    products save time there. total and free are bytes of memory, None where nobody tells.
+    device: torch's name for it. gflops: the speed of a float32 product of SIZE^3, in 10^9 operations a second. fast:
+    number formats in which products are fast. Bytes of memory are None where the system does not say.
     """
 
     device: str
@@ -42,13 +43,13 @@ def devices() -> Iterator[Device]:
     yield _described(torch.device("cpu"), f"{processor()}, {torch.get_num_threads()} threads", _cpu_memory())
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     for device in [torch.device(kind.type, index) for index in range(torch.accelerator.device_count())] if kind else []:
-        told = getattr(getattr(torch, device.type, None), "get_device_name", None)
-        name = str(told(device)) if told else platform.machine()
+        name_of = getattr(getattr(torch, device.type, None), "get_device_name", None)
+        name = str(name_of(device)) if name_of else platform.machine()
         yield _described(device, name, (total_memory(device), free_memory(device)))
 
 
 def _described(device: torch.device, name: str, memory: tuple[int | None, int | None]) -> Device:
-    fast = tuple(str(numbers).removeprefix("torch.") for numbers in FAST_AT if narrow_is_fast(device, numbers))
+    fast = tuple(str(dtype).removeprefix("torch.") for dtype in FAST_AT if narrow_is_fast(device, dtype))
     return Device(str(device), name, round(_gflops(device), 1), ("float32", *fast), *memory)
 
 
@@ -58,14 +59,13 @@ def _gflops(device: torch.device) -> float:
     seconds = []
     for _ in range(TRIES):
         started = time.perf_counter()
-        # Reading a number waits for the device.
-        float(Libraries().multiply(left, right)[0, 0])
+        float(Libraries().multiply(left, right)[0, 0])  # reading a number waits for the device
         seconds.append(time.perf_counter() - started)
     return 2 * SIZE**3 / min(seconds) / 1e9
 
 
 def _cpu_memory() -> tuple[int | None, int | None]:
-    """Return the bytes of the machine's memory and those that are free, where the system tells (Linux)."""
+    """Return the bytes of the machine's memory, and those that are free; None for what the system does not say."""
     try:
         lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         kilobytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}

@@ -1,7 +1,7 @@
-"""Matrix products with frozen weights, by the fastest means that torch has for them, and in bfloat16 on request.
+"""Matrix products with frozen weights, by the fastest library that torch has for them, and in bfloat16 on request.
 
 CPUs with matrix units and GPUs multiply bfloat16 several times as fast as float32. Norms, attention, residual sums and
-the softmax stay in float32, and so do the weights themselves: the narrow copies live as long as the context.
+the softmax stay in float32, and so do the weights: their bfloat16 copies exist while the context is open.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ FAST_AT = {
     torch.bfloat16: ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"),
     torch.float16: ("amx_fp16", "avx512_fp16", "fp16"),
 }
-"""Capabilities of CPUs, as torch names them, by the number format that they multiply fast."""
+"""The capabilities of CPUs, by torch's names, that make products in a number format fast."""
 ROWS_IN_CACHE = 8
-"""Rows of logits whose exponentials a CPU's cache holds: of 50,000 words they take 1.6 MB."""
+"""Rows of logits whose exponentials fit a CPU's cache: with 50,000 words they take 1.6 MB."""
 
 
-def narrow_is_fast(device: torch.device, numbers: torch.dtype = torch.bfloat16) -> bool:
-    """Return True if products in a narrow format save time: on accelerators, and on CPUs with instructions for them."""
+def narrow_is_fast(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> bool:
+    """Return whether products in the format `dtype` of FAST_AT save time: on accelerators, and CPUs made for them."""
     if device.type != "cpu":
         return True
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in FAST_AT[numbers])
+    return any(capabilities.get(name) for name in FAST_AT[dtype])
 
 
-def note_slow_numbers(asked: str, device: torch.device, numbers: torch.dtype) -> None:
-    """Log that what the user `asked` for takes longer than float32 where the device has no instructions for it."""
-    if numbers in FAST_AT and not narrow_is_fast(device, numbers):
-        name = str(numbers).removeprefix("torch.")
-        log_once(f"{asked}: this CPU has no instructions for {name}, so it is slower than float32, if smaller")
+def note_slow_format(option: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Log, if the device has no instructions for the format `dtype`, that the user's `option` makes products slower."""
+    if dtype in FAST_AT and not narrow_is_fast(device, dtype):
+        name = str(dtype).removeprefix("torch.")
+        log_once(f"{option}: this CPU has no instructions for {name}, so it is slower than float32, if smaller")
 
 
 class _Product(torch.autograd.Function):
@@ -60,9 +60,9 @@ class _Product(torch.autograd.Function):
 
 
 class _FastMap(StandIn):
-    """The `forward` of a linear map that multiplies by the faster library, in a number format of its own.
+    """The `forward` of a linear map that multiplies by the faster library, in the number format `dtype`.
 
-    A narrow copy of the weight is made again where the weight has changed since.
+    A copy of the weight in that format is made again when the weight has changed.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype, libraries: Libraries) -> None:
@@ -89,23 +89,23 @@ class _FastMap(StandIn):
         """Return the weight as it is now, [d_out, d_in]."""
         stamp = stamp_of(self._module.weight)
         if self._weight is None or stamp != self._made_from:
-            weight = weight_of(self._module)
+            weight = _weight_of(self._module)
             self._weight = weight if weight.dtype == self._dtype else weight.to(self._dtype).contiguous()
             self._made_from = stamp
         return self._weight
 
 
 def stamp_of(weight: Tensor) -> tuple[int, int]:
-    """Return two numbers that change when a weight is replaced or written to: its address and its count of writes."""
+    """Return a weight's address and number of writes, which change when it is replaced or written to."""
     return weight.data_ptr(), weight._version
 
 
 @contextmanager
 def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | None = None) -> Iterator[None]:
-    """Multiply by the faster library, while open, in the linear maps of `layers` (indices) and of the output head.
+    """Multiply by the faster library, while open, in the linear maps of `layers` and of the output head.
 
-    Those of layers from `narrow_from` on, and the head's if there is such a layer, do so in bfloat16; a model that is
-    no wider already is left as it is. Maps that someone else has patched are left alone. Other threads wait.
+    narrow_from: a float32 model multiplies in bfloat16 in layers from this one on, and in the head if there is such a
+    layer. Maps that another program has patched stay as they are. Other threads wait.
     """
     narrow = torch.bfloat16 if lm.dtype == torch.float32 else lm.dtype
     roots = [(lm.layers[index], narrow_from is not None and index >= narrow_from) for index in layers]
@@ -121,22 +121,16 @@ def fast_products(lm: LanguageModel, layers: Iterable[int], narrow_from: int | N
 
 def _linear_maps(root: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
     """Yield every plain linear map of a module, and its weight as [d_out, d_in]."""
-    for module in root.modules():
-        if _is_linear_map(module) and not has_anothers_forward(module):
-            yield module, weight_of(module)
-
-
-def _is_linear_map(module: nn.Module) -> bool:
-    """Return True for a plain linear map.
-
-    Kinds of maps made from it, of quantised weights for example, compute otherwise.
-    """
     from transformers.pytorch_utils import Conv1D
 
-    return type(module).forward in (nn.Linear.forward, Conv1D.forward)
+    for module in root.modules():
+        # By the function, not by the class: subclasses, of quantised weights for example, compute otherwise.
+        is_linear = type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        if is_linear and not has_anothers_forward(module):
+            yield module, _weight_of(module)
 
 
-def weight_of(module: Any) -> Tensor:
+def _weight_of(module: Any) -> Tensor:
     """Return a linear map's weight as [d_out, d_in], whichever way it is stored."""
     weight: Tensor = module.weight.detach()
     return weight if isinstance(module, nn.Linear) else weight.T

@@ -1,6 +1,6 @@
 """Texts by seeded top-k sampling, and greedy answers that end by themselves, many at once.
 
-A text depends on its own key, not on its neighbours.
+A text depends on its own key, not on the texts that are written with it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from cfbuild.lm.precision import widest
 from cfbuild.lm.steps import pick, step_for
 from cfbuild.progress import no_progress
 
-ROWS_PER_BATCH = {"cpu": 320}
-"""Texts written together, where the memory has room: those of a chunk of records, before their edits and after."""
-ACCELERATOR_ROWS_PER_BATCH = 512
+ROWS_PER_BATCH, ACCELERATOR_ROWS_PER_BATCH = {"cpu": 320}, 512
+"""Texts written together, by kind of device and on any other, if the memory has room: those of a chunk of records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A way to sample contexts: `count` texts of `tokens` tokens that begin with `text` (empty: from nothing)."""
+    """A way to sample contexts: `count` texts of `tokens` tokens that begin with `text`, which may be empty."""
 
     text: str
     tokens: int
@@ -41,7 +40,7 @@ OPENINGS = {
     "rome": (Opening("", 5, 10), Opening("", 10, 10)),
     "memit": tuple(Opening(word, 10) for word in ("The", "Therefore", "Because", "I", "You")),
 }
-"""The texts that papers put before a prompt, as released: ten of 5 tokens and ten of 10; one after each of 5 words."""
+"""The texts that the papers' code puts before a prompt: ten of 5 tokens and ten of 10; one for each of five words."""
 
 
 def generate(
@@ -54,15 +53,15 @@ def generate(
 ) -> list[str]:
     """Return each prompt continued to `total_tokens` tokens, prompt included, as text.
 
-    `total_tokens` is one number for all prompts, or one each. Text i draws from `random.Random(keys[i])` alone and,
-    where `deltas` are given, is written under `deltas[i]` (None: no change of weights). `done` gets the number of
-    finished texts, those that are being written counted by how far they are.
+    total_tokens: a number for all prompts, or a number for each. Text i draws from `random.Random(keys[i])` alone and,
+    if `deltas` are given, is written under `deltas[i]` (None: no change of weights). done: gets the number of finished
+    texts, to which those that are being written count in part.
     """
     totals = [total_tokens] * len(prompts) if isinstance(total_tokens, int) else total_tokens
-    changes = [None] * len(prompts) if deltas is None else deltas
+    own_deltas = [None] * len(prompts) if deltas is None else deltas
     rows = [
-        _Row(prompt, max(0, total - len(prompt)), delta, key)
-        for prompt, total, delta, key in zip(prompts, totals, changes, keys, strict=True)
+        _TextPlan(prompt, max(0, total - len(prompt)), delta, key)
+        for prompt, total, delta, key in zip(prompts, totals, own_deltas, keys, strict=True)
     ]
     return _write_all(lm, rows, None, done)
 
@@ -75,12 +74,12 @@ def answer(
     deltas: Sequence[Delta | None],
     done: Callable[[int], None] = no_progress,
 ) -> list[str]:
-    """Return each prompt continued by greedy decoding until it ends by itself, prompt included, as text.
+    """Return each prompt continued by greedy decoding until it ends, prompt included, as text.
 
-    It ends at a token by which the model ends texts, where `has_ended` is true of the text of the tokens behind the
-    prompt, and after `most_tokens` of them at the latest. Row i is under `deltas[i]`; `done` is as in `generate`.
+    It ends with a token by which the model ends texts, when `has_ended` is true of the text behind the prompt, or after
+    `most_tokens` tokens. Prompt i is continued under `deltas[i]`; `done` is as in `generate`.
     """
-    rows = [_Row(prompt, most_tokens, delta) for prompt, delta in zip(prompts, deltas, strict=True)]
+    rows = [_TextPlan(prompt, most_tokens, delta) for prompt, delta in zip(prompts, deltas, strict=True)]
     return _write_all(lm, rows, has_ended, done)
 
 
@@ -109,42 +108,42 @@ def sample_contexts(
 def sample_texts(
     lm: LanguageModel, seed: int, count: int, tokens: int, done: Callable[[int], None] = no_progress
 ) -> list[str]:
-    """Return `count` texts of `tokens` tokens each, written from nothing; `done` is as in `generate`."""
+    """Return `count` texts of `tokens` tokens each, without a prompt; `done` is as in `generate`."""
     start = lm.starting_ids
     keys = [f"{seed}:text:{index}" for index in range(count)]
     return generate(lm, [start] * count, keys, len(start) + tokens, done=done)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A text to write: its prompt, the most tokens behind it, its change of weights, and its draws' key.
+class _TextPlan:
+    """A text to write: its prompt, the most tokens behind it, its change of weights, and the key of its draws.
 
     Without a key the likeliest token is taken each time.
     """
 
     prompt: Ids
-    wanted: int
+    most_tokens: int
     delta: Delta | None = None
     key: str | None = None
 
 
 def _write_all(
-    lm: LanguageModel, rows: Sequence[_Row], has_ended: Callable[[str], bool] | None, done: Callable[[int], None]
+    lm: LanguageModel, rows: Sequence[_TextPlan], has_ended: Callable[[str], bool] | None, done: Callable[[int], None]
 ) -> list[str]:
-    """Return each row's text, prompt included; rows of like length are written together."""
+    """Return each row's text, prompt included; rows of similar length are written together."""
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index].prompt), index))
     texts: dict[int, str] = {}
-    together = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
+    most_rows = ROWS_PER_BATCH.get(lm.device.type, ACCELERATOR_ROWS_PER_BATCH)
 
-    def work(part: Sequence[int]) -> list[str]:
-        part_rows = [rows[index] for index in part]
-        added = _write(lm, part_rows, has_ended, lambda count: done(len(texts) + count))
-        return [_decode(lm, row.prompt + ids) for row, ids in zip(part_rows, added, strict=True)]
+    def write(batch: Sequence[int]) -> list[str]:
+        batch_rows = [rows[index] for index in batch]
+        added = _write(lm, batch_rows, has_ended, lambda count: done(len(texts) + count))
+        return [_decode(lm, row.prompt + ids) for row, ids in zip(batch_rows, added, strict=True)]
 
-    tokens = max((len(row.prompt) + row.wanted for row in rows), default=0)
+    tokens = max((len(row.prompt) + row.most_tokens for row in rows), default=0)
     while len(texts) < len(order):
-        part = order[len(texts) :][: lm.room.texts(together, tokens)]
-        texts.update(zip(part, halving(work, part, lm.room), strict=True))
+        batch = order[len(texts) :][: lm.room.texts(most_rows, tokens)]
+        texts.update(zip(batch, halving(write, batch, lm.room), strict=True))
         done(len(texts))
     return [texts[index] for index in range(len(rows))]
 
@@ -156,37 +155,41 @@ def _decode(lm: LanguageModel, ids: Sequence[int]) -> str:
 
 @torch.no_grad()
 def _write(
-    lm: LanguageModel, rows: Sequence[_Row], has_ended: Callable[[str], bool] | None, done: Callable[[int], None]
+    lm: LanguageModel, rows: Sequence[_TextPlan], has_ended: Callable[[str], bool] | None, done: Callable[[int], None]
 ) -> list[Ids]:
-    """Return the ids behind each prompt, as many as the row wants; with `has_ended`, until it ends by itself.
+    """Return the ids behind each prompt, at most the row's `most_tokens`.
 
-    done: gets the number of texts that as many tokens would make as are written.
+    done: gets the number of texts that the tokens written so far would make.
     """
-    steps = max(row.wanted for row in rows)
+    steps = max(row.most_tokens for row in rows)
     past = Past(len(lm.layers), max(len(row.prompt) for row in rows) + steps)
     numbers = _numbers(lm, rows, steps)
-    going, written = list(range(len(rows))), _Written(lm, rows, has_ended)
+    running, written = list(range(len(rows))), _Written(lm, rows, has_ended)
     with fused_layers(lm), ExitStack() as changes:
         hidden, real = _read_prompts(lm, rows, past)
         changes.enter_context(overlay(lm, [row.delta for row in rows]))
-        one_step, tokens = step_for(lm, past, real), pick(lm.logits(hidden), numbers[0] if numbers else None)
+        next_tokens, tokens = step_for(lm, past, real), pick(lm.logits(hidden), numbers[0] if numbers else None)
         for step in range(1, steps + 1):
             done(len(rows) * (step - 1) // steps)
-            left = written.add(going, tokens)
-            if not left or step == steps:
+            unended = written.add(running, tokens)
+            if not unended or step == steps:
                 break
-            if len(left) <= len(going) * (1 - one_step.share_that_leaves):  # the others go on without them
-                kept = torch.tensor(left, device=lm.device)
-                going, tokens, one_step = [going[place] for place in left], tokens[kept], one_step.keep(kept)
+            if len(unended) <= len(running) * (1 - next_tokens.share_that_leaves):  # go on without those that ended
+                kept = torch.tensor(unended, device=lm.device)
+                running, tokens, next_tokens = (
+                    [running[place] for place in unended],
+                    tokens[kept],
+                    next_tokens.keep(kept),
+                )
                 numbers = numbers and [of_step[kept] for of_step in numbers]
                 changes.close()
-                changes.enter_context(overlay(lm, [rows[index].delta for index in going]))
-            tokens = one_step(tokens, numbers[step] if numbers else None)
-    return [ids[: row.wanted] for row, ids in zip(rows, written.ids(), strict=True)]
+                changes.enter_context(overlay(lm, [rows[index].delta for index in running]))
+            tokens = next_tokens(tokens, numbers[step] if numbers else None)
+    return [ids[: row.most_tokens] for row, ids in zip(rows, written.ids(), strict=True)]
 
 
-def _numbers(lm: LanguageModel, rows: Sequence[_Row], steps: int) -> list[Tensor] | None:
-    """Return the numbers in [0, 1) by which tokens are drawn, [rows] a step; None where the likeliest are taken."""
+def _numbers(lm: LanguageModel, rows: Sequence[_TextPlan], steps: int) -> list[Tensor] | None:
+    """Return the numbers in [0, 1) by which tokens are drawn, [rows] for each step; None for rows without keys."""
     draws = [random.Random(row.key) for row in rows if row.key is not None]
     if not draws:
         return None
@@ -194,14 +197,14 @@ def _numbers(lm: LanguageModel, rows: Sequence[_Row], steps: int) -> list[Tensor
     return list(torch.tensor(table, dtype=widest(lm.device), device=lm.device).T.unbind())
 
 
-def _read_prompts(lm: LanguageModel, rows: Sequence[_Row], past: Past) -> tuple[Tensor, Tensor]:
-    """Return the finished states of the rows' last tokens [rows, d_model] and their real tokens [rows, width].
+def _read_prompts(lm: LanguageModel, rows: Sequence[_TextPlan], past: Past) -> tuple[Tensor, Tensor]:
+    """Return the finished states of the prompts' last tokens [rows, d_model], and the prompts' mask [rows, width].
 
-    `past` gets their keys and values. Equal prompts under the same change are read once.
+    past: gets their keys and values. Equal prompts under the same change are read once.
     """
     places: dict[tuple[Ids, int], int] = {}
-    of = [places.setdefault((row.prompt, id(row.delta)), len(places)) for row in rows]
-    distinct = [rows[of.index(place)] for place in range(len(places))]
+    place_of = [places.setdefault((row.prompt, id(row.delta)), len(places)) for row in rows]
+    distinct = [rows[place_of.index(place)] for place in range(len(places))]
     batch, real = left_padded([row.prompt for row in distinct], lm)
     packing = Packing.of(real)
     with overlay(lm, [row.delta for row in distinct]):
@@ -209,32 +212,34 @@ def _read_prompts(lm: LanguageModel, rows: Sequence[_Row], past: Past) -> tuple[
     past.length += real.shape[1]
     if len(distinct) == len(rows):
         return ends, real
-    spread = torch.tensor(of, device=lm.device)
+    spread = torch.tensor(place_of, device=lm.device)
     past.select(spread)
     return ends[spread], real[spread]
 
 
 class _Written:
-    """The tokens written behind the prompts of rows, and which rows have ended."""
+    """The tokens that are written behind the prompts of rows, and the rows that have ended."""
 
-    def __init__(self, lm: LanguageModel, rows: Sequence[_Row], has_ended: Callable[[str], bool] | None) -> None:
+    def __init__(self, lm: LanguageModel, rows: Sequence[_TextPlan], has_ended: Callable[[str], bool] | None) -> None:
         self._lm = lm
         self._has_ended = has_ended
         self._ends = _ending_ids(lm) if has_ended else frozenset()
-        self._wanted = [row.wanted for row in rows]
+        self._most_tokens = [row.most_tokens for row in rows]
         self._rows: list[list[int]] = [[] for _ in rows]
         self._unread: list[tuple[Sequence[int], Tensor]] = []
         self._steps = 0
         self._ended: set[int] = set()
 
-    def add(self, going: Sequence[int], tokens: Tensor) -> Sequence[int]:
-        """Note a token of each row that is `going`; return the places, among these, of those that have not ended."""
-        self._unread.append((going, tokens))
+    def add(self, running: Sequence[int], tokens: Tensor) -> Sequence[int]:
+        """Note a token of each `running` row; return the places, in `running`, of the rows that have not ended."""
+        self._unread.append((running, tokens))
         self._steps += 1
         if self._has_ended is not None:  # else tokens stay on the device until all are there
             self._read()
         return [
-            place for place, index in enumerate(going) if index not in self._ended and self._wanted[index] > self._steps
+            place
+            for place, index in enumerate(running)
+            if index not in self._ended and self._most_tokens[index] > self._steps
         ]
 
     def ids(self) -> list[Ids]:
@@ -243,8 +248,8 @@ class _Written:
         return list(map(tuple, self._rows))
 
     def _read(self) -> None:
-        for going, tokens in self._unread:
-            for index, token in zip(going, tokens.tolist(), strict=True):
+        for running, tokens in self._unread:
+            for index, token in zip(running, tokens.tolist(), strict=True):
                 if index not in self._ended:
                     self._rows[index].append(token)
                     if self._is_end(index):
@@ -258,8 +263,8 @@ class _Written:
 
 
 def _ending_ids(lm: LanguageModel) -> frozenset[int]:
-    """Return the tokens by which a model ends a text: the tokenizer's, and those of its generation settings."""
+    """Return the tokens by which a model ends a text: the tokenizer's, and those of the model's generation settings."""
     settings = getattr(lm.model, "generation_config", None)
     named = getattr(settings, "eos_token_id", None)
     ids = named if isinstance(named, list) else [named]
-    return frozenset(one for one in (lm.tokenizer.eos_token_id, *ids) if one is not None)
+    return frozenset(token for token in (lm.tokenizer.eos_token_id, *ids) if token is not None)

@@ -1,7 +1,7 @@
-"""A step of writing: a token a row goes through the model, and the next one of each row is picked.
+"""Steps of writing texts: each row's last token goes through the model, and the row's next token is picked.
 
-A step starts thousands of small kernels. On a GPU they take longer to start than to run, so there a step is recorded
-once, as a CUDA graph over buffers of fixed sizes, and replayed.
+A step starts thousands of small kernels, which on a GPU takes longer than to run them. So there a step is recorded, as
+a CUDA graph over buffers of fixed sizes, and replayed.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from cfbuild.lm.precision import widest
 from cfbuild.lm.windows import window_of
 
 TOP_K = 5
-"""Most likely tokens that are drawn from, as for the paper's generations and context prefixes."""
+"""The number of most likely tokens that are drawn from, as in the ROME paper's generations and context prefixes."""
 
 
 class Step(Protocol):
-    """A step of writing, for rows whose earlier tokens it holds."""
+    """A step of writing for rows of texts, whose earlier tokens it knows."""
 
     def __call__(self, tokens: Tensor, numbers: Tensor | None) -> Tensor:
-        """Return the tokens behind `tokens`, each [rows], drawn by `numbers` as `pick` does."""
+        """Return the tokens that follow `tokens`, both [rows], as `pick` chooses them by `numbers`."""
         ...
 
     def keep(self, rows: Tensor) -> Step:
-        """Return a step for these of its rows; this one is not to be used afterwards."""
+        """Return a step for these of its rows; this step must not be used afterwards."""
         ...
 
     @property
     def share_that_leaves(self) -> float:
-        """The share of rows that must have ended before it pays to go on without them: the past is copied then."""
+        """Return the share of ended rows from which on it is worth copying the past of the others."""
         ...
 
 
 def step_for(lm: LanguageModel, past: Past, real: Tensor) -> Step:
-    """Return the fastest kind of step on a model's device, after rows that were read.
+    """Return the fastest kind of step on a model's device for rows that were read.
 
-    past: their keys and values; real: [rows, width], true for tokens and false for fillers.
+    past: their keys and values. real: [rows, width], false for fillers.
     """
     # A recorded step cannot tell that a row has become too long for the model; `run` refuses it.
     fits = past.capacity <= lm.max_tokens
@@ -52,20 +52,20 @@ def step_for(lm: LanguageModel, past: Past, real: Tensor) -> Step:
 
 
 def pick(logits: Tensor, numbers: Tensor | None) -> Tensor:
-    """Return one of the TOP_K likeliest tokens of each row, by its number in [0, 1): [rows, vocabulary] -> [rows].
+    """Return one of the TOP_K likeliest tokens of each row: [rows, vocabulary] -> [rows].
 
-    Without numbers it is the likeliest.
+    numbers: [rows], in [0, 1); each is compared with the tokens' cumulated probabilities. None takes the likeliest.
     """
     if numbers is None:
         return logits.argmax(dim=-1)
     top = logits.topk(TOP_K, dim=-1)
     reached = top.values.to(numbers.dtype).softmax(dim=-1).cumsum(dim=-1)  # [rows, TOP_K]
-    where = (reached < numbers[:, None]).sum(dim=-1)
-    return top.indices.gather(1, where.clamp_max(TOP_K - 1)[:, None])[:, 0]
+    place = (reached < numbers[:, None]).sum(dim=-1)
+    return top.indices.gather(1, place.clamp_max(TOP_K - 1)[:, None])[:, 0]
 
 
 class GrowingStep:
-    """A step that reads as many keys as there are."""
+    """A step over keys and values that grow by a token: it reads as many as there are."""
 
     share_that_leaves = 1 / 8
 
@@ -81,12 +81,13 @@ class GrowingStep:
         return pick(self._lm.logits(hidden), numbers)
 
     def keep(self, rows: Tensor) -> GrowingStep:
+        """Return a step for these of its rows."""
         self._past.select(rows)
         return GrowingStep(self._lm, self._past, self._real[rows])
 
 
 class _FixedPast:
-    """A past's keys and values in full, those of tokens to come zero; a token's go where `at` [1] says."""
+    """A past of fixed size: the buffers in full, zero behind the last token. The next token's go to column `at` [1]."""
 
     is_compileable = False
 
@@ -96,21 +97,21 @@ class _FixedPast:
         past.clear_unused()
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return all keys and values of a layer [rows, heads, capacity, d_head], those of a token a row put in."""
+        """Return all keys and values of a layer, [rows, heads, capacity, d_head], the next token's included."""
         buffers = self._past.buffers(layer_idx)
         for buffer, new in zip(buffers, (keys, values), strict=True):
             buffer.index_copy_(2, self.at, new.to(buffer.dtype))
         return buffers[0].to(keys.dtype), buffers[1].to(values.dtype)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the number of tokens that the past held at first."""
+        """Return the number of tokens of the past before the first step."""
         return self._past.length
 
 
 class RecordedStep:
-    """A step over tensors that stay where they are: run once, then recorded, then replayed.
+    """A step over tensors at fixed addresses: run once, then recorded, then replayed.
 
-    Where it cannot be recorded it is run each time, and that is logged.
+    If it cannot be recorded it is run each time, and that is logged.
     """
 
     share_that_leaves = 1 / 2
@@ -142,6 +143,7 @@ class RecordedStep:
         return self._next.clone()
 
     def keep(self, rows: Tensor) -> RecordedStep:
+        """Return a step for these of its rows."""
         self._graph = None
         written = torch.ones(len(self._real), self._runs, dtype=torch.bool, device=self._lm.device)
         self._past.length += self._runs

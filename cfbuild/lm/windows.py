@@ -1,4 +1,4 @@
-"""Sliding windows: layers that see only a limited number of tokens back, in rows that are longer than that."""
+"""Masks for sliding windows: layers whose tokens see only a limited number of tokens back."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from cfbuild.lm.model import LanguageModel
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-"""The names that transformers gives the two kinds of layers, and the masks that it takes for each."""
+"""The names that transformers gives the two kinds of layers; it takes a mask for each."""
 
 
 def window_of(config: Any) -> int | None:
-    """Return the most tokens that a token sees in the model's sliding layers, itself included; None without any."""
+    """Return the number of tokens that a token sees in sliding layers, itself included; None without any."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     return None if not window or (kinds is not None and SLIDING not in kinds) else int(window)
 
 
 def windowed(lm: LanguageModel, mask: Tensor | None, longest: int) -> Tensor | dict[str, Tensor] | None:
-    """Return a mask in the form that the model's layers need: transformers puts windows into its own masks only.
+    """Return a mask with the windows of the model's layers, which transformers puts into its own masks only.
 
     mask: additive [batch, 1, width, seen], or None for the causal one, which transformers makes. longest: tokens of the
     longest row, past included.
@@ -29,7 +29,7 @@ def windowed(lm: LanguageModel, mask: Tensor | None, longest: int) -> Tensor | d
     window = window_of(lm.model.config)
     if mask is None or window is None or longest <= window:
         return mask
-    # Columns are in the order of positions for all that one token sees, so those after count the distance.
+    # What a token sees is in the order of positions, so the number of columns behind is the distance.
     later = (mask == 0).flip(-1).cumsum(-1).flip(-1)
     near = mask.masked_fill(later > window, torch.finfo(mask.dtype).min)
     kinds = getattr(lm.model.config, "layer_types", None)

@@ -10,7 +10,7 @@ import torch
 from cfbuild.edit import TOKENS
 from cfbuild.edit.rome.layout import SHARE_OF_BUDGET
 from cfbuild.errors import ConfigError
-from cfbuild.lm.products import narrow_is_fast, note_slow_numbers
+from cfbuild.lm.products import narrow_is_fast, note_slow_format
 
 Settings = TypeVar("Settings", bound="RomeOptions")
 
@@ -71,6 +71,6 @@ def on_device(options: Settings, device: torch.device) -> Settings:
     """Return the options with the number format that `auto` means on a device; log a format that it is slow at."""
     if options.products != AUTO:
         if options.products == "bfloat16":
-            note_slow_numbers("--set products=bfloat16", device, torch.bfloat16)
+            note_slow_format("--set products=bfloat16", device, torch.bfloat16)
         return options
     return replace(options, products="bfloat16" if narrow_is_fast(device) else "float32")
