@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.findings import JudgedRow, judge
@@ -15,7 +17,9 @@ from cfbuild.audit.mentions import Templates
 from cfbuild.audit.rulebook import EarlierRows
 from cfbuild.audit.survey import GlanceAtRows, Repeats, Survey, chunks
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.facts.graph import FactGraph
+from cfbuild.facts.dates import ASSUMED_TODAY
+from cfbuild.facts.index import write_index
+from cfbuild.facts.stored import StoredGraph
 from cfbuild.filter.rules import RuleContext
 from cfbuild.option import REQUIRED, Form, option
 from cfbuild.progress import Progress, silent
@@ -135,26 +139,36 @@ class AuditSummary:
 
 @dataclass(frozen=True)
 class JudgeRows:
-    """The job that judges rows, in view of the whole file; each worker opens the build's facts."""
+    """The job that judges rows, in view of the whole file; each worker opens the build's facts by `graph`, if any."""
 
     options: AuditOptions
     form: FileForm
-    language: str | None
+    graph: Callable[[], StoredGraph] | None
     templates: Mapping[str, Templates]
     repeats: Repeats
 
     def open(self) -> Callable[[Sequence[Piece]], list[JudgedRow]]:
-        """Return the function that does a chunk. Raises BuildStateError if the build has no facts."""
+        """Return the function that does a chunk."""
         options = self.options
         context = AuditContext(
             self.templates,
             options.max_per_entity,
             options.allow_symmetric,
             options.allow_several,
-            _rules(options, self.language),
+            None if self.graph is None else self._rules(self.graph()),
         )
         cleaning = None if options.fix is None else Cleaning(self.form, options.fix_guesses)
         return lambda pieces: [judge(located_of(piece), context, self.repeats, cleaning) for piece in pieces]
+
+    def _rules(self, graph: StoredGraph) -> RuleContext:
+        """Return a build's facts as rules read them."""
+        return RuleContext(
+            graph,
+            {},
+            allow_symmetric=self.options.allow_symmetric,
+            min_sitelinks=self.options.min_sitelinks,
+            max_sitelinks=self.options.max_sitelinks,
+        )
 
 
 def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
@@ -169,15 +183,16 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
     with rereadable(options.file) as copy:
         with LocatedRows(options.file, copy) as located:
             survey = _surveyed(options, located, progress)
-        job = JudgeRows(options, located.form, survey.language, survey.templates(), survey.repeats())
         summary = AuditSummary(known=None if options.build is None else 0)
-        with LocatedRows(options.file, copy) as again, _cleaned(options, located.form) as cleaned:
-            for row, beside in _judged(job, again, progress, survey.rows):
-                summary.count(row, [*row.faults, *beside])
-                if cleaned is not None and row.mended is not None:
-                    cleaned.add(row.line, row.mended.beside(beside))
-            if again.sha256 != located.sha256:
-                raise DataError(f"{options.file}: changed while it was read; audit it again")
+        with _indexed(options, survey.language) as graph:
+            job = JudgeRows(options, located.form, graph, survey.templates(), survey.repeats())
+            with LocatedRows(options.file, copy) as again, _cleaned(options, located.form) as cleaned:
+                for row, beside in _judged(job, again, progress, survey.rows):
+                    summary.count(row, [*row.faults, *beside])
+                    if cleaned is not None and row.mended is not None:
+                        cleaned.add(row.line, row.mended.beside(beside))
+                if again.sha256 != located.sha256:
+                    raise DataError(f"{options.file}: changed while it was read; audit it again")
     if cleaned is not None:
         summary.written, summary.dropped = cleaned.written, summary.rows - cleaned.written
     summary.rules = dict(sorted(summary.rules.items(), key=lambda item: (-item[1].faults, item[0])))
@@ -214,24 +229,25 @@ def _cleaned(options: AuditOptions, form: FileForm) -> AbstractContextManager[Cl
     return nullcontext() if options.fix is None else cleaned_file(options.fix, form)
 
 
-def _rules(options: AuditOptions, language: str | None) -> RuleContext | None:
-    """Return the build's facts in the language of the file's first row, as rules read them; None without a build."""
+@contextmanager
+def _indexed(options: AuditOptions, language: str | None) -> Iterator[Callable[[], StoredGraph] | None]:
+    """Yield a function that opens the build's facts, from an index that lasts as long; None without a build.
+
+    language: that of the file's first row, which goes before the build's. Workers of a cluster see the build's folder
+    only. Raises BuildStateError if the build has no facts.
+    """
     if options.build is None:
-        return None
+        yield None
+        return
     facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
     manifest = options.build.manifest()
     made, fetched = manifest.entry("generate").config, manifest.entry("fetch").config
     today = made.get("today") or manifest.today
-    graph = FactGraph(
-        dated_facts(options.build, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
-        jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
-        language or made.get("language") or fetched.get("language") or "en",
-        today,
-    )
-    return RuleContext(
-        graph,
-        {},
-        allow_symmetric=options.allow_symmetric,
-        min_sitelinks=options.min_sitelinks,
-        max_sitelinks=options.max_sitelinks,
-    )
+    code = language or made.get("language") or fetched.get("language") or "en"
+    place = None if options.ray is None else options.build.root
+    with TemporaryDirectory(prefix="cfbuild-audit-", dir=place) as scratch:
+        index = Path(scratch) / "facts.sqlite"
+        dated = dated_facts(options.build, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)
+        described = jsonl.read_values(entities, conforming("entities", codec.decode_entity))
+        write_index(index, dated, described, code, today or ASSUMED_TODAY)
+        yield partial(StoredGraph, index, code, today)
