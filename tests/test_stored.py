@@ -92,7 +92,12 @@ def test_the_same_questions_have_the_same_answers(seed: int, tmp_path: Path, mon
     plain = answers(facts.graph(), items, ASKED)
     path = index_of(facts, tmp_path)
     assert answers(StoredGraph(path, facts.language, TODAY), items, ASKED) == plain
-    for module, name in ((stored, "KEPT"), (stored, "LABELS"), (stored, "COUNTS"), (bounded, "MOST")):
+    for module, name in (
+        (stored, "CACHED_ITEMS"),
+        (stored, "CACHED_LABELS"),
+        (stored, "CACHED_COUNTS"),
+        (bounded, "MOST"),
+    ):
         monkeypatch.setattr(module, name, 2)  # too small a memory changes nothing
     assert answers(StoredGraph(path, facts.language, TODAY), items, ASKED) == plain
 
@@ -111,7 +116,7 @@ def test_records_are_the_same_in_any_memory(tmp_path: Path, monkeypatch: pytest.
     whole = RecordMaker(facts, SMALL).make()
     index = StoredFacts(index_of(facts, tmp_path), facts.templates, facts.language, TODAY)
     for most in (3, 50_000):
-        for module, name in ((stored, "KEPT"), (stored, "LABELS"), (bounded, "MOST")):
+        for module, name in ((stored, "CACHED_ITEMS"), (stored, "CACHED_LABELS"), (bounded, "MOST")):
             monkeypatch.setattr(module, name, most)
         assert RecordMaker(index, SMALL).make() == whole
     again = pickle.loads(pickle.dumps(RecordMaker(index, SMALL)))
@@ -157,7 +162,7 @@ def test_an_index_is_read_only(tmp_path: Path) -> None:
     before = path.read_bytes()
     graph = StoredGraph(path)
     with pytest.raises(DataError, match="damaged"):
-        graph._ask("DELETE FROM facts")
+        graph._select("DELETE FROM facts")
     assert path.read_bytes() == before
     with sqlite3.connect(path) as plain:
         (count,) = plain.execute("SELECT count(*) FROM facts").fetchone()

@@ -1,18 +1,18 @@
-"""A memory of answers that cannot grow without end."""
+"""A cache of bounded size."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 MOST = 50_000
-"""The most answers that are kept: some 100 MB in all memories by item, and more than a relation's usual objects."""
+"""The most answers in a cache: about 100 MB in all caches by item, and more than the objects of a usual relation."""
 
 Key = TypeVar("Key")
 Answer = TypeVar("Answer")
 
 
 class Bounded(dict[Key, Answer]):
-    """Answers by what was asked, all forgotten when there are MOST: what is asked again is answered alike."""
+    """Computed answers by key. When there are MOST, all are dropped; a dropped answer has to be computed again."""
 
     def __setitem__(self, key: Key, answer: Answer) -> None:
         if len(self) >= MOST:

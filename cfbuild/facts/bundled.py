@@ -1,8 +1,8 @@
-"""The bundled objects by class (languages, countries, occupations, ...): what could be said where a build knows few.
+"""The bundled objects by class (languages, countries, occupations, ...), for relations of which a build knows few.
 
-The table `bundled.tsv` holds an object a line: the id and name of its class, its own id, or `-` where it is not known,
-and its English name, by class and name. Classes, ids and names are Wikidata's (CC0); which objects are there is our own
-choice, of well-known ones. Add a line for an object, and lines with a new class for a class.
+A line of the table `bundled.tsv` holds an object: the id and name of its class, its own id (`-` if it is not known) and
+its English name, by class and name. Classes, ids and names are Wikidata's (CC0); the choice of well-known objects is
+our own. To add an object, add a line.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def classes_by_member() -> Mapping[str, tuple[str, ...]]:
 
 
 def read_bundled(lines: Iterable[str], name: str) -> Iterator[BundledClass]:
-    """Yield the classes of a table, whose first line is the column names.
+    """Yield the classes of a table's `lines`, of which the first holds the names of the columns.
 
-    name: the file's name, for messages. Raises DataError with `name` and line for a wrong number of columns, an empty
-    cell, a bad id, a class with two names, or a member that is there twice.
+    Raises DataError for a wrong number of columns, an empty cell, a bad id, a class with two names, or a member that
+    comes twice.
     """
     names: dict[str, str] = {}
     members: dict[str, dict[str, Target]] = {}
@@ -74,6 +74,6 @@ def read_bundled(lines: Iterable[str], name: str) -> Iterator[BundledClass]:
         except DataError as error:
             raise DataError(f"{name}:{number}: {error}") from error
         if members.setdefault(kind, {}).setdefault(label.casefold(), target) is not target:
-            raise DataError(f"{name}:{number}: {kind_name} has {label!r} already")
+            raise DataError(f"{name}:{number}: {kind_name} has {label!r} already; delete one of the two lines")
     for kind, by_name in members.items():
         yield BundledClass(kind, names[kind], tuple(by_name.values()))

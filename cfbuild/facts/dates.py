@@ -1,7 +1,7 @@
-"""Dates of statements, as precise as they are known, and what is over or yet to come on a day.
+"""Dates of statements, as precise as they are known, and comparisons of them with a day or a year.
 
-A date is ISO 8601's: `2026-03-01`, a month `2026-03`, a year `2026`; and EDTF's (ISO 8601-2) for less: `202X` is a
-decade, `20XX` a century. UNKNOWN is a date that exists and that nobody knows.
+A date is written as in ISO 8601, `2026-03-01`, `2026-03` or `2026`, and a less precise one as in EDTF (ISO 8601-2):
+`202X` is a decade, `20XX` a century. UNKNOWN is a date that exists and that nobody knows; None means no date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from cfbuild.data import UNKNOWN
 
 ASSUMED_TODAY = "2026-11-26"
-"""The day for which facts hold where nothing tells when they were fetched: that on which fetches began to note it."""
+"""The day for which facts hold in a build that does not record the day of its fetch; builds since then do."""
 
 DATE = re.compile(r"(-?)([0-9]{1,16}X{0,3})(?:-([0-9]{2}))?(?:-([0-9]{2}))?\Z")
 NEW_YEAR, NEW_YEARS_EVE = "-01-01", "-12-31"
@@ -22,9 +22,8 @@ MILLENNIUM, DECADE, YEAR, MONTH = 6, 8, 9, 10
 def of_precision(day: str, precision: int | None) -> str:
     """Return a date as precise as it is known.
 
-    day: a whole date, as Wikidata's RDF writes every date: that of a year is its first of January.
-    precision: Wikidata's number, None where it is not told. A first of January is then taken for its year, which it
-    mostly is.
+    day: a whole date, as Wikidata's RDF writes every date; the year 2026 is 2026-01-01.
+    precision: Wikidata's number; if None, a first of January is taken for its year, which it mostly is.
     """
     year, _, rest = day.rpartition("-")[0].rpartition("-")
     if precision is None:
@@ -44,7 +43,7 @@ def of_precision(day: str, precision: int | None) -> str:
 
 
 def is_over(end: str | None, today: str) -> bool:
-    """Return True if what ends on `end` is over: its last possible day has passed, or nobody knows the day."""
+    """Return True if the last possible day of `end` has passed, or nobody knows the day."""
     if end is None:
         return False
     last = _day(end, "9", 12, 31)
@@ -52,33 +51,36 @@ def is_over(end: str | None, today: str) -> bool:
 
 
 def is_to_come(start: str | None, today: str) -> bool:
-    """Return True if what starts on `start` has surely not begun: its first possible day is yet to come."""
+    """Return True if the first possible day of `start` is yet to come."""
     first = _day(start, "0", 1, 1) if start is not None else None
     return first is not None and first > _today(today)
 
 
 def covers(start: str | None, end: str | None, year: int) -> bool:
-    """Return True if what has these dates surely held on every day of a year."""
+    """Return True if a fact from `start` to `end` surely held on every day of a year."""
     if start in (None, UNKNOWN) or end in (None, UNKNOWN):
         return False
     return is_over(start, f"{year:04d}{NEW_YEAR}") and is_to_come(end, f"{year:04d}{NEW_YEARS_EVE}")
 
 
 def misses(start: str | None, end: str | None, year: int) -> bool:
-    """Return True if what has these dates surely held on no day of a year."""
+    """Return True if a fact from `start` to `end` surely held on no day of a year."""
     ended = end not in (None, UNKNOWN) and is_over(end, f"{year:04d}{NEW_YEAR}")
     return ended or is_to_come(start, f"{year:04d}{NEW_YEARS_EVE}")
 
 
 def years_between(start: str | None, end: str | None) -> range:
-    """Return the years that lie between two dates, the dates' own years left out; none where a year is not told."""
+    """Return the years between those of `start` and `end`; empty if either year is unknown."""
     days = [_day(date, "0", 1, 1) if date and "X" not in date else None for date in (start, end)]
     first, last = (day[0] if day else 0 for day in days)
     return range(first + 1, last) if all(days) and first > 0 else range(0)
 
 
 def _day(date: str, digit: str, month: int, day: int) -> tuple[int, int, int] | None:
-    """Return a date's year, month and day, what is not told taken from the arguments; None for no date."""
+    """Return a date's year, month and day; None if the text is no date.
+
+    digit, month, day: stand in for what the date leaves open; `digit` for each X.
+    """
     match = DATE.match(date)
     if match is None:
         return None

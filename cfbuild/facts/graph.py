@@ -1,4 +1,4 @@
-"""An index over facts and entities, which answers the questions of building and filtering."""
+"""The graph of a build: an index of its facts and entities in memory."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from cfbuild.text.languages.neutral import without_bracket
 RANKS: Mapping[str | None, int] = {"preferred": 0, "normal": 1, None: 1, "deprecated": 2}
 """The order of Wikidata's ranks, best first; a fact without a known rank counts as normal."""
 
+NumberedFact = tuple[int, Fact]
+"""A case id and its fact."""
 
-Turn = tuple[int, Fact]
-"""A fact with its case id."""
-
-NOTHING: Mapping[str, int] = MappingProxyType({})
+NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 """The counts of a relation without facts."""
-NOWHERE = frozenset[str]()
-"""The containers of an item that no fact puts anywhere: one set for all, since an empty one takes 216 bytes."""
+NO_CONTAINERS = frozenset[str]()
+"""The containers of an item that has none: one set for all such items, since an empty set takes 216 bytes."""
 
 TupleKey = TypeVar("TupleKey")
 Listed = TypeVar("Listed")
@@ -38,31 +37,32 @@ Listed = TypeVar("Listed")
 class FactGraph:
     """Facts by (subject, relation) and by (relation, object), with the entities' labels in one language.
 
-    `wording` holds that language's rules about names and prompts. `today` is the day for which facts hold, that of the
-    fetch (`ASSUMED_TODAY` where it is not told). A name that is only a language's code is none.
+    language: the code of the labels' language. today: the day for which facts hold, that of the fetch; None is
+    `ASSUMED_TODAY`. `wording` holds the language's rules about names and prompts. A name that is only a language's code
+    does not count as a name.
 
-    Order is fixed by the facts' sort order, never by hash or input order, so a draw from a list is the same on every
-    machine.
+    All results are in the facts' sort order (`sort_key`), whatever the input order, so a draw from a list is the same
+    on every machine.
     """
 
     def __init__(
         self, facts: Iterable[Fact], entities: Iterable[Entity], language: str = "en", today: str | None = None
     ) -> None:
-        self._remember(language, today)
+        self._set_up(language, today)
         self.entities: Mapping[str, Entity] = MappingProxyType(
             {entity.id: named(entity, language) for entity in entities}
         )
         self.facts: tuple[Fact, ...] = tuple(sorted(set(facts), key=lambda fact: sort_key(fact, self.today)))
         self._objects: dict[str, Counter[str]] = {}
-        # The rules ask for some hundred names of every fact: each is looked up once.
+        # The rules read about a hundred names for every fact: each is looked up once.
         self._label_of = {entity.id: name_in(entity.labels, language) for entity in self.entities.values()}
         self._objects_named: dict[str, dict[str, list[str]]] = {}
         self._index()
         # Most items have no relation that says what contains them.
         self._contained = {subject for subject, relation in self._values if relation in CONTAINING}
 
-    def _remember(self, language: str, today: str | None) -> None:
-        """Set language and day, and make the memories of answers that are made of others."""
+    def _set_up(self, language: str, today: str | None) -> None:
+        """Set language and day, and make the caches of derived answers."""
         self.language = language
         self.today = today or ASSUMED_TODAY
         self.wording = languages.language(language)
@@ -76,7 +76,7 @@ class FactGraph:
         self._folded: dict[str, frozenset[str]] = Bounded()
 
     def _index(self) -> None:
-        """Index the facts by what is asked of them: answers are tuples, so that none is copied again and again."""
+        """Build the indices of the facts, in tuples, which methods return without a copy."""
         values: dict[tuple[str, str], list[str]] = {}
         subjects: dict[tuple[str, str], list[str]] = {}
         by_relation: dict[str, list[Fact]] = {}
@@ -111,81 +111,77 @@ class FactGraph:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """The relations that have facts, by number."""
+        """Return the relations that have facts, by number."""
         return tuple(self._case_ids)
 
     def case_ids(self, relation: str) -> range:
-        """Return the case ids of the facts of `relation`: their places among all facts, in the order of `facts_of`."""
+        """Return the case ids of the facts of `relation`, in the order of `facts_of`."""
         return self._case_ids.get(relation, range(0))
 
-    def cases(self, case_ids: Sequence[int]) -> list[Turn]:
+    def cases(self, case_ids: Sequence[int]) -> list[NumberedFact]:
         """Return the facts with these case ids, in this order."""
-        return [(one, self._cases[one]) for one in case_ids]
+        return [(case_id, self._cases[case_id]) for case_id in case_ids]
 
     def facts_of(self, relation: str) -> tuple[Fact, ...]:
-        """Return the facts of `relation`, the best of each (subject, object) pair, by subject then object number.
+        """Return the best fact of each (subject, object) pair of `relation`, by subject number, then object number.
 
-        Those with an unknown object are not among them.
+        Facts with an unknown object are left out.
         """
         return self._by_relation.get(relation, ())
 
     def values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """Return every object o with (subject, relation, o), now or ever, of any rank but deprecated.
+        """Return the objects of a subject under a relation, now or ever, of any rank but deprecated.
 
-        UNKNOWN is among them where it is known that the subject has yet another.
+        The subject is an id. UNKNOWN is among the objects if the subject has another that nobody knows.
         """
         return self._values.get((subject, relation), ())
 
     def statements(self, subject: str, relation: str) -> tuple[Fact, ...]:
-        """Return every fact of the subject under `relation`, of any rank."""
+        """Return all facts of a subject under a relation, of any rank."""
         return self._statements.get((subject, relation), ())
 
     def current_values(self, subject: str, relation: str) -> tuple[str, ...]:
-        """Return the objects of the facts that hold today and are not deprecated, of the best rank among them.
-
-        UNKNOWN may be among them, as in `values`.
-        """
+        """Return the objects, UNKNOWN included, of the facts that hold today, of the best rank among them."""
         statements = self.statements(subject, relation)
         if not statements:
             return ()
-        held = in_force(statements, self.today)
-        return tuple(dict.fromkeys(fact.object for fact in held))
+        return tuple(dict.fromkeys(fact.object for fact in in_force(statements, self.today)))
 
     def held_in(self, subject: str, relation: str, year: int) -> str | None:
-        """Return the object that surely held of a subject all through a year, alone as far as dates tell, or None."""
+        """Return the only object that a subject surely had all through a year, as far as dates tell, or None."""
         valid = [fact for fact in self.statements(subject, relation) if fact.rank != "deprecated"]
         sure = {fact.object for fact in valid if covers(fact.start, fact.end, year)}
         possible = {fact.object for fact in valid if not misses(fact.start, fact.end, year)}
         return next(iter(sure)) if len(sure) == 1 and possible == sure and UNKNOWN not in sure else None
 
     def holds(self, fact: Fact) -> bool:
-        """Return True if a fact has begun and is not over today, as far as its dates tell."""
+        """Return True if a fact holds today (`holds`)."""
         return holds(fact, self.today)
 
     def attributes(self, item: str, relation: str) -> tuple[str, ...]:
-        """Return the values of an attribute: those fetched with the entity, then those of facts of that relation."""
+        """Return the values of the item with the id `item` under a relation: its entity's, then those of its facts."""
         entity = self.entities.get(item)
         attributes = entity.attributes.get(relation, ()) if entity else ()
         found = (*attributes, *self.values(item, relation))
         if len(found) < 2 and UNKNOWN not in found:
             return found
-        return tuple(one for one in dict.fromkeys(found) if one != UNKNOWN)
+        return tuple(value for value in dict.fromkeys(found) if value != UNKNOWN)
 
     def known_values(self, item: str) -> frozenset[str]:
-        """Return every item that is a value of an attribute or a fact of `item`, under any relation."""
+        """Return the values of `item` (an id) under all relations (`attributes`)."""
         entity = self.entities.get(item)
         relations = {*self.relations, *(entity.attributes if entity else ())}
         return frozenset(value for relation in relations for value in self.attributes(item, relation))
 
     def containers(self, item: str) -> frozenset[str]:
-        """Return everything that `item` is in, part of, or a kind of, by CONTAINMENT relations; not `item` itself."""
+        """Return the items that `item` (an id) is in, part of, or a kind of, at any number of CONTAINMENT steps."""
         if item not in self._containers:
             found: set[str] = set()
             front = {item}
             while front:
                 front = set().union(*map(self._directly_in, front)) - found - {item}
                 found |= front
-            self._containers[item] = frozenset(found) if found else NOWHERE
+            self._containers[item] = frozenset(found) if found else NO_CONTAINERS
         return self._containers[item]
 
     def _directly_in(self, item: str) -> set[str]:
@@ -199,22 +195,22 @@ class FactGraph:
         return item in self._contained
 
     def subjects(self, relation: str, value: str) -> tuple[str, ...]:
-        """Return every subject s with (s, relation, value), of any rank but deprecated."""
+        """Return the subjects of the facts with this relation and object `value`, of any rank but deprecated."""
         return self._subjects.get((relation, value), ())
 
     def object_counts(self, relation: str) -> Mapping[str, int]:
-        """Return the number of subjects of each object of `relation`: the pool that o* is drawn from."""
-        return MappingProxyType(self._objects.get(relation, NOTHING))
+        """Return the pool of `relation`, from which o* is drawn: the number of subjects by object."""
+        return MappingProxyType(self._objects.get(relation, NO_COUNTS))
 
     def label(self, entity_id: str) -> str | None:
         """Return the entity's label in the graph's language, or None."""
         return self._label_of.get(entity_id)
 
     def class_name(self, class_id: str) -> str:
-        """Return the English name of a class that its kinds are read from, whatever the graph's language, or "".
+        """Return the English name from which the kinds of the class `class_id` are read, in every language, or "".
 
-        It is the name in the table of known classes, by id; else that of the nearest known class above it (P279); else
-        the class's English label, if it was fetched.
+        It is the name in the table of known classes; else that of the nearest known class above it (P279); else the
+        class's English label, if it was fetched.
         """
         if class_id not in self._class_names:
             entity = self.entities.get(class_id)
@@ -224,12 +220,11 @@ class FactGraph:
         return self._class_names[class_id]
 
     def class_names(self, entity_id: str) -> tuple[str, ...]:
-        """Return the English names of the classes that the entity is an instance of (`class_name`), where known."""
-        names = map(self.class_name, self.attributes(entity_id, INSTANCE_OF))
-        return tuple(name for name in names if name)
+        """Return the known English names (`class_name`) of the classes that the entity is an instance of."""
+        return tuple(filter(None, map(self.class_name, self.attributes(entity_id, INSTANCE_OF))))
 
     def subject_kinds(self, entity_id: str) -> frozenset[str]:
-        """Return the kinds that templates name (`facts/subjects.py`), as far as the entity's classes and label tell."""
+        """Return the entity's kinds as a subject (`facts/subjects.py`), by its classes and label."""
         if entity_id not in self._subject_kinds:
             classes = self.class_names(entity_id)
             label = self.label(entity_id) or ""
@@ -239,7 +234,7 @@ class FactGraph:
         return self._subject_kinds[entity_id]
 
     def article(self, entity_id: str) -> str:
-        """Return the article that the entity's label has inside a sentence ("the" Netherlands); empty for none."""
+        """Return the article of the entity's label inside a sentence: "the" of Netherlands, "" if there is none."""
         if entity_id not in self._articles:
             label, *aliases = self.names(entity_id) or ("",)
             self._articles[entity_id] = self.wording.article_of_name(label, aliases, self.class_names(entity_id))
@@ -254,7 +249,7 @@ class FactGraph:
         return self._names[entity_id]
 
     def folded_names(self, entity_id: str) -> frozenset[str]:
-        """Return the label and the aliases in the graph's language without letter case."""
+        """Return the label and the aliases in the graph's language, case-folded."""
         if entity_id not in self._folded:
             self._folded[entity_id] = frozenset(name.casefold() for name in self.names(entity_id))
         return self._folded[entity_id]
@@ -273,7 +268,7 @@ class FactGraph:
         return self._labels[label.casefold()]
 
     def namesakes(self, base: str) -> int:
-        """Return the number of items whose label is `base`, maybe with a bracket behind it, letter case ignored."""
+        """Return the number of items whose label is `base`, with or without a bracket after it, letter case ignored."""
         return self._labels[base.casefold()] + self._bases[base.casefold()]
 
     def items_called(self, name: str) -> int:
@@ -296,7 +291,10 @@ class FactGraph:
 
 
 def sort_key(fact: Fact, today: str) -> tuple[int, int, int, int, bool, str, str, str, str]:
-    """Return the key by which facts are in order on a day: of a (s, r, o), the best ranked and not ended is first."""
+    """Return the key that sorts facts: by relation, subject and object number; of equal triples, the best rank first.
+
+    Of equal ranks, the fact that holds on the day `today` comes first.
+    """
     numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
     rank = RANKS.get(fact.rank, 1)
     texts = fact.source, fact.start or "", fact.end or "", fact.rank or ""
@@ -304,12 +302,12 @@ def sort_key(fact: Fact, today: str) -> tuple[int, int, int, int, bool, str, str
 
 
 def _tuples(lists: dict[TupleKey, list[Listed]]) -> dict[TupleKey, tuple[Listed, ...]]:
-    """Return the lists as tuples, each list given up as it is copied."""
+    """Return the lists as tuples; each list is removed as it is copied, to save memory."""
     return {key: tuple(lists.pop(key)) for key in list(lists)}
 
 
 def named(entity: Entity, language: str) -> Entity:
-    """Return an entity without the names in `language` that are a language's code."""
+    """Return the entity without those of its names in `language` that are only a language's code."""
     label, aliases = entity.labels.get(language, ""), entity.aliases.get(language, ())
     if not any(is_code(name, language) for name in (label, *aliases)):
         return entity
@@ -319,21 +317,21 @@ def named(entity: Entity, language: str) -> Entity:
 
 
 def aliases_in(entity: Entity, language: str) -> tuple[str, ...]:
-    """Return the aliases in a language, then those of languages that stand in for it, in its script."""
+    """Return the aliases in a language, then those in its script of the languages that stand in for it."""
     own = entity.aliases.get(language, ())
     if entity.aliases.keys() <= {language}:
         return own
-    others = (name for code in chain(language)[1:] for name in entity.aliases.get(code, ()))
-    fitting = (name for name in others if fits_script(name, language) and not is_code(name, language))
+    stand_ins = (name for code in chain(language)[1:] for name in entity.aliases.get(code, ()))
+    fitting = (name for name in stand_ins if fits_script(name, language) and not is_code(name, language))
     return tuple(dict.fromkeys((*own, *fitting)))
 
 
 def holds(fact: Fact, today: str) -> bool:
-    """Return True if a fact has begun and is not over on a day, as far as its dates tell."""
+    """Return True if a fact has begun and is not over on the day `today`, as far as its dates tell."""
     return not is_over(fact.end, today) and not is_to_come(fact.start, today)
 
 
 def in_force(statements: Iterable[Fact], today: str) -> list[Fact]:
-    """Return the statements of a subject under a relation that hold on a day, of the best rank among them."""
+    """Return those of a subject's statements under a relation that hold on a day, of the best rank among them."""
     current = [fact for fact in statements if fact.rank != "deprecated" and holds(fact, today)]
     return [fact for fact in current if fact.rank == "preferred"] or current

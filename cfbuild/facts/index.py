@@ -1,6 +1,6 @@
-"""An index of facts and entities on the disk: a file of SQLite, made of rows in any order, in bounded memory.
+"""An index of facts and entities on the disk, in SQLite, written from rows in any order in bounded memory.
 
-It holds what `FactGraph` holds, in the same order, so that the same questions have the same answers.
+It holds what `FactGraph` holds, in the same order, so `StoredGraph` gives the same answers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from cfbuild.text.codes import name_in
 from cfbuild.text.languages.neutral import without_bracket
 
 LABEL, ALIAS, BASE = 0, 1, 2
-"""The kinds of names: a label, another name, and what is left of a label without the bracket at its end."""
+"""The kinds of names: a label, an alias, and a label without the bracket at its end."""
 TABLES = """
-CREATE TEMP TABLE given (relation INTEGER, subject INTEGER, object INTEGER, rank_place INTEGER, over INTEGER,
+CREATE TEMP TABLE unsorted (relation INTEGER, subject INTEGER, object INTEGER, rank_place INTEGER, over INTEGER,
     source TEXT, starts TEXT, ends TEXT, rank TEXT);
-CREATE TEMP TABLE given_names (folded TEXT, kind INTEGER, id INTEGER);
+CREATE TEMP TABLE unsorted_names (folded TEXT, kind INTEGER, id INTEGER);
 CREATE TABLE facts (place INTEGER PRIMARY KEY, relation INTEGER, subject INTEGER, object INTEGER, rank TEXT,
     starts TEXT, ends TEXT, source TEXT, held INTEGER, counted INTEGER, case_id INTEGER);
 CREATE TABLE relations (relation INTEGER PRIMARY KEY, first_case INTEGER, cases INTEGER);
@@ -38,20 +38,20 @@ CREATE INDEX by_subject ON facts (subject, place);
 CREATE INDEX by_object ON facts (relation, object, place, subject) WHERE counted;
 CREATE UNIQUE INDEX by_case ON facts (case_id) WHERE case_id IS NOT NULL;
 """
-"""They are made once all rows are there, which is faster than to keep them in order meanwhile."""
+"""SQL that is run once all rows are in the tables, which is faster than to update the indices with every row."""
 SETTINGS = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;
 """
-"""A file that is not whole is thrown away, so nothing need be safe while it is made; 64 MB of it are in memory."""
+"""No safety against crashes, since an unfinished file is thrown away; 64 MB of cache."""
 
 
 def is_whole(path: Path) -> bool:
-    """Return True if there is an index in the file `path` as `write_index` left it."""
-    note = _note(path)
-    if not path.is_file() or not note.is_file():
+    """Return True if `path` is an index as `write_index` left it."""
+    digest_file = _digest_file(path)
+    if not path.is_file() or not digest_file.is_file():
         return False
     try:
-        return bool(read_json(note) == {"sha256": sha256_file(path)})
+        return bool(read_json(digest_file) == {"sha256": sha256_file(path)})
     except DataError:
         return False
 
@@ -59,52 +59,52 @@ def is_whole(path: Path) -> bool:
 def write_index(path: Path, facts: Iterable[Fact], entities: Iterable[Entity], language: str, today: str) -> None:
     """Write the index of facts and entities into the file `path`, whole or not at all.
 
-    language, today: as `FactGraph` has them. Raises DataError for an id that is too large, OSError where
-    the disk is full or fails, and what the rows raise.
+    language, today: as in `FactGraph`. Raises DataError for an id that is too large, OSError if the disk is full or
+    fails, and what reading `facts` and `entities` raises.
     """
-    part, note = path.with_name(f".{path.name}.part"), _note(path)
-    for stale in (part, note):
+    part, digest_file = path.with_name(f".{path.name}.part"), _digest_file(path)
+    for stale in (part, digest_file):
         stale.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(part)) as made:
-            made.executescript(SETTINGS + TABLES)
-            made.executemany(f"INSERT INTO given VALUES ({','.join('?' * 9)})", _given(facts, today))
-            made.executemany(f"INSERT INTO facts VALUES ({','.join('?' * 11)})", _placed(made))
-            _put_entities(made, entities, language)
-            made.executescript(INDICES)
-            made.commit()
+        with closing(sqlite3.connect(part)) as database:
+            database.executescript(SETTINGS + TABLES)
+            database.executemany(f"INSERT INTO unsorted VALUES ({','.join('?' * 9)})", _unsorted(facts, today))
+            database.executemany(f"INSERT INTO facts VALUES ({','.join('?' * 11)})", _sorted(database))
+            _put_entities(database, entities, language)
+            database.executescript(INDICES)
+            database.commit()
     except sqlite3.OperationalError as error:
-        # SQLite's words for a disk that is full, or that fails; files of the user's have no part in this.
+        # The file is cfbuild's own, so SQLite fails for no other reason than a disk that is full or broken.
         raise OSError(errno.ENOSPC if "full" in str(error) else errno.EIO, str(error), str(path)) from error
     except OverflowError as error:
         raise DataError(f"an item's number does not fit into 64 bits ({error}); Wikidata's have few digits") from error
     part.replace(path)
-    write_json(note, {"sha256": sha256_file(path)})
+    write_json(digest_file, {"sha256": sha256_file(path)})
 
 
-def _note(path: Path) -> Path:
+def _digest_file(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _given(facts: Iterable[Fact], today: str) -> Iterator[tuple[Any, ...]]:
-    """Yield facts as rows whose columns sort as `sort_key` does, after the numbers of their ids."""
+def _unsorted(facts: Iterable[Fact], today: str) -> Iterator[tuple[Any, ...]]:
+    """Yield facts as rows whose columns sort as `sort_key` does."""
     for fact in facts:
         numbers = id_number(fact.relation), id_number(fact.subject), id_number(fact.object)
         order = RANKS.get(fact.rank, 1), not holds(fact, today)
         yield (*numbers, *order, fact.source, fact.start, fact.end, fact.rank)
 
 
-def _placed(made: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of the table of facts in order, each fact once; note which case ids each relation has."""
-    ordered = made.execute(
-        "SELECT DISTINCT * FROM given ORDER BY relation, subject, object, rank_place, over, source, "
+def _sorted(database: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the table of facts in order, each fact once, then fill the table of relations."""
+    ordered = database.execute(
+        "SELECT DISTINCT * FROM unsorted ORDER BY relation, subject, object, rank_place, over, source, "
         "coalesce(starts, ''), coalesce(ends, ''), rank"
     )
     before: tuple[int, int, int] | None = None
     case_id = 0
     cases: dict[int, list[int]] = {}
     for place, (relation, subject, item, _, _, source, starts, ends, rank) in enumerate(ordered):
-        # What is asked of a (s, r, o) is answered by the best of its statements.
+        # The best statement, which comes first, stands for all of its triple.
         first = (relation, subject, item) != before
         before = relation, subject, item
         is_case, held = first and item != 0, first and rank != "deprecated"
@@ -113,25 +113,25 @@ def _placed(made: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
         if is_case:
             cases.setdefault(relation, [case_id, 0])[1] += 1
             case_id += 1
-    made.executemany("INSERT INTO relations VALUES (?, ?, ?)", ((one, *span) for one, span in cases.items()))
+    rows = ((relation, *first_and_number) for relation, first_and_number in cases.items())
+    database.executemany("INSERT INTO relations VALUES (?, ?, ?)", rows)
 
 
-def _put_entities(made: sqlite3.Connection, entities: Iterable[Entity], language: str) -> None:
+def _put_entities(database: sqlite3.Connection, entities: Iterable[Entity], language: str) -> None:
     """Fill the tables of entities and of their names; of an entity that comes twice, the last counts."""
-    for given in entities:
-        entity = named(given, language)
+    for entity in (named(each, language) for each in entities):
         number, label = id_number(entity.id), name_in(entity.labels, language)
         row = (number, label, dump_row(encode_entity(entity)))
-        if not made.execute("INSERT OR IGNORE INTO entities VALUES (?, ?, ?)", row).rowcount:
-            made.execute("DELETE FROM given_names WHERE id = ?", (number,))
-            made.execute("REPLACE INTO entities VALUES (?, ?, ?)", row)
+        if not database.execute("INSERT OR IGNORE INTO entities VALUES (?, ?, ?)", row).rowcount:
+            database.execute("DELETE FROM unsorted_names WHERE id = ?", (number,))
+            database.execute("REPLACE INTO entities VALUES (?, ?, ?)", row)
         names = ((folded, kind, number) for folded, kind in _names(entity, label, language))
-        made.executemany("INSERT INTO given_names VALUES (?, ?, ?)", names)
-    made.execute("INSERT INTO names SELECT DISTINCT * FROM given_names ORDER BY folded, kind, id")
+        database.executemany("INSERT INTO unsorted_names VALUES (?, ?, ?)", names)
+    database.execute("INSERT INTO names SELECT DISTINCT * FROM unsorted_names ORDER BY folded, kind, id")
 
 
 def _names(entity: Entity, label: str | None, language: str) -> set[tuple[str, int]]:
-    """Return the names of an entity without letter case, each with its kind."""
+    """Return the names of an entity, case-folded, each with its kind."""
     folded = (label or "").casefold()
     found = {(name.casefold(), ALIAS) for name in aliases_in(entity, language)} - {(folded, ALIAS)}
     if label:

@@ -1,10 +1,9 @@
 """The classes of an item, and its kinds, which are coarser.
 
-Classes are what the facts say (P31 and P279, and what these are subclasses of) and what the bundled table says. They
-are fine ("city of the United States", "commune of France"), so two cities seldom share one. Kinds are told by the
-classes' ids: a class has the name that the table of known classes gives it, or the nearest class above it (P279), and
-the tables here say which words of such a name tell which kind. So a build in any language has the same kinds. Of an
-object that is no place, each class's id is a kind too.
+Classes come from the facts (P31, P279 and the classes above these) and from the bundled table. They are fine ("city of
+the United States", "commune of France"), so two cities seldom share one. A kind follows from words in a class's English
+name (`FactGraph.class_name`), by the tables below, so a build in any language has the same kinds. Of an object that is
+no place, the id of each class is a kind too.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ PLACES: Mapping[str, re.Pattern[str]] = {
 """Kinds of places by words in their classes' names, the broadest first: o* has to be as broad as o_c."""
 
 BY_NOUN = frozenset({"continent", "country"})
-"""Kinds whose words count in a class's noun alone: a town of a republic, or of the United Kingdom, is neither."""
+"""Kinds whose words count only in the noun of a class's name: a town of a republic is no country."""
 LIMITED = re.compile(r"\bstate with limited recognition\b", re.IGNORECASE)
-"""A class of countries whose noun does not tell it."""
+"""The class of countries whose noun, state, does not tell that they are countries."""
 
 OTHERS: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
@@ -80,35 +79,34 @@ OTHERS: Mapping[str, re.Pattern[str]] = {
         "work": "written work|literary work|film|book|television series|song|album|religious text|sacred text|play",
     }.items()
 }
-"""Other kinds, by words in their classes' names."""
+"""The kinds that are no places, by words in their classes' names."""
+
+Ladder = tuple[frozenset[str], ...]
+"""The classes of an item by steps up: its own classes, those above these, and so on."""
 
 
 def kinds_in(classes: Mapping[str, str]) -> frozenset[str]:
-    """Return the kinds of an item in these classes, English name by id.
+    """Return the kinds of an item of these classes, given as English name by id.
 
-    They are those of places alone if it is a place, else other kinds and the classes' ids.
+    A place has kinds of places alone, another item has other kinds and the ids of its classes.
     """
     names = tuple(classes.values())
     places = {kind for kind in PLACES if any(_tells_place(name, kind) for name in names)}
     if places:
-        return frozenset(_broadness(places, names))
+        return frozenset(_actual_places(places, names))
     others = {kind for kind, words in OTHERS.items() if any(words.search(name) for name in names)}
     return frozenset(classes) | others
 
 
 def _tells_place(name: str, kind: str) -> bool:
-    """Return True if a class of this name holds places of a kind."""
+    """Return True if the instances of a class with this name are places of this kind."""
     if kind == "country" and LIMITED.search(name):
         return True
     return bool(PLACES[kind].search(class_noun(name) if kind in BY_NOUN else name))
 
 
-Ladder = tuple[frozenset[str], ...]
-"""The classes of an item by steps up."""
-
-
 class Kinds:
-    """The kinds and classes of a graph's items, each looked up once."""
+    """The kinds and classes of the items of `graph`, cached by the item's id."""
 
     def __init__(self, graph: FactGraph) -> None:
         self._graph = graph
@@ -117,16 +115,16 @@ class Kinds:
         self._shared: dict[Ladder, Ladder] = {}
 
     def of(self, item: str) -> frozenset[str]:
-        """Return the kinds of `item` (`kinds_in`); empty where its classes are not known."""
+        """Return the kinds of `item` (`kinds_in`); empty if its classes are not known."""
         if item not in self._kinds:
-            self._kinds[item] = kinds_in({one: self._graph.class_name(one) for one in self._classes(item)})
+            classes = self._graph.attributes(item, INSTANCE_OF) or classes_by_member().get(item, ())
+            self._kinds[item] = kinds_in({class_id: self._graph.class_name(class_id) for class_id in classes})
         return self._kinds[item]
 
     def ladder(self, item: str) -> Ladder:
-        """Return the classes of `item` by steps up: those that it is in or below itself, those above these, and so on.
+        """Return the classes of `item` by steps up; empty if no class is known.
 
-        A class is in the first step that reaches it. The bundled classes come last, since they are coarse. Empty where
-        no class is known.
+        A class is in the first step that reaches it. The bundled classes come last, since they are coarse.
         """
         if item not in self._ladders:
             steps: list[frozenset[str]] = []
@@ -139,18 +137,15 @@ class Kinds:
                 step = {above for one in step for above in attributes(one, SUBCLASS_OF)} - seen
             bundled = frozenset(classes_by_member().get(item, ())) - seen
             ladder = (*steps, bundled) if bundled else tuple(steps)
-            # Most items of a class have no other: they share one ladder.
+            # Most items of a class have no other class: they share one ladder, which saves memory.
             self._ladders[item] = self._shared.setdefault(ladder, ladder)
         return self._ladders[item]
 
-    def _classes(self, item: str) -> tuple[str, ...]:
-        return self._graph.attributes(item, INSTANCE_OF) or classes_by_member().get(item, ())
 
+def _actual_places(places: set[str], names: Sequence[str]) -> set[str]:
+    """Return the kinds of a place without those that it has in name only; Wales is called a country and is a region.
 
-def _broadness(places: set[str], names: Sequence[str]) -> set[str]:
-    """Return the kinds of a place without those that it has in name only; `names` are its classes'.
-
-    Wales is called a country and is a part of one; London has quarters.
+    names: those of its classes.
     """
     parts = re.compile(r"constituent|autonomous country|dependent territory", re.IGNORECASE)
     sovereign = any(re.search(r"sovereign state", name, re.IGNORECASE) for name in names)

@@ -1,8 +1,8 @@
 """The names of well-known classes by id, from which kinds are told in every language.
 
-The table `known_classes.tsv` holds a class a line, by number. Ids and names are Wikidata's (CC0); which classes are
-there is our own choice: those that most items are instances of, and those above the others. A class that is not in it
-is told by the nearest class above it (P279) that is, so add a line for a class that none above tells.
+A line of the table `known_classes.tsv` holds a class; they are ordered by number. Ids and names are Wikidata's (CC0);
+the choice of classes is our own: those that most items are instances of, and those above the others. A class without a
+line has the name of the nearest class above it (P279) that has one; where that name is wrong, add a line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cfbuild.facts.bundled import bundled_classes
 
 TABLE = "known_classes.tsv"
 LEVELS = 12
-"""The most steps up from a class to one that is known, as many as a fetch follows containers."""
+"""The most steps up from a class to a known one; a fetch follows containers as far (`sources/collect.py`)."""
 
 
 @cache
@@ -31,7 +31,7 @@ def known_classes() -> Mapping[str, str]:
 def known_above(class_id: str, above: Callable[[str], Iterable[str]]) -> str:
     """Return the English name of the nearest known class above the class `class_id`, or "" if there is none.
 
-    above: returns the superclasses of a class. Of several classes as near, the one with the lowest number is taken.
+    above: returns the superclasses of a class. Of several classes at the same distance, the lowest number is taken.
     """
     seen, step = {class_id}, {*above(class_id)}
     for _ in range(LEVELS):

@@ -1,6 +1,6 @@
-"""The table of what is known about Wikidata's relations, which rules, groups, sources and templates read.
+"""The table of Wikidata's relations with special properties, which rules, groups, sources and templates read.
 
-Add a line to RELATIONS for a relation that has one of these properties; a relation without a line has none of them.
+A relation without a line in RELATIONS has none of these properties. To give it one, add a line.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ SUBCLASS_OF = "P279"
 class Relation:
     """The properties of a relation that do not depend on its facts.
 
-    `symmetric`: it holds in both directions (Wikidata's symmetric constraint). `open`: its subjects have many objects,
-    of which facts name few. `personal`: its templates speak of a person. `contains`: its object contains the subject,
-    so what holds of the subject may be said to hold of the object ("born in Paris", "born in France"). `inverse`: the
-    relation that says the same the other way round (Wikidata's P1696). `no_templates`: the reason why it has no
-    templates.
+    symmetric: it holds in both directions (Wikidata's symmetric constraint). open: its subjects have many objects, of
+    which facts name few. personal: its templates are about a person. contains: its object contains the subject, so
+    whoever was born in the subject was born in the object too. inverse: the relation that says the same the other way
+    round (Wikidata's P1696). no_templates: the reason why it has no templates.
     """
 
     name: str
@@ -79,6 +78,5 @@ PERSONAL = frozenset(relation for relation, known in RELATIONS.items() if known.
 CONTAINMENT = tuple(relation for relation, known in RELATIONS.items() if known.contains)
 CONTAINING = frozenset(CONTAINMENT)
 INVERSE = {relation: known.inverse for relation, known in RELATIONS.items() if known.inverse}
-UNSUITED = {relation: known.no_templates for relation, known in RELATIONS.items() if known.no_templates}
 ATTRIBUTES = (INSTANCE_OF, SEX_OR_GENDER, *CONTAINMENT)
 """The attributes of an entity that the rules read: its classes, sex or gender, and what contains it."""

@@ -1,8 +1,7 @@
-"""The kinds of a subject, which templates name: a law or a currency, a film or a food.
+"""The kinds of a subject, which template files name (`[rewrite: law, office]`): law, currency, film and others.
 
-A template of P1001 that fits laws is wrong for currencies. Kinds are told by the classes that an item is an instance
-of: by the noun in the name that `FactGraph.class_name` gives a class, in every language. A template file names them
-(`[rewrite: law, office]`); add a line for a new kind.
+A template of P1001 that fits laws is wrong for currencies. The kinds follow from the noun in the English names of the
+classes that an item is an instance of (`FactGraph.class_name`). To add a kind, add a line to SUBJECTS.
 """
 
 from __future__ import annotations
@@ -69,33 +68,35 @@ SUBJECTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         }.items()
     }
 )
-"""Kinds of subject by the nouns that their classes' names consist of or end in."""
+"""Kinds of subject by the nouns that the names of their classes end in."""
 
 PLURAL = "plural"
-"""The kind of a subject whose name is plural, which the language's rules tell; templates name it as they do others."""
+"""The kind of a subject with a plural name, by the rules of the language; template files name it like the others."""
 
 
 @cache
 def kinds_of_class(name: str) -> frozenset[str]:
-    """Return the kinds that the name of a class tells of its instances."""
+    """Return the kinds of the instances of a class with this English name."""
     noun = class_noun(name)
     return frozenset(kind for kind, nouns in SUBJECTS.items() if nouns.search(noun))
 
 
 def misfits(label: str, wording: Language) -> frozenset[str]:
-    """Return the kinds of a subject whose name cannot stand behind some words as it is: "after de" for Italie."""
+    """Return the words after which a name cannot stand as it is, as kinds of subject: "after de" for Italie."""
     return frozenset(_after(word) for word in wording.governing if wording.article_clash(word, label) is not None)
 
 
 def with_number(template: Template, wording: Language) -> Template:
-    """Return `template`, marked as not about the subjects that its own words do not fit, by the rules of `wording`.
+    """Return `template` with more `misfits`: the kinds of subject that do not fit its wording, by the language's rules.
 
-    They are those with a plural name if a verb of it agrees with a singular one, and those whose name cannot follow the
-    word before the slot (`misfits`).
+    They are PLURAL if a verb of the template is singular, and the word before the slot if some names cannot follow it.
     """
-    apart = PLURAL in (*template.fits, *template.misfits) or not wording.is_singular(template.text)
+    found: tuple[str, ...] = ()
+    if PLURAL not in (*template.fits, *template.misfits) and wording.is_singular(template.text):
+        found = (PLURAL,)
     before = last_word(template.text.partition(SLOT)[0])
-    found = (*(() if apart else (PLURAL,)), *((_after(before),) if before in wording.governing else ()))
+    if before in wording.governing:
+        found = (*found, _after(before))
     return replace(template, misfits=(*template.misfits, *found)) if found else template
 
 

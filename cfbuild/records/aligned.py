@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from cfbuild.data import Record, Rejection, Template
 from cfbuild.errors import ConfigError
-from cfbuild.facts.graph import Turn
+from cfbuild.facts.graph import NumberedFact
 from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.maker import RecordMaker
 from cfbuild.store.manifest import Manifest
@@ -71,7 +71,7 @@ class Survivors:
     spoken: Counter[int] = field(default_factory=Counter)
 
     def same(
-        self, maker: RecordMaker, records: Iterable[Record], cases: Callable[[Sequence[int]], Sequence[Turn]]
+        self, maker: RecordMaker, records: Iterable[Record], cases: Callable[[Sequence[int]], Sequence[NumberedFact]]
     ) -> Iterator[Record | Rejection]:
         """Yield what each of the first language's records is in a maker's language, and count it.
 

@@ -22,7 +22,7 @@ from cfbuild.data import (
     id_number,
 )
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.facts.graph import FactGraph, Turn
+from cfbuild.facts.graph import FactGraph, NumberedFact
 from cfbuild.filter.changed import judge_change
 from cfbuild.filter.context import RuleContext, Rules, TargetFilter
 from cfbuild.filter.naming import noise_in
@@ -171,7 +171,7 @@ class RecordMaker:
         """
         return Making(self, selection, target_filter(model))
 
-    def draft(self, turn: Turn, ranked: bool) -> Drafted:
+    def draft(self, turn: NumberedFact, ranked: bool) -> Drafted:
         """Return a fact with its draft, or with the decision of the rule that rejects it.
 
         ranked: True if a model will rank its o*.
@@ -208,11 +208,11 @@ class RecordMaker:
             self._relation = relation
 
     @property
-    def changed(self) -> list[Turn]:
+    def changed(self) -> list[NumberedFact]:
         """The changes that records are made of, as turns of what held."""
         return [(case_id, self._updates.judged(case_id).old) for case_id in self._updates.by_case]
 
-    def cases(self, case_ids: Sequence[int]) -> list[Turn]:
+    def cases(self, case_ids: Sequence[int]) -> list[NumberedFact]:
         """Return the facts with these case ids, in this order; of a change, what held."""
         changes = self._updates.by_case
         if not changes:

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from random import Random
 
 from cfbuild.errors import ConfigError, check_least
-from cfbuild.facts.graph import FactGraph, Turn
+from cfbuild.facts.graph import FactGraph, NumberedFact
 from cfbuild.option import COMMA_SEPARATED, option
 from cfbuild.templates.builtin import relations
 
@@ -49,7 +49,7 @@ class Selection:
         return tuple(relation for relation in relations if not self.relations or relation in self.relations)
 
 
-def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[Turn] = ()) -> array[int]:
+def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[NumberedFact] = ()) -> array[int]:
     """Return the case ids of the selected facts in the order of their turn: eight bytes a fact.
 
     The order is the graph's. Under a limit or a cap a relation's facts are shuffled by the seed; under a limit the
@@ -70,7 +70,7 @@ def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[T
 
 
 def _of_relation(
-    graph: FactGraph, relation: str, selection: Selection, seed: int, changed: Sequence[Turn]
+    graph: FactGraph, relation: str, selection: Selection, seed: int, changed: Sequence[NumberedFact]
 ) -> array[int]:
     """Return the case ids of a relation's changes, then those of its facts, shuffled under a limit or a cap."""
     own = [turn for turn in changed if turn[1].relation == relation]
