@@ -28,8 +28,8 @@ from typing import Any
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.progress import silent
 from cfbuild.sources.dump.packing import Unit, open_dump
+from cfbuild.sources.dump.query import DumpQuery
 from cfbuild.sources.dump.scan import read_dump
-from cfbuild.sources.dump.wanted import Wanted
 from cfbuild.templates import builtin
 from cfbuild.text.codes import chain
 from cfbuild.work import WorkerOptions, map_chunks
@@ -71,9 +71,9 @@ def filtered(path: Path, workers: int) -> int:
     folder = Path(tempfile.mkdtemp(dir=path.parent))
     try:
         dump = open_dump(str(path), workers)
-        wanted = Wanted(RELATIONS, ATTRIBUTES, chain("en"))
+        query = DumpQuery(RELATIONS, ATTRIBUTES, chain("en"))
         with dump:
-            extract, _ = read_dump(dump, wanted, folder, WorkerOptions(workers=workers), silent)
+            extract, _ = read_dump(dump, query, folder, WorkerOptions(workers=workers), silent)
         return sum(int((extract.facts(int(one[1:]))["object"] >= 0).sum()) for one in RELATIONS)
     finally:
         shutil.rmtree(folder)

@@ -72,7 +72,7 @@ def test_services_that_do_not_answer_are_named(service: str, monkeypatch: pytest
     services = {"good": f"{service}/yes?x", "ill": f"{service}/no", "gone": nobody}
     monkeypatch.setattr(doctor, "SERVICES", services)
     found = examine(DoctorOptions(network=True))
-    assert [(one.service, one.answered, one.said) for one in found.services] == [
+    assert [(one.service, one.answered, one.detail) for one in found.services] == [
         ("good", True, "HTTP 200"),
         ("ill", False, "HTTP 503"),
         ("gone", False, "ConnectionError"),
@@ -82,5 +82,5 @@ def test_services_that_do_not_answer_are_named(service: str, monkeypatch: pytest
 
 def test_public_services_are_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CFBUILD_CONTACT", raising=False)
-    with pytest.raises(ConfigError, match="asks to be told who is asking"):
+    with pytest.raises(ConfigError, match="wants to know who sends requests"):
         examine(DoctorOptions(network=True))

@@ -35,9 +35,9 @@ from cfbuild.sources.dump import DumpOptions, packing, scan
 from cfbuild.sources.dump.dump_source import DumpSource
 from cfbuild.sources.dump.json_items import date_of
 from cfbuild.sources.dump.packing import BLOCK, END, magics, open_dump
-from cfbuild.sources.dump.wanted import alternation
+from cfbuild.sources.dump.query import alternation
 from cfbuild.sources.http import Client
-from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.journal import Journal, JournaledClient
 from cfbuild.sources.wikidata import Wikidata, WikidataOptions
 from cfbuild.store.folder import BuildFolder
 
@@ -339,7 +339,9 @@ def test_the_dump_tells_what_the_query_service_tells(tmp_path: Path) -> None:
         Client(None) as client,
     ):
         for limit in (None, 7):
-            served = Wikidata(WikidataOptions(endpoint=url, per_relation=limit, seed=3), Asker(client, journal))
+            served = Wikidata(
+                WikidataOptions(endpoint=url, per_relation=limit, seed=3), JournaledClient(client, journal)
+            )
             read = DumpSource(DumpOptions(dump=str(path), per_relation=limit, seed=3))
             read.read(RELATIONS, tmp_path, silent)
             for relation in RELATIONS:

@@ -21,9 +21,9 @@ from cfbuild.pipeline.fetch import FetchOptions, checked, fetch, manifest_config
 from cfbuild.sources.catalogue import SOURCES
 from cfbuild.sources.endpoints import ENDPOINTS, PublicEndpoint
 from cfbuild.sources.http import Client
-from cfbuild.sources.journal import Asker
+from cfbuild.sources.journal import JournaledClient
 from cfbuild.sources.pararel import PARAREL
-from cfbuild.sources.source import LeftOut, SourceOptions, SourceSpec
+from cfbuild.sources.source import SourceOptions, SourceSpec, SourceTally
 from cfbuild.store.codec import decode_entity, decode_fact, decode_template
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values
@@ -304,8 +304,8 @@ def test_the_snapshot_and_the_bundled_templates_need_no_network(folder: BuildFol
 class Few:
     """A source of three facts: what somebody who adds a source writes, beside the options that all sources have."""
 
-    def __init__(self, options: SourceOptions, asker: Asker) -> None:
-        self.tally = LeftOut()
+    def __init__(self, options: SourceOptions, asker: JournaledClient) -> None:
+        self.tally = SourceTally()
         self._language = options.language
 
     def facts(self, relation: str) -> Iterator[Fact]:

@@ -13,8 +13,8 @@ from servers import OVERLOADED, RESULTS_JSON, TIME_OUT, Scripted, free_port, rep
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.sources.address import checked_url, is_public, redact
 from cfbuild.sources.failures import HeavyAnswerError
-from cfbuild.sources.http import Client, Given, HttpRequest, require_contact
-from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.http import AddressOption, Client, HttpRequest, require_contact
+from cfbuild.sources.journal import Journal, JournaledClient
 from cfbuild.sources.sparql import parse
 
 GOOD = b'{"head":{"vars":["s"]},"results":{"bindings":[{"s":{"type":"literal","value":"one"}}]}}'
@@ -93,7 +93,7 @@ def test_a_broken_answer_is_an_error_and_is_never_stored(broken: bytes, tmp_path
     asker, sleeps = client()
     with Scripted(broken) as server, asker, Journal(tmp_path / "journal") as journal:
         with pytest.raises(SourceError, match="asked 3 times") as caught:
-            Asker(asker, journal).ask(query(server.url), parse)
+            JournaledClient(asker, journal).ask(query(server.url), parse)
         assert len(server.requests) == 3 and sleeps == [2.0, 4.0]
         assert len(journal) == 0
     assert caught.value.exit_code == 3 and "run the same command again" in str(caught.value)
@@ -207,7 +207,7 @@ def test_a_question_that_a_well_service_refuses_is_not_asked_again(tmp_path: Pat
         for _ in range(2):
             asker, _ = client(attempts=3)
             with asker, Journal(tmp_path / "journal") as journal:
-                ask = Asker(asker, journal).ask_unless_refused
+                ask = JournaledClient(asker, journal).ask_unless_refused
                 assert ask(query(server.url), parse, lambda: well.append(1)) is None and journal.used == 1
         assert len(server.requests) == 5 and well == [1, 1]
 
@@ -219,7 +219,7 @@ def test_an_outage_is_no_refusal(tmp_path: Path) -> None:
     asker, _ = client(attempts=3)
     with Scripted(reply(status="504 Timeout")) as server, asker, Journal(tmp_path / "journal") as journal:
         with pytest.raises(SourceError, match="nobody answers"):
-            Asker(asker, journal).ask_unless_refused(query(server.url), parse, unwell)
+            JournaledClient(asker, journal).ask_unless_refused(query(server.url), parse, unwell)
         assert len(journal) == 0 and len(server.requests) == 2
 
 
@@ -282,17 +282,17 @@ def test_a_redirect_elsewhere_names_the_option_that_would_take_it(option: str, b
         address = f"http://127.0.0.1:{server.port}{base}"
         target = f"Location: http://localhost:{server.port}/api/wikidata{tail}"
         server.replies[:] = [reply(b"", target, status="301 Moved")]
-        given = Given(option, address, "last checked on a day")
+        given = AddressOption(option, address, "last checked on a day")
         with pytest.raises(SourceError, match="which cfbuild does not follow") as caught:
-            asker.answer(HttpRequest("GET", address + tail, (RESULTS_JSON,), given=given), parse)
+            asker.answer(HttpRequest("GET", address + tail, (RESULTS_JSON,), address_option=given), parse)
     assert f"run the command with `{told.format(port=server.port)}`" in str(caught.value)
     assert "(last checked on a day)" in str(caught.value)
 
 
 def test_a_preset_that_cannot_be_reached_says_when_it_was_checked() -> None:
     asker, _ = client(attempts=1)
-    given = Given("--endpoint", "", "the preset qlever was last checked on a day")
-    request = HttpRequest("GET", f"http://127.0.0.1:{free_port()}/", (RESULTS_JSON,), given=given)
+    given = AddressOption("--endpoint", "", "the preset qlever was last checked on a day")
+    request = HttpRequest("GET", f"http://127.0.0.1:{free_port()}/", (RESULTS_JSON,), address_option=given)
     with asker, pytest.raises(SourceError, match="the preset qlever was last checked on a day"):
         asker.answer(request, parse)
 
@@ -389,7 +389,7 @@ def test_a_stored_answer_is_not_asked_for_again(tmp_path: Path) -> None:
             request = HttpRequest("POST", "http://localhost:9/sparql", (RESULTS_JSON,))
             if not len(journal):
                 journal.put(request.key, asker.answer(query(server.url), parse)[0], asker.now())
-            assert Asker(asker, journal).ask(request, parse)[0]["s"].value == "one"
+            assert JournaledClient(asker, journal).ask(request, parse)[0]["s"].value == "one"
             assert journal.used == 1 and journal.retrieved() == ("2023-11-14T22:13:20+00:00",) * 2
     assert asker.sent == 0
 
@@ -431,5 +431,5 @@ def test_a_stored_answer_that_is_no_longer_accepted_is_asked_for_again(tmp_path:
     asker, _ = client()
     with Scripted(reply(GOOD)) as server, asker, Journal(tmp_path / "journal") as journal:
         journal.put(query(server.url).key, b"{}", "2026-01-01T00:00:00+00:00")
-        assert Asker(asker, journal).ask(query(server.url), parse)
+        assert JournaledClient(asker, journal).ask(query(server.url), parse)
         assert journal.get(query(server.url).key) == GOOD

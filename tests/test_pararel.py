@@ -15,7 +15,7 @@ from servers import TIME_OUT, Proxy, Scripted, oxigraph, reply
 from cfbuild.data import Entity, Fact
 from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.sources.http import Client
-from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.journal import Journal, JournaledClient
 from cfbuild.sources.pararel import PARAREL, RELATIONS, Files, Pararel, PararelOptions
 from cfbuild.templates.patterns import templates
 
@@ -61,9 +61,9 @@ def test_a_repeated_pattern_is_kept_once() -> None:
 
 
 @contextmanager
-def asker(folder: Path) -> Iterator[Asker]:
+def asker(folder: Path) -> Iterator[JournaledClient]:
     with Client(sleep=lambda seconds: None, timeout_s=20, attempts=2) as client, Journal(folder / "journal") as journal:
-        yield Asker(client, journal)
+        yield JournaledClient(client, journal)
 
 
 @pytest.mark.shared

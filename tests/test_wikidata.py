@@ -28,7 +28,7 @@ from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources.endpoints import ENDPOINTS, endpoint_url
 from cfbuild.sources.failures import MiscountedAnswerError
 from cfbuild.sources.http import Client
-from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.journal import Journal, JournaledClient
 from cfbuild.sources.parts import Part
 from cfbuild.sources.sparql import Endpoint, parse
 from cfbuild.sources.subset import HASHES, SampleOrder
@@ -95,10 +95,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, Asker]]:
+def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, JournaledClient]]:
     """A source that does not sleep, with a journal in `folder`."""
     with Client(sleep=lambda seconds: None, timeout_s=20, attempts=2) as client, Journal(folder / "journal") as journal:
-        asker = Asker(client, journal)
+        asker = JournaledClient(client, journal)
         pages = {name: settings.pop(name) for name in ("page_rows", "scan_rows") if name in settings}
         yield Wikidata(WikidataOptions(endpoint=url, **settings), asker, **pages), asker
 

@@ -17,8 +17,8 @@ from cfbuild.errors import BuildStateError, ConfigError, SourceError
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import GenerateOptions, generate
 from cfbuild.sources.http import Client
-from cfbuild.sources.journal import Asker, Journal
-from cfbuild.sources.source import LeftOut
+from cfbuild.sources.journal import Journal, JournaledClient
+from cfbuild.sources.source import SourceTally
 from cfbuild.sources.wikipedia import Article, Wikipedia, api_url, candidates
 from cfbuild.store.codec import decode_reference
 from cfbuild.store.folder import BuildFolder
@@ -166,13 +166,13 @@ class Sleeps(list[float]):
 
 def leads(
     path: Path, source: Wiki, wanted: dict[str, str], attempts: int = 3
-) -> tuple[list[Article], LeftOut, Sleeps, int]:
+) -> tuple[list[Article], SourceTally, Sleeps, int]:
     """Return the texts by title, the items left out, the seconds slept, and how many answers were stored."""
-    sleeps, tally = Sleeps(), LeftOut()
+    sleeps, tally = Sleeps(), SourceTally()
     client = Client("me@example.org", timeout_s=5, attempts=attempts, sleep=sleeps)
     with MediaWiki(source) as served, client, Journal(path / "journal") as journal:
         try:
-            found = list(Wikipedia(served.url, Asker(client, journal), tally).articles(wanted))
+            found = list(Wikipedia(served.url, JournaledClient(client, journal), tally).articles(wanted))
         finally:
             stored = len(journal)
     return found, tally, sleeps, stored
@@ -262,7 +262,7 @@ def test_titles_that_are_too_many_for_the_server_are_asked_for_in_halves(tmp_pat
 
 def test_a_server_that_forgets_a_page_or_runs_in_circles_is_an_error(tmp_path: Path) -> None:
     other = GOOD.replace("Person 1", "Person 9").encode()
-    with pytest.raises(SourceError, match="without a word about 'Person 1'"):
+    with pytest.raises(SourceError, match="left 'Person 1' out of its answer"):
         leads(tmp_path / "a", wiki(plan=lambda number: (200, {}, other)), some(1))
     circle = json.dumps({"continue": {"excontinue": 1}, "query": {"pages": []}}).encode()
     with pytest.raises(SourceError, match="did not come to an end"):

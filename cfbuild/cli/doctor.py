@@ -42,7 +42,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     for name, where in found.models.items():
         yield f"model {name}: {where}"
     for service in found.services:
-        yield f"{service.service}: {'answers' if service.answered else 'does not answer'} ({service.said})"
+        yield f"{service.service}: {'answers' if service.answered else 'does not answer'} ({service.detail})"
     for fault in found.faults:
         yield f"to mend: {fault}"
 

@@ -53,20 +53,11 @@ def classes_by_member() -> Mapping[str, tuple[str, ...]]:
 def read_bundled(lines: Iterable[str], name: str) -> Iterator[BundledClass]:
     """Yield the classes of a table's `lines`, of which the first holds the names of the columns.
 
-    Raises DataError for a wrong number of columns, an empty cell, a bad id, a class with two names, or a member that
-    comes twice.
+    Raises DataError as `table_cells`, and for a bad id, a class with two names, or a member that comes twice.
     """
     names: dict[str, str] = {}
     members: dict[str, dict[str, Target]] = {}
-    for number, line in enumerate(lines, 1):
-        cells = tuple(line.split("\t"))
-        if number == 1:
-            if cells != COLUMNS:
-                raise DataError(f"{name}:1: the columns are {cells}, expected {COLUMNS}")
-            continue
-        if len(cells) != len(COLUMNS) or not all(cell and cell == cell.strip() for cell in cells):
-            raise DataError(f"{name}:{number}: expected {len(COLUMNS)} tab-separated cells with text in each: {line!r}")
-        kind, kind_name, item, label = cells
+    for number, (kind, kind_name, item, label) in table_cells(lines, name, COLUMNS):
         try:
             target = Target("" if item == NO_ID else item_id(item), label)
             if names.setdefault(item_id(kind), kind_name) != kind_name:
@@ -77,3 +68,19 @@ def read_bundled(lines: Iterable[str], name: str) -> Iterator[BundledClass]:
             raise DataError(f"{name}:{number}: {kind_name} has {label!r} already; delete one of the two lines")
     for kind, by_name in members.items():
         yield BundledClass(kind, names[kind], tuple(by_name.values()))
+
+
+def table_cells(lines: Iterable[str], name: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield (line number, cells) of the `lines` of a table of tab-separated text, without the first, the `columns`.
+
+    Raises DataError for other columns, a wrong number of cells, an empty cell, or white space at an end of a cell.
+    """
+    for number, line in enumerate(lines, 1):
+        cells = tuple(line.split("\t"))
+        if number == 1:
+            if cells != columns:
+                raise DataError(f"{name}:1: the columns are {cells}, expected {columns}")
+            continue
+        if len(cells) != len(columns) or not all(cell and cell == cell.strip() for cell in cells):
+            raise DataError(f"{name}:{number}: expected {len(columns)} tab-separated cells with text in each: {line!r}")
+        yield number, cells

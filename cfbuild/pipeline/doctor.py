@@ -14,7 +14,7 @@ from cfbuild import __version__
 from cfbuild.option import option
 from cfbuild.progress import Progress, silent
 from cfbuild.sources.http import NetworkOptions, require_contact
-from cfbuild.sources.reach import SERVICES, Reached, reach
+from cfbuild.sources.reach import SERVICES, ServiceCheck, reach
 from cfbuild.store.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Diagnosis:
     devices: tuple[Device, ...]
     cache: Folder
     models: Mapping[str, str]
-    services: tuple[Reached, ...]
+    services: tuple[ServiceCheck, ...]
     faults: tuple[str, ...]
 
 
@@ -131,7 +131,7 @@ def _folder(path: Path) -> Folder:
     return Folder(str(path), used, shutil.disk_usage(there).free)
 
 
-def _faults(packages: tuple[Package, ...], services: list[Reached]) -> Iterator[str]:
+def _faults(packages: tuple[Package, ...], services: list[ServiceCheck]) -> Iterator[str]:
     for package in packages:
         if package.version is None and package.extra is None:
             yield f"{package.name} is not installed; pip install '{package.name}{package.wanted}'"
@@ -139,4 +139,4 @@ def _faults(packages: tuple[Package, ...], services: list[Reached]) -> Iterator[
             yield f"{package.name} {package.version} is out of the range {package.wanted}"
     for service in services:
         if not service.answered:
-            yield f"{service.service} did not answer: {service.said} ({service.url})"
+            yield f"{service.service} did not answer: {service.detail} ({service.url})"

@@ -20,10 +20,10 @@ from cfbuild.progress import Progress, silent
 from cfbuild.sources import dump, http, pararel, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.catalogue import SOURCES
-from cfbuild.sources.collect import Work, write_entities, write_facts, write_references
-from cfbuild.sources.journal import Asker, Journal
+from cfbuild.sources.collect import Collection, write_entities, write_facts, write_references
+from cfbuild.sources.journal import Journal, JournaledClient
 from cfbuild.sources.objects import ObjectSource, read_ids, recorded_file
-from cfbuild.sources.source import ChosenPart, ReadsFirst, SourceOptions, SourceSpec, local_path
+from cfbuild.sources.source import ChosenPart, FileSource, SourceOptions, SourceSpec, local_path
 from cfbuild.sources.wikipedia import ReferenceOptions
 from cfbuild.store.codec import encode_template
 from cfbuild.store.folder import BuildFolder
@@ -98,12 +98,12 @@ class FetchOptions(
         """True if ParaRel's files are part of the fetch: as facts, as templates, or because the user names them."""
         return PARAREL in (self.source, *self.templates) or self.pararel != pararel.PARAREL
 
-    def object_source(self, asker: Asker) -> ObjectSource:
+    def object_source(self, client: JournaledClient) -> ObjectSource:
         """Return where this fetch knows objects from."""
         kind = pararel.PararelOptions
         named = {part.name: getattr(self, part.name) for part in fields(kind)}
         tuples = kind(**{**named, "per_relation": None, "endpoint": self.service}) if self.uses_pararel else None
-        return ObjectSource(self.objects, tuples, self.seed, asker)
+        return ObjectSource(self.objects, tuples, self.seed, client)
 
     def known_relations(self) -> frozenset[str] | None:
         return self.of_source.known_relations()
@@ -164,20 +164,20 @@ def _fetch(
         http.Client(options.contact_address, timeout_s=options.timeout_s, attempts=options.attempts) as client,
         Journal(path / JOURNAL) as journal,
     ):
-        work = Work(path, Asker(client, journal), relations, progress)
-        templates, refusals = _templates(options, work)
-        source = options.spec.make(replace(options.of_source, language=config["language"]), work.asker)
-        if isinstance(source, ReadsFirst):
+        collection = Collection(path, JournaledClient(client, journal), relations, progress)
+        templates, refusals = _templates(options, collection)
+        source = options.spec.make(replace(options.of_source, language=config["language"]), collection.client)
+        if isinstance(source, FileSource):
             source.read(relations, path, progress)
         rows = {
-            "facts.jsonl": write_facts(work, source, options.object_source(work.asker)),
-            "entities.jsonl": write_entities(work, source),
+            "facts.jsonl": write_facts(collection, source, options.object_source(collection.client)),
+            "entities.jsonl": write_entities(collection, source),
             "templates.jsonl": write_jsonl(path / "templates.jsonl", map(encode_template, templates)),
         }
         if options.references:
-            rows["references.jsonl"] = write_references(work, options, options, source.tally)
+            rows["references.jsonl"] = write_references(collection, options, options, source.tally)
         summary = FetchSummary(
-            facts={relation: work.facts[relation] for relation in relations},
+            facts={relation: collection.facts[relation] for relation in relations},
             entities=rows["entities.jsonl"],
             templates=dict(Counter(template.relation for template in templates)),
             left_out=dict(sorted(source.tally.left_out.items())),
@@ -187,8 +187,8 @@ def _fetch(
             waited_s=client.waited_s,
             references=rows.get("references.jsonl"),
             retrieved=journal.retrieved(),
-            chosen=work.choices,
-            today=work.today,
+            chosen=collection.choices,
+            today=collection.today,
             borrowed=dict(sorted(source.tally.borrowed.items())),
         )
         facts = _entered(summary, journal)
@@ -244,7 +244,7 @@ def _sweep(path: Path) -> None:
         part.unlink()
 
 
-def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple[Refusal, ...]]:
+def _templates(options: FetchOptions, collection: Collection) -> tuple[list[Template], tuple[Refusal, ...]]:
     """Return the templates of every set and the refused patterns of ParaRel.
 
     A text that comes in several sets of a relation is the first set's.
@@ -252,8 +252,8 @@ def _templates(options: FetchOptions, work: Work) -> tuple[list[Template], tuple
     found: dict[tuple[str, str, str], Template] = {}
     refused: list[Refusal] = []
     language = wikidata.language_code(options.language)
-    files = pararel.Files(options.pararel, work.asker, language) if PARAREL in options.templates else None
-    for relation in work.relations:
+    files = pararel.Files(options.pararel, collection.client, language) if PARAREL in options.templates else None
+    for relation in collection.relations:
         for name in options.templates:
             if name == BUILTIN:
                 kept = builtin.templates(relation, language)

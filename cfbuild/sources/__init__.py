@@ -1,1 +1,1 @@
-"""The sources of facts: SPARQL endpoints, ParaRel, the bundled snapshot."""
+"""The sources of facts: SPARQL endpoints, dumps, ParaRel, the bundled snapshot."""

@@ -1,4 +1,4 @@
-"""Addresses of services: checks of their form and owner, and forms of them without secrets."""
+"""Checks of services' addresses, and forms of them without secrets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def redact(url: str) -> str:
         parts = urlsplit(without_user(url))
     except ValueError:
         return "(a malformed URL)"
-    if not parts.netloc:  # Whatever this is, the part before an @ may be a password.
+    if not parts.netloc:  # The text is no URL, and what comes before an @ may be a password.
         return url.rpartition("@")[2].partition("?")[0]
     digest = hashlib.sha256(parts.query.encode()).hexdigest()[:12]
     query = f"sha256-{digest}" if parts.query else ""
@@ -45,7 +45,7 @@ def without_user(url: str) -> str:
 
 
 def is_public(url: str) -> bool:
-    """Return True if the URL's host may be someone else's service: a name with a dot, or an address not private.
+    """Return True if the URL's host is a name with a dot or an IP address that is not private.
 
     Raises ValueError if the URL is malformed.
     """
@@ -57,6 +57,6 @@ def is_public(url: str) -> bool:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL, which a redirect must not change."""
+    """Return the scheme, host and port of a URL, which a redirect must not change."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port

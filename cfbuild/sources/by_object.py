@@ -1,8 +1,8 @@
-"""Facts of a relation that is too large for the service to scan: those of objects that are known, asked for by object.
+"""Facts of a relation that is too large for the service to scan, fetched by known objects.
 
-A pattern whose object is bound is answered from the service's index, however large the relation. Of which objects,
-`KnownObjects` says; how many facts of each, and in which order, the seed. Subjects that were found are asked for
-again with all of their objects, so that it stays visible which other objects are true of them.
+A service answers a pattern with a given object from its index, however large the relation. `KnownObjects` lists the
+objects; the seed decides which facts of each are fetched. The subjects that are found are queried again for all of
+their objects, so that it stays visible which other objects are true of them.
 """
 
 from __future__ import annotations
@@ -10,33 +10,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cfbuild.data import item_id, property_id
+from cfbuild.data import id_number, item_id, property_id
 from cfbuild.errors import SourceError
 from cfbuild.progress import Progress
 from cfbuild.sources.failures import HeavyAnswerError
 from cfbuild.sources.http import HEAVY_ATTEMPTS
-from cfbuild.sources.parts import Part, PartReader, RefusedError, halves
+from cfbuild.sources.parts import Part, PartReader, RefusedError
 from cfbuild.sources.source import CENSUS, ChosenPart, KnownObjects, ObjectGroups, in_seeded_order
-from cfbuild.sources.sparql import batch_rows
+from cfbuild.sources.sparql import batch_rows, halves
 from cfbuild.sources.subset import Pair, Sample, SampleOrder
 
 LEAST_SHARE = 25
-"""The fewest facts of an object in a sample, if it has them: ten neighbours should be left after all rules."""
-FIRST = 200
+"""The fewest facts of an object in a sample, if it has so many: ten neighbors should remain after all rules."""
+FIRST_FACTS = 200
 """The facts that are read of an object too large to list, as a multiple of the facts that the seed draws from them."""
 GUESSES = 100
-"""Items that are tried at once, where few of them can be expected to be objects."""
+"""Items in a query that tries guessed objects, of which few are objects of the relation."""
 SUBJECTS_AT_ONCE = 1_000
+"""Subjects whose facts are completed between two reports of progress."""
 
 
 @dataclass
 class ByObject:
-    """A fetch of the relation of `whole`, of which `whole.facts` is the size: `wanted` facts (None: all) by object."""
+    """A fetch by object of at most `limit` facts (None: all) of the relation of `whole`, which has `whole.facts`.
+
+    `order` is the seed's order of subjects. `limited` collects the objects of which only first facts were read,
+    `refused` those of which the service gave none.
+    """
 
     reader: PartReader
     whole: Part
     order: SampleOrder
-    wanted: int | None
+    limit: int | None
     progress: Progress
     limited: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -44,19 +49,19 @@ class ByObject:
     def facts(self, known: KnownObjects) -> tuple[set[Pair], ChosenPart]:
         """Return the facts, and how they were chosen.
 
-        Raises SourceError if an answer did not come, or if no object with a fact that the service tells is known.
+        Raises SourceError if an answer did not come, or if the service has no fact of any known object.
         """
         census = None if known.named else self.reader.census(self.whole.relation)
         numbers, origins = self._numbers(known, None if census is None else dict(census.numbers))
-        share = None if self.wanted is None else even_share(list(numbers.values()), self.wanted)
+        share = None if self.limit is None else even_share(list(numbers.values()), self.limit)
         pairs = self._completed(self._pairs(numbers, share))
         if not pairs:
             raise SourceError(
                 f"{self.whole.relation} has {self.whole.facts:,} facts, too many for the service to look through, and "
-                "none of an object that is known; name its objects in a file, an id a line, with --objects"
+                "none of a known object; list its objects in a file, one id a line, and give the file with --objects"
             )
-        if self.wanted is not None:
-            sample = Sample(self.order, self.wanted)
+        if self.limit is not None:
+            sample = Sample(self.order, self.limit)
             sample.add(pairs)
             pairs = sample.pairs
         used = {origin: len(set(ids) & numbers.keys()) for origin, ids in origins.items()}
@@ -73,22 +78,24 @@ class ByObject:
     ) -> tuple[dict[str, int], dict[str, list[str]]]:
         """Return the number of facts of each object to fetch, and the ids of these objects by origin.
 
-        They are the first objects in the seed's order that can fill the sample with shares of at least LEAST_SHARE.
+        They are the first objects in the seed's order that fill the sample with LEAST_SHARE facts each.
         """
         numbers: dict[str, int] = {}
         origins: dict[str, list[str]] = {}
-        groups = known.named or (known.others() if census is None else _seeded(census, self.order))
+        groups = known.named
+        if not groups:
+            groups = known.others() if census is None else in_seeded_order({CENSUS: list(census)}, self.order.start)
         reached = 0
         for origin, item, number in self._counted(groups, census or {}):
             numbers[item] = number
             origins.setdefault(origin, []).append(item)
             reached += min(number, LEAST_SHARE)
-            if self.wanted is not None and reached >= self.wanted:
+            if self.limit is not None and reached >= self.limit:
                 break
         return numbers, origins
 
     def _counted(self, groups: ObjectGroups, census: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-        """Yield origin, object and number of facts of each object that has any, once."""
+        """Yield (origin, object, number of facts) of each object that has facts."""
         seen: set[str] = set()
         total = sum(len(group.ids) for group in groups)
         for group in groups:
@@ -102,7 +109,7 @@ class ByObject:
                 self.progress(f"objects of {self.whole.relation}", len(seen) - len(ids) + start + len(batch), total)
 
     def _count(self, batch: tuple[str, ...]) -> Iterator[tuple[str, int]]:
-        """Yield the objects of a batch that have facts with their number; batches without a fact take one question."""
+        """Yield each object of a batch that has facts, with their number; a batch without any takes one query."""
         pattern = Part(self.whole.relation, batch).pattern
         if len(batch) == 1:
             number = self.reader.endpoint.count_unless_refused(pattern, Part(self.whole.relation).pattern)
@@ -115,18 +122,22 @@ class ByObject:
             if self.reader.endpoint.count(pattern, HEAVY_ATTEMPTS) == 0:
                 return
         except HeavyAnswerError:
-            pass  # Its objects have many facts; each by itself is counted by the index.
+            pass  # The batch has many facts; the service's index counts those of a single object.
         for half in halves(batch):
             yield from self._count(half)
 
     def _pairs(self, numbers: Mapping[str, int], share: int | None) -> set[Pair]:
-        """Return the facts of the objects, at most `share` of each (None: all), by the order of their subjects."""
+        """Return the facts of the objects, at most `share` of each (None: all), in the order of their subjects.
+
+        numbers: the number of facts by object.
+        """
         page = self.reader.page_rows
         most = page if share is None else min(share, page)
-        ordered = sorted(numbers.items(), key=lambda each: int(each[0][1:]))
+        ordered = sorted(numbers.items(), key=lambda entry: id_number(entry[0]))
+        small = [(item, number) for item, number in ordered if number <= most]
         large = [(item, number) for item, number in ordered if number > most]
         try:
-            pairs = set(self.reader.pairs(self.reader.packed(Part(self.whole.relation), _up_to(most, ordered))))
+            pairs = set(self.reader.pairs(self.reader.packed(Part(self.whole.relation), small)))
         except RefusedError:
             pairs, large = set(), ordered
         for done, (item, number) in enumerate(large):
@@ -135,10 +146,10 @@ class ByObject:
         return pairs
 
     def _of_large(self, item: str, number: int, share: int | None) -> set[Pair]:
-        """Return an object's facts: all or a seeded sample, of its first ones only where the service manages no more.
+        """Return at most `share` facts (None: all), by the seed, of an object that has `number` facts.
 
-        item: the object's id. number: how many facts it has. share: the most to return (None: all). The first ones are
-        in the service's own order; the journal keeps them, so that a fetch that goes on has the same.
+        If the service does not manage all facts, they are drawn from those that it gives first. Their order is the
+        service's; the journal keeps the answer, so that a resumed fetch has the same.
         """
         part = Part(self.whole.relation, (item,), facts=number)
         if number <= self.reader.scan_rows:
@@ -147,7 +158,7 @@ class ByObject:
             except RefusedError:
                 pass
         try:
-            first = self.reader.first(part, number if share is None else FIRST * share)
+            first = self.reader.first(part, number if share is None else FIRST_FACTS * share)
         except RefusedError:
             self.refused.append(item)
             return set()
@@ -157,8 +168,8 @@ class ByObject:
         return sample.pairs
 
     def _completed(self, pairs: set[Pair]) -> set[Pair]:
-        """Return all facts of the pairs' subjects."""
-        subjects = [f"Q{one}" for one in sorted({subject for subject, _ in pairs})]
+        """Return the pairs and all other facts of their subjects."""
+        subjects = [f"Q{number}" for number in sorted({subject for subject, _ in pairs})]
         for start in range(0, len(subjects), SUBJECTS_AT_ONCE):
             self.progress(f"subjects of {self.whole.relation}", start, len(subjects))
             batch = subjects[start : start + SUBJECTS_AT_ONCE]
@@ -170,24 +181,16 @@ class ByObject:
         return f"VALUES ?s {{ {values} }} ?s wdt:{property_id(self.whole.relation)} ?o ."
 
 
-def even_share(numbers: list[int], wanted: int) -> int:
-    """Return the smallest share, at least LEAST_SHARE, at which objects of these sizes give `wanted` facts.
+def even_share(numbers: list[int], limit: int) -> int:
+    """Return the smallest share, at least LEAST_SHARE, at which objects with these numbers of facts give `limit` facts.
 
-    If they cannot, it is the largest of the numbers.
+    If they have fewer in all, it is the largest of the numbers.
     """
     low, high = LEAST_SHARE, max([LEAST_SHARE, *numbers])
     while low < high:
         middle = (low + high) // 2
-        if sum(min(number, middle) for number in numbers) >= wanted:
+        if sum(min(number, middle) for number in numbers) >= limit:
             high = middle
         else:
             low = middle + 1
     return low
-
-
-def _up_to(most: int, numbers: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    return ((one, number) for one, number in numbers if number <= most)
-
-
-def _seeded(census: Mapping[str, int], order: SampleOrder) -> ObjectGroups:
-    return in_seeded_order({CENSUS: list(census)}, order.start)

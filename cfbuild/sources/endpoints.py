@@ -1,7 +1,6 @@
 """The table of public SPARQL endpoints that hold Wikidata's graph, by the name that `--endpoint` takes.
 
-An address is only as good as the day on which somebody looked it up, so each has that day; a service that has moved
-is a line to change here.
+Services move, so each address comes with the day on which somebody last checked it.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ ENDPOINTS = {
 }
 
 HELP = ", ".join(f"{name} ({one.url}, checked {one.checked})" for name, one in ENDPOINTS.items())
-"""The presets for the help of an option."""
+"""The presets as the help of an option lists them."""
 
 
 def endpoint_url(name: str | None) -> str:
-    """Return the address of an endpoint given as a preset's name, as a URL, or as None (Wikidata's own)."""
+    """Return the address of an endpoint: `name` is a preset's name, a URL, or None for Wikidata's own."""
     preset = ENDPOINTS.get(name or DEFAULT)
     return preset.url if preset else str(name)
 
 
 def note(url: str) -> str:
-    """Return the preset whose address `url` is, and when that was checked; empty for any other address."""
+    """Return a note on the preset whose address `url` is and on its last check; empty for any other address."""
     return next(
         (f"the preset {name} was last checked on {one.checked}" for name, one in ENDPOINTS.items() if one.url == url),
         "",

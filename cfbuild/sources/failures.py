@@ -1,7 +1,7 @@
-"""Failed exchanges, told apart by what they mean: time-outs by any name, rate limits, passing faults, refusals.
+"""Failed requests by their cause: time-outs by any name, rate limits, passing faults, refusals.
 
-A question that a server did not manage may succeed in halves; one that came too often may succeed later. Which it is,
-statuses tell only in part, so the words of the page count as well.
+A query that was too much for the server may succeed in halves; one that came too often may succeed later. Statuses
+tell them apart only in part, so the words of the error page count as well.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 Parsed = TypeVar("Parsed")
 
 LONGEST_WAIT_S = 1e9
-"""The value for any longer wait, about thirty years: a date must not overflow."""
+"""The value for any longer wait, about thirty years, so that a date does not overflow."""
 ERROR_BYTES = 8192
 """The most bytes of an error page that are read; a gateway's page has its style sheet before its words."""
 CHUNK_BYTES = 1 << 16
+"""The most bytes of a body that are read at once."""
 QUOTED = 300
-"""The most characters of a server's words in a message."""
-
+"""The most characters of an error page in a message."""
 
 FINAL = frozenset({501, 505, 511})
-"""Statuses of a server's fault that stay what they are however often one asks."""
+"""Statuses of a server's fault that no repetition mends."""
 TOO_LONG = frozenset({413, 414, 431})
-"""Statuses of a question that is too long; a smaller one may succeed, the same one never does."""
+"""Statuses of a query that is too long; a smaller one may succeed, the same one never does."""
 REFUSED = frozenset({401, 403, 404, 405, 407, 410, 451})
-"""Statuses that are about the client or the address, whatever the page with them says."""
+"""Statuses that are about the client or the address, whatever the error page says."""
 LIMITED = frozenset({425, 429})
-"""Statuses of a client that asks too often or too early, but where the page says that the question took too long."""
+"""Statuses of requests that come too often or too early, unless the page says that the query took too long."""
 
 _OVERLOAD = re.compile(
     r"time[sd]?[ -]?out|deadline|took too long|cancell?ed|aborted|interrupted|out of memory|allocat"
@@ -45,21 +45,21 @@ _OVERLOAD = re.compile(
     r"|too (?:large|big|complex|expensive)|too many (?:rows|results|solutions)",
     re.IGNORECASE,
 )
-"""Words by which services say that they did not manage a question."""
+"""Words by which services say that a query was too much for them."""
 _RATE = re.compile(
     r"rate[ _-]?limit|throttl|quota|slow down|(?:requests|queries) (?:per|in the last)|request limit"
     r"|too many (?:concurrent )?(?:requests|queries|connections)|concurrent (?:requests|queries|connections)",
     re.IGNORECASE,
 )
-"""Words by which services say that they are asked too often."""
+"""Words by which services say that requests come too often."""
 
 
 class HeavyAnswerError(SourceError):
-    """An answer that the server did not manage or broke off; a smaller question may succeed."""
+    """An answer that was too much for the server or that broke off; a smaller query may succeed."""
 
 
 class MiscountedAnswerError(HeavyAnswerError):
-    """A whole answer with another number of rows than it says: a smaller question may succeed where rows are capped."""
+    """A whole answer with another number of rows than it says; a smaller query may succeed if the server caps rows."""
 
 
 class BusyAnswerError(DataError):
@@ -67,15 +67,15 @@ class BusyAnswerError(DataError):
 
 
 class MiscountError(DataError):
-    """An answer whose rows are not as many as it says. Raised by checks."""
+    """An answer with another number of rows than it says. Raised by checks."""
 
 
 @dataclass(slots=True, eq=False)
 class FaultError(Exception):
     """A failed try that may be repeated.
 
-    `error` is raised when no try is left. Faults that are `heavy`, because the server did not manage the answer, are
-    counted apart.
+    `error` is raised when no try is left. Tries that fail with a `heavy` fault, where the answer was too much for the
+    server, have a limit of their own.
     """
 
     reason: str
@@ -84,13 +84,14 @@ class FaultError(Exception):
     heavy: bool = False
 
 
-def heavy(reason: str, error: type[SourceError] = HeavyAnswerError) -> FaultError:
+def heavy_fault(reason: str, error: type[SourceError] = HeavyAnswerError) -> FaultError:
+    """Return the fault of an answer that was too much for the server; `reason` is for the message of `error`."""
     return FaultError(reason, error, heavy=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The circumstances of a request: its address without credentials, a note on that, seconds to wait, and a clock.
+class RequestContext:
+    """A request's address without credentials, a note on that for messages, seconds to wait, and a clock.
 
     clock: returns seconds since 1970.
     """
@@ -101,29 +102,28 @@ class Asked:
     clock: Callable[[], float]
 
 
-def refusal(response: requests.Response, asked: Asked) -> Exception:
-    """Return the error of an answer with another status than 200: a fault that may pass, or one that stays."""
+def refusal(response: requests.Response, context: RequestContext) -> Exception:
+    """Return the error of a `response` whose status is not 200: a FaultError if it may pass, else a SourceError."""
     status = response.status_code
-    page = page_of(response, asked.patience_s)
-    said = "" if not page or page.startswith("<") else f": {page[:QUOTED]}"
-    reason = f"answered {status} {_one_line(response.reason)[:QUOTED]}{said}"
+    page = page_of(response, context.patience_s)
+    quoted = "" if not page or page.startswith("<") else f": {page[:QUOTED]}"
+    reason = f"answered {status} {_one_line(response.reason)[:QUOTED]}{quoted}"
     if status in TOO_LONG:
-        return HeavyAnswerError(f"{asked.address} {reason}")
+        return HeavyAnswerError(f"{context.address} {reason}")
     overloaded = status not in REFUSED and _OVERLOAD.search(page) is not None
     if status in LIMITED or status == 408 or (status >= 500 and status not in FINAL) or overloaded:
-        return fault_of(response, reason, page, asked.clock)
+        return fault_of(response, reason, page, context.clock)
     advice = {
         403: "The service refuses this client: stop, and read its usage policy before asking again",
         400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
     }.get(status, "Check the address")
-    return SourceError(f"{asked.address} {reason}. {advice}{asked.note}")
+    return SourceError(f"{context.address} {reason}. {advice}{context.note}")
 
 
 def fault_of(response: requests.Response, reason: str, page: str, clock: Callable[[], float]) -> FaultError:
-    """Return the fault of an answer whose status or type says that it is none.
+    """Return the fault of a `response` with a wrong status or content type: a rate limit, else a time-out.
 
-    A rate limit says so, in `page` or by asking to wait; all else is a time-out by another name.
-    clock: returns seconds since 1970.
+    reason: for the message. page: the words of the error page. clock: returns seconds since 1970.
     """
     overloaded = _OVERLOAD.search(page) is not None
     asks_to_wait = "Retry-After" in response.headers
@@ -132,11 +132,11 @@ def fault_of(response: requests.Response, reason: str, page: str, clock: Callabl
         return FaultError(reason, SourceError, retry_after_s(response, clock))
     if asks_to_wait or _RATE.search(page):
         return FaultError(reason, HeavyAnswerError, retry_after_s(response, clock))
-    return heavy(reason)
+    return heavy_fault(reason)
 
 
 def retry_after_s(response: requests.Response, clock: Callable[[], float]) -> float | None:
-    """Return Retry-After in seconds from now, given as seconds or as an HTTP date; None if it is neither.
+    """Return the Retry-After of a `response`, seconds or an HTTP date, in seconds from now; None if it is neither.
 
     clock: returns seconds since 1970.
     """
@@ -151,13 +151,13 @@ def retry_after_s(response: requests.Response, clock: Callable[[], float]) -> fl
 
 
 def checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float | None) -> Parsed:
-    """Return what `check` makes of a body; raise FaultError for one that it refuses."""
+    """Return the value of `check` for a body; raise FaultError, with `retry_after_s`, if it refuses the body."""
     try:
         return check(body)
     except BusyAnswerError as error:
         raise FaultError(f"is busy ({error})", retry_after_s=retry_after_s) from error
     except MiscountError as error:
-        raise heavy(f"sent a broken answer ({error})", MiscountedAnswerError) from error
+        raise heavy_fault(f"sent a broken answer ({error})", MiscountedAnswerError) from error
     except DataError as error:
         reason = f"sent a broken answer ({error})"
         words = "" if b'"results"' in body else body[:ERROR_BYTES].decode("utf-8", "replace")
@@ -165,17 +165,20 @@ def checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float 
             raise FaultError(reason, retry_after_s=retry_after_s) from error
         if retry_after_s is not None:
             raise FaultError(reason, HeavyAnswerError, retry_after_s) from error
-        raise heavy(reason) from error
+        raise heavy_fault(reason) from error
 
 
 def network_fault(error: Exception, note: str) -> FaultError:
-    """Return the fault of an exchange that broke off, took too long, or never began."""
+    """Return the fault of a request that ended in `error`, of requests or urllib3: cut, too slow, or never connected.
+
+    note: a note on the address, for the message.
+    """
     import requests
     import urllib3
 
     reason = _reason(error)
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.HTTPError):
-        return heavy(reason)
+        return heavy_fault(reason)
     inner = getattr(error.args[0], "reason", None) if error.args else None
     unreached = isinstance(
         error, requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError
@@ -187,16 +190,13 @@ def network_fault(error: Exception, note: str) -> FaultError:
 
 
 def arriving(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body's bytes as they arrive, not unpacked."""
+    """Yield the bytes of the body of `response` as they arrive, not unpacked."""
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
         yield chunk
 
 
 def page_of(response: requests.Response, patience_s: float) -> str:
-    """Return the beginning of an error page on a line.
-
-    patience_s: seconds to read for at most.
-    """
+    """Return the beginning of an error page, the body of `response`, as one line; reads for at most `patience_s`."""
     import urllib3
 
     start, deadline = b"", time.monotonic() + patience_s
@@ -221,7 +221,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the network's reason for an error. Not the text of requests: that quotes the URL with its credentials."""
+    """Return the operating system's reason for an error; the text of requests quotes the URL with its credentials."""
     name = type(error).__name__
     cause: BaseException | None = error
     for _ in range(8):

@@ -1,7 +1,7 @@
 """A polite HTTP client.
 
-It sends a single request at a time, gives its name and its user's contact, waits as long as a server asks, and returns
-a body only if it arrived whole and the caller's check accepts it. Everything else is an error, never an empty answer.
+It sends one request at a time, with its name and its user's contact, and waits as long as a server asks. It returns a
+body only if it arrived whole and the caller's check accepts it; everything else is an error, never an empty answer.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from cfbuild.errors import ConfigError, SourceError
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
 from cfbuild.sources.failures import (
-    Asked,
     FaultError,
     HeavyAnswerError,
     Parsed,
+    RequestContext,
     arriving,
     checked,
     fault_of,
-    heavy,
+    heavy_fault,
     network_fault,
     page_of,
     refusal,
@@ -46,16 +46,19 @@ if TYPE_CHECKING:
 CONTACT_VARIABLE = "CFBUILD_CONTACT"
 TIMEOUT_S = 75.0
 """Wikidata's query service ends a query after 60 s; the client waits a little longer, to get its error message."""
+CONNECT_TIMEOUT_S = 20.0
 ATTEMPTS = 5
 HEAVY_ATTEMPTS = 2
-"""Tries of a question that the server does not manage, where it can be cut into smaller ones."""
+"""Tries of a query that is too much for the server, if it can be cut into smaller ones."""
 FIRST_BACKOFF_S = 2.0
 BACKOFF_CAP_S = 60.0
+"""Waits before further tries begin at the first and double up to the second; a server's Retry-After comes first."""
 RETRY_AFTER_CAP_S = 600.0
-"""The longest wait that is slept through; for a longer one the run stops and says when to start it again."""
+"""The longest Retry-After that is slept through; for a longer one the command stops and says when to run it again."""
 MAX_BYTES = 96 * 2**20
-"""The most bytes of an answer, both as sent and as unpacked."""
+"""The most bytes of an answer, both as sent and as unpacked; a page of rows (`parts.py`) has about 8 MB."""
 REDIRECTS = 3
+"""The most redirects that are followed for one request."""
 _CONTACT = re.compile(r"[!-~][ -~]{1,198}[!-~]\Z")
 _log = logging.getLogger(__name__)
 
@@ -67,18 +70,18 @@ class NetworkOptions:
     contact: str | None = option(None, "Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
     timeout_s: float = option(TIMEOUT_S, f"Seconds to wait for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
     attempts: int = option(
-        ATTEMPTS, f"Tries before a request has failed, time-outs and passing faults apart. [default: {ATTEMPTS}]"
+        ATTEMPTS, f"Tries of a request; time-outs and passing faults are counted apart. [default: {ATTEMPTS}]"
     )
 
     @property
     def contact_address(self) -> str | None:
-        """The e-mail address or URL that is sent to services; None if none is known."""
+        """Return the e-mail address or URL that is sent to services; None if there is none."""
         return self.contact or os.environ.get(CONTACT_VARIABLE) or None
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """The option whose value is the address that a request goes to, and a note on that address, for messages."""
+class AddressOption:
+    """The name of the option that gave the address of a request, that address, and a note on it for messages."""
 
     option: str
     address: str
@@ -87,20 +90,17 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request: everything that can change its answer, and the content types that the answer may have.
-
-    `given` says which option gave the address; it changes no answer.
-    """
+    """A request with the content `types` that its answer may have; `address_option` is for messages alone."""
 
     method: Literal["GET", "POST"]
     url: str
     types: tuple[str, ...]
     form: tuple[tuple[str, str], ...] = ()
-    given: Given | None = None
+    address_option: AddressOption | None = None
 
     @property
     def key(self) -> str:
-        """The sha256 of all that affects the answer; the user and password in the URL do not."""
+        """Return the sha256 of everything that affects the answer; user and password in the URL do not."""
         parts = [self.method, without_user(self.url), list(self.types), [list(pair) for pair in self.form]]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -110,7 +110,7 @@ def require_contact(url: str, contact: str | None) -> None:
     if contact is None or not contact.strip():
         if is_public(url):
             raise ConfigError(
-                f"{redact(url)} is a public service, which asks to be told who is asking; "
+                f"{redact(url)} is a public service, which wants to know who sends requests; "
                 "give an e-mail address or a web page with --contact or in CFBUILD_CONTACT"
             )
     elif not _CONTACT.match(contact) or not ("@" in contact or "://" in contact) or set("()") & set(contact):
@@ -129,8 +129,8 @@ class Client:
     """A client that sends requests one after the other.
 
     contact: an e-mail address or URL for the User-Agent. timeout_s: seconds without a byte before a try fails.
-    attempts: tries of a request. max_bytes: the most bytes of an answer, as sent and as unpacked. `sleep` and `clock`
-    (seconds since 1970) are there for tests. `sent` counts requests, `waited_s` the seconds slept between tries.
+    attempts: tries of a request. max_bytes: the most bytes of an answer, as sent and as unpacked. sleep, clock (seconds
+    since 1970): for tests. `sent` counts requests, `waited_s` the seconds slept between tries.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from cfbuild.sources.session import Session  # requests is loaded only where requests are sent, not for help
+        from cfbuild.sources.session import Session  # it loads requests, which other commands do without
 
         self.contact = contact.strip() if contact else None
         self.timeout_s = timeout_s
@@ -174,12 +174,11 @@ class Client:
     ) -> tuple[bytes, Parsed]:
         """Return the body of a whole answer that `check` accepts, and the value that `check` returned for it.
 
-        The request is repeated after faults that may pass. Those by which a server says that it did not manage the
-        question are counted apart: `heavy_attempts` (None: the client's number) tries may end so, and the client's
-        number in any other way. `check` raises DataError for a broken body, MiscountError for one with a wrong number
-        of rows, and BusyAnswerError for one that says to try again later.
+        check: raises DataError for a broken body, MiscountError for a wrong number of rows, BusyAnswerError for a body
+        that says to try again later. heavy_attempts: tries whose answer is too much for the server (None: `attempts`);
+        those that fail otherwise are counted apart.
         Raises ConfigError, before anything is sent, for an unusable URL or a public service without a contact,
-        HeavyAnswerError where a smaller question may succeed, and SourceError for every other failure.
+        HeavyAnswerError if a smaller query may succeed, and SourceError for every other failure.
         """
         checked_url(request.url)
         require_contact(request.url, self.contact)
@@ -193,7 +192,7 @@ class Client:
                 faults[fault.heavy] += 1
                 last = faults[fault.heavy] == most[fault.heavy]
                 if not last or (fault.retry_after_s and fault.error is not SourceError):
-                    self._wait(request, fault, faults.total())  # also before the halves of a question are asked
+                    self._wait(request, fault, faults.total())  # after the last try too, before halves of the query
                 if last:
                     raise fault.error(_failure(request, fault.reason, faults.total())) from fault
 
@@ -207,8 +206,8 @@ class Client:
                 f"after {until}"
             )
         wait_s = max(asked_s, min(FIRST_BACKOFF_S * 2 ** (number - 1), BACKOFF_CAP_S))
-        told = " as the server asks" if asked_s >= wait_s else ""
-        _log.warning("%s: %s; trying again in %.0f s%s", redact(request.url), fault.reason, wait_s, told)
+        ending = " as the server asks" if asked_s >= wait_s else ""
+        _log.warning("%s: %s; trying again in %.0f s%s", redact(request.url), fault.reason, wait_s, ending)
         self.waited_s += wait_s
         self._sleep(wait_s)
 
@@ -235,21 +234,19 @@ class Client:
             url,
             data=dict(request.form) or None,
             headers={"Accept": ", ".join(request.types)},
-            timeout=(min(self.timeout_s, 20.0), self.timeout_s),
+            timeout=(min(self.timeout_s, CONNECT_TIMEOUT_S), self.timeout_s),
             allow_redirects=False,
             stream=True,
         )
 
-    def _asked(self, request: HttpRequest) -> Asked:
-        return Asked(redact(request.url), _note(request), self.timeout_s, self._clock)
-
     def _read(self, request: HttpRequest, response: requests.Response) -> bytes:
         if response.status_code != 200:
-            raise refusal(response, self._asked(request))
-        given = response.headers.get("Content-Type", "")
-        kind, _, parameters = given.partition(";")
+            context = RequestContext(redact(request.url), _note(request), self.timeout_s, self._clock)
+            raise refusal(response, context)
+        content_type = response.headers.get("Content-Type", "")
+        kind, _, parameters = content_type.partition(";")
         if kind.strip().lower() not in request.types:
-            reason = f"answered with content type {given!r}, expected {' or '.join(request.types)}"
+            reason = f"answered with content type {content_type!r}, expected {' or '.join(request.types)}"
             raise fault_of(response, reason, page_of(response, self.timeout_s), self._clock)
         charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
         if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
@@ -264,7 +261,7 @@ class Client:
         announced = response.headers.get("Content-Length")
         received = response.raw.tell()
         if announced is not None and announced.strip() != str(received):
-            raise heavy(f"announced {announced} bytes and sent {received}")
+            raise heavy_fault(f"announced {announced} bytes and sent {received}")
         return self._unpacked(request, body) if encoding == "gzip" else body
 
     def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
@@ -276,37 +273,36 @@ class Client:
             yield chunk
 
     def _unpacked(self, request: HttpRequest, body: bytes) -> bytes:
-        """Return a gzipped body unpacked, here and not by the library, to keep the unpacked size within the limit."""
-        unpacked, left = b"", body
-        while left:
+        """Return a gzipped body unpacked; the library would unpack more bytes than the limit."""
+        unpacked, remaining = b"", body
+        while remaining:
             decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
             try:
-                unpacked += decoder.decompress(left, self.max_bytes + 1 - len(unpacked))
+                unpacked += decoder.decompress(remaining, self.max_bytes + 1 - len(unpacked))
             except zlib.error as error:
-                raise heavy(f"sent gzip that cannot be unpacked ({error})") from None
+                raise heavy_fault(f"sent gzip that cannot be unpacked ({error})") from None
             if len(unpacked) > self.max_bytes:
                 raise self._oversized(request)
             if not decoder.eof:
-                raise heavy("sent gzip that breaks off")
-            left = decoder.unused_data
+                raise heavy_fault("sent gzip that breaks off")
+            remaining = decoder.unused_data
         return unpacked
 
     def _oversized(self, request: HttpRequest) -> HeavyAnswerError:
         return HeavyAnswerError(
-            f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; it was not read on"
+            f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; the rest was not read"
         )
 
 
 def _failure(request: HttpRequest, reason: str, tries: int) -> str:
     times = "once" if tries == 1 else f"{tries} times"
     return (
-        f"{redact(request.url)} {reason} (asked {times}). What was fetched is kept; "
-        "run the same command again to go on from there"
+        f"{redact(request.url)} {reason} (asked {times}). What was fetched is kept; run the same command again to go on"
     )
 
 
 def _redirected(request: HttpRequest, url: str, response: requests.Response) -> str:
-    """Return the target of a redirect.
+    """Return the target of a redirect of the URL `url` of a request.
 
     Raises SourceError if it is unusable, has another scheme, host or port, or would change the method.
     """
@@ -317,18 +313,18 @@ def _redirected(request: HttpRequest, url: str, response: requests.Response) -> 
     if origin(target) != origin(url) or (response.status_code == 303 and request.method != "GET"):
         raise SourceError(
             f"{redact(request.url)} redirects to {redact(target)}, which cfbuild does not follow "
-            f"(another host or scheme); {_taking(request, target)}{_note(request)}"
+            f"(another host or scheme); {_advice(request, target)}{_note(request)}"
         )
     return target
 
 
-def _taking(request: HttpRequest, target: str) -> str:
-    """Return the advice that takes a redirect's target: the option with its value, without the request's own end."""
-    if request.given is None:
+def _advice(request: HttpRequest, target: str) -> str:
+    """Return the advice how to follow a redirect: the option whose value leads to `target`."""
+    if request.address_option is None:
         return "give that address if you trust it"
-    address = target.removesuffix(request.url.removeprefix(request.given.address))
-    return f"if you trust it, run the command with `{request.given.option} {redact(address)}`"
+    address = target.removesuffix(request.url.removeprefix(request.address_option.address))
+    return f"if you trust it, run the command with `{request.address_option.option} {redact(address)}`"
 
 
 def _note(request: HttpRequest) -> str:
-    return f" ({request.given.note})" if request.given and request.given.note else ""
+    return f" ({request.address_option.note})" if request.address_option and request.address_option.note else ""

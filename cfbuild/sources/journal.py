@@ -1,8 +1,8 @@
-"""Raw answers kept on the disk, so that no request is sent twice.
+"""The journal: answers kept on the disk, so that no request is sent twice, and the client that reads and writes it.
 
-They are in a single append-only file. An entry is a line of JSON (key, time of retrieval, digest and size) and the
-gzipped body. An entry that a crash cut short is cut off on opening; a body whose digest does not match counts as never
-received. The build folder's lock ensures that a single process writes at a time.
+It is a single append-only file. An entry is a line of JSON (key, time of retrieval, digest and size) and the gzipped
+body. An entry that a crash cut short is removed on opening; a body whose digest does not match counts as never
+received. The build folder's lock lets a single process write at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cfbuild.sources.http import HEAVY_ATTEMPTS, MAX_BYTES, Client, HttpRequest
 Kept = TypeVar("Kept")
 
 HEADER_BYTES = 512
-"""More bytes than the longest header has; a longer line is no header."""
+"""More bytes than any header has (about 200); a longer line is no header."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class _Entry:
 
 
 class Journal:
-    """Bodies by request key. `used` counts those that this run has read or written."""
+    """The bodies of answers by the `key` of their request (`HttpRequest.key`)."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,21 +75,21 @@ class Journal:
         except (OSError, EOFError, zlib.error):
             body = b""
         if hashlib.sha256(body).hexdigest() != entry.sha256:
-            _log.warning("%s: the answer at byte %d is damaged; it is asked for again", self.path, entry.offset)
+            _log.warning("%s: the answer at byte %d is damaged; it is fetched again", self.path, entry.offset)
             del self._entries[key]
             return None
         self._used.add(key)
         return body
 
     def put(self, key: str, body: bytes, retrieved: str) -> None:
-        """Store `body` under `key` and flush it to the disk; the last body stored under a key counts.
+        """Store `body` under `key`, in place of any other, and flush it to the disk.
 
         retrieved: the time of retrieval, as an ISO date.
         """
         packed = gzip.compress(body, compresslevel=6, mtime=0)
         sha256 = hashlib.sha256(body).hexdigest()
-        note = {"key": key, "retrieved": retrieved, "sha256": sha256, "size": len(packed)}
-        header = json.dumps(note, separators=(",", ":")).encode() + b"\n"
+        fields = {"key": key, "retrieved": retrieved, "sha256": sha256, "size": len(packed)}
+        header = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         self._stream.seek(self._end)
         self._stream.write(header + packed + b"\n")
         self._stream.flush()
@@ -99,18 +99,18 @@ class Journal:
         self._end += len(header) + len(packed) + 1
 
     def retrieved(self) -> tuple[str, str] | None:
-        """Return the times at which the first and the last answer that this run used were retrieved; None if none."""
+        """Return when the first and the last answer that this process used were retrieved; None if it used none."""
         times = [self._entries[key].retrieved for key in self._used]
         return (min(times), max(times)) if times else None
 
     def digest(self) -> str:
-        """Return the sha256 over keys and digests of the answers that this run used, in the order of their keys."""
+        """Return the sha256 over keys and digests of the answers that this process used, in the order of their keys."""
         lines = (f"{key} {self._entries[key].sha256}\n" for key in sorted(self._used))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def used(self) -> int:
-        """The number of answers that this run has read or written."""
+        """Return the number of answers that this process has read or written."""
         return len(self._used)
 
     def _scan(self) -> int:
@@ -121,7 +121,7 @@ class Journal:
             self._entries[key] = entry
             end = entry.offset + entry.size + 1
         if end < total:
-            _log.warning("%s: %d bytes of an unfinished answer are dropped", self.path, total - end)
+            _log.warning("%s: %d bytes of an unfinished answer are removed", self.path, total - end)
             self._stream.truncate(end)
         return end
 
@@ -143,8 +143,8 @@ class Journal:
 def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
     """Return the key and entry of a header line that begins at byte `start`, or None if it is no header."""
     try:
-        note = json.loads(line)
-        key, entry = note["key"], _Entry(start + len(line), note["size"], note["sha256"], note["retrieved"])
+        fields = json.loads(line)
+        key, entry = fields["key"], _Entry(start + len(line), fields["size"], fields["sha256"], fields["retrieved"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     texts = all(isinstance(text, str) and text.isascii() for text in (key, entry.sha256, entry.retrieved))
@@ -152,34 +152,34 @@ def _header(line: bytes, start: int) -> tuple[str, _Entry] | None:
     return (key, entry) if whole else None
 
 
-class Asker:
-    """A client with a journal: a stored answer that passes its check is used; any other is requested and stored."""
+class JournaledClient:
+    """A client that uses the answers in a journal, and stores every new one there."""
 
     def __init__(self, client: Client, journal: Journal) -> None:
         self.client = client
         self.journal = journal
 
     def ask(self, request: HttpRequest, check: Callable[[bytes], Kept], heavy_attempts: int | None = None) -> Kept:
-        """Return the value of `check` for the answer to `request`; raises as `Client.answer`.
+        """Return the value of `check` for the answer to `request`: the stored one if it passes, else a new one.
 
-        Only an answer that passes the check is stored.
+        check, heavy_attempts, and what is raised: as in `Client.answer`.
         """
         stored = self.journal.get(request.key)
         if stored is not None:
             try:
                 return check(stored)
             except DataError as error:
-                _log.warning("%s: a stored answer is not accepted (%s); asking again", self.journal.path, error)
+                _log.warning("%s: a stored answer is not accepted (%s); fetching it again", self.journal.path, error)
         body, value = self.client.answer(request, check, heavy_attempts)
         self.journal.put(request.key, body, self.client.now())
         return value
 
     def ask_unless_refused(
-        self, request: HttpRequest, check: Callable[[bytes], Kept], prove_well: Callable[[], object]
+        self, request: HttpRequest, check: Callable[[bytes], Kept], check_alive: Callable[[], object]
     ) -> Kept | None:
-        """Return as `ask`, or None if the service does not manage the question, which is then kept as well.
+        """Return as `ask`, or None if the query is too much for the service; that outcome is stored as well.
 
-        prove_well: asks the service something easy, past the journal; raises SourceError if it does not answer. It is
+        check_alive: sends the service an easy query, past the journal; raises SourceError if there is no answer. It is
         called between the tries and after them, so that an outage is not taken for a refusal.
         """
         refusal = hashlib.sha256(f"refused {request.key}".encode()).hexdigest()
@@ -193,6 +193,6 @@ class Asker:
                 raise
             except HeavyAnswerError as error:
                 reason = str(error)
-            prove_well()
+            check_alive()
         self.journal.put(refusal, reason.encode(), self.client.now())
         return None

@@ -1,10 +1,10 @@
 """ParaRel's files, in a checkout or at its raw URL: its patterns, and its tuples as a source of facts.
 
-ParaRel is English. mParaRel has a folder a language under `patterns` and `tuples`; those of the language asked for are
-read, or of one that stands in for it (`text/codes.py`).
+ParaRel is English. mParaRel has one folder for each language under `patterns` and `tuples`; the build's language is
+read, or one that stands in for it (`text/codes.py`).
 
-The tuples that ParaRel publishes have labels and no ids; mParaRel's and LAMA's have both. A tuple without ids is looked
-up in a SPARQL endpoint: it becomes a fact if exactly one pair of items has these labels and this relation.
+ParaRel's tuples have labels and no ids; mParaRel's and LAMA's have both. A tuple without ids is looked up in a SPARQL
+endpoint: it becomes a fact if exactly one pair of items has these labels and this relation.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.option import option
 from cfbuild.sources.endpoints import endpoint_url
-from cfbuild.sources.http import Given, HttpRequest
-from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import EndpointOptions, LeftOut, SourceSpec, local_path
+from cfbuild.sources.http import AddressOption, HttpRequest
+from cfbuild.sources.journal import JournaledClient
+from cfbuild.sources.source import EndpointOptions, SourceSpec, SourceTally, local_path
 from cfbuild.sources.sparql import Binding, Endpoint, batch_rows, literal
 from cfbuild.sources.subset import sampled
 from cfbuild.sources.wikidata import PROLOGUE, Wikidata, WikidataOptions, language_code
@@ -34,82 +34,47 @@ PARAREL = "https://raw.githubusercontent.com/yanaiela/pararel/cb5554678457beb5ac
 """ParaRel at a fixed commit, so that two builds read the same patterns."""
 
 PATTERNS, TUPLES = "patterns", "tuples"
-"""The kinds of files, which are the names of mParaRel's folders too."""
+"""The kinds of files, and the names of mParaRel's folders for them."""
 CHECKED = "checked-by-human"
-"""The key of mParaRel's reviewed patterns that is false where a translation is a machine's alone."""
+"""A key of mParaRel's reviewed patterns; it is false for a machine's translation that nobody checked."""
 ENGLISH = {PATTERNS: "data/pattern_data/graphs_json", TUPLES: "data/trex_lms_vocab"}
-"""ParaRel's own folders."""
+"""ParaRel's own folders by kind of file."""
 TEXT_TYPES = ("text/plain", "application/json", "application/x-ndjson", "application/jsonl", "application/octet-stream")
 
+# fmt: off
 _NUMBERS = (
-    17,
-    19,
-    20,
-    27,
-    30,
-    36,
-    37,
-    39,
-    47,
-    101,
-    103,
-    106,
-    108,
-    127,
-    131,
-    136,
-    138,
-    140,
-    159,
-    176,
-    178,
-    190,
-    264,
-    276,
-    279,
-    361,
-    364,
-    407,
-    413,
-    449,
-    463,
-    495,
-    530,
-    740,
-    937,
-    1001,
-    1303,
-    1376,
-    1412,
+    17, 19, 20, 27, 30, 36, 37, 39, 47, 101, 103, 106, 108, 127, 131, 136, 138, 140, 159, 176, 178, 190, 264, 276, 279,
+    361, 364, 407, 413, 449, 463, 495, 530, 740, 937, 1001, 1303, 1376, 1412,
 )
+# fmt: on
 RELATIONS = tuple(f"P{number}" for number in _NUMBERS)
-"""The 39 relations with patterns in ParaRel, listed here because the files at a raw URL cannot be."""
+"""The 39 relations with patterns in ParaRel; a raw URL does not list its files."""
 
 PAIRS = 40
-"""Pairs of labels that a query looks up."""
+"""Pairs of labels in a query that looks up their ids."""
 
 Tuple = tuple[str, str]
 
 
 class Files:
-    """ParaRel's files at `location`: a folder (a checkout, mParaRel's, or one that holds the files) or a raw URL.
+    """ParaRel's files at `location`: a folder (a checkout, mParaRel's, or one with the files themselves) or a raw URL.
 
-    asker: the client for a URL; None refuses to read files from there. language: the code of the files' language.
-    Raises ConfigError if a folder does not exist.
+    client: sends the requests for a URL; None allows folders only. language: the code of the files' language. Raises
+    ConfigError if a folder does not exist.
     """
 
-    def __init__(self, location: str, asker: Asker | None, language: str = "en") -> None:
+    def __init__(self, location: str, client: JournaledClient | None, language: str = "en") -> None:
         self.location = location
         self.language = language
-        self._asker = asker
+        self._client = client
         self._root = local_path(location)
         if self._root is not None and not self._root.is_dir():
             raise ConfigError(f"{location} is not a folder; expected a ParaRel checkout, or the URL of its raw files")
 
     def check(self, kind: str) -> str | None:
-        """Return the language of the files of a kind that are read; None if the folder does not tell.
+        """Return the language of the files of this `kind` (PATTERNS or TUPLES); None if the folder does not tell it.
 
-        Raises ConfigError if there are none in the language, naming the languages there are.
+        Raises ConfigError if there are none in the language.
         """
         if self._root is None:
             return self._name(kind) and self.language
@@ -124,7 +89,7 @@ class Files:
         )
 
     def relations(self) -> tuple[str, ...]:
-        """Return the relations that have patterns here, ordered by number. Raises ConfigError as `check` does."""
+        """Return the relations that have patterns here, by number. Raises as `check`."""
         self.check(PATTERNS)
         if self._root is None:
             return RELATIONS
@@ -132,15 +97,15 @@ class Files:
         return tuple(sorted(filter(PROPERTY_ID.match, found), key=id_number))
 
     def patterns(self, relation: str) -> list[str]:
-        """Return ParaRel's patterns for `relation`, in its order; none for an unknown relation.
+        """Return the patterns for `relation` in the file's order, such as "[X] was born in [Y]."; [] if it has none.
 
-        Those that mParaRel says nobody has checked are not among them. Raises DataError (a local file) or SourceError
-        (a remote one) if they cannot be read.
+        Patterns that nobody checked, by mParaRel's own account, are left out. Raises DataError (a local file) or
+        SourceError (a remote one) if they cannot be read.
         """
         return self._patterns(relation, unchecked=False)
 
     def unchecked(self, relation: str) -> list[str]:
-        """Return the patterns that mParaRel's reviewed files say no human has checked; raises as `patterns`."""
+        """Return the patterns that nobody checked, by mParaRel's own account. Raises as `patterns`."""
         return self._patterns(relation, unchecked=True)
 
     def _patterns(self, relation: str, *, unchecked: bool) -> list[str]:
@@ -150,7 +115,7 @@ class Files:
         return [row["pattern"] for row in rows if (row.get(CHECKED) is False) is unchecked]
 
     def tuples(self, relation: str) -> list[Row]:
-        """Return ParaRel's tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`.
+        """Return the tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`.
 
         Raises as `patterns`.
         """
@@ -160,14 +125,14 @@ class Files:
         return self._rows(TUPLES, relation, ("sub_label", "obj_label"))
 
     def has_tuples(self, relation: str) -> bool:
-        """Return True if there are tuples for `relation` here; a file of patterns alone has none."""
+        """Return True if there are tuples for `relation` here; a folder of mere files may hold patterns alone."""
         if self._root is None:
             return relation in RELATIONS
         path = self._path(TUPLES, relation)
         return path.is_file() and any("obj_label" in row for _, row in islice(read_rows(path), 1))
 
     def digest(self) -> str | None:
-        """Return the sha256 over local files' names and digests, by which a config notices a change; None for a URL."""
+        """Return the sha256 over the names and digests of local files, which changes with them; None for a URL."""
         if self._root is None:
             return None
         folders = sorted({folder for kind in ENGLISH if (folder := self._found(kind)) is not None})
@@ -181,14 +146,14 @@ class Files:
         return [_with_keys(row, keys, f"{path}:{number}") for number, row in read_rows(path)]
 
     def _download(self, name: str, keys: Sequence[str]) -> list[Row]:
-        if self._asker is None:
-            raise ConfigError(f"{self.location} is a URL, and nothing may be asked here")
-        given = Given("--pararel", self.location.rstrip("/"))
-        request = HttpRequest("GET", f"{given.address}/{name}", TEXT_TYPES, given=given)
-        return self._asker.ask(request, _lines(keys))
+        if self._client is None:
+            raise ConfigError(f"{self.location} is a URL, and no request may be sent here; give a folder")
+        address_option = AddressOption("--pararel", self.location.rstrip("/"))
+        request = HttpRequest("GET", f"{address_option.address}/{name}", TEXT_TYPES, address_option=address_option)
+        return self._client.ask(request, _lines(keys))
 
     def _name(self, kind: str) -> str:
-        """Return the folder of a kind under a URL. Raises ConfigError for ParaRel's own in another language."""
+        """Return the folder of a kind under a URL. Raises ConfigError if ParaRel's own has another language."""
         if self._is_english:
             return ENGLISH[kind]
         if self._root is None and self.location == PARAREL:
@@ -210,18 +175,18 @@ class Files:
 
     def _folder(self, kind: str) -> Path:
         folder = self._found(kind)
-        assert folder is not None, "checked before"
+        assert folder is not None, "`check` was called before"
         return folder
 
     def _languages(self, kind: str) -> dict[str, Path]:
-        """Return the folders of a kind by language; none where files are not kept by language."""
+        """Return the folders of a kind by language; {} if the files are not kept by language."""
         top = self._root / kind if self._root is not None else None
         return {path.name.lower(): path for path in top.iterdir() if path.is_dir()} if top and top.is_dir() else {}
 
     def _found(self, kind: str) -> Path | None:
         """Return the folder with a kind of files in the language, or None.
 
-        A folder that holds the files themselves does not tell their language, and is taken for every language.
+        A folder with the files themselves does not tell their language; it is taken for every language.
         """
         assert self._root is not None
         if languages := self._languages(kind):
@@ -232,9 +197,9 @@ class Files:
 
 
 def _lines(keys: Sequence[str]) -> Callable[[bytes], list[Row]]:
-    """Return the check of a downloaded JSONL file: at least one row, each with text under `keys`.
+    """Return a function that returns the rows of a downloaded JSONL file, and checks that each has text under `keys`.
 
-    It returns the rows, and raises DataError for any other body.
+    The function raises DataError for any other body, an empty one among them.
     """
 
     def check(body: bytes) -> list[Row]:
@@ -259,10 +224,7 @@ def _with_keys(row: Row, keys: Sequence[str], where: str) -> Row:
 
 @dataclass(frozen=True)
 class PararelOptions(EndpointOptions):
-    """Options of ParaRel's tuples: the folder or raw URL of its files, and the endpoint for ids and names.
-
-    `endpoint` None takes ids and names from the files alone.
-    """
+    """Options of ParaRel's tuples. With `endpoint` None, ids and names come from the files alone."""
 
     pararel: str = option(PARAREL, "A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
 
@@ -275,37 +237,37 @@ class PararelOptions(EndpointOptions):
 
 
 class Pararel:
-    """A `FactSource` over ParaRel's tuples. Without an endpoint it has only labels, and only tuples that have ids."""
+    """A `FactSource` over ParaRel's tuples; without an endpoint it has the tuples with ids, and labels alone."""
 
-    def __init__(self, options: PararelOptions, asker: Asker) -> None:
-        self.tally = LeftOut()
+    def __init__(self, options: PararelOptions, client: JournaledClient) -> None:
+        self.tally = SourceTally()
         self.language = language_code(options.language)
         self._options = options
-        self._files = Files(options.pararel, asker, self.language)
+        self._files = Files(options.pararel, client, self.language)
         self._labels: dict[str, str] = {}
         url = options.service
-        self._endpoint = Endpoint(url, asker, PROLOGUE) if url else None
-        self._graph = Wikidata(WikidataOptions(language=self.language, endpoint=url), asker) if url else None
+        self._endpoint = Endpoint(url, client, PROLOGUE) if url else None
+        self._graph = Wikidata(WikidataOptions(language=self.language, endpoint=url), client) if url else None
         if self._graph is not None:
             self._graph.tally = self.tally
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """Yield the tuples of `relation` as facts, or their seeded sample, by subject then object number."""
-        known = []
-        unknown = []
+        identified = []
+        labelled = []
         for row in self._files.tuples(relation):
             if "sub_uri" in row or "obj_uri" in row:
-                known.append(self._identified(row))
+                identified.append(self._identified(row))
             else:
-                unknown.append((row["sub_label"], row["obj_label"]))
-        pairs = [*filter(None, known), *self._looked_up(relation, sorted(set(unknown)))]
+                labelled.append((row["sub_label"], row["obj_label"]))
+        pairs = [*filter(None, identified), *self._looked_up(relation, sorted(set(labelled)))]
         facts = {Fact(relation, subject, value, source="pararel") for subject, value in pairs}
         yield from sampled(facts, relation, self._options.per_relation, self._options.seed)
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
-        """Yield the entity of each of `ids`: the endpoint's, or without an endpoint one with the tuples' label."""
+        """Yield the entity of each of `ids`: the endpoint's, or one with the tuples' label if there is no endpoint."""
         if self._graph is None:
-            yield from (Entity(one, labels=self._label(one)) for one in ids)
+            yield from (Entity(item, labels=self._label(item)) for item in ids)
             return
         for entity in self._graph.entities(ids):
             labels = entity.labels or self._label(entity.id)
@@ -346,7 +308,7 @@ class Pararel:
             self.tally.add("tuple whose labels fit several facts" if matches else "tuple whose labels fit no fact")
 
     def _matches(self, relation: str, batch: list[Tuple]) -> dict[Tuple, set[Tuple]]:
-        """Return (subject id, object id) of the facts of `relation` between items with these labels, by label pair."""
+        """Return the (subject id, object id) of the facts of `relation` between items with these labels, by labels."""
         assert self._endpoint is not None
         found: dict[Tuple, set[Tuple]] = {}
         for row in batch_rows(self._endpoint, lambda part: self._labelled(relation, part), "?a ?b ?s ?o", batch):
@@ -356,8 +318,8 @@ class Pararel:
         return found
 
     def _labelled(self, relation: str, batch: tuple[Tuple, ...]) -> str:
-        tags = chain(self.language)
-        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in tags for b in tags)
+        codes = chain(self.language)
+        rows = (f"({literal(s, a)} {literal(o, b)})" for s, o in batch for a in codes for b in codes)
         return (
             f"VALUES (?a ?b) {{ {' '.join(rows)} }} "
             f"?s rdfs:label ?a . ?s wdt:{property_id(relation)} ?o . ?o rdfs:label ?b ."
@@ -372,6 +334,6 @@ def _bound(row: Binding, name: str) -> str | None:
 
 
 def _local_id(value: Any) -> str | None:
-    """Return the id, such as `Q42`, of an id or an entity's IRI; None for anything else."""
+    """Return the item id, such as Q42, in an id or an item's IRI; None for anything else."""
     local = re.sub(r"^https?://www\.wikidata\.org/(entity|wiki)/", "", value) if isinstance(value, str) else ""
     return local if ITEM_ID.match(local) else None

@@ -1,4 +1,4 @@
-"""The facts of a relation, asked for in parts: sets that the facts themselves define, disjoint and complete.
+"""The facts of a relation, fetched in parts: disjoint sets by object and by a hash of the subject.
 
 docs/internals.md ("Parts instead of pages") explains how a relation of millions of facts is cut into answers that are
 whole, cheap for the server, and small enough.
@@ -15,38 +15,36 @@ from cfbuild.data import ITEM_ID, id_number, item_id, property_id
 from cfbuild.errors import SourceError
 from cfbuild.sources.failures import HeavyAnswerError
 from cfbuild.sources.http import HEAVY_ATTEMPTS
-from cfbuild.sources.source import LeftOut
-from cfbuild.sources.sparql import Binding, Counted, Endpoint, Term
+from cfbuild.sources.source import SourceTally
+from cfbuild.sources.sparql import PAGE_ROWS, Binding, Counted, Endpoint, Term, halves
 from cfbuild.sources.statements import GENID, is_unknown
-from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, NOBODY_KNOWS, Pair, Sample, SampleOrder, Span
+from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, UNKNOWN_NUMBER, Pair, Sample, SampleOrder, Span
 
-PAGE_ROWS = 50_000
-"""The most rows of an answer: about 8 MB of JSON, seconds for the server."""
 SCAN_ROWS = 500_000
 """The most facts that the server looks at for an answer about a sample of them."""
 SURPLUS = 1.25
 """The factor on the expected share of hashes in a query, so that a single query mostly suffices."""
 WHOLE = 20
-"""A part is fetched whole if it has at most this many times the facts that are wanted of it."""
+"""A part is fetched whole if its facts are at most so many times the sample that is drawn from it."""
 PAGE_OBJECTS = 1_000
 SCAN_OBJECTS = 5_000
+"""The most objects in a part, without and with a range of hashes."""
 SMALL_PART = 4
-"""Facts expected in a part. If a server does not manage so few, their number is not what is too much for it."""
+"""Facts expected in a part that is not split on: if even these are too much, their number is not the cause."""
 ID_CHARACTERS = 20
 """The most characters of an item id; int() refuses numbers of absurd length."""
 
 
 class RefusedError(Exception):
-    """A question that the service does not manage, however small its answer is."""
+    """A query that is too much for the service, however small its answer is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A share of a relation's facts: those with `objects` (empty: any) and with a subject whose hash is in `span`.
+    """The facts of a relation with `objects` (empty: any) and with a subject whose hash is in `span`.
 
-    A range of hashes and not a list of prefixes: the server compares two strings a fact, however narrow the range.
-    `facts` is about how many facts have these objects, whatever their subject: what the server has to look at. With
-    `unknown`, only those whose object nobody knows.
+    `facts` is the approximate number of facts with these objects, of any subject, that the server has to look at; it
+    compares the hash of each with the two ends of the span. `unknown`: only facts whose object nobody knows.
     """
 
     relation: str
@@ -56,24 +54,24 @@ class Part:
     unknown: bool = False
 
     def __str__(self) -> str:
-        more = f" and {len(self.objects) - 1:,} other objects" if len(self.objects) > 1 else ""
+        more = f" and {len(self.objects) - 1:,} more objects" if len(self.objects) > 1 else ""
         objects = f" of {self.objects[0]}{more}" if self.objects else ""
         return f"{self.relation}{objects}" + (f", hashes {self.span[0]} to {self.span[1]}" if self.hashed else "")
 
     @property
     def pattern(self) -> str:
-        """The part as a group graph pattern over ?s and ?o."""
+        """Return the part as a SPARQL group graph pattern over ?s and ?o."""
         values = f"VALUES ?o {{ {' '.join('wd:' + item_id(one) for one in self.objects)} }} " if self.objects else ""
         return f"{values}?s wdt:{property_id(self.relation)} ?o .{self._filter()}"
 
     @property
     def hashed(self) -> bool:
-        """True if the server must compute hashes to answer."""
+        """Return True if the server must compute hashes to answer."""
         return self.span != (0, HASHES)
 
     @property
     def expected(self) -> float:
-        """The number of facts that are expected in the part."""
+        """Return the number of facts that are expected in the part."""
         share: float = (self.span[1] - self.span[0]) / HASHES
         return self.facts * share
 
@@ -97,19 +95,13 @@ class Part:
     def cut(self, number: int) -> tuple[Part, ...]:
         """Return this part as `number` parts with ranges of hashes of about the same size."""
         low, high = self.span
-        bounds = [low + (high - low) * one // number for one in range(number + 1)]
+        bounds = [low + (high - low) * index // number for index in range(number + 1)]
         return tuple(replace(self, span=span) for span in pairwise(bounds))
-
-
-def halves(parts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the first and the second half."""
-    middle = len(parts) // 2
-    return parts[:middle], parts[middle:]
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The items that are objects of a relation with the numbers of their facts, by item number; and the facts of none.
+    """The objects of a relation with the numbers of their facts: [("Q90", 12), ...] by item number.
 
     `unknown` is the number of facts whose object nobody knows.
     """
@@ -120,14 +112,14 @@ class Census:
 
 @dataclass(frozen=True)
 class PartReader:
-    """Reads parts from an endpoint; what is no fact between items is counted in `tally`.
+    """A reader of parts from an endpoint; `tally` counts the rows that are no fact between items.
 
-    `page_rows` and `scan_rows` bound answers and what they take the server. The methods raise RefusedError if the
-    service does not manage a part that cannot be made smaller, and SourceError if an answer did not come.
+    An answer has at most `page_rows` rows, and the server looks at `scan_rows` facts for it. The methods raise
+    RefusedError if a part is too much for the service and cannot be split, and SourceError if an answer did not come.
     """
 
     endpoint: Endpoint
-    tally: LeftOut
+    tally: SourceTally
     page_rows: int = PAGE_ROWS
     scan_rows: int = SCAN_ROWS
 
@@ -139,17 +131,17 @@ class PartReader:
         """Return all facts of `whole`."""
         return set(self.pairs(self._parts(whole)))
 
-    def sample(self, whole: Part, wanted: int, order: SampleOrder) -> set[Pair]:
-        """Return at most `wanted` facts of the first subjects of `whole` in the order.
+    def sample(self, whole: Part, limit: int, order: SampleOrder) -> set[Pair]:
+        """Return at most `limit` facts of the first subjects of `whole` in the order.
 
-        Of a large relation only as many hashes are queried as that takes.
+        Of a large relation, only as many hashes are queried as that takes.
         """
-        sample = Sample(order, wanted)
+        sample = Sample(order, limit)
         found: set[Pair] = set()
-        if whole.facts <= min(self.page_rows, WHOLE * wanted):
+        if whole.facts <= min(self.page_rows, WHOLE * limit):
             sample.add(self.pairs([whole]))
             return sample.pairs
-        step = ceil(SURPLUS * wanted / whole.facts * HASHES)
+        step = ceil(SURPLUS * limit / whole.facts * HASHES)
         done, more = 0, step // 4 + 1
         while not sample.full and done < HASHES:
             for span in order.spans(done, done + step):
@@ -160,9 +152,9 @@ class PartReader:
         return sample.pairs
 
     def _parts(self, whole: Part) -> Iterable[Part]:
-        """Return the parts of `whole` to query: itself if it fits, else cut by object, frequent ones also by hash.
+        """Return the parts of `whole` to query: itself if it fits, else parts by object, of frequent ones also by hash.
 
-        Where the service does not count the facts of each object, they are cut by hash alone, if they are not too many.
+        If the service does not count the facts of each object, the parts are by hash alone.
         """
         budget = self.scan_rows if whole.hashed else self.page_rows
         if whole.facts <= budget:
@@ -177,20 +169,20 @@ class PartReader:
         return chain(self.packed(whole, census.numbers), self._unknown(whole, census.unknown))
 
     def _unknown(self, whole: Part, number: int) -> Iterable[Part]:
-        """Return the parts of `whole` with the facts whose object nobody knows, of which there are about `number`."""
+        """Return the parts with the facts of `whole` whose object nobody knows; they are about `number`."""
         part = replace(whole, unknown=True, facts=number)
         return part.cut(1 if whole.hashed else ceil(SURPLUS * number / self.page_rows)) if number else ()
 
-    def packed(self, whole: Part, census: Iterable[tuple[str, int]]) -> Iterator[Part]:
-        """Yield the parts of `whole` with the objects of `census`, given with their numbers of facts.
+    def packed(self, whole: Part, numbers: Iterable[tuple[str, int]]) -> Iterator[Part]:
+        """Yield the parts of `whole` with these objects, given with the numbers of their facts.
 
-        Objects are packed into parts of at most a page; the hashes of an object with more facts are cut.
+        A part holds objects with at most a page of facts; an object with more is cut by hash.
         """
         budget = self.scan_rows if whole.hashed else self.page_rows
         most = SCAN_OBJECTS if whole.hashed else PAGE_OBJECTS
         batch: list[str] = []
         size = 0
-        for value, number in census:
+        for value, number in numbers:
             if batch and (size + number > budget or len(batch) == most):
                 yield replace(whole, objects=tuple(batch), facts=size)
                 batch, size = [], 0
@@ -203,7 +195,7 @@ class PartReader:
             yield replace(whole, objects=tuple(batch), facts=size)
 
     def census(self, relation: str) -> Census | None:
-        """Return the numbers of facts of a relation by object; None if the service does not manage to count them."""
+        """Return the number of facts of each object of a relation; None if it is too much for the service."""
         groups = self.endpoint.groups(Part(relation).pattern, "?o")
         if groups is None:
             return None
@@ -220,24 +212,24 @@ class PartReader:
         return Census([(f"Q{value}", numbers[value]) for value in sorted(numbers)], unknown)
 
     def pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
-        """Yield the facts between items of the parts."""
+        """Yield the facts of the parts that are between items."""
         for part in parts:
             yield from self.items(self._rows(part))
 
     def items(self, rows: Iterable[Binding]) -> Iterator[Pair]:
-        """Yield subject and object number of the rows whose ?s and ?o are items; the others are counted.
+        """Yield the (subject number, object number) of the rows whose ?s and ?o are items; `tally` counts the rest.
 
-        An object that nobody knows is NOBODY_KNOWS.
+        An object that nobody knows is UNKNOWN_NUMBER.
         """
         for row in rows:
-            subject, value = item_of(row["s"]), NOBODY_KNOWS if is_unknown(row["o"]) else item_of(row["o"])
+            subject, value = item_of(row["s"]), UNKNOWN_NUMBER if is_unknown(row["o"]) else item_of(row["o"])
             if subject is None or value is None:
                 self.tally.add("subject is no item" if subject is None else "object is no item")
             else:
                 yield subject, value
 
     def first(self, part: Part, number: int) -> set[Pair]:
-        """Return the first `number` of a part's facts, at most a page, in the service's own order."""
+        """Return at most `number` facts of a part, and at most a page, that come first in the service's own order."""
         light = Part(part.relation).pattern
         limit = min(number, self.page_rows)
         answer = self.endpoint.counted_unless_refused(part.pattern, "?s ?o", limit, light)
@@ -246,19 +238,19 @@ class PartReader:
         return set(self.items(answer.rows))
 
     def _rows(self, part: Part) -> Iterator[Binding]:
-        """Yield the rows of a part, or of its splits if it is more than a page or more than the server manages."""
+        """Yield the rows of a part, or of its two splits if it is more than a page or too much for the server."""
         splits = part.split()
         answer = self._answer(part, bool(splits) and (len(part.objects) > 1 or part.expected > SMALL_PART))
         if answer is not None and answer.total <= self.page_rows:
             yield from answer.rows
             return
         if not splits:
-            raise SourceError(f"{part} has more than {self.page_rows} facts and cannot be cut further")
+            raise SourceError(f"{part} has more than {self.page_rows} facts and cannot be split further")
         for split in splits:
             yield from self._rows(split)
 
     def _answer(self, part: Part, splittable: bool) -> Counted | None:
-        """Return the counted answer; None if the server does not manage a part that can be split."""
+        """Return the counted answer; None if a splittable part is too much for the server."""
         limit = self.page_rows + 1
         if splittable:
             try:
@@ -273,7 +265,7 @@ class PartReader:
 
 
 def item_of(term: Term) -> int | None:
-    """Return the number of the item that a term names; None for a literal, a blank node, unknown value or property."""
+    """Return the number of the item that a term names; None if it names none, as a literal or an unknown value."""
     if term.kind != "uri" or not term.value.startswith(ENTITY):
         return None
     local = term.value[len(ENTITY) :]

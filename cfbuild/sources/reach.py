@@ -1,4 +1,4 @@
-"""Services that answer from here: one small request to each, no data."""
+"""A check of which services can be reached from this machine, by one small request to each."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ SERVICES: Mapping[str, str] = {
     "Wikipedia": "https://en.wikipedia.org/w/api.php?action=query&meta=siteinfo&format=json",
     "Hugging Face Hub": "https://huggingface.co/api/models?limit=1",
 }
-"""The addresses that are asked, by the service's name."""
+"""The address of the request to each service, by the service's name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """A service's answer: whether it said yes, and its status or the fault in words."""
+class ServiceCheck:
+    """The outcome of a request to a service; `detail` is its status, or the name of the network's error."""
 
     service: str
     url: str
     answered: bool
-    said: str
+    detail: str
 
 
-def reach(service: str, url: str, contact: str | None, timeout_s: float) -> Reached:
-    """Return whether a service answers a request with success within `timeout_s` seconds."""
+def reach(service: str, url: str, contact: str | None, timeout_s: float) -> ServiceCheck:
+    """Return the outcome of a request to `url`, the address of a service, within `timeout_s` seconds.
+
+    contact: an e-mail address or URL for the User-Agent, or None.
+    """
     import requests
 
     try:
         with requests.get(
             url, headers={"User-Agent": user_agent(contact)}, timeout=timeout_s, stream=True, allow_redirects=False
         ) as response:
-            return Reached(service, url, response.ok, f"HTTP {response.status_code}")
+            return ServiceCheck(service, url, response.ok, f"HTTP {response.status_code}")
     except requests.RequestException as error:
-        return Reached(service, url, False, type(error).__name__)
+        return ServiceCheck(service, url, False, type(error).__name__)

@@ -1,4 +1,4 @@
-"""A session of requests that follows no redirect, and whose answers have a deadline however slowly they arrive."""
+"""A session of requests that follows no redirect and gives up on answers that arrive too slowly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from cfbuild.sources.http import TIMEOUT_S
 
 PATIENCE = 8
-"""The most timeouts that an answer, headers and body, may take in all; a byte a minute would never time out."""
+"""The timeouts that an answer, headers and body, may take in all; a timeout itself starts anew with every byte."""
 
 
-class _Timed(io.RawIOBase):
-    """The bytes that a socket receives, for PATIENCE times its timeout; the timeout itself restarts with every byte."""
+class _TimedReader(io.RawIOBase):
+    """A reader of what a socket receives, which raises TimeoutError after PATIENCE times the socket's timeout."""
 
     def __init__(self, connection: socket.socket, raw: Any) -> None:
         self._raw = raw
@@ -46,9 +46,9 @@ class _Timed(io.RawIOBase):
 
 
 class _Response(HTTPResponse):
-    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
-        super().__init__(sock, *given, **named)
-        self.fp = io.BufferedReader(_Timed(sock, self.fp.detach()))
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
 
 
 class _Connection(HTTPConnection):
@@ -60,10 +60,10 @@ class _SecureConnection(HTTPSConnection):
 
 
 class _Adapter(HTTPAdapter):
-    """An adapter whose connections, also through a proxy, have a deadline for an answer's first to last byte."""
+    """An adapter whose connections, also through a proxy, read answers by `_TimedReader`."""
 
-    def get_connection_with_tls_context(self, *given: Any, **named: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*given, **named)
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         pool.ConnectionCls = _SecureConnection if issubclass(pool.ConnectionCls, HTTPSConnection) else _Connection
         return pool
 
@@ -71,8 +71,8 @@ class _Adapter(HTTPAdapter):
 class Session(requests.Session):
     """A session that leaves redirects alone.
 
-    Even where redirects are not to be followed, requests reads the whole body of a redirect, however long, and raises
-    for a malformed address.
+    Without this, requests reads the whole body of a redirect, however long, and raises for a malformed address, even
+    with `allow_redirects=False`.
     """
 
     def __init__(self) -> None:

@@ -1,15 +1,14 @@
 """The bundled snapshot: well-known facts in English that need no network, for the demo and for tests.
 
-It has three tables of tab-separated text, made to be read in a diff. `snapshot.tsv` holds a fact a line (relation,
-subject's id and label, object's id and label), by relation, object and subject number, so that the subjects of an
-object are together. `aliases.tsv` holds other names of objects, which rules look for in subjects ("NYC" in a station's
-name). `classes.tsv` holds the classes of objects of relations that mix kinds: a borough is no false object where
-countries are expected.
+It has three tables of tab-separated text. A line of `snapshot.tsv` holds a fact (relation, subject's id and label,
+object's id and label); lines are sorted by relation, object and subject number. `aliases.tsv` holds other names of
+objects, which rules look for in subjects ("NYC" in a station's name). `classes.tsv` holds the classes of objects of
+relations that mix kinds: a borough is no false object where countries are expected.
 
 The facts were chosen by hand: single-valued, current, the object's name not part of the subject's, and enough subjects
-for each object that a full neighborhood can be drawn. Nobody is among them about whom a made-up sentence
-could do harm, and no fact that was true only once: `scripts/snapshot_removed.tsv` lists what was taken out for that,
-and `scripts/check_snapshot.py` tells it again. Ids, labels and facts are Wikidata's (CC0).
+for each object that a full neighborhood can be drawn. Facts that are over are left out, and so are people whom a
+made-up sentence could harm: `scripts/snapshot_removed.tsv` lists them, and `scripts/check_snapshot.py` checks that they
+stay out. Ids, labels and facts are Wikidata's (CC0).
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from importlib import resources
 
 from cfbuild.data import Entity, Fact, id_number, item_id, property_id
 from cfbuild.errors import ConfigError, DataError
+from cfbuild.facts.bundled import table_cells
 from cfbuild.facts.relations import INSTANCE_OF
-from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import FactSource, LeftOut, SourceOptions, SourceSpec
+from cfbuild.sources.journal import JournaledClient
+from cfbuild.sources.source import FactSource, SourceOptions, SourceSpec, SourceTally
 from cfbuild.sources.subset import sampled
 
 LANGUAGE = "en"
@@ -49,13 +49,13 @@ class Line:
 
 @dataclass(frozen=True)
 class SnapshotOptions(SourceOptions):
-    """Options of the bundled snapshot, which are those of every source."""
+    """Options of the bundled snapshot: those of every source."""
 
     def known_relations(self) -> frozenset[str]:
         return frozenset(Snapshot().relations())
 
 
-def load(options: SourceOptions, asker: Asker | None = None) -> FactSource:
+def load(options: SourceOptions, client: JournaledClient | None = None) -> FactSource:
     """Return the bundled snapshot as a source. Raises ConfigError for a language other than English."""
     if options.language != LANGUAGE:
         raise ConfigError(
@@ -72,12 +72,12 @@ class Snapshot:
     """A `FactSource` over the bundled tables: at most `per_relation` facts of a relation (None: all), by `seed`."""
 
     def __init__(self, per_relation: int | None = None, seed: int = 0) -> None:
-        self.tally = LeftOut()
+        self.tally = SourceTally()
         self._per_relation = per_relation
         self._seed = seed
 
     def relations(self) -> tuple[str, ...]:
-        """Return the relations that have facts, ordered by number."""
+        """Return the relations that have facts, by number."""
         return tuple(sorted({row.relation for row in rows()}, key=id_number))
 
     def facts(self, relation: str) -> Iterator[Fact]:
@@ -88,16 +88,16 @@ class Snapshot:
     def entities(self, ids: Sequence[str] | None = None) -> Iterator[Entity]:
         """Yield an Entity for each of `ids`, in their order; for None, for all ids of the snapshot by number.
 
-        An unknown id gets an Entity without labels, as an item without a label does.
+        The Entity of an unknown id has no labels.
         """
         names = {**labels(), **dict(classes().values())}
-        others, kinds = aliases(), classes()
+        also_known_as, class_of = aliases(), classes()
         for item in sorted(names, key=id_number) if ids is None else ids:
             yield Entity(
                 item,
                 labels={LANGUAGE: names[item]} if item in names else {},
-                aliases={LANGUAGE: others[item]} if item in others else {},
-                attributes={INSTANCE_OF: (kinds[item][0],)} if item in kinds else {},
+                aliases={LANGUAGE: also_known_as[item]} if item in also_known_as else {},
+                attributes={INSTANCE_OF: (class_of[item][0],)} if item in class_of else {},
             )
 
 
@@ -120,37 +120,37 @@ def labels() -> dict[str, str]:
 
 @cache
 def aliases() -> dict[str, tuple[str, ...]]:
-    """Return other names of items, in the file's order. Raises DataError for an id and label that no fact has."""
+    """Return the other names of each item that has any, in the file's order. Raises as `_about_items`."""
     found: dict[str, tuple[str, ...]] = {}
-    for number, (item, label, alias) in _cells(_lines(ALIASES), ALIASES, ALIAS_COLUMNS):
-        if labels().get(item_id(item)) != label:
-            raise DataError(f"{ALIASES}:{number}: no fact names {item} ({label!r})")
+    for item, alias in _about_items(ALIASES, ALIAS_COLUMNS):
         found[item] = (*found.get(item, ()), alias)
     return found
 
 
 @cache
 def classes() -> dict[str, tuple[str, str]]:
-    """Return class id and label by item, for the items that have a class here.
+    """Return (class id, class label) by item, for the items that have a class here. Raises as `_about_items`."""
+    return {item: (item_id(class_id), label) for item, class_id, label in _about_items(CLASSES, CLASS_COLUMNS)}
 
-    Raises DataError for an item's id and label that no fact has.
+
+def _about_items(name: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of a table about items, without the items' labels.
+
+    Raises DataError for a row whose id and label no fact has.
     """
-    found: dict[str, tuple[str, str]] = {}
-    for number, (item, label, kind, kind_label) in _cells(_lines(CLASSES), CLASSES, CLASS_COLUMNS):
+    for number, (item, label, *cells) in table_cells(_lines(name), name, columns):
         if labels().get(item_id(item)) != label:
-            raise DataError(f"{CLASSES}:{number}: no fact names {item} ({label!r})")
-        found[item] = (item_id(kind), kind_label)
-    return found
+            raise DataError(f"{name}:{number}: no fact names {item} ({label!r})")
+        yield (item, *cells)
 
 
 def read_rows(lines: Iterable[str], name: str) -> Iterator[Line]:
-    """Yield the rows of a table of facts, whose first line is the column names.
+    """Yield the rows of a table of facts, given as `lines` of which the first holds the names of the columns.
 
-    name: the file's name, for messages. Raises DataError with `name` and line for a wrong number of columns, an empty
-    cell, a bad id, or a second object for the same subject and relation.
+    Raises DataError as `table_cells`, and for a bad id or a second object for the same subject and relation.
     """
     seen: dict[tuple[str, str], int] = {}
-    for number, cells in _cells(lines, name, FACT_COLUMNS):
+    for number, cells in table_cells(lines, name, FACT_COLUMNS):
         row = Line(*cells)
         try:
             property_id(row.relation)
@@ -165,7 +165,7 @@ def read_rows(lines: Iterable[str], name: str) -> Iterator[Line]:
 
 
 def _cells(lines: Iterable[str], name: str, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield (line number, cells) of each line after the line of column names. Raises DataError as `read_rows` does."""
+    """Yield (line number, cells) of each line but the first, which must hold `columns`. Raises as `read_rows`."""
     for number, line in enumerate(lines, 1):
         cells = tuple(line.split("\t"))
         if number == 1:

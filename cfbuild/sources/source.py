@@ -13,11 +13,11 @@ from cfbuild.errors import SourceError
 from cfbuild.option import WORD, option, seed_option
 from cfbuild.progress import Progress
 from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, HELP
-from cfbuild.sources.journal import Asker
+from cfbuild.sources.journal import JournaledClient
 from cfbuild.text.languages import LANGUAGES
 
 Offer = Literal["facts", "statements", "names", "references"]
-"""A kind of data that a source can have: facts, their statements (ranks, dates), items' names, articles on items."""
+"""A kind of data of a source: facts, their statements (ranks, dates), names of items, articles about items."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class SourceOptions:
 
     @property
     def service(self) -> str | None:
-        """The address of the SPARQL endpoint that is queried; None if there is none."""
+        """Return the address of the SPARQL endpoint that is queried; None if there is none."""
         return None
 
     def addresses(self) -> tuple[str, ...]:
-        """Return every address that facts and names are requested from."""
+        """Return all addresses from which facts and names are requested."""
         return () if self.service is None else (self.service,)
 
     def known_relations(self) -> frozenset[str] | None:
-        """Return the relations that have facts; None for a source that cannot say without a request."""
+        """Return the relations that have facts; None for a source that would have to send a request."""
         return None
 
 
@@ -59,13 +59,14 @@ class StatementOptions(SourceOptions):
 
 
 @dataclass(slots=True)
-class LeftOut:
-    """A count, by reason, of what a source left out; and of labels by the language that stood in for the build's."""
+class SourceTally:
+    """The counts of what a source left out, by reason, and of labels by the language that stood in for the build's."""
 
     left_out: dict[str, int] = field(default_factory=dict)
     borrowed: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, number: int = 1) -> None:
+        """Count `number` things left out for `reason`, such as "object is no item"."""
         if number:
             self.left_out[reason] = self.left_out.get(reason, 0) + number
 
@@ -75,14 +76,14 @@ class LeftOut:
 
 
 CENSUS = "the service's own count"
-"""The source of known objects if the service counts the facts of each object but does not list all of them."""
+"""The origin of known objects if the service counts the facts of each object but does not list all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectGroup:
-    """Items that may be objects of a relation, in the order in which they are tried, and where they are known from.
+    """Items that may be objects of a relation, in the order in which they are tried.
 
-    `guessed`: few of them can be expected to be objects.
+    `origin` names the place from which they are known. `guessed`: few of them are objects.
     """
 
     origin: str
@@ -95,7 +96,7 @@ ObjectGroups = Sequence[ObjectGroup]
 
 @dataclass(frozen=True, slots=True)
 class KnownObjects:
-    """The objects of a relation that are known before its facts: those that the user named, or else `others`."""
+    """The objects of a relation that are known before its facts: those that the user named, else `others()`."""
 
     named: ObjectGroups
     others: Callable[[], ObjectGroups]
@@ -103,10 +104,10 @@ class KnownObjects:
 
 @dataclass(frozen=True, slots=True)
 class ChosenPart:
-    """The choice of a part of a relation that is too large to scan; it has `of_facts` facts.
+    """The choice of facts of a relation that is too large to scan; it has `of_facts` facts in all.
 
-    `objects` counts the objects by where they were known from, `of_each` is the most facts of one (None: all). Of
-    `only_first` the service gave the first facts only, of `refused` nothing.
+    `objects` is the number of chosen objects by origin, `of_each` the most facts of an object (None: all). Of the
+    objects `only_first` the service gave the first facts only, of `refused` none.
     """
 
     of_facts: int
@@ -122,15 +123,14 @@ class ChosenPart:
         if self.only_first:
             text += f"; of {', '.join(self.only_first)} from the first that the service gives"
         if self.refused:
-            text += f"; none of {', '.join(self.refused)}, which the service does not manage"
+            text += f"; none of {', '.join(self.refused)}, which are too much for the service"
         return text
 
 
 class TooLargeError(SourceError):
-    """A relation that the service does not manage to scan.
+    """A relation that is too large for the service to scan.
 
-    `by_object` returns facts of objects that are known, and how they were chosen; it raises SourceError if an answer
-    did not come.
+    by_object: returns facts of known objects, and how they were chosen; raises SourceError if an answer did not come.
     """
 
     def __init__(
@@ -141,9 +141,9 @@ class TooLargeError(SourceError):
 
 
 def in_seeded_order(groups: Mapping[str, Iterable[str]], seed: object, guessed: Container[str] = ()) -> ObjectGroups:
-    """Return the groups, given as ids by origin, with their ids in an order drawn from the seed.
+    """Return the `groups`, given as ids by origin, with the ids of each in an order drawn from the seed.
 
-    guessed: the origins of ids of which few can be expected to be objects.
+    guessed: the origins of ids of which few are objects.
     """
     found = []
     for origin, ids in groups.items():
@@ -154,15 +154,15 @@ def in_seeded_order(groups: Mapping[str, Iterable[str]], seed: object, guessed: 
 
 
 class FactSource(Protocol):
-    """A source of facts, a relation at a time, and of the entities that they name, both in the order of their ids."""
+    """A source of facts, one relation at a time, and of the entities in them; `tally` counts what it leaves out."""
 
-    tally: LeftOut
+    tally: SourceTally
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """Return an iterator over the facts of `relation`, by subject then object number.
 
-        Raises SourceError if not all of them could be read; TooLargeError, before any, for a relation of which only
-        facts by object can be.
+        Raises SourceError if not all of them could be read; TooLargeError, before any, for a relation that has to be
+        fetched by object.
         """
         ...
 
@@ -175,29 +175,29 @@ class FactSource(Protocol):
 
 
 @runtime_checkable
-class ReadsFirst(Protocol):
-    """A source that reads a file as a whole before its first fact. `today` is the day of the file; None if untold."""
+class FileSource(Protocol):
+    """A source that reads a file as a whole before its first fact. `today` is the day of the file; None if unknown."""
 
     today: str | None
 
     def read(self, relations: tuple[str, ...], folder: Path, progress: Progress) -> None:
-        """Read the file for the facts of `relations`; what is found is kept in `folder`, to go on from there."""
+        """Read the file for the facts of `relations`; finished work is kept in `folder`, and used by a second call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A source's line in the table of sources.
+    """A line in the table of sources.
 
-    `options` is its subclass of SourceOptions. `make` opens the source with options and the asker for its requests.
-    `offers` are the kinds of data that it has; "references" needs options that name a service.
+    options: the subclass of SourceOptions. make: returns the source for options and a client. offers: the kinds of data
+    that the source has; "references" needs options that name a service.
     """
 
     options: type[SourceOptions]
-    make: Callable[[Any, Asker], FactSource]
+    make: Callable[[Any, JournaledClient], FactSource]
     offers: frozenset[Offer]
 
 
 def local_path(location: str) -> Path | None:
-    """Return the path that `location` is, or None if it is a URL."""
+    """Return `location` as a path, or None if it is a URL."""
     return None if "://" in location else Path(location)

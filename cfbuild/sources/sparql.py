@@ -1,6 +1,6 @@
 """SPARQL 1.1 over HTTP: queries whose answers contain the number of rows that they should have.
 
-Only the standard is used: no label service, no hints, no vendor's functions. The results format is read strictly.
+Only the standard is used: no label service, no hints, no vendor's functions. Results are read strictly.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from cfbuild.errors import DataError, SourceError
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.endpoints import note
 from cfbuild.sources.failures import HeavyAnswerError, MiscountError
-from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HttpRequest
-from cfbuild.sources.journal import Asker
+from cfbuild.sources.http import HEAVY_ATTEMPTS, AddressOption, HttpRequest
+from cfbuild.sources.journal import JournaledClient
 from cfbuild.store.jsonl import parse_json
 
 Answered = TypeVar("Answered")
 Batched = TypeVar("Batched")
 
 RESULTS_JSON = "application/sparql-results+json"
-BATCH_ROWS = 50_000
-"""The most rows of an answer about a batch of items."""
+PAGE_ROWS = 50_000
+"""The most rows of an answer: about 8 MB of JSON, seconds for the server."""
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"})
 KINDS = frozenset({"uri", "literal", "typed-literal", "bnode"})
+"""The kinds of terms in SPARQL's JSON results."""
 
 
 class Term(NamedTuple):
@@ -39,53 +41,56 @@ Binding = Mapping[str, Term]
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Rows of a pattern, and the number that the server counted (`total`), which is larger only if a limit cut them."""
+    """Rows of a pattern, and the server's count of all rows (`total`), which is larger if a limit cut them."""
 
     rows: list[Binding]
     total: int
 
 
 class Endpoint:
-    """A SPARQL endpoint that is queried through a journal. `prologue` (PREFIX lines) goes before every query."""
+    """A SPARQL endpoint that is queried through a journal.
 
-    def __init__(self, url: str, asker: Asker, prologue: str = "") -> None:
+    prologue: PREFIX lines that go before every query. `pattern` is a group graph pattern such as "?s wdt:P36 ?o .",
+    `variables` are those that are selected, such as "?s ?o". `heavy_attempts` are the tries of a query that is too much
+    for the server (None: as many as of others). The methods raise SourceError (HeavyAnswerError if a smaller query may
+    succeed) if no whole answer came.
+    """
+
+    def __init__(self, url: str, client: JournaledClient, prologue: str = "") -> None:
         self.url = checked_url(url)
-        self._asker = asker
+        self._client = client
         self._prologue = prologue
 
     def select(
         self, query: str, check: Callable[[list[Binding]], Answered], heavy_attempts: int | None = None
     ) -> Answered:
-        """Return the value of `check` for the rows of a SELECT query; it raises DataError for rows that must be wrong.
-
-        Raises SourceError (HeavyAnswerError where a smaller question may help) if no whole answer came.
-        """
-        return self._asker.ask(self._request(query), lambda body: check(parse(body)), heavy_attempts)
+        """Return the value of `check` for the rows of a SELECT query; `check` raises DataError for wrong rows."""
+        return self._client.ask(self._request(query), lambda body: check(parse(body)), heavy_attempts)
 
     def count(self, pattern: str, heavy_attempts: int | None = None) -> int:
-        """Return the number of solutions of `pattern`. Raises as `select`."""
+        """Return the number of solutions of `pattern`."""
         return self.select(_count(pattern), lambda rows: _total(rows, "n"), heavy_attempts)
 
     def count_unless_refused(self, pattern: str, light: str) -> int | None:
-        """Return as `count`; None if the service counts the pattern `light` with ease and does not manage this."""
+        """Return as `count`; None if this is too much for a service that counts the pattern `light`."""
         return self._unless_refused(_count(pattern), lambda rows: _total(rows, "n"), light)
 
     def counted(self, pattern: str, variables: str, limit: int, heavy_attempts: int | None = None) -> Counted:
-        """Return at most `limit` solutions of `pattern`, and the count of all, taken in the same query.
+        """Return at most `limit` solutions of `pattern`, and the count of all.
 
-        The count comes from the same query and so from the same state of the graph, which may be edited at any time.
-        An answer without a count, or with another number of rows than its count says, is broken. Raises as `select`.
+        The count comes from the same query, and so from the same state of a graph that is edited all the time. An
+        answer without a count, or with another number of rows than its count says, is broken.
         """
         return self.select(_limited(pattern, variables, limit), lambda rows: _counted(rows, limit), heavy_attempts)
 
     def counted_unless_refused(self, pattern: str, variables: str, limit: int, light: str) -> Counted | None:
-        """Return as `counted`; None if the service counts the pattern `light` with ease and does not manage this."""
+        """Return as `counted` (`limit` too); None if this is too much for a service that counts the pattern `light`."""
         return self._unless_refused(_limited(pattern, variables, limit), lambda rows: _counted(rows, limit), light)
 
     def groups(self, pattern: str, variable: str) -> list[tuple[Term, int]] | None:
-        """Return each value of `variable` in `pattern` with its number of solutions; their sum is checked by a count.
+        """Return each value of `variable` in `pattern` with its number of solutions, whose sum is checked by a count.
 
-        None if the service counts the pattern with ease and does not manage this. Raises as `select`.
+        None if this is too much for a service that counts the pattern.
         """
         query = (
             f"SELECT {variable} ?n ?all WHERE {{ {{ SELECT {variable} (COUNT(*) AS ?n) WHERE {{ {pattern} }} "
@@ -94,15 +99,14 @@ class Endpoint:
         return self._unless_refused(query, lambda rows: _groups(rows, variable.lstrip("?")), pattern)
 
     def _unless_refused(self, query: str, check: Callable[[list[Binding]], Answered], light: str) -> Answered | None:
-        request, easy = self._request(query), self._request(_count(light))
-        client = self._asker.client
-        return self._asker.ask_unless_refused(
-            request, lambda body: check(parse(body)), lambda: client.answer(easy, parse)
+        easy = self._request(_count(light))
+        return self._client.ask_unless_refused(
+            self._request(query), lambda body: check(parse(body)), lambda: self._client.client.answer(easy, parse)
         )
 
     def _request(self, query: str) -> HttpRequest:
-        given = Given("--endpoint", self.url, note(self.url))
-        return HttpRequest("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),), given)
+        address_option = AddressOption("--endpoint", self.url, note(self.url))
+        return HttpRequest("POST", self.url, (RESULTS_JSON,), (("query", self._prologue + query),), address_option)
 
 
 def _count(pattern: str) -> str:
@@ -117,28 +121,38 @@ def _limited(pattern: str, variables: str, limit: int) -> str:
 
 
 def batch_rows(
-    endpoint: Endpoint, pattern: Callable[[tuple[Batched, ...]], str], variables: str, batch: Sequence[Batched]
+    endpoint: Endpoint,
+    pattern: Callable[[tuple[Batched, ...]], str],
+    variables: str,
+    batch: Sequence[Batched],
+    page_rows: int = PAGE_ROWS,
 ) -> Iterator[Binding]:
-    """Yield the rows of `pattern(batch)`, or of its halves if they are too many for an answer or for the server.
+    """Yield the rows of `pattern(batch)`, or of its halves if they are more than a page or too much for the server.
 
     batch: such as item ids. pattern: returns the graph pattern about a batch. variables: such as "?e ?v".
-    Raises SourceError if a single item gives more rows than an answer may have, or an answer did not come.
+    Raises SourceError if a single item has more than `page_rows` rows, or an answer did not come.
     """
     answer: Counted | None = None
-    asked = tuple(batch)
+    items = tuple(batch)
     try:
-        tries = HEAVY_ATTEMPTS if len(asked) > 1 else None
-        answer = endpoint.counted(pattern(asked), variables, BATCH_ROWS + 1, tries)
+        attempts = HEAVY_ATTEMPTS if len(items) > 1 else None
+        answer = endpoint.counted(pattern(items), variables, page_rows + 1, attempts)
     except HeavyAnswerError:
-        if len(asked) == 1:
+        if len(items) == 1:
             raise
-    if answer is not None and answer.total <= BATCH_ROWS:
+    if answer is not None and answer.total <= page_rows:
         yield from answer.rows
         return
-    if len(asked) == 1:
-        raise SourceError(f"{asked[0]} gives more than {BATCH_ROWS} rows, which cannot be right")
-    for half in (asked[: len(asked) // 2], asked[len(asked) // 2 :]):
-        yield from batch_rows(endpoint, pattern, variables, half)
+    if len(items) == 1:
+        raise SourceError(f"{items[0]} has more than {page_rows} rows, which cannot be right")
+    for half in halves(items):
+        yield from batch_rows(endpoint, pattern, variables, half, page_rows)
+
+
+def halves(items: tuple[Batched, ...]) -> tuple[tuple[Batched, ...], tuple[Batched, ...]]:
+    """Return the first and the second half of `items`."""
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
 
 
 def parse(body: bytes) -> list[Binding]:
@@ -170,16 +184,11 @@ def _term(term: Any, number: int) -> Term:
     language = term.get("xml:lang", "")
     if not isinstance(language, str):
         raise DataError(f"binding {number} has a language that is not text")
-    if not term["value"].isascii():
-        _refuse_half_characters(term["value"], number)
-    return Term(term["type"], term["value"], language.lower())
-
-
-def _refuse_half_characters(text: str, number: int) -> None:
     try:
-        text.encode()
+        term["value"].encode()
     except UnicodeEncodeError as error:
         raise DataError(f"binding {number} holds half a character (a lone surrogate)") from error
+    return Term(term["type"], term["value"], language.lower())
 
 
 def _integer(term: Term) -> int:
@@ -216,9 +225,5 @@ def _groups(rows: list[Binding], name: str) -> list[tuple[Term, int]]:
 
 
 def literal(text: str, language: str) -> str:
-    """Return `text` as a SPARQL literal with a language tag, every character that could end it escaped."""
-    escaped = "".join(_ESCAPES.get(character, character) for character in text)
-    return f'"{escaped}"@{language}'
-
-
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+    """Return `text` as a SPARQL literal with a language tag; characters that could end it are escaped."""
+    return f'"{text.translate(_ESCAPES)}"@{language}'

@@ -1,9 +1,8 @@
-"""Statements behind truthy facts: rank and the dates of their qualifiers (P580, P582, P585); and redirected items.
+"""Statements behind truthy facts: their ranks, and the dates of their qualifiers (P580, P582, P585); and redirects.
 
-A date is as precise as its value node (`pqv:`) tells; a value that nobody knows is UNKNOWN.
-
-Truthy facts are those that are true now. That an o* was true once, or is true by a lower rank, is known only from the
-statement nodes (`p:`, `ps:`, `pq:`, Wikidata's RDF dump format). All of it is standard SPARQL 1.1.
+Truthy facts are those that are true now. Only the statement nodes (`p:`, `ps:`, `pq:` in Wikidata's RDF) tell that an
+o* was true once, or is true by a lower rank. A date is as precise as its value node (`pqv:`) tells; a value that nobody
+knows is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -24,14 +23,13 @@ RANKS = {
 }
 WHOLE = re.compile(r"-?[0-9]{4,16}-[0-9]{2}-[0-9]{2}\Z")
 PRECISION = re.compile(r"[0-9]{1,2}\Z")
-"""A whole date, and a number of a precision; int() refuses numbers of absurd length."""
+"""The forms of a whole date and of a precision's number; int() refuses numbers of absurd length."""
 SUBJECTS = 250
-"""Subjects in a query, as many as entities described at once."""
+"""Items in a query, as many as in a query about entities (`wikidata.py`)."""
 GENID = "http://www.wikidata.org/.well-known/genid/"
 """The beginning of a term that Wikidata's service uses in place of a blank node, for a value that nobody knows."""
 DATES = {"start": "P580", "end": "P582", "at": "P585"}
 """The qualifiers that are dates, by the variables of the query."""
-
 PREFIXES = (
     "PREFIX p: <http://www.wikidata.org/prop/> "
     "PREFIX ps: <http://www.wikidata.org/prop/statement/> "
@@ -45,7 +43,7 @@ PREFIXES = (
 
 @dataclass(slots=True)
 class _Statement:
-    """The rows of a statement node, gathered; several values of a qualifier give several rows."""
+    """The rows of a statement node, merged; several values of a qualifier give several rows."""
 
     fact: Fact
     starts: set[str]
@@ -57,11 +55,10 @@ class _Statement:
 
 
 def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Callable[[str], str]) -> Iterator[Fact]:
-    """Yield each fact's statements, and the other statements of its subject and relation, by subject and object number.
+    """Yield all statements of the facts' subjects under their relation, by subject and object number.
 
-    facts: of a single relation. redirected: returns the id that an item's id leads to now.
-    A fact without a statement node (in a dump of truthy facts) stays as it is. Raises SourceError if an answer did not
-    come.
+    facts: of a single relation; one without a statement node (in a graph of truthy facts) stays as it is. redirected:
+    returns the id to which an item's id leads now. Raises SourceError if an answer did not come.
     """
     by_subject: dict[str, list[Fact]] = {}
     for fact in facts:
@@ -71,8 +68,8 @@ def with_statements(endpoint: Endpoint, facts: Iterable[Fact], redirected: Calla
         batch = subjects[start : start + SUBJECTS]
         plain = [fact for subject in batch for fact in by_subject[subject]]
         stated = _statements(endpoint, plain[0].relation, batch, redirected)
-        told = {(one.subject, one.object) for one in stated}
-        stated.update(one for one in plain if (one.subject, one.object) not in told)
+        with_node = {(fact.subject, fact.object) for fact in stated}
+        stated.update(fact for fact in plain if (fact.subject, fact.object) not in with_node)
         yield from sorted(stated, key=_order)
 
 
@@ -81,9 +78,9 @@ def _order(fact: Fact) -> tuple[int, int, str, str, str]:
 
 
 def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
-    """Return the final item by redirected id (owl:sameAs), for those of `ids` that are redirects.
+    """Return the item to which each redirect among `ids` finally leads (owl:sameAs), by the redirect's id.
 
-    Redirects to redirects are followed. Raises SourceError if an answer did not come.
+    Raises SourceError if an answer did not come.
     """
     found: dict[str, str] = {}
     front = sorted(set(ids) - {UNKNOWN}, key=id_number)
@@ -96,7 +93,7 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
                     new[source] = target
         found.update(new)
         front = sorted(set(new.values()) - found.keys(), key=id_number)
-    return {one: _last(one, found) for one in found}
+    return {item: _last(item, found) for item in found}
 
 
 def _last(item: str, found: dict[str, str]) -> str:
@@ -110,7 +107,7 @@ def _last(item: str, found: dict[str, str]) -> str:
 def _statements(
     endpoint: Endpoint, relation: str, subjects: Sequence[str], redirected: Callable[[str], str]
 ) -> set[Fact]:
-    """Return every statement of `subjects` under `relation` whose value is an item, or one that nobody knows."""
+    """Return the statements of `subjects` under `relation` whose value is an item or unknown."""
     found: dict[tuple[str, str], _Statement] = {}
     variables = " ".join(f"?{name} ?{name}_precision" for name in DATES)
     rows = batch_rows(endpoint, lambda part: _pattern(relation, part), f"?s ?x ?o ?rank {variables}", tuple(subjects))
@@ -141,7 +138,7 @@ def _pattern(relation: str, subjects: tuple[str, ...]) -> str:
 
 
 def _dated(variable: str, qualifier: str) -> str:
-    """Return the pattern of a date, and of its precision where the graph has the value nodes that tell it."""
+    """Return the pattern of a date, and of its precision if the graph has the value nodes that tell it."""
     node, precision = f"?{variable}_node", f"?{variable}_precision"
     return (
         f"OPTIONAL {{ ?x pq:{qualifier} ?{variable} OPTIONAL {{ ?x pqv:{qualifier} {node} . "
@@ -159,12 +156,12 @@ def _item(term: Term) -> str | None:
 
 
 def is_unknown(term: Term) -> bool:
-    """Return True if a term is a value that exists and that nobody knows (Wikibase's SomeValue)."""
+    """Return True if a term is an unknown value (Wikibase's SomeValue)."""
     return term.kind == "bnode" or (term.kind == "uri" and term.value.startswith(GENID))
 
 
 def _date(row: Binding, name: str) -> str:
-    """Return a date as precise as its row tells; UNKNOWN for an unknown value, and for a literal that is no date."""
+    """Return a row's date as precise as it is known; UNKNOWN for an unknown value or a literal that is no date."""
     term, precision = row[name], row.get(f"{name}_precision")
     day = term.value.removeprefix("+").split("T")[0]
     if term.kind not in ("literal", "typed-literal") or not WHOLE.match(day):

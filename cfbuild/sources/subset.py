@@ -1,8 +1,8 @@
-"""A seeded order of subjects that a SPARQL endpoint can follow too, so that a sample needs no whole relation.
+"""Seeded samples of a relation's facts, for which a SPARQL endpoint need not return the whole relation.
 
-A subject's hash is the MD5 of its IRI, which SPARQL 1.1 computes as well, and which compares as text. The order starts
-at a hash drawn from the seed and runs once around, so the first N subjects are those of a range of hashes. The sample
-is the same whatever the width of the ranges, the size of the pages, or whether everything was fetched.
+Subjects are ordered by hash, the MD5 of their IRI, which SPARQL 1.1 can compute too. The order starts at a hash drawn
+from the seed and wraps around, so the first N subjects are those of a range of hashes. The sample is the same whatever
+the width of the ranges and the size of the pages.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from collections.abc import Iterable
 from cfbuild.data import Fact, id_number
 
 DIGITS = 8
-"""The hex digits of a hash that ranges are compared by."""
+"""The first hex digits of a hash, which ranges are compared by."""
 HASHES = 16**DIGITS
+"""The number of hashes."""
 
 ENTITY = "http://www.wikidata.org/entity/"
 
 Pair = tuple[int, int]
 """Subject and object numbers: Q90 is 90."""
-NOBODY_KNOWS = 0
+UNKNOWN_NUMBER = 0
 """The number of an unknown object, as `id_number` gives it."""
 
 Span = tuple[int, int]
-"""A range of hashes, from the first number to before the second, both in 0 to HASHES."""
+"""A range of hashes: from the first number to before the second, each from 0 to HASHES."""
 
 
 class SampleOrder:
@@ -35,22 +36,22 @@ class SampleOrder:
         self.start = random.Random(f"{seed}:{relation}").randrange(HASHES)
 
     def place(self, subject: int) -> tuple[int, str]:
-        """Return a key that sorts the item Q`subject` into the order."""
+        """Return the sort key of a subject, given as its number."""
         digest = hashlib.md5(f"{ENTITY}Q{subject}".encode(), usedforsecurity=False).hexdigest()
         return (int(digest[:DIGITS], 16) - self.start) % HASHES, digest
 
     def spans(self, first: int, last: int) -> list[Span]:
-        """Return the hashes of the places from `first` to before `last`: a range, or two if they run over the end."""
+        """Return the range of hashes of the places from `first` to before `last`: two spans if they wrap around."""
         low, high = first + self.start, min(last, HASHES) + self.start
-        around = [(low, min(high, HASHES)), (max(low, HASHES) - HASHES, high - HASHES)]
-        return [span for span in around if span[0] < span[1]]
+        spans = [(low, min(high, HASHES)), (max(low, HASHES) - HASHES, high - HASHES)]
+        return [span for span in spans if span[0] < span[1]]
 
 
 class Sample:
-    """A sample of at most `limit` facts: whole subjects in order, without those whose facts no longer fit.
+    """A sample of at most `limit` facts of the first subjects in `order`.
 
-    A subject comes with all its objects or not at all, so that it stays visible if another object is true of it. One
-    of which only unknown objects are told does not count.
+    A subject comes with all of its objects, so that it stays visible which are true of it, or not at all: one with more
+    facts than still fit is left out, and so is one with unknown objects alone.
     """
 
     def __init__(self, order: SampleOrder, limit: int) -> None:
@@ -60,10 +61,11 @@ class Sample:
 
     @property
     def full(self) -> bool:
+        """Return True if the sample has `limit` facts."""
         return len(self.pairs) >= self.limit
 
     def add(self, pairs: Iterable[Pair]) -> None:
-        """Add the pairs that fit; all must come after those added before in the order."""
+        """Add the pairs that fit. Their subjects must come after all that were added before."""
         subjects: dict[int, set[int]] = {}
         for subject, value in pairs:
             subjects.setdefault(subject, set()).add(value)
@@ -77,7 +79,7 @@ class Sample:
 
 
 def sampled(facts: Iterable[Fact], relation: str, limit: int | None, seed: int) -> list[Fact]:
-    """Return the seeded sample of at most `limit` of the facts, in the order of their ids; None for all of them."""
+    """Return the seeded sample of at most `limit` facts (None: all), in the order of their ids."""
     by_pair = {(id_number(fact.subject), id_number(fact.object)): fact for fact in facts}
     if limit is None:
         return [by_pair[pair] for pair in sorted(by_pair)]

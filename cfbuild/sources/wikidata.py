@@ -1,6 +1,6 @@
 """Facts, names and attributes from a SPARQL endpoint that holds Wikidata's graph.
 
-Facts are the truthy `wdt:` statements between items. `parts.py` reads a relation as a whole or its seeded sample, and
+Facts are the truthy `wdt:` statements between items. `parts.py` reads a whole relation or a seeded sample of it, and
 `by_object.py` a relation that is too large for the service to scan.
 """
 
@@ -12,34 +12,32 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number, item_id, property_id
-from cfbuild.errors import ConfigError, SourceError
+from cfbuild.errors import ConfigError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import COMMA_SEPARATED, option
 from cfbuild.progress import Progress
 from cfbuild.sources.address import redact
 from cfbuild.sources.by_object import ByObject
 from cfbuild.sources.endpoints import endpoint_url
-from cfbuild.sources.failures import HeavyAnswerError
-from cfbuild.sources.http import HEAVY_ATTEMPTS
-from cfbuild.sources.journal import Asker
-from cfbuild.sources.parts import PAGE_ROWS, SCAN_ROWS, Part, PartReader, RefusedError, halves, item_of
+from cfbuild.sources.journal import JournaledClient
+from cfbuild.sources.parts import SCAN_ROWS, Part, PartReader, RefusedError, item_of
 from cfbuild.sources.source import (
     ChosenPart,
     EndpointOptions,
     KnownObjects,
-    LeftOut,
     SourceSpec,
+    SourceTally,
     StatementOptions,
     TooLargeError,
 )
-from cfbuild.sources.sparql import Binding, Counted, Endpoint
+from cfbuild.sources.sparql import PAGE_ROWS, Binding, Endpoint, batch_rows
 from cfbuild.sources.statements import PREFIXES, redirects, with_statements
-from cfbuild.sources.subset import ENTITY, NOBODY_KNOWS, Pair, SampleOrder
+from cfbuild.sources.subset import ENTITY, UNKNOWN_NUMBER, Pair, SampleOrder
 from cfbuild.text.codes import chain, fits_script, is_code
 from cfbuild.text.languages import LANGUAGES
 
 ENTITIES = 250
-
+"""Items in a query about entities: an answer has some thousand rows, far below a page."""
 PROLOGUE = (
     "PREFIX wd: <http://www.wikidata.org/entity/> "
     "PREFIX wdt: <http://www.wikidata.org/prop/direct/> "
@@ -79,14 +77,19 @@ class WikidataOptions(EndpointOptions, StatementOptions):
 
 
 class Wikidata:
-    """A `FactSource` over a SPARQL endpoint. `page_rows` and `scan_rows` are there for tests; they change no byte."""
+    """A `FactSource` over a SPARQL endpoint. page_rows, scan_rows: for tests; no result depends on them."""
 
     def __init__(
-        self, options: WikidataOptions, asker: Asker, *, page_rows: int = PAGE_ROWS, scan_rows: int = SCAN_ROWS
+        self,
+        options: WikidataOptions,
+        client: JournaledClient,
+        *,
+        page_rows: int = PAGE_ROWS,
+        scan_rows: int = SCAN_ROWS,
     ) -> None:
-        self.tally = LeftOut()
+        self.tally = SourceTally()
         self.statements = options.statements
-        self.endpoint = Endpoint(options.service, asker, PROLOGUE + (PREFIXES if options.statements else ""))
+        self.endpoint = Endpoint(options.service, client, PROLOGUE + (PREFIXES if options.statements else ""))
         self.language = language_code(options.language)
         self.languages = tuple(dict.fromkeys((self.language, *map(language_code, options.also_labels))))
         self.per_relation = options.per_relation
@@ -96,8 +99,8 @@ class Wikidata:
     def facts(self, relation: str) -> Iterator[Fact]:
         """Yield the truthy facts of `relation` between items, or their seeded sample, by subject then object number.
 
-        With `statements`, redirects are resolved, and each subject's other statements of any rank are included.
-        Raises TooLargeError, before it yields any, for a relation that the service does not manage to scan.
+        With `statements`, redirects are resolved, and the subjects' other statements of any rank are included. Raises
+        TooLargeError, before it yields any, for a relation that is too large for the service to scan.
         """
         yield from self._stated(self._truthy(relation))
 
@@ -130,8 +133,8 @@ class Wikidata:
         yield from self._facts(relation, pairs)
 
     def _facts(self, relation: str, pairs: set[Pair]) -> Iterator[Fact]:
-        """Yield facts by subject, without subjects of which only unknown objects are told."""
-        named = {subject for subject, value in pairs if value != NOBODY_KNOWS}
+        """Yield facts by subject, without the subjects that have unknown objects alone."""
+        named = {subject for subject, value in pairs if value != UNKNOWN_NUMBER}
         for subject, value in sorted(pairs):
             if subject in named:
                 yield Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
@@ -150,48 +153,34 @@ class Wikidata:
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
-            batch = tuple(item_id(one) for one in ids[start : start + ENTITIES])
-            described = [Described(code, self.tally if code == self.language else LeftOut()) for code in self.languages]
-            for row in self._described(batch):
-                for in_language in described:
-                    in_language.add(row)
-            yield from (_named([in_language.entity(one) for in_language in described]) for one in batch)
+            batch = tuple(item_id(item) for item in ids[start : start + ENTITIES])
+            collectors = [
+                EntityCollector(code, self.tally if code == self.language else SourceTally()) for code in self.languages
+            ]
+            for row in batch_rows(self.endpoint, self._description, "?e ?k ?v", batch, self.reader.page_rows):
+                for collector in collectors:
+                    collector.add(row)
+            yield from (_merged([collector.entity(item) for collector in collectors]) for item in batch)
 
-    def _answer(self, pattern: str, variables: str, splittable: bool) -> Counted | None:
-        """Return the counted answer; None if the server failed at a query that can be split."""
-        try:
-            attempts = HEAVY_ATTEMPTS if splittable else None
-            return self.endpoint.counted(pattern, variables, self.reader.page_rows + 1, attempts)
-        except HeavyAnswerError:
-            if not splittable:
-                raise
-            return None
-
-    def _described(self, batch: tuple[str, ...]) -> Iterator[Binding]:
-        answer = self._answer(_description(batch, self.languages, self.statements), "?e ?k ?v", len(batch) > 1)
-        if answer is not None and answer.total <= self.reader.page_rows:
-            yield from answer.rows
-            return
-        if len(batch) == 1:
-            raise SourceError(
-                f"{batch[0]} has more than {self.reader.page_rows} names and attributes, which cannot be right"
-            )
-        for half in halves(batch):
-            yield from self._described(half)
+    def _description(self, batch: tuple[str, ...]) -> str:
+        return _description(batch, self.languages, self.statements)
 
 
 SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "names", "references"}))
 
 
-def _named(same: Sequence[Entity]) -> Entity:
-    """Return an item with the names that it has in each language."""
-    labels = {code: label for one in same for code, label in one.labels.items()}
-    aliases = {code: names for one in same for code, names in one.aliases.items()}
-    return replace(same[0], labels=labels, aliases=aliases)
+def _merged(in_languages: Sequence[Entity]) -> Entity:
+    """Return an item with all of its names, given as an entity for each language."""
+    labels = {code: label for entity in in_languages for code, label in entity.labels.items()}
+    aliases = {code: names for entity in in_languages for code, names in entity.aliases.items()}
+    return replace(in_languages[0], labels=labels, aliases=aliases)
 
 
 def _description(batch: tuple[str, ...], languages: Sequence[str], revisions: bool) -> str:
-    """Return the pattern of names, attributes and sitelinks of the items of `batch`: rows of entity, kind and value."""
+    """Return the pattern of names, attributes and sitelinks of a batch of items.
+
+    Its rows are ?e (the item), ?k ("label", "alias", an attribute's property, "sitelinks" or "revision") and ?v.
+    """
     values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
     codes = dict.fromkeys(code for language in languages for code in chain(language))
     languages = "FILTER(LCASE(LANG(?v)) IN ({}))".format(", ".join(f'"{code}"' for code in codes))
@@ -206,39 +195,42 @@ def _description(batch: tuple[str, ...], languages: Sequence[str], revisions: bo
     return " UNION ".join(f"{{ {branch} }}" for branch in branches)
 
 
-class Described:
-    """The rows of a batch of items, gathered into an entity for each item.
+class EntityCollector:
+    """A collector of the values of a batch of items, which makes an entity of each.
 
-    Where a language has no name, one of those that stand in for it is taken, in its script; `tally` counts it.
+    An item without a label in `language` gets one in its script of the languages that stand in for it; `tally` counts
+    these. A value has a `kind`: "label", "alias", an attribute's property such as P31, "sitelinks" or "revision".
     """
 
-    def __init__(self, language: str, tally: LeftOut) -> None:
+    def __init__(self, language: str, tally: SourceTally) -> None:
         self.language = language
         self._tally = tally
         self._texts: dict[tuple[str, str, str], set[str]] = {}
 
     def add(self, row: Binding) -> None:
-        entity, kind, value = row["e"].value.removeprefix(ENTITY), row["k"].value, row["v"]
+        """Add a row of a description: ?e, ?k and ?v."""
+        entity_id, kind, value = row["e"].value.removeprefix(ENTITY), row["k"].value, row["v"]
         if kind in ATTRIBUTES:
             number = item_of(value)
             text = None if number is None else f"Q{number}"
         else:
             text = value.value
         if text is not None:
-            self.put(entity, kind, text, value.language)
+            self.put(entity_id, kind, text, value.language)
 
-    def put(self, entity: str, kind: str, text: str, language: str = "") -> None:
-        """Add a value of an entity: its label, an alias, an attribute's item, or a number."""
-        self._texts.setdefault((entity, kind, language), set()).add(text)
+    def put(self, entity_id: str, kind: str, text: str, language: str = "") -> None:
+        """Add a value of an entity, a name with its language code."""
+        self._texts.setdefault((entity_id, kind, language), set()).add(text)
 
     def entity(self, entity_id: str) -> Entity:
+        """Return the entity of the values that were added."""
         labels = self._label(entity_id)
         aliases = {name for code in chain(self.language) for name in self._names(entity_id, "alias", code)}
         attributes = {name: tuple(sorted(self._get(entity_id, name), key=id_number)) for name in ATTRIBUTES}
         sitelinks = self._numbers(entity_id, "sitelinks")
         return Entity(
             entity_id,
-            # Several labels in one language break Wikidata's rule; the smallest is as good as any and always the same.
+            # Wikidata allows one label a language; of several, the smallest is as good as any and always the same.
             labels={self.language: min(labels)} if labels else {},
             aliases={self.language: tuple(sorted(aliases))} if aliases else {},
             attributes={name: ids for name, ids in attributes.items() if ids},
@@ -256,9 +248,9 @@ class Described:
         return set()
 
     def _names(self, entity_id: str, kind: str, code: str) -> set[str]:
-        """Return an item's names in the language `code` that may be names in the build's.
+        """Return the names in the language `code` that may stand for names in the collector's.
 
-        Aliases in the build's own language are all kept: countries and languages go by their codes there.
+        Aliases in the collector's own language are all kept: countries and languages go by their codes there.
         """
         names = self._get(entity_id, kind, code)
         if code == self.language and kind == "alias":

@@ -1,9 +1,8 @@
-"""Lead texts of Wikipedia articles about the facts' subjects, which generations about an object are compared with (RS).
+"""Lead texts of Wikipedia articles about the facts' subjects; RS compares generated texts with them.
 
-An item's article is found by its sitelinks in Wikidata's graph (`schema:about`, `schema:isPartOf`). The texts come
-through the MediaWiki action API, a single request at a time, with `maxlag`, as its etiquette demands; a batch has the
-most titles of which it extracts introductions at once. Texts are under CC BY-SA 4.0, so each names its page, revision
-and URL.
+An item's article is found by its sitelinks in Wikidata's graph (`schema:about`, `schema:isPartOf`). The texts come from
+the MediaWiki action API, one request at a time and with `maxlag`, as its etiquette demands. They are under CC BY-SA
+4.0, so each names its page, revision and URL.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from cfbuild.facts.dates import ASSUMED_TODAY, is_over
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.failures import BusyAnswerError, HeavyAnswerError
-from cfbuild.sources.http import HEAVY_ATTEMPTS, Given, HttpRequest
-from cfbuild.sources.journal import Asker
-from cfbuild.sources.source import LeftOut
-from cfbuild.sources.sparql import Endpoint, batch_rows
+from cfbuild.sources.http import HEAVY_ATTEMPTS, AddressOption, HttpRequest
+from cfbuild.sources.journal import JournaledClient
+from cfbuild.sources.source import SourceTally
+from cfbuild.sources.sparql import Endpoint, batch_rows, halves
 from cfbuild.store.jsonl import parse_json
 
 LICENCE = "CC-BY-SA-4.0"
@@ -33,20 +32,20 @@ TITLES = 20
 TITLE_BYTES = 4000
 """The most bytes of a request's encoded titles: its URL stays well below the 8 kB that servers take."""
 MAX_LAG_S = 5
-"""Seconds that the databases' replicas may lag behind; beyond that we wait, by the API's etiquette."""
+"""Seconds that the databases' replicas may lag behind; beyond that the API asks clients to wait, by its etiquette."""
 SITELINKS = 250
-"""Items in a query about sitelinks, as many as entities described at once."""
+"""Items in a query about sitelinks, as many as in a query about entities (`wikidata.py`)."""
 SPARE = 3
-"""Candidates for each wanted text: not every item has an article."""
+"""Candidates for each text, since not every item has an article."""
 CONTINUATIONS = 100
-"""The most answers about a batch. Each brings at least a page, so a server that needs more runs in circles."""
+"""The most answers about a batch. Each brings at least a page, so a server that needs more repeats itself."""
 BUSY = frozenset({"maxlag", "ratelimited", "readonly"})
 """The API's error codes that mean to try again later."""
 
 WIKIS = {"nb": "no", "zh-hans": "zh", "zh-hant": "zh", "zh-cn": "zh", "zh-tw": "zh", "zh-hk": "zh"} | {
     code: code.partition("-")[0] for code in ("de-at", "de-ch", "en-gb", "en-ca", "en-us", "pt-br")
 }
-"""The code of the Wikipedia of languages whose own code is another."""
+"""The code of a language's Wikipedia, if it is not the language's own code."""
 
 PROLOGUE = "PREFIX wd: <http://www.wikidata.org/entity/> PREFIX schema: <http://schema.org/> "
 ENTITY = "http://www.wikidata.org/entity/"
@@ -54,13 +53,10 @@ ENTITY = "http://www.wikidata.org/entity/"
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """Options of reference texts: `references` fetches them, `references_per_object` for each relation and object.
-
-    `wikipedia` is the address of the MediaWiki API; None is that of the language's Wikipedia.
-    """
+    """Options of reference texts."""
 
     references: bool = option(False, "Get lead texts of Wikipedia articles too, for RS and prefixes.")
-    references_per_object: int = option(5, "How many such texts for each relation and object.")
+    references_per_object: int = option(5, "N such texts for each relation and object.")
     wikipedia: str | None = option(None, "Address of the MediaWiki API to ask. [default: the language's Wikipedia]")
 
     def api(self, language: str) -> str:
@@ -70,7 +66,7 @@ class ReferenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """The lead of an article about `entity`, as plain text, with the article's revision."""
+    """The lead of an article about the item `entity`, as plain text, with the article's revision."""
 
     entity: str
     title: str
@@ -90,11 +86,11 @@ def api_url(language: str) -> str:
 
 
 def candidates(
-    facts: Iterable[Fact], wanted: int, seed: int, today: str = ASSUMED_TODAY
+    facts: Iterable[Fact], per_object: int, seed: int, today: str = ASSUMED_TODAY
 ) -> dict[tuple[str, str], list[str]]:
-    """Return, by (relation, object), a seeded choice of subjects that have it now, in the order of choice.
+    """Return, by (relation, object), subjects that have the object now, in an order drawn from the seed.
 
-    wanted: texts for each object; up to SPARE times as many subjects are chosen. today: the day of the fetch.
+    per_object: texts for each object; at most SPARE times as many subjects are chosen.
     """
     subjects: dict[tuple[str, str], set[str]] = {}
     for fact in facts:
@@ -103,12 +99,14 @@ def candidates(
     chosen = {}
     for key in sorted(subjects, key=lambda pair: (id_number(pair[0]), id_number(pair[1]))):
         ordered = sorted(subjects[key], key=id_number)
-        chosen[key] = Random(f"{seed}:{key[0]}:{key[1]}:references").sample(ordered, min(SPARE * wanted, len(ordered)))
+        chosen[key] = Random(f"{seed}:{key[0]}:{key[1]}:references").sample(
+            ordered, min(SPARE * per_object, len(ordered))
+        )
     return chosen
 
 
 def titles(endpoint: Endpoint, ids: Iterable[str], language: str) -> dict[str, str]:
-    """Return the title of each item's article in a language's Wikipedia; items without an article are left out."""
+    """Return the titles of the articles about items in a language's Wikipedia, by id; of `ids`, some have none."""
     found: dict[str, str] = {}
     ordered = sorted(set(ids), key=id_number)
     for start in range(0, len(ordered), SITELINKS):
@@ -126,17 +124,17 @@ def _sitelinks(batch: tuple[str, ...], language: str) -> str:
 
 
 class Wikipedia:
-    """The action API at `url`, queried through a journal. Items without a fitting lead are counted in `tally`."""
+    """The action API at `url`, queried through a journal; `tally` counts the items without a fitting lead."""
 
-    def __init__(self, url: str, asker: Asker, tally: LeftOut) -> None:
+    def __init__(self, url: str, client: JournaledClient, tally: SourceTally) -> None:
         self.url = checked_url(url)
         self.tally = tally
-        self._asker = asker
+        self._client = client
 
     def articles(self, titles: Mapping[str, str]) -> Iterator[Article]:
         """Yield the article of each item that has a lead about it, ordered by title.
 
-        titles: an article's title by item id. Pages that are missing, lead elsewhere, or tell namesakes apart are left
+        titles: an article's title by item id. Pages that are missing, about another item, or disambiguations are left
         out. Raises SourceError if an answer did not come.
         """
         items: dict[str, list[str]] = {}
@@ -148,7 +146,7 @@ class Wikipedia:
                 target, fragment = _end(title, moved)
                 page = pages.get(target)
                 if page is None:
-                    raise SourceError(f"{self.url} answered without a word about {title!r}; run the same command again")
+                    raise SourceError(f"{self.url} left {title!r} out of its answer; run the same command again")
                 for item in items[title]:
                     reason = _unfit(page, item, redirected=target != title, fragment=fragment)
                     if reason is None:
@@ -159,17 +157,15 @@ class Wikipedia:
     def _pages(self, batch: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, bool]]]:
         """Return the API's data on the pages of a batch of titles, by title, and the titles that lead elsewhere.
 
-        The latter are normalized or redirected titles: (target title, True if it is a section) by title. Takes as many
-        answers as needed, and the halves of a batch that the server does not manage; raises SourceError beyond
-        CONTINUATIONS.
+        The latter are normalized or redirected titles: (target title, True if it is a section) by title. A batch that
+        is too much for the server is halved. Raises SourceError beyond CONTINUATIONS.
         """
         try:
             return self._answered(batch, HEAVY_ATTEMPTS if len(batch) > 1 else None)
         except HeavyAnswerError:
             if len(batch) == 1:
                 raise
-        middle = len(batch) // 2
-        (pages, moved), (more_pages, more_moved) = self._pages(batch[:middle]), self._pages(batch[middle:])
+        (pages, moved), (more_pages, more_moved) = map(self._pages, halves(tuple(batch)))
         return pages | more_pages, moved | more_moved
 
     def _answered(
@@ -177,18 +173,18 @@ class Wikipedia:
     ) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, bool]]]:
         pages: dict[str, dict[str, Any]] = {}
         moved: dict[str, tuple[str, bool]] = {}
-        going_on: Mapping[str, Any] = {}
+        continuation: Mapping[str, Any] = {}
         for _ in range(CONTINUATIONS):
-            query, going_on = self._asker.ask(self._request(batch, going_on), _parsed, heavy_attempts)
+            query, continuation = self._client.ask(self._request(batch, continuation), _parsed, heavy_attempts)
             for page in query["pages"]:
                 pages.setdefault(page["title"], {}).update(page)
             for step in (*query.get("normalized", ()), *query.get("redirects", ())):
                 moved[step["from"]] = step["to"], bool(step.get("tofragment"))
-            if not going_on:
+            if not continuation:
                 return pages, moved
         raise SourceError(f"{self.url} did not come to an end of {len(batch)} pages in {CONTINUATIONS} answers")
 
-    def _request(self, batch: Sequence[str], going_on: Mapping[str, Any]) -> HttpRequest:
+    def _request(self, batch: Sequence[str], continuation: Mapping[str, Any]) -> HttpRequest:
         parameters = {
             "action": "query",
             "format": "json",
@@ -202,25 +198,25 @@ class Wikipedia:
             "inprop": "url",
             "ppprop": "disambiguation|wikibase_item",
             "titles": "|".join(batch),
-            **{name: str(value) for name, value in going_on.items()},
+            **{name: str(value) for name, value in continuation.items()},
         }
         separator = "&" if "?" in self.url else "?"
         url = f"{self.url}{separator}{urlencode(parameters)}"
-        return HttpRequest("GET", url, JSON, given=Given("--wikipedia", self.url))
+        return HttpRequest("GET", url, JSON, address_option=AddressOption("--wikipedia", self.url))
 
 
 def references(
     chosen: Mapping[tuple[str, str], Sequence[str]],
     articles: Mapping[str, Article],
     names: Mapping[str, str],
-    wanted: int,
+    per_object: int,
 ) -> Iterator[Reference]:
-    """Yield at most `wanted` texts for each (relation, object), of the first candidates that have an article.
+    """Yield at most `per_object` texts for each (relation, object), of the first candidates that have an article.
 
     chosen: subjects by (relation, object). articles, names: article and label by subject.
     """
     for (relation, value), subjects in chosen.items():
-        for subject in sorted([subject for subject in subjects if subject in articles][:wanted], key=id_number):
+        for subject in sorted([subject for subject in subjects if subject in articles][:per_object], key=id_number):
             article = articles[subject]
             yield Reference(
                 relation,
@@ -235,12 +231,12 @@ def references(
             )
 
 
-def wanted_titles(
-    chosen: Mapping[tuple[str, str], Sequence[str]], titles: Mapping[str, str], wanted: int
+def first_titles(
+    chosen: Mapping[tuple[str, str], Sequence[str]], titles: Mapping[str, str], per_object: int
 ) -> dict[str, str]:
-    """Return the titles to request, by item: of each (relation, object), the first `wanted` candidates with a title."""
-    items = {one for subjects in chosen.values() for one in [one for one in subjects if one in titles][:wanted]}
-    return {one: titles[one] for one in items}
+    """Return the titles, by item, of the first `per_object` subjects with a title of each pair in `chosen`."""
+    with_title = ([item for item in subjects if item in titles] for subjects in chosen.values())
+    return {item: titles[item] for items in with_title for item in items[:per_object]}
 
 
 def _batches(titles: Iterable[str]) -> Iterator[list[str]]:
@@ -258,7 +254,7 @@ def _batches(titles: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _parsed(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the `query` of an answer, and the parameters that continue it (empty at the end).
+    """Return the `query` of an answer, and the parameters of the request that continues it ({} at the end).
 
     Raises BusyAnswerError for an answer that says to try again later, DataError for any other that is not whole.
     """
@@ -272,13 +268,13 @@ def _parsed(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     if fault is not None:
         code, info = (str(fault.get(key, ""))[:200] if isinstance(fault, dict) else "" for key in ("code", "info"))
         raise (BusyAnswerError if code in BUSY else DataError)(f"the API reports {code or 'an error'}: {info}")
-    going_on: Any = document.get("continue", {})
+    continuation: Any = document.get("continue", {})
     query: Any = document.get("query")
-    if not going_on and document.get("batchcomplete") is not True:
+    if not continuation and document.get("batchcomplete") is not True:
         raise DataError("the answer is neither complete nor says how to go on")
     try:
         _check_query(query)
-        return query, dict(going_on)
+        return query, dict(continuation)
     except (KeyError, TypeError, ValueError, AttributeError) as broken:
         raise DataError(f"the answer's query is not as expected ({type(broken).__name__}: {broken})") from broken
 
@@ -297,7 +293,7 @@ def _check_query(query: Any) -> None:
 
 
 def _end(title: str, moved: Mapping[str, tuple[str, bool]]) -> tuple[str, bool]:
-    """Return the title that a title leads to in the end, and True if it leads to a section of that page."""
+    """Return the title to which a title finally leads, and True if it leads to a section of that page."""
     fragment = False
     seen = {title}
     while title in moved and moved[title][0] not in seen:
@@ -309,8 +305,8 @@ def _end(title: str, moved: Mapping[str, tuple[str, bool]]) -> tuple[str, bool]:
 def _unfit(page: Mapping[str, Any], item: str, *, redirected: bool, fragment: bool) -> str | None:
     """Return the reason why a page is no text about `item`, or None.
 
-    redirected: True if the title led elsewhere; then only the page's own item shows that the page is about `item`.
-    fragment: True if it led to a section.
+    redirected: the title led elsewhere; then only the page's own item can show that it is about `item`. fragment: the
+    title led to a section.
     """
     props = page.get("pageprops", {})
     if page.get("missing") or page.get("invalid"):

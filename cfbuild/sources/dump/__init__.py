@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cfbuild.errors import ConfigError
 from cfbuild.option import option
 from cfbuild.sources.dump.packing import PIPE, Dump, dump_file, open_dump
-from cfbuild.sources.journal import Asker
+from cfbuild.sources.journal import JournaledClient
 from cfbuild.sources.source import FactSource, SourceSpec, StatementOptions
 from cfbuild.work import WorkerOptions
 
@@ -66,7 +66,7 @@ def check_form(dump: Dump, options: DumpOptions) -> None:
         raise ConfigError("a truthy dump has no statements; leave --statements out, or give the JSON dump")
 
 
-def make(options: DumpOptions, asker: Asker | None = None) -> FactSource:
+def make(options: DumpOptions, client: JournaledClient | None = None) -> FactSource:
     """Return the dump as a source, which asks nobody."""
     from cfbuild.sources.dump.dump_source import DumpSource
 

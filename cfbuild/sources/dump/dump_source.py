@@ -15,11 +15,11 @@ from cfbuild.progress import Progress
 from cfbuild.sources.dump import DumpOptions, check_form, json_items, triples
 from cfbuild.sources.dump.extract import Extract
 from cfbuild.sources.dump.packing import open_dump
+from cfbuild.sources.dump.query import NO_ITEM, DumpQuery
 from cfbuild.sources.dump.scan import read_dump
-from cfbuild.sources.dump.wanted import NO_ITEM, Wanted
-from cfbuild.sources.source import LeftOut
+from cfbuild.sources.source import SourceTally
 from cfbuild.sources.subset import Sample, SampleOrder
-from cfbuild.sources.wikidata import Described
+from cfbuild.sources.wikidata import EntityCollector
 from cfbuild.text.codes import chain
 
 FOLDER = "dump"
@@ -33,7 +33,7 @@ class DumpSource:
     """A `FactSource` over a dump, which `read` reads before the first fact. `unit_bytes` is there for tests."""
 
     def __init__(self, options: DumpOptions, *, unit_bytes: int | None = None) -> None:
-        self.tally = LeftOut()
+        self.tally = SourceTally()
         self.today: str | None = None
         self._options = options
         self._unit_bytes = unit_bytes
@@ -48,7 +48,7 @@ class DumpSource:
         options = self._options
         dump = open_dump(str(options.dump), options.count, self._unit_bytes)
         check_form(dump, options)
-        wanted = Wanted(relations, ATTRIBUTES, chain(options.language), options.statements)
+        wanted = DumpQuery(relations, ATTRIBUTES, chain(options.language), options.statements)
         with dump:
             extract, told = read_dump(dump, wanted, folder / FOLDER, options, progress)
         self._extract, self._form, self.today = extract, dump.form, told.day or None
@@ -106,7 +106,7 @@ class DumpSource:
         missing = 0
         for number, lines in extract.lines(np.array([id_number(item) for item in ids], np.int64)):
             entity_id = f"Q{number}"
-            described = Described(self._options.language, self.tally)
+            described = EntityCollector(self._options.language, self.tally)
             missing += not lines
             for line in lines:
                 kind, _, value = line.partition(b" ")

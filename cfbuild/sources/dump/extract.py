@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from cfbuild.sources.dump.wanted import Found
+from cfbuild.sources.dump.query import UnitFindings
 
 Numbers = npt.NDArray[np.int64]
 PLAIN = [("relation", "<i8"), ("subject", "<i8"), ("object", "<i8")]
@@ -56,7 +56,7 @@ def _write(path: Path, save: Any) -> None:
     part.replace(path)
 
 
-def keep(base: Path, key: str, found: Found, head: bytes = b"", tail: bytes | None = b"") -> None:
+def keep(base: Path, key: str, found: UnitFindings, head: bytes = b"", tail: bytes | None = b"") -> None:
     """Write what was found of a unit to `base`.items and `base`.npz, the latter last and whole."""
     told = {
         "key": key,

@@ -15,7 +15,7 @@ from typing import Any
 
 from cfbuild.data import ITEM_ID, UNKNOWN
 from cfbuild.facts.dates import of_precision
-from cfbuild.sources.dump.wanted import NO_ITEM, NO_VALUE, FactRow, Found, Wanted, alternation
+from cfbuild.sources.dump.query import NO_ITEM, NO_VALUE, DumpQuery, FactRow, UnitFindings, alternation
 from cfbuild.sources.statements import DATES, WHOLE
 
 TEXT = rb'[^"\\]*(?:\\.[^"\\]*)*'
@@ -55,11 +55,11 @@ def read_text(raw: bytes) -> str:
     return text
 
 
-def json_filter(wanted: Wanted) -> Callable[[bytes, Found], None]:
+def json_filter(wanted: DumpQuery) -> Callable[[bytes, UnitFindings], None]:
     """Return a function that adds to `found` what is wanted of whole lines of text."""
     read = _Reader(wanted)
 
-    def scan(text: bytes, found: Found) -> None:
+    def scan(text: bytes, found: UnitFindings) -> None:
         for line in text.split(b"\n"):
             line = line.rstrip(b", \r\t")
             if len(line) > 1:
@@ -75,7 +75,7 @@ def json_filter(wanted: Wanted) -> Callable[[bytes, Found], None]:
 class _Reader:
     """Reads lines of a JSON dump."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: DumpQuery) -> None:
         self._relations = {name: int(name[1:]) for name in wanted.relations}
         self._attributes = frozenset(wanted.attributes)
         self._languages = wanted.languages
@@ -94,7 +94,7 @@ class _Reader:
             rb'(?:"numeric-id":([1-9][0-9]{0,18})\b,?)?(?:"id":"Q([1-9][0-9]{0,18})")?)?'
         )
 
-    def line(self, line: bytes, found: Found) -> None:
+    def line(self, line: bytes, found: UnitFindings) -> None:
         """Add what is wanted of a line; a broken one is counted, and nothing of it is kept."""
         try:
             head = HEAD.match(line)
@@ -120,7 +120,7 @@ class _Reader:
             return None
         return tuple(places)
 
-    def _item(self, line: bytes, number: int, places: Sequence[int], found: Found) -> bool:
+    def _item(self, line: bytes, number: int, places: Sequence[int], found: UnitFindings) -> bool:
         """Add what is wanted of an item; return False, with nothing added, if a statement has another form."""
         labels, descriptions, aliases, claims, sitelinks = places
         kept = [b"L %s %s" % match.groups() for match in self._label.finditer(line, labels, descriptions)]
@@ -157,7 +157,7 @@ class _Reader:
         told: Mapping[str, Any] = _decode(line[place + len(b'"qualifiers":') : stop].decode())[0]
         return told
 
-    def _keep(self, number: int, kept: Sequence[bytes], stated: Sequence[Statement], found: Found) -> None:
+    def _keep(self, number: int, kept: Sequence[bytes], stated: Sequence[Statement], found: UnitFindings) -> None:
         """Add names and statements of an item."""
         rows, attributes = [], []
         preferred = {name for name, _, rank, _ in stated if rank == "p"}
@@ -172,13 +172,13 @@ class _Reader:
             found.add(number, entry)
         found.facts += rows
 
-    def _keep_page(self, number: int, revision: Any, modified: Any, found: Found) -> None:
+    def _keep_page(self, number: int, revision: Any, modified: Any, found: UnitFindings) -> None:
         if revision and self._statements:
             found.add(number, b"R " + revision[1])
         if modified:
             found.day = max(found.day, modified[1].decode())
 
-    def _parsed(self, entity: Any, found: Found) -> None:
+    def _parsed(self, entity: Any, found: UnitFindings) -> None:
         """Add what is wanted of an entity that was parsed as a whole."""
         if "redirect" in entity:
             moved, target = str(entity["entity"]), str(entity["redirect"])

@@ -13,8 +13,8 @@ from cfbuild.progress import Progress
 from cfbuild.sources.dump.extract import Extract, FinishedUnit, finished, keep
 from cfbuild.sources.dump.json_items import json_filter
 from cfbuild.sources.dump.packing import Dump, Unit
+from cfbuild.sources.dump.query import DumpQuery, UnitFindings
 from cfbuild.sources.dump.triples import truthy_filter
-from cfbuild.sources.dump.wanted import Found, Wanted
 from cfbuild.work import WorkerOptions, map_chunks
 
 FILTERS = {"truthy": truthy_filter, "json": json_filter}
@@ -32,7 +32,7 @@ class Scan:
 
     folder: Path
     form: str
-    wanted: Wanted
+    wanted: DumpQuery
 
     def base(self, number: int) -> Path:
         """Return where the findings of a unit are kept."""
@@ -47,7 +47,7 @@ class Scan:
             base = self.base(unit.number)
             kept = finished(base)
             if kept is None or kept.key != key:
-                found = Found()
+                found = UnitFindings()
                 head, tail = _filter(unit.texts(), scan, found)
                 keep(base, key, found, head, tail)
             return unit.number, unit.size
@@ -55,7 +55,9 @@ class Scan:
         return do
 
 
-def _filter(texts: Iterable[bytes], scan: Callable[[bytes, Found], None], found: Found) -> tuple[bytes, bytes | None]:
+def _filter(
+    texts: Iterable[bytes], scan: Callable[[bytes, UnitFindings], None], found: UnitFindings
+) -> tuple[bytes, bytes | None]:
     """Filter the whole lines of a unit's text; return what stands before its first line break, and after its last."""
     head: bytes | None = None
     parts: list[bytes] = []
@@ -86,7 +88,7 @@ def _filter(texts: Iterable[bytes], scan: Callable[[bytes, Found], None], found:
 
 
 def read_dump(
-    dump: Dump, wanted: Wanted, folder: Path, workers: WorkerOptions, progress: Progress
+    dump: Dump, wanted: DumpQuery, folder: Path, workers: WorkerOptions, progress: Progress
 ) -> tuple[Extract, FinishedUnit]:
     """Return what the dump holds of what is wanted, and the counts of all of its units, after a pass over it.
 
@@ -105,7 +107,7 @@ def read_dump(
         progress("bytes of the dump", read if dump.total is None else min(read, dump.total), dump.total)
     told = [kept for base in bases if (kept := finished(base)) is not None]
     seams = folder / "seams"
-    found = Found()
+    found = UnitFindings()
     scan = FILTERS[dump.form](wanted)
     for line in _seams(told):
         scan(line + b"\n", found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cfbuild.sources.dump.wanted import NO_ITEM, FactRow, Found, Wanted, alternation
+from cfbuild.sources.dump.query import NO_ITEM, DumpQuery, FactRow, UnitFindings, alternation
 
 ENTITY = rb"<http://www\.wikidata\.org/entity/"
 UNKNOWN_TERMS = (b"_:", b"<http://www.wikidata.org/.well-known/genid/")
@@ -46,7 +46,7 @@ def _character(match: re.Match[str]) -> str:
     return _LETTERS[match[3]]
 
 
-def _wanted_lines(wanted: Wanted) -> re.Pattern[bytes]:
+def _wanted_lines(wanted: DumpQuery) -> re.Pattern[bytes]:
     names = alternation(wanted.properties)
     languages = alternation(wanted.languages)
     return re.compile(
@@ -58,14 +58,14 @@ def _wanted_lines(wanted: Wanted) -> re.Pattern[bytes]:
     )
 
 
-def truthy_filter(wanted: Wanted) -> Callable[[bytes, Found], None]:
+def truthy_filter(wanted: DumpQuery) -> Callable[[bytes, UnitFindings], None]:
     """Return a function that adds to `found` what is wanted of whole lines of text, which end with a line break."""
     find = _wanted_lines(wanted).findall
     relations, attributes = (
         {name.encode(): int(name[1:]) for name in names} for names in (wanted.relations, wanted.attributes)
     )
 
-    def scan(text: bytes, found: Found) -> None:
+    def scan(text: bytes, found: UnitFindings) -> None:
         text = b"\n" + text
         _check_shape(text, found)
         if not found.day and (told := DAY.search(text, 0, 1 << 16)):
@@ -108,7 +108,7 @@ def _other_object(term: bytes) -> int | None:
     return 0 if term.startswith(UNKNOWN_TERMS) else NO_ITEM
 
 
-def _check_shape(text: bytes, found: Found) -> None:
+def _check_shape(text: bytes, found: UnitFindings) -> None:
     """Count the lines that do not begin with a term or do not end with a full stop; only those are looked at."""
     starts = {match.end() for match in NO_BEGINNING.finditer(text)}
     starts |= {text.rfind(b"\n", 0, match.start()) + 1 for match in NO_END.finditer(text, 1)}

@@ -14,7 +14,7 @@ NO_ITEM, NO_VALUE = -1, -2
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DumpQuery:
     """A search: facts of relations, names in languages, attributes; and statements of every rank."""
 
     relations: tuple[str, ...]
@@ -47,7 +47,7 @@ class FactRow(NamedTuple):
 
 
 @dataclass
-class Found:
+class UnitFindings:
     """The findings in a unit. Items' names and attributes are lines of bytes, an item's together.
 
     A line is a kind, a space and a value: `P31 Q5`, `L en a label`, `A en an alias`, `S 12` (sitelinks), `R 99`
