@@ -1,7 +1,7 @@
 """Facts, names and attributes from a dump of Wikidata: truthy N-Triples or JSON, packed by bz2 or gz or plain.
 
-The dump is read once (`scan.py`), before the first fact; docs/internals.md ("A dump is read once") tells why. Here are
-the source's options, which need no numpy.
+The dump is read once (`scan.py`), before the first fact; docs/internals.md ("A dump is read once") tells why. This file
+has the source's options, and loads no numpy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cfbuild.sources.source import FactSource, SourceSpec, StatementOptions
 from cfbuild.work import WorkerOptions
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 14
-"""Places and bytes of a dump that are digested: its whole would take minutes, and its size tells most already."""
+"""The number and size of the samples in a dump's digest; to digest a whole dump would take minutes."""
 
 
 @dataclass(frozen=True)
 class DumpOptions(StatementOptions, WorkerOptions):
-    """Options of a dump, whose units the workers read; `dump` is its file, or `-` for standard input."""
+    """Options of a dump, which the workers read; `dump` is its file, or `-` for standard input."""
 
     dump: str | None = option(
         None, "The dump: truthy N-Triples or JSON, bz2, gz or plain; - for a pipe.", metavar="FILE"
@@ -30,7 +30,7 @@ class DumpOptions(StatementOptions, WorkerOptions):
 
 
 def fingerprint(name: str) -> str:
-    """Return a dump's name for the manifest, with a digest of its size and of samples of its bytes.
+    """Return the dump `name` for the manifest, with a digest of its size and of samples: latest-all.json.bz2@0123abcd.
 
     Raises ConfigError if there is no such file.
     """
@@ -47,9 +47,9 @@ def fingerprint(name: str) -> str:
 
 
 def check(options: DumpOptions) -> None:
-    """Raise ConfigError for options that do not fit together or to the dump, DataError for a file that is no dump.
+    """Raise ConfigError for options that do not fit together or the dump, DataError for a file that is no dump.
 
-    What comes by a pipe is not touched.
+    A dump that comes by a pipe is not read.
     """
     if options.dump is None:
         raise ConfigError("--source dump needs --dump FILE, or --dump - for a dump that comes by a pipe")
@@ -61,13 +61,13 @@ def check(options: DumpOptions) -> None:
 
 
 def check_form(dump: Dump, options: DumpOptions) -> None:
-    """Raise ConfigError if the options ask for what the dump does not have."""
+    """Raise ConfigError if the options ask for data that the dump does not have."""
     if options.statements and dump.form != "json":
         raise ConfigError("a truthy dump has no statements; leave --statements out, or give the JSON dump")
 
 
 def make(options: DumpOptions, client: JournaledClient | None = None) -> FactSource:
-    """Return the dump as a source, which asks nobody."""
+    """Return the dump as a source; it needs no `client`."""
     from cfbuild.sources.dump.dump_source import DumpSource
 
     return DumpSource(options)

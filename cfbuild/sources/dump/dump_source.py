@@ -1,4 +1,4 @@
-"""A source of facts over what was found in a dump."""
+"""The source of facts over the findings in a dump."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from cfbuild.sources.wikidata import EntityCollector
 from cfbuild.text.codes import chain
 
 FOLDER = "dump"
+"""The folder for finished units, in the folder of the fetch's unfinished work."""
 RANKS = {b"p": "preferred", b"n": "normal", b"d": "deprecated"}
 TEXTS = {"truthy": triples.read_text, "json": json_items.read_text}
+"""The functions that read a text as the forms of dumps write it."""
 NAMES = {b"L": "label", b"A": "alias"}
 NUMBERS = {b"S": "sitelinks", b"R": "revision"}
+"""The kinds of values by the letter that begins a line about an item (`UnitFindings`)."""
 
 
 class DumpSource:
-    """A `FactSource` over a dump, which `read` reads before the first fact. `unit_bytes` is there for tests."""
+    """A `FactSource` over a dump, which `read` reads before the first fact. unit_bytes: for tests."""
 
     def __init__(self, options: DumpOptions, *, unit_bytes: int | None = None) -> None:
         self.tally = SourceTally()
@@ -41,19 +44,19 @@ class DumpSource:
         self._form = ""
 
     def read(self, relations: tuple[str, ...], folder: Path, progress: Progress) -> None:
-        """Read the dump for the facts of `relations`; finished units are kept in a folder in `folder`.
+        """Read the dump for the facts of `relations`; finished units are kept in `folder`, and used by a second call.
 
         Raises ConfigError if there is no such file, DataError if it is no dump, damaged, or breaks off.
         """
         options = self._options
         dump = open_dump(str(options.dump), options.count, self._unit_bytes)
         check_form(dump, options)
-        wanted = DumpQuery(relations, ATTRIBUTES, chain(options.language), options.statements)
+        query = DumpQuery(relations, ATTRIBUTES, chain(options.language), options.statements)
         with dump:
-            extract, told = read_dump(dump, wanted, folder / FOLDER, options, progress)
-        self._extract, self._form, self.today = extract, dump.form, told.day or None
-        self.tally.add("broken line of the dump", told.counts["broken"])
-        self.tally.add("entity of the dump that is no item", told.counts["no item"])
+            extract, summary = read_dump(dump, query, folder / FOLDER, options, progress)
+        self._extract, self._form, self.today = extract, dump.form, summary.day or None
+        self.tally.add("broken line of the dump", summary.counts["broken"])
+        self.tally.add("entity of the dump that is no item", summary.counts["no item"])
 
     def _read(self) -> Extract:
         if self._extract is None:
@@ -63,7 +66,7 @@ class DumpSource:
     def facts(self, relation: str) -> Iterator[Fact]:
         """Yield the truthy facts of `relation` between items, or their seeded sample, by subject then object number.
 
-        With `statements`, each subject's other statements of any rank are included.
+        With `statements`, the subjects' other statements of any rank are included.
         """
         rows = self._read().facts(id_number(relation))
         truthy = rows if "rank" not in rows.dtype.names else rows[_best(rows)]
@@ -81,7 +84,7 @@ class DumpSource:
                 yield _fact(relation, subject, value)
 
     def _sample(self, relation: str, pairs: Any) -> Any:
-        """Return the seeded sample of the pairs, given by subject; all of them where no number is asked for."""
+        """Return the seeded sample of `pairs`, an array sorted by subject; all of them without --per-relation."""
         limit = self._options.per_relation
         if limit is None or limit >= len(pairs):
             return pairs
@@ -91,13 +94,13 @@ class DumpSource:
         ends = np.append(starts[1:], len(pairs))
         places = np.fromiter((order.place(one)[0] for one in subjects.tolist()), np.int64, len(subjects))
         ordered = np.argsort(places, kind="stable")
-        at = 0
-        while at < len(ordered) and not sample.full:
-            stop = at + limit
+        begin = 0
+        while begin < len(ordered) and not sample.full:
+            stop = begin + limit
             while stop < len(ordered) and places[ordered[stop]] == places[ordered[stop - 1]]:
                 stop += 1
-            sample.add(pair for one in ordered[at:stop] for pair in pairs[starts[one] : ends[one]].tolist())
-            at = stop
+            sample.add(pair for index in ordered[begin:stop] for pair in pairs[starts[index] : ends[index]].tolist())
+            begin = stop
         return np.array(sorted(sample.pairs), pairs.dtype)
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
@@ -123,7 +126,7 @@ class DumpSource:
 
 
 def _best(rows: Any) -> Any:
-    """Return which statements are of the best rank that their subject has: preferred, else normal."""
+    """Return a mask of the statements of the best rank that their subject has: preferred, else normal."""
     preferred = np.unique(rows["subject"][rows["rank"] == b"p"])
     return np.where(np.isin(rows["subject"], preferred), rows["rank"] == b"p", rows["rank"] == b"n")
 

@@ -1,8 +1,8 @@
-"""The extract of a dump on the disk: a finished unit's findings, and all of them put together.
+"""The extract of a dump on the disk: the findings of each finished unit, and all of them together.
 
-A unit has two files in the fetch's progress folder: `N.npz` (facts, redirects, where items lie, counts), which tells
-that the unit is finished, and `N.items` (the lines about items). Names of all items are kept, because which of them
-will be needed is known only at the end: so the dump is read once, and what is looked up is a small part of it.
+A unit has two files in the fetch's progress folder: `N.items` with the lines about items, and `N.npz` with facts,
+redirects, counts and the places of items in the lines; the second is written last and says that the unit is finished.
+The names of all items are kept, because only at the end it is known which are needed; so the dump is read once.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from cfbuild.sources.dump.query import UnitFindings
 Numbers = npt.NDArray[np.int64]
 PLAIN = [("relation", "<i8"), ("subject", "<i8"), ("object", "<i8")]
 STATED = [*PLAIN, ("rank", "S1"), ("start", "S24"), ("end", "S24")]
-"""The columns of facts, with and without statements. The longest date is a sign, 16 digits of a year, month and day."""
+"""The columns of facts, without and with statements. The longest date is a sign, 16 digits of a year, month and day."""
 CHAIN = 64
 """The most redirects that are followed; Wikidata resolves double redirects within days."""
 OPEN_FILES = 64
+"""The most files that are open at once, far below a process's usual limit of 1,024."""
 
 
 @dataclass(frozen=True)
 class FinishedUnit:
-    """The knowledge of a finished unit without reading its facts: its key, counts, and text at its two ends.
+    """The summary of a finished unit: its key, counts, first broken line, day, and the text at its two ends.
 
-    `head` is the text before the first line break, `tail` what follows the last: parts of lines that begin or end in
+    `head` is the text before the first line break, `tail` the text after the last: parts of lines that begin or end in
     other units. `tail` is None if the unit has no line break.
     """
 
@@ -57,8 +58,11 @@ def _write(path: Path, save: Any) -> None:
 
 
 def keep(base: Path, key: str, found: UnitFindings, head: bytes = b"", tail: bytes | None = b"") -> None:
-    """Write what was found of a unit to `base`.items and `base`.npz, the latter last and whole."""
-    told = {
+    """Write the findings of a unit to `base`.items and `base`.npz, the latter last and whole.
+
+    key: the unit's, with that of the query. head, tail: as in `FinishedUnit`.
+    """
+    summary = {
         "key": key,
         "counts": dict(found.counts),
         "head": head.hex(),
@@ -66,57 +70,53 @@ def keep(base: Path, key: str, found: UnitFindings, head: bytes = b"", tail: byt
         "broken": found.broken.hex(),
         "day": found.day,
     }
-    stated = any(row.rank for row in found.facts)
-    facts = np.array([row if stated else row[:3] for row in found.facts], STATED if stated else PLAIN)
+    with_ranks = any(row.rank for row in found.facts)
+    facts = np.array([row if with_ranks else row[:3] for row in found.facts], STATED if with_ranks else PLAIN)
     items = np.array(found.items, np.int64).reshape(-1, 2)
-    _write(base.with_suffix(".items"), lambda stream: stream.write(b"".join(one + b"\n" for one in found.lines)))
+    _write(base.with_suffix(".items"), lambda stream: stream.write(b"".join(line + b"\n" for line in found.lines)))
     arrays: dict[str, Any] = {
         "facts": facts,
         "redirects": np.array(found.redirects, np.int64).reshape(-1, 2),
         "ids": items[:, 0],
         "starts": np.append(items[:, 1], found.size),
-        "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
+        "told": np.frombuffer(json.dumps(summary).encode(), np.uint8),
     }
     _write(base.with_suffix(".npz"), lambda stream: np.savez(stream, **arrays))
 
 
 def finished(base: Path) -> FinishedUnit | None:
-    """Return what is known of the unit kept at `base`; None if it is not finished, or damaged."""
+    """Return the summary of the unit kept at `base`; None if the unit is not finished, or damaged."""
     try:
-        told = json.loads(_arrays(base, "told")[0].tobytes())
+        summary = json.loads(_arrays(base, "told")[0].tobytes())
         if _arrays(base, "starts")[0][-1] != base.with_suffix(".items").stat().st_size:
             return None
         return FinishedUnit(
-            told["key"],
-            Counter(told["counts"]),
-            bytes.fromhex(told["head"]),
-            None if told["tail"] is None else bytes.fromhex(told["tail"]),
-            bytes.fromhex(told["broken"]),
-            told["day"],
+            summary["key"],
+            Counter(summary["counts"]),
+            bytes.fromhex(summary["head"]),
+            None if summary["tail"] is None else bytes.fromhex(summary["tail"]),
+            bytes.fromhex(summary["broken"]),
+            summary["day"],
         )
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
         return None
 
 
 def _arrays(base: Path, *names: str) -> list[Any]:
-    with np.load(base.with_suffix(".npz"), allow_pickle=False) as kept:
-        return [kept[name] for name in names]
+    with np.load(base.with_suffix(".npz"), allow_pickle=False) as arrays:
+        return [arrays[name] for name in names]
 
 
 class Extract:
-    """All that was found of a dump, from its finished units at `bases`, in any order.
+    """The findings in a dump, from its finished units at `bases`, in any order; `folder` gets a file for each relation.
 
-    Memory: 24 bytes a fact of the relation at hand (73 with statements), 16 a redirect, 32 an item that is looked up.
+    Memory: 24 bytes a fact of a single relation (73 with statements), 16 a redirect, 32 an item that is looked up.
     """
 
     def __init__(self, folder: Path, bases: Sequence[Path]) -> None:
         self._folder = folder
         self._bases = bases
         self._columns: Any = PLAIN
-        self._sort_out()
-
-    def _sort_out(self) -> None:
-        """Put the facts of all units into a file a relation, and all redirects into memory."""
         for old in self._folder.glob("P*.facts"):
             old.unlink()
         moved = [np.zeros((0, 2), np.int64)]
@@ -136,18 +136,18 @@ class Extract:
         return self._folder / f"P{relation}.facts"
 
     def final(self, numbers: Numbers) -> Numbers:
-        """Return the numbers of the items that these lead to, by redirects."""
+        """Return the numbers of the items to which the items `numbers` finally lead by redirects."""
         found: Numbers = numbers.copy()
         for _ in range(CHAIN if len(self._moved) else 0):
             places = np.searchsorted(self._moved, found).clip(max=len(self._moved) - 1)
-            here = self._moved[places] == found
-            if not here.any():
+            redirected = self._moved[places] == found
+            if not redirected.any():
                 break
-            found[here] = self._targets[places[here]]
+            found[redirected] = self._targets[places[redirected]]
         return found
 
     def facts(self, relation: int) -> Any:
-        """Return the facts of a relation as an array with the columns PLAIN or STATED, redirects resolved."""
+        """Return the facts of a relation, given as its number, as an array of PLAIN or STATED, redirects resolved."""
         path = self._file(relation)
         if not path.exists():
             return np.zeros(0, PLAIN)
@@ -157,7 +157,7 @@ class Extract:
         return found
 
     def lines(self, numbers: Numbers) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield the lines about each item of `numbers`, in their order; none for an item that is not described."""
+        """Yield (number, lines about the item) for each item of `numbers`, in their order."""
         places = self._places(np.unique(numbers))
         firsts = np.searchsorted(places[:, 0], numbers, "left")
         lasts = np.searchsorted(places[:, 0], numbers, "right")
@@ -175,14 +175,17 @@ class Extract:
                     text += files[unit].read(stop - start)
                 yield number, text.split(b"\n")[:-1]
 
-    def _places(self, wanted: Numbers) -> Numbers:
-        """Return id, unit, first and last byte of what is kept about the items `wanted` (ascending), by id and unit."""
+    def _places(self, numbers: Numbers) -> Numbers:
+        """Return the places of lines about the items `numbers` (ascending): [places, (item, unit, start, stop)].
+
+        They are sorted by these columns; `start` and `stop` are bytes of the unit's file.
+        """
         places = [np.zeros((0, 4), np.int64)]
-        for unit, base in enumerate(self._bases if len(wanted) else ()):
+        for unit, base in enumerate(self._bases if len(numbers) else ()):
             ids, starts = _arrays(base, "ids", "starts")
-            nearest = wanted[np.searchsorted(wanted, ids).clip(max=len(wanted) - 1)]
-            here = np.flatnonzero(nearest == ids)
-            places.append(np.stack([ids[here], np.full(len(here), unit), starts[here], starts[here + 1]], axis=1))
+            nearest = numbers[np.searchsorted(numbers, ids).clip(max=len(numbers) - 1)]
+            rows = np.flatnonzero(nearest == ids)
+            places.append(np.stack([ids[rows], np.full(len(rows), unit), starts[rows], starts[rows + 1]], axis=1))
         found: Numbers = np.concatenate(places)
         ordered: Numbers = found[np.lexsort((found[:, 2], found[:, 1], found[:, 0]))]
         return ordered

@@ -1,9 +1,9 @@
-"""The text of a dump, in units: ranges of compressed blocks that can be unpacked by themselves.
+"""The text of a dump, in units: chunks that are unpacked and filtered each by itself.
 
-A bz2 file is a row of blocks of at most 900 kB of text, each begun by a 48-bit magic number that may lie at any bit. A
-unit's blocks are found by looking for that number from the unit's place on, without reading what lies before; a block
-is made a stream of its own by shifting it to a byte. A plain file is cut anywhere. A gz stream, and a pipe of text,
-can only be read from its beginning: there a unit is a stretch of text, and the unpacking goes on in one place.
+A bz2 file is a row of blocks of at most 900 kB of text, each begun by a 48-bit magic number at any bit. The blocks of a
+unit are found by searching for that number, without reading what comes before the unit; a block is shifted to a byte,
+and becomes a stream of its own. A plain file is cut anywhere. A gz stream or a pipe of text can only be read from its
+beginning, by one process; its units are chunks of text.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from cfbuild.errors import ConfigError, DataError
 
 PIPE = "-"
 BLOCK, END = 0x314159265359, 0x177245385090
-"""The numbers that a block and the end of a stream begin with (bzip2's format)."""
+"""The magic numbers of a block and of the end of a stream (bzip2's format)."""
 MAGIC_BITS, CRC_BITS = 48, 32
+"""The bits of a magic number and of the check sum after it (bzip2's format)."""
 UNIT_BYTES = {"bz2": 4 << 20, "gz": 32 << 20, "plain": 32 << 20}
-"""Bytes of a unit, compressed ones of bz2 and of text otherwise: seconds of work, and few files for a whole dump."""
+"""The bytes of a unit, compressed for bz2, else of text: seconds of work, and few files for a whole dump."""
 HEAD = 1 << 20
-"""Bytes from the beginning that tell what a file is: more than the first compressed block has."""
+"""The bytes from the beginning that tell what a file is: more than the first compressed block has."""
 STEP = 1 << 18
-"""Bytes that are searched at once for the next block; blocks of a dump have 30 to 60 kB."""
-FOREIGN = {
+"""The bytes that are searched at once for the next block; blocks of a dump have 30 to 60 kB."""
+OTHER_PACKINGS = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ": "xz",
     b"PK\x03\x04": "zip",
     b"7z\xbc\xaf": "7z",
 }
 FALSE_MAGICS = 2
-"""False beginnings of blocks inside a block that are passed over; one comes in 2^48 bits."""
+"""The most false magic numbers in a block that are passed over; one comes in 2^48 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A stretch of a dump: `start` to before `stop`, in bits of a bz2 file, else in bytes of text.
+    """A chunk of a dump: `start` to before `stop`, in bits of a bz2 file, else in bytes of text.
 
-    `data` holds its bytes where they cannot be read from the file: of a bz2 pipe from the byte of `start` on.
+    `data` holds its bytes if they cannot be read from the file `path`: those of a bz2 pipe from the byte of `start` on.
     """
 
     number: int
@@ -58,17 +59,17 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """The unit's name among finished units: its place, and a check sum of bytes that came by a pipe."""
+        """Return the unit's name among finished units: its place, and a check sum of bytes that came by a pipe."""
         check = "" if self.data is None else f"-{zlib.crc32(self.data):08x}"
         return f"{self.packing}-{self.start}-{self.stop}{check}"
 
     @property
     def size(self) -> int:
-        """The number of its bytes."""
+        """Return the number of its bytes."""
         return (self.stop - self.start) // (8 if self.packing == "bz2" else 1)
 
     def texts(self) -> Iterator[bytes]:
-        """Yield its text in pieces of at most a block. Raises DataError for a damaged block, with its place."""
+        """Yield its text in pieces of at most a block. Raises DataError for a damaged block."""
         if self.packing == "bz2":
             yield from self._unpacked()
         elif self.data is not None:
@@ -77,9 +78,9 @@ class Unit:
             assert self.path is not None
             with self.path.open("rb") as stream:
                 stream.seek(self.start)
-                left = self.stop - self.start
-                while left and (text := stream.read(min(left, HEAD))):
-                    left -= len(text)
+                remaining = self.stop - self.start
+                while remaining and (text := stream.read(min(remaining, HEAD))):
+                    remaining -= len(text)
                     yield text
 
     def _packed(self) -> bytes:
@@ -131,7 +132,7 @@ def _block(packed: bytes, start: int, stop: int) -> bytes | None:
 
 
 def _needles() -> list[tuple[int, int, bytes, int, int]]:
-    """Return (number, shift, the bytes that it fills, its first bits, its last bits) for each place in a byte."""
+    """Return (magic number, shift, the bytes that it fills, its first bits, its last bits) for each shift in a byte."""
     found = []
     for number in (BLOCK, END):
         for shift in range(8):
@@ -144,7 +145,7 @@ NEEDLES = _needles()
 
 
 def magics(packed: bytes) -> list[tuple[int, int]]:
-    """Return the bit offsets at which a block or the end of a stream may begin, with its number, in order."""
+    """Return the (bit, magic number) of each place in `packed` where a block or a stream's end may begin, in order."""
     found = []
     for number, shift, whole, first, last in NEEDLES:
         place = packed.find(whole, 1)
@@ -158,9 +159,9 @@ def magics(packed: bytes) -> list[tuple[int, int]]:
 
 @dataclass
 class Dump:
-    """A dump file, or the dump that comes by a pipe: how it is packed and what it holds, told by its first bytes.
+    """A dump, in a file or from a pipe. Its first bytes tell its `packing` (bz2, gz, plain) and `form` (truthy, json).
 
-    Raises ConfigError if it cannot be opened, DataError if it is no dump.
+    unit_bytes: the size of a unit, for tests. threads: unpack a gz file. Raises DataError if it is no dump.
     """
 
     name: str
@@ -186,22 +187,22 @@ class Dump:
 
     @property
     def total(self) -> int | None:
-        """The bytes of all units; None where they are known only at the end."""
+        """Return the bytes of all units; None if they are known only at the end."""
         return None if self.packing == "gz" else self.size
 
     def _take(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer at the end: a pipe gives what it has."""
-        parts, left = [], size
-        while left and (part := self.stream.read(left)):
+        """Return the next `size` bytes, fewer at the end; a pipe may give fewer at once."""
+        parts, remaining = [], size
+        while remaining and (part := self.stream.read(remaining)):
             parts.append(part)
-            left -= len(part)
+            remaining -= len(part)
         return b"".join(parts)
 
     def _form(self) -> str:
-        """Return truthy or json, by the first character of the text."""
-        for beginning, kind in FOREIGN.items():
+        """Return "truthy" or "json", by the first character of the text."""
+        for beginning, packing in OTHER_PACKINGS.items():
             if self._head.startswith(beginning):
-                raise DataError(f"{self.name} is packed by {kind}; expected bz2, gz or plain text: unpack it first")
+                raise DataError(f"{self.name} is packed by {packing}; expected bz2, gz or plain text: unpack it first")
         try:
             if self.packing == "bz2":
                 text = bz2.BZ2Decompressor().decompress(self._head, 4096)
@@ -222,7 +223,7 @@ class Dump:
         )
 
     def units(self) -> Iterator[Unit]:
-        """Yield the units of the dump in order. Raises DataError where it breaks off or is damaged."""
+        """Yield the units of the dump in order. Raises DataError if it breaks off or is damaged."""
         size = self.unit_bytes or UNIT_BYTES[self.packing]
         if self.packing == "bz2":
             yield from self._blocks(size)
@@ -231,9 +232,9 @@ class Dump:
             for number, start in enumerate(range(0, self.size, size)):
                 yield Unit(number, "plain", start, min(start + size, self.size), self.path)
         else:
-            yield from self._stretches(size)
+            yield from self._texts(size)
 
-    def _stretches(self, size: int) -> Iterator[Unit]:
+    def _texts(self, size: int) -> Iterator[Unit]:
         """Yield units of `size` bytes of text, read from the beginning."""
         start = number = 0
         try:
@@ -246,15 +247,15 @@ class Dump:
                 f"{self.name} breaks off or is damaged after {start:,} bytes of text ({error}); fetch it again"
             ) from error
 
-    def _text(self) -> AbstractContextManager[_Unpacking]:
-        """Return the text, to be read from its beginning."""
+    def _text(self) -> AbstractContextManager[_TextStream]:
+        """Return the whole text as a stream."""
         if self.packing == "gz" and self.path is not None and (unpacked := _rapidgzip(self.path, self.threads)):
             return closing(unpacked)
-        source = io.BufferedReader(_Again(self._head, self.stream), HEAD)
+        source = io.BufferedReader(_PrefixedStream(self._head, self.stream), HEAD)
         return source if self.packing == "plain" else gzip.GzipFile(fileobj=source)
 
     def _blocks(self, size: int) -> Iterator[Unit]:
-        """Yield units of about `size` compressed bytes of bz2, each from a block's beginning to another's."""
+        """Yield units of about `size` compressed bytes of bz2, from the beginning of a block to that of another."""
         window = _Window(self._head, self.stream, self.path is not None)
         start = window.next_block(0)
         number = 0
@@ -268,7 +269,7 @@ class Dump:
             window.forget(0 if start is None else start // 8)
 
     def _end(self, window: _Window, start: int) -> int:
-        """Return the bit where the last stream ends; `start` is a byte before it. Raises DataError if it does not."""
+        """Return the bit where the last stream ends; `start` is a byte before it. Raises DataError without an end."""
         tail = window.rest(start)
         found = magics(tail)
         if found and found[-1][1] == END:
@@ -282,27 +283,28 @@ class Dump:
 
 
 class _Window:
-    """The bytes of a bz2 dump around the beginnings of units: read as they are needed, from a file or a pipe.
+    """The bytes of a bz2 dump in which the beginnings of units are searched.
 
-    A file's are read where they are asked for; a pipe's all, and kept until they are forgotten.
+    Those of a file (`seekable`) are read at the places that are searched; those of a pipe are all read, and kept until
+    `forget`.
     """
 
     def __init__(self, head: bytes, stream: IO[bytes], seekable: bool) -> None:
         self._stream = stream
         self._seekable = seekable
-        self._base, self._held, self._ended = 0, bytearray(head), False
+        self._base, self._buffer, self._ended = 0, bytearray(head), False
 
     def next_block(self, byte: int) -> int | None:
         """Return the bit of the first block that begins at or after `byte`; None if there is none."""
-        if self._seekable and not self._base <= byte <= self._base + len(self._held):
+        if self._seekable and not self._base <= byte <= self._base + len(self._buffer):
             self._stream.seek(byte)
-            self._base, self._held, self._ended = byte, bytearray(), False
+            self._base, self._buffer, self._ended = byte, bytearray(), False
         place = byte
         while True:
             self._fill(place + STEP + 8)
-            part = bytes(self._held[place - self._base : place - self._base + STEP + 8])
+            part = bytes(self._buffer[place - self._base : place - self._base + STEP + 8])
             for found, number in magics(b"\0" + part):
-                # A block after `byte`, whole in this part: the next one begins anew with its last bytes.
+                # The block begins at or after `place`; one that begins in the last bytes is found in the next step.
                 if number == BLOCK and found >= 8:
                     return place * 8 + found - 8
             if len(part) < STEP + 8:
@@ -310,33 +312,33 @@ class _Window:
             place += STEP
 
     def _fill(self, stop: int) -> None:
-        while not self._ended and self._base + len(self._held) < stop:
-            part = self._stream.read(min(HEAD, max(STEP, stop - self._base - len(self._held))))
-            self._held += part
+        while not self._ended and self._base + len(self._buffer) < stop:
+            part = self._stream.read(min(HEAD, max(STEP, stop - self._base - len(self._buffer))))
+            self._buffer += part
             self._ended = not part
 
     def bytes_from(self, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to before `stop`, which were not forgotten."""
+        """Return the bytes from `start`, which was not forgotten, to before `stop`."""
         self._fill(stop)
-        return bytes(self._held[start - self._base : stop - self._base])
+        return bytes(self._buffer[start - self._base : stop - self._base])
 
     def rest(self, start: int) -> bytes:
         """Return the bytes from `start`, which was not forgotten, to the end."""
         if self._seekable:
             self._stream.seek(start)
-            self._base, self._held, self._ended = start, bytearray(), False
+            self._base, self._buffer, self._ended = start, bytearray(), False
         self._fill(sys.maxsize)
-        return bytes(self._held[start - self._base :])
+        return bytes(self._buffer[start - self._base :])
 
     def forget(self, before: int) -> None:
         """Drop the bytes before `before`."""
-        drop = max(0, min(before - self._base, len(self._held)))
-        del self._held[:drop]
+        drop = max(0, min(before - self._base, len(self._buffer)))
+        del self._buffer[:drop]
         self._base += drop
 
 
-class _Again(io.RawIOBase):
-    """A stream of bytes that were read already and of those that follow."""
+class _PrefixedStream(io.RawIOBase):
+    """A stream of the bytes `head`, which were read already, and of those of `stream`."""
 
     def __init__(self, head: bytes, stream: IO[bytes]) -> None:
         self._head = head
@@ -352,15 +354,15 @@ class _Again(io.RawIOBase):
         return len(part)
 
 
-class _Unpacking(Protocol):
-    """Text that is read from its beginning to its end."""
+class _TextStream(Protocol):
+    """A stream of text that is read from its beginning to its end."""
 
     def read(self, size: int, /) -> bytes: ...
     def close(self) -> None: ...
 
 
-class _Rapid:
-    """The text of a gz file, unpacked by rapidgzip; EOFError where the file breaks off, of which that says nothing."""
+class _RapidGzip:
+    """The text of a gz file, unpacked by rapidgzip; raises EOFError if the file breaks off, unlike rapidgzip."""
 
     def __init__(self, stream: Any, size: int) -> None:
         self._stream = stream
@@ -376,17 +378,17 @@ class _Rapid:
         self._stream.close()
 
 
-def _rapidgzip(path: Path, threads: int) -> _Unpacking | None:
-    """Return a gz file's text, unpacked by several threads; None where rapidgzip is not installed."""
+def _rapidgzip(path: Path, threads: int) -> _TextStream | None:
+    """Return the text of a gz file, unpacked by several threads; None if rapidgzip is not installed."""
     try:
         import rapidgzip
     except ImportError:
         return None
-    return _Rapid(rapidgzip.open(str(path), parallelization=threads), path.stat().st_size)
+    return _RapidGzip(rapidgzip.open(str(path), parallelization=threads), path.stat().st_size)
 
 
 def open_dump(name: str, threads: int = 1, unit_bytes: int | None = None) -> Dump:
-    """Return the dump of a file, or of standard input for `-`; a gz file is unpacked by `threads`.
+    """Return the dump in the file `name`, or in standard input for "-"; threads, unit_bytes: as in `Dump`.
 
     Raises ConfigError if there is no such file, DataError if it is no dump.
     """

@@ -1,4 +1,4 @@
-"""The part of a dump that a fetch wants, and what is found of it in a unit."""
+"""The query with which a dump is read, and the findings in a unit of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 NO_ITEM, NO_VALUE = -1, -2
-"""Stand for an object that is a value, but no item; and for a statement that there is no object."""
+"""The numbers of an object that is no item, and of the object in a statement that there is none."""
 
 
 @dataclass(frozen=True)
 class DumpQuery:
-    """A search: facts of relations, names in languages, attributes; and statements of every rank."""
+    """A query for facts of relations, names in languages, and attributes; with `statements`, of every rank."""
 
     relations: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -24,18 +24,18 @@ class DumpQuery:
 
     @property
     def properties(self) -> tuple[str, ...]:
-        """Relations and attributes, each once."""
+        """Return relations and attributes, each once."""
         return tuple(dict.fromkeys((*self.relations, *self.attributes)))
 
     def digest(self) -> str:
-        """Return a digest of it, by which finished units of other fetches are told."""
+        """Return a digest of the query, which tells whether a finished unit was read for the same one."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
 class FactRow(NamedTuple):
-    """A fact as numbers: P36, Q1, Q2 is (36, 1, 2); the object 0 is one that nobody knows, NO_ITEM no item.
+    """A fact as numbers: (36, 1, 2) is P36, Q1, Q2. The object 0 is one that nobody knows; see NO_ITEM and NO_VALUE.
 
-    `rank` is n, p or d, `start` and `end` are dates; all empty where statements are not wanted.
+    `rank` is n, p or d, `start` and `end` are dates; all are empty if the query asks for no statements.
     """
 
     relation: int
@@ -48,10 +48,12 @@ class FactRow(NamedTuple):
 
 @dataclass
 class UnitFindings:
-    """The findings in a unit. Items' names and attributes are lines of bytes, an item's together.
+    """The findings in a unit.
 
-    A line is a kind, a space and a value: `P31 Q5`, `L en a label`, `A en an alias`, `S 12` (sitelinks), `R 99`
-    (revision). Texts are kept as the dump writes them.
+    lines: names and attributes, those of an item together. A line is a kind, a space and a value: `P31 Q5`,
+    `L en a label`, `A en an alias`, `S 12` (sitelinks), `R 99` (revision); texts are as the dump writes them.
+    items: (item, byte at which its lines begin). redirects: (item, target). broken: the beginning of the first broken
+    line. day: that of the dump. size: the bytes of the lines.
     """
 
     facts: list[FactRow] = field(default_factory=list)
@@ -71,13 +73,13 @@ class UnitFindings:
         self.size += len(line) + 1
 
     def break_off(self, line: bytes) -> None:
-        """Count a broken line, and keep the beginning of the first."""
+        """Count a broken line, or a broken part of one; keep the beginning of the first."""
         self.counts["broken"] += 1
         self.broken = self.broken or line[:80]
 
 
 def alternation(words: Iterable[str]) -> bytes:
-    """Return a regular expression for any of `words` (letters, digits, `-`), which looks at each character once."""
+    """Return a regular expression for any of `words` (letters, digits, -), such as en(?:-gb)?; it never backtracks."""
     tree: dict[str, dict] = {}  # type: ignore[type-arg]
     for word in sorted(words):
         node = tree

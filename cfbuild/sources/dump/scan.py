@@ -1,4 +1,4 @@
-"""The pass over a dump: its units, in this process or in several, each kept when it is finished."""
+"""The pass over a dump: units are filtered by this process or several, and kept when they are finished."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cfbuild.sources.dump.triples import truthy_filter
 from cfbuild.work import WorkerOptions, map_chunks
 
 FILTERS = {"truthy": truthy_filter, "json": json_filter}
+"""The functions that make a filter for a query, by the form of the dump."""
 PIECE = 1 << 20
 """Bytes of text that are filtered at once: enough that calls cost nothing, few enough for a processor's cache."""
 LONGEST = 1 << 26
@@ -28,37 +29,37 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scan:
-    """The job of a pass: filters a unit and keeps what is found in `folder`, unless it is there already."""
+    """The job of a pass: filters a unit and keeps the findings in `folder`, unless they are there already."""
 
     folder: Path
     form: str
-    wanted: DumpQuery
+    query: DumpQuery
 
     def base(self, number: int) -> Path:
-        """Return where the findings of a unit are kept."""
+        """Return the path, without suffix, of the findings of the unit with this `number`."""
         return self.folder / f"{number:06d}"
 
     def open(self) -> Callable[[Unit], tuple[int, int]]:
-        """Return a function that does a unit and returns its number and its bytes."""
-        scan = FILTERS[self.form](self.wanted)
+        """Return a function that filters a unit and returns its number and its bytes."""
+        scan = FILTERS[self.form](self.query)
 
-        def do(unit: Unit) -> tuple[int, int]:
-            key = f"{self.wanted.digest()} {self.form} {unit.key}"
+        def read(unit: Unit) -> tuple[int, int]:
+            key = f"{self.query.digest()} {self.form} {unit.key}"
             base = self.base(unit.number)
-            kept = finished(base)
-            if kept is None or kept.key != key:
+            summary = finished(base)
+            if summary is None or summary.key != key:
                 found = UnitFindings()
                 head, tail = _filter(unit.texts(), scan, found)
                 keep(base, key, found, head, tail)
             return unit.number, unit.size
 
-        return do
+        return read
 
 
 def _filter(
     texts: Iterable[bytes], scan: Callable[[bytes, UnitFindings], None], found: UnitFindings
 ) -> tuple[bytes, bytes | None]:
-    """Filter the whole lines of a unit's text; return what stands before its first line break, and after its last."""
+    """Filter the whole lines of a unit's text; return the text before its first line break, and after its last."""
     head: bytes | None = None
     parts: list[bytes] = []
     size = 0
@@ -67,7 +68,8 @@ def _filter(
             place = text.find(b"\n")
             if place < 0:
                 parts.append(text)
-                size = _line_of(size + len(text))
+                size += len(text)
+                _check_line_bytes(size)
                 continue
             head, parts, text, size = b"".join([*parts, text[:place]]), [], text[place + 1 :], 0
         size += len(text)
@@ -77,7 +79,7 @@ def _filter(
             parts, text, size = [], text[last:], len(text) - last
         parts.append(text)
         if not last:
-            _line_of(size)
+            _check_line_bytes(size)
     rest = b"".join(parts)
     if head is None:
         return rest, None
@@ -88,56 +90,55 @@ def _filter(
 
 
 def read_dump(
-    dump: Dump, wanted: DumpQuery, folder: Path, workers: WorkerOptions, progress: Progress
+    dump: Dump, query: DumpQuery, folder: Path, workers: WorkerOptions, progress: Progress
 ) -> tuple[Extract, FinishedUnit]:
-    """Return what the dump holds of what is wanted, and the counts of all of its units, after a pass over it.
+    """Return the findings in the dump after a pass over it, and a summary of all of its units.
 
-    folder: where units are kept, and found again when the pass was interrupted. Raises DataError where the dump is
-    damaged or breaks off.
+    folder: keeps finished units; those that an interrupted pass left there are not read again. Raises DataError if the
+    dump is damaged or breaks off.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part in folder.glob(".*.part"):
         part.unlink()
-    job = Scan(folder.resolve(), dump.form, wanted)
+    job = Scan(folder.resolve(), dump.form, query)
     read, bases = 0, []
     progress("bytes of the dump", 0, dump.total)
     for number, size in map_chunks(job, dump.units(), workers):
         read += size
         bases.append(job.base(number))
         progress("bytes of the dump", read if dump.total is None else min(read, dump.total), dump.total)
-    told = [kept for base in bases if (kept := finished(base)) is not None]
+    summaries = [summary for base in bases if (summary := finished(base)) is not None]
     seams = folder / "seams"
     found = UnitFindings()
-    scan = FILTERS[dump.form](wanted)
-    for line in _seams(told):
+    scan = FILTERS[dump.form](query)
+    for line in _seams(summaries):
         scan(line + b"\n", found)
     keep(seams, "seams", found)
-    told.append(FinishedUnit("seams", found.counts, b"", b"", found.broken, found.day))
-    counts = sum((one.counts for one in told), Counter[str]())
+    summaries.append(FinishedUnit("seams", found.counts, b"", b"", found.broken, found.day))
+    counts = sum((summary.counts for summary in summaries), Counter[str]())
     if counts["["] and not counts["]"]:
-        raise DataError(f"{dump.name} breaks off: its array has a beginning and no end ( ] in the last line)")
-    broken = next((one.broken for one in told if one.broken), b"")
+        raise DataError(f"{dump.name} breaks off: its last line is not the ] that ends its array; fetch it again")
+    broken = next((summary.broken for summary in summaries if summary.broken), b"")
     if counts["broken"]:
         _log.warning("%s: %d broken lines are left out, such as %r", dump.name, counts["broken"], broken)
-    day = max(one.day for one in told)
+    day = max(summary.day for summary in summaries)
     return Extract(folder, [*bases, seams]), FinishedUnit("", counts, b"", b"", broken, day)
 
 
-def _line_of(size: int) -> int:
-    """Return the bytes of a line that goes on. Raises DataError if it is longer than any of a dump."""
+def _check_line_bytes(size: int) -> None:
+    """Raise DataError if a line of `size` bytes, which goes on, is longer than any of a dump."""
     if size > LONGEST:
         raise DataError(f"a line of the dump has more than {LONGEST:,} bytes, which cannot be right: is it a dump?")
-    return size
 
 
 def _seams(units: Iterable[FinishedUnit]) -> Iterator[bytes]:
     """Yield the lines that cross the boundaries of units, the dump's first and last line among them."""
-    held = b""
+    line = b""
     for unit in units:
-        held += unit.head
-        _line_of(len(held))
+        line += unit.head
+        _check_line_bytes(len(line))
         if unit.tail is not None:
-            yield held
-            held = unit.tail
-    if held:
-        yield held
+            yield line
+            line = unit.tail
+    if line:
+        yield line

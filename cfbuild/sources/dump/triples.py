@@ -1,7 +1,7 @@
 """The filter of truthy N-Triples: one regular expression over the bytes of many lines.
 
-Lines have the form in which Wikidata writes them, with single spaces. The expression begins with what every line about
-an item begins with, so that it fails soon on all others, and no line that is not wanted becomes an object of Python.
+Lines have the form in which Wikidata writes them, with single spaces. The expression begins as every line about an item
+does, so that it fails soon on other lines, and only the lines that a query needs become objects of Python.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ UNKNOWN_TERMS = (b"_:", b"<http://www.wikidata.org/.well-known/genid/")
 DAY = re.compile(
     rb'\n<http://wikiba\.se/ontology#Dump> <http://schema\.org/dateModified> "([0-9]{4}-[0-9]{2}-[0-9]{2})T'
 )
+DAY_BYTES = 1 << 16
+"""The bytes at the beginning of a piece in which the dump's day is searched; it stands in the dump's first lines."""
 TERM = re.compile(rb'<[^<>"{}|^`\\\x00-\x20]*>|_:[^\s]+|"(?:[^"\\]|\\.)*"(?:@[A-Za-z0-9-]+|\^\^<[^<>"\s]*>)?')
 NO_BEGINNING, NO_END = re.compile(rb"\n(?=[^<])"), re.compile(rb"\n(?<! \.\n)")
 """Line breaks before a line that begins with no IRI, and after a line that ends without a full stop."""
@@ -24,7 +26,7 @@ _LETTERS = {"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f", '"': '"', "'"
 
 
 def read_text(raw: bytes) -> str:
-    """Return the text of a literal, given as it stands between its quotes. Raises ValueError if it is broken."""
+    """Return the text of a literal whose bytes between the quotes are `raw`. Raises ValueError if it is broken."""
     text = raw.decode()
     if "\\" not in text:
         if '"' in text:
@@ -42,13 +44,13 @@ def _character(match: re.Match[str]) -> str:
     if number:
         return chr(int(number, 16))
     if not match[3]:
-        raise ValueError("an escape that is none")
+        raise ValueError("a backslash that begins no escape")
     return _LETTERS[match[3]]
 
 
-def _wanted_lines(wanted: DumpQuery) -> re.Pattern[bytes]:
-    names = alternation(wanted.properties)
-    languages = alternation(wanted.languages)
+def _lines_of(query: DumpQuery) -> re.Pattern[bytes]:
+    names = alternation(query.properties)
+    languages = alternation(query.languages)
     return re.compile(
         rb"\n" + ENTITY + rb"Q([1-9][0-9]{0,18})> <http://www\.w(?:"
         rb"ikidata\.org/prop/direct/(" + names + rb")> (?:" + ENTITY + rb"Q([1-9][0-9]{0,18})>|([^\n]+))"
@@ -58,18 +60,18 @@ def _wanted_lines(wanted: DumpQuery) -> re.Pattern[bytes]:
     )
 
 
-def truthy_filter(wanted: DumpQuery) -> Callable[[bytes, UnitFindings], None]:
-    """Return a function that adds to `found` what is wanted of whole lines of text, which end with a line break."""
-    find = _wanted_lines(wanted).findall
+def truthy_filter(query: DumpQuery) -> Callable[[bytes, UnitFindings], None]:
+    """Return a function that adds the findings in whole lines, each with its line break, to its second argument."""
+    find = _lines_of(query).findall
     relations, attributes = (
-        {name.encode(): int(name[1:]) for name in names} for names in (wanted.relations, wanted.attributes)
+        {name.encode(): int(name[1:]) for name in names} for names in (query.relations, query.attributes)
     )
 
     def scan(text: bytes, found: UnitFindings) -> None:
         text = b"\n" + text
         _check_shape(text, found)
-        if not found.day and (told := DAY.search(text, 0, 1 << 16)):
-            found.day = told[1].decode()
+        if not found.day and (modified := DAY.search(text, 0, DAY_BYTES)):
+            found.day = modified[1].decode()
         for digits, name, value, term, label, raw, language, target in find(text):
             subject = int(digits)
             if name:
@@ -102,14 +104,14 @@ def _is_text(raw: bytes) -> bool:
 
 
 def _other_object(term: bytes) -> int | None:
-    """Return the number that stands for an object that is no item: 0 if nobody knows it; None for no RDF term."""
+    """Return the number of an object that is no item: 0 if nobody knows it, NO_ITEM for a literal; None for no term."""
     if not TERM.fullmatch(term):
         return None
     return 0 if term.startswith(UNKNOWN_TERMS) else NO_ITEM
 
 
 def _check_shape(text: bytes, found: UnitFindings) -> None:
-    """Count the lines that do not begin with a term or do not end with a full stop; only those are looked at."""
+    """Count the lines that do not begin with a term or do not end with a full stop."""
     starts = {match.end() for match in NO_BEGINNING.finditer(text)}
     starts |= {text.rfind(b"\n", 0, match.start()) + 1 for match in NO_END.finditer(text, 1)}
     for start in sorted(starts):
