@@ -166,7 +166,7 @@ def test_of_an_object_that_is_too_large_itself_the_first_page_comes_or_it_is_lef
 def test_a_relation_of_which_no_object_is_known_says_what_to_do(options: FetchOptions, tmp_path: Path) -> None:
     names = tmp_path / "classes.txt"
     names.write_text("Q4\nQ5\n")
-    with pytest.raises(SourceError, match=r"none of an object that is known.*--objects"):
+    with pytest.raises(SourceError, match=r"none of a known object.*--objects"):
         fetch(BuildFolder(tmp_path / "b"), dataclasses.replace(options, objects=str(names)))
 
 
