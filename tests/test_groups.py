@@ -23,7 +23,7 @@ from cfbuild.records.groups import GROUPS, prompt_groups
 from cfbuild.records.kinds import KINDS
 from cfbuild.records.known import Known
 from cfbuild.score.run_report import Report
-from cfbuild.score.table import BEYOND
+from cfbuild.score.table import GROUP_FIGURES
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.schema import load_schema
@@ -238,7 +238,7 @@ def test_groups_are_scored_and_published_under_their_own_names(
             assert [len(case[when].get(f"{name}_prompts", ())) for case in cases] == asked
             figure = report.as_dict()["figures"][when][name]
             assert figure["cases"] == sum(map(bool, asked)) > 0 and "half_width_95" in figure
-    assert "inverse" not in report.figures["post"] and set(BEYOND) == set(KINDS)
+    assert "inverse" not in report.figures["post"] and set(GROUP_FIGURES) == set(KINDS)
     staged = stage(folder, "someone/groups")
     tables = {one.path.split("/")[1] for one in staged.files if one.path.endswith(".parquet")}
     assert tables == {

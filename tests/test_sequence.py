@@ -209,8 +209,8 @@ def test_a_fact_that_a_later_batch_rewrote_is_not_asked_of_the_model_at_the_end(
     records = [scored_build.record(number, relation="P36", entity=number // 2) for number in range(6)]
     units = passes.batches(records, 3)
     assert [[record.case_id for record in unit] for unit in units] == [[0, 2, 4], [1, 3, 5]]
-    assert [record.case_id for record in sequence.standing(units)] == [1, 3, 5]
-    assert [record.case_id for record in sequence.standing(units[:1])] == [0, 2, 4]
+    assert [record.case_id for record in sequence.not_overwritten(units)] == [1, 3, 5]
+    assert [record.case_id for record in sequence.not_overwritten(units[:1])] == [0, 2, 4]
     assert [record.case_id for record in sequence.edited_records(records, 3, 1)] == [0, 2, 4]
     assert sequence.edited_records(records, 3, 0) == records
 

@@ -185,7 +185,7 @@ def test_a_point_has_the_figures_that_validate_and_score_gives_there(folder: Bui
     before = tiny.digest(lm)
     report = sweep(folder, options(), lm)
     assert tiny.digest(lm) == before
-    assert [(point.layer, point.at) for point in report.points] == [(a, b) for a in (1, 2) for b in POSITIONS]
+    assert [(point.layer, point.series) for point in report.points] == [(a, b) for a in (1, 2) for b in POSITIONS]
     assert report.records == 3 and report.series == POSITIONS and report.layers == (1, 2)
     for point in report.points:
         # The same corpus for C: that of all the file's records.
@@ -193,7 +193,7 @@ def test_a_point_has_the_figures_that_validate_and_score_gives_there(folder: Bui
             run="one",
             layer=point.layer,
             steps=2,
-            settings={"token": point.at},
+            settings={"token": point.series},
             covariance_tokens=300,
             restart=True,
             skip_generation=True,
@@ -292,7 +292,7 @@ def test_fine_tuning_by_layer_and_bound(folder: BuildFolder, lm: LanguageModel) 
     given = options(editor="ft", eps=("1e-3", "none"), settings={"learning_rate": 0.05})
     report = sweep(folder, given, lm)
     assert report.series == (0.001, None) and len(report.points) == 4 and report.found is None
-    bounded, free = (next(p for p in report.points if p.layer == 1 and p.at == at) for at in report.series)
+    bounded, free = (next(p for p in report.points if p.layer == 1 and p.series == series) for series in report.series)
     assert free.figures["EM"].mean > bounded.figures["EM"].mean, "a bound holds the edit back"
     assert "preset.json" not in files_of(folder, "ft")
     assert SweepReport.of_dict(read_json(folder.path("sweeps/ft/report.json"))) == report

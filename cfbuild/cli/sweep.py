@@ -12,7 +12,7 @@ from cfbuild.pipeline.sweep import SweepOptions, sweep
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
-    from cfbuild.score.swept import At, SweepReport
+    from cfbuild.score.swept import Series, SweepReport
     from cfbuild.store.runs import Run
 
 EXAMPLES = (
@@ -49,15 +49,15 @@ def print_sweep(report: SweepReport, sweep: Run) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cfbuild.score.swept import label
+    from cfbuild.score.swept import series_name
     from cfbuild.store.runs import REPORT
 
     title = f"S of {report.editor} on {report.model}, {report.records} records (mean ± 95% interval)"
     table = Table(title=Text(visible(title)))
     table.add_column("layer", justify="right")
-    for at in report.series:
-        table.add_column(label(at), justify="right")
-    columns = [_cells(report, at) for at in report.series]
+    for series in report.series:
+        table.add_column(series_name(series), justify="right")
+    columns = [_cells(report, series) for series in report.series]
     for layer in report.layers:
         table.add_row(str(layer), *(column.get(layer, Text("–")) for column in columns))
     console = Console()
@@ -71,10 +71,10 @@ def print_sweep(report: SweepReport, sweep: Run) -> None:
     tell(f"report: {sweep.path(REPORT)}")
 
 
-def _cells(report: SweepReport, at: At) -> dict[int, Any]:
+def _cells(report: SweepReport, series: Series) -> dict[int, Any]:
     from rich.text import Text
 
-    curve = dict(report.curve(at, "S"))
+    curve = dict(report.curve(series, "S"))
     highest = max((figure.mean for figure in curve.values()), default=0.0)
     return {
         layer: Text(f"{figure.mean:.1f} ± {figure.half_width:.1f}", style="bold" if figure.mean == highest else "")

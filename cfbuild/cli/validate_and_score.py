@@ -130,18 +130,19 @@ def _report_table(report: Report) -> Any:
     from rich.text import Text
 
     from cfbuild.score.run_report import STAGES
-    from cfbuild.score.table import BESIDE, BEYOND, HEADLINE, figure_text
+    from cfbuild.score.table import GROUP_FIGURES, HEADLINE, OTHER_FIGURES, figure_text
 
     title = f"{report.model}, {report.editor}, {report.cases} records (mean ± 95% interval)"
     table = Table(title=Text(visible(title)))
     table.add_column("metric")
     for name in ("before", "after"):
         table.add_column(name, justify="right")
-    for name in (*HEADLINE, *BESIDE, *BEYOND):
+    for name in (*HEADLINE, *OTHER_FIGURES, *GROUP_FIGURES):
         figures = [report.figures[stage].get(name) for stage in STAGES]
         if any(figures):
             cells = (figure_text(figure) if figure else "" for figure in figures)
-            table.add_row(name, *cells, end_section=name in ("RS", BESIDE[-1]), style="bold" if name == "S" else None)
+            ends = name in ("RS", OTHER_FIGURES[-1])
+            table.add_row(name, *cells, end_section=ends, style="bold" if name == "S" else None)
     return table
 
 

@@ -53,8 +53,8 @@ class Crew:
         if self.workers.is_alone:
             passes.work_off()
         else:
-            left = passes.left(passes.log())
-            passes.take_in(left, map_chunks(job, left, self.workers))
+            units = passes.unfinished(passes.log())
+            passes.take_in(units, map_chunks(job, units, self.workers))
         return passes
 
     def check(self, options: ScoringOptions) -> None:

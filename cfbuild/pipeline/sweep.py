@@ -30,7 +30,7 @@ from cfbuild.store.runs import FOUND, POINTS, REPORT, SWEEP, Run, default_name, 
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
     from cfbuild.lm.model import LanguageModel
-    from cfbuild.score.swept import At, SweepReport
+    from cfbuild.score.swept import Series, SweepReport
     from cfbuild.store.folder import BuildFolder
 
 BY_TOKEN, BY_BOUND = "token", "norm_constraint"
@@ -123,7 +123,7 @@ def sweep(
 def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> SweepReport:
     """Return the report of a sweep, made now or before; call it inside the lock."""
     from cfbuild.score.sweeping import Sweep
-    from cfbuild.score.swept import SweepReport, label, read_sweep
+    from cfbuild.score.swept import SweepReport, read_sweep, series_name
 
     folder, plain = run.folder, options.at_a_point
     layers = layers_of(options.layers, len(lm.layers))
@@ -139,9 +139,9 @@ def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile,
     points = Sweep(work, lm, options.editor, plain.asked, supplies, layers, setting, series, records, progress)
     rows = points.work_off()
     # C of the last layer is at hand; what is left out is what the points differ in.
-    usual = short_settings(points.opened(layers[-1], series[-1]))
+    usual = short_settings(points.open_editor(layers[-1], series[-1]))
     del usual["layer"], usual[setting]
-    over = {"layers": _ranges(layers), setting: ",".join(map(label, series))}
+    over = {"layers": _ranges(layers), setting: ",".join(map(series_name, series))}
     settings = {**lm.identity, **usual, **over, "records": f"{len(records)}@{read.sha256[:12]}"}
     report = SweepReport.of_rows(rows, settings, setting)
     run.path(POINTS).parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _write_report(run: Run, report: SweepReport, lm: LanguageModel) -> dict[str,
     return {run.file(name): 1 for name in names}
 
 
-def _series(options: SweepOptions) -> tuple[str, tuple[At, ...]]:
+def _series(options: SweepOptions) -> tuple[str, tuple[Series, ...]]:
     """Return the setting that differs between the series, and its values.
 
     Raises ConfigError for an editor that has neither setting or edits records together.

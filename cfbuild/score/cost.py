@@ -1,6 +1,6 @@
-"""The cost of editing: seconds and memory, measured while editors work. No two runs measure the same.
+"""The cost of editing: seconds and memory, measured while editors work.
 
-So they are in a file of their own, `timing.json`, of which neither the manifest nor another file holds a digest.
+No two runs measure the same, so costs have a file of their own, `timing.json`, of which no other file holds a digest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cfbuild.store.jsonl import read_json
 
 @dataclass(frozen=True, slots=True)
 class CallCost:
-    """The cost of one call of an editor: the records it edited, seconds, and the rise of memory, None if not known."""
+    """The cost of a call of an editor: the records it edited, its seconds, and the rise of memory (None: not known)."""
 
     records: int
     seconds: float
@@ -25,10 +25,10 @@ class CallCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a run's edits: `records` in calls of at most `together`, seconds in all, and the most memory.
+    """The cost of a run's edits, without scoring, contexts, covariances and training.
 
-    Without scoring, and without what editors are supplied with: contexts, covariances, training. `device` is the kind
-    of device.
+    `records` were edited by calls of at most `together` records, which took `seconds` in all. `memory_bytes` is the
+    highest rise of memory of a call (None: not known), `device` the kind of device, such as cuda.
     """
 
     records: int
@@ -39,16 +39,15 @@ class Cost:
 
     @classmethod
     def of_calls(cls, calls: Iterable[CallCost], device: str) -> Cost | None:
-        """Return the cost of a run from that of its calls, or None if there are none."""
-        given = list(calls)
-        if not given:
+        """Return the cost of a run from that of its calls; None without a call."""
+        known = list(calls)
+        if not known:
             return None
-        peaks = [one.memory_bytes for one in given if one.memory_bytes is not None]
         return cls(
-            records=sum(one.records for one in given),
-            together=max(one.records for one in given),
-            seconds=sum(one.seconds for one in given),
-            memory_bytes=max(peaks, default=None),
+            records=sum(call.records for call in known),
+            together=max(call.records for call in known),
+            seconds=sum(call.seconds for call in known),
+            memory_bytes=max((call.memory_bytes for call in known if call.memory_bytes is not None), default=None),
             device=device,
         )
 
@@ -58,12 +57,12 @@ class Cost:
         return self.seconds / self.records
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the cost as an object of JSON."""
+        """Return the cost for JSON."""
         return {**asdict(self), "seconds": round(self.seconds, 6)}
 
 
 def read_cost(path: Path) -> Cost | None:
-    """Return the cost that a run's timing.json holds; None without the file. Raises DataError for another content."""
+    """Return the cost that a run's timing.json holds; None without the file. Raises DataError for other content."""
     if not path.is_file():
         return None
     content = read_json(path)
@@ -76,7 +75,10 @@ def read_cost(path: Path) -> Cost | None:
             device=str(content["device"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: holds no measurement of cfbuild ({error}); delete it to go without") from error
+        raise DataError(
+            f"{path}: this is not what cfbuild measured ({type(error).__name__}: {error}); delete the file to go on "
+            "without costs"
+        ) from error
 
 
 def call_of(row: Mapping[str, Any]) -> CallCost:

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cfbuild.data import CaseScore
-from cfbuild.score.metrics import DIGITS, HARMONIC, Figure, aggregate, figures_as_dict, figures_of, means, rounded
+from cfbuild.score.metrics import DIGITS, HARMONIC, Figure, figures_as_dict, figures_of, means
 
 CURVES = ("right_after", "first", "so_far")
-"""The curves of a sequence: records right after their batch, the first point's records, and those of all points."""
+"""The curves of a sequence, one for each kind of means that a `Reading` has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Measurements on the model after `edits` edits.
 
-    `perplexity` is that of the fixed text, None where it is not finite. At the points of the curves there are means of
-    ES, PS and NS too, times 100: of the records since the last point right after their edit, of a sample of the first
-    point's records, and of a sample of all so far.
+    `perplexity` is that of the fixed text, None where it is not finite. The means of ES, PS and NS, times 100, are
+    there at the points of the curves only. `right_after` is over the records edited since the last point, scored right
+    after their edit; `first` over a sample of the first point's records, `so_far` over a sample of all edited ones,
+    both scored now.
     """
 
     edits: int
@@ -36,18 +37,18 @@ class Reading:
         return cls(int(row["edits"]), None if perplexity is None else float(perplexity), **curves)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the reading for JSON, without curves that have no point here."""
+        """Return the reading for JSON, without empty means."""
         curves = {name: dict(getattr(self, name)) for name in CURVES if getattr(self, name)}
         return {"edits": self.edits, "perplexity": self.perplexity, **curves}
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceCurve:
-    """A sequence's readings, one a batch, and its retention.
+    """A sequence's readings, one a batch, and the figures that are left after its last edit.
 
     `batch` is the most records of a batch, `unedited_perplexity` that of the fixed text before all edits. `retained`
-    holds the figures of all records on the model after all edits, but for the `overwritten` ones, about whose fact a
-    later batch said something else. `fault` is why the sequence ended before its last batch.
+    holds the figures of all records on the model after all edits, but for those whose fact a later batch edited again;
+    `overwritten` is the number of these. `fault` is why the sequence ended before its last batch.
     """
 
     batch: int
@@ -59,12 +60,12 @@ class SequenceCurve:
 
     @property
     def points(self) -> tuple[Reading, ...]:
-        """The readings that have more than a perplexity."""
+        """Return the readings that have means: the points of the curves."""
         return tuple(reading for reading in self.readings if reading.so_far or reading.right_after)
 
     @classmethod
     def of_dict(cls, row: Mapping[str, Any]) -> SequenceCurve:
-        """Return the curve in report.json. Raises KeyError, TypeError or ValueError for anything else."""
+        """Return the curve of an object in report.json. Raises KeyError, TypeError or ValueError for any other."""
         unedited = row["unedited_perplexity"]
         return cls(
             int(row["batch"]),
@@ -88,7 +89,7 @@ class SequenceCurve:
 
 
 def with_right_after(readings: Iterable[Reading], cases: Sequence[CaseScore]) -> tuple[Reading, ...]:
-    """Return readings whose points have the means of the records since the last point; cases: in the edits' order."""
+    """Return the readings with `right_after` at the points. cases: in the order of the edits."""
     found, last = [], 0
     for reading in readings:
         if reading.so_far:
@@ -99,10 +100,5 @@ def with_right_after(readings: Iterable[Reading], cases: Sequence[CaseScore]) ->
 
 
 def shown_means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
-    """Return the means of ES, PS and NS over cases, as far as they have them, in a report's decimals."""
+    """Return the rounded means of ES, PS and NS over cases. stage: `pre` or `post`."""
     return {name: round(mean, DIGITS) for name, mean in means(cases, stage).items() if name in HARMONIC}
-
-
-def retained_figures(cases: Sequence[CaseScore]) -> dict[str, Figure]:
-    """Return the figures of records after all edits, in a report's decimals."""
-    return rounded(aggregate(cases, "post"))

@@ -19,22 +19,21 @@ WINDOW = 256
 
 
 def fixed_text() -> str:
-    """Return the text of which the perplexity is measured, written for it."""
+    """Return the text whose perplexity is measured, which was written for this."""
     return resources.files("cfbuild.score").joinpath("fixed_text.txt").read_text(encoding="utf-8").strip()
 
 
 def perplexity(lm: LanguageModel, total: Delta | None) -> float | None:
-    """Return the fixed text's perplexity under a change; None where it is not finite."""
+    """Return the fixed text's perplexity under a change of weights (None: no change); None where it is not finite."""
     return perplexities(lm, [total])[0]
 
 
 def perplexities(
     lm: LanguageModel, deltas: Sequence[Delta | None], done: Callable[[int], None] = no_progress
 ) -> list[float | None]:
-    """Return the fixed text's perplexity under each change (None: no change), all of them in shared batches.
+    """Return the fixed text's perplexity under each change of weights (None: no change); None where it is not finite.
 
-    A change that comes several times is measured once. None where the perplexity is not finite. `done` gets the number
-    of changes that are measured.
+    A change that comes several times is measured once. done: gets the number of changes that are measured.
     """
     ids, window = lm.encode(fixed_text()), min(WINDOW, lm.max_tokens)
     pieces = [ids[start : start + window] for start in range(0, len(ids), window)]
@@ -43,7 +42,7 @@ def perplexities(
     distinct = {id(delta): delta for delta in deltas}
     repeated = [delta for delta in distinct.values() for _ in questions]
     scored = score_edited(lm, questions * len(distinct), repeated, lambda count: done(count // len(questions)))
-    nlls = iter(one.nll_nats for (one,) in scored)
+    nlls = iter(likelihood.nll_nats for (likelihood,) in scored)
     values = {key: _perplexity(sum(next(nlls) * count for count in counts) / sum(counts)) for key in distinct}
     return [values[id(delta)] for delta in deltas]
 
@@ -51,18 +50,17 @@ def perplexities(
 def with_perplexity(
     lm: LanguageModel, cases: Sequence[CaseScore], deltas: Sequence[Delta | None], progress: Progress = silent
 ) -> list[CaseScore]:
-    """Return cases with the fixed text's perplexity on the unedited model and under each case's change of weights.
+    """Return the cases with the fixed text's perplexity, unedited and under the case's change of weights `deltas[i]`.
 
-    A text in front of prompts changes no weight, so under such an edit it is the unedited model's. A perplexity that is
-    not finite is a fault of the edit.
+    An edit that only puts a text in front of prompts (None) has the unedited model's. A perplexity after the edit that
+    is not finite becomes the fault of the case.
     """
-    unedited, *edited = perplexities(
-        lm, [None, *deltas], lambda count: progress("fixed text", count, len({*map(id, [None, *deltas])}))
-    )
-    return [_measured(case, unedited, after) for case, after in zip(cases, edited, strict=True)]
+    distinct = len({id(delta) for delta in (None, *deltas)})
+    unedited, *edited = perplexities(lm, [None, *deltas], lambda count: progress("fixed text", count, distinct))
+    return [_with_perplexities(case, unedited, after) for case, after in zip(cases, edited, strict=True)]
 
 
-def _measured(case: CaseScore, before: float | None, after: float | None) -> CaseScore:
+def _with_perplexities(case: CaseScore, before: float | None, after: float | None) -> CaseScore:
     case = replace(case, pre=replace(case.pre, perplexity=before))
     if case.post is None:
         return case

@@ -15,20 +15,20 @@ Figures = Mapping[str, Figure]
 
 BEST, FAILING = "best", "failing"
 SIGNS = {BEST: "*", FAILING: "!", "": ""}
-"""The signs behind a marked figure in a text without colours."""
+"""The sign behind a marked figure in a text without colours."""
 RULE = (
     f"{SIGNS[BEST]} best of its column: the highest mean, and each whose 95% interval meets that one's; a run whose ES "
     f"has failed is best in nothing. {SIGNS[FAILING]} failed: the whole interval is below 50 (shares of prompts: the "
     "wrong object wins more often) or below 0 (margins); where the right object should stay likelier (NS, NM), only if "
     "the unedited model has not failed too."
 )
-"""The rules in words, for the remark beside a table."""
+"""The rules in words, a remark of the table."""
 EFFICACY = "ES"
-"""The metric by which an editor edits at all: one that does not is specific for free."""
+"""The metric without which no other counts: an editor that edits nothing leaves everything else alone too."""
 
 
 def marks_of(runs: Sequence[Figures], unedited: Figures) -> list[dict[str, str]]:
-    """Return the marks (BEST or FAILING, by figure's name) of each of a model's runs; a single run is best in nothing.
+    """Return the marks of each of a model's runs, BEST or FAILING by figure's name; a single run is best in nothing.
 
     unedited: the figures of the model before any edit.
     """

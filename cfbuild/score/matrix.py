@@ -19,17 +19,17 @@ MATRIX = "matrix.json"
 SHOWN = HARMONIC
 """The figures of a matrix: ES, PS and NS."""
 UNEDITED = "unedited"
-"""The word for the row of the model before any edit."""
+"""The name of the row of the model before any edit."""
 CellFigures = Mapping[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageMatrix:
-    """ES, PS and NS of the same edits, times 100, by the language of the edit and that of the prompts.
+    """ES, PS and NS of edits, times 100, by the language of the edit and the language of the prompts.
 
-    `languages` are both, in the build's order; `cases` is the number of records, which are there in all of them.
-    `before` holds the figures of the unedited model by the prompts' language, `after` those after the edits by the
-    edit's language, then the prompts'. `faulty` is the number of records without an edit by the edit's language.
+    Every one of `languages`, in the build's order, is both; `cases` is the number of records, the same in all of them.
+    `before` holds the unedited model's figures by the prompts' language, `after` those after the edits by the edit's
+    language, then the prompts'. `faulty` is the number of records without an edit, by the edit's language.
     """
 
     signature: str
@@ -44,7 +44,10 @@ class LanguageMatrix:
     def of_cases(
         cls, cases: Mapping[str, Mapping[str, Sequence[CaseScore]]], signature: Mapping[str, Any]
     ) -> LanguageMatrix:
-        """Return the matrix of cases by the edit's language, then the prompts'."""
+        """Return the matrix of cases, given by the edit's language, then the prompts'.
+
+        signature: everything that affects the figures, by name.
+        """
         languages = tuple(cases)
         first = cases[languages[0]]
         return cls(
@@ -52,25 +55,22 @@ class LanguageMatrix:
             dict(signature),
             languages,
             len(first[languages[0]]),
-            {asked: _shown(first[asked], "pre") for asked in languages},
-            {edited: {asked: _shown(of[asked], "post") for asked in languages} for edited, of in cases.items()},
-            {edited: sum(case.fault is not None for case in of[edited]) for edited, of in cases.items()},
+            {code: _shown(first[code], "pre") for code in languages},
+            {edited: {code: _shown(row[code], "post") for code in languages} for edited, row in cases.items()},
+            {edited: sum(case.fault is not None for case in row[edited]) for edited, row in cases.items()},
         )
 
     @classmethod
     def of_dict(cls, row: Mapping[str, Any]) -> LanguageMatrix:
-        """Return the matrix that matrix.json holds. Raises DataError if it does not hold any."""
+        """Return the matrix that matrix.json holds. Raises DataError if it holds none."""
         try:
             return cls(
                 str(row["signature"]),
                 dict(row["settings"]),
                 tuple(row["languages"]),
                 int(row["cases"]),
-                {asked: figures_of(figures) for asked, figures in row["before"].items()},
-                {
-                    edited: {asked: figures_of(figures) for asked, figures in of.items()}
-                    for edited, of in row["after"].items()
-                },
+                _cells(row["before"]),
+                {edited: _cells(cells) for edited, cells in row["after"].items()},
                 {edited: int(count) for edited, count in row["faulty"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -85,24 +85,32 @@ class LanguageMatrix:
             "settings": dict(self.settings),
             "languages": list(self.languages),
             "cases": self.cases,
-            "before": {asked: figures_as_dict(figures) for asked, figures in self.before.items()},
-            "after": {
-                edited: {asked: figures_as_dict(figures) for asked, figures in of.items()}
-                for edited, of in self.after.items()
-            },
+            "before": _cells_as_dict(self.before),
+            "after": {edited: _cells_as_dict(cells) for edited, cells in self.after.items()},
             "faulty": dict(self.faulty),
         }
 
     @property
     def title(self) -> str:
-        """The editor, the model and the number of records."""
+        """Return the editor, the model and the number of records: `rome on gpt2-xl, 200 records`."""
         return f"{self.settings.get('editor')} on {self.settings.get('model')}, {self.cases:,} records"
 
     def rows(self, name: str) -> Iterator[tuple[str, tuple[Figure | None, ...]]]:
-        """Yield the rows of a figure: the unedited model's, then each edit language's, a cell a language asked."""
-        yield UNEDITED, tuple(self.before[asked].get(name) for asked in self.languages)
+        """Yield the rows of figure `name`: the unedited model's, then one for each language of the edits.
+
+        A row is its head and a cell for each language of the prompts, None without the figure.
+        """
+        yield UNEDITED, tuple(self.before[code].get(name) for code in self.languages)
         for edited in self.languages:
-            yield edited, tuple(self.after[edited][asked].get(name) for asked in self.languages)
+            yield edited, tuple(self.after[edited][code].get(name) for code in self.languages)
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, CellFigures]:
+    return {code: figures_of(figures) for code, figures in row.items()}
+
+
+def _cells_as_dict(row: Mapping[str, CellFigures]) -> dict[str, Any]:
+    return {code: figures_as_dict(figures) for code, figures in row.items()}
 
 
 def _shown(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
@@ -111,7 +119,7 @@ def _shown(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
 
 
 def crossing(folder: BuildFolder, name: str) -> Run:
-    """Return the run of edits across languages that is called `name`, finished or not."""
+    """Return the run of `cfbuild across` that is called `name`, finished or not."""
     return Run(folder, name, f"{VERB}/{name}", f"{RUNS}/{name}.{VERB}/")
 
 

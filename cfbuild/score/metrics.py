@@ -15,15 +15,9 @@ from cfbuild.records.kinds import KINDS
 
 Z_95 = 1.96
 """Standard deviations of a 95% interval (paper, Table 4)."""
-
-
 BOOTSTRAP_DRAWS = 1000
 """Resamples of the cases from which the interval of S is taken."""
-
-
 BOOTSTRAP_SEED = 0
-
-
 DIGITS = 4
 """Decimals of a figure: two batch sizes agree on no more."""
 HALF = 50.0
@@ -32,10 +26,10 @@ HALF = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of each case: the mean of `of` over a group's prompts. All are reported times 100.
+    """A figure of each case: the mean of `of` over the prompts of a group, reported times 100.
 
-    Below `fails_below` (times 100) the wrong object wins (None: the figure has no such limit); `stays` is true where
-    the right one is what the model should have said before.
+    Below `fails_below`, times 100 too, the wrong object wins (None: the figure has no such limit). `stays` is true if
+    the right answer is the same before and after the edit.
     """
 
     name: str
@@ -75,8 +69,6 @@ METRICS = (
 
 MARGINS = frozenset(metric.name for metric in METRICS if metric.fails_below == 0.0)
 """The metrics that lie between -100 and 100; all others are shares."""
-
-
 TEXT_METRICS = {
     "GE": "generation_entropy",
     "RS": "reference_score",
@@ -87,19 +79,15 @@ TEXT_METRICS = {
     "in_use_paraphrase": "in_use_paraphrase",
 }
 """Figures that are computed once a case from its texts and answers: name -> field of StageScore."""
-
-
 PERPLEXITY = "perplexity"
-"""The one figure that is not times 100, and the less of it, the better."""
-
-
+"""The only figure that is not times 100; the lower it is, the better."""
 HARMONIC = ("ES", "PS", "NS")
 """The metrics whose harmonic mean is S."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric over cases, times 100 (but PERPLEXITY), with the half width of its 95% interval and its number of cases.
+    """The mean of a metric over cases, times 100 (but PERPLEXITY), with the half width of its 95% interval.
 
     `prompts` is the number of prompts of these cases; 0 for a metric that is no mean over prompts.
     """
@@ -111,17 +99,14 @@ class Figure:
 
 
 def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
-    """Return every metric of a stage (`pre` or `post`) over the cases that have it, S last.
-
-    Faulty cases have no `post`.
-    """
+    """Return every metric over the cases that have it, S last. stage: `pre` or `post`, which faulty cases have not."""
     prompts = _prompts(cases, stage)
     figures = figures_over(case_values(cases, stage))
     return {name: replace(figure, prompts=prompts.get(name, 0)) for name, figure in figures.items()}
 
 
 def figures_over(values: Mapping[str, Sequence[float | None]]) -> dict[str, Figure]:
-    """Return each metric over the cases that have it, S last; `values` are each metric's by case, times 100."""
+    """Return each metric over the cases that have it, S last. values: each metric's by case, times 100."""
     figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
     figures = {name: figure for name, figure in figures.items() if figure.cases}
     harmonic = _harmonic_figure(values)
@@ -129,46 +114,53 @@ def figures_over(values: Mapping[str, Sequence[float | None]]) -> dict[str, Figu
 
 
 def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
-    """Return the means of `aggregate`, without its intervals."""
+    """Return the means of `aggregate`, without its intervals, whose bootstrap takes long. stage: `pre` or `post`."""
     values = case_values(cases, stage)
     rows = _harmonic_rows(values)
-    figures = {name: [value for value in column if value is not None] for name, column in values.items()}
-    plain = {name: float(np.mean(column)) for name, column in figures.items() if column}
-    return {**plain, "S": _harmonic_mean(rows.mean(axis=0))} if len(rows) else plain
+    known = {name: [value for value in column if value is not None] for name, column in values.items()}
+    found = {name: float(np.mean(column)) for name, column in known.items() if column}
+    return {**found, "S": _harmonic_mean(rows.mean(axis=0))} if len(rows) else found
 
 
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
-    """Return each metric of each case, times 100 (but PERPLEXITY); None where a case has no such prompts or texts."""
+    """Return each metric of each case, times 100 (but PERPLEXITY); None where a case has no such prompts or texts.
+
+    stage: `pre` or `post`.
+    """
     stages = [getattr(case, stage) for case in cases]
     values = prompt_values(stages)
     for name, attribute in TEXT_METRICS.items():
-        values[name] = [_times_100(getattr(one, attribute)) if one else None for one in stages]
-    values[PERPLEXITY] = [one.perplexity if one else None for one in stages]
+        values[name] = [_times_100(getattr(scores, attribute)) if scores else None for scores in stages]
+    values[PERPLEXITY] = [scores.perplexity if scores else None for scores in stages]
     return values
 
 
 def prompt_values(stages: Sequence[StageScore | None]) -> dict[str, list[float | None]]:
-    """Return each metric over prompts of each case's stage, times 100; None where there is no stage or no prompt."""
-    return {metric.name: [_mean(metric, one) for one in stages] for metric in METRICS}
+    """Return each metric over prompts of each case, times 100; None for a case without scores or such prompts.
+
+    stages: the scores of each case at one stage.
+    """
+    return {metric.name: [_mean(metric, scores) for scores in stages] for metric in METRICS}
 
 
 class FigureColumn:
-    """A figure of each case, None where it has none, in eight bytes."""
+    """A figure of each case, or None, kept in eight bytes."""
 
     def __init__(self) -> None:
-        self._held = array("d")  # no figure is NaN, which stands for None
+        self._figures = array("d")  # no figure is NaN, so NaN can mean None
 
     def extend(self, figures: Iterable[float | None]) -> None:
-        self._held.extend(math.nan if figure is None else figure for figure in figures)
+        """Add the figures of further cases."""
+        self._figures.extend(math.nan if figure is None else figure for figure in figures)
 
     def __getitem__(self, place: int) -> float | None:
-        figure = self._held[place]
+        figure = self._figures[place]
         return None if math.isnan(figure) else figure
 
 
 @dataclass(frozen=True, slots=True)
 class CaseValues:
-    """Each metric of each case, as `case_values` gives it, with the cases' ids: what pairing two runs needs of them."""
+    """Each metric of each case, as `case_values` gives it, and the cases' ids, by which two runs are paired."""
 
     case_ids: array[int] = field(default_factory=lambda: array("q"))
     values: dict[str, FigureColumn] = field(default_factory=dict)
@@ -181,10 +173,10 @@ class CaseValues:
         return values
 
     def add(self, cases: Sequence[CaseScore]) -> dict[str, list[float | None]]:
-        """Add further cases of the run; return their values after the edits."""
-        found = case_values(cases, "post")
-        self.extend([case.case_id for case in cases], found)
-        return found
+        """Return the values of further cases after their edits, which are added."""
+        values = case_values(cases, "post")
+        self.extend([case.case_id for case in cases], values)
+        return values
 
     def extend(self, case_ids: Iterable[int], values: Mapping[str, Iterable[float | None]]) -> None:
         """Add the values of further cases by metric."""
@@ -196,8 +188,8 @@ class CaseValues:
 def paired_differences(first: CaseValues, second: CaseValues) -> dict[str, Figure]:
     """Return each metric of `second` minus that of `first`, record by record, over the records for which both have it.
 
-    The mean of a record's differences has a narrower interval than two means have: what is hard about a record is hard
-    for both. S, which no record has, is drawn again over records that both have, as in `aggregate`.
+    Its interval is narrower than those of the two means, as a record that is hard for the first run is hard for the
+    second. S, which no record has by itself, is bootstrapped over the records that both have, as in `aggregate`.
     """
     places = {case_id: place for place, case_id in enumerate(first.case_ids)}
     both = [(places[case_id], place) for place, case_id in enumerate(second.case_ids) if case_id in places]
@@ -234,8 +226,8 @@ def _harmonic_difference(
 
 def _prompts(cases: Sequence[CaseScore], stage: str) -> dict[str, int]:
     """Return the number of prompts that each metric of METRICS is over."""
-    stages = [one for case in cases if (one := getattr(case, stage)) is not None]
-    return {metric.name: sum(len(one.prompts.get(metric.group, ())) for one in stages) for metric in METRICS}
+    stages = [scores for case in cases if (scores := getattr(case, stage)) is not None]
+    return {metric.name: sum(len(scores.prompts.get(metric.group, ())) for scores in stages) for metric in METRICS}
 
 
 def _mean(metric: Metric, stage: StageScore | None) -> float | None:
@@ -254,15 +246,12 @@ def _figure(values: Sequence[float]) -> Figure:
 
 
 def _harmonic_figure(values: Mapping[str, Sequence[float | None]]) -> Figure | None:
-    """Return S with a bootstrap interval over cases, or None where no case has all of its parts.
-
-    A harmonic mean of means has no value of each case to take a deviation of.
-    """
+    """Return S with a bootstrap interval over cases, as S has no value of each case; None without a case."""
     return _bootstrapped(_harmonic_rows(values), _harmonic_mean)
 
 
 def _bootstrapped(table: np.ndarray, figure: Callable[[np.ndarray], float]) -> Figure | None:
-    """Return a figure of the means of a table's columns, with an interval by drawing its rows, the cases, again."""
+    """Return `figure` of the means of a table's columns, its interval by resampling the rows, the cases."""
     if not len(table):
         return None
     draw = np.random.RandomState(BOOTSTRAP_SEED)  # the one generator of numpy whose draws never change
@@ -282,7 +271,7 @@ def _harmonic_mean(parts: np.ndarray) -> float:
 
 
 def rounded(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """Return figures in a report's decimals."""
+    """Return the figures rounded to DIGITS."""
     return {
         name: replace(figure, mean=round(figure.mean, DIGITS), half_width=round(figure.half_width, DIGITS))
         for name, figure in figures.items()

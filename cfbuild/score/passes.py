@@ -1,7 +1,7 @@
-"""Records edited and scored: two passes over each unit of records, whose edits are kept between them.
+"""Records edited and scored, unit by unit: a pass that edits a unit's records, and a pass that scores them.
 
-A unit is a chunk of records, each with an edit of its own, or a batch that one edit covers. Edits are work in progress
-like finished cases, so a run that is interrupted between the passes goes on with scoring, with the same bytes.
+A unit is a chunk of records, each with an edit of its own, or a batch of records that are edited together. Edits are
+kept like finished cases, so a run that is interrupted between the passes goes on with scoring, with the same bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cfbuild.store.jsonl import Row, read_json, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
 
 CASES_AT_ONCE = 16
-"""Records edited and scored together: what an interruption loses, at most. The bytes depend on it, so it is fixed."""
+"""Records edited and scored at once: the most that an interruption loses. The bytes depend on it, so it is fixed."""
 ACCELERATOR_CASES_AT_ONCE = 128
 """The same on accelerators, which 16 records do not keep busy."""
 TOGETHER = 100
@@ -40,22 +40,23 @@ TOGETHER = 100
 
 
 class UnfinishedUnit(NamedTuple):
-    """A unit that is not finished: its number, how many records come before it, all its records, and those left."""
+    """A unit that is not finished: its number, the number of records before it, its records, and the unscored ones."""
 
     number: int
     before: int
-    unit: Sequence[Record]
     records: Sequence[Record]
+    unscored: Sequence[Record]
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Records to be edited and scored by one editor.
+    """Records to be edited and scored by one editor; `folder` is where unfinished work is kept.
 
-    `folder` is where unfinished work is kept; `batch` the number of records edited together by an editor that does so
-    (None: TOGETHER); `texts` the reference texts, without which nothing is generated; `seed` that of the generated
-    texts, which the first `texts_of` records get (None: all); `names` the objects' names, without which no answers are
-    written; `perplexity` says whether the fixed text's is measured under every edit.
+    batch: the number of records edited together by an editor that does so (None: TOGETHER).
+    texts: the reference texts, without which no texts are generated; the first `texts_of` records get some (None: all).
+    names: the objects' names, without which no answers are written.
+    keep_edits: whether edits are kept after their records are scored.
+    perplexity: whether the fixed text's is measured under every edit.
     """
 
     folder: Path
@@ -76,45 +77,44 @@ class Passes:
         return RowLog(self.folder / "rows.jsonl")
 
     def units(self) -> list[list[Record]]:
-        """Return the records that are edited by one call each: fixed chunks, or batches that are edited together."""
+        """Return the records in units, each edited by one call."""
         if self.editor.together:
             return batches(self.records, self.batch or TOGETHER)
-        size = cases_at_once(self.lm.device)
-        return [list(self.records[start : start + size]) for start in range(0, len(self.records), size)]
+        return list(map(list, chunks(self.records, self.lm.device)))
 
     def work_off(self) -> None:
         """Edit and score the records that are not scored yet, unit by unit."""
         log, running = self.log(), Running(self.progress)
         self.progress("records", len(log.entries), len(self.records))
-        for left in self.left(log):
-            self._score(log, left.records, self._edits(left), running)
-            self._drop_edits(left.number)
+        for unit in self.unfinished(log):
+            self._score(log, unit.unscored, self._edits(unit), running)
+            self._drop_edits(unit.number)
 
-    def take_in(self, left: Sequence[UnfinishedUnit], made: Iterable[Sequence[Row]]) -> None:
-        """Keep the rows of the units `left` as they are made elsewhere (`rows_of`), in their order."""
+    def take_in(self, units: Sequence[UnfinishedUnit], made: Iterable[Sequence[Row]]) -> None:
+        """Add the rows of unfinished units to the log, in their order. made: what `rows_of` returned for each."""
         log = self.log()
         self.progress("records", len(log.entries), len(self.records))
-        for unit, rows in zip(left, made, strict=True):
+        for unit, rows in zip(units, made, strict=True):
             log.append(rows)
             self.progress("records", len(log.entries), len(self.records))
             self._drop_edits(unit.number)
 
-    def rows_of(self, left: UnfinishedUnit) -> list[Row]:
-        """Return the rows of a unit's cases that are left; its edits are kept in a file until they are taken in."""
-        edits, rows = self._edits(left), list[Row]()
-        for cases in self._scored(left.records, edits, Running(self.progress)):
+    def rows_of(self, unit: UnfinishedUnit) -> list[Row]:
+        """Return the rows of a unit's unscored records, edited and scored now; its edits stay until `take_in`."""
+        edits, rows = self._edits(unit), list[Row]()
+        for cases in self._scored(unit.unscored, edits, Running(self.progress)):
             rows += map(encode_case, cases)
         return rows
 
-    def left(self, log: RowLog) -> list[UnfinishedUnit]:
-        """Return the units that are not finished, with their records that are not scored."""
+    def unfinished(self, log: RowLog) -> list[UnfinishedUnit]:
+        """Return the units with records that are not in the log, or without the edits that must be kept."""
         scored = {entry.case_id for entry in log.entries}
         found, before = [], 0
-        for number, unit in enumerate(self.units()):
-            records = [record for record in unit if record.case_id not in scored]
-            if records or (self.keep_edits and not self._edits_file(number).is_file()):
-                found.append(UnfinishedUnit(number, before, unit, records))
-            before += len(unit)
+        for number, records in enumerate(self.units()):
+            unscored = [record for record in records if record.case_id not in scored]
+            if unscored or (self.keep_edits and not self._edits_file(number).is_file()):
+                found.append(UnfinishedUnit(number, before, records, unscored))
+            before += len(records)
         return found
 
     def _drop_edits(self, number: int) -> None:
@@ -124,59 +124,57 @@ class Passes:
     def _edits_file(self, number: int) -> Path:
         return self.folder / f"edits-{number:06d}.safetensors"
 
-    def _edits(self, left: UnfinishedUnit) -> dict[int, Edit]:
+    def _edits(self, unit: UnfinishedUnit) -> dict[int, Edit]:
         """Return the edit of each record of a unit by case id, made now or before an interruption."""
-        unit, file = left.unit, self._edits_file(left.number)
-        case_ids = [record.case_id for record in unit]
+        file, case_ids = self._edits_file(unit.number), [record.case_id for record in unit.records]
         if file.is_file():
             try:
                 return _by_case(load_edits(file), case_ids)
             except DataError:
-                file.unlink()  # cut short by whatever ended the run: made again
-        requests = [request_of(record) for record in unit]
-        with MeasuredCall(self.lm.device, self.folder / f"timing-{left.number:06d}.json", len(unit)):
-            made = self.editor.edit(requests, partial(count_edits, self.progress, left.before, len(self.records)))
-        named = [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in made]
+                file.unlink()  # the run ended while the file was written
+        requests = [request_of(record) for record in unit.records]
+        with MeasuredCall(self.lm.device, self.folder / f"timing-{unit.number:06d}.json", len(requests)):
+            made = self.editor.edit(requests, partial(count_edits, self.progress, unit.before, len(self.records)))
+        named = with_case_ids(made, case_ids)
         save_edits(file, named)
         return _by_case(named, case_ids)
 
-    def _score(self, log: RowLog, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
-        for cases in self._scored(left, edits, running):
+    def _score(self, log: RowLog, unscored: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
+        for cases in self._scored(unscored, edits, running):
             log.append(map(encode_case, cases))
             self.progress("records", len(log.entries), len(self.records))
 
     def _scored(
-        self, left: Sequence[Record], edits: Mapping[int, Edit], running: Progress
+        self, unscored: Sequence[Record], edits: Mapping[int, Edit], running: Progress
     ) -> Iterator[Sequence[CaseScore]]:
         """Yield the cases of records chunk by chunk."""
-        writing = self._writing()
-        size = cases_at_once(self.lm.device)
-        for start in range(0, len(left), size):
-            chunk = left[start : start + size]
-            own = [edits[record.case_id] for record in chunk]
-            cases = score_cases(self.lm, chunk, own, self.editor.name, writing, running)
-            yield with_perplexity(self.lm, cases, [one.delta for one in own], running) if self.perplexity else cases
-
-    def _writing(self) -> Writing:
-        first = None if self.texts_of is None else frozenset(one.case_id for one in self.records[: self.texts_of])
-        return Writing(self.texts, self.seed, self.names, first)
+        with_texts = self.records[: self.texts_of]
+        case_ids = None if self.texts_of is None else frozenset(record.case_id for record in with_texts)
+        writing = Writing(self.texts, self.seed, self.names, case_ids)
+        for chunk in chunks(unscored, self.lm.device):
+            chunk_edits = [edits[record.case_id] for record in chunk]
+            cases = score_cases(self.lm, chunk, chunk_edits, self.editor.name, writing, running)
+            deltas = [edit.delta for edit in chunk_edits]
+            yield with_perplexity(self.lm, cases, deltas, running) if self.perplexity else cases
 
     def cost(self) -> Cost | None:
-        """Return what the edits took, or None where that is not known of all records."""
+        """Return the cost of the edits, or None where it is not known of all records."""
         try:
             calls = [call_of(read_json(path)) for path in sorted(self.folder.glob("timing-*.json"))]
         except (DataError, KeyError, TypeError, ValueError):
-            return None  # a measurement that was damaged is none; the run's figures do not rest on it
+            return None  # no figure of the run depends on a damaged measurement
         cost = Cost.of_calls(calls, self.lm.device.type)
         return cost if cost is not None and cost.records == len(self.records) else None
 
+    def in_order(self, log: RowLog) -> Iterator[Row]:
+        """Yield the rows of a log in the records' order."""
+        place = {record.case_id: number for number, record in enumerate(self.records)}
+        return log.rows(sorted(log.entries, key=lambda entry: place[entry.case_id]))
+
     def write_cases(self, path: Path) -> int:
         """Write the finished cases in the records' order; return their number."""
-        log = self.log()
-        place = {record.case_id: number for number, record in enumerate(self.records)}
-        entries = sorted(log.entries, key=lambda entry: place[entry.case_id])
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_jsonl(path, log.rows(entries))
+        return write_jsonl(path, self.in_order(self.log()))
 
     def write_edits(self, path: Path) -> int:
         """Write the edits, whose `records` are case ids; return their number. They must have been kept."""
@@ -186,7 +184,7 @@ class Passes:
 
 
 class MeasuredCall:
-    """A context that writes the cost of an editor's call into a file, which is kept like other work in progress."""
+    """A context that measures an editor's call for `records` records and writes its cost to the file `path`."""
 
     def __init__(self, device: torch.device, path: Path, records: int) -> None:
         self._device, self._path, self._records = device, path, records
@@ -205,14 +203,20 @@ class MeasuredCall:
 
 
 def cases_at_once(device: torch.device) -> int:
-    """Return the number of records that are edited and scored together on a device."""
+    """Return the number of records that are edited and scored at once on a device."""
     return CASES_AT_ONCE if device.type == "cpu" else ACCELERATOR_CASES_AT_ONCE
 
 
-def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
-    """Return records in batches of `size` that are edited together, in order, no two of a batch about one (s, r).
+def chunks(records: Sequence[Record], device: torch.device) -> Iterator[Sequence[Record]]:
+    """Yield the records in chunks of `cases_at_once`, in order."""
+    size = cases_at_once(device)
+    return (records[start : start + size] for start in range(0, len(records), size))
 
-    A record whose fact another of the batch is about goes into a later batch: one edit cannot make both true.
+
+def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
+    """Return the records in batches of `size`, in order; no two records of a batch are about one subject and relation.
+
+    One edit cannot make two objects of a fact true, so the second record goes into a later batch.
     """
     filled: list[list[Record]] = []
     facts: list[set[tuple[str, str]]] = []
@@ -233,7 +237,7 @@ def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
 
 
 def fact_of(record: Record) -> tuple[str, str]:
-    """Return what a record is about, (s, r): two of them conflict where it is the same."""
+    """Return the subject and the relation of a record; two records with the same contradict each other."""
     return record.subject.id or record.subject.label, record.relation
 
 
@@ -244,6 +248,11 @@ def request_of(record: Record) -> Request:
     return Request(record.prompt.text, record.subject.label, *targets, paraphrases)
 
 
+def with_case_ids(edits: Iterable[Edit], case_ids: Sequence[int]) -> list[Edit]:
+    """Return the edits with case ids as their `records`, which were places in `case_ids`."""
+    return [replace(edit, records=tuple(case_ids[place] for place in edit.records)) for edit in edits]
+
+
 def _by_case(edits: Sequence[Edit], case_ids: Sequence[int]) -> dict[int, Edit]:
     found = {case_id: edit for edit in edits for case_id in edit.records}
     if set(found) != set(case_ids):
@@ -252,5 +261,5 @@ def _by_case(edits: Sequence[Edit], case_ids: Sequence[int]) -> dict[int, Edit]:
 
 
 def count_edits(progress: Progress, before: int, total: int, count: int) -> None:
-    """Report that `count` edits of a call are made, and `before` of `total` before it."""
+    """Report `count` edits of a call, and the `before` edits of earlier calls, of `total` in all."""
     progress("edits", before + count, total)

@@ -10,25 +10,17 @@ from cfbuild import __version__
 from cfbuild.data import CaseScore, id_number
 from cfbuild.errors import DataError
 from cfbuild.score.curve import SequenceCurve
-from cfbuild.score.metrics import (
-    DIGITS,
-    Figure,
-    aggregate,
-    figures_as_dict,
-    figures_of,
-    means,
-    rounded,
-)
+from cfbuild.score.metrics import DIGITS, Figure, aggregate, figures_as_dict, figures_of, means, rounded
 
 STAGES = ("pre", "post")
-"""A record's scores before its edit and after it."""
+"""The stages of a case: its scores before the edit and after it."""
 SAME_NATS = 1e-4
-"""Likelihoods nearer than this are the same: other batches move them in float32 by less, and an edit by more."""
+"""Likelihoods nearer than this are the same: in float32 the batch moves them by less, an edit by more."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelationScores:
-    """A relation's share of a run: its number of cases, and the mean of each figure by stage (`pre`, `post`)."""
+    """The number of a relation's cases in a run, and the mean of each figure over them by stage."""
 
     cases: int
     means: Mapping[str, Mapping[str, float]]
@@ -36,11 +28,11 @@ class RelationScores:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The scores of a run: signature, figures of both stages (times 100, by stage and name), and records without edit.
+    """The scores of a run: its figures by stage and name, times 100, and the records without an edit.
 
-    `settings` holds the signature's values by name, `faults` the number of records without edit by reason, `faulty`
-    their case ids, `unchanged` the number of records whose edit changed nothing. `sequence` is what was measured over a
-    sequence, whose `post` is right after each batch.
+    `settings` holds the signature's values by name, `faults` the number of records without an edit by reason, `faulty`
+    their case ids, `unchanged` the number of records whose edit changed nothing. `sequence` holds the measurements of a
+    sequence, in which `post` is the stage right after a record's batch.
     """
 
     signature: str
@@ -57,7 +49,7 @@ class Report:
     def of_cases(
         cls, cases: Sequence[CaseScore], signature: Mapping[str, Any], sequence: SequenceCurve | None = None
     ) -> Report:
-        """Return the report on a run's cases; `signature` is everything that affects its figures."""
+        """Return the report on a run's cases. signature: everything that affects the figures, by name."""
         faulty = _faulty(cases)
         return cls(
             signature=signature_string(signature),
@@ -110,7 +102,7 @@ class Report:
         }
 
     def remarks(self, run: str) -> list[str]:
-        """Return what must be said of a run that is called `run`: of edits that changed nothing, how many."""
+        """Return a sentence on the edits that changed nothing, if there are any; `run` is the run's name."""
         edited = self.cases - sum(self.faults.values())
         if not self.unchanged:
             return []
@@ -124,23 +116,23 @@ class Report:
 
     @property
     def model(self) -> str:
-        """The name of the model."""
+        """Return the name of the model."""
         return str(self.settings.get("model", ""))
 
     @property
     def revision(self) -> str | None:
-        """The model's revision, or None where it is not known."""
+        """Return the model's revision, or None where it is not known."""
         revision = self.settings.get("revision")
         return None if revision is None else str(revision)
 
     @property
     def editor(self) -> str:
-        """The name of the editor."""
+        """Return the name of the editor."""
         return str(self.settings.get("editor", ""))
 
 
 def _is_unchanged(case: CaseScore) -> bool:
-    """Return True if an edit changed nothing: it is zero, or no likelihood is another than before it."""
+    """Return True if an edit changed nothing: the change is zero, or every likelihood is what it was before."""
     if case.post is None:
         return False
     if case.edit.get("delta_norm") == 0:
@@ -164,18 +156,22 @@ def _faulty(cases: Sequence[CaseScore]) -> dict[str, tuple[int, ...]]:
 
 
 def _by_relation(cases: Sequence[CaseScore]) -> dict[str, RelationScores]:
-    """Return the means of each relation, relations by number."""
-    found: dict[str, list[CaseScore]] = {}
+    """Return the rounded means of each relation, relations by number."""
+    by_relation: dict[str, list[CaseScore]] = {}
     for case in cases:
-        found.setdefault(case.relation, []).append(case)
-    return {
-        relation: RelationScores(len(found[relation]), {stage: _means(found[relation], stage) for stage in STAGES})
-        for relation in sorted(found, key=id_number)
-    }
+        by_relation.setdefault(case.relation, []).append(case)
+    found = {}
+    for relation in sorted(by_relation, key=id_number):
+        exact = {stage: means(by_relation[relation], stage) for stage in STAGES}
+        found[relation] = RelationScores(
+            len(by_relation[relation]),
+            {stage: {name: round(mean, DIGITS) for name, mean in exact[stage].items()} for stage in STAGES},
+        )
+    return found
 
 
 def signature_string(signature: Mapping[str, Any]) -> str:
-    """Return the signature on a line: `name:value` joined by bars, cfbuild's version first."""
+    """Return the signature on a line, cfbuild's version first: `cfbuild:1.0.0|model:gpt2-xl|editor:rome|...`."""
     parts = {"cfbuild": __version__, **signature}
     return "|".join(f"{name}:{_short(value)}" for name, value in parts.items())
 
@@ -184,10 +180,6 @@ def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{name}={_short(inner)}" for name, inner in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value).replace("|", "/")
-
-
-def _means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
-    return {name: round(mean, DIGITS) for name, mean in means(cases, stage).items()}
 
 
 def _relation_of(row: Mapping[str, Any]) -> RelationScores:

@@ -25,16 +25,16 @@ class ScoredRun:
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """Return the run's name."""
         return self.run.name
 
     def scores_file(self, digest: str) -> bool:
-        """Return True if the file with this sha256 is the one that was scored, or if the run does not say which was."""
+        """Return True if the run scored the file with the sha256 `digest`, or does not know which file it scored."""
         return self.run.record.config.get("records") in (None, digest)
 
     @property
     def cost(self) -> Cost | None:
-        """The cost of the run's edits, or None where it was not measured."""
+        """Return the cost of the run's edits, or None where it was not measured."""
         return read_cost(self.run.path(TIMING))
 
     def cases(self) -> Iterator[CaseScore]:
@@ -48,10 +48,7 @@ def read_cases(run: Run) -> Iterator[CaseScore]:
 
 
 def scored_runs(folder: BuildFolder) -> list[ScoredRun]:
-    """Return the build's finished runs with their reports, by name.
-
-    Raises DataError for a file that holds no report.
-    """
+    """Return the build's finished runs in the order of their names. Raises DataError for a file that is no report."""
     return [ScoredRun(run, _report(run)) for run in finished_runs(folder)]
 
 

@@ -1,4 +1,4 @@
-"""A sweep as a value: records edited at many layers, at tokens or by bounds, and the layer that is best.
+"""A sweep as a value: records edited at many layers, at tokens or within bounds, and the best layer.
 
 No model is needed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.score.metrics import (
@@ -26,57 +26,59 @@ from cfbuild.store.jsonl import read_json
 from cfbuild.store.runs import FOUND, REPORT, Run, finished_sweeps
 
 GROUPS_SWEPT = ("rewrite", "paraphrase", "neighborhood")
-"""The prompts that a sweep scores: those of the figures that are drawn."""
+"""The prompts that a sweep scores: those of FIGURES_SWEPT."""
 FIGURES_SWEPT = ("ES", "EM", "PS", "PM", "NS", "NM")
 """The figures of each record at a point."""
 DRAWN = ("EM", "PM", "NM", "S")
 """The figures drawn over the layers (paper, Figure 5)."""
 FOUND_AT = "subject_last"
-"""The token at which the best layer is looked for: the one at which ROME edits."""
+"""The series in which the best layer is looked for: the token at which ROME edits."""
 NEIGHBORS = (-1, 0, 1)
-"""Layers whose S is averaged: one's own and those next to it. With 20 records the best of 30 layers is partly luck."""
+"""Distances of the layers over which S is averaged: with 20 records the best of 30 single layers is partly luck."""
 
-At = str | float | None
-"""A series of a sweep: a token's name, or the largest change of a number of the matrix (None: no limit)."""
+Series = str | float | None
+"""The value of the swept setting that the points of a curve share: the name of a token, or the largest change of an
+element of the matrix (None: no limit)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweptRow:
-    """A record at a point of a sweep: each figure, times 100, or the fault; unedited where `layer` is None."""
+    """A record's figures at a point, times 100, or the fault of its edit; the unedited model's if `layer` is None."""
 
     case_id: int
     relation: str
     layer: int | None
-    at: At
+    series: Series
     values: Mapping[str, float]
     fault: str | None = None
 
     @classmethod
-    def of_dict(cls, row: Mapping[str, Any], setting: str) -> SweptRow:
-        """Return the row of a line; `setting` is the editor's setting that differs between the series."""
-        return cls(row["case_id"], row["relation_id"], row["layer"], row[setting], row["values"], row.get("fault"))
+    def of_dict(cls, row: Mapping[str, Any], swept_setting: str) -> SweptRow:
+        """Return the row of a line of points.jsonl. swept_setting: the key of the series."""
+        series = row[swept_setting]
+        return cls(row["case_id"], row["relation_id"], row["layer"], series, row["values"], row.get("fault"))
 
-    def as_dict(self, setting: str) -> dict[str, Any]:
-        """Return the row for JSON."""
+    def as_dict(self, swept_setting: str) -> dict[str, Any]:
+        """Return the row for JSON. swept_setting: the key of the series."""
         fault = {} if self.fault is None else {"fault": self.fault}
-        point = {"case_id": self.case_id, "relation_id": self.relation, "layer": self.layer, setting: self.at}
-        return {**point, "values": dict(self.values), **fault}
+        point = {"case_id": self.case_id, "relation_id": self.relation, "layer": self.layer}
+        return {**point, swept_setting: self.series, "values": dict(self.values), **fault}
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A layer and a series: the figures over its records, times 100, and the number of records without an edit."""
+    """The figures over the records at a layer and a series, times 100, and the number of records without an edit."""
 
     layer: int
-    at: At
+    series: Series
     figures: Mapping[str, Figure]
     faults: int = 0
 
-    def as_dict(self, setting: str) -> dict[str, Any]:
-        """Return the point for JSON."""
+    def as_dict(self, swept_setting: str) -> dict[str, Any]:
+        """Return the point for JSON. swept_setting: the key of the series."""
         return {
             "layer": self.layer,
-            setting: self.at,
+            swept_setting: self.series,
             "figures": figures_as_dict(self.figures),
             **({"faults": self.faults} if self.faults else {}),
         }
@@ -84,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class FoundLayer:
-    """The layer that a sweep recommends, and all layers that its records do not tell from the best one."""
+    """The layer that a sweep recommends; `as_good` are all layers that its records cannot tell from the best one."""
 
     layer: int
     as_good: tuple[int, ...]
@@ -92,51 +94,53 @@ class FoundLayer:
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """A sweep: signature, the setting that differs between its series, figures before any edit and at each point.
+    """A sweep's figures before any edit and at each point, times 100.
 
+    `settings` is everything that affects them, `swept_setting` the editor's setting that differs between the series.
     `found` is None for other editors than ROME, and where the token FOUND_AT was not swept or no edit succeeded.
     """
 
     settings: Mapping[str, Any]
-    setting: str
+    swept_setting: str
     records: int
     before: Mapping[str, Figure]
     points: tuple[Point, ...]
     found: FoundLayer | None = None
 
     @classmethod
-    def of_rows(cls, rows: Sequence[SweptRow], settings: Mapping[str, Any], setting: str) -> SweepReport:
-        """Return the report on a sweep's rows, points in the rows' order; `settings` are all that affects them."""
-        by_point: dict[tuple[int | None, At], list[SweptRow]] = {}
+    def of_rows(cls, rows: Sequence[SweptRow], settings: Mapping[str, Any], swept_setting: str) -> SweepReport:
+        """Return the report on a sweep's rows, points in the rows' order."""
+        by_point: dict[tuple[int | None, Series], list[SweptRow]] = {}
         for row in rows:
-            by_point.setdefault((row.layer, row.at), []).append(row)
-        points = tuple(
-            Point(layer, at, _figures(point_rows), sum(row.fault is not None for row in point_rows))
-            for (layer, at), point_rows in by_point.items()
-            if layer is not None
-        )
-        before = by_point.get((None, None), [])
-        at_subject = {
-            layer: point_rows for (layer, at), point_rows in by_point.items() if layer is not None and at == FOUND_AT
-        }
-        return cls(settings, setting, len(before), _figures(before), points, best_layer(at_subject))
+            by_point.setdefault((row.layer, row.series), []).append(row)
+        before = by_point.pop((None, None), [])
+        points: list[Point] = []
+        by_layer: dict[int, list[SweptRow]] = {}
+        for (layer, series), point_rows in by_point.items():
+            if layer is None:
+                continue
+            points.append(Point(layer, series, _figures(point_rows), _count_faults(point_rows)))
+            if series == FOUND_AT:
+                by_layer[layer] = point_rows
+        return cls(settings, swept_setting, len(before), _figures(before), tuple(points), best_layer(by_layer))
 
     @classmethod
     def of_dict(cls, row: Mapping[str, Any]) -> SweepReport:
         """Return the report that report.json holds. Raises DataError if it does not hold one."""
         try:
-            setting, found = str(row["setting"]), row["found"]
+            swept_setting, found = str(row["setting"]), row["found"]
+            points = [
+                Point(
+                    int(point["layer"]), point[swept_setting], figures_of(point["figures"]), int(point.get("faults", 0))
+                )
+                for point in row["points"]
+            ]
             return cls(
                 dict(row["settings"]),
-                setting,
+                swept_setting,
                 int(row["records"]),
                 figures_of(row["before"]),
-                tuple(
-                    Point(
-                        int(point["layer"]), point[setting], figures_of(point["figures"]), int(point.get("faults", 0))
-                    )
-                    for point in row["points"]
-                ),
+                tuple(points),
                 found and FoundLayer(int(found["layer"]), tuple(map(int, found["as_good"]))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -151,42 +155,46 @@ class SweepReport:
         return {
             "signature": self.signature,
             "settings": dict(self.settings),
-            "setting": self.setting,
+            "setting": self.swept_setting,
             "records": self.records,
             "before": figures_as_dict(self.before),
-            "points": [point.as_dict(self.setting) for point in self.points],
+            "points": [point.as_dict(self.swept_setting) for point in self.points],
             "found": found and {"layer": found.layer, "as_good": list(found.as_good)},
         }
 
     @property
     def signature(self) -> str:
-        """The signature on a line."""
+        """Return the signature on a line."""
         return signature_string(self.settings)
 
     @property
     def model(self) -> str:
-        """The name of the model."""
+        """Return the name of the model."""
         return str(self.settings.get("model", ""))
 
     @property
     def editor(self) -> str:
-        """The name of the editor."""
+        """Return the name of the editor."""
         return str(self.settings.get("editor", ""))
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers, bottom first."""
+        """Return the layers, ascending."""
         return tuple(sorted({point.layer for point in self.points}))
 
     @property
-    def series(self) -> tuple[At, ...]:
-        """The series, in the order in which they were given."""
-        return tuple(dict.fromkeys(point.at for point in self.points))
+    def series(self) -> tuple[Series, ...]:
+        """Return the series, in the order in which they were given."""
+        return tuple(dict.fromkeys(point.series for point in self.points))
 
-    def curve(self, at: At, figure: str) -> list[tuple[int, Figure]]:
-        """Return (layer, figure) of a series, bottom first, where the figure is known."""
-        points = sorted((point for point in self.points if point.at == at), key=lambda point: point.layer)
+    def curve(self, series: Series, figure: str) -> list[tuple[int, Figure]]:
+        """Return (layer, figure) of a series, ascending by layer, where the figure is known."""
+        points = sorted((point for point in self.points if point.series == series), key=lambda point: point.layer)
         return [(point.layer, point.figures[figure]) for point in points if figure in point.figures]
+
+
+def _count_faults(rows: Sequence[SweptRow]) -> int:
+    return sum(row.fault is not None for row in rows)
 
 
 def _figures(rows: Sequence[SweptRow]) -> dict[str, Figure]:
@@ -200,21 +208,23 @@ def _values(rows: Sequence[SweptRow]) -> dict[str, list[float | None]]:
 def best_layer(rows: Mapping[int, Sequence[SweptRow]]) -> FoundLayer | None:
     """Return the layer to edit, from the rows of one series by layer; None where no layer has an S.
 
-    Only layers at which the fewest edits failed count. Those are as good as the one of the highest S of whose paired
-    difference of S, record by record, the 95% interval reaches 0. Among them it is the one whose S has the highest
-    mean with that of the layers next to it, as far as they count; of equal ones the lowest.
+    1. Only the layers at which the fewest edits failed count.
+    2. As good as the layer of the highest S are those whose difference of S from it, paired by record, has a 95%
+       interval that reaches 0.
+    3. Of these, the layer to edit has the highest mean of its own S and that of the layers next to it, as far as they
+       count; of equal ones it is the lowest.
     """
-    scored = {layer: figures["S"].mean for layer, some in rows.items() if "S" in (figures := _figures(some))}
-    if not scored:
+    all_s = {layer: figures["S"].mean for layer in sorted(rows) if "S" in (figures := _figures(rows[layer]))}
+    if not all_s:
         return None
-    faults = {layer: sum(row.fault is not None for row in rows[layer]) for layer in scored}
-    counting = {layer: scored[layer] for layer in sorted(scored) if faults[layer] == min(faults.values())}
-    top = max(counting, key=lambda layer: (counting[layer], -layer))
-    differences = {layer: _difference(rows[top], rows[layer]) for layer in counting}
-    as_good = tuple(layer for layer, one in differences.items() if one is None or one.mean + one.half_width >= 0)
+    faults = {layer: _count_faults(rows[layer]) for layer in all_s}
+    s_by_layer = {layer: s for layer, s in all_s.items() if faults[layer] == min(faults.values())}
+    top = max(s_by_layer, key=lambda layer: (s_by_layer[layer], -layer))
+    differences = {layer: _difference(rows[top], rows[layer]) for layer in s_by_layer}
+    as_good = tuple(layer for layer, diff in differences.items() if diff is None or diff.mean + diff.half_width >= 0)
 
     def smoothed(layer: int) -> float:
-        near = [counting[layer + step] for step in NEIGHBORS if layer + step in counting]
+        near = [s_by_layer[layer + step] for step in NEIGHBORS if layer + step in s_by_layer]
         return round(sum(near) / len(near), 6)  # equal means stay equal whatever the order of the sum
 
     return FoundLayer(max(as_good, key=lambda layer: (smoothed(layer), -layer)), as_good)
@@ -222,15 +232,15 @@ def best_layer(rows: Mapping[int, Sequence[SweptRow]]) -> FoundLayer | None:
 
 def _difference(first: Sequence[SweptRow], second: Sequence[SweptRow]) -> Figure | None:
     """Return S of `second` minus S of `first` over the records that both have."""
-    sides = CaseValues(), CaseValues()
-    for side, rows in zip(sides, (first, second), strict=True):
+    values = CaseValues(), CaseValues()
+    for side, rows in zip(values, (first, second), strict=True):
         side.extend([row.case_id for row in rows], _values(rows))
-    return paired_differences(*sides).get("S")
+    return paired_differences(*values).get("S")
 
 
-def label(at: At) -> str:
-    """Return a series' name: a token's, or a bound in digits."""
-    return at if isinstance(at, str) else "none" if at is None else f"{at:g}"
+def series_name(series: Series) -> str:
+    """Return a series as text: a token's name, or a bound in digits."""
+    return series if isinstance(series, str) else "none" if series is None else f"{series:g}"
 
 
 def read_sweep(sweep: Run) -> SweepReport:
@@ -247,11 +257,11 @@ def read_sweep(sweep: Run) -> SweepReport:
 def found_preset(report: SweepReport, revision: str) -> dict[str, Any]:
     """Return the content of a sweep's preset file; `revision` names the model's exact weights.
 
-    Raises ValueError for a sweep that found no layer.
+    Raises ValueError if the sweep found no layer.
     """
     if report.found is None:
         raise ValueError("the sweep found no layer")
-    best = next(point for point in report.points if (point.layer, point.at) == (report.found.layer, FOUND_AT))
+    best = next(point for point in report.points if (point.layer, point.series) == (report.found.layer, FOUND_AT))
     return {
         "editor": report.editor,
         "model": report.model,
@@ -267,10 +277,10 @@ def found_preset(report: SweepReport, revision: str) -> dict[str, Any]:
 
 
 def layer_found(folder: BuildFolder, model: str, revision: str) -> int:
-    """Return the layer that a build's sweeps recommend for a model: that of the most layers times records.
+    """Return the layer to edit that a build's sweeps found for a model, by the sweep of the most layers times records.
 
-    Raises ConfigError where there is no sweep of these weights, DataError for a file that is no preset,
-    BuildStateError for one that was changed.
+    revision: names the model's exact weights. Raises ConfigError if there is no sweep of these weights, DataError for a
+    file that is no preset, BuildStateError for one that was changed.
     """
     sweeps = (sweep for sweep in finished_sweeps(folder) if sweep.file(FOUND) in sweep.record.files)
     files = [sweep.file(FOUND) for sweep in sweeps if sweep.path(FOUND).is_file()]
@@ -280,22 +290,33 @@ def layer_found(folder: BuildFolder, model: str, revision: str) -> int:
             f"--layer auto: no sweep in {folder.root} found a layer; run {command} first, or give a number"
         )
     folder.refuse_changed(files)
-    found = [(name, _preset(folder.path(name))) for name in files]
-    own = [(size, layer) for _, (_, its_revision, layer, size) in found if its_revision == revision]
-    if not own:
-        others = "; ".join(f"{name}: {its_model} ({its})" for name, (its_model, its, _, _) in found)
+    presets = {name: _Preset.read(folder.path(name)) for name in files}
+    same = [preset for preset in presets.values() if preset.revision == revision]
+    if not same:
+        others = "; ".join(f"{name}: {preset.model} ({preset.revision})" for name, preset in presets.items())
         raise ConfigError(
             f"--layer auto: the layers found in {folder.root} are other models' ({others}), not that of {model} "
             f"({revision}); run {command} first, or give a number"
         )
-    return max(own, key=lambda pair: pair[0])[1]
+    return max(same, key=lambda preset: preset.size).layer
 
 
-def _preset(path: Path) -> tuple[str, str, int, int]:
-    """Return a preset file's model, revision, layer, and number of layers times records."""
-    content = read_json(path)
-    try:
-        size = int(content["found"]["layers"]) * int(content["found"]["records"])
-        return str(content["model"]), str(content["revision"]), int(content["settings"]["layer"]), size
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: is not a preset that a sweep wrote ({type(error).__name__}: {error})") from error
+class _Preset(NamedTuple):
+    """The content of a preset file; `size` is the layers times records of the sweep that found the layer."""
+
+    model: str
+    revision: str
+    layer: int
+    size: int
+
+    @classmethod
+    def read(cls, path: Path) -> _Preset:
+        """Return the preset of a file. Raises DataError for a file that is none."""
+        content = read_json(path)
+        try:
+            size = int(content["found"]["layers"]) * int(content["found"]["records"])
+            return cls(str(content["model"]), str(content["revision"]), int(content["settings"]["layer"]), size)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}: this is not a preset that a sweep wrote ({type(error).__name__}: {error})"
+            ) from error

@@ -10,19 +10,12 @@ from typing import Any
 from cfbuild.records.kinds import KINDS
 from cfbuild.score.cost import Cost
 from cfbuild.score.marks import RULE, SIGNS, marks_of
-from cfbuild.score.metrics import (
-    PERPLEXITY,
-    CaseValues,
-    Figure,
-    figures_as_dict,
-    paired_differences,
-    rounded,
-)
+from cfbuild.score.metrics import PERPLEXITY, CaseValues, Figure, figures_as_dict, paired_differences, rounded
 from cfbuild.score.run_report import Report
 
 HEADLINE = ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS")
 """Columns of the table, as in the paper's Table 4."""
-BESIDE = (
+OTHER_FIGURES = (
     "rewrite_exact",
     "paraphrase_exact",
     "neighborhood_exact",
@@ -33,16 +26,16 @@ BESIDE = (
     "in_use_rewrite",
     "in_use_paraphrase",
 )
-"""Figures that are easily confused with the metrics, or compared by beside them, under their own names."""
-BEYOND = tuple(KINDS)
+"""Figures that are not the paper's, such as the exact matches that are easily confused with its metrics."""
+GROUP_FIGURES = tuple(KINDS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
 UNEDITED = "unedited"
-"""The table's word for a model before any edit."""
+"""The name of the row of a model before any edit."""
 TITLE = "scores times 100, mean ± 95% interval"
 COSTS = ("s/edit", "MB")
-"""Columns of what editing took: seconds for each record, and the rise of memory at its most."""
+"""Columns of the costs of editing: seconds for each record, and the highest rise of memory."""
 COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
-"""Settings in which runs must agree if their figures are to be compared, with the words for them."""
+"""Settings that must be the same in runs whose figures are compared, with the words for them."""
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 REVISION_SHOWN = 8
 """Characters of a commit by which two revisions of a model are distinguished."""
@@ -53,7 +46,7 @@ class ScoreRow:
     """A row of the table: a run after its edits, or an unedited model, whose `run`, `editor` and `signature` are None.
 
     `records` is the number of scored records; `without_edit` of them have no edit and count in no figure. `marks` are
-    those of figures (`marks.py`), `differences` the paired ones from the model's first run, `cost` what editing took.
+    those of the figures (`marks.py`), `differences` the paired differences from the model's first run.
     """
 
     run: str | None
@@ -100,13 +93,13 @@ class Cell:
 
     @property
     def signed(self) -> str:
-        """The text with the mark's sign behind it."""
+        """Return the text with the mark's sign behind it."""
         return self.text + SIGNS[self.mark]
 
 
 @dataclass(frozen=True, slots=True)
 class RowLine:
-    """A line of a block: the row that it is of, the cells in front of its figures, and its figures."""
+    """A line of a block: its row, the texts of the cells in front of its figures, and the cells of its figures."""
 
     row: ScoreRow
     labels: tuple[str, ...]
@@ -115,7 +108,7 @@ class RowLine:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of the table that has heads of its own; the title says what it holds if that is not the scores."""
+    """A part of the table with heads of its own. The title is empty unless the part holds other values than scores."""
 
     title: str
     heads: tuple[str, ...]
@@ -123,18 +116,18 @@ class Block:
     lines: tuple[RowLine, ...]
 
     def texts(self) -> list[tuple[str, ...]]:
-        """Return each line's figures with the signs of their marks, filled up so that a column's figures align."""
+        """Return each line's figures with the signs of their marks, padded so that the figures of a column align."""
         marked = [any(line.cells[place].mark for line in self.lines) for place in range(len(self.columns))]
         return [
             tuple(
-                cell.signed if cell.mark or not wide else f"{cell.text} "
-                for cell, wide in zip(line.cells, marked, strict=True)
+                cell.signed if cell.mark or not has_marks else f"{cell.text} "
+                for cell, has_marks in zip(line.cells, marked, strict=True)
             )
             for line in self.lines
         ]
 
     def part(self, start: int, stop: int) -> Block:
-        """Return the block with some of its columns only."""
+        """Return the block with the columns from number `start` up to `stop`, as a slice has them."""
         lines = (replace(line, cells=line.cells[start:stop]) for line in self.lines)
         return replace(self, columns=self.columns[start:stop], lines=tuple(lines))
 
@@ -158,7 +151,7 @@ class ScoreTable:
     ) -> ScoreTable:
         """Return the table of `reports`, given by run name; a model's runs follow each other in the order given.
 
-        costs, values: what is known of the runs' costs and cases, by run name; differences need the latter.
+        costs: of the runs, by name, as far as known. values: of the runs' cases, by name; differences need them.
         """
         models: dict[tuple[str, str | None], dict[str, Report]] = {}
         for name, report in reports.items():
@@ -182,32 +175,34 @@ class ScoreTable:
 
     @property
     def sections(self) -> tuple[tuple[str, ...], ...]:
-        """The figures that any row has, by name: the paper's, the rates beside them, the groups beyond."""
-        there = {name for row in self.rows for name in row.figures}
-        sections = (tuple(name for name in names if name in there) for names in (HEADLINE, BESIDE, BEYOND))
+        """Return the names of the figures that any row has, in sections: the paper's, the others, the groups'."""
+        known = {name for row in self.rows for name in row.figures}
+        sections = (
+            tuple(name for name in names if name in known) for names in (HEADLINE, OTHER_FIGURES, GROUP_FIGURES)
+        )
         return tuple(section for section in sections if section)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The figures that any row has, in the table's order."""
+        """Return the names of the figures that any row has, in the table's order."""
         return tuple(name for section in self.sections for name in section)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models by the names that the rows give them; with their revision where two have the same name."""
+        """Return the models' names, with their revision where two have the same name."""
         return tuple(dict.fromkeys(self._model(row) for row in self.rows))
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads of the columns in front of the figures, without columns that would say nothing new."""
-        given = (
+        """Return the heads of the columns in front of the figures, without those that would say nothing new."""
+        heads = (
             ("run", True),
             ("editor", any(row.run != row.editor for row in self.rows)),
             ("model", len(self.models) > 1),
             ("records", True),
             ("no edit", any(row.without_edit for row in self.rows)),
         )
-        return tuple(name for name, needed in given if needed)
+        return tuple(name for name, needed in heads if needed)
 
     def labels(self, row: ScoreRow) -> tuple[str, ...]:
         """Return the cells in front of a row's figures, in the order of `heads`."""
@@ -221,7 +216,7 @@ class ScoreTable:
         return tuple(cells[name] for name in self.heads)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the table in parts: a block for each section, costs behind the paper's figures, then differences."""
+        """Yield a block for each section, the first with the costs at its end, then the blocks of differences."""
         for place, section in enumerate(self.sections):
             costs = COSTS if place == 0 and any(row.cost for row in self.rows) else ()
             columns = (*section, *(name for name in costs if any(row.cell(name).text for row in self.rows)))
@@ -242,7 +237,7 @@ class ScoreTable:
 
     @property
     def first(self) -> str:
-        """The run that others of its model are compared with; of several models, each model's first."""
+        """Return the name of the run with which others of its model are compared; of several models, `A or B`."""
         firsts = [
             row.run for before, row in zip(self.rows, self.rows[1:], strict=False) if before.run is None and row.run
         ]
@@ -266,17 +261,17 @@ class ScoreTable:
         }
 
     def _model(self, row: ScoreRow) -> str:
-        same = {other.revision for other in self.rows if other.model == row.model}
-        return f"{row.model} ({str(row.revision)[:REVISION_SHOWN]})" if len(same) > 1 else row.model
+        revisions = {same.revision for same in self.rows if same.model == row.model}
+        return f"{row.model} ({str(row.revision)[:REVISION_SHOWN]})" if len(revisions) > 1 else row.model
 
 
 def figure_text(figure: Figure | None) -> str:
-    """Return a figure as `75.0 ± 3.2`, or nothing where there is none."""
+    """Return a figure as `75.0 ± 3.2`; an empty text for None."""
     return f"{figure.mean:.1f} ± {figure.half_width:.1f}" if figure else ""
 
 
 def difference_text(figure: Figure | None) -> str:
-    """Return a difference as `+1.5 ± 0.8`, or nothing where there is none."""
+    """Return a difference as `+1.5 ± 0.8`; an empty text for None."""
     return f"{figure.mean:+.1f} ± {figure.half_width:.1f}" if figure else ""
 
 
@@ -289,14 +284,14 @@ def _cost_text(name: str, cost: Cost | None) -> str:
 
 
 def _differences(values: Mapping[str, CaseValues], first: str, name: str) -> dict[str, Figure]:
-    """Return a run's paired differences from the model's first run; none of that run itself, or of unknown cases."""
+    """Return run `name`'s paired differences from the model's first run; none if it is the first, or without cases."""
     if name == first or first not in values or name not in values:
         return {}
     return rounded(paired_differences(values[first], values[name]))
 
 
 def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
-    """Yield sentences on what the marks and the costs of rows mean, where there are any."""
+    """Yield sentences that explain the marks, the perplexity and the costs of rows, if there are any."""
     if any(row.marks for row in rows):
         yield RULE
     if any(PERPLEXITY in row.figures for row in rows):
@@ -332,35 +327,35 @@ def _unedited_row(runs: Mapping[str, Report]) -> ScoreRow:
 
 
 def _remarks(reports: Mapping[str, Report]) -> list[str]:
-    """Return a sentence for each setting in which runs must not differ but do, and what must be said of a run."""
+    """Return a sentence for each setting of COMPARED in which the runs differ, then the remarks on each run."""
     found = []
-    for setting, what in COMPARED.items():
-        values = {name: report.settings.get(setting) for name, report in reports.items()}
+    for key, words in COMPARED.items():
+        values = {name: report.settings.get(key) for name, report in reports.items()}
         if len(set(map(str, values.values()))) > 1:
-            told = ", ".join(f"{name} {value}" for name, value in values.items())
-            found.append(f"The runs do not have the same {what}: {told}.")
+            by_run = ", ".join(f"{name} {value}" for name, value in values.items())
+            found.append(f"The runs do not have the same {words}: {by_run}.")
     return [*found, *(remark for name, report in reports.items() for remark in report.remarks(name))]
 
 
 def _neighbors(rows: Iterable[ScoreRow]) -> Iterator[str]:
-    """Yield a sentence on how many prompts NS is over, or one for each number that rows have."""
-    over: dict[str, list[str]] = {}
+    """Yield a sentence on the number of prompts of NS; several, naming the runs, where it differs."""
+    runs_by_count: dict[str, list[str]] = {}
     for row in rows:
         figure = row.figures.get("NS")
         if figure is not None and figure.prompts:
-            what = f"{figure.prompts:,} neighborhood prompts of {figure.cases:,} records"
-            over.setdefault(what, []).append(row.run or UNEDITED)
-    for what, runs in over.items():
-        which = f" ({', '.join(runs)})" if len(over) > 1 else ""
-        yield f"NS is over {what}{which}."
+            count = f"{figure.prompts:,} neighborhood prompts of {figure.cases:,} records"
+            runs_by_count.setdefault(count, []).append(row.run or UNEDITED)
+    for count, runs in runs_by_count.items():
+        names = f" ({', '.join(runs)})" if len(runs_by_count) > 1 else ""
+        yield f"NS is over {count}{names}."
 
 
-def _aligned(lines: Sequence[Sequence[str]], names: int) -> str:
-    """Return rows of cells as lines with columns of even width, all but the first `names` aligned to the right."""
+def _aligned(lines: Sequence[Sequence[str]], left: int) -> str:
+    """Return lines of cells as text in columns: the first `left` columns aligned to the left, the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place < names else cell.rjust(width)
+            cell.ljust(width) if place < left else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

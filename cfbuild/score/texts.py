@@ -1,4 +1,4 @@
-"""The measures of generated texts: n-gram entropy (GE), distinct n-grams, and likeness to reference texts (RS)."""
+"""Measures of generated texts: n-gram entropy (GE), distinct n-grams, and likeness to reference texts (RS)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,15 @@ class ReferenceTexts:
         texts: dict[tuple[str, str], list[str]] = defaultdict(list)
         for reference in references:
             texts[reference.relation, reference.object].append(reference.text)
-        self._joined = {key: " ".join(some) for key, some in texts.items()}
-        self._vectorizer = self._fit([text for some in texts.values() for text in some])
+        self._joined = {key: " ".join(object_texts) for key, object_texts in texts.items()}
+        self._vectorizer = _fitted([text for object_texts in texts.values() for text in object_texts])
 
-    @staticmethod
-    def _fit(texts: Sequence[str]) -> Any:
-        if not texts:
-            return None
-        from sklearn.feature_extraction.text import TfidfVectorizer
+    def similarity(self, relation: str, object_id: str, generations: Sequence[str]) -> float | None:
+        """Return RS of a case: the cosine of its joined texts and the joined references of its o*, `object_id`.
 
-        return TfidfVectorizer().fit(texts)
-
-    def similarity(self, relation: str, target: str, generations: Sequence[str]) -> float | None:
-        """Return RS of one case: the cosine of its joined generations and the references; None where there are none."""
-        reference = self._joined.get((relation, target))
+        None without a reference or without `generations`, the case's texts.
+        """
+        reference = self._joined.get((relation, object_id))
         if reference is None or not generations:
             return None
         vectors = self._vectorizer.transform([" ".join(generations), reference])  # rows have unit length
@@ -49,19 +44,26 @@ class ReferenceTexts:
 
 
 def tfidf_statistics(texts: Sequence[str]) -> tuple[dict[str, int], np.ndarray]:
-    """Return the places of the words of texts in their TF-IDF space, and each place's inverse document frequency."""
+    """Return the column of each word of texts in their TF-IDF space, and each column's inverse document frequency."""
+    fitted = _fitted(texts)
+    return {word: int(place) for word, place in fitted.vocabulary_.items()}, np.asarray(fitted.idf_, dtype=np.float64)
+
+
+def _fitted(texts: Sequence[str]) -> Any:
+    """Return scikit-learn's vectorizer fitted to texts; None without a text."""
+    if not texts:
+        return None
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    fitted = TfidfVectorizer().fit(texts)
-    return {word: int(place) for word, place in fitted.vocabulary_.items()}, np.asarray(fitted.idf_, dtype=np.float64)
+    return TfidfVectorizer().fit(texts)
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """The settings of writing: what texts are compared with, the seed of their draws, the names that answers may give.
+    """The settings of generated texts and answers.
 
-    Without `references` no texts are written, without `names` no answers; `case_ids` are the records that get texts
-    (None: all).
+    Texts are generated if there are `references` to compare them with, for the records of `case_ids` (None: all), by
+    draws that follow from `seed`. Answers are written if there are `names` to match them by.
     """
 
     references: ReferenceTexts | None = None
@@ -75,14 +77,14 @@ class Writing:
 
 
 def distinct_ngrams(texts: Sequence[str], size: int) -> float | None:
-    """Return distinct-n of texts together (Li et al. 2016, section 5.2): distinct n-grams divided by the words.
+    """Return distinct-n of the texts together (Li et al. 2016, section 5.2): distinct n-grams divided by the words.
 
-    texts: what was written behind the prompts. size: n. None where there is no word.
+    texts: generated texts without their prompts. size: n. None where there is no word.
     """
     words = [WORD.findall(text) for text in texts]
     total = sum(map(len, words))
-    found = {gram for some in words for gram in zip(*(some[start:] for start in range(size)), strict=False)}
-    return len(found) / total if total else None
+    grams = {gram for text in words for gram in zip(*(text[start:] for start in range(size)), strict=False)}
+    return len(grams) / total if total else None
 
 
 def ngram_entropy_bits(text: str) -> float:

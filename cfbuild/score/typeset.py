@@ -1,6 +1,6 @@
-"""The table of runs as Markdown, and as LaTeX with booktabs for a paper. Best figures are bold in both.
+"""The table of runs as Markdown, and as LaTeX with booktabs for a paper.
 
-Failed ones are in italics with their sign in Markdown, and underlined in LaTeX.
+The best figures are bold in both. Failed ones are in italics with their sign in Markdown, underlined in LaTeX.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def bars(cells: list[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows as it is, inside a cell too."""
+    """Return the text with Markdown's signs escaped, those of a table's cells too."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~" else sign for sign in text)
 
 
@@ -95,7 +95,7 @@ def _tex(text: str) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    """Return a figure in math, so that a minus is one: the mean bold if it is the best, underlined if it has failed."""
+    """Return a figure in math mode, for its minus: the mean bold if it is the best, underlined if it has failed."""
     if not cell.text:
         return ""
     mean, _, width = cell.text.partition(" ± ")
@@ -104,4 +104,4 @@ def _latex_cell(cell: Cell) -> str:
 
 
 FORMATS: Mapping[str, Callable[[ScoreTable], str]] = {"markdown": as_markdown, "latex": as_latex}
-"""The formats that a table is written in for documents, by the name that `--format` takes."""
+"""The formats of a table for documents, by the name that `--format` takes."""

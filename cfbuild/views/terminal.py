@@ -1,4 +1,4 @@
-"""Records and rejects as lines for a terminal, for those who want no browser and report.html."""
+"""Records and rejects as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ Paint = Callable[[str, str], str]
 """A function from a text and its kind (`subject`, `true`, `new`, `head`, `soft`) to the text to print."""
 
 TEXTS_SHOWN = 2
+"""Generated texts of a record that are shown."""
 ELLIPSIS_AT = 300
+"""Characters of a generated text that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice of records to show; by default all. Raises ConfigError for a sample below 1."""
+    """A choice of records to show; by default all. Raises ConfigError if `sample` is below 1."""
 
     case: int | None = option(None, "The record of this case id.")
     relation: str | None = option(None, "Records of this relation only, such as P36.", form=WORD.naming_all(relations))
@@ -39,7 +41,7 @@ class Choice:
 
 
 def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
-    """Return the chosen items in their order. Raises ConfigError, listing the relations, if there are none."""
+    """Return the chosen records or rejects in their order. Raises ConfigError if there are none."""
     everything = list(items)
     chosen = [
         item
@@ -48,15 +50,12 @@ def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
         and (choice.relation is None or relation_of(item) == choice.relation)
     ]
     if not chosen:
-        relations = sorted({relation_of(item) for item in everything}, key=id_number)
-        wanted = " and ".join(
-            f"{name} {value}"
-            for name, value in (("case", choice.case), ("relation", choice.relation))
-            if value is not None
-        )
+        known = sorted({relation_of(item) for item in everything}, key=id_number)
+        options = (("case", choice.case), ("relation", choice.relation))
+        chosen_by = " and ".join(f"{name} {value}" for name, value in options if value is not None)
         raise ConfigError(
-            f"none of {len(everything)} rows has {wanted or 'anything to show'}; "
-            f"there are rows of {', '.join(relations) or 'no relation'}"
+            f"none of {len(everything)} rows has {chosen_by or 'anything to show'}; "
+            f"there are rows of {', '.join(known) or 'no relation'}"
         )
     if choice.sample is None or choice.sample >= len(chosen):
         return chosen
@@ -70,14 +69,14 @@ def relation_of(item: Record | Rejection) -> str:
 
 
 def plain(text: str, kind: str) -> str:
-    """Return the text unchanged: a Paint without colours."""
+    """Return the text unchanged, whatever its kind: a Paint without colours."""
     return text
 
 
 def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, run: str | None = None) -> Iterator[str]:
     """Yield the lines of a record, its probabilities before and after the edit, and its first generated texts.
 
-    `case` is its score in the run called `run`, None without a run. Controls are made visible.
+    case: its scores in the run called `run` (None: without a run). Control characters are made visible.
     """
     head = f"case {record.case_id}  {record.relation}  {_name(record.subject.label)} ({record.subject.id or 'no id'})"
     yield paint(head, "head")
@@ -96,16 +95,15 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, r
 
 
 def _prompts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str]:
-
     columns = _probabilities(case) if case else iter(())
     last = None
     for group, text, new, true in prompts_of(record):
         if group != last:
             yield paint(f"  {group}", "soft")
             last = group
-        own = () if (new, true) == (record.target_new, record.target_true) else (new, true)
-        asked = paint(f"  ({_name(new.label)}, before: {_name(true.label)})", "soft") if own else ""
-        yield f"    {next(columns, '')}{_marked(text, record, paint)}{asked}"
+        has_own = (new, true) != (record.target_new, record.target_true)
+        targets = paint(f"  ({_name(new.label)}, before: {_name(true.label)})", "soft") if has_own else ""
+        yield f"    {next(columns, '')}{_marked(text, record, paint)}{targets}"
 
 
 def _probabilities(case: CaseScore) -> Iterator[str]:
@@ -136,7 +134,7 @@ def _texts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str
 
 
 def rejection_lines(rejection: Rejection, paint: Paint = plain) -> Iterator[str]:
-    """Yield the lines of a reject: the fact, the rule that rejected it and the rule's measurements."""
+    """Yield the lines of a reject: the fact, and the rule that rejected it with its measurements."""
     fact = rejection.fact
     subject, value = rejection.subject or "(no label)", rejection.object or "(no label)"
     items = f"{_name(subject)} ({fact.subject}) -> {_name(value)} ({fact.object})"
@@ -175,5 +173,5 @@ def _marked(text: str, record: Record, paint: Paint) -> str:
 
 
 def _name(text: str) -> str:
-    """Return a text from outside as it may stand in a line: controls visible, its writing direction its own."""
+    """Return a name with its control characters visible and its writing direction kept from the rest of the line."""
     return isolated(visible(text))

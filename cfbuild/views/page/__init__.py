@@ -1,9 +1,9 @@
 """report.html: a self-contained page with the figures of all runs, plots and a browsable table of records.
 
 It uses no network, and its content security policy forbids it to. The list of records is a JSON block, with another
-for each run. Prompts are in compressed blocks, and each run's probabilities and texts in such blocks too. A block is
-unpacked when a record in it is opened, so a page of 20,000 records opens as fast as a page of twenty. Plots and list
-show a single run at a time. Records and cases are taken from streams (`shown.py`), and few are in memory at a time.
+for each run. Prompts, and each run's probabilities and texts, are in compressed blocks. A block is unpacked when a
+record in it is opened, so a page of 20,000 records opens as fast as one of twenty. Plots and list show a single run at
+a time. Records and cases are read from streams (`shown.py`), so few are in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cfbuild.score.matrix import SHOWN, LanguageMatrix
 from cfbuild.score.metrics import Figure
 from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.swept import SweepReport
-from cfbuild.score.table import BESIDE, BEYOND, COSTS, HEADLINE, ScoreTable, figure_text
+from cfbuild.score.table import COSTS, GROUP_FIGURES, HEADLINE, OTHER_FIGURES, ScoreTable, figure_text
 from cfbuild.views.html import environment, page_part, script_digest
 from cfbuild.views.page.blocks import to_json
 from cfbuild.views.page.drawing import Plot
@@ -58,11 +58,14 @@ MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run in the form of the page: rows of figures (`headline`), plots by key, the list's columns, packed details."""
+    """A run as the page shows it: rows of its figures, plots by key, the list's columns, and compressed details.
+
+    A row of `figures` is (name, meaning, [cell before, cell after], True if it is not in the paper's table).
+    """
 
     name: str
     report: Report
-    headline: Sequence[tuple[str, str, list[str], bool]]
+    figures: Sequence[tuple[str, str, list[str], bool]]
     plots: Mapping[str, Plot]
     columns: Markup
     blocks: Sequence[str]
@@ -70,7 +73,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class SweepView:
-    """A sweep in the form of the page: its report, and the plots over the layers."""
+    """A sweep as the page shows it: its report, and the plots over the layers."""
 
     name: str
     report: SweepReport
@@ -79,12 +82,11 @@ class SweepView:
 
 @dataclass(frozen=True, slots=True)
 class PageInput:
-    """The material of a page.
+    """The content of a page.
 
-    `records` are what `show_records` makes, `runs` what `run_view` does; `table` is over the same runs. `dropped` is
-    the number of facts that each rule rejected, `origin` the build's origin as texts by name, `left_out` the names of
-    runs that scored another file than these records, `traces` the build's causal traces, `sweeps` its sweeps,
-    `matrices` those across languages, by name.
+    `table` is over the `runs`. `dropped` is the number of facts that each rule rejected, `origin` what the build is
+    made of, as texts by name. `left_out` names the runs that scored another file than these records. `matrices` are
+    those across languages, by name.
     """
 
     records: ShownRecords
@@ -98,9 +100,9 @@ class PageInput:
     matrices: Mapping[str, LanguageMatrix] = field(default_factory=dict)
 
 
-def make_page(given: PageInput) -> Iterator[str]:
+def make_page(content: PageInput) -> Iterator[str]:
     """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
-    runs, table, records = given.runs, given.table, given.records
+    runs, table, records = content.runs, content.table, content.records
     script, style = page_part("page", "page.js"), page_part("page", "page.css")
     template = _environment().get_template("page.html")
     return template.generate(
@@ -115,16 +117,16 @@ def make_page(given: PageInput) -> Iterator[str]:
         differences=[block for block in table.blocks() if block.title],
         meaning=MEANING,
         signs=SIGNS,
-        left_out=given.left_out,
-        traces=given.traces,
-        sweeps=given.sweeps,
-        matrices=given.matrices,
+        left_out=content.left_out,
+        traces=content.traces,
+        sweeps=content.sweeps,
+        matrices=content.matrices,
         across=SHOWN,
         runs=runs,
         composition=records.composition,
         items=ITEMS,
-        plots=_in_order(record_plots(records.shares, given.dropped), runs),
-        origin=given.origin,
+        plots=_in_order(record_plots(records.shares, content.dropped), runs),
+        origin=content.origin,
         index=Markup(to_json(records.index())),
         blocks=records.blocks,
         records=records.count,
@@ -133,11 +135,11 @@ def make_page(given: PageInput) -> Iterator[str]:
 
 
 def run_view(name: str, report: Report, cases: ShownCases) -> RunView:
-    """Return a run as the page shows it."""
+    """Return a run as the page shows it. cases: of the run, as far as the page needs them."""
     return RunView(
         name=name,
         report=report,
-        headline=_headline(report),
+        figures=_figure_rows(report),
         plots=run_plots(cases.points, report),
         columns=Markup(to_json(cases.columns())),
         blocks=list(cases.blocks()),
@@ -154,10 +156,9 @@ def _title(records: int, table: ScoreTable) -> str:
     return f"{models}, {runs[0].editor}, {runs[0].records:,} records"
 
 
-def _headline(report: Report) -> list[tuple[str, str, list[str], bool]]:
-    """Return a run's figures as rows: name, meaning, [cell before, cell after], True if not in the paper's table."""
+def _figure_rows(report: Report) -> list[tuple[str, str, list[str], bool]]:
     rows = []
-    for name in (*HEADLINE, *BESIDE, *BEYOND):
+    for name in (*HEADLINE, *OTHER_FIGURES, *GROUP_FIGURES):
         cells = [_cell(report.figures[stage].get(name)) for stage in STAGES]
         if any(cells):
             rows.append((name, MEANING[name], cells, name not in HEADLINE))
@@ -170,7 +171,7 @@ def _section_starts(table: ScoreTable) -> frozenset[str]:
 
 
 def _in_order(shared: Mapping[str, Plot], runs: Sequence[RunView]) -> list[tuple[int | None, Plot]]:
-    """Return every plot in the page's order, with the place of its run in `runs`; None for a plot of no run."""
+    """Return (place of the run in `runs`, plot) in the page's order; the place is None for the plots of no run."""
     found: list[tuple[int | None, Plot]] = []
     for key in ORDER:
         found += [(place, run.plots[key]) for place, run in enumerate(runs) if key in run.plots]

@@ -13,14 +13,14 @@ from cfbuild.data import CaseScore, GroupPrompt, Record, StageScore
 from cfbuild.text.safe import visible
 
 RECORDS_A_BLOCK = 40
-"""Records in a block: few enough to unpack at once, many enough that their likeness compresses."""
+"""Records in a block: few enough to unpack at once, many enough to compress well."""
 MANY_RECORDS = 2000
 TEXTS_OF_MANY = 3
-"""Generated texts of each record on a page of more than MANY_RECORDS, which says so: all would be 200 MB."""
+"""Generated texts of each record on a page of more than MANY_RECORDS, which says so: all texts would be 200 MB."""
 
 
 def to_json(value: Any) -> str:
-    """Return JSON for a script element: without `<`, `>` and `&`, so nothing in it can end the element."""
+    """Return a value as JSON for a script element: without `<`, `>` and `&`, so that nothing in it ends the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -31,22 +31,22 @@ def most_texts(count: int) -> int | None:
 
 
 def packed(texts: Iterable[str]) -> Iterator[str]:
-    """Return an iterator over compressed blocks of details: RECORDS_A_BLOCK JSON texts a block, in order."""
+    """Yield the JSON texts in compressed blocks of RECORDS_A_BLOCK, in base64."""
     texts = iter(texts)
     while block := list(islice(texts, RECORDS_A_BLOCK)):
-        # No clock in the header: the same records give the same bytes.
+        # No time in the header, so that the same records give the same bytes.
         body = gzip.compress(f"[{','.join(block)}]".encode("utf-8", "replace"), compresslevel=6, mtime=0)
         yield base64.b64encode(body).decode()
 
 
 def record_details(record: Record) -> dict[str, Any]:
-    """Return what an opened record shows that no run changes."""
+    """Return the details of an opened record that are the same for every run."""
     prompts = {
         "rewrite": [record.rewrite],
-        "paraphrase": [one.text for one in record.paraphrases],
-        "neighborhood": [one.text for one in record.neighborhood],
-        "attribute": [one.text for one in record.attribute],
-        **{group: [_question(one, record) for one in prompts] for group, prompts in record.groups.items()},
+        "paraphrase": [prompt.text for prompt in record.paraphrases],
+        "neighborhood": [prompt.text for prompt in record.neighborhood],
+        "attribute": [prompt.text for prompt in record.attribute],
+        **{group: [_question(prompt, record) for prompt in prompts] for group, prompts in record.groups.items()},
     }
     return {
         "ids": [record.subject.id, record.target_true.id, record.target_new.id],
@@ -61,7 +61,7 @@ def record_details(record: Record) -> dict[str, Any]:
 
 
 def case_details(case: CaseScore, texts: int | None) -> dict[str, Any]:
-    """Return what an opened record shows of a run; `texts` is as `most_texts` gives it."""
+    """Return the details of an opened record in a run. texts: the most generated texts (None: all)."""
     return {
         "pre": _probabilities(case.pre),
         "post": _probabilities(case.post) if case.post else None,
@@ -79,9 +79,9 @@ def _question(prompt: GroupPrompt, record: Record) -> str:
 
 
 def _probabilities(stage: StageScore) -> dict[str, list[list[float]]]:
-    """Return NLLs in nats of (o*, o_c) by group and prompt; the page turns them into probabilities."""
+    """Return [NLL of o*, NLL of the true object] of each prompt by group; the page turns them into probabilities."""
     return {
-        group: [[round(one.target_new_nll, 3), round(one.target_true_nll, 3)] for one in scores]
+        group: [[round(score.target_new_nll, 3), round(score.target_true_nll, 3)] for score in scores]
         for group, scores in stage.prompts.items()
     }
 

@@ -19,15 +19,15 @@ from cfbuild.views.page.drawing import (
     WIDTH,
     Plot,
     Scale,
-    alone,
     axis_x,
     axis_y,
     band,
     path,
     scale,
     svg,
+    svg_file,
+    tenths,
     text,
-    two,
 )
 
 RAMPS = {
@@ -41,7 +41,7 @@ LINES = {STATE: "#7d63b8", MLP: "#2a9150", ATTENTION: "#d8352f"}
 DASHES = ("", "6 3", "2 3")
 NAMES = {STATE: "state", MLP: "MLP", ATTENTION: "attention"}
 CURVES_AT = ("last subject", "first subject", "last")
-"""The places that have a curve."""
+"""The tokens that have a curve over the layers."""
 LABELS, BAR = 118, 46
 """User units for the tokens' names on the left, and for the colour bar on the right."""
 CELL, CURVE_HEIGHT, BAR_STEPS = 15, 240, 24
@@ -51,39 +51,45 @@ AVERAGE = "average"
 
 @dataclass(frozen=True, slots=True)
 class TraceView:
-    """Traces in the form of the page: their name, what they are in a sentence, and the plots."""
+    """Causal traces as the page shows them: their name, a summary in a sentence, and the plots."""
 
     name: str
-    told: str
+    summary: str
     plots: Sequence[Plot]
 
 
 def trace_view(name: str, traces: Sequence[CausalTrace], metric: str, pictures: int) -> TraceView | None:
-    """Return finished traces as the page shows them, with heat maps of the first `pictures`; None if there are none."""
+    """Return finished traces as the page shows them, with heat maps of the first `pictures`; None without a trace.
+
+    metric: what the traces measure, PROBABILITY or the logit difference.
+    """
     if not traces:
         return None
     average = AverageEffects.of(traces)
     mean, half_width = average.total
-    told = (
+    summary = (
         f"{average.facts:,} facts. Total effect of the corruption {mean:.3f} ± {half_width:.3f}: {_words(metric)} of "
         f"the answer is {average.high:.3f} in the clean run and {average.low:.3f} in the corrupted one."
     )
     if average.correlations:
-        shown = ", ".join(f"{NAMES[kind]} {value:.2f}" for kind, value in average.correlations.items())
-        told += f" Correlation of attributed with exact effects: {shown}."
+        values = ", ".join(f"{NAMES[kind]} {value:.2f}" for kind, value in average.correlations.items())
+        summary += f" Correlation of attributed with exact effects: {values}."
     plots = [plot for _, plot in _plots(traces[:pictures], average, metric)]
-    return TraceView(name, told, plots)
+    return TraceView(name, summary, plots)
 
 
 def drawings(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and content of each SVG file: heat maps of traces and of the averages, and curves."""
+    """Yield the name and content of each SVG file: heat maps of traces and of the averages, and curves.
+
+    metric: what the traces measure.
+    """
     for name, plot in _plots(traces, average, metric):
-        yield f"{name}.svg", [alone([plot])]
+        yield f"{name}.svg", [svg_file([plot])]
 
 
 def heat_map_of(trace: CausalTrace, kind: str, metric: str) -> str:
-    """Return the heat map of one kind of a trace as an SVG drawing that needs no page."""
-    return alone([_fact_map(trace, kind, trace.maps[kind] + trace.low, metric)])
+    """Return the content of an SVG file with a trace's heat map of a kind, such as STATE. metric: what it measures."""
+    return svg_file([_fact_map(trace, kind, trace.maps[kind] + trace.low, metric)])
 
 
 def _plots(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) -> Iterator[tuple[str, Plot]]:
@@ -101,7 +107,7 @@ def _words(metric: str) -> str:
     return "the probability" if metric == PROBABILITY else "the logit difference"
 
 
-def _what(kind: str) -> str:
+def _layer_label(kind: str) -> str:
     return "single restored layer" if kind == STATE else f"middle of the restored window of {NAMES[kind]} layers"
 
 
@@ -130,12 +136,12 @@ def _mean_map(average: AverageEffects, kind: str) -> Plot:
         f"{place} token, layer {curve.best}: {curve.mean.max():.3f} ± {curve.half_width[curve.best]:.3f}."
     )
     labels = [f"{name}*" if "subject" in name else name for name in curves]
-    shown = _heat_map(labels, values.clip(min=0), (0.0, max(float(values.max()), 0.0)), kind, "effect")
-    return Plot(f"Average indirect effect, {NAMES[kind]}", caption, shown)
+    drawn = _heat_map(labels, values.clip(min=0), (0.0, max(float(values.max()), 0.0)), kind, "effect")
+    return Plot(f"Average indirect effect, {NAMES[kind]}", caption, drawn)
 
 
 def _heat_map(labels: Sequence[str], values: np.ndarray, ends: tuple[float, float], kind: str, unit: str) -> Markup:
-    """Return a heat map, a row a label and a column a layer, with its colour bar; `ends` are the bar's."""
+    """Return a heat map of values, [labels, layers], and its colour bar, which goes from `ends[0]` to `ends[1]`."""
     rows, layers = values.shape
     height = TOP + CELL * rows + BOTTOM
     across = scale(0, layers, LABELS, WIDTH - RIGHT - BAR)
@@ -150,7 +156,7 @@ def _heat_map(labels: Sequence[str], values: np.ndarray, ends: tuple[float, floa
     base = TOP + CELL * rows
     ticks = range(0, layers, max(1, 5 * round(layers / 30)))
     parts += [text(across(tick + 0.5), base + 15, str(tick), "middle") for tick in ticks]
-    parts.append(text((across(0) + across(layers)) / 2, height - 6, _what(kind), "middle"))
+    parts.append(text((across(0) + across(layers)) / 2, height - 6, _layer_label(kind), "middle"))
     return svg(height, [*parts, *_colour_bar(kind, ends, base, unit)])
 
 
@@ -168,7 +174,7 @@ def _curves(average: AverageEffects, kind: str) -> Plot:
     curves = {place: curve for place, curve in average.curves[kind].items() if place in CURVES_AT}
     drawn = [(place, curve, LINES[kind], DASHES[CURVES_AT.index(place)]) for place, curve in curves.items()]
     title = f"Average indirect effect over the layers, {NAMES[kind]}"
-    return _over_layers(title, drawn, _what(kind))
+    return _over_layers(title, drawn, _layer_label(kind))
 
 
 def _severed(average: AverageEffects) -> Plot:
@@ -180,7 +186,7 @@ def _severed(average: AverageEffects) -> Plot:
 
 
 def _over_layers(title: str, drawn: Sequence[tuple[str, Curve, str, str]], label: str) -> Plot:
-    """Return a plot of (name, curve, colour, dash) over the layers, with bands of the 95% intervals."""
+    """Return a plot of curves over the layers with 95% intervals. drawn: (name, curve, colour, dash)."""
     layers = len(drawn[0][1].mean)
     low = min(0.0, *(float((curve.mean - curve.half_width).min()) for _, curve, _, _ in drawn))
     high = max(1e-6, *(float((curve.mean + curve.half_width).max()) for _, curve, _, _ in drawn))
@@ -196,18 +202,18 @@ def _over_layers(title: str, drawn: Sequence[tuple[str, Curve, str, str]], label
         x = 54 + 122 * place
         parts.append(_stroke([(x, TOP), (x + 20, TOP)], colour, dash))
         parts.append(text(x + 24, TOP + 4, name, "start"))
-    told = "; ".join(
+    highest = "; ".join(
         f"{name}: highest {curve.mean.max():.3f} ± {curve.half_width[curve.best]:.3f} at layer {curve.best}"
         for name, curve, _, _ in drawn
     )
-    return Plot(title, f"{told}. Bands are 95% intervals.", svg(CURVE_HEIGHT, parts))
+    return Plot(title, f"{highest}. Bands are 95% intervals.", svg(CURVE_HEIGHT, parts))
 
 
 def _banded(across: Scale, up: Scale, curve: Curve, colour: str, dash: str) -> list[Markup]:
-    half = zip(curve.mean, curve.half_width, strict=True)
-    outline = band(across, up, [(x, mean - width, mean + width) for x, (mean, width) in enumerate(half)])
-    around = Markup('<polygon fill="{}" fill-opacity="0.13" points="{}"/>').format(colour, outline)
-    return [around, _stroke([(across(x), up(y)) for x, y in enumerate(curve.mean)], colour, dash)]
+    points = zip(curve.mean, curve.half_width, strict=True)
+    outline = band(across, up, [(x, mean - width, mean + width) for x, (mean, width) in enumerate(points)])
+    polygon = Markup('<polygon fill="{}" fill-opacity="0.13" points="{}"/>').format(colour, outline)
+    return [polygon, _stroke([(across(x), up(y)) for x, y in enumerate(curve.mean)], colour, dash)]
 
 
 def _stroke(points: Iterable[tuple[float, float]], colour: str, dash: str) -> Markup:
@@ -217,10 +223,10 @@ def _stroke(points: Iterable[tuple[float, float]], colour: str, dash: str) -> Ma
 
 
 def _cell(x: float, y: float, width: float, height: float, colour: str, hint: str) -> Markup:
-    told = Markup("<title>{}</title>").format(hint) if hint else Markup("")
-    # A little wider than it is, so that no seam shows between cells.
+    title = Markup("<title>{}</title>").format(hint) if hint else Markup("")
+    # A little larger, so that no seam shows between cells.
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" fill="{}">{}</rect>').format(
-        *two(x, y), round(width + 0.3, 1), round(height + 0.3, 1), colour, told
+        *tenths(x, y), round(width + 0.3, 1), round(height + 0.3, 1), colour, title
     )
 
 
@@ -230,34 +236,37 @@ def _short(label: str) -> str:
 
 
 def _share(value: float, ends: tuple[float, float]) -> float:
+    """Return the place of a value between the ends, 0 to 1."""
     low, high = ends
     return float(min(1.0, max(0.0, (value - low) / (high - low)))) if high > low else 0.0
 
 
 def _colour(kind: str, share: float) -> str:
-    """Return the colour of a share of the way from the lowest to the highest value."""
-    return "#{:02x}{:02x}{:02x}".format(*colour_of(kind, share))
+    return "#{:02x}{:02x}{:02x}".format(*_rgb(kind, share))
 
 
-def colour_of(kind: str, share: float) -> tuple[int, int, int]:
-    """Return red, green and blue, each 0 to 255, of a share of the way from the lowest to the highest value."""
+def _rgb(kind: str, share: float) -> tuple[int, int, int]:
+    """Return red, green and blue, each 0 to 255, of a share, 0 to 1, in the colours of a kind."""
     ramp = RAMPS[kind]
     place = share * (len(ramp) - 1)
-    at = min(int(place), len(ramp) - 2)
-    ends = ([int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ramp[at : at + 2])
-    red, green, blue = (round(a + (b - a) * (place - at)) for a, b in zip(*ends, strict=True))
+    below = min(int(place), len(ramp) - 2)
+    ends = ([int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ramp[below : below + 2])
+    red, green, blue = (round(a + (b - a) * (place - below)) for a, b in zip(*ends, strict=True))
     return red, green, blue
 
 
 def terminal_rows(
     rows: Mapping[str, np.ndarray], ends: tuple[float, float], kind: str
 ) -> Iterator[tuple[str, list[tuple[tuple[int, int, int], int]]]]:
-    """Yield a label and, for each layer, its colour and its share in tenths, 0 to 9: a heat map for a terminal."""
+    """Yield the rows of a heat map for a terminal: a label and, for each layer, (red, green, blue) and a digit, 0 to 9.
+
+    rows: the values by label, [layers]. ends: the values of 0 and of 9. kind: whose colours are used.
+    """
     for label, values in rows.items():
         shares = [_share(value, ends) for value in values]
-        yield _short(label), [(colour_of(kind, share), min(9, int(share * 10))) for share in shares]
+        yield _short(label), [(_rgb(kind, share), min(9, int(share * 10))) for share in shares]
 
 
 def mean_rows(average: AverageEffects, kind: str) -> dict[str, np.ndarray]:
-    """Return the mean effect of a kind at each place, [layers], in a prompt's order."""
+    """Return the mean effect of a kind, [layers], by the token's place, in the order of a prompt."""
     return {place: average.curves[kind][place].mean for place in PLACES if place in average.curves[kind]}

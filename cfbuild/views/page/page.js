@@ -2,7 +2,7 @@
 // Labels and texts reach the document as text nodes only, never as markup.
 (() => {
   const index = JSON.parse(document.getElementById("index").textContent);
-  // The blocks of the records come first, then as many again for each run.
+  // First the blocks of the records, then as many blocks for each run.
   const blocks = document.getElementsByClassName("block"), columns = document.getElementsByClassName("columns");
   const perRun = Math.ceil(index.case.length / index.block);
   const size = index.case.length, PAGE = 50;
@@ -98,9 +98,9 @@
 
   const NOT_SCORED = { pre: null, post: null, texts: [], edit: {} };
 
-  // Open records stay open, so that what two runs made of one of them can be compared.
+  // Open records stay open, so that two runs can be compared on a record.
   function change_run() {
-    const kept = page, open = [...document.querySelectorAll(".open[aria-expanded=true]")].map((one) => one.dataset.record);
+    const kept = page, open = [...document.querySelectorAll(".open[aria-expanded=true]")].map((button) => button.dataset.record);
     run = Number(at("run").value);
     scores = JSON.parse(columns[run].textContent);
     orders = {};
@@ -170,7 +170,7 @@
     if (record.answers) nodes.push(make("h4", {}, "Answers in use"), answered(record, names));
     nodes.push(make("p", { class: "note" }, "P is the geometric mean over the target's tokens; ● marks the likelier target."));
     if (record.texts.length) nodes.push(make("h4", {}, "Generated texts"), written(record, names));
-    if (columns.length > 1 && (record.texts.length || record.answers)) nodes.push(beside(i, record, names));
+    if (columns.length > 1 && (record.texts.length || record.answers)) nodes.push(all_runs(i, record, names));
     else if (record.generation.length)
       nodes.push(make("h4", {}, "Generation prompts"), make("ul", {}, ...record.generation.map((text) => make("li", {}, marked(text, names)))));
     return nodes;
@@ -201,7 +201,7 @@
     return make("div", {}, grid, make("p", { class: "note" }, "The first texts only; cases.jsonl holds all of them."));
   }
 
-  // Answers are shown as prompts are, with what the model says by itself instead of probabilities.
+  // Answers are shown like prompts, with the model's own answer instead of probabilities.
   function answered(record, names) {
     const head = make("thead", {}, make("tr", {}, ...["Prompt", "Before", "After"].map((name) => make("th", { scope: "col" }, name))));
     const body = Object.entries(record.answers).flatMap(([group, texts]) => texts.map(([before, after], n) => make("tr", {},
@@ -210,33 +210,33 @@
     return make("table", { class: "prompts answers", "aria-label": "Answers in use" }, head, make("tbody", {}, ...body));
   }
 
-  // What every run says of the record, below what the unedited model says (the paper's Figure 6). The other runs' blocks
-  // are unpacked when it is opened, and not before.
-  function beside(i, record, names) {
+  // The texts of every run below the unedited model's (the paper's Figure 6). The runs' blocks are unpacked when this is
+  // opened.
+  function all_runs(i, record, names) {
     const fold = make("details", { class: "side" }, make("summary", {}, "Texts of all runs side by side"));
     fold.addEventListener("toggle", async () => {
       if (!fold.open || fold.children.length > 1) return;
       const number = Math.floor(i / index.block), place = i % index.block, runs = [];
-      const titles = [...at("run").options].map((one) => one.textContent);
+      const titles = [...at("run").options].map((option) => option.textContent);
       for (let n = 0; n < columns.length; n++) runs.push([titles[n], (await unpack((n + 1) * perRun + number))[place]]);
       fold.append(make("p", {}, "Request: ", marked(record.prompts.rewrite[0], names), " → ", make("mark", { class: "new" }, index.new[i])));
-      for (const [group, n, prompt] of said(record, runs)) fold.append(compared(group, n, prompt, runs, names));
+      for (const [group, n, prompt] of generated(record, runs)) fold.append(compared(group, n, prompt, runs, names));
     }, { passive: true });
     return fold;
   }
 
-  // [group of answers, or null for texts; place; prompt] of all that some run has.
-  function said(record, runs) {
-    const most = (count) => Math.max(0, ...runs.map(([, one]) => (one && count(one)) || 0));
+  // [group of answers, or null for texts; number; prompt] of every answer and text that any run has.
+  function generated(record, runs) {
+    const most = (count) => Math.max(0, ...runs.map(([, scored]) => (scored && count(scored)) || 0));
     const places = (group, count) => [...Array(count).keys()].map((n) => [group, n, (group ? record.prompts[group] : record.generation)[n]]);
-    return [...Object.keys(GROUPS).flatMap((group) => places(group, most((one) => one.answers?.[group]?.length))),
-      ...places(null, most((one) => one.texts.length))];
+    return [...Object.keys(GROUPS).flatMap((group) => places(group, most((scored) => scored.answers?.[group]?.length))),
+      ...places(null, most((scored) => scored.texts.length))];
   }
 
   function compared(group, n, prompt, runs, names) {
-    const pick = (one) => one && (group ? one.answers?.[group]?.[n] : one.texts[n]);
-    const unedited = runs.map(([, one]) => pick(one)).find(Boolean);
-    const rows = [["unedited", unedited && unedited[0]], ...runs.map(([name, one]) => [name, pick(one) && pick(one)[1]])];
+    const pick = (scored) => scored && (group ? scored.answers?.[group]?.[n] : scored.texts[n]);
+    const unedited = runs.map(([, scored]) => pick(scored)).find(Boolean);
+    const rows = [["unedited", unedited && unedited[0]], ...runs.map(([name, scored]) => [name, pick(scored) && pick(scored)[1]])];
     const caption = make("caption", {}, group ? "Answer to: " : "Text from: ", marked(prompt, names));
     return make("table", { class: "compared" }, caption, make("tbody", {}, ...rows.map(([name, text]) =>
       make("tr", {}, make("th", { scope: "row" }, isolated(name)), make("td", {}, text ? marked(text, names) : "–")))));
@@ -254,7 +254,7 @@
     at("run").addEventListener("change", change_run);
     at("switch").addEventListener("submit", (event) => event.preventDefault());
     mark_row();
-    // A browser that comes back to the page may have kept the choice.
+    // The browser may have kept the choice from an earlier visit.
     if (at("run").value !== "0") change_run();
   }
   filter();

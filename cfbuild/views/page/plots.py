@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from statistics import median
 
 from markupsafe import Markup
 
@@ -16,7 +17,7 @@ from cfbuild.edit import TOKENS
 from cfbuild.score.curve import CURVES, SequenceCurve
 from cfbuild.score.metrics import HARMONIC, MARGINS, Figure
 from cfbuild.score.run_report import RelationScores, Report
-from cfbuild.score.swept import DRAWN, SweepReport, label
+from cfbuild.score.swept import DRAWN, SweepReport, series_name
 from cfbuild.views.page.drawing import (
     BOTTOM,
     LEFT,
@@ -26,7 +27,6 @@ from cfbuild.views.page.drawing import (
     WIDTH,
     Plot,
     Scale,
-    alone,
     axis_x,
     axis_y,
     band,
@@ -34,21 +34,21 @@ from cfbuild.views.page.drawing import (
     polyline,
     scale,
     svg,
+    svg_file,
+    tenths,
     text,
-    two,
 )
 
 LONG_LABEL = 150
+"""User units for the names of rules on the left."""
 BINS = 20
 HEIGHT = 220
 SWEEP_HEIGHT, SERIES = 280, 4
-"""The height of a sweep's plots, and the curves that have a colour and a dash of their own: those of Figure 5."""
-WORDS = {"right_after": "right after", "first": "the first ones", "so_far": "all so far"}
+"""The height of a sweep's plots, and the number of curves with a colour and a dash of their own: those of Figure 5."""
+CURVE_NAMES = {"right_after": "right after", "first": "the first ones", "so_far": "all so far"}
 """The names of a sequence's curves."""
 POINTS = 800
 """The most points of a scatter plot; of more, a seeded sample is drawn."""
-
-
 ORDER = (
     "by_relation",
     "efficacy",
@@ -68,8 +68,8 @@ ORDER = (
 class CasePoints:
     """The numbers of a run's cases that are drawn, in the cases' order: 48 bytes a case.
 
-    `nlls` are those of the rewrite prompt by target (`target_new_nll`, `target_true_nll`), before and after the edit;
-    `norms` and `scores` the norms of changes and NS after them, for cases that have both.
+    `nlls` holds (before the edit, after it) of the rewrite prompt, by target (`target_new_nll`, `target_true_nll`).
+    `norms` and `scores` hold the norms of the changes and NS after them, of the cases that have both.
     """
 
     nlls: Mapping[str, tuple[array[float], array[float]]] = field(
@@ -92,7 +92,7 @@ class CasePoints:
 
 
 def run_plots(points: CasePoints, report: Report) -> dict[str, Plot]:
-    """Return the plots of a run, as far as there is data for them, by their key in ORDER."""
+    """Return the plots of a run for which there is data, by their key in ORDER."""
     return _drawn(
         by_relation=_by_relation(report.by_relation),
         nll_new=_nll(*points.nlls["target_new_nll"], "Rewrite prompt: o*", "the false object o*"),
@@ -103,15 +103,15 @@ def run_plots(points: CasePoints, report: Report) -> dict[str, Plot]:
 
 
 def record_plots(shares: Sequence[float], dropped: Mapping[str, int]) -> dict[str, Plot]:
-    """Return the plots that no run changes, by their key in ORDER.
+    """Return the plots of the records, by their key in ORDER.
 
-    shares: as `rank_shares` gives them, of all records. dropped: the number of rejected facts by rule.
+    shares: what `rank_shares` gives of all records. dropped: the number of rejected facts by rule.
     """
     return _drawn(ranks=_ranks(shares), drops=_drops(dropped))
 
 
 def rank_shares(record: Record) -> Iterator[float]:
-    """Yield the rank of a record's o* as a share of the pool that it was ranked in, for each model that ranked it."""
+    """Yield the rank of a record's o* as a share of its pool, 0 to 1, for each model that ranked it."""
     for measured in record.scores.values():
         rank, size = (
             (measured.get("target_new_rank"), measured.get("pool_size")) if isinstance(measured, Mapping) else (0, 0)
@@ -125,7 +125,7 @@ def _drawn(**plots: Plot | None) -> dict[str, Plot]:
 
 
 def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
-    rows = [(name, one.means["pre"].get("S"), one.means["post"].get("S")) for name, one in relations.items()]
+    rows = [(name, scores.means["pre"].get("S"), scores.means["post"].get("S")) for name, scores in relations.items()]
     rows = [row for row in rows if row[1] is not None or row[2] is not None]
     if not rows:
         return None
@@ -141,21 +141,21 @@ def _by_relation(relations: Mapping[str, RelationScores]) -> Plot | None:
             if value is not None:
                 parts.append(_mark(across(value), y, kind, f"{name} {kind}: {value:.1f}"))
     after = [row[2] for row in rows if row[2] is not None]
-    best = f" After the edit S lies between {min(after):.0f} and {max(after):.0f}." if after else ""
+    extremes = f" After the edit S lies between {min(after):.0f} and {max(after):.0f}." if after else ""
     return Plot(
         "Score by relation",
-        f"S of each relation before (square) and after (circle) the edit, {len(rows)} relations.{best}",
+        f"S of each relation before (square) and after (circle) the edit, {len(rows)} relations.{extremes}",
         svg(height, parts),
     )
 
 
-def _nll(before: Sequence[float], after: Sequence[float], title: str, what: str) -> Plot | None:
+def _nll(before: Sequence[float], after: Sequence[float], title: str, target: str) -> Plot | None:
     if not before:
         return None
     top = max(1.0, math.ceil(max(chain(before, after))))
     drawn = _histogram({"before": before, "after": after}, top, "NLL, nats per token", f"{top:g}")
-    medians = f"{_median(before):.2f}" + (f" before and {_median(after):.2f} after" if after else " before")
-    return Plot(f"{title}, NLL", f"How unlikely {what} is. Median {medians} the edit; lower is likelier.", drawn)
+    medians = f"{median(before):.2f}" + (f" before and {median(after):.2f} after" if after else " before")
+    return Plot(f"{title}, NLL", f"How unlikely {target} is. Median {medians} the edit; lower is likelier.", drawn)
 
 
 def _ranks(shares: Sequence[float]) -> Plot | None:
@@ -164,7 +164,7 @@ def _ranks(shares: Sequence[float]) -> Plot | None:
     return Plot(
         "Rank of o* in its pool, before the edit",
         f"0 is the likeliest object of the relation, 1 the least likely. Lowest {min(shares):.2f}, "
-        f"median {_median(shares):.2f}, over {len(shares):,} records.",
+        f"median {median(shares):.2f}, over {len(shares):,} records.",
         _histogram({"before": shares}, 1.0, "rank as a share of the pool", "1"),
     )
 
@@ -178,46 +178,47 @@ def _sequence_plots(curve: SequenceCurve | None) -> dict[str, Plot]:
 
 
 def curves_svg(curve: SequenceCurve) -> str:
-    """Return a sequence's plots below each other as a drawing of its own, which needs no page."""
-    return alone([*_sequence_plots(curve).values()])
+    """Return a sequence's plots below each other as an SVG file of its own."""
+    return svg_file([*_sequence_plots(curve).values()])
 
 
-def _over_edits(curve: SequenceCurve, name: str) -> Plot | None:
+def _over_edits(curve: SequenceCurve, figure: str) -> Plot | None:
     lines = {
-        what: [(one.edits, getattr(one, what)[name]) for one in curve.points if name in getattr(one, what)]
-        for what in CURVES
+        name: [(point.edits, means[figure]) for point in curve.points if figure in (means := getattr(point, name))]
+        for name in CURVES
     }
     if not any(lines.values()):
         return None
     across, up = _edits_axis(curve), scale(0, 100, HEIGHT - BOTTOM, TOP + ROW)
-    parts = [axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), axis_y(up, (0, 50, 100), name)]
-    for place, (what, points) in enumerate(lines.items()):
-        kind = what.replace("_", "-")
+    parts = [axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), axis_y(up, (0, 50, 100), figure)]
+    for place, (name, points) in enumerate(lines.items()):
+        kind = name.replace("_", "-")
         parts.append(polyline([(across(x), up(y)) for x, y in points], kind))
         parts.append(line(LEFT + 110 * place, TOP, LEFT + 110 * place + 16, TOP, f"curve {kind}"))
-        parts.append(text(LEFT + 110 * place + 20, TOP + 4, WORDS[what], "start"))
-    told = f" At the end {curve.retained[name].mean:.1f} for all that none overwrote." if name in curve.retained else ""
+        parts.append(text(LEFT + 110 * place + 20, TOP + 4, CURVE_NAMES[name], "start"))
+    retained = curve.retained.get(figure)
+    at_the_end = f" At the end {retained.mean:.1f} for all that none overwrote." if retained else ""
     ends = "; ".join(
-        f"{WORDS[what]}: {points[0][1]:.1f} to {points[-1][1]:.1f}" for what, points in lines.items() if points
+        f"{CURVE_NAMES[name]}: {points[0][1]:.1f} to {points[-1][1]:.1f}" for name, points in lines.items() if points
     )
-    return Plot(f"{name} over the edits", f"{ends}.{told}", svg(HEIGHT, parts))
+    return Plot(f"{figure} over the edits", f"{ends}.{at_the_end}", svg(HEIGHT, parts))
 
 
 def _perplexity(curve: SequenceCurve) -> Plot | None:
-    found = [(one.edits, one.perplexity) for one in curve.readings if one.perplexity is not None]
+    points = [(reading.edits, reading.perplexity) for reading in curve.readings if reading.perplexity is not None]
     if curve.unedited_perplexity is not None:
-        found.insert(0, (0, curve.unedited_perplexity))
-    if not found:
+        points.insert(0, (0, curve.unedited_perplexity))
+    if not points:
         return None
-    values = [math.log10(value) for _, value in found]
+    values = [math.log10(value) for _, value in points]
     low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
     across, up = _edits_axis(curve), scale(low, high, HEIGHT - BOTTOM, TOP + 4)
     parts = [
         axis_x(across, _edit_ticks(curve), HEIGHT, "edits"),
         axis_y(up, range(low, high + 1), "perplexity (log scale)", lambda value: f"{10**value:.3g}"),
-        polyline([(across(edits), up(value)) for (edits, _), value in zip(found, values, strict=True)], "right-after"),
+        polyline([(across(edits), up(value)) for (edits, _), value in zip(points, values, strict=True)], "right-after"),
     ]
-    caption = f"Of a fixed text, a sign of collapse: {found[0][1]:,.1f} at first, {found[-1][1]:,.1f} at the end."
+    caption = f"Of a fixed text, a sign of collapse: {points[0][1]:,.1f} at first, {points[-1][1]:,.1f} at the end."
     return Plot("Perplexity over the edits", f"{caption} {curve.fault or ''}".strip(), svg(HEIGHT, parts))
 
 
@@ -237,14 +238,14 @@ def _norms(norms: Sequence[float], scores: Sequence[float]) -> Plot | None:
     shown = range(count) if count <= POINTS else random.Random("points").sample(range(count), POINTS)
     low, high = (math.log10(edge(norms)) for edge in (min, max))
     high = max(high, low + 0.1)
-    across, up = scale(low, high, LEFT + 6, WIDTH - RIGHT - 6), scale(0, 100, 220 - BOTTOM, TOP + 4)
+    across, up = scale(low, high, LEFT + 6, WIDTH - RIGHT - 6), scale(0, 100, HEIGHT - BOTTOM, TOP + 4)
     ticks = [low + (high - low) * share for share in (0, 0.5, 1)]
     parts = [
-        axis_x(across, ticks, 220, "norm of the weight change (log scale)", lambda value: f"{10**value:.3g}"),
+        axis_x(across, ticks, HEIGHT, "norm of the weight change (log scale)", lambda value: f"{10**value:.3g}"),
         axis_y(up, (0, 50, 100), "NS"),
         *(
             Markup('<circle class="point" cx="{}" cy="{}" r="3.5"/>').format(
-                *two(across(math.log10(norms[place])), up(scores[place]))
+                *tenths(across(math.log10(norms[place])), up(scores[place]))
             )
             for place in shown
         ),
@@ -255,7 +256,7 @@ def _norms(norms: Sequence[float], scores: Sequence[float]) -> Plot | None:
         f"Each point is an edit{sample} {count:,} edits. To the right: larger changes of the weights. "
         f"Below: neighbours damaged. Correlation {correlation:+.2f}."
     )
-    return Plot("Edit norm against specificity", caption, svg(220, parts))
+    return Plot("Edit norm against specificity", caption, svg(HEIGHT, parts))
 
 
 def _drops(dropped: Mapping[str, int]) -> Plot | None:
@@ -282,27 +283,26 @@ def _drops(dropped: Mapping[str, int]) -> Plot | None:
 def sweep_plots(report: SweepReport, trace: Sequence[tuple[int, float]] = ()) -> list[Plot]:
     """Return the plots of a sweep's figures over the layers, a curve a series, with bands of 95% intervals.
 
-    trace: (layer, mean) of a causal trace's indirect effect, drawn beside them, its peak at the top.
+    trace: (layer, mean) of a causal trace's indirect effect, drawn with them, its peak at the top.
     """
     return [plot for name in DRAWN if (plot := _over_layers(report, name, trace)) is not None]
 
 
-def sweep_svg(report: SweepReport, figure: str, trace: Sequence[tuple[int, float]] = ()) -> str | None:
-    """Return the plot of one of a sweep's figures as a drawing of its own; None where no point has it."""
-    plot = _over_layers(report, figure, trace)
-    return None if plot is None else alone([plot])
+def sweep_svg(report: SweepReport, figure: str) -> str | None:
+    """Return the plot of a sweep's `figure`, such as S, as an SVG file of its own; None where no point has it."""
+    plot = _over_layers(report, figure, ())
+    return None if plot is None else svg_file([plot])
 
 
 def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, float]]) -> Plot | None:
-    curves = {at: report.curve(at, name) for at in report.series}
-    curves = {at: curve for at, curve in curves.items() if curve}
+    curves = {series_name(series): curve for series in report.series if (curve := report.curve(series, name))}
     if not curves:
         return None
     figures = [figure for curve in curves.values() for _, figure in curve]
-    # Ends that a band reaches are rounded to quarters of a hundred; of the figures only margins may be below 0.
+    # The axis ends at multiples of 25 around the bands; of the figures only margins may be below 0.
     least = -100 if name in MARGINS else 0
-    low = max(least, min(0, *(25 * math.floor((one.mean - one.half_width) / 25) for one in figures)))
-    high = max(25, *(25 * math.ceil(min(one.mean + one.half_width, 100) / 25) for one in figures))
+    low = max(least, min(0, *(25 * math.floor((figure.mean - figure.half_width) / 25) for figure in figures)))
+    high = max(25, *(25 * math.ceil(min(figure.mean + figure.half_width, 100) / 25) for figure in figures))
     top = TOP + ROW * (1 + (len(curves) + bool(trace)) // 2)
     across = scale(report.layers[0], report.layers[-1], LEFT + 6, WIDTH - RIGHT - 6)
     up = scale(low, high, SWEEP_HEIGHT - BOTTOM, top)
@@ -312,41 +312,41 @@ def _over_layers(report: SweepReport, name: str, trace: Sequence[tuple[int, floa
     parts = [axis_x(across, tuple(dict.fromkeys(ends)), SWEEP_HEIGHT, "layer"), axis_y(up, ticks, name)]
     if before := report.before.get(name):
         parts.append(line(across(ends[0]), up(before.mean), across(ends[-1]), up(before.mean), "was"))
-    for place, (at, curve) in enumerate(curves.items()):
+    for place, (series, curve) in enumerate(curves.items()):
         parts += _banded(across, up, curve, f"series-{place % SERIES}", least)
-        parts += _key(place, TOKENS.get(label(at), f"at most {label(at)}"), f"curve series-{place % SERIES}")
+        parts += _key_entry(place, TOKENS.get(series, f"at most {series}"), f"curve series-{place % SERIES}")
     if trace:
-        parts += _beside(across, up, trace, len(curves))
-    told = "; ".join(_told(label(at), curve) for at, curve in curves.items())
+        parts += _trace_curve(across, up, trace, len(curves))
+    highest = "; ".join(_highest(series, curve) for series, curve in curves.items())
     baseline = f" Unedited (dotted): {before.mean:.1f}." if before else ""
-    return Plot(f"{name} over the layers", f"{told}.{baseline}", svg(SWEEP_HEIGHT, parts))
+    return Plot(f"{name} over the layers", f"{highest}.{baseline}", svg(SWEEP_HEIGHT, parts))
 
 
 def _banded(across: Scale, up: Scale, curve: Sequence[tuple[int, Figure]], kind: str, least: float) -> list[Markup]:
-    """Return a curve over the band of its intervals, cut at `least` and at 100: no figure lies beyond."""
-    ends = [
+    """Return the band of a curve's intervals, cut at `least` and at 100, and the curve over it."""
+    intervals = [
         (x, max(least, figure.mean - figure.half_width), min(100, figure.mean + figure.half_width))
         for x, figure in curve
     ]
-    around = Markup('<polygon class="band {}" points="{}"/>').format(kind, band(across, up, ends))
-    return [around, polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
+    polygon = Markup('<polygon class="band {}" points="{}"/>').format(kind, band(across, up, intervals))
+    return [polygon, polyline([(across(x), up(figure.mean)) for x, figure in curve], kind)]
 
 
-def _beside(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place: int) -> list[Markup]:
-    """Return a trace's curve with its peak as high as the plot, and its line in the key."""
+def _trace_curve(across: Scale, up: Scale, trace: Sequence[tuple[int, float]], place: int) -> list[Markup]:
+    """Return a trace's curve with its peak at the plot's top, and its entry in the key."""
     layer, peak = max(trace, key=lambda point: point[1])
-    reach = scale(0, peak, up(0), TOP + ROW * (1 + (place + 1) // 2))
-    drawn = polyline([(across(x), reach(max(mean, 0))) for x, mean in trace], "trace")
-    return [drawn, *_key(place, f"trace: {peak:.3g} at layer {layer}", "curve trace")]
+    up_to_peak = scale(0, peak, up(0), TOP + ROW * (1 + (place + 1) // 2))
+    drawn = polyline([(across(x), up_to_peak(max(mean, 0))) for x, mean in trace], "trace")
+    return [drawn, *_key_entry(place, f"trace: {peak:.3g} at layer {layer}", "curve trace")]
 
 
-def _key(place: int, named: str, kind: str) -> list[Markup]:
-    """Return an entry of a plot's key, two in a row."""
+def _key_entry(place: int, name: str, kind: str) -> list[Markup]:
+    """Return entry number `place` of a plot's key, which has two in a row."""
     x, y = LEFT + (WIDTH - LEFT) * 0.54 * (place % 2), TOP + ROW * (place // 2)
-    return [line(x, y, x + 22, y, kind), text(x + 26, y + 4, named, "start")]
+    return [line(x, y, x + 22, y, kind), text(x + 26, y + 4, name, "start")]
 
 
-def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
+def _highest(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
     layer, best = max(curve, key=lambda point: point[1].mean)
     return f"{name}: highest {best.mean:.1f} ± {best.half_width:.1f} at layer {layer}"
 
@@ -355,22 +355,23 @@ def _told(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
 
 
 def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, last: str) -> Markup:
-    height = 220
+    """Return bars of the number of values in each of BINS bins from 0 to `top`, whose tick says `last`."""
     counts = {name: _bins(values, top) for name, values in series.items()}
     most = max(1, *(max(bins) for bins in counts.values()))
-    across, up = scale(0, BINS, LEFT, WIDTH - RIGHT), scale(0, most, height - BOTTOM, TOP + 4)
+    across, up = scale(0, BINS, LEFT, WIDTH - RIGHT), scale(0, most, HEIGHT - BOTTOM, TOP + 4)
+    ticks = (0, BINS / 2, BINS)
     parts = [
-        axis_x(across, (0, BINS / 2, BINS), height, label, lambda at: f"{top * at / BINS:g}" if at < BINS else last),
+        axis_x(across, ticks, HEIGHT, label, lambda tick: f"{top * tick / BINS:g}" if tick < BINS else last),
         axis_y(up, (0, most), "records"),
     ]
-    slot = (across(1) - across(0) - 1) / len(counts)
+    width = (across(1) - across(0) - 1) / len(counts)
     for place, (name, bins) in enumerate(counts.items()):
-        for at, count in enumerate(bins):
+        for number, count in enumerate(bins):
             if count:
-                x, y = across(at) + slot * place, up(count)
-                hint = f"{name}, {top * at / BINS:.3g} to {top * (at + 1) / BINS:.3g}: {count}"
-                parts.append(_bar(x, y, slot, height - BOTTOM - y, name, hint))
-    return svg(height, parts)
+                x, y = across(number) + width * place, up(count)
+                hint = f"{name}, {top * number / BINS:.3g} to {top * (number + 1) / BINS:.3g}: {count}"
+                parts.append(_bar(x, y, width, HEIGHT - BOTTOM - y, name, hint))
+    return svg(HEIGHT, parts)
 
 
 def _bins(values: Iterable[float], top: float) -> list[int]:
@@ -382,7 +383,7 @@ def _bins(values: Iterable[float], top: float) -> list[int]:
 
 def _bar(x: float, y: float, width: float, height: float, kind: str, hint: str) -> Markup:
     return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
-        kind, *two(x, y), *two(max(width, 0.5), max(height, 0.5)), hint
+        kind, *tenths(x, y), *tenths(max(width, 0.5), max(height, 0.5)), hint
     )
 
 
@@ -390,21 +391,16 @@ def _mark(x: float, y: float, kind: str, hint: str) -> Markup:
     if kind == "before":
         return _bar(x - 4, y - 4, 8, 8, kind, hint)
     return Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
-        kind, *two(x, y), hint
+        kind, *tenths(x, y), hint
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    means = sum(first) / len(first), sum(second) / len(second)
-    moved = (
-        array("d", (value - mean for value in column)) for column, mean in zip((first, second), means, strict=True)
-    )
-    across, up = moved
+    across, up = map(_centred, (first, second))
     spread = math.sqrt(sum(x * x for x in across) * sum(y * y for y in up))
     return sum(x * y for x, y in zip(across, up, strict=True)) / spread if spread else 0.0
+
+
+def _centred(values: Sequence[float]) -> array[float]:
+    mean = sum(values) / len(values)
+    return array("d", (value - mean for value in values))

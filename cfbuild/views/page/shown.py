@@ -1,4 +1,4 @@
-"""The page's material, taken from streams of records and cases: counts of all of them, and what is listed of some."""
+"""The page's data from streams of records and cases: counts of all of them, and the details of those in the list."""
 
 from __future__ import annotations
 
@@ -11,30 +11,21 @@ from typing import Any
 from cfbuild.data import CaseScore, Record
 from cfbuild.records.composition import Composition, Tally
 from cfbuild.records.kinds import KINDS
-from cfbuild.score.metrics import CaseValues, case_values
+from cfbuild.score.metrics import HARMONIC, CaseValues, case_values
+from cfbuild.score.run_report import STAGES
 from cfbuild.text.safe import visible
-from cfbuild.views.page.blocks import (
-    RECORDS_A_BLOCK,
-    case_details,
-    most_texts,
-    packed,
-    record_details,
-    to_json,
-)
+from cfbuild.views.page.blocks import RECORDS_A_BLOCK, case_details, most_texts, packed, record_details, to_json
 from cfbuild.views.page.plots import CasePoints, rank_shares
 
 MOST_LISTED = 20_000
 """The most records in the list: as many as `tests/test_page.py` opens and filters in a browser."""
 CASES_AT_ONCE = 1_000
 """Cases that are in memory at a time."""
-FIGURES = ("ES", "PS", "NS")
-"""The figures of a run in the list."""
-STAGES = ("pre", "post")
 
 
 @dataclass(frozen=True, slots=True)
 class ShownRecords:
-    """Records as the page has them: counts of all, eight bytes of each for a plot (`shares`), and the list, packed."""
+    """Records as the page shows them: counts and `rank_shares` of all, and the columns and details of the list."""
 
     composition: Composition
     shares: Sequence[float]
@@ -43,16 +34,16 @@ class ShownRecords:
 
     @property
     def count(self) -> int:
-        """The number of all records."""
+        """Return the number of all records."""
         return self.composition.total["records"]
 
     @property
     def case_ids(self) -> list[int]:
-        """The case ids of those in the list."""
+        """Return the case ids of the records in the list."""
         return self.columns["case"]
 
     def index(self) -> dict[str, Any]:
-        """Return the columns of the list that are the same for every run, and what the page has to know of them."""
+        """Return the columns of the list that are the same for every run, and what the script needs with them."""
         return {
             **self.columns,
             "block": RECORDS_A_BLOCK,
@@ -62,10 +53,9 @@ class ShownRecords:
 
 
 def show_records(records: Iterable[Record], count: int) -> ShownRecords:
-    """Return a stream of `count` records as the page has them.
+    """Return a stream of `count` records as the page shows them: all in its list, or MOST_LISTED evenly spread ones.
 
-    In its list are all, or MOST_LISTED of them, evenly over their order. If the stream has fewer than `count`, what is
-    returned says so, and the list is no even sample.
+    A shorter stream is counted rightly, but its list is no even sample.
     """
     tally, shares = Tally(), array("d")
     columns: dict[str, list[Any]] = {name: [] for name in ("case", "relation", "subject", "true", "new")}
@@ -92,17 +82,17 @@ def _listed(records: Iterable[Record], count: int) -> Iterator[Record]:
     """Yield the records in the page's list; all are read."""
     length = min(count, MOST_LISTED)
     places = (place * count // length for place in range(length))
-    wanted = next(places, None)
+    listed = next(places, None)
     for place, record in enumerate(records):
-        if place == wanted:
+        if place == listed:
             yield record
-            wanted = next(places, None)
+            listed = next(places, None)
 
 
 class ShownCases:
-    """A run's cases as the page has them: some numbers of each, and what is listed of those whose records are.
+    """A run's cases as the page shows them: the drawn numbers of all, the cells and details of those in the list.
 
-    case_ids: of the page's list.
+    case_ids: of the records in the list.
     """
 
     def __init__(self, cases: Iterable[CaseScore], case_ids: Sequence[int]) -> None:
@@ -112,8 +102,8 @@ class ShownCases:
         self._cells: dict[int, dict[str, Any]] = {case_id: {} for case_id in case_ids}
         self._details: dict[int, str] = {}
         cases = iter(cases)
-        while found := list(islice(cases, CASES_AT_ONCE)):
-            self._add(found)
+        while chunk := list(islice(cases, CASES_AT_ONCE)):
+            self._add(chunk)
 
     def _add(self, cases: Sequence[CaseScore]) -> None:
         for case, score in zip(cases, self.values.add(cases)["NS"], strict=True):
@@ -126,15 +116,15 @@ class ShownCases:
         for stage in STAGES:
             values = case_values(listed, stage)
             for place, case in enumerate(listed):
-                for name in FIGURES:
+                for name in HARMONIC:
                     figure = values[name][place]
                     self._cells[case.case_id][f"{name}_{stage}"] = None if figure is None else round(figure)
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return the columns of the list that are the run's."""
-        names = ("fault", *(f"{name}_{stage}" for stage in STAGES for name in FIGURES))
+        """Return the list's columns with the run's scores."""
+        names = ("fault", *(f"{name}_{stage}" for stage in STAGES for name in HARMONIC))
         return {name: [self._cells[case_id].get(name) for case_id in self._case_ids] for name in names}
 
     def blocks(self) -> Iterator[str]:
-        """Return an iterator over the compressed details of the list; null for a record that was not scored."""
+        """Return an iterator over the compressed details of the list, null for a record that was not scored."""
         return packed(self._details.get(case_id, "null") for case_id in self._case_ids)

@@ -1,4 +1,4 @@
-"""A rater's page: one file that works offline, with a phone, and by the keyboard alone; it names no system."""
+"""A rater's page: one file that works offline, on a phone and by the keyboard alone; it names no editor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from markupsafe import Markup
 from cfbuild.study.answers import LETTERS, OPEN, QUESTIONS, START
 from cfbuild.views.html import environment, page_part, script_digest
 
-ASKED = {
+WORDING = {
     "consistency": (
         "Which passage is most consistent with the statement?",
         "Which passage is least consistent with the statement?",
     ),
     "fluency": ("Which passage is most fluent?", "Which passage is least fluent?"),
 }
-"""The questions of a page, as the paper's study asked them: which has most, which least."""
+"""The two questions, for the most and the least, as the paper's study has them."""
 HINTS = {
     "consistency": "Consistent: it says nothing that contradicts the statement, taken as true.",
     "fluency": "Fluent: it reads as if a person who knows the language had written it, whatever it says.",
@@ -26,7 +26,7 @@ HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class RatedPage:
-    """A page to rate: the statement, and the passages in the order in which they are shown."""
+    """A screen of a rater's page: a statement, and the passages to rate in the order in which they are shown."""
 
     statement: str
     passages: tuple[str, ...]
@@ -34,7 +34,7 @@ class RatedPage:
 
 
 def rater_page(study: str, rater: str, pages: Sequence[RatedPage]) -> str:
-    """Return the page of a rater of the study. The same pages give the same bytes."""
+    """Return the HTML page of a rater. The same pages give the same bytes. study, rater: their names in the code."""
     script = page_part("study", "study.js")
     template = environment("study").get_template("study.html")
     return template.render(
@@ -42,7 +42,7 @@ def rater_page(study: str, rater: str, pages: Sequence[RatedPage]) -> str:
         rater=rater,
         pages=pages,
         letters=LETTERS,
-        questions=[(name, ASKED[name], HINTS[name]) for name in QUESTIONS],
+        questions=[(name, WORDING[name], HINTS[name]) for name in QUESTIONS],
         start=START,
         open=OPEN,
         script=Markup(script),

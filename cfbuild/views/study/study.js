@@ -6,7 +6,7 @@
   const pages = [...document.querySelectorAll("section.page")];
   const screens = [at("welcome"), ...pages, at("end")];
   const key = `${start}:${study}:${rater}`;
-  const letters = [...pages[0].querySelectorAll("fieldset")[0].querySelectorAll("input")].map((one) => one.value);
+  const letters = [...pages[0].querySelectorAll("fieldset")[0].querySelectorAll("input")].map((input) => input.value);
   let keeps = true;
 
   function load() {
@@ -27,12 +27,12 @@
   const kept = { answers: {}, screen: 0, ...load() };
   kept.answers = Object.fromEntries(Object.entries(kept.answers || {}).filter(([, value]) => letters.includes(value)));
 
-  // Of a page with two passages only "more" is asked; the other passage has less.
+  // A page with two passages only asks which has more; the other passage has less.
   function letter(number, question, end) {
-    const given = kept.answers[`${number}-${question}-${end}`];
-    if (given || letters.length > 2 || end === "most") return given || open;
+    const answer = kept.answers[`${number}-${question}-${end}`];
+    if (answer || letters.length > 2 || end === "most") return answer || open;
     const most = letter(number, question, "most");
-    return most === open ? open : letters.find((one) => one !== most);
+    return most === open ? open : letters.find((other) => other !== most);
   }
   const answers = (number) => QUESTIONS.map((question) => ENDS.map((end) => letter(number, question, end)).join("")).join("");
   const is_done = (number) => !fault_of(number);
@@ -67,7 +67,7 @@
   function show(screen, focus = true) {
     kept.screen = screen;
     save();
-    screens.forEach((one, place) => { one.hidden = place !== screen; });
+    screens.forEach((section, place) => { section.hidden = place !== screen; });
     if (screen > pages.length) finish();
     if (focus) {
       const title = screens[screen].querySelector("h1");
@@ -80,11 +80,11 @@
   }
 
   function finish() {
-    const left = pages.map((_, place) => place + 1).filter((number) => !is_done(number));
-    at("state").textContent = left.length
-      ? `${left.length} of ${pages.length} pages are not complete. You can send what you have, or go back to them:`
+    const incomplete = pages.map((_, place) => place + 1).filter((number) => !is_done(number));
+    at("state").textContent = incomplete.length
+      ? `${incomplete.length} of ${pages.length} pages are not complete. You can send what you have, or go back to them:`
       : `All ${pages.length} pages are complete. Thank you!`;
-    at("open-pages").replaceChildren(...left.map((number) => {
+    at("open-pages").replaceChildren(...incomplete.map((number) => {
       const item = document.createElement("li"), button = document.createElement("button");
       button.type = "button";
       button.textContent = `Page ${number}`;
@@ -92,7 +92,7 @@
       item.append(button);
       return item;
     }));
-    at("said").textContent = "";
+    at("saved").textContent = "";
     at("code").value = code();
   }
 
@@ -110,7 +110,7 @@
       event.preventDefault();
       const fault = fault_of(number);
       if (!fault) return show(number + 1);
-      fault[0].append(alert);  // beside the question, where a phone shows it
+      fault[0].append(alert);  // at the question, where a phone shows it
       alert.textContent = fault[1];
       (fault[0].querySelector("input:checked") || fault[0].querySelector("input")).focus();
     });
@@ -124,16 +124,16 @@
     link.download = `answers-${rater}.txt`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    at("said").textContent = `Saved as ${link.download}, usually among your downloads.`;
+    at("saved").textContent = `Saved as ${link.download}, usually among your downloads.`;
   });
   at("copy").addEventListener("click", async () => {
     at("code").select();
     try {
       await navigator.clipboard.writeText(code());
-      at("said").textContent = "The code is copied.";
+      at("saved").textContent = "The code is copied.";
     } catch {
       at("code").focus();
-      at("said").textContent = "The code is selected: copy it from the field below.";
+      at("saved").textContent = "The code is selected: copy it from the field below.";
     }
   });
   count();
