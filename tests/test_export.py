@@ -20,8 +20,8 @@ from cfbuild.data import Entity, GroupPrompt, Record, Target, Template
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.publish.bundles import BUNDLES, flat_row
+from cfbuild.publish.export_input import ExportInput, OtherNames
 from cfbuild.publish.formats import EXPORTERS, LOC_MARK, knowedit, mquake, wikibigedit
-from cfbuild.publish.handed import Handed, OtherNames
 from cfbuild.publish.ripple import LISTS, rippleedits
 from cfbuild.publish.uniedit import uniedit
 from cfbuild.records.multi import free_of_conflicts
@@ -243,13 +243,13 @@ def test_a_reader_of_uniedit(build: BuildFolder) -> None:
 def test_memits_folder(build: BuildFolder) -> None:
     texts = [codec.decode_reference(row) for _, row in jsonl.read_rows(build.path("references.jsonl"))]
     one, other = replace(PLAIN[0], target_new=Target("Q1", "Oslo"), relation="P19"), PLAIN[1]
-    files = {file.path: file.content for file in BUNDLES["memit"](Handed([one, other], KNOWN, texts))}
+    files = {file.path: file.content for file in BUNDLES["memit"](ExportInput([one, other], KNOWN, texts))}
     assert [row["case_id"] for row in json.loads(files["counterfact.json"])] == [0]
     snippets = json.loads(files["attribute_snippets.json"])
     assert snippets[0]["samples"][0].keys() == {"name", "text"} and snippets[0]["relation_id"] == "P19"
     idf, vocabulary = np.load(io.BytesIO(files["idf.npy"])), json.loads(files["tfidf_vocab.json"])
     assert len(idf) == len(vocabulary) and sorted(vocabulary.values()) == list(range(len(idf)))
-    without = {file.path: file for file in BUNDLES["memit"](Handed([one, other], KNOWN))}
+    without = {file.path: file for file in BUNDLES["memit"](ExportInput([one, other], KNOWN))}
     assert without["counterfact.json"].rows == 2 and "idf.npy" not in without
 
 
@@ -272,12 +272,12 @@ def test_pairs_are_as_long_and_have_other_answers() -> None:
     def length(text: str) -> int:
         return len(text) // 8
 
-    files = {file.path: file for file in BUNDLES["tracing"](Handed(PLAIN, length=length))}
+    files = {file.path: file for file in BUNDLES["tracing"](ExportInput(PLAIN, length=length))}
     pairs = [json.loads(line) for line in files["pairs.jsonl"].content.splitlines()]
     check("export-pairs", pairs)
     assert all(length(one["prompt"]) == length(one["corrupted_prompt"]) == one["tokens"] for one in pairs)
     assert all(one["subject"] != one["corrupted_subject"] and one["answer"] != one["corrupted_answer"] for one in pairs)
-    assert "pairs.jsonl" not in {file.path for file in BUNDLES["tracing"](Handed(PLAIN))}
+    assert "pairs.jsonl" not in {file.path for file in BUNDLES["tracing"](ExportInput(PLAIN))}
 
 
 def test_questions_have_the_answer_that_is_right_after_the_edit(build: BuildFolder) -> None:

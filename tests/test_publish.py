@@ -35,10 +35,10 @@ from cfbuild.publish.card import _size
 from cfbuild.publish.columns import columns
 from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
-from cfbuild.publish.portions import prompt_table
 from cfbuild.publish.split import Splits
 from cfbuild.publish.split import split_by_subject as divide
 from cfbuild.publish.stage import StagedFile, score_row
+from cfbuild.publish.table_chunks import prompt_table
 from cfbuild.records.kinds import KINDS
 from cfbuild.score.run_report import Report
 from cfbuild.store.codec import decode_record

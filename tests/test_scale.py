@@ -28,10 +28,10 @@ from cfbuild.data import CaseScore, Record, Target
 from cfbuild.errors import DataError
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.report import report, write_page
-from cfbuild.publish import portions
 from cfbuild.publish import stage as staging
-from cfbuild.publish.portions import CardCounts, LinePortion, Source, subjects
+from cfbuild.publish import table_chunks
 from cfbuild.publish.split import split_by_subject
+from cfbuild.publish.table_chunks import CardCounts, LineChunk, Source, subjects
 from cfbuild.records import composition
 from cfbuild.score.metrics import CaseValues
 from cfbuild.store.codec import decode_record, encode_record
@@ -60,8 +60,8 @@ def test_the_script_measures_every_step(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "LINES", 4)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_chunks, "LINES", 4)
     monkeypatch.setattr(staging, "ROWS_A_GROUP", 4)
 
 
@@ -90,9 +90,9 @@ def digests(folder: BuildFolder) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-@pytest.mark.usefixtures("small_portions")
+@pytest.mark.usefixtures("small_chunks")
 def test_workers_change_no_byte_of_what_is_published(build: BuildFolder, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does a killed one, whose portion is laid out again."""
+    """Nor does a killed one, whose chunk is laid out again."""
     card = stage(build, NAME).card
     alone = digests(build)
     kills = iter(range(1))
@@ -113,18 +113,16 @@ def test_the_command_has_workers(build: BuildFolder) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 7, 1_000])
-def test_the_length_of_portions_changes_no_byte(
-    build: BuildFolder, lines: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_length_of_chunks_changes_no_byte(build: BuildFolder, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(build, NAME)
     whole = digests(build)
-    monkeypatch.setattr(portions, "LINES", lines)
+    monkeypatch.setattr(table_chunks, "LINES", lines)
     stage(build, NAME)
     assert digests(build) == whole
 
 
-@pytest.mark.usefixtures("small_portions", "nothing_alive")
-def test_publishing_holds_a_portion_of_the_records(build: BuildFolder) -> None:
+@pytest.mark.usefixtures("small_chunks", "nothing_alive")
+def test_publishing_holds_a_chunk_of_the_records(build: BuildFolder) -> None:
     most = 0
 
     def look(task: str, done: int, total: int | None) -> None:
@@ -132,7 +130,7 @@ def test_publishing_holds_a_portion_of_the_records(build: BuildFolder) -> None:
         most = max(most, alive(Record))
 
     stage(build, NAME, progress=look)
-    assert most <= 2 * portions.LINES  # all 60 would be alive if they were held
+    assert most <= 2 * table_chunks.LINES  # all 60 would be alive if they were held
 
 
 def test_what_is_kept_of_a_record_is_small_and_of_a_prompt_that_comes_again_nothing(
@@ -157,9 +155,9 @@ def test_subjects_are_those_of_a_strict_reading(tmp_path: Path, text: str, meta:
         del rows[1]["meta"]
     path = tmp_path / "records.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    portion = LinePortion(Source("records", "record", path), list(read_lines(path)))
+    chunk = LineChunk(Source("records", "record", path), list(read_lines(path)))
     strict = [(one.case_id, one.subject.id or one.subject.label) for one in map(decode_record, rows)]
-    assert subjects(portion) == strict
+    assert subjects(chunk) == strict
 
 
 @pytest.mark.parametrize(("number", "error"), [("2.5", DataError), ('"2"', DataError), (str(1 << 63), OverflowError)])
@@ -168,9 +166,9 @@ def test_what_is_no_case_id_is_refused_as_by_a_strict_reading(
 ) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(dump_row(encode_record(record(2))).replace('"case_id":2', f'"case_id":{number}', 1), "utf-8")
-    portion = LinePortion(Source("records", "record", path), list(read_lines(path)))
+    chunk = LineChunk(Source("records", "record", path), list(read_lines(path)))
     with pytest.raises(error):
-        split_by_subject(subjects(portion), 0)
+        split_by_subject(subjects(chunk), 0)
 
 
 def test_a_broken_row_is_named_by_its_line(build: BuildFolder) -> None:

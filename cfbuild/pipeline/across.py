@@ -153,7 +153,7 @@ def _edited(
         work.mkdir(exist_ok=True)
         batch, own = scoring.batch, list(by_case.values())
         found[code] = CrossingPasses(
-            work, lm, editor, own, batch=batch, seed=scoring.seed, progress=_in(code, progress), asked=records
+            work, lm, editor, own, batch=batch, seed=scoring.seed, progress=_in(code, progress), by_language=records
         )
         found[code].work_off()
     return found

@@ -15,8 +15,8 @@ from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.option import WORD, option
 from cfbuild.progress import Progress, silent
 from cfbuild.publish.bundles import BUNDLES, ToolFile
+from cfbuild.publish.export_input import ExportInput, OtherNames
 from cfbuild.publish.formats import ALIGNED_EXPORTERS, EXPORTERS
-from cfbuild.publish.handed import Handed, OtherNames
 from cfbuild.records.aligned import record_files
 from cfbuild.store.codec import decode_entity, decode_record, decode_reference, decode_template
 from cfbuild.store.files import write_atomic
@@ -91,7 +91,7 @@ def export_records(
     if not is_folder:
         known, make = _known(folder), EXPORTERS[options.format_]
         return _write_file(path, (make(record, known) for record in counting))
-    _write_folder(path, BUNDLES[options.format_](Handed(counting, _known(folder), _references(folder), length)))
+    _write_folder(path, BUNDLES[options.format_](ExportInput(counting, _known(folder), _references(folder), length)))
     return Exported(path, counting.count)
 
 

@@ -17,9 +17,9 @@ from cfbuild.publish.columns import columns
 from cfbuild.publish.croissant import NAME as CROISSANT
 from cfbuild.publish.croissant import make_croissant
 from cfbuild.publish.hub import Destination, Hub, Published
-from cfbuild.publish.portions import PROMPTS, RECORDS, CardCounts, LayOut, Source, portions, subjects
 from cfbuild.publish.split import SPLITS, Splits, split_by_subject
 from cfbuild.publish.stage import FULL, ROWS_A_GROUP, StagedFile, Table, TableWriter, staged_files
+from cfbuild.publish.table_chunks import PROMPTS, RECORDS, CardCounts, MakeTables, Source, line_chunks, subjects
 from cfbuild.records.aligned import record_files
 from cfbuild.records.kinds import KINDS
 from cfbuild.records.multi import PlannedEdits
@@ -129,7 +129,7 @@ def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, wor
         name: TableWriter(root, name, (FULL,) if name in WHOLE else SPLITS, progress) for name in _tables(sources)
     }
     counted = CardCounts()
-    for laid in map_chunks(LayOut(), chain.from_iterable(map(portions, sources)), workers):
+    for laid in map_chunks(MakeTables(), chain.from_iterable(map(line_chunks, sources)), workers):
         counted.take_in(laid.counted)
         for name, rows in laid.tables.items():
             tables[name].add(rows, None if name in WHOLE else splits)
@@ -162,8 +162,8 @@ def _split(source: Source, seed: int, progress: Progress) -> Splits:
     """Return the splits of the records' case ids, after reading whom they are about."""
 
     def read() -> Iterator[tuple[int, str]]:
-        for portion in portions(source):
-            found = subjects(portion)
+        for chunk in line_chunks(source):
+            found = subjects(chunk)
             progress("subjects read", len(found), len(found))
             yield from found
 

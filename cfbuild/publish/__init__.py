@@ -1,1 +1,1 @@
-"""A build as a dataset on a Hugging Face Hub: its files (`stage`), its card (`card`) and the commit (`hub`)."""
+"""A build as a dataset on a Hugging Face Hub: its files (`stage`), card (`card`) and commit (`hub`); and exports."""

@@ -1,6 +1,6 @@
-"""Records as folders of files that a tool runs as they are: a function a tool, in the table BUNDLES.
+"""Records as folders that a tool runs as they are: a function for each tool, in the table BUNDLES.
 
-Files that do not depend on the records (a tool's code) lie in `publish/tools/` and are copied.
+Files that do not depend on the records (code for the tool) are copied from `publish/tools/`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import chain
 from types import MappingProxyType
 
 from cfbuild.data import SLOT, Record
+from cfbuild.publish.export_input import ExportInput
 from cfbuild.publish.formats import counterfact
-from cfbuild.publish.handed import Handed
 from cfbuild.publish.uniedit import uniedit
 from cfbuild.records.multi import free_of_conflicts
 from cfbuild.records.pairs import SubjectPairs
@@ -25,7 +24,7 @@ from cfbuild.text.scripts import continued
 
 @dataclass(frozen=True, slots=True)
 class ToolFile:
-    """A file of a folder: its path there and its content; `rows` is how many records or prompts it holds."""
+    """A file of a folder: its path there, its content, and the number of records or prompts in it."""
 
     path: str
     content: bytes
@@ -33,30 +32,29 @@ class ToolFile:
 
 
 def question_row(record: Record, kind: str, prompt: str, choices: list[str], answer: int) -> Row:
-    """Return a prompt as a question: its choices with the space before them, and the place of the right one."""
+    """Return a prompt of a kind, such as paraphrase, as a question.
+
+    choices: with the space before each. answer: the place of the right one among them.
+    """
     about = {"case_id": record.case_id, "relation_id": record.relation, "language": record.language, "kind": kind}
     return {**about, "prompt": prompt, "choices": choices, "answer": answer}
 
 
 def questions(record: Record) -> Iterator[tuple[str, Row]]:
-    """Yield (kind, question) of each prompt that is scored; the right answer is the one that an edit should bring."""
+    """Yield (kind, question) of each scored prompt; the right answer is the one that an edit should bring."""
     for kind, text, new, true in prompts_of(record):
         choices, answer = choices_of(kind, new, true), (true if stays_true(kind) else new).label
-        spaced = [continued("", one) for one in choices]
+        spaced = [continued("", choice) for choice in choices]
         yield kind, question_row(record, kind, text, spaced, choices.index(answer))
 
 
 def _by_kind(records: Iterable[Record], shape: Callable[[Record, Row], Row]) -> dict[str, list[str]]:
-    """Return the lines of each kind of prompt: its questions in a tool's shape."""
+    """Return the lines of each kind of prompt: its questions as the tool's rows, made by `shape`."""
     found: dict[str, list[str]] = {}
     for record in records:
         for kind, row in questions(record):
             found.setdefault(kind, []).append(dump_row(shape(record, row)))
     return found
-
-
-def _as_it_is(record: Record, row: Row) -> Row:
-    return row
 
 
 def _lines(path: str, texts: Iterable[str]) -> ToolFile:
@@ -95,9 +93,9 @@ MEASURED = ("acc_per_token", "margin_per_token", "exact", "acc")
 """The figures of a task; the first two are ES and EM on the rewrite prompts, PS and PM on paraphrases, and so on."""
 
 
-def lm_eval_tasks(material: Handed) -> Iterator[ToolFile]:
-    """Yield a task a kind of prompt for lm-evaluation-harness, and a group of all of them called `cfbuild`."""
-    found = _by_kind(material.records, _as_it_is)
+def lm_eval_tasks(given: ExportInput) -> Iterator[ToolFile]:
+    """Yield a task of lm-evaluation-harness for each kind of prompt, and a group of all of them called `cfbuild`."""
+    found = _by_kind(given.records, lambda record, row: row)
     yield _tool("lm_eval_task.py.txt", "cfbuild_lm_eval.py")
     metrics = "\n".join(METRIC.format(name=name) for name in MEASURED)
     for kind, lines in found.items():
@@ -107,42 +105,41 @@ def lm_eval_tasks(material: Handed) -> Iterator[ToolFile]:
     yield ToolFile("cfbuild.yaml", f"group: cfbuild\ntask:\n{members}metadata:\n  version: 1.0\n".encode())
 
 
-def inspect_task(material: Handed) -> Iterator[ToolFile]:
-    """Yield a task file for Inspect, and a file of prompts a kind, with all names of each choice."""
+def inspect_task(given: ExportInput) -> Iterator[ToolFile]:
+    """Yield the task of Inspect, and a file for each kind of prompt, with all names of each choice."""
 
     def named(record: Record, row: Row) -> Row:
         targets = {target.label: target for _, _, *both in prompts_of(record) for target in both}
-        labels = map(str.strip, row["choices"])
-        beside = {label: material.known.other_names(target) for label, target in targets.items()}
-        names = [[label, *beside.get(label, ())] for label in labels]
+        aliases = {label: given.known.other_names(target) for label, target in targets.items()}
+        names = [[label, *aliases.get(label, ())] for label in map(str.strip, row["choices"])]
         return {**row, "names": names}
 
     yield _tool("inspect_task.py.txt", "cfbuild_task.py")
-    for kind, lines in _by_kind(material.records, named).items():
+    for kind, lines in _by_kind(given.records, named).items():
         yield _lines(f"data/{kind}.jsonl", lines)
 
 
-def memit_folder(material: Handed) -> Iterator[ToolFile]:
-    """Yield the data folder of ROME's and MEMIT's code: records, attribute snippets, and its TF-IDF statistics.
+def memit_folder(given: ExportInput) -> Iterator[ToolFile]:
+    """Yield the data folder of ROME's and MEMIT's code: records, attribute snippets, and their TF-IDF statistics.
 
-    Their evaluation of texts stops at a record for whose (r, o*) there is no snippet: such records are left out, unless
-    there are no snippets at all (then it has to skip generation). `multi_counterfact.json` has no two records that ask
-    for different objects of one subject and relation.
+    That code fails at a record without a snippet for its relation and o*. Such records are left out, unless there are
+    no snippets at all (then it has to skip generation). `multi_counterfact.json` has no two records that ask for
+    different objects of one subject and relation.
     """
-    texts: dict[tuple[str, str], list[Row]] = {}
-    for reference in material.references:
-        found = texts.setdefault((reference.relation, reference.object), [])
-        found.append({"name": reference.name, "text": reference.text})
-    usable = [one for one in material.records if not texts or (one.relation, one.target_new.id) in texts]
+    snippets: dict[tuple[str, str], list[Row]] = {}
+    for reference in given.references:
+        samples = snippets.setdefault((reference.relation, reference.object), [])
+        samples.append({"name": reference.name, "text": reference.text})
+    usable = [record for record in given.records if not snippets or (record.relation, record.target_new.id) in snippets]
     yield _array("counterfact.json", map(counterfact, usable))
     yield _array("multi_counterfact.json", map(counterfact, free_of_conflicts(usable)))
-    snippets = (
+    rows = (
         {"relation_id": relation, "target_id": target, "samples": samples}
-        for (relation, target), samples in texts.items()
+        for (relation, target), samples in snippets.items()
     )
-    yield _array("attribute_snippets.json", snippets)
-    if texts:
-        yield from _statistics([row["text"] for rows in texts.values() for row in rows])
+    yield _array("attribute_snippets.json", rows)
+    if snippets:
+        yield from _statistics([sample["text"] for samples in snippets.values() for sample in samples])
 
 
 def _statistics(texts: list[str]) -> Iterator[ToolFile]:
@@ -159,18 +156,18 @@ def _statistics(texts: list[str]) -> Iterator[ToolFile]:
     yield ToolFile("tfidf_vocab.json", json.dumps(vocabulary, ensure_ascii=False, sort_keys=True).encode())
 
 
-def tracing_files(material: Handed) -> Iterator[ToolFile]:
-    """Yield the flat rows of counterfact-tracing, and pairs of prompts that have as many tokens."""
-    records = list(material.records)
+def tracing_files(given: ExportInput) -> Iterator[ToolFile]:
+    """Yield the flat rows of counterfact-tracing, and pairs of prompts with the same number of tokens."""
+    records = list(given.records)
     yield _lines("tracing.jsonl", map(dump_row, map(flat_row, records)))
-    if material.length is not None:
-        pairs = SubjectPairs.of_records(records)
-        found = chain.from_iterable(_pairs(one, pairs, material.length) for one in records)
-        yield _lines("pairs.jsonl", map(dump_row, found))
+    if given.length is not None:
+        known = SubjectPairs.of_records(records)
+        pairs = (pair for record in records if (pair := _pair(record, known, given.length)) is not None)
+        yield _lines("pairs.jsonl", map(dump_row, pairs))
 
 
 def flat_row(record: Record) -> Row:
-    """Return a record as a row of counterfact-tracing; targets, and a subject inside a text, begin with a space."""
+    """Return a record as a row of counterfact-tracing; the targets, and a subject inside a text, begin with a space."""
     before, after = record.prompt.text.split(SLOT)
     space = before[len(before.rstrip()) :]
     return {
@@ -187,13 +184,13 @@ def flat_row(record: Record) -> Row:
     }
 
 
-def _pairs(record: Record, known: SubjectPairs, length: Callable[[str], int]) -> Iterator[Row]:
-    """Yield the first other subject with which the record's prompt has as many tokens, in the seed's order."""
+def _pair(record: Record, known: SubjectPairs, length: Callable[[str], int]) -> Row | None:
+    """Return the record's prompt and the same with the first other subject that gives it as many tokens, if any."""
     tokens = length(record.rewrite)
     for subject, value in known.others(record):
         corrupted = record.prompt.fill(subject)
         if length(corrupted) == tokens:
-            yield {
+            return {
                 "relation_id": record.relation,
                 "prompt": record.rewrite,
                 "corrupted_prompt": corrupted,
@@ -203,28 +200,28 @@ def _pairs(record: Record, known: SubjectPairs, length: Callable[[str], int]) ->
                 "corrupted_answer": continued("", value),
                 "tokens": tokens,
             }
-            return
+    return None
 
 
-def chat_files(material: Handed) -> Iterator[ToolFile]:
-    """Yield conversations for fine-tuning: `train.jsonl` has the edits, the other files what should hold after it."""
-    for kind, lines in _by_kind(material.records, _conversation).items():
+def chat_files(given: ExportInput) -> Iterator[ToolFile]:
+    """Yield conversations for fine-tuning: the edits in `train.jsonl`, what should hold after it in the other files."""
+    for kind, lines in _by_kind(given.records, _conversation).items():
         yield _lines("train.jsonl" if kind == "rewrite" else f"{kind}.jsonl", lines)
 
 
 def _conversation(record: Record, row: Row) -> Row:
-    said = row["choices"][row["answer"]].strip()
-    return {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": said}]}
+    answer = row["choices"][row["answer"]].strip()
+    return {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": answer}]}
 
 
-def uniedit_folder(material: Handed) -> Iterator[ToolFile]:
+def uniedit_folder(given: ExportInput) -> Iterator[ToolFile]:
     """Yield the one file of UniEdit's folder: an object of rows by case id."""
-    rows = {str(record.case_id): uniedit(record, material.known) for record in material.records}
+    rows = {str(record.case_id): uniedit(record, given.known) for record in given.records}
     text = ",\n".join(f"{json.dumps(key)}: {dump_row(row)}" for key, row in rows.items())
     yield ToolFile("cfbuild.json", ("{\n" + text + "\n}\n").encode(), len(rows))
 
 
-BUNDLES: Mapping[str, Callable[[Handed], Iterator[ToolFile]]] = MappingProxyType(
+BUNDLES: Mapping[str, Callable[[ExportInput], Iterator[ToolFile]]] = MappingProxyType(
     {
         "lm-eval": lm_eval_tasks,
         "inspect": inspect_task,

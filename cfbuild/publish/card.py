@@ -1,4 +1,4 @@
-"""The dataset card, made from the manifest: YAML for the Hub, tables and the commands to rebuild for people."""
+"""The dataset card, made from the manifest: metadata in YAML for the Hub, then text, tables and commands for people."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cfbuild.text.safe import visible
 from cfbuild.text.scripts import isolated
 
 RECORDS_LICENCE = "cc0-1.0"
-"""Wikidata's facts are CC0, and so are cfbuild's own prompts around them."""
+"""The licence of Wikidata's facts, and of cfbuild's own prompts around them."""
 HUB_LICENCES = frozenset(
     f"cc-{terms}-{version}"
     for terms, versions in {"by": "2.0 2.5 3.0 4.0", "by-sa": "3.0 4.0", "by-nc-sa": "2.0 3.0 4.0"}.items()
     for version in versions.split()
 ) | {RECORDS_LICENCE, "gfdl", "odbl", "odc-by", "pddl", "mit", "apache-2.0", "unlicense"}
-"""Licences that texts may be under and the Hub has an identifier for; it refuses a card with any other but `other`."""
+"""Licences that the Hub has an identifier for; it refuses a card with any other, except `other`."""
 SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -39,9 +39,9 @@ SIZES = (
     (10_000_000, "1M<n<10M"),
     (math.inf, "10M<n<100M"),
 )
-"""The Hub's size categories, each with the first number of rows beyond it."""
+"""The Hub's size categories, each behind the first number of rows that is too large for it."""
 MARKS = {ord(mark): f"&#{ord(mark)};" for mark in "&<>|`*~[]\\"}
-"""Marks that could be read as Markdown or HTML, or end a table's cell; a backslash could undo another escape."""
+"""Marks that could be read as Markdown or HTML, end a table's cell, or undo an escape, as entities."""
 PAPER = """@inproceedings{meng2022locating,
   title = {Locating and Editing Factual Associations in {GPT}},
   author = {Meng, Kevin and Bau, David and Andonian, Alex and Belinkov, Yonatan},
@@ -52,7 +52,7 @@ PAPER = """@inproceedings{meng2022locating,
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """The commands that make the build again, each as its words after `cfbuild`, and notes on what they need."""
+    """The commands that make the build again, each as its words without `cfbuild`, and notes on what they need."""
 
     commands: Sequence[Sequence[str]]
     notes: Sequence[str]
@@ -60,7 +60,7 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class CardInput:
-    """The material of a card; `reports` are the runs' reports by name, `matrices` those across languages."""
+    """The content of a card; `reports` are the runs' reports by name, `matrices` those across languages."""
 
     repository: str
     manifest: Manifest
@@ -97,7 +97,7 @@ def make_card(given: CardInput) -> str:
 
 
 def make_citation(repository: str) -> str:
-    """Return the text of the dataset's CITATION.cff."""
+    """Return the text of a dataset's CITATION.cff. repository: its name on the Hub, OWNER/NAME."""
     lines = (
         "cff-version: 1.2.0",
         'message: "If you use this dataset, please cite it, and the paper that defined its format."',
@@ -129,9 +129,9 @@ def _size(count: int) -> str:
 
 
 def _hub_licences(licences: Iterable[str]) -> list[str]:
-    """Return the records' licence, then the others as the Hub names them, each once."""
-    named = (licence if licence in HUB_LICENCES else "other" for licence in licences)
-    return list(dict.fromkeys([RECORDS_LICENCE, *named]))
+    """Return the Hub's identifiers of the records' licence and of the others, each once."""
+    identifiers = (licence if licence in HUB_LICENCES else "other" for licence in licences)
+    return list(dict.fromkeys([RECORDS_LICENCE, *identifiers]))
 
 
 def _config(table: Table, default: bool) -> dict[str, Any]:
@@ -173,18 +173,20 @@ def _loading(given: CardInput) -> str:
     )
     first = given.tables[0]
     address = f"hf://datasets/{given.repository}/{first.paths(first.splits[0])[0]}"
-    texts = {f"`{table.name}`": columns(table.name).json_texts for table in given.tables}
-    named = "; ".join(f"{', '.join(f'`{one}`' for one in some)} of {name}" for name, some in texts.items() if some)
+    json_texts = {table.name: columns(table.name).json_texts for table in given.tables}
+    by_table = (
+        f"{', '.join(f'`{column}`' for column in names)} of `{table}`" for table, names in json_texts.items() if names
+    )
     how = (
         "The files are plain parquet (texts, numbers, truth values, lists, structs), which `datasets` reads from 2.14 "
         f'on, and so do pandas, polars and DuckDB, such as `pandas.read_parquet("{address}")`. '
-        f"Columns of JSON text, for `json.loads`: {named}."
+        f"Columns of JSON text, for `json.loads`: {'; '.join(by_table)}."
     )
     return f"## Use\n\n{_code(given)}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}\n\n{how}"
 
 
 def _limits(given: CardInput) -> str:
-    """Return the section on what the set is for, what it must not be used for, and whom it is about."""
+    """Return the section on the uses and misuses of the dataset, its limits and its people."""
     about = responsible.statement(given.manifest, given.composition)
     parts = (
         ("For what", responsible.USES),
@@ -193,21 +195,20 @@ def _limits(given: CardInput) -> str:
         ("Limits", responsible.LIMITATIONS),
         ("People", (*about.personal, responsible.IMPACT)),
     )
-    lists = ("\n".join([f"**{title}**", "", *(f"- {_text(one)}" for one in texts)]) for title, texts in parts)
+    lists = ("\n".join([f"**{title}**", "", *(f"- {_text(item)}" for item in texts)]) for title, texts in parts)
     return "## Uses and limits\n\n" + "\n\n".join(lists)
 
 
 def _code(given: CardInput) -> str:
     """Return the lines that load the records, as a block of Python."""
-    lines = (
-        "import json",
-        "",
-        "from datasets import load_dataset",
-        "",
-        f'records = load_dataset("{given.repository}", "records")',
-        'measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what the filter measured',
-    )
-    return "\n".join(["```python", *lines, "```"])
+    return f"""```python
+import json
+
+from datasets import load_dataset
+
+records = load_dataset("{given.repository}", "records")
+measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what the filter measured
+```"""
 
 
 def _filter(config: Mapping[str, Any]) -> str:
@@ -220,18 +221,18 @@ def _filter(config: Mapping[str, Any]) -> str:
 
 
 def _languages(generated: Mapping[str, Any]) -> str:
-    """Return the section on how many records are there in each language, and why the others are not."""
-    told = generated.get("languages")
-    if not told:
+    """Return the section with the number of records in each language, and why the others are missing."""
+    languages = generated.get("languages")
+    if not languages:
         return ""
     rows = []
-    for code, count in told["records"].items():
-        rules = sorted(told["rules"].get(code, {}).items(), key=lambda counted: (-counted[1], counted[0]))
+    for code, count in languages["records"].items():
+        rules = sorted(languages["rules"].get(code, {}).items(), key=lambda counted: (-counted[1], counted[0]))
         rows.append((_text(code), f"{count:,}", ", ".join(f"{_text(rule)} {number:,}" for rule, number in rules)))
     return (
         "## Languages\n\nThe same fact, false object, neighbors and case id in each: the first language is the "
-        f"configuration `records`, each other one `records_` and its code. {told['in_all']:,} records are there in all."
-        f"\n\n{_table(('language', 'records', 'not there, by rule'), rows)}"
+        f"configuration `records`, each other one `records_` and its code. {languages['in_all']:,} records are there "
+        f"in all.\n\n{_table(('language', 'records', 'not there, by rule'), rows)}"
     )
 
 
@@ -249,7 +250,7 @@ def _matrix(name: str, matrix: LanguageMatrix) -> str:
 
 
 def _changes(generated: Mapping[str, Any]) -> str:
-    """Return the section on records about real changes, and what each model believed of them before any edit."""
+    """Return the section on records about real changes, with the object that each model believes before any edit."""
     changes = generated.get("changes")
     if not changes:
         return ""
@@ -258,8 +259,8 @@ def _changes(generated: Mapping[str, Any]) -> str:
         "`target_true` held before it, and `target_new`, which is no false object, holds now."
     )
     rows = [(_text(model), *(f"{counts[name]:,}" for name in BELIEFS)) for model, counts in changes["believed"].items()]
-    told = "Before any edit, the likeliest object after the rewrite prompt is what held, what holds now, or neither:"
-    return f"{text} {told}\n\n{_table(('model', 'old', 'new', 'neither'), rows)}" if rows else text
+    beliefs = "Before any edit, the likeliest object after the rewrite prompt is what held, what holds now, or neither:"
+    return f"{text} {beliefs}\n\n{_table(('model', 'old', 'new', 'neither'), rows)}" if rows else text
 
 
 def _ranks(generated: Mapping[str, Any]) -> str:
@@ -370,7 +371,7 @@ def _rebuild(given: Rebuild) -> str:
             *(f"# {_line(note)}" for note in given.notes),
         ]
     )
-    # Longer than any fence inside a name, so that none ends this block.
+    # Longer than any run of backticks in a name, so that no name ends the block.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return (
         f"## Rebuild\n\nWith cfbuild {__version__}; `manifest.json` has every setting and the digest of every file.\n\n"
@@ -394,10 +395,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(value: object) -> str:
-    """Return a value on a single line, its controls made visible, its writing direction its own."""
+    """Return a value on a single line, its control characters visible, its writing direction kept from the rest."""
     return isolated(visible(" ".join(str(value).split())))
 
 
 def _text(value: object) -> str:
-    """Return a value that stays in its cell and brings no markup: its MARKS become entities."""
+    """Return a value as text without markup: its MARKS become entities."""
     return _line(value).translate(MARKS)

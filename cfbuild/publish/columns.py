@@ -1,7 +1,7 @@
 """The columns of the published tables, read from the schemas: Arrow types that every reader of parquet knows.
 
-The files carry no types of the library `datasets`, because each version refuses those that are newer than itself. An
-object whose keys are data (names of models, or of what was measured) is a column of JSON text.
+The files carry no types of the library `datasets`, because a version of it refuses types of newer versions. An object
+whose keys are data, such as names of models, is a column of JSON text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Columns:
 
     @property
     def json_texts(self) -> tuple[str, ...]:
-        """The columns that hold JSON text, a column within another written `outer.inner`."""
+        """Return the columns that hold JSON text, one inside another as `outer.inner`."""
         return tuple(".".join(path) for path in self._texts)
 
     @cached_property
@@ -37,13 +37,13 @@ class Columns:
 
     @cached_property
     def arrow(self) -> Any:
-        """The columns as an Arrow schema."""
+        """Return the columns as an Arrow schema."""
         import pyarrow
 
         return pyarrow.schema([(name, _arrow_type(part)) for name, part in self.properties.items()])
 
     def table(self, rows: Iterable[Row]) -> Any:
-        """Return the rows as an Arrow table: objects whose keys are data as JSON text."""
+        """Return the rows as an Arrow table."""
         import pyarrow
 
         return pyarrow.Table.from_pylist(list(map(self._cells, rows)), schema=self.arrow)
@@ -58,7 +58,7 @@ class Columns:
 def columns(name: str) -> Columns:
     """Return the columns of the table `name`.
 
-    It is one of TABLES, or one with a name behind it: `records_` and a language's code, `pre_edit-` and a model.
+    It is a name of TABLES, `records_` and a language's code, or `pre_edit-` and a run's name.
     """
     return Columns(TABLES["records" if name.startswith("records_") else name.partition("-")[0]]())
 
@@ -99,15 +99,16 @@ TABLES: Mapping[str, Callable[[], Properties]] = {
 """All possible tables, the default first."""
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    kinds = schema["type"]
-    return str(kinds if isinstance(kinds, str) else next(kind for kind in kinds if kind != "null"))
+def type_of(schema: Mapping[str, Any]) -> str:
+    """Return the type of a schema's values other than null, such as string."""
+    types = schema["type"]
+    return str(types if isinstance(types, str) else next(name for name in types if name != "null"))
 
 
 def _arrow_type(schema: Mapping[str, Any]) -> Any:
     import pyarrow
 
-    kind = _kind(schema)
+    kind = type_of(schema)
     if kind == "array":
         return pyarrow.list_(_arrow_type(schema["items"]))
     if kind == "object" and "properties" in schema:
@@ -117,9 +118,9 @@ def _arrow_type(schema: Mapping[str, Any]) -> Any:
 
 
 def _open_objects(properties: Properties) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each object whose keys are data; there are none in lists."""
+    """Yield the path of each object whose keys are data; lists hold none."""
     for name, part in properties.items():
-        if _kind(part) == "object":
+        if type_of(part) == "object":
             inner = _open_objects(part["properties"]) if "properties" in part else ((),)
             yield from ((name, *path) for path in inner)
 

@@ -1,7 +1,7 @@
 """Croissant metadata of a dataset (MLCommons, 1.0), with its responsible-AI fields, made from the manifest.
 
-Files are named by their address on the Hub with their digests, columns by their schemas. Columns that
-are lists of objects are named in a description only, since readers of Croissant take no such lists.
+Files have their address on the Hub and their digest, columns the types of their schemas. Columns that are lists of
+objects are named in a description only, since readers of Croissant take no such lists.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 from cfbuild.publish import responsible
 from cfbuild.publish.card import PAPER, CardInput
-from cfbuild.publish.columns import columns
+from cfbuild.publish.columns import columns, type_of
 from cfbuild.publish.stage import StagedFile, Table
 from cfbuild.publish.tags import iso_codes
 
 NAME = "croissant.json"
 HUB = "https://huggingface.co"
-"""The Hub's public address: metadata names the files there, whatever hub they are sent to."""
+"""The Hub's public address, where metadata says that the files are, whatever hub they are sent to."""
 CONFORMS_TO = ("http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0")
 LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
 PARQUET = "application/x-parquet"
 REPOSITORY = "repo"
 NO_DIGEST = "https://github.com/mlcommons/croissant/issues/80"
-"""The text in place of the digest of a repository, which has none: the Hub's own metadata has this too."""
+"""The text in place of a repository's digest, which does not exist; the Hub's own metadata has the same."""
 TYPES: Mapping[str, str] = {
     "string": "sc:Text",
     "integer": "sc:Integer",
@@ -32,7 +32,7 @@ TYPES: Mapping[str, str] = {
     "boolean": "sc:Boolean",
     "object": "sc:Text",
 }
-"""Croissant's types of the schemas' plain types; an object whose keys are data is a column of JSON text."""
+"""Croissant's types by those of the schemas; an object whose keys are data is a column of JSON text."""
 CONTEXT: Mapping[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -75,10 +75,7 @@ CONTEXT: Mapping[str, Any] = {
 
 
 def make_croissant(given: CardInput, files: Sequence[StagedFile], hub: str = HUB) -> dict[str, Any]:
-    """Return the metadata of a dataset as JSON-LD.
-
-    files: those that are laid out. hub: the address of the hub that has them.
-    """
+    """Return the metadata of a dataset as JSON-LD. hub: the address of the hub that has the files."""
     address = f"{hub}/datasets/{given.repository}"
     owner, name = given.repository.split("/")
     about = responsible.statement(given.manifest, given.composition)
@@ -124,7 +121,7 @@ def _responsible(about: responsible.Responsible) -> dict[str, Any]:
 
 
 def _distribution(given: CardInput, files: Sequence[StagedFile], address: str) -> Iterator[dict[str, Any]]:
-    """Yield the repository, each of its parquet files with its digest, and the set of files of each table and split."""
+    """Yield the repository, each of its parquet files, and the set of files of each table and split."""
     yield {
         "@type": "cr:FileObject",
         "@id": REPOSITORY,
@@ -167,47 +164,42 @@ def _record_set(table: Table, split: str) -> dict[str, Any]:
     fields = [_field(name, key, part, _Place(files, key)) for key, part in found.items()]
     left_out = ", ".join(key for key, field in zip(found, fields, strict=True) if field is None)
     about = {"description": f"Beside these columns it has lists of objects: {left_out}."} if left_out else {}
-    return {"@type": "cr:RecordSet", "@id": name, "name": name, **about, "field": [one for one in fields if one]}
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, **about, "field": [field for field in fields if field]}
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The place of a field's values: the set of files, the column, and the way from the column to a key inside it."""
+    """The place of a field's values: the set of files, the column, and the path of keys inside it, as `outer.inner`."""
 
     files: str
     column: str
-    way: str = ""
+    path: str = ""
 
     def inside(self, key: str) -> _Place:
-        """Return the place of a key of this column's or key's object."""
-        return _Place(self.files, self.column, f"{self.way}.{key}".removeprefix("."))
+        """Return the place of a key of the object at this place."""
+        return _Place(self.files, self.column, f"{self.path}.{key}".removeprefix("."))
 
     def source(self) -> dict[str, Any]:
         """Return the place as a field's source."""
-        found = {"fileSet": {"@id": self.files}, "extract": {"column": self.column}}
-        return {**found, "transform": {"jsonPath": self.way}} if self.way else found
+        source = {"fileSet": {"@id": self.files}, "extract": {"column": self.column}}
+        return {**source, "transform": {"jsonPath": self.path}} if self.path else source
 
 
 def _field(parent: str, name: str, schema: Mapping[str, Any], place: _Place) -> dict[str, Any] | None:
     """Return the field of a column, or of a key inside a column; None for a list of objects."""
-    repeats, kind, inner = False, _kind(schema), schema
-    while kind == "array":
-        repeats, inner = True, inner["items"]
-        kind = _kind(inner)
+    inner = schema
+    while type_of(inner) == "array":
+        inner = inner["items"]
+    repeats = inner is not schema
     field: dict[str, Any] = {"@type": "cr:Field", "@id": f"{parent}/{name}", "name": name}
     if about := schema.get("description"):
         field["description"] = about
     if repeats:
         field["repeated"] = True
     if "properties" not in inner:
-        return {**field, "dataType": TYPES[kind], "source": place.source()}
+        return {**field, "dataType": TYPES[type_of(inner)], "source": place.source()}
     if repeats:
         return None
-    parts = (_field(field["@id"], key, one, place.inside(key)) for key, one in inner["properties"].items())
-    found = [one for one in parts if one]
-    return {**field, "subField": found} if found else None
-
-
-def _kind(schema: Mapping[str, Any]) -> str:
-    kinds = schema["type"]
-    return str(kinds if isinstance(kinds, str) else next(kind for kind in kinds if kind != "null"))
+    properties = inner["properties"].items()
+    parts = [part for key, of in properties if (part := _field(field["@id"], key, of, place.inside(key)))]
+    return {**field, "subField": parts} if parts else None

@@ -1,6 +1,6 @@
-"""Records as other projects' rows: a function a format, in the table EXPORTERS, each with a schema in `schemas/`.
+"""Records as other projects' rows: a function for each format, in the table EXPORTERS; schemas are in `schemas/`.
 
-Prompts are statements that break off where the object comes; formats with questions get these statements, unchanged.
+Prompts are statements that end before the object; formats with questions get these statements, unchanged.
 Readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reader towards `answers[0]`. We write MEND's.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from cfbuild.data import GroupPrompt, Record, Target
-from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.publish.export_input import NO_NAMES, OtherNames
 from cfbuild.publish.ripple import rippleedits
 from cfbuild.store.codec import encode_record
 from cfbuild.store.jsonl import Row
@@ -47,13 +47,13 @@ def easyedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
 def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """Return a row of KnowEdit's wiki_counterfact file (2024): neighbors as locality, the rest as portability.
 
-    EasyEdit reads the lists Subject_Aliasing and Reasoning, which a record has where it has such prompts.
+    The lists Subject_Aliasing and Reasoning, which EasyEdit reads, are there if the record has such prompts.
     """
     new, true = [[record.target_new.label]], [[record.target_true.label]]
-    asked = {
-        "Subject_Aliasing": _asked(record.groups.get("subject_aliases", ())),
-        "Reasoning": _asked((*record.groups.get("two_hop", ()), *record.groups.get("inverse", ()))),
-        "Logical_Generalization": [{"prompt": one.clean, "ground_truth": new} for one in record.paraphrases],
+    portability = {
+        "Subject_Aliasing": _changing(record.groups.get("subject_aliases", ())),
+        "Reasoning": _changing((*record.groups.get("two_hop", ()), *record.groups.get("inverse", ()))),
+        "Logical_Generalization": [{"prompt": prompt.clean, "ground_truth": new} for prompt in record.paraphrases],
     }
     return {
         "subject": record.subject.label,
@@ -61,10 +61,10 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
         "target_new": record.target_new.label,
         "ground_truth": record.target_true.label,
         "rephrase": record.paraphrases[0].clean if record.paraphrases else None,
-        "portability": {name: rows for name, rows in asked.items() if rows or name == "Logical_Generalization"},
+        "portability": {name: rows for name, rows in portability.items() if rows or name == "Logical_Generalization"},
         "locality": {
             "Relation_Specificity": [
-                *({"prompt": one.text, "ground_truth": true} for one in record.neighborhood),
+                *({"prompt": prompt.text, "ground_truth": true} for prompt in record.neighborhood),
                 *_staying(record, "relation_specificity"),
                 *_staying(record, "siblings"),
             ],
@@ -73,16 +73,17 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
     }
 
 
-def _asked(prompts: Iterable[GroupPrompt]) -> list[Row]:
-    return [{"prompt": one.text, "ground_truth": [[one.target_new.label]]} for one in prompts]
+def _changing(prompts: Iterable[GroupPrompt]) -> list[Row]:
+    return [{"prompt": prompt.text, "ground_truth": [[prompt.target_new.label]]} for prompt in prompts]
 
 
 def _staying(record: Record, kind: str) -> list[Row]:
-    return [{"prompt": one.text, "ground_truth": [[one.target_true.label]]} for one in record.groups.get(kind, ())]
+    prompts = record.groups.get(kind, ())
+    return [{"prompt": prompt.text, "ground_truth": [[prompt.target_true.label]]} for prompt in prompts]
 
 
 def wikibigedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
-    """Return a row of WikiBigEdit's file (Thede et al. 2025) as EasyEdit reads it: an alias as persona, a two-hop."""
+    """Return a row of WikiBigEdit's file (Thede et al. 2025) as EasyEdit reads it: an alias is a persona."""
     alias, hop = (next(iter(record.groups.get(name, ())), None) for name in ("subject_aliases", "two_hop"))
     neighbor = record.neighborhood[0].text if record.neighborhood else None
     return {
@@ -117,10 +118,10 @@ def zsre(record: Record, known: OtherNames = NO_NAMES) -> Row:
 
 
 def mquake(record: Record, known: OtherNames = NO_NAMES) -> Row:
-    """Return a row in the manner of MQuAKE-CF (Zhong et al. 2023), with the only hop that a record has."""
+    """Return a row in the manner of MQuAKE-CF (Zhong et al. 2023), with the one hop that a record has."""
     subject, relation = record.subject, record.relation
     true, new = record.target_true, record.target_new
-    clozes = [record.rewrite, *(one.clean for one in record.paraphrases)]
+    clozes = [record.rewrite, *(prompt.clean for prompt in record.paraphrases)]
     return {
         "case_id": record.case_id,
         "requested_rewrite": [
@@ -156,18 +157,18 @@ def _hop(record: Record, answer: Target, known: OtherNames) -> Row:
 
 
 def bmike(records: Mapping[str, Record]) -> Row:
-    """Return a row in the manner of BMIKE-53 (Nie et al. 2025): a case by language, each as MEND's zsRE has it.
+    """Return a row in the manner of BMIKE-53 (Nie et al. 2025): a case's records by language, each like MEND's zsRE.
 
-    `loc` is plain, and `portability` has a question that passes through the object, or null.
+    `loc` has no mark, and `portability` has a two-hop question, or null.
     """
     return {code: _in_language(record) for code, record in records.items()}
 
 
 def _in_language(record: Record) -> Row:
     hop = next(iter(record.groups.get("two_hop", ())), None)
-    asked = None if hop is None else {"New Question": hop.text, "New Answer": hop.target_new.label}
+    question = None if hop is None else {"New Question": hop.text, "New Answer": hop.target_new.label}
     row = zsre(record)
-    return {"case_id": record.case_id, **row, "loc": row["loc"].removeprefix(LOC_MARK), "portability": asked}
+    return {"case_id": record.case_id, **row, "loc": row["loc"].removeprefix(LOC_MARK), "portability": question}
 
 
 EXPORTERS: Mapping[str, Callable[[Record, OtherNames], Row | None]] = MappingProxyType(
@@ -181,6 +182,6 @@ EXPORTERS: Mapping[str, Callable[[Record, OtherNames], Row | None]] = MappingPro
         "rippleedits": rippleedits,
     }
 )
-"""The formats of one JSON array, by the name that `cfbuild export --format` takes; None is a record left out."""
+"""The formats of a single JSON array, by the name that `cfbuild export --format` takes; None leaves the record out."""
 ALIGNED_EXPORTERS: Mapping[str, Callable[[Mapping[str, Record]], Row]] = MappingProxyType({"bmike": bmike})
-"""The formats of records in several languages, which a function makes of a case by language."""
+"""The formats of records in several languages, whose rows are made of a case's records by language."""

@@ -15,9 +15,8 @@ from cfbuild.store.manifest import Manifest
 from cfbuild.text.safe import visible
 
 SENSITIVE = frozenset({"P21", "P91", "P102", "P140", "P172", "P1050", "P509"})
-"""Relations that say what the EU's General Data Protection Regulation, article 9, protects, or are close to it: sex or
+"""Relations about what article 9 of the EU's General Data Protection Regulation protects, or close to it: sex or
 gender, sexual orientation, party, religion, ethnic group, medical condition, cause of death."""
-
 USES = (
     "Measuring how well an editor of language models makes a model believe a stated fact, how far that carries over to "
     "other wordings and to what follows from it, and what else it changes.",
@@ -57,7 +56,7 @@ PLAN = (
 
 @dataclass(frozen=True, slots=True)
 class Responsible:
-    """The statements of a dataset's metadata about its making and its people, as texts."""
+    """Texts of a dataset's metadata about how it was made and about the people in it."""
 
     collection: str
     kinds_of_collection: tuple[str, ...]
@@ -69,7 +68,7 @@ class Responsible:
 
 
 def statement(manifest: Manifest, counted: Composition) -> Responsible:
-    """Return what is to be said of the dataset of a build."""
+    """Return the texts for the dataset of a build."""
     fetched, generated = manifest.entry("fetch"), manifest.entry("generate")
     judge = generated.config.get("model_filter") or {}
     model = visible(str(judge["model"])) if "model" in judge else None
@@ -87,9 +86,9 @@ def statement(manifest: Manifest, counted: Composition) -> Responsible:
 
 
 def _days(fetched: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the days of the first and the last answer, without the time; none where nothing was asked."""
+    """Return the days of the first and the last answer of the source; none if nothing was fetched."""
     retrieved = fetched.get("retrieved") or {}
-    return tuple(dict.fromkeys(str(one)[: len("2026-11-26")] for one in retrieved.values() if one))
+    return tuple(dict.fromkeys(str(time)[: len("2026-11-26")] for time in retrieved.values() if time))
 
 
 def _processing(generated: Mapping[str, Any], model: str | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Rows of RippleEdits' files (Cohen et al. 2024): an edit with lists of test cases by what an edit must carry over to.
+"""Rows of RippleEdits' files (Cohen et al. 2024): an edit with lists of test cases, by what they test.
 
-Its reader looks relations up by name in a table of its own, and stops at a name that is not there: records of other
-relations are left out, and so are prompts that ask another.
+Its reader fails at the name of a relation that its own table does not have, so records and prompts of other relations
+are left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from cfbuild.data import GroupPrompt, Record, Target
-from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.publish.export_input import NO_NAMES, OtherNames
 from cfbuild.records.prompts import stays_true
 from cfbuild.store.jsonl import Row
 from cfbuild.text.scripts import stated
@@ -82,7 +82,7 @@ LIST_OF = MappingProxyType(
         "forgetting": "Forgetfulness",
     }
 )
-"""The list that a group's prompts belong to; what has none (neighbors, for one) RippleEdits does not ask."""
+"""The list of each group's prompts; RippleEdits has none for the other groups."""
 
 
 def rippleedits(record: Record, known: OtherNames = NO_NAMES) -> Row | None:
@@ -111,14 +111,13 @@ def _fact(record: Record, target: Target) -> Row:
 def _cases(record: Record, group: str, known: OtherNames) -> Iterator[Row]:
     for prompt in record.groups.get(group, ()):
         if prompt.relation in RELATION_NAMES:
-            hops = group == "two_hop"
+            is_two_hop = group == "two_hop"
             answer = prompt.target_true if stays_true(group) else prompt.target_new
-            plain = _query(prompt.text, prompt.entity, prompt.relation, answer, known)
-            query = _two_hop(record, prompt, known) if hops else plain
+            query = _query(prompt.text, prompt.entity, prompt.relation, answer, known)
             yield {
-                "test_queries": [query],
+                "test_queries": [_two_hop(record, prompt, known) if is_two_hop else query],
                 "test_condition": "OR",
-                "condition_queries": _conditions(record, prompt, known) if hops else [],
+                "condition_queries": _conditions(record, prompt, known) if is_two_hop else [],
             }
 
 
@@ -135,7 +134,7 @@ def _query(phrase: str, subject: str, relation: str, answer: Target, known: Othe
 
 
 def _two_hop(record: Record, prompt: GroupPrompt, known: OtherNames) -> Row:
-    """Return a question that passes through the record's object: its first hop is the edit."""
+    """Return the query of a two-hop prompt, whose first hop is the edit."""
     return {
         **_query(prompt.text, record.subject.id, prompt.relation, prompt.target_new, known),
         "query_type": "two_hop",
@@ -147,6 +146,6 @@ def _two_hop(record: Record, prompt: GroupPrompt, known: OtherNames) -> Row:
 
 
 def _conditions(record: Record, prompt: GroupPrompt, known: OtherNames) -> list[Row]:
-    """Return what the model has to know for the answer to follow: the second hop, where its template is known."""
-    asked = known.asked(prompt.template, record.target_new.label)
-    return [_query(asked, record.target_new.id, prompt.relation, prompt.target_new, known)] if asked else []
+    """Return the query of the second hop, which the model must know already; none if its template is not known."""
+    text = known.prompt(prompt.template, record.target_new.label)
+    return [_query(text, record.target_new.id, prompt.relation, prompt.target_new, known)] if text else []

@@ -12,7 +12,7 @@ from cfbuild.store.digests import drawn
 
 SPLITS = ("train", "validation", "test")
 SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
-"""The share of the subjects in each split but `train`, which has the rest; with three or more none is empty."""
+"""The share of the subjects in each split but `train`, which has the rest; with three subjects no split is empty."""
 DRAWN = (*SHARES, "train")
 """The splits in the order in which subjects are drawn for them."""
 
@@ -27,12 +27,12 @@ class SplitOptions:
 class Splits(Mapping[int, str]):
     """The split of each case id, in 9 bytes for each.
 
-    case_ids: sorted. drawn: the places of their splits in DRAWN.
+    case_ids: an array, sorted. places: an array of the places of their splits in DRAWN.
     """
 
-    def __init__(self, case_ids: Any, drawn: Any) -> None:
+    def __init__(self, case_ids: Any, places: Any) -> None:
         self._case_ids = case_ids
-        self._drawn = drawn
+        self._places = places
 
     def __getitem__(self, case_id: int) -> str:
         place = int(self.places([case_id])[0])
@@ -47,20 +47,20 @@ class Splits(Mapping[int, str]):
         return len(self._case_ids)
 
     def places(self, case_ids: Any) -> Any:
-        """Return the place in DRAWN of each case id's split; -1 for an id that is in none."""
+        """Return an array of the place in DRAWN of each case id's split, -1 for an id that is in none."""
         import numpy
 
-        wanted = numpy.asarray(case_ids, numpy.int64)
+        ids = numpy.asarray(case_ids, numpy.int64)
         if not len(self):
-            return numpy.full(len(wanted), -1)
-        at = numpy.searchsorted(self._case_ids, wanted).clip(max=len(self) - 1)
-        return numpy.where(self._case_ids[at] == wanted, self._drawn[at], -1)
+            return numpy.full(len(ids), -1)
+        at = numpy.searchsorted(self._case_ids, ids).clip(max=len(self) - 1)
+        return numpy.where(self._case_ids[at] == ids, self._places[at], -1)
 
 
 def split_by_subject(subjects: Iterable[tuple[int, str]], seed: int) -> Splits:
-    """Return the split of each case id; it depends on the seed and the subjects only, never on their order.
+    """Return the split of each case id, which depends on the seed and the subjects only, not on their order.
 
-    subjects: case ids with what tells their subjects apart. Raises OverflowError for a case id of more than 64 bits.
+    subjects: (case id, id or label of its subject). Raises OverflowError for a case id of more than 64 bits.
     """
     import numpy
 
@@ -68,7 +68,7 @@ def split_by_subject(subjects: Iterable[tuple[int, str]], seed: int) -> Splits:
 
     def texts() -> Iterator[str]:
         for case_id, subject in subjects:
-            case_ids.append(int(case_id))  # JSON Schema takes 2.0 for a whole number
+            case_ids.append(int(case_id))  # 2.0 is a whole number for JSON Schema
             yield f"{seed}:split:{subject}"
 
     numbers = drawn(texts())
@@ -77,6 +77,6 @@ def split_by_subject(subjects: Iterable[tuple[int, str]], seed: int) -> Splits:
 
 
 def _ends(distinct: Any) -> list[int]:
-    """Return the number at which each split of SHARES has ended, of all subjects' numbers in their order."""
+    """Return the first number after each split of SHARES. distinct: the subjects' numbers, ascending."""
     counts = [max(1, round(share * len(distinct))) if len(distinct) > len(SHARES) else 0 for share in SHARES.values()]
     return [distinct[sum(counts[: place + 1])] for place in range(len(counts))] if len(distinct) else []

@@ -1,4 +1,4 @@
-"""The dataset's files, laid out in a folder as they will be on the Hub. The same build gives the same bytes."""
+"""The dataset's files, written to a folder as they will be on the Hub. The same build gives the same bytes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import Row
 
 SHARD_BYTES = 128 << 20
-"""Bytes after which a file ends: some 150,000 records or four million prompts. The Hub advises files below 5 GB,
-and readers take a file each."""
+"""Bytes after which a file ends: some 150,000 records or four million prompts. The Hub advises files below 5 GB, and
+processes share the reading file by file."""
 ROWS_A_GROUP = 1_000
-"""Rows that a reader has to take in at once, and that are held here before they are written."""
+"""Rows that a reader has to read at once, and that are kept in memory before they are written."""
 FULL = "full"
 """The only split of configurations that have no train and test."""
 SCORED = ("rewrite", "paraphrase", "neighborhood", "attribute", *KINDS)
@@ -42,7 +42,7 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A configuration of the dataset, as written: the numbers of rows and of files by split, in the order of splits."""
+    """A written configuration of the dataset: its numbers of rows and of files by split, in the order of splits."""
 
     name: str
     rows: Mapping[str, int]
@@ -50,7 +50,7 @@ class Table:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that have rows."""
+        """Return the splits that have rows."""
         return tuple(split for split, rows in self.rows.items() if rows)
 
     def paths(self, split: str) -> list[str]:
@@ -60,9 +60,9 @@ class Table:
 
 
 class TableWriter:
-    """A configuration that is being written: rows come in portions, for all splits, and few are in memory.
+    """A writer of a configuration, `name`, in all of its splits; few rows are in memory at a time.
 
-    root: the folder that is laid out as the repository will be.
+    root: the folder that is like the repository.
     """
 
     def __init__(self, root: Path, name: str, splits: Sequence[str], progress: Progress = silent) -> None:
@@ -71,7 +71,7 @@ class TableWriter:
         self._splits = {split: _Shards(root / "data" / name, name, split, progress) for split in splits}
 
     def add(self, rows: Any, splits: Splits | None = None) -> None:
-        """Add the rows of an Arrow table, each to the split of its case id, if that has one; None: all to FULL."""
+        """Add the rows of an Arrow table, each to the split of its case id, if it has one. splits: None for FULL."""
         if splits is None:
             self._splits[FULL].add(rows)
             return
@@ -92,7 +92,7 @@ class TableWriter:
 
 
 class _Shards:
-    """The files of a split: how many there will be, which their names tell, is known at the end."""
+    """A writer of a split's files. They get their names at the end, as these contain the number of files."""
 
     def __init__(self, folder: Path, table: str, split: str, progress: Progress) -> None:
         self.rows = 0
@@ -101,30 +101,30 @@ class _Shards:
         self._split = split
         self._schema = columns(table).arrow
         self._progress = progress
-        self._held: Any = self._schema.empty_table()
+        self._waiting: Any = self._schema.empty_table()
         self._sink: Any = None
         self._writer: Any = None
 
     def add(self, rows: Any) -> None:
         import pyarrow
 
-        held = pyarrow.concat_tables([self._held, rows])
-        while len(held) >= ROWS_A_GROUP:
-            self._write(held.slice(0, ROWS_A_GROUP))
-            held = held.slice(ROWS_A_GROUP)
-        self._held = held
+        waiting = pyarrow.concat_tables([self._waiting, rows])
+        while len(waiting) >= ROWS_A_GROUP:
+            self._write(waiting.slice(0, ROWS_A_GROUP))
+            waiting = waiting.slice(ROWS_A_GROUP)
+        self._waiting = waiting
 
     def close(self) -> None:
-        """Write the rows that are held, and end the last file."""
-        if len(self._held):
-            self._write(self._held)
+        """Write the rows that wait for more, and end the last file."""
+        if len(self._waiting):
+            self._write(self._waiting)
         if self._writer is not None:
             self._end_file()
 
     def _write(self, group: Any) -> None:
         if self._writer is None:
             self._begin_file()
-        # In pieces of other lengths, the same rows would fill pages, and so files, of other lengths.
+        # The lengths of a table's pieces decide where pages and files end, so they are combined.
         self._writer.write_table(group.combine_chunks(), ROWS_A_GROUP)
         self.rows += len(group)
         self._progress("rows laid out", len(group), len(group))
@@ -147,7 +147,7 @@ class _Shards:
 
 
 def staged_files(root: Path) -> list[StagedFile]:
-    """Return every file under `root`, sorted by path."""
+    """Return every file in the folder `root` and below it, sorted by path."""
     return [
         StagedFile(path.relative_to(root).as_posix(), path, path.stat().st_size, sha256_file(path))
         for path in sorted(root.rglob("*"))
@@ -156,7 +156,7 @@ def staged_files(root: Path) -> list[StagedFile]:
 
 
 def score_row(row: Row, run: str) -> Row:
-    """Return the row of a case with the run's name and every group of prompts, so that all rows have equal columns."""
+    """Return a case's row for the configuration `scores`, with all of its columns. run: the run's name."""
     stages = {
         stage: row[stage] and {**{f"{group}_prompts": [] for group in SCORED}, **NOT_MEASURED, **row[stage]}
         for stage in ("pre", "post")
@@ -165,7 +165,7 @@ def score_row(row: Row, run: str) -> Row:
 
 
 def record_row(row: Row) -> Row:
-    """Return a record's row for the configuration `records`, without the groups that are configurations too."""
+    """Return a record's row for the configuration `records`, without its groups, which have their own."""
     if "meta" not in row:
         return row
     return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}

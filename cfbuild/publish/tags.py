@@ -1,4 +1,4 @@
-"""Wikimedia's language codes as a dataset card takes them: ISO 639 codes, and BCP 47 tags for what these do not say."""
+"""Wikimedia's language codes as a dataset card has them: ISO 639 codes, and BCP 47 tags where these say more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWN = {
     "zh-min-nan": "nan",
     "zh-yue": "yue",
 }
-"""The codes that Wikimedia made up, or uses for another language than ISO 639 does, with their tags."""
+"""BCP 47 tags of the codes that Wikimedia made up, or uses for another language than ISO 639."""
 ISO_639 = re.compile(r"[a-z]{2,3}")
 SEVERAL = {"mul": "multilingual"}
 """Wikidata's code for names of every language, and the Hub's."""
@@ -50,7 +50,7 @@ def _tag(code: str) -> str:
 
 
 def _cased(tag: str) -> str:
-    """Return a tag as it is usually written: a script in title case, a region in capitals, the rest small."""
+    """Return a tag in the usual case: `zh-Hans`, `pt-BR`."""
     first, *rest = tag.split("-")
     private = rest.index("x") if "x" in rest else len(rest)
     known = (part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part for part in rest[:private])

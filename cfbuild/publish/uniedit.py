@@ -1,9 +1,9 @@
 """Rows of UniEdit's files (Chen et al. 2025): an edit with questions, each with the chain of facts it follows from.
 
-UniEdit tells from a chain which kind of question it is; an item of the edit's own fact is called h_e or t_e in it, its
-relation r_e, others e_0, r_0, ... The last two places of a link say whether it is followed forwards (f) or back (b),
-and whether it has a single (s) or many answers (m). Its reader expects exactly one question of locality a row, so the
-kinds take turns by case id.
+UniEdit knows the kind of a question by its chain. In a chain the edit's own subject, relation and o* are called h_e,
+r_e and t_e, other items and relations e_0, r_0, ... The last two places of a link say whether it is followed forwards
+(f) or back (b), and whether it has a single answer (s) or many (m). A row has exactly one question of locality, as the
+reader expects, so the kinds take turns by case id.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from cfbuild.data import Record, Target
+from cfbuild.data import SLOT, Record, Target
 from cfbuild.facts.relations import RELATIONS
-from cfbuild.publish.handed import NO_NAMES, OtherNames
+from cfbuild.publish.export_input import NO_NAMES, OtherNames
 from cfbuild.store.jsonl import Row
 
 EDIT_LINK = ["h_e", "r_e", "t_e"]
@@ -23,13 +23,12 @@ FORWARDS = ["f", "s"]
 def uniedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """Return a row of UniEdit's files: the edit, its questions of generality, and a question of locality."""
     edit = {"prompt": record.rewrite, "target": record.target_new.label, "subject": record.subject.label}
-    asked = [row for kind in GENERALITY for row in GENERALITY[kind](record, known)]
-    stays = list(_locality(record, known))
-    chosen = [stays[record.case_id % len(stays)]] if stays else []
+    generality = [row for make in GENERALITY for row in make(record, known)]
+    locality = list(_locality(record, known))
     return {
         "edit": {**edit, **_fact(record.subject, record.relation, record.target_new, known)},
-        "generality": {str(place): row for place, row in enumerate(asked)},
-        "locality": {str(place): row for place, row in enumerate(chosen)},
+        "generality": {str(place): row for place, row in enumerate(generality)},
+        "locality": {"0": locality[record.case_id % len(locality)]} if locality else {},
     }
 
 
@@ -38,7 +37,7 @@ def _item(target: Target, known: OtherNames) -> Row:
 
 
 def _fact(subject: Target, relation: str, value: Target, known: OtherNames) -> Row:
-    """Return a fact's parts, as an edit and each link of a chain has them."""
+    """Return the parts of a fact that an edit and each link of a chain have."""
     name = RELATIONS[relation].name if relation in RELATIONS else relation
     return {
         "head_entity": _item(subject, known),
@@ -63,14 +62,14 @@ def _question(prompt: str, target: str, paths: list[list[str]], hops: list[Row])
 
 
 def _rephrased(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the paraphrases: the edit's own link, asked in other words."""
+    """Yield the questions of the paraphrases, whose chain is the edit's own link."""
     for paraphrase in record.paraphrases:
         hop = _edit_link(record, known, paraphrase.clean, record.subject.label)
         yield _question(paraphrase.clean, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
 def _aliased(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the prompts with another name of the subject, which is recognised by that name."""
+    """Yield the questions with another name of the subject, if that name is known."""
     for prompt in record.groups.get("subject_aliases", ()):
         name = next((name for name in known.other_names(record.subject) if name in prompt.text), None)
         if name is not None:
@@ -79,14 +78,14 @@ def _aliased(record: Record, known: OtherNames) -> Iterator[Row]:
 
 
 def _answered(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the prompts whose answer is o* under another name."""
+    """Yield the questions whose answer is o* under another name."""
     for prompt in record.groups.get("object_aliases", ()):
         hop = {**_edit_link(record, known, prompt.text, record.subject.label), "target": prompt.target_new.label}
         yield _question(prompt.text, prompt.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
 def _reversed(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the edit's link followed backwards, from o* to the subject."""
+    """Yield the questions whose chain is the edit's link followed back, from o* to the subject."""
     for prompt in record.groups.get("inverse", ()):
         back = {"prompt": prompt.text, "target": record.subject.label}
         hop = {**_edit_link(record, known, record.rewrite, record.subject.label), "reverse_in_multi_hop": True}
@@ -95,30 +94,26 @@ def _reversed(record: Record, known: OtherNames) -> Iterator[Row]:
 
 
 def _two_hops(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield chains of the edit's link and a further one; those whose second question is not known are left out."""
+    """Yield the questions whose chain is the edit's link and a second one, if the second's template is known."""
     for prompt in record.groups.get("two_hop", ()):
-        asked = known.asked(prompt.template, record.target_new.label)
-        if asked is not None:
+        second = known.prompt(prompt.template, record.target_new.label)
+        if second is not None:
             path = ["t_e", "r_0", "e_0"]
             fact = _fact(record.target_new, prompt.relation, prompt.target_new, known)
             first = _edit_link(record, known, record.rewrite, record.subject.label)
-            hops = [first, _link(path, asked, record.target_new.label, fact)]
+            hops = [first, _link(path, second, record.target_new.label, fact)]
             paths = [[*EDIT_LINK, *FORWARDS], [*path, *FORWARDS]]
             yield _question(prompt.text, prompt.target_new.label, paths, hops)
 
 
-GENERALITY: Mapping[str, Callable[[Record, OtherNames], Iterator[Row]]] = MappingProxyType(
-    {
-        "paraphrase": _rephrased,
-        "subject_aliases": _aliased,
-        "object_aliases": _answered,
-        "inverse": _reversed,
-        "two_hop": _two_hops,
-    }
+GENERALITY: tuple[Callable[[Record, OtherNames], Iterator[Row]], ...] = (
+    _rephrased,
+    _aliased,
+    _answered,
+    _reversed,
+    _two_hops,
 )
-"""The questions of generality by the group that they come from."""
-
-
+"""The functions that make the questions of generality, in their order in a row."""
 STAYING: Mapping[str, tuple[str, list[str]]] = MappingProxyType(
     {
         "relation_specificity": ("head of edit", ["h_e", "r_0", "e_0"]),
@@ -126,11 +121,11 @@ STAYING: Mapping[str, tuple[str, list[str]]] = MappingProxyType(
         "object_specificity": ("tail of edit", ["t_e", "r_0", "e_0"]),
     }
 )
-"""The kinds of questions about what stays of the edit's own items: what each shares with the edit, and its link."""
+"""The groups of prompts about the edit's own items whose answer stays: what each shares with the edit, and its link."""
 
 
 def _locality(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield what stays of the edit's items, then the neighbors: its relation, another subject, the true object."""
+    """Yield the questions of the STAYING groups, then those of the neighbors, which share the edit's relation."""
     items = {item.id: item for item in (record.subject, record.target_new)}
     for kind, (shared, path) in STAYING.items():
         for prompt in record.groups.get(kind, ()):
@@ -140,19 +135,15 @@ def _locality(record: Record, known: OtherNames) -> Iterator[Row]:
                 yield {"loc_type": shared, **_question(prompt.text, answer.label, [[*path, *FORWARDS]], [hop])}
     for neighbor in record.neighborhood:
         path = ["e_0", "r_e", "e_1"]
-        hop = _neighbor_link(record, known, neighbor.text, neighbor.entity, path)
+        subject = Target(neighbor.entity, _named(record, neighbor.text))
+        fact = _fact(subject, record.relation, record.target_true, known)
+        hop = _link(path, neighbor.text, subject.label, fact)
         question = _question(neighbor.text, record.target_true.label, [[*path, *FORWARDS]], [hop])
         yield {"loc_type": "property of edit", **question}
 
 
-def _neighbor_link(record: Record, known: OtherNames, text: str, entity: str, path: list[str]) -> Row:
-    """Return the link of a neighborhood prompt, whose subject's name a record does not hold by itself."""
-    subject = Target(entity, _named(record, text))
-    return _link(path, text, subject.label, _fact(subject, record.relation, record.target_true, known))
-
-
 def _named(record: Record, text: str) -> str:
-    """Return the subject that a neighborhood prompt names, where it is the record's own template; else empty."""
-    before, after = record.prompt.text.split("{}")
+    """Return the subject that a neighborhood prompt names, if it has the record's own template; else empty."""
+    before, after = record.prompt.text.split(SLOT)
     fits = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
     return text[len(before) : len(text) - len(after)] if fits else ""

@@ -22,27 +22,27 @@ LANGUAGE = "language"
 class CrossingPasses(Passes):
     """Passes over records that are edited in one language and asked about in several.
 
-    `asked` holds the records by language of the prompts, then by case id.
+    `by_language` holds the records by language of the prompts, then by case id.
     """
 
-    asked: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
+    by_language: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
 
     def _score(self, log: RowLog, unscored: Sequence[Record], edits: Mapping[int, Edit], running: Progress) -> None:
         for chunk in chunks(unscored, self.lm.device):
             chunk_edits = [edits[record.case_id] for record in chunk]
             # A log keeps rows appended together whole or not at all, so no record is left with only some languages.
-            log.append(row for code in self.asked for row in self._rows(code, chunk, chunk_edits, running))
-            self.progress("records", len(log.entries) // len(self.asked), len(self.records))
+            log.append(row for code in self.by_language for row in self._rows(code, chunk, chunk_edits, running))
+            self.progress("records", len(log.entries) // len(self.by_language), len(self.records))
 
     def _rows(self, code: str, chunk: Sequence[Record], edits: Sequence[Edit], running: Progress) -> Iterator[Row]:
         """Yield the cases of records asked about in language `code`, under edits made in another."""
-        translated = [self.asked[code][record.case_id] for record in chunk]
+        translated = [self.by_language[code][record.case_id] for record in chunk]
         for case in score_cases(self.lm, translated, edits, self.editor.name, progress=running):
             yield {**encode_case(case), LANGUAGE: code}
 
     def cases(self) -> dict[str, list[CaseScore]]:
         """Return the finished cases by the language of the prompts, in the records' order."""
-        found: dict[str, list[CaseScore]] = {code: [] for code in self.asked}
+        found: dict[str, list[CaseScore]] = {code: [] for code in self.by_language}
         for row in self.in_order(self.log()):
             found[row[LANGUAGE]].append(decode_case(row))
         return found

@@ -57,7 +57,7 @@ def svg(height: float, parts: Iterable[Markup]) -> Markup:
 def axis_x(
     across: Scale, ticks: Sequence[float], height: float, label: str, name: Callable[[float], str] = "{:g}".format
 ) -> Markup:
-    """Return the horizontal axis of a plot, with a grid line at each of `ticks`; `name` turns a tick into text."""
+    """Return the horizontal axis of a plot of this height. ticks: have a grid line each, and `name` as their text."""
     base = height - BOTTOM
     parts = [line(across(ticks[0]), base, across(ticks[-1]), base, "axis")]
     for tick in ticks:
