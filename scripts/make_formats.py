@@ -13,7 +13,10 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 
 def page() -> str:
     """The whole page."""
-    parts = ["# Formats\n\nMade from `schemas/` by `scripts/make_formats.py`; the schemas are the contract."]
+    parts = [
+        "# Formats\n\nEvery key of every file that cfbuild writes or reads, a section for each format. The JSON schemas in "
+        "`schemas/` are the contract; `scripts/make_formats.py` makes this page of them."
+    ]
     for name in NAMES:
         schema = load_schema(name)
         rows = "\n".join(_rows(schema, schema, ""))
