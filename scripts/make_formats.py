@@ -14,8 +14,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 def page() -> str:
     """The whole page."""
     parts = [
-        "# Formats\n\nEvery key of every file that cfbuild writes or reads, a section for each format. The JSON schemas in "
-        "`schemas/` are the contract; `scripts/make_formats.py` makes this page of them."
+        "# Formats\n\nEvery key of every file that cfbuild writes or reads, a section for each format. The JSON "
+        "schemas in `schemas/` are the contract; `scripts/make_formats.py` makes this page of them."
     ]
     for name in NAMES:
         schema = load_schema(name)

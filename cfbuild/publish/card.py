@@ -98,30 +98,29 @@ def make_card(given: CardInput) -> str:
 
 def make_citation(repository: str) -> str:
     """Return the text of a dataset's CITATION.cff. repository: its name on the Hub, OWNER/NAME."""
-    lines = (
-        "cff-version: 1.2.0",
-        'message: "If you use this dataset, please cite it, and the paper that defined its format."',
-        f'title: "{repository}: counterfactual records for knowledge editing"',
-        "type: dataset",
-        "authors:",
-        f'  - name: "{repository.split("/", maxsplit=1)[0]}"',
-        "license: CC0-1.0",
-        "references:",
-        "  - type: software",
-        '    title: "cfbuild"',
-        "    authors:",
-        '      - name: "The cfbuild engineers"',
-        f"    version: {__version__}",
-        "  - type: conference-paper",
-        '    title: "Locating and Editing Factual Associations in GPT"',
-        "    authors:",
-        *(
-            f"      - family-names: {last}\n        given-names: {first}"
-            for first, last in (("Kevin", "Meng"), ("David", "Bau"), ("Alex", "Andonian"), ("Yonatan", "Belinkov"))
-        ),
-        "    year: 2022",
+    authors = "\n".join(
+        f"      - family-names: {last}\n        given-names: {first}"
+        for first, last in (("Kevin", "Meng"), ("David", "Bau"), ("Alex", "Andonian"), ("Yonatan", "Belinkov"))
     )
-    return "\n".join(lines) + "\n"
+    return f"""cff-version: 1.2.0
+message: "If you use this dataset, please cite it, and the paper that defined its format."
+title: "{repository}: counterfactual records for knowledge editing"
+type: dataset
+authors:
+  - name: "{repository.split("/", maxsplit=1)[0]}"
+license: CC0-1.0
+references:
+  - type: software
+    title: "cfbuild"
+    authors:
+      - name: "The cfbuild engineers"
+    version: {__version__}
+  - type: conference-paper
+    title: "Locating and Editing Factual Associations in GPT"
+    authors:
+{authors}
+    year: 2022
+"""
 
 
 def _size(count: int) -> str:

@@ -130,10 +130,7 @@ def _fault(scored: Scored, when: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """A prompt of the record at place `record`, as a question before its edit and after it.
-
-    Both are the same unless the edit puts a text in front of prompts.
-    """
+    """A prompt of the record at place `record`: its question before the edit, and after it behind a prefix."""
 
     record: int
     group: str
@@ -259,10 +256,7 @@ def _write_answers(
     names: ObjectNames | None,
     progress: Progress,
 ) -> tuple[Answers, Answers]:
-    """Return the model's answers to each record's prompts in use, before its edit and after it.
-
-    There are no answers without `names`, and none after an edit with neither a delta nor a prefix.
-    """
+    """Return each record's answers in use before its edit, and those after it if the edit has a delta or a prefix."""
     if names is None:
         return {}, {}
     prompts = [

@@ -20,10 +20,7 @@ LANGUAGE = "language"
 
 @dataclass(frozen=True)
 class CrossingPasses(Passes):
-    """Passes over records that are edited in one language and asked about in several.
-
-    `by_language` holds the records by language of the prompts, then by case id.
-    """
+    """Passes over records edited in one language and asked about in all of `by_language`, where they are by case id."""
 
     by_language: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
 

@@ -15,12 +15,10 @@ CURVES = ("right_after", "first", "so_far")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Measurements on the model after `edits` edits.
+    """Measurements on the model after `edits` edits: the fixed text's perplexity, None where it is not finite.
 
-    `perplexity` is that of the fixed text, None where it is not finite. The means of ES, PS and NS, times 100, are
-    there at the points of the curves only. `right_after` is over the records edited since the last point, scored right
-    after their edit; `first` over a sample of the first point's records, `so_far` over a sample of all edited ones,
-    both scored now.
+    Only the points of the curves have means of ES, PS and NS, times 100: `right_after` of the records since the last
+    point, right after their edit; `first` of a sample of the first point's records, `so_far` of a sample of all, now.
     """
 
     edits: int

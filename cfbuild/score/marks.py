@@ -28,10 +28,7 @@ EFFICACY = "ES"
 
 
 def marks_of(runs: Sequence[Figures], unedited: Figures) -> list[dict[str, str]]:
-    """Return the marks of each of a model's runs, BEST or FAILING by figure's name; a single run is best in nothing.
-
-    unedited: the figures of the model before any edit.
-    """
+    """Return the marks, BEST or FAILING by figure, of each of a model's runs. unedited: the model's own figures."""
     marks = [_failures(figures, unedited) for figures in runs]
     editing = [place for place, failed in enumerate(marks) if EFFICACY not in failed]
     for name in dict.fromkeys(name for figures in runs for name in figures):

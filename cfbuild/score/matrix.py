@@ -44,10 +44,7 @@ class LanguageMatrix:
     def of_cases(
         cls, cases: Mapping[str, Mapping[str, Sequence[CaseScore]]], signature: Mapping[str, Any]
     ) -> LanguageMatrix:
-        """Return the matrix of cases, given by the edit's language, then the prompts'.
-
-        signature: everything that affects the figures, by name.
-        """
+        """Return the matrix of cases, given by the edit's language, then the prompts'. signature: as in `Report`."""
         languages = tuple(cases)
         first = cases[languages[0]]
         return cls(
@@ -96,10 +93,7 @@ class LanguageMatrix:
         return f"{self.settings.get('editor')} on {self.settings.get('model')}, {self.cases:,} records"
 
     def rows(self, name: str) -> Iterator[tuple[str, tuple[Figure | None, ...]]]:
-        """Yield the rows of figure `name`: the unedited model's, then one for each language of the edits.
-
-        A row is its head and a cell for each language of the prompts, None without the figure.
-        """
+        """Yield (head, cells by language of the prompts) of each row of figure `name`, the unedited model's first."""
         yield UNEDITED, tuple(self.before[code].get(name) for code in self.languages)
         for edited in self.languages:
             yield edited, tuple(self.after[edited][code].get(name) for code in self.languages)

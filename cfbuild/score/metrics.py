@@ -123,10 +123,7 @@ def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
 
 
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
-    """Return each metric of each case, times 100 (but PERPLEXITY); None where a case has no such prompts or texts.
-
-    stage: `pre` or `post`.
-    """
+    """Return each metric of each case at a stage, `pre` or `post`, times 100 (but PERPLEXITY), or None."""
     stages = [getattr(case, stage) for case in cases]
     values = prompt_values(stages)
     for name, attribute in TEXT_METRICS.items():
@@ -136,10 +133,7 @@ def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float 
 
 
 def prompt_values(stages: Sequence[StageScore | None]) -> dict[str, list[float | None]]:
-    """Return each metric over prompts of each case, times 100; None for a case without scores or such prompts.
-
-    stages: the scores of each case at one stage.
-    """
+    """Return each metric over prompts, times 100, of each case's scores in `stages`; None without scores or prompts."""
     return {metric.name: [_mean(metric, scores) for scores in stages] for metric in METRICS}
 
 

@@ -214,7 +214,7 @@ def chunks(records: Sequence[Record], device: torch.device) -> Iterator[Sequence
 
 
 def batches(records: Sequence[Record], size: int) -> list[list[Record]]:
-    """Return the records in batches of `size`, in order; no two records of a batch are about one subject and relation.
+    """Return the records in batches of `size`, in order, each of them about other subjects and relations.
 
     One edit cannot make two objects of a fact true, so the second record goes into a later batch.
     """

@@ -49,10 +49,7 @@ SAMPLE = 50
 
 @dataclass(frozen=True)
 class SequentialPasses(Passes):
-    """Passes over records in batches that follow each other on the same model.
-
-    batch: the most records of a batch (None: as `batch_size` says).
-    """
+    """Passes over records in batches that follow each other on the same model. batch: as for `batch_size`."""
 
     def units(self) -> list[list[Record]]:
         """Return the batches."""
@@ -116,9 +113,9 @@ class SequentialPasses(Passes):
         return _SoFar.load(_file(self.folder, number + 1), self.lm)
 
     def _edit_next(self, so_far: _SoFar, unit: Sequence[Record], before: int) -> tuple[list[Edit], Delta | None, State]:
-        """Return a batch's edits, the sum of all changes with theirs, and the editor's state after them.
+        """Return a batch's edits, the sum of all changes with theirs, and the editor's state. before: records edited.
 
-        before: the number of records edited before. Raises EditError if the editor changes no weights.
+        Raises EditError if the editor changes no weights.
         """
         done = partial(count_edits, self.progress, before, len(self.records))
         timing = self.folder / f"timing-{so_far.count:06d}.json"
@@ -134,8 +131,6 @@ class SequentialPasses(Passes):
         if total is not None and not total.is_finite():
             return [unfinished(edit.records, edit.statistics) for edit in edits], so_far.total, so_far.state
         return edits, total.to(self.lm.device) if total else None, state
-
-    # ------------------------------------------------------------------------------------------------------ readings
 
     def _read(self, units: Sequence[Sequence[Record]], number: int, total: Delta | None) -> Reading:
         """Return the measurements after batch `number`, with the means of samples at the curve's points only."""
@@ -164,8 +159,6 @@ class SequentialPasses(Passes):
         """Return the cases of records whose `pre` are scores of the model under the change `total`."""
         with _applied(self.lm, total):
             return score_cases(self.lm, records, no_edits(len(records)), self.editor.name)
-
-    # ------------------------------------------------------------------------------------------------------- the end
 
     def retained_log(self) -> RowLog:
         """Return the log of the cases that are scored at the end."""
@@ -244,11 +237,7 @@ def _applied(lm: LanguageModel, total: Delta | None) -> AbstractContextManager[N
 
 
 def batch_size(batch: int | None, together: bool) -> int:
-    """Return the most records of a batch of a sequence.
-
-    batch: the number asked for (None: TOGETHER, or 1 for an editor that edits each record by itself).
-    together: whether the editor edits a batch's records together.
-    """
+    """Return the most records of a batch: `batch`, or by default TOGETHER if the editor edits `together`, else 1."""
     return batch or (TOGETHER if together else 1)
 
 

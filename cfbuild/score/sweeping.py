@@ -1,7 +1,6 @@
 """Records edited and scored at every point of a sweep, resumably: a point is a layer and a series.
 
-What the points share is made once: the scores before any edit, the contexts, and C, of all layers by one pass over the
-texts.
+What the points share is made once: the scores before any edit, the contexts, and C of all layers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A sweep as a value: records edited at many layers, at tokens or within bounds, and the best layer.
-
-No model is needed.
-"""
+"""A sweep as a value: records edited at many layers, and the best of these. No model is needed."""
 
 from __future__ import annotations
 
@@ -255,10 +252,7 @@ def read_sweep(sweep: Run) -> SweepReport:
 
 
 def found_preset(report: SweepReport, revision: str) -> dict[str, Any]:
-    """Return the content of a sweep's preset file; `revision` names the model's exact weights.
-
-    Raises ValueError if the sweep found no layer.
-    """
+    """Return the content of a sweep's preset file; `revision` names the model's exact weights."""
     if report.found is None:
         raise ValueError("the sweep found no layer")
     best = next(point for point in report.points if (point.layer, point.series) == (report.found.layer, FOUND_AT))

@@ -134,10 +134,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """The paper's Table 4 over any number of runs: of each model the unedited row, then a row for each run.
-
-    `remarks` are sentences on what a reader must know to compare the rows.
-    """
+    """The paper's Table 4 over any number of runs: of each model the unedited row, then a row for each run; remarks."""
 
     rows: tuple[ScoreRow, ...]
     remarks: tuple[str, ...] = ()

@@ -1,7 +1,4 @@
-"""The table of runs as Markdown, and as LaTeX with booktabs for a paper.
-
-The best figures are bold in both. Failed ones are in italics with their sign in Markdown, underlined in LaTeX.
-"""
+"""The table of runs as Markdown and LaTeX with booktabs: best figures bold, failed ones in italics or underlined."""
 
 from __future__ import annotations
 

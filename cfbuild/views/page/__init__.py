@@ -84,9 +84,8 @@ class SweepView:
 class PageInput:
     """The content of a page.
 
-    `table` is over the `runs`. `dropped` is the number of facts that each rule rejected, `origin` what the build is
-    made of, as texts by name. `left_out` names the runs that scored another file than these records. `matrices` are
-    those across languages, by name.
+    `dropped` is the number of facts that each rule rejected, `origin` what the build is made of, as texts by name,
+    `left_out` the runs that scored another file than these records, `matrices` those across languages, by name.
     """
 
     records: ShownRecords

@@ -59,10 +59,7 @@ class TraceView:
 
 
 def trace_view(name: str, traces: Sequence[CausalTrace], metric: str, pictures: int) -> TraceView | None:
-    """Return finished traces as the page shows them, with heat maps of the first `pictures`; None without a trace.
-
-    metric: what the traces measure, PROBABILITY or the logit difference.
-    """
+    """Return finished traces of a metric as the page shows them, with heat maps of the first `pictures`, or None."""
     if not traces:
         return None
     average = AverageEffects.of(traces)
@@ -79,10 +76,7 @@ def trace_view(name: str, traces: Sequence[CausalTrace], metric: str, pictures: 
 
 
 def drawings(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and content of each SVG file: heat maps of traces and of the averages, and curves.
-
-    metric: what the traces measure.
-    """
+    """Yield (name, [content]) of each SVG file: heat maps of traces of a metric and of their averages, and curves."""
     for name, plot in _plots(traces, average, metric):
         yield f"{name}.svg", [svg_file([plot])]
 

@@ -103,10 +103,7 @@ def run_plots(points: CasePoints, report: Report) -> dict[str, Plot]:
 
 
 def record_plots(shares: Sequence[float], dropped: Mapping[str, int]) -> dict[str, Plot]:
-    """Return the plots of the records, by their key in ORDER.
-
-    shares: what `rank_shares` gives of all records. dropped: the number of rejected facts by rule.
-    """
+    """Return the plots of all records' `rank_shares`, and of the facts dropped by each rule, by key in ORDER."""
     return _drawn(ranks=_ranks(shares), drops=_drops(dropped))
 
 

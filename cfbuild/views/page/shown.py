@@ -53,10 +53,7 @@ class ShownRecords:
 
 
 def show_records(records: Iterable[Record], count: int) -> ShownRecords:
-    """Return a stream of `count` records as the page shows them: all in its list, or MOST_LISTED evenly spread ones.
-
-    A shorter stream is counted rightly, but its list is no even sample.
-    """
+    """Return a stream of `count` records as the page shows them: all in its list, or MOST_LISTED evenly spread ones."""
     tally, shares = Tally(), array("d")
     columns: dict[str, list[Any]] = {name: [] for name in ("case", "relation", "subject", "true", "new")}
 
@@ -90,10 +87,7 @@ def _listed(records: Iterable[Record], count: int) -> Iterator[Record]:
 
 
 class ShownCases:
-    """A run's cases as the page shows them: the drawn numbers of all, the cells and details of those in the list.
-
-    case_ids: of the records in the list.
-    """
+    """A run's cases as the page shows them: numbers for plots of all, cells and details of `case_ids`, the list's."""
 
     def __init__(self, cases: Iterable[CaseScore], case_ids: Sequence[int]) -> None:
         self.values = CaseValues()
