@@ -133,8 +133,11 @@ def test_settings_go_to_their_editor_or_to_all_that_have_them() -> None:
     given = named_values(["ft-l.steps=7", "norm-constraint=0.001", "rome.kl-factor=0.5"])
     options = CompareOptions(editors=("rome", "ft", "ft-l", "ike"), steps=3, settings=given)
     rome, ft, bounded, ike = run_options(options)
-    assert rome.asked == {"steps": 3, "kl_factor": 0.5} and ft.asked == {"steps": 3, "norm_constraint": 0.001}
-    assert bounded.asked == {"steps": 7, "norm_constraint": 0.001} and ike.asked == {}
+    assert rome.editor_settings == {"steps": 3, "kl_factor": 0.5} and ft.editor_settings == {
+        "steps": 3,
+        "norm_constraint": 0.001,
+    }
+    assert bounded.editor_settings == {"steps": 7, "norm_constraint": 0.001} and ike.editor_settings == {}
     assert [one.name for one in (rome, ft, bounded, ike)] == ["rome", "ft", "ft-l", "ike"]
 
 

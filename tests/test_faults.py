@@ -35,7 +35,7 @@ from test_http import GOOD, client, failure, query
 
 from cfbuild import cli
 from cfbuild.audit.validate import violations
-from cfbuild.cli.shared import guard_streams, tell, tell_json
+from cfbuild.cli.shared import guard_streams, print_json, print_text
 from cfbuild.data import Candidate, Fact, Request, Target, Template, item_id, property_id
 from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.covariance import Covariance, key_covariances, load_covariance, second_moments
@@ -836,9 +836,9 @@ def test_a_changed_corpus_is_noticed_and_no_path_is_kept(small_build: BuildFolde
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_printed_moves_the_cursor(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(text)
-    tell(f"cfbuild: {text}", err=True)
-    tell_json({"label": text})
+    print_text(text)
+    print_text(f"cfbuild: {text}", err=True)
+    print_json({"label": text})
     out, err = capsys.readouterr()
     assert not HIDDEN.search(out) and not HIDDEN.search(err)
     assert json.loads(out[out.index("{\n") :]) == {"label": text}
@@ -866,7 +866,7 @@ def test_secrets_are_left_out_of_messages_logs_and_tracebacks(
     text = f"GET https://ann:s3cret@example.org/q failed for {TOKEN} and anUnusualToken42"
     kept = "GET https://***@example.org/q failed for *** and ***"
     assert discreet(text) == kept
-    tell(text, err=True)
+    print_text(text, err=True)
     logger = logging.getLogger("cfbuild")
     state = logger.handlers[:], logger.propagate, sys.excepthook
     try:

@@ -20,7 +20,7 @@ from cfbuild.filter.thresholds import FilterOptions
 from cfbuild.lm.load import load_chosen
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.generate import generate
-from cfbuild.pipeline.scoring import Crew
+from cfbuild.pipeline.scoring import ScoringWorkers
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.score import passes
 from cfbuild.store.folder import BuildFolder
@@ -29,7 +29,7 @@ from cfbuild.work import GPUS, LOCAL, ModelWorkerOptions, gpus_of
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'cfbuild[ray]'"
 )
-CREWS = [
+WORKERS = [
     pytest.param({"workers": 2}, id="processes"),
     pytest.param({"workers": 2, "ray": os.environ.get("RAY_ADDRESS", LOCAL)}, id="ray", marks=needs_ray),
 ]
@@ -55,47 +55,49 @@ def kills_once(when: int) -> Any:
     return progress
 
 
-@pytest.mark.parametrize("crew", CREWS)
+@pytest.mark.parametrize("several", WORKERS)
 def test_scores_are_the_same_whoever_works(
-    tmp_path: Path, model: ModelOptions, crew: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: ModelOptions, several: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
     lm, found = load_chosen(model), []
-    for name, workers in (("alone", {}), ("several", crew)):
+    for name, chosen in (("alone", {}), ("several", several)):
         folder = write_scored(tmp_path / name, records(7), scored=False)
         options = EvaluateOptions(**OPTIONS, keep_edits=True)
-        report = evaluate(folder, options, lm, kills_once(3), crew=Crew(ModelWorkerOptions(**workers), model))
+        workers = ScoringWorkers(ModelWorkerOptions(**chosen), model)
+        report = evaluate(folder, options, lm, kills_once(3), workers=workers)
         files = [folder.path(f"runs/ft/{file}").read_bytes() for file in ("cases.jsonl", "edits.safetensors")]
         found.append((report.signature, *files))
     assert found[0] == found[1]
 
 
 @pytest.mark.long  # each worker imports torch; the scores above go the same way
-@pytest.mark.parametrize("crew", CREWS)
+@pytest.mark.parametrize("several", WORKERS)
 def test_a_filters_verdicts_are_the_same_whoever_works(
-    tmp_path: Path, model: ModelOptions, crew: dict[str, Any]
+    tmp_path: Path, model: ModelOptions, several: dict[str, Any]
 ) -> None:
     thresholds, lm = FilterOptions(min_rank_share=0.3), load_chosen(model)
     found = []
-    for name, workers in (("alone", {}), ("several", crew)):
+    for name, chosen in (("alone", {}), ("several", several)):
         folder = BuildFolder(write_world(tmp_path / name))
-        options = dataclasses.replace(small_options(), **workers)
+        options = dataclasses.replace(small_options(), **chosen)
         summary = generate(folder, options, RankFilter(lm, thresholds, model=model), kills_once(1))
         found.append((summary, *(folder.path(file).read_bytes() for file in ("records.jsonl", "rejected.jsonl"))))
     assert found[0] == found[1] and found[0][0].kept
 
 
 def test_a_worker_with_another_model_is_refused(tmp_path: Path, model: ModelOptions) -> None:
-    folder, crew = write_scored(tmp_path, records(3), scored=False), Crew(ModelWorkerOptions(workers=2), model)
+    folder = write_scored(tmp_path, records(3), scored=False)
+    workers = ScoringWorkers(ModelWorkerOptions(workers=2), model)
     with pytest.raises(ConfigError, match="a worker has another model"):
-        evaluate(folder, EvaluateOptions(**OPTIONS), tiny.make("gpt2"), crew=crew)
+        evaluate(folder, EvaluateOptions(**OPTIONS), tiny.make("gpt2"), workers=workers)
 
 
 def test_a_sequence_has_one_worker() -> None:
-    crew = Crew(ModelWorkerOptions(workers=2))
+    workers = ScoringWorkers(ModelWorkerOptions(workers=2))
     with pytest.raises(ConfigError, match="--sequence edits batch after batch"):
-        crew.check(EvaluateOptions(sequence=2))
-    crew.check(EvaluateOptions())
+        workers.check(EvaluateOptions(sequence=2))
+    workers.check(EvaluateOptions())
 
 
 def test_each_worker_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ def test_report_prints_the_table_of_all_runs(compared: BuildFolder) -> None:
 def test_the_table_fits_a_terminal_with_every_figure_whole(
     compared: BuildFolder, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cfbuild.cli.report.WIDE", width)
+    monkeypatch.setattr("cfbuild.cli.shared.WIDE", width)
     table = report(compared).table
     print_scores(table)
     lines = capsys.readouterr().out.splitlines()[: -len(table.remarks)]

@@ -1,6 +1,6 @@
-"""The command line: options in, a verb called, a summary out. Data goes to stdout, everything else to stderr.
+"""The command line: it reads options, calls a verb and prints a summary. Results go to stdout, all else to stderr.
 
-A command's module is imported when it is run, and nothing heavy before that, so that help answers at once.
+A command's module is imported when the command is run, so that help answers at once.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from cfbuild import __version__
-from cfbuild.cli.shared import examples, guard_streams, tell, with_options
+from cfbuild.cli.shared import examples, guard_streams, print_text, with_options
 from cfbuild.errors import CfbuildError
 
 VERBS = {
     "fetch": "Get facts, labels, aliases and templates into the build folder.",
-    "diff": "Find what changed between the facts of two builds: what is new, ended, replaced, corrected.",
+    "diff": "List what changed between the facts of two builds: new, ended, replaced and corrected facts.",
     "generate": "Make records of the fetched facts; keep those whose false object the model finds unlikely.",
     "train-editor": "Train the network of the editors mend-cf or ke-cf on records, or of mend or ke on texts.",
-    "validate-and-score": "Check every record; edit the model by each one; print the paper's metrics before and after.",
-    "compare": "Edit and score every record by each of several editors; print their table; write report.html.",
-    "across": "Edit in each language, ask in every one: a matrix of ES, PS and NS for a build of several languages.",
-    "score-base": "Score every prompt by unedited models; publish has the result as configurations of the dataset.",
+    "validate-and-score": "Check every record, edit the model by each one, print the paper's metrics before and after.",
+    "compare": "Edit and score every record by several editors; print the table of all; write report.html.",
+    "across": "Edit in each language and ask in every language: matrices of ES, PS and NS.",
+    "score-base": "Score every prompt by unedited models; publish adds these scores to the dataset.",
     "trace": "Find the states that decide what the model says: causal traces of records, or of one prompt.",
-    "sweep": "Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.",
-    "apply": "Write a model folder whose weights hold edits, with a card that says what was changed.",
-    "doctor": "Say what this machine has of what cfbuild needs: packages, devices, cache, models; what to mend.",
-    "demo": "The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
+    "sweep": "Edit at every layer and token, draw the curves, and find the layer that --layer auto takes.",
+    "apply": "Write a model folder whose weights hold edits, with a card that lists what was changed.",
+    "doctor": "Show the packages, devices, cache and models that cfbuild finds here, and what to repair.",
+    "demo": "Run the main verbs on bundled facts, offline: fetch, generate, edit, score, publish (dry run).",
     "publish": "Publish the build as a dataset on the Hugging Face Hub, in one commit.",
-    "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html with it.",
-    "study": "The human evaluation: write blinded pages for raters of a build's texts, and read what they answered.",
+    "report": "Print the scores of all runs in a table, the unedited model on top, and write report.html.",
+    "study": "Compare runs by people: write blinded pages for raters, and read the answers they send back.",
     "show": "Look at records: prompts, probabilities before and after the edit, generated texts.",
     "export": "Write the records in another project's format: one JSON array, or a folder of files that a tool runs.",
-    "audit": "Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.",
+    "audit": "Find the known faults of counterfactual records in any file, with examples, or write a cleaned file.",
 }
-"""The commands with the first line of their help, in its order.
+"""The commands with the first line of their help, in the order of the list of commands.
 
 Each has a module of its name with EXAMPLES and a function `run`, whose parameters are the options and whose docstring
-is the help. A command with parts has a table PARTS of such functions instead.
+is the help. A command with parts (`study make`) has a table PARTS of such functions instead.
 """
 
 
 def command(name: str) -> Any:
-    """Return the command of a verb, for which its module is imported."""
+    """Return the command of the verb `name`, after importing its module."""
     verb = import_module(f"{__name__}.{name.replace('-', '_')}")
     about: dict[str, Any] = {"add_completion": False, "rich_markup_mode": "markdown", "no_args_is_help": True}
     if not hasattr(verb, "PARTS"):
@@ -54,20 +54,20 @@ def command(name: str) -> Any:
         return get_command(alone)
     group = typer.Typer(name=name, help=VERBS[name], epilog=examples(*verb.EXAMPLES), **about)
     for part, function in verb.PARTS.items():
-        own = (one for one in verb.EXAMPLES if one.startswith(f"cfbuild {name} {part} "))
-        group.command(part, epilog=examples(*own))(with_options(function))
+        of_part = (example for example in verb.EXAMPLES if example.startswith(f"cfbuild {name} {part} "))
+        group.command(part, epilog=examples(*of_part))(with_options(function))
     return get_command(group)
 
 
 class Commands(TyperGroup):
-    """The table VERBS as commands: each is a line of the list until it is run."""
+    """The commands of VERBS, of which only names and first lines are known until one is run."""
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.commands = {name: TyperCommand(name, help=line) for name, line in VERBS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the name, the command itself and the words for it. Raises typer's error for a name that is none."""
+        """Return the command's name, the command, and its arguments. Raises typer's error for an unknown name."""
         name, found, rest = super().resolve_command(ctx, args)
         return name, command(name) if name and found else found, rest
 
@@ -80,7 +80,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Build CounterFact-style knowledge-editing data, filter it with a language model, score editors on it.",
-    epilog="Start with `cfbuild demo`: the whole road on bundled facts, offline.",
+    epilog="Start with `cfbuild demo`, which runs the main verbs on bundled facts, offline.",
 )
 
 EXIT_STORAGE = 5
@@ -88,28 +88,28 @@ EXIT_STORAGE = 5
 
 
 def main() -> None:
-    """Run the command line; turn an error that a user can cause into its message and exit code."""
+    """Run the command line; print the message of an error that a user can cause, and exit with its code."""
     guard_streams()
     try:
         app()
     except CfbuildError as error:
-        tell(f"cfbuild: {error}", err=True)
+        print_text(f"cfbuild: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        tell(
-            f"cfbuild: {where}{error.strerror or error}. What stood there before still does; make room or choose "
-            "another folder, then run the same command again",
+        print_text(
+            f"cfbuild: {where}{error.strerror or error}. Files that were there before are unchanged; make room or "
+            "choose another folder, then run the same command again",
             err=True,
         )
         raise SystemExit(EXIT_STORAGE) from None
     except KeyboardInterrupt:
-        tell("cfbuild: interrupted; run the same command again to go on from here", err=True)
+        print_text("cfbuild: interrupted; run the same command again to go on from here", err=True)
         raise SystemExit(130) from None
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         typer.echo(f"cfbuild {__version__}")
         raise typer.Exit
 
@@ -117,7 +117,7 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.across import AcrossOptions, across
 from cfbuild.text.safe import visible
@@ -22,10 +22,10 @@ EXAMPLES = (
 def run(
     build: Build = Path("build"), *, options: AcrossOptions, lm_options: ModelOptions, output: OutputOptions
 ) -> None:
-    """Edit in each language, ask in every one: a matrix of ES, PS and NS for a build of several languages.
+    """Edit in each language and ask in every language: matrices of ES, PS and NS.
 
-    Edited are the records that are there in all languages, each on the unedited model. An interrupted run goes on
-    after its last finished chunk; a finished one is not repeated.
+    The build needs records in several languages (generate --languages). Each record that all of them have is edited
+    on the unedited model. An interrupted run goes on after its last finished chunk; a finished run is not repeated.
     """
     from cfbuild.score.matrix import MATRIX, crossing
 
@@ -34,14 +34,14 @@ def run(
     with shown_progress(output.quiet) as progress:
         matrix = across(folder, options, lm, progress)
     if output.json_:
-        tell_json(matrix.as_dict())
+        print_json(matrix.as_dict())
         return
     print_matrix(matrix)
-    tell(f"matrix: {crossing(folder, options.name).path(MATRIX)}")
+    print_text(f"matrix: {crossing(folder, options.name).path(MATRIX)}")
 
 
 def print_matrix(matrix: LanguageMatrix) -> None:
-    """Print a table for each figure: a row for each language of the edit, a column for each language asked."""
+    """Print a table of each figure: a row for each language of the edits, a column for each language of the prompts."""
     from rich.console import Console
     from rich.text import Text
 

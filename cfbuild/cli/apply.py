@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cfbuild.cli.shared import OutputOptions, load_model, shown_progress, tell_summary
+from cfbuild.cli.shared import OutputOptions, load_model, print_summary, shown_progress
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.apply import Applied, ApplyOptions, apply_edits
 
@@ -15,19 +15,20 @@ EXAMPLES = (
 
 
 def run(options: ApplyOptions, lm_options: ModelOptions, output: OutputOptions) -> None:
-    """Write a model folder whose weights hold edits, with a card that says what was changed.
+    """Write a model folder whose weights hold edits, with a card that lists what was changed.
 
-    The edits are those of validate-and-score --keep-edits, all of a file or some cases.
+    EDITS is a file that validate-and-score --keep-edits wrote. All its edits are applied, or those of --case.
     """
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        made = apply_edits(options, lm, progress)
-    tell_summary(made, output.json_, _lines)
+        applied = apply_edits(options, lm, progress)
+    print_summary(applied, output.json_, _lines)
 
 
-def _lines(made: Applied) -> Iterator[str]:
-    yield f"{made.folder}: the model with the edits of {len(made.cases)} records, norm of the change {made.norm:.4g}"
-    for name, norm in made.weights.items():
+def _lines(applied: Applied) -> Iterator[str]:
+    count = len(applied.cases)
+    yield f"{applied.folder}: the model with the edits of {count} records, norm of the change {applied.norm:.4g}"
+    for name, norm in applied.weights.items():
         yield f"  {name}: {norm:.4g}"
-    if made.faulty:
-        yield f"left out, for their edits failed: cases {', '.join(map(str, made.faulty))}"
+    if applied.faulty:
+        yield f"left out, for their edits failed: cases {', '.join(map(str, applied.faulty))}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from cfbuild.cli.shared import OutputOptions, shown_progress, tell_json
+from cfbuild.cli.shared import OutputOptions, print_json, print_text, shown_progress
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.text.safe import visible
 
@@ -20,14 +20,14 @@ EXAMPLES = (
 
 
 def run(options: AuditOptions, output: OutputOptions) -> None:
-    """Find the known faults of counterfactual records in anyone's file, with examples; or clean the file.
+    """Find the known faults of counterfactual records in any file, with examples, or write a cleaned file.
 
-    Exits with 1 if there are faults and no cleaned file was asked for.
+    Exits with 1 if there are faults and --fix is not given.
     """
     with shown_progress(output.quiet) as progress:
         summary = audit(options, progress)
     if output.json_:
-        tell_json(asdict(summary))
+        print_json(asdict(summary))
     else:
         _print_audit(summary, options.file, options.fix)
     if summary.faulty and options.fix is None:
@@ -40,7 +40,6 @@ def _print_audit(summary: AuditSummary, file: Path, fix: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     if summary.rules:
         table = Table(title=Text(visible(f"faults in {file}")))
         for name in ("faults", "rows"):
@@ -52,16 +51,12 @@ def _print_audit(summary: AuditSummary, file: Path, fix: Path | None) -> None:
             where = f"line {first.line}" if first.case_id is None else f"case {first.case_id}"
             example = Text(visible(f"{where} {first.path}: {first.got}; expected {first.expected}"))
             table.add_row(str(entry.faults), str(entry.rows), rule, example)
-        console.print(table)
-    lines = [f"{summary.rows - summary.faulty} of {summary.rows} rows have no fault"]
+        Console().print(table)
+    print_text(f"{summary.rows - summary.faulty} of {summary.rows} rows have no fault")
     if summary.known is not None:
-        lines.append(f"{summary.known} rows are about facts of the build and were held against them")
+        print_text(f"{summary.known} rows are about facts of the build and were compared with them")
     guesses = sum(entry.guesses for entry in summary.rules.values())
     if guesses:
-        lines.append(f"{guesses} faults rest on names that were read off prompts; --fix leaves those to --fix-guesses")
+        print_text(f"{guesses} faults rest on names that were read off prompts; --fix mends those with --fix-guesses")
     if fix is not None:
-        lines.append(
-            f"{summary.written} rows written to {fix}, {summary.dropped} dropped; {fix}.changes.jsonl says why"
-        )
-    for line in lines:
-        console.print(visible(line), markup=False, soft_wrap=True)
+        print_text(f"{summary.written} rows written to {fix}, {summary.dropped} dropped; {fix}.changes.jsonl says why")

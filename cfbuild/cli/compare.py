@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfbuild.cli.report import TableOptions, print_made
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell
+from cfbuild.cli.report import TableOptions, print_reported
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_text, shown_progress
 from cfbuild.cli.validate_and_score import read_to_edit
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.compare import CompareOptions, compare
-from cfbuild.pipeline.scoring import Crew
+from cfbuild.pipeline.scoring import ScoringWorkers
 from cfbuild.work import ModelWorkerOptions
 
 EXAMPLES = (
@@ -25,20 +25,20 @@ def run(
     options: CompareOptions,
     table: TableOptions,
     lm_options: ModelOptions,
-    working: ModelWorkerOptions,
+    processes: ModelWorkerOptions,
     output: OutputOptions,
 ) -> None:
-    """Edit and score every record by each of several editors; print their table; write report.html.
+    """Edit and score every record by several editors; print the table of all; write report.html.
 
-    Every editor has a run of its name, as of validate-and-score. A finished run is not repeated, an interrupted one
-    goes on. Nothing is run if any of the editors cannot be made.
+    Each editor gets a run of its name, the same as validate-and-score makes. A finished run is not repeated, an
+    interrupted one goes on. If an editor cannot be made, nothing is run.
     """
-    folder, crew = open_folder(build), Crew(working, lm_options)
-    crew.check(options)
+    folder, workers = open_folder(build), ScoringWorkers(processes, lm_options)
+    workers.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        made = compare(folder, options, lm, progress, read, crew)
-    for remark in made.unchanged:
-        tell(f"cfbuild: {remark}", err=True)
-    print_made(made, table, output)
+        reported = compare(folder, options, lm, progress, read, workers)
+    for remark in reported.unchanged:
+        print_text(f"cfbuild: {remark}", err=True)
+    print_reported(reported, table, output)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, say, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_note, shown_progress
 from cfbuild.cli.validate_and_score import print_report, validate
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.pipeline import demo as road
+from cfbuild.pipeline import demo
 from cfbuild.pipeline.demo import DemoOptions
 from cfbuild.store.runs import new_run
 
@@ -18,30 +18,29 @@ EXAMPLES = ("cfbuild demo", "cfbuild demo --records 60 --build build/larger")
 def run(
     build: Build = Path("build/demo"), *, options: DemoOptions, lm_options: ModelOptions, output: OutputOptions
 ) -> None:
-    """The whole road on bundled facts, offline: fetch, generate, edit, score, publish (dry run).
+    """Run the main verbs on bundled facts, offline: fetch, generate, edit, score, publish (dry run).
 
-    The model is SmolLM2-135M, unless --model names another.
+    The model is SmolLM2-135M, unless --model names another. At the end a build with scored records is in build/demo.
     """
     folder, quiet = open_folder(build), output.quiet
     started = time.monotonic()
     with shown_progress(quiet) as progress:
-        facts = road.fetch_snapshot(folder, options, progress)
-    say(
-        quiet,
-        f"1/4 fetch: {sum(facts.facts.values())} facts of {len(facts.facts)} relations, {facts.entities} entities",
-    )
+        fetched = demo.fetch_snapshot(folder, options, progress)
+    facts = sum(fetched.facts.values())
+    print_note(quiet, f"1/4 fetch: {facts} facts of {len(fetched.facts)} relations, {fetched.entities} entities")
     lm = load_model(lm_options, quiet)
     with shown_progress(quiet) as progress:
-        made = road.generate_known(folder, lm, options, progress)
-    say(quiet, f"2/4 generate: {made.kept} records kept of {made.facts} facts that were tried")
+        generated = demo.generate_known(folder, lm, options, progress)
+    print_note(quiet, f"2/4 generate: {generated.kept} records kept of {generated.facts} facts that were tried")
     validate(folder.require("records.jsonl"), OutputOptions(quiet=quiet))
     with shown_progress(quiet) as progress:
-        report = road.score(folder, lm, options, progress)
-    say(quiet, f"3/4 validate-and-score: {report.cases} records in {time.monotonic() - started:.0f} s in all")
+        report = demo.score(folder, lm, options, progress)
+    print_note(quiet, f"3/4 validate-and-score: {report.cases} records in {time.monotonic() - started:.0f} s in all")
     print_report(report, new_run(folder, report.editor), output.json_)
     with shown_progress(quiet) as progress:
-        staged = road.publish_dry(folder, options.seed, progress)
-    size = sum(one.size for one in staged.files)
-    say(quiet, f"4/4 publish --dry-run: {len(staged.files)} files, {size:,} bytes, in {folder.path('publish')}")
-    say(quiet, "Next: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")
-    say(quiet, f"Look at {folder.path('report.html')} in a browser, or: cfbuild show --build {folder.root} --sample 3")
+        staged = demo.stage_demo(folder, options, progress)
+    size = sum(file.size for file in staged.files)
+    print_note(quiet, f"4/4 publish --dry-run: {len(staged.files)} files, {size:,} bytes, in {folder.path('publish')}")
+    page = folder.path("report.html")
+    print_note(quiet, f"Look at {page} in a browser, or run: cfbuild show --build {folder.root} --sample 3")
+    print_note(quiet, "Then make your own: cfbuild fetch --contact YOU@EXAMPLE.ORG && cfbuild generate")

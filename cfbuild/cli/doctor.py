@@ -6,21 +6,22 @@ from collections.abc import Iterator
 
 import typer
 
-from cfbuild.cli.shared import OutputOptions, shown_progress, tell_summary
+from cfbuild.cli.shared import OutputOptions, print_summary, shown_progress
 from cfbuild.pipeline.doctor import Diagnosis, DoctorOptions, examine
 
 EXAMPLES = ("cfbuild doctor", "cfbuild doctor --network --contact you@example.org", "cfbuild doctor --json")
 GB = 1e9
+"""Bytes of a gigabyte, as makers of memory and disks count."""
 
 
 def run(options: DoctorOptions, output: OutputOptions) -> None:
-    """Say what this machine has of what cfbuild needs: packages, devices, cache, models; what to mend.
+    """Show the packages, devices, cache and models that cfbuild finds here, and what to repair.
 
-    Exits with 1 if something must be mended.
+    Exits with 1 if something must be repaired. With --network it also asks the public services for an answer.
     """
     with shown_progress(output.quiet) as progress:
         found = examine(options, progress)
-    tell_summary(found, output.json_, _lines)
+    print_summary(found, output.json_, _lines)
     if found.faults:
         raise typer.Exit(1)
 
@@ -31,7 +32,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     yield f"packages: {', '.join(needed)}"
     missing = sorted({f"{one.name} ({one.extra})" for one in found.packages if one.version is None and one.extra})
     if missing:
-        yield f"not installed, and not needed but for the extra in brackets: {', '.join(missing)}"
+        yield f"not installed, and needed only for the extra in brackets: {', '.join(missing)}"
     for device in found.devices:
         yield (
             f"{device.device}: {device.name}; {_size(device.total_bytes)}, {_size(device.free_bytes)} free; "
@@ -44,7 +45,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     for service in found.services:
         yield f"{service.service}: {'answers' if service.answered else 'does not answer'} ({service.detail})"
     for fault in found.faults:
-        yield f"to mend: {fault}"
+        yield f"to repair: {fault}"
 
 
 def _size(count: int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.export import ExportOptions, export_records
 
@@ -21,13 +21,14 @@ def run(build: Build = Path("build"), *, options: ExportOptions, output: OutputO
     """Write the records in another project's format: one JSON array, or a folder of files that a tool runs."""
     length = None if options.pairs_for is None else _length(options.pairs_for, output.quiet)
     with shown_progress(output.quiet) as progress:
-        made = export_records(open_folder(build), options, progress, length)
+        exported = export_records(open_folder(build), options, progress, length)
     if output.json_:
-        about = {"records": made.records, "left_out": made.left_out, "format": options.format_}
-        tell_json({"file": str(made.path), **about})
+        counts = {"records": exported.records, "left_out": exported.left_out}
+        print_json({"file": str(exported.path), **counts, "format": options.format_})
     else:
-        rest = f"; {made.left_out} left out, which the format cannot have" if made.left_out else ""
-        tell(f"{made.path}: {made.records - made.left_out} records in the format {options.format_}{rest}")
+        written = exported.records - exported.left_out
+        rest = f"; {exported.left_out} left out, which the format cannot have" if exported.left_out else ""
+        print_text(f"{exported.path}: {written} records in the format {options.format_}{rest}")
 
 
 def _length(model: str, quiet: bool) -> Callable[[str], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, shown_progress, tell_summary
+from cfbuild.cli.shared import Build, OutputOptions, open_folder, print_summary, shown_progress
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
 
 EXAMPLES = (
@@ -19,11 +19,11 @@ EXAMPLES = (
 def run(build: Build = Path("build"), *, options: FetchOptions, output: OutputOptions) -> None:
     """Get facts, labels, aliases and templates into the build folder.
 
-    An interrupted fetch goes on where it stopped, and a finished one asks nothing again.
+    An interrupted fetch goes on where it stopped, and a finished one sends no request again.
     """
     with shown_progress(output.quiet) as progress:
         summary = fetch(open_folder(build), options, progress)
-    tell_summary(summary, output.json_, _lines)
+    print_summary(summary, output.json_, _lines)
 
 
 def _lines(summary: FetchSummary) -> Iterator[str]:
@@ -37,6 +37,6 @@ def _lines(summary: FetchSummary) -> Iterator[str]:
     for reason, count in {**summary.left_out, **summary.templates_left_out}.items():
         yield f"left out, {reason}: {count}"
     for language, count in summary.borrowed.items():
-        yield f"labels in {language}, where the language asked for has none: {count}"
+        yield f"labels in {language}, where there is none in the language of --language: {count}"
     if summary.sent:
         yield f"{summary.sent} requests"

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell_summary
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_summary, shown_progress
 from cfbuild.filter.thresholds import FilterChoice
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.records.prefixes import MODEL, Sampler
 
 if TYPE_CHECKING:
-    from cfbuild.filter.rank import RankFilter
     from cfbuild.lm.model import LanguageModel
     from cfbuild.progress import Progress
 
@@ -35,26 +34,27 @@ def run(
     lm_options: ModelOptions,
     output: OutputOptions,
 ) -> None:
-    """Make records of the fetched facts; keep those whose false object the model finds unlikely."""
+    """Make records of the fetched facts; keep those whose false object the model finds unlikely.
+
+    The false object (o*) is drawn from the objects of its relation, and the model ranks it among them.
+    """
     folder = open_folder(build)
     folder.require("facts.jsonl")
     sampled = options.prefixes == MODEL
     lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        model = lm_options.for_workers(options.gpus)
-        chosen = None if choice.no_filter or lm is None else _filter(lm, model, choice, progress)
+        model_filter = None
+        if lm is not None and not choice.no_filter:
+            from cfbuild.filter.rank import RankFilter
+
+            model_filter = RankFilter(lm, choice.thresholds, progress, lm_options.for_workers(options.gpus))
         sampler = _sampler(lm, options.build.seed, progress) if lm and sampled else None
-        summary = generate(folder, options, chosen, progress, sampler)
-    tell_summary(summary, output.json_, lambda made: _lines(made, options))
-
-
-def _filter(lm: LanguageModel, model: ModelOptions, choice: FilterChoice, progress: Progress) -> RankFilter:
-    from cfbuild.filter.rank import RankFilter
-
-    return RankFilter(lm, choice.thresholds, progress, model)
+        summary = generate(folder, options, model_filter, progress, sampler)
+    print_summary(summary, output.json_, lambda summary: _lines(summary, options))
 
 
 def _sampler(lm: LanguageModel, seed: int, progress: Progress) -> Sampler:
+    """Return the sampler of texts for --prefixes model: 256 texts of 80 tokens, enough for some hundred sentences."""
     from cfbuild.lm.sample import sample_texts
 
     count, tokens = 256, 80
@@ -79,7 +79,7 @@ def _lines(summary: GenerateSummary, options: GenerateOptions) -> Iterator[str]:
 
 
 def _spread(summary: GenerateSummary) -> Iterator[str]:
-    """Yield the table by number of neighbors, then a line on pools and a line on classes."""
+    """Yield a table of records by number of neighborhood prompts, then a line on pools and a line on classes."""
     if summary.neighbors:
         yield "neighborhood prompts  records  dropped"
     for number, counts in summary.neighbors.items():
@@ -95,7 +95,7 @@ def _spread(summary: GenerateSummary) -> Iterator[str]:
 
 
 def _changes(summary: GenerateSummary) -> Iterator[str]:
-    """Yield a line on records about real changes, and one on what each model believes of them."""
+    """Yield a line on records about real changes, and for each model one on what it believes of them."""
     if summary.changes is None:
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in summary.changes["kinds"].items())
@@ -106,12 +106,12 @@ def _changes(summary: GenerateSummary) -> Iterator[str]:
 
 
 def _languages(summary: GenerateSummary) -> Iterator[str]:
-    """Yield the table of records by language, with the rules that left out others, and the number in every language."""
-    told = summary.languages
-    if told is None:
+    """Yield a table of records by language, with the rules that left out the others, and the number in all."""
+    counted = summary.languages
+    if counted is None:
         return
     yield "language  records  not there, by rule"
-    for code, count in told["records"].items():
-        rules = sorted(told["rules"].get(code, {}).items(), key=lambda item: -item[1])
+    for code, count in counted["records"].items():
+        rules = sorted(counted["rules"].get(code, {}).items(), key=lambda item: -item[1])
         yield f"{code:>8}  {count:>7}  {', '.join(f'{rule} {number}' for rule, number in rules)}".rstrip()
-    yield f"{told['in_all']} records are there in every language"
+    yield f"{counted['in_all']} records are there in every language"

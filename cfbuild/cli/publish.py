@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, open_folder, print_json, print_text, shown_progress
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
 from cfbuild.work import WorkerOptions
@@ -28,7 +28,7 @@ def run(
     build: Build = Path("build"),
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show every file and the card; ask nothing of the network.")
+        bool, typer.Option("--dry-run", help="Show every file and the card; send nothing, use no network.")
     ] = False,
     division: SplitOptions,
     processes: WorkerOptions,
@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Publish the build as a dataset on the Hugging Face Hub, in one commit.
 
-    The token is the environment's (`HF_TOKEN`) or the login store's; `HF_ENDPOINT` names another Hub.
+    The access token comes from the environment (`HF_TOKEN`) or from `hf auth login`; `HF_ENDPOINT` names another Hub.
     """
     from cfbuild.pipeline import publish as verb
 
@@ -49,19 +49,19 @@ def run(
     with shown_progress(output.quiet) as progress:
         published = verb.publish(folder, where, division.seed, progress, processes)
     if output.json_:
-        tell_json(asdict(published), indent=None)
+        print_json(asdict(published), indent=None)
         return
-    tell("published" if published.changed else "nothing to do: the Hub already holds this build")
-    tell(published.url)
+    print_text("published" if published.changed else "nothing to do: the Hub already holds this build")
+    print_text(published.url)
 
 
 def _show_staged(staged: Staged, as_json: bool) -> None:
     """Print every file with its size and digest, and the card."""
-    rows = [{"path": one.path, "bytes": one.size, "sha256": one.sha256} for one in staged.files]
     if as_json:
-        tell_json({"files": rows, "card": staged.card})
+        rows = [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in staged.files]
+        print_json({"files": rows, "card": staged.card})
         return
     width = max(len(one.path) for one in staged.files)
     for file in staged.files:
-        tell(f"{file.path:<{width}}  {file.size:>12,}  {file.sha256}")
-    tell(f"\n{staged.card}")
+        print_text(f"{file.path:<{width}}  {file.size:>12,}  {file.sha256}")
+    print_text(f"\n{staged.card}")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, shown_progress, tell, tell_json
+from cfbuild.cli.shared import (
+    Build,
+    OutputOptions,
+    new_console,
+    open_folder,
+    print_json,
+    print_note,
+    print_text,
+    shown_progress,
+)
 from cfbuild.errors import ConfigError
 from cfbuild.option import WORD, option, split
 from cfbuild.text.safe import visible
@@ -26,19 +34,17 @@ EXAMPLES = (
     "cfbuild report --json",
 )
 STYLES = {"best": "bold green", "failing": "red"}
-"""The style of marked figures on a terminal, beside their signs."""
+"""The style of figures with a mark, the best and the failed ones, on a terminal; the signs * and ! stay."""
 GAPS = (" ", "\n")
 """The text between a mean and its interval: a space where there is room, else a line break."""
 ANY_WIDTH = 10_000
-"""More columns than any table needs, so that a table is measured uncut."""
-WIDE = 200
-"""The width in characters without a terminal, at which no cell of the table is broken."""
+"""More columns than any table needs, so that the width of a whole table can be measured."""
 TABLE_FORMATS = ("text", "markdown", "latex")
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The option of commands that print a table of runs. Raises ConfigError for a format that does not exist."""
+    """Options of commands that print a table of runs. Raises ConfigError for an unknown format."""
 
     format_: str = option(
         "text",
@@ -61,7 +67,7 @@ def run(
         str,
         typer.Option(
             "--runs",
-            help="The runs to show, in this order, with commas between; others are compared with the first. "
+            help="Comma-separated runs to show, in this order; the others are compared with the first. "
             "[default: all, by name]",
             show_default=False,
         ),
@@ -70,42 +76,40 @@ def run(
     table: TableOptions,
     output: OutputOptions,
 ) -> None:
-    """Print the scores of all runs in a table, the unedited model on top, and write report.html with it.
+    """Print the scores of all runs in a table, the unedited model on top, and write report.html.
 
-    The page has figures, plots and a browsable table of the build's records, in one file.
+    The page is one file with the figures, plots, and a table of the build's records to search and filter.
     """
     from cfbuild.pipeline.report import report
 
     folder = open_folder(build)
     with folder.lock("report"), shown_progress(output.quiet) as progress:
-        made = report(folder, file, runs=split(runs), progress=progress)
-    if made.left_out:
-        left_out = ", ".join(made.left_out)
-        say(output.quiet, f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")
-    print_made(made, table, output)
+        reported = report(folder, file, runs=split(runs), progress=progress)
+    if reported.left_out:
+        left_out = ", ".join(reported.left_out)
+        print_note(output.quiet, f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")
+    print_reported(reported, table, output)
 
 
-def print_made(made: Reported, table: TableOptions, output: OutputOptions) -> None:
+def print_reported(reported: Reported, table: TableOptions, output: OutputOptions) -> None:
     """Print the table of runs in its format or as JSON, and the page's path."""
     if output.json_:
-        tell_json({"page": str(made.page), **made.table.as_dict(), "left_out": list(made.left_out)})
+        print_json({"page": str(reported.page), **reported.table.as_dict(), "left_out": list(reported.left_out)})
     elif table.format_ == "text":
-        print_scores(made.table)
-        tell(made.page)
+        print_scores(reported.table)
+        print_text(reported.page)
     else:
         from cfbuild.score.typeset import FORMATS
 
-        tell(FORMATS[table.format_](made.table))
-        say(output.quiet, str(made.page))
+        print_text(FORMATS[table.format_](reported.table))
+        print_note(output.quiet, str(reported.page))
 
 
 def print_scores(table: ScoreTable) -> None:
     """Print a table of runs in blocks (the paper's columns, other rates, further groups, differences), then remarks."""
-    from rich.console import Console
-
     from cfbuild.score.table import TITLE
 
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = new_console()
     if table.rows:
         console.print(visible(f"{', '.join(table.models)}: {TITLE}"), style="italic", markup=False, soft_wrap=True)
     for block in table.blocks():
@@ -118,9 +122,9 @@ def print_scores(table: ScoreTable) -> None:
 
 
 def _fitting(block: Block, console: Console) -> list[Any]:
-    """Return rich tables of a block's columns that fit the console's width.
+    """Return rich tables with a block's columns that fit the console's width.
 
-    If a table is too wide, its intervals go below the means; if it still is, its columns are divided among tables.
+    In a table that is too wide, intervals go below the means; if it is still too wide, it is divided into two.
     """
     unbounded = console.options.update(max_width=ANY_WIDTH)
     for gap in GAPS:
@@ -139,12 +143,12 @@ def _rich_table(block: Block, gap: str) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table()
+    table = Table()
     for place, head in enumerate((*block.heads, *block.columns)):
-        shown.add_column(head.replace("_", gap), justify="left" if place == 0 else "right")
+        table.add_column(head.replace("_", gap), justify="left" if place == 0 else "right")
     for line, texts in zip(block.lines, block.texts(), strict=True):
         styles = (STYLES.get(cell.mark, "") for cell in line.cells)
         figures = map(Text, (text.replace(" ", gap, 1) for text in texts), styles)
         labels = (Text(visible(label)) for label in line.labels)
-        shown.add_row(*labels, *figures, style="dim" if line.row.run is None else None)
-    return shown
+        table.add_row(*labels, *figures, style="dim" if line.row.run is None else None)
+    return table

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.score_base import BaseOptions, BaseScores, score_base
 
@@ -13,31 +12,34 @@ EXAMPLES = ("cfbuild score-base", "cfbuild score-base --models gpt2-xl,gpt-j-6b 
 
 
 def run(build: Build = Path("build"), *, options: BaseOptions, output: OutputOptions) -> None:
-    """Score every prompt by unedited models; publish has the result as configurations of the dataset."""
-    folder, found = open_folder(build), []
+    """Score every prompt by unedited models; publish adds these scores to the dataset.
+
+    The models are loaded one after another. A finished file of scores is not made again.
+    """
+    folder, scored = open_folder(build), []
     for name in options.models:
         model, _, revision = name.partition("@")
-        about = ModelOptions(model=model, revision=revision or None, device=options.device, dtype=options.dtype)
-        lm = load_model(about, output.quiet)
+        chosen = ModelOptions(model=model, revision=revision or None, device=options.device, dtype=options.dtype)
+        lm = load_model(chosen, output.quiet)
         with shown_progress(output.quiet) as progress:
-            found.append(score_base(folder, options, lm, progress))
+            scored.append(score_base(folder, options, lm, progress))
         del lm  # the next model gets its memory
     if output.json_:
-        tell_json([_as_dict(one) for one in found])
+        print_json(list(map(_as_dict, scored)))
         return
-    for line in _lines(found):
-        tell(line)
+    for scores in scored:
+        figures = ", ".join(f"{name} {figure.mean:.1f}" for name, figure in scores.figures.items())
+        print_text(f"{scores.model} ({scores.revision}), before any edit: {figures}")
+        print_text(f"  {scores.prompts:,} prompts: {scores.file}")
 
 
 def _as_dict(scores: BaseScores) -> dict[str, object]:
     from cfbuild.score.metrics import figures_as_dict, rounded
 
-    about = {"model": scores.model, "revision": scores.revision, "file": scores.file, "prompts": scores.prompts}
-    return {**about, "figures": figures_as_dict(rounded(scores.figures))}
-
-
-def _lines(found: Sequence[BaseScores]) -> Iterator[str]:
-    for scores in found:
-        figures = ", ".join(f"{name} {figure.mean:.1f}" for name, figure in scores.figures.items())
-        yield f"{scores.model} ({scores.revision}), before any edit: {figures}"
-        yield f"  {scores.prompts:,} prompts: {scores.file}"
+    return {
+        "model": scores.model,
+        "revision": scores.revision,
+        "file": scores.file,
+        "prompts": scores.prompts,
+        "figures": figures_as_dict(rounded(scores.figures)),
+    }

@@ -1,4 +1,4 @@
-"""The parts that commands share: options, printing, and the display of progress."""
+"""Parts that all commands share: options, printing, and the display of progress."""
 
 from __future__ import annotations
 
@@ -18,26 +18,22 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 import typer
 
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.option import (
-    ABOUT_RUN,
-    REQUIRED,
-    Form,
-    Option,
-    assemble,
-    option,
-    options_of,
-)
+from cfbuild.option import ABOUT_RUN, REQUIRED, Form, Option, assemble, option, options_of
 from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.text.safe import discreet, visible, visible_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cfbuild.lm.model import LanguageModel
     from cfbuild.store.folder import BuildFolder
 
 LINE_EVERY_S = 5.0
-"""Seconds between two lines of progress where there is no terminal for a bar."""
+"""Seconds between two lines of progress where there is no terminal for a bar, the most that a user waits for a sign."""
+WIDE = 200
+"""Columns of output that is no terminal, so that no cell of a table is broken."""
 
-Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder that this verb reads and writes.")]
+Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder to read and write.")]
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,14 @@ class OutputOptions:
     """The output options of every command."""
 
     json_: bool = option(False, "Print the result as JSON on stdout.", flag="--json", panel=ABOUT_RUN)
-    quiet: bool = option(False, "No progress and no notes on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
+    quiet: bool = option(False, "Print no progress and no notes on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` for typer: a parameter whose type is a dataclass becomes the options that it declares."""
+    """Return `command` as a function for typer, with one keyword parameter for each option.
+
+    A parameter of `command` whose type is a dataclass becomes the options that the dataclass declares.
+    """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
@@ -59,37 +58,37 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         else:
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
 
-    def spread(**given: Any) -> None:
-        values = {name: _collected(kind, given) for name, kind in groups.items()}
-        command(**{name: value for name, value in given.items() if name in hints}, **values)
+    def run(**typed: Any) -> None:
+        values = {name: _collected(kind, typed) for name, kind in groups.items()}
+        command(**{name: value for name, value in typed.items() if name in hints}, **values)
 
-    spread.__name__, spread.__doc__ = command.__name__, command.__doc__
-    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return spread
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
 
 
 def _parameters(kind: type) -> list[inspect.Parameter]:
     """Return typer's parameters for a dataclass: its declared options, then its fields annotated for typer."""
     declared = [_parameter(each) for each in options_of(kind)]
-    own = inspect.signature(kind).parameters
+    by_name = inspect.signature(kind).parameters
     types = get_type_hints(kind, include_extras=True)
     annotated = [name for name, hint in types.items() if get_origin(hint) is Annotated]
     return declared + [
-        own[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=types[name]) for name in annotated
+        by_name[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=types[name]) for name in annotated
     ]
 
 
 def _parameter(declared: Option) -> inspect.Parameter:
     """Return typer's parameter for a declared option; the value None means that it was not given."""
-    about: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
+    details: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
     if declared.form:
-        about["autocompletion"] = _completer(declared.form)
+        details["autocompletion"] = _completer(declared.form)
     kind: Any = declared.kind if declared.form is None else list[str] if declared.form.repeated else str
     default: Any = declared.default
-    info: Any = typer.Option(*declared.flags, **about)
+    info: Any = typer.Option(*declared.flags, **details)
     if default is REQUIRED:
-        info, default = typer.Argument(**about), inspect.Parameter.empty
+        info, default = typer.Argument(**details), inspect.Parameter.empty
     elif default is None or declared.tells_default or (declared.form and declared.form.repeated):
         kind, default = kind | None, None
     elif declared.form:
@@ -99,7 +98,7 @@ def _parameter(declared: Option) -> inspect.Parameter:
 
 
 def _completer(form: Form) -> Callable[[str], list[str]]:
-    """Return the function that typer asks for the completions of what was typed; it reads the annotation."""
+    """Return the function that typer calls for completions. Typer reads its annotations, so a lambda does not do."""
 
     def complete(incomplete: str) -> list[str]:
         return form.completed(incomplete)
@@ -107,92 +106,102 @@ def _completer(form: Form) -> Callable[[str], list[str]]:
     return complete
 
 
-def _collected(kind: type, given: dict[str, Any]) -> Any:
-    """Return the value of the options type `kind` from typer's values by parameter name."""
+def _collected(kind: type, typed: dict[str, Any]) -> Any:
+    """Return an instance of the options dataclass `kind`. `typed` are typer's values by parameter name."""
     values: dict[str, Any] = {}
     forms = {declared.name: declared.form for declared in options_of(kind)}
     for parameter in _parameters(kind):
-        value, form = given[parameter.name], forms.get(parameter.name)
+        value, form = typed[parameter.name], forms.get(parameter.name)
         if value is not None:
             values[parameter.name] = form.read(value) if form else value
     return assemble(kind, values)
 
 
 def examples(*commands: str) -> str:
-    """Return the end of a command's help, with example commands."""
+    """Return the last part of a command's help: the example commands as a list."""
     return "\n\n".join(["Examples:", *(f"- `{command}`" for command in commands)])
 
 
 def open_folder(root: Path) -> BuildFolder:
+    """Return the build folder at a path, which need not exist yet."""
     from cfbuild.store.folder import BuildFolder
 
     return BuildFolder(root)
 
 
 def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
-    say(quiet, f"loading {options.model} ...")
+    """Return the chosen model; unless `quiet`, notes on stderr say what is loaded and where it runs."""
+    print_note(quiet, f"loading {options.model} ...")
     from cfbuild.lm.load import load_chosen
 
     with shown_progress(quiet) as progress:
         lm = load_chosen(options, progress)
-    say(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
+    print_note(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
     return lm
 
 
-def tell(text: object, err: bool = False) -> None:
-    """Print text from anywhere, with controls made visible and secrets left out; `err` prints to stderr."""
+def print_text(text: object, err: bool = False) -> None:
+    """Print a value as text, with control characters made visible and secrets left out; `err` prints to stderr."""
     typer.echo(visible(discreet(str(text))), err=err)
 
 
-def tell_json(value: Any, indent: int | None = 1) -> None:
+def print_json(value: Any, indent: int | None = 1) -> None:
     """Print a value as JSON on stdout."""
     typer.echo(visible_json(json.dumps(value, ensure_ascii=False, indent=indent, default=str)))
 
 
-def say(quiet: bool, text: str) -> None:
+def print_note(quiet: bool, text: str) -> None:
+    """Print a text on stderr unless `quiet`."""
     if not quiet:
-        tell(text, err=True)
+        print_text(text, err=True)
 
 
-def tell_summary(summary: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
-    """Print a verb's summary, which is a dataclass: as JSON, or as the lines that `lines` makes of it."""
+def print_summary(summary: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
+    """Print a verb's summary, a dataclass: as JSON, or as the lines that `lines` returns for it."""
     if as_json:
-        tell_json(asdict(summary))
+        print_json(asdict(summary))
     else:
         for line in lines(summary):
-            tell(line)
+            print_text(line)
 
 
-class _Discreet(logging.Formatter):
+def new_console() -> Console:
+    """Return a console of the terminal's width; WIDE columns where stdout is no terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
+
+
+class _SafeFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return visible(discreet(super().format(record)))
 
 
 def guard_streams() -> None:
-    """Keep all output from raising, moving the cursor or showing a secret, in any locale, in logs and tracebacks."""
+    """Make output safe in any locale, logs and tracebacks too: it never raises, moves the cursor or shows a secret."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
-    handler.setFormatter(_Discreet("cfbuild: %(message)s"))
+    handler.setFormatter(_SafeFormatter("cfbuild: %(message)s"))
     logger = logging.getLogger("cfbuild")
     logger.addHandler(handler)
     logger.propagate = False
-    sys.excepthook = _tell_trace
+    sys.excepthook = _print_traceback
 
 
-def _tell_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    tell("".join(traceback.format_exception(kind, error, trace)), err=True)
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print_text("".join(traceback.format_exception(kind, error, trace)), err=True)
 
 
 @contextmanager
 def shown_progress(quiet: bool) -> Iterator[Progress]:
-    """Yield the display of progress: bars on a terminal, a line now and then elsewhere, nothing if quiet.
+    """Yield the display of progress: bars on a terminal, lines elsewhere, nothing if `quiet`.
 
-    What libraries would draw as bars meanwhile is displayed in the same way.
+    The progress bars of libraries are displayed in the same way.
     """
-    shown = nullcontext(silent) if quiet else _bars() if sys.stderr.isatty() else nullcontext(_Lines())
-    with shown as display, reported_bars(display):
+    chosen = nullcontext(silent) if quiet else _bars() if sys.stderr.isatty() else nullcontext(_Lines())
+    with chosen as display, reported_bars(display):
         yield display
 
 
@@ -236,4 +245,4 @@ class _Lines:
         if done == total or is_due or task not in self._begun:
             self._begun.add(task)
             self._line_at = now
-            tell(f"{task}: {done} of {total if total is not None else '?'}", err=True)
+            print_text(f"{task}: {done} of {total if total is not None else '?'}", err=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, open_folder, print_json, print_note
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline import show as verb
 from cfbuild.views.terminal import Choice, record_lines, rejection_lines
@@ -22,18 +22,20 @@ EXAMPLES = (
     "cfbuild show --rejected --sample 9",
 )
 COLOURS = {"subject": "33", "true": "36", "new": "35", "head": "1", "soft": "2"}
-"""The SGR code of each kind of text that `show` paints."""
+"""The SGR code of each kind of text that `show` colours."""
 
 
 def run(
     build: Build = Path("build"),
     run_: Annotated[
         str | None,
-        typer.Option("--run", help="The run whose scores are shown. [default: the only one, or the first by name]"),
+        typer.Option("--run", help="Show the scores of this run. [default: the first by name]"),
     ] = None,
     *,
     choice: Choice,
-    rejected: Annotated[bool, typer.Option("--rejected", help="The facts that became no record, and why.")] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Show the facts that became no record, and why.")
+    ] = False,
     output: OutputOptions,
 ) -> None:
     """Look at records: prompts, probabilities before and after the edit, generated texts."""
@@ -42,16 +44,16 @@ def run(
     folder = open_folder(build)
     if output.json_:
         for row in verb.rows(folder, choice, rejected, run_):
-            tell_json(row, indent=None)
+            print_json(row, indent=None)
         return
     if rejected:
-        blocks = [rejection_lines(one, _paint) for one in verb.chosen_rejections(folder, choice)]
+        blocks = [rejection_lines(rejection, _coloured) for rejection in verb.chosen_rejections(folder, choice)]
     else:
         shown = verb.chosen_records(folder, choice, run_)
         if shown.others:
             others = ", ".join(shown.others)
-            say(output.quiet, f"scores are of the run {shown.run}; --run shows another: {others}")
-        blocks = [record_lines(record, scored, _paint, shown.run) for record, scored in shown.records]
+            print_note(output.quiet, f"scores are of the run {shown.run}; --run shows another: {others}")
+        blocks = [record_lines(record, case, _coloured, shown.run) for record, case in shown.records]
     for place, lines in enumerate(blocks):
         if place and not rejected:
             typer.echo()
@@ -59,6 +61,7 @@ def run(
             typer.echo(line)
 
 
-def _paint(text: str, kind: str) -> str:
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if coloured else text
+def _coloured(text: str, kind: str) -> str:
+    """Return a text in the colour of its kind, where stdout is a terminal and NO_COLOR is not set."""
+    has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if has_colours else text

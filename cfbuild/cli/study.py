@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.report import WIDE
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, say, shown_progress, tell, tell_json
+from cfbuild.cli.shared import (
+    Build,
+    OutputOptions,
+    new_console,
+    open_folder,
+    print_json,
+    print_note,
+    print_summary,
+    print_text,
+    shown_progress,
+)
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline.study import StudyOptions
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cfbuild.pipeline.study import StudyMade, StudyRead
 
 EXAMPLES = (
@@ -29,37 +35,35 @@ EXAMPLES = (
 
 
 def make(build: Build = Path("build"), *, options: StudyOptions, output: OutputOptions) -> None:
-    """Draw records, write a page a rater and the key that says which passage is whose.
+    """Draw records; write a page for each rater, and the key that says which passage is of which run.
 
-    The pages, in DIR/pages, are what you give away: they work offline, on a phone and by keyboard, and name no system.
-    Keep DIR/key.json to yourself.
+    Give the pages in DIR/pages away: they work offline, on a phone and by keyboard, and name no run. Keep DIR/key.json
+    to yourself. DIR is the folder of --out.
     """
     from cfbuild.pipeline.study import make as make_study
 
     folder = open_folder(build)
     with folder.lock("study"), shown_progress(output.quiet) as progress:
         made = make_study(folder, options, progress)
-    if output.json_:
-        tell_json(asdict(made))
-    else:
-        _tell_made(made)
+    print_summary(made, output.json_, _made_lines)
 
 
-def _tell_made(made: StudyMade) -> None:
+def _made_lines(made: StudyMade) -> Iterator[str]:
+    """Yield the study's numbers, how well it is balanced, and the paths of pages and key."""
     from cfbuild.pipeline.study import KEY, PAGES
 
-    shared, orders = made.balance.shared, made.balance.orders
-    tell(f"study {made.study}: {', '.join(made.systems)}; {made.cases} of {made.eligible} records with texts of all")
+    balance = made.balance
+    yield f"study {made.study}: {', '.join(made.systems)}; {made.cases} of {made.eligible} records with texts of all"
     times = made.raters * made.pages // made.cases
-    tell(f"{made.raters} raters x {made.pages} pages: each case is rated {times} times")
-    tell(f"two raters share {_range(shared)} cases; each order of systems has {_range(orders)} pages")
-    if made.balance.same_groups:
-        tell(f"{made.balance.same_groups} cases have the same raters as another: there are no more groups of raters")
-    if made.balance.repeated:
-        tell(f"{made.balance.repeated} pages repeat an order of their case: there are no more orders")
+    yield f"{made.raters} raters x {made.pages} pages: each case is rated {times} times"
+    yield f"two raters share {_range(balance.shared)} cases; each order of systems has {_range(balance.orders)} pages"
+    if balance.same_groups:
+        yield f"{balance.same_groups} cases have the same raters as another: there are no more groups of raters"
+    if balance.repeated:
+        yield f"{balance.repeated} pages repeat an order of their case: there are no more orders"
     if made.alike:
-        tell(f"{made.alike} cases have two passages that are the same text; raters must choose all the same")
-    tell(f"give away: {made.folder / PAGES}  keep: {made.folder / KEY}")
+        yield f"{made.alike} cases have two passages that are the same text; raters must choose one nevertheless"
+    yield f"give away: {made.folder / PAGES}  keep: {made.folder / KEY}"
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -68,7 +72,7 @@ def _range(counts: Sequence[int]) -> str:
 
 
 def read(
-    folder: Annotated[Path, typer.Argument(help="The study's folder, in which `make` left the key.")],
+    folder: Annotated[Path, typer.Argument(help="The study's folder, where `study make` wrote the key.")],
     answers: Annotated[list[Path], typer.Argument(help="Files of answers or pasted codes, or folders of such files.")],
     *,
     skip_invalid: Annotated[
@@ -79,7 +83,7 @@ def read(
 ) -> None:
     """Check the answers; print votes, pairwise wins with intervals and sign tests, and how far raters agree.
 
-    Exits with 1, naming each, if answers are damaged, contradict each other or belong to another study.
+    Exits with 1 if answers are damaged, contradict each other or belong to another study, and names each of them.
     """
     from cfbuild.pipeline.study import read_answers
 
@@ -87,25 +91,24 @@ def read(
         raise ConfigError(f"format {format_!r} does not exist; expected text or markdown")
     found = read_answers(folder, answers, skip_invalid)
     for remark in (*found.checked.errors, *found.checked.warnings):
-        say(output.quiet, f"cfbuild: {remark}")
+        print_note(output.quiet, f"cfbuild: {remark}")
     if output.json_:
-        tell_json(found.as_dict())
+        print_json(found.as_dict())
     elif format_ == "markdown":
         from cfbuild.study.tables import as_markdown
 
-        tell(as_markdown(found.votes))
+        print_text(as_markdown(found.votes))
     else:
         _print_votes(found)
 
 
 def _print_votes(found: StudyRead) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from cfbuild.study.tables import NOTES, grids_of
 
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = new_console()
     for grid in grids_of(found.votes):
         console.print(visible(grid.title), style="italic", markup=False, soft_wrap=True)
         table = Table()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, shown_progress, tell, tell_json
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
 from cfbuild.cli.validate_and_score import read_to_edit
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.sweep import SweepOptions, sweep
@@ -25,10 +25,11 @@ EXAMPLES = (
 def run(
     build: Build = Path("build"), *, options: SweepOptions, lm_options: ModelOptions, output: OutputOptions
 ) -> None:
-    """Edit at every layer and token; find the layer to edit; curves over the layers, for --layer auto.
+    """Edit at every layer and token, draw the curves, and find the layer that --layer auto takes.
 
-    Every point (a layer and a token, or for ft a bound) edits the same records, each on the unedited model. An
-    interrupted sweep goes on after its last finished point; a finished one is not repeated.
+    A point is a layer and a token; for ft a layer and a bound on the change. At every point the same records are
+    edited, each on the unedited model. An interrupted sweep goes on after its last finished point; a finished sweep is
+    not repeated.
     """
     from cfbuild.store.runs import new_sweep
 
@@ -38,13 +39,13 @@ def run(
     with shown_progress(output.quiet) as progress:
         report = sweep(folder, options, lm, progress, read)
     if output.json_:
-        tell_json(report.as_dict())
+        print_json(report.as_dict())
     else:
         print_sweep(report, new_sweep(folder, options.name))
 
 
 def print_sweep(report: SweepReport, sweep: Run) -> None:
-    """Print S at every point, the highest of each series in bold, and the layer that was found."""
+    """Print S at every point, the highest of each column in bold, and the layer that was found."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -67,8 +68,8 @@ def print_sweep(report: SweepReport, sweep: Run) -> None:
         console.print(f"{faults} edits failed; points.jsonl has the reasons", style="yellow", markup=False)
     if report.found:
         others = ", ".join(map(str, report.found.as_good))
-        tell(f"layer to edit: {report.found.layer} (as good by these records: {others}); use it by --layer auto")
-    tell(f"report: {sweep.path(REPORT)}")
+        print_text(f"layer to edit: {report.found.layer} (as good by these records: {others}); use it by --layer auto")
+    print_text(f"report: {sweep.path(REPORT)}")
 
 
 def _cells(report: SweepReport, series: Series) -> dict[int, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, say, shown_progress, tell_summary
+from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_note, print_summary, shown_progress
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.train_editor import TEST, TrainOptions, TrainSummary, train_editor
 
@@ -25,16 +25,16 @@ def run(
 ) -> None:
     """Train the network of the editors mend-cf or ke-cf on records, or of mend or ke on texts.
 
-    Records are divided by subject: a part to train on, a part to validate on, and the rest, which is written beside the
-    network to be scored on. An interrupted training goes on from its last validation.
+    EDITOR is mend or ke. Records are divided by subject into three parts: to train on, to validate on, and to test on;
+    the last part is written beside the network. An interrupted training goes on from its last validation.
     """
     folder = open_folder(build)
     if not options.is_of_texts and options.records is None:
         folder.require("records.jsonl")
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        summary = train_editor(folder, options, lm, progress, lambda validation: say(output.quiet, _line(validation)))
-    tell_summary(summary, output.json_, lambda made: _lines(made, build))
+        summary = train_editor(folder, options, lm, progress, lambda found: print_note(output.quiet, _line(found)))
+    print_summary(summary, output.json_, lambda summary: _lines(summary, build))
 
 
 def _line(validation: Validation) -> str:
@@ -44,14 +44,15 @@ def _line(validation: Validation) -> str:
     return f"step {validation.step}: loss {validation.loss:.4f} ({parts}), {shares}{skipped}"
 
 
-def _lines(made: TrainSummary, build: Path) -> Iterator[str]:
-    best = made.best
+def _lines(summary: TrainSummary, build: Path) -> Iterator[str]:
+    best = summary.best
     yield (
-        f"{made.editor}: {made.steps} steps on {made.train} lessons; best at step {best['step']} on {made.valid} "
-        f"others: loss {best['loss']:.4f}, ES {best['es']:.1f}, PS {best['ps']:.1f}, drawdown {best['drawdown']:.1f}"
+        f"{summary.editor}: {summary.steps} steps on {summary.train} lessons; best at step {best['step']} on "
+        f"{summary.valid} others: loss {best['loss']:.4f}, ES {best['es']:.1f}, PS {best['ps']:.1f}, "
+        f"drawdown {best['drawdown']:.1f}"
     )
-    yield f"network: {made.folder}"
-    file = Path(made.folder) / TEST
-    if made.test:
-        yield f"{len(made.test)} records kept for tests: {file}"
-        yield f"score them: cfbuild validate-and-score --build {build} --file {file} --editor {made.editor}"
+    yield f"network: {summary.folder}"
+    if summary.test:
+        file = Path(summary.folder) / TEST
+        yield f"{len(summary.test)} records kept for tests: {file}"
+        yield f"score them: cfbuild validate-and-score --build {build} --file {file} --editor {summary.editor}"

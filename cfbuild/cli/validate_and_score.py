@@ -13,13 +13,13 @@ from cfbuild.cli.shared import (
     OutputOptions,
     load_model,
     open_folder,
-    say,
+    print_json,
+    print_note,
+    print_text,
     shown_progress,
-    tell,
-    tell_json,
 )
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.pipeline.scoring import Crew
+from cfbuild.pipeline.scoring import ScoringWorkers
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.text.safe import visible
 from cfbuild.work import ModelWorkerOptions
@@ -40,22 +40,23 @@ EXAMPLES = (
     "cfbuild validate-and-score --workers 4 --gpus 1",
     "cfbuild validate-and-score --file counterfact.json --validate-only",
 )
-NAMED = 10
-"""The most faulty records of a kind that the summary names; report.json names all."""
+MOST_CASES = 10
+"""The most cases with the same fault that the summary lists, about a line; report.json has all."""
 
 
 def run(
     build: Build = Path("build"),
     *,
     options: EvaluateOptions,
-    validate_only: Annotated[bool, typer.Option("--validate-only", help="Check the file; run no model.")] = False,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Only check the file; run no model.")] = False,
     lm_options: ModelOptions,
-    working: ModelWorkerOptions,
+    processes: ModelWorkerOptions,
     output: OutputOptions,
 ) -> None:
-    """Check every record; edit the model by each one; print the paper's metrics before and after.
+    """Check every record, edit the model by each one, print the paper's metrics before and after.
 
-    Exits with 1, and every violation, if a row breaks the schema or a rule.
+    Prints every row that breaks the schema or a rule, and then exits with 1 unless --skip-invalid is given. Writes
+    runs/NAME/ and report.html in the build. An interrupted run goes on after its last finished chunk of records.
     """
     folder = open_folder(build)
     if validate_only:
@@ -63,14 +64,14 @@ def run(
         return
     from cfbuild.store.runs import new_run
 
-    crew = Crew(working, lm_options)
-    crew.check(options)
+    workers = ScoringWorkers(processes, lm_options)
+    workers.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
     lm = load_model(lm_options, output.quiet)
     with shown_progress(output.quiet) as progress:
-        report = evaluate(folder, options, lm, progress, read, crew)
+        report = evaluate(folder, options, lm, progress, read, workers)
     for remark in report.remarks(options.name):
-        tell(f"cfbuild: {remark}", err=True)
+        print_text(f"cfbuild: {remark}", err=True)
     print_report(report, new_run(folder, options.name), output.json_)
 
 
@@ -79,34 +80,38 @@ def validate(path: Path, output: OutputOptions, stop: bool = True) -> None:
     from cfbuild.audit.validate import RowTally, violations
 
     tally = RowTally()
-    tell_violations(path, violations(path, tally), tally, stop, output)
+    _print_violations(path, violations(path, tally), tally, stop, output)
 
 
 def read_to_edit(folder: BuildFolder, file: Path | None, skip_invalid: bool, output: OutputOptions) -> RecordFile:
-    """Return the records of a file, or the build's; print its violations, and exit with 1 unless they are skipped."""
+    """Return the records of a file (None: the build's), after printing its violations.
+
+    Exits with 1 if there is any and `skip_invalid` is False.
+    """
     from cfbuild.audit.validate import read_records
 
     read = read_records(file or folder.require("records.jsonl"))
-    tell_violations(read.path, read.violations, read.tally, not skip_invalid, OutputOptions(quiet=output.quiet))
+    _print_violations(read.path, read.violations, read.tally, not skip_invalid, OutputOptions(quiet=output.quiet))
     return read
 
 
-def tell_violations(path: Path, found: Iterable[Violation], tally: RowTally, stop: bool, output: OutputOptions) -> None:
-    """Print violations of a file; exit with 1 if there is any and `stop` is True."""
+def _print_violations(
+    path: Path, violations: Iterable[Violation], tally: RowTally, stop: bool, output: OutputOptions
+) -> None:
     count = 0
-    for violation in found:
+    for violation in violations:
         count += 1
-        tell_json(asdict(violation), indent=None) if output.json_ else tell(violation)
+        print_json(asdict(violation), indent=None) if output.json_ else print_text(violation)
     if count and stop:
-        tell(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
+        print_text(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
         raise typer.Exit(1)
-    say(output.quiet, f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid")
+    print_note(output.quiet, f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid")
 
 
 def print_report(report: Report, run: Run, as_json: bool) -> None:
     """Print a run's scores before and after its edits, the failed edits, and the paths of its files."""
     if as_json:
-        tell_json(report.as_dict())
+        print_json(report.as_dict())
         return
     from rich.console import Console
 
@@ -119,8 +124,8 @@ def print_report(report: Report, run: Run, as_json: bool) -> None:
         if report.sequence.fault:
             console.print(visible(report.sequence.fault), style="yellow", markup=False)
     for fault, ids in report.faulty.items():
-        named = ", ".join(map(str, ids[:NAMED])) + (", ..." if len(ids) > NAMED else "")
-        console.print(f"{len(ids)} records without an edit: {fault} (cases {named})", style="yellow", markup=False)
+        cases = ", ".join(map(str, ids[:MOST_CASES])) + (", ..." if len(ids) > MOST_CASES else "")
+        console.print(f"{len(ids)} records without an edit: {fault} (cases {cases})", style="yellow", markup=False)
     console.print(visible(f"signature: {report.signature}"), style="dim", markup=False, soft_wrap=True)
     console.print(visible(f"cases: {run.path(CASES)}  report: {run.path(REPORT)}"), markup=False)
 

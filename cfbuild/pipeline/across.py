@@ -1,4 +1,4 @@
-"""`cfbuild across`: an edit in each language, and what the model says then in every one: a matrix of ES, PS and NS."""
+"""`cfbuild across`: edits in each language, scored by prompts in every language: matrices of ES, PS and NS."""
 
 from __future__ import annotations
 
@@ -39,29 +39,27 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
     from cfbuild.store.runs import Run
 
-    InAll = Mapping[str, Mapping[int, Record]]
+    RecordsByLanguage = Mapping[str, Mapping[int, Record]]
+    """By language and case id the records of cases that all languages have."""
 
 VERB = "across"
-"""The name of the verb, as `score/matrix.py` has it too: that module loads numpy, which help and cards do without."""
+"""The verb's name, which `score/matrix.py` has too: that module loads numpy, and help and cards must not."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcrossOptions:
-    """Options of `cfbuild across`. Raises ConfigError for an unknown editor, a number below 1, or a name of no folder.
+    """Options of `cfbuild across`. Raises ConfigError for an unknown editor, a number below 1, or an unfit name."""
 
-    languages: those to edit and to ask in; empty for all of the build's.
-    """
-
-    run: str | None = option(None, "The matrix' name: they stand side by side in a build. [default: the editor's name]")
+    run: str | None = option(None, "The name of the matrices; a build can have several. [default: the editor's name]")
     languages: tuple[str, ...] = option(
         (),
-        "The languages to edit and to ask in. [default: all of the build's]",
+        "Comma-separated languages to edit and to ask in. [default: all of the build's]",
         form=COMMA_SEPARATED.naming_all(languages),
     )
-    limit: int | None = option(None, "Edit only the first N of the records that are there in all languages.")
+    limit: int | None = option(None, "Edit only the first N of the records that all languages have. [default: all]")
     editor: str = option(
         "rome",
-        f"The editor: {', '.join(EDITORS)}; or module:attribute of your own.",
+        f"The editor: {', '.join(EDITORS)}; or MODULE:ATTRIBUTE for an editor of yours.",
         panel=ABOUT_EDITOR,
         form=EDITOR,
     )
@@ -70,7 +68,7 @@ class AcrossOptions:
     covariance_tokens: int | None = covariance_tokens_option()
     steps: int | None = steps_option()
     batch: int | None = option(
-        None, "Records that an editor of many edits together. [default: 100]", panel=ABOUT_EDITOR
+        None, "Edit N records together, with an editor such as emmet or memit. [default: 100]", panel=ABOUT_EDITOR
     )
     settings: Mapping[str, Any] = settings_option()
     seed: int = seed_option()
@@ -84,12 +82,12 @@ class AcrossOptions:
 
     @property
     def name(self) -> str:
-        """The matrix' name: the option's, or else the editor's."""
+        """The name of the matrices: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
     @property
-    def of_a_language(self) -> EvaluateOptions:
-        """The options with which validate-and-score would score a language alone."""
+    def scoring_options(self) -> EvaluateOptions:
+        """Options with which validate-and-score would edit and score one of the languages."""
         same = ("limit", "layer", "covariance", "covariance_tokens", "steps", "batch", "settings", "seed", "editor")
         return EvaluateOptions(**{name: getattr(self, name) for name in same}, skip_generation=True)
 
@@ -97,9 +95,9 @@ class AcrossOptions:
 def across(
     folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, progress: Progress = silent
 ) -> LanguageMatrix:
-    """Edit the records in each language and ask in every one; write the matrix, its cases and report.html.
+    """Edit the records in each language and score them in every one; write cases and report.html; return the matrix.
 
-    An interrupted run goes on after its last finished chunk, with the same bytes; a finished one is not repeated.
+    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated.
     Raises BuildStateError if the build has fewer than two languages or no record in all of them, ConfigError for a
     language that it does not have, and the errors of the editor.
     """
@@ -112,25 +110,25 @@ def across(
 
 
 def _across(folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, progress: Progress) -> LanguageMatrix:
-    """Return the matrix, made now or before; call it inside the lock."""
+    """Return the matrix, after making it unless that is done. The caller holds the build's lock."""
     from cfbuild.score.matrix import MATRIX, LanguageMatrix, crossing
 
-    run, scoring = crossing(folder, options.name), with_layer(folder, options.of_a_language, lm)
-    files = _files(folder, options.languages)
+    run, scoring = crossing(folder, options.name), with_layer(folder, options.scoring_options, lm)
+    files = _chosen_files(folder, options.languages)
     digest = sha256_text("\n".join(f"{name} {sha}" for name, sha in folder.digests(list(files.values())).items()))
     config = {**run_config(folder, scoring, lm, digest), "languages": list(files)}
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a run may have been killed between its last two steps
         return LanguageMatrix.of_dict(read_json(run.path(MATRIX)))
-    made = _edited(run, scoring, lm, _in_all(folder, files, options.limit), progress)
-    cases = {code: passes.cases() for code, passes in made.items()}
-    signature = {**run_signature(made[next(iter(files))], digest), "languages": ",".join(files)}
+    finished = _finished_passes(run, scoring, lm, _shared_records(folder, files, options.limit), progress)
+    cases = {code: passes.cases() for code, passes in finished.items()}
+    signature = {**run_signature(finished[next(iter(files))], digest), "languages": ",".join(files)}
     matrix = LanguageMatrix.of_cases(cases, signature)
     run.path(MATRIX).parent.mkdir(parents=True, exist_ok=True)
     rows = {run.file(MATRIX): 1}
-    for edited, of in cases.items():
-        for asked, scored in of.items():
-            name = f"cases-{edited}-{asked}.jsonl"
+    for edited_in, by_language in cases.items():
+        for scored_in, scored in by_language.items():
+            name = f"cases-{edited_in}-{scored_in}.jsonl"
             rows[run.file(name)] = write_jsonl(run.path(name), map(encode_case, scored))
     write_json(run.path(MATRIX), matrix.as_dict())
     folder.finish(run.entry, config, rows, {"signature": signature})
@@ -138,39 +136,45 @@ def _across(folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, prog
     return matrix
 
 
-def _edited(
-    run: Run, scoring: EvaluateOptions, lm: LanguageModel, records: InAll, progress: Progress
+def _finished_passes(
+    run: Run, scoring: EvaluateOptions, lm: LanguageModel, records: RecordsByLanguage, progress: Progress
 ) -> dict[str, CrossingPasses]:
-    """Return the finished passes by the language of the edit."""
+    """Return the finished passes over the records, by the language of the edits."""
     from cfbuild.score.crossing import CrossingPasses
 
     first = list(next(iter(records.values())).values())
-    # One editor for all languages, so that rows of the matrix differ by nothing but the language of the edit.
+    # One editor for all languages, so that rows of the matrix differ by nothing but the language of the edits.
     editor = make_editor(lm, scoring, ScoredRecords(first, run.folder), progress)
-    found = {}
+    finished = {}
     for code, by_case in records.items():
         work = run.folder.progress(run.entry) / code
         work.mkdir(exist_ok=True)
-        batch, own = scoring.batch, list(by_case.values())
-        found[code] = CrossingPasses(
-            work, lm, editor, own, batch=batch, seed=scoring.seed, progress=_in(code, progress), by_language=records
+        finished[code] = CrossingPasses(
+            work,
+            lm,
+            editor,
+            list(by_case.values()),
+            batch=scoring.batch,
+            seed=scoring.seed,
+            progress=_in_language(code, progress),
+            by_language=records,
         )
-        found[code].work_off()
-    return found
+        finished[code].work_off()
+    return finished
 
 
-def _in(code: str, progress: Progress) -> Progress:
-    """Return a display of progress that names the language of the edits."""
+def _in_language(code: str, progress: Progress) -> Progress:
+    """Return a display of progress whose tasks name the language of the edits."""
     return lambda task, done, total: progress(f"{task} in {code}", done, total)
 
 
-def _files(folder: BuildFolder, wanted: Sequence[str]) -> dict[str, str]:
-    """Return the build's files of records by language; those of `wanted` where there are any. Raises as `across`."""
+def _chosen_files(folder: BuildFolder, languages: Sequence[str]) -> dict[str, str]:
+    """Return the files of records of the chosen languages (none: all of the build's). Raises as `across`."""
     files = record_files(folder.manifest())
-    unknown = [code for code in wanted if code not in files]
+    unknown = [code for code in languages if code not in files]
     if unknown:
         raise ConfigError(f"the build has no records in {', '.join(unknown)}; it has some in {', '.join(files)}")
-    chosen = {code: file for code, file in files.items() if not wanted or code in wanted}
+    chosen = {code: file for code, file in files.items() if not languages or code in languages}
     if len(chosen) < 2:
         raise BuildStateError(
             f"{folder.root} has records in {', '.join(chosen)} alone; make some with `cfbuild generate --languages`"
@@ -178,15 +182,15 @@ def _files(folder: BuildFolder, wanted: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _in_all(folder: BuildFolder, files: Mapping[str, str], limit: int | None) -> InAll:
-    """Return the records that are there in all languages, by language and case id, in the order of their case ids."""
+def _shared_records(folder: BuildFolder, files: Mapping[str, str], limit: int | None) -> RecordsByLanguage:
+    """Return the first `limit` (None: all) records that all languages have, in the order of their case ids."""
     from cfbuild.audit.validate import read_records
 
-    read = {
+    by_language = {
         code: {record.case_id: record for record in read_records(folder.require(file)).all_valid().records}
         for code, file in files.items()
     }
-    shared = sorted(set.intersection(*(set(found) for found in read.values())))[:limit]
+    shared = sorted(set.intersection(*map(set, by_language.values())))[:limit]
     if not shared:
         raise BuildStateError(f"{folder.root} has no record that is there in each of {', '.join(files)}")
-    return {code: {case_id: found[case_id] for case_id in shared} for code, found in read.items()}
+    return {code: {case_id: records[case_id] for case_id in shared} for code, records in by_language.items()}

@@ -1,4 +1,4 @@
-"""The signature of a run: everything that its figures depend on, short enough for a report."""
+"""The signature of a run: everything that its figures depend on, short enough for a line of a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def short_settings(editor: OpenEditor) -> dict[str, Any]:
-    """Return an editor's signature with its contexts as their number and digest."""
+    """Return an editor's signature with the number and digest of its contexts in place of their texts."""
     settings = dict(editor.signature)
     if contexts := settings.get("contexts"):
         settings["contexts"] = f"{len(contexts)}@{sha256_text(chr(0).join(contexts))[:12]}"
@@ -20,31 +20,22 @@ def short_settings(editor: OpenEditor) -> dict[str, Any]:
 
 
 def run_signature(passes: Passes, digest: str) -> dict[str, Any]:
-    """Return everything that the run's figures depend on, short enough for a report.
-
-    digest: the sha256 of the file of records.
-    """
+    """Return everything that the run's figures depend on. `digest` is the sha256 of the file of records."""
     from cfbuild.score.fixed_text import fixed_text
     from cfbuild.score.in_use import MOST_TOKENS
     from cfbuild.score.sequence import SequentialPasses, batch_size
 
-    settings = short_settings(passes.editor)
+    signature = {**passes.lm.identity, **passes.lm.arithmetic, **short_settings(passes.editor)}
     is_sequence = isinstance(passes, SequentialPasses)
-    together: dict[str, Any] = {}
     if passes.editor.together or is_sequence:
-        together["batch"] = batch_size(passes.batch, passes.editor.together)
+        signature["batch"] = batch_size(passes.batch, passes.editor.together)
     if is_sequence:
-        together["sequence"] = len(passes.units())
+        signature["sequence"] = len(passes.units())
+    signature["records"] = f"{len(passes.records)}@{digest[:12]}"
     first = "" if passes.texts_of is None else f", first {passes.texts_of} records"
-    in_use = {"in_use": f"greedy, {MOST_TOKENS} tokens at most"} if passes.names is not None else {}
-    fixed = {"perplexity": f"fixed text {sha256_text(fixed_text())[:12]}"} if passes.perplexity else {}
-    return {
-        **passes.lm.identity,
-        **passes.lm.arithmetic,
-        **settings,
-        **together,
-        "records": f"{len(passes.records)}@{digest[:12]}",
-        "generation": "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}{first}",
-        **in_use,
-        **fixed,
-    }
+    signature["generation"] = "none" if passes.texts is None else f"top-k 5, 100 tokens, seed {passes.seed}{first}"
+    if passes.names is not None:
+        signature["in_use"] = f"greedy, {MOST_TOKENS} tokens at most"
+    if passes.perplexity:
+        signature["perplexity"] = f"fixed text {sha256_text(fixed_text())[:12]}"
+    return signature

@@ -1,4 +1,4 @@
-"""`cfbuild score-base`: what models say before any edit, so that nobody has to compute it again."""
+"""`cfbuild score-base`: the likelihoods that unedited models give to the targets of every prompt."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from cfbuild import __version__
 from cfbuild.data import CaseScore, PromptScore, Record, StageScore
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.lm.families import DEFAULT_PRESET
-from cfbuild.lm.selection import DEVICE, MODELS, NUMBER_FORMAT
+from cfbuild.lm.selection import MODELS, device_option, dtype_option
 from cfbuild.option import ABOUT_MODEL, option, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of, stays_true
@@ -29,34 +29,33 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
 
 FIGURES = ("target_new_nll", "target_true_nll", "target_new_argmax", "target_true_argmax")
-"""The figures of a row's prompt."""
+"""The columns of a row that score its prompt, as `PromptScore` has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseOptions:
-    """Options of `cfbuild score-base`. Raises ConfigError where no model is named, or one comes twice."""
+    """Options of `cfbuild score-base`. Raises ConfigError if no model is named, or the same model twice."""
 
     models: tuple[str, ...] = option(
         (DEFAULT_PRESET,),
-        "The models, with commas between: presets, Hub ids, folders or .gguf files; NAME@REVISION for a revision.",
+        "Comma-separated models: presets, Hub ids, folders or .gguf files; NAME@REVISION for a revision.",
         form=MODELS,
         panel=ABOUT_MODEL,
     )
-    device: str = option("auto", "auto, cpu, cuda, ...", panel=ABOUT_MODEL, form=DEVICE)
-    dtype: str = option("auto", "auto, float32, bfloat16 or float16.", panel=ABOUT_MODEL, form=NUMBER_FORMAT)
-    limit: int | None = option(None, "Score only the first N records.")
+    device: str = device_option()
+    dtype: str = dtype_option()
+    limit: int | None = option(None, "Score only the first N records. [default: all]")
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) < len(self.models):
             raise ConfigError(f"--models {','.join(self.models)}: expected models, each once")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is {self.limit}; expected at least 1")
+        check_least(self, limit=1)
 
 
 @dataclass(frozen=True, slots=True)
 class BaseScores:
-    """A model's scores before any edit: its name and revision, the file of its rows, and the paper's figures."""
+    """A model's scores before any edit: the path of its rows, the number of prompts, and the paper's figures."""
 
     model: str
     revision: str
@@ -66,15 +65,15 @@ class BaseScores:
 
 
 def base_name(model: str, revision: str) -> str:
-    """Return the name of a model's scores: the last part of its own, and the beginning of its revision."""
+    """Return the name of a model's scores, such as `gpt2-xl-15ea56de`: its last part and its revision's beginning."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rsplit("/", 1)[-1]).strip("-.") or "model"
     return f"{name[:48]}-{revision.rpartition(':')[2][:8]}"
 
 
 def score_base(folder: BuildFolder, options: BaseOptions, lm: LanguageModel, progress: Progress = silent) -> BaseScores:
-    """Write the likelihoods of both targets after every prompt of the build's records, and what greedy decoding says.
+    """Write the likelihoods of both targets after every prompt of the build's records; return the model's scores.
 
-    An interrupted run goes on after its last finished chunk, to the same bytes; a finished one is not repeated. Raises
+    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated. Raises
     BuildStateError for work made with other settings, DataError for a record that is not valid.
     """
     run = new_base(folder, base_name(lm.name, lm.revision))
@@ -93,24 +92,24 @@ def score_base(folder: BuildFolder, options: BaseOptions, lm: LanguageModel, pro
 
 
 def _score(log: RowLog, records: Sequence[Record], lm: LanguageModel, progress: Progress) -> None:
-    """Add the rows of the records that the log does not have, a chunk of records at a time."""
+    """Score the records that the log lacks, a chunk at a time, and append their rows to it."""
     from cfbuild.edit.editor import Edit
     from cfbuild.score.cases import score_cases
     from cfbuild.score.passes import cases_at_once
 
     done = {entry.case_id for entry in log.entries}
-    left = [record for record in records if record.case_id not in done]
+    unscored = [record for record in records if record.case_id not in done]
     at_once = cases_at_once(lm.device)
-    for start in range(0, len(left), at_once):
-        chunk = left[start : start + at_once]
-        cases = score_cases(lm, chunk, [Edit((one.case_id,), None) for one in chunk], "none")
+    for start in range(0, len(unscored), at_once):
+        chunk = unscored[start : start + at_once]
+        cases = score_cases(lm, chunk, [Edit((record.case_id,), None) for record in chunk], "none")
         log.append(row for record, case in zip(chunk, cases, strict=True) for row in _rows(record, case, lm))
         progress("records", len(done) + start + len(chunk), len(records))
 
 
 def _rows(record: Record, case: CaseScore, lm: LanguageModel) -> Iterator[Row]:
     """Yield a record's prompts with their scores, in the record's order."""
-    scores = {kind: iter(found) for kind, found in case.pre.prompts.items()}
+    scores = {kind: iter(scored) for kind, scored in case.pre.prompts.items()}
     for kind, text, new, true in prompts_of(record):
         score = next(scores[kind])
         yield {
@@ -132,7 +131,7 @@ def _rounded(value: float | bool) -> float | bool:
 
 
 def _summary(run: Run, lm: LanguageModel) -> BaseScores:
-    """Return the figures of a finished file, which is read anew."""
+    """Return a model's scores, read from its finished file."""
     from cfbuild.score.metrics import aggregate
 
     count, cases = 0, []

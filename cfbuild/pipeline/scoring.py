@@ -1,4 +1,4 @@
-"""A run's passes over its records, with its editor and what that needs, in this process or in several."""
+"""Editing and scoring the records of a run: its editor with what that needs, in this process or in several."""
 
 from __future__ import annotations
 
@@ -35,58 +35,67 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The workers of a run, each of which loads the model that the options say."""
+class ScoringWorkers:
+    """The processes that edit and score a run's records, and the model that each of them loads."""
 
-    workers: ModelWorkerOptions = field(default_factory=ModelWorkerOptions)
+    processes: ModelWorkerOptions = field(default_factory=ModelWorkerOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
 
     def recipe(self, lm: LanguageModel) -> ModelRecipe:
-        """Return the recipe of the model that each worker loads."""
+        """Return the recipe by which each worker loads the same model as `lm`."""
         from cfbuild.lm.load import ModelRecipe
 
-        return ModelRecipe.of(lm, self.model.for_workers(self.workers.gpus))
+        return ModelRecipe.of(lm, self.model.for_workers(self.processes.gpus))
 
     def work_off(self, job: ScoreUnits, lm: LanguageModel, progress: Progress) -> Passes:
-        """Return the passes of a job, after all that was left of them is done."""
+        """Edit and score the records that are not done yet; return the finished passes."""
         passes = job.passes(lm, progress)
-        if self.workers.is_alone:
+        if self.processes.is_alone:
             passes.work_off()
         else:
-            units = passes.unfinished(passes.log())
-            passes.take_in(units, map_chunks(job, units, self.workers))
+            unfinished = passes.unfinished(passes.log())
+            passes.take_in(unfinished, map_chunks(job, unfinished, self.processes))
         return passes
 
     def check(self, options: ScoringOptions) -> None:
-        """Raise ConfigError for fewer workers than one, and for several where batches follow one another."""
-        self.workers.check_workers()
-        if options.sequence is not None and not self.workers.is_alone:
+        """Raise ConfigError for fewer than one worker, and for several workers with --sequence."""
+        self.processes.check_workers()
+        if options.sequence is not None and not self.processes.is_alone:
             raise ConfigError("--sequence edits batch after batch on one model; leave --workers and --ray out")
 
 
-NO_CREW = Crew()
-"""This process, and the model that it has."""
+THIS_PROCESS = ScoringWorkers()
+"""No further process: this one edits and scores, with the model that it has loaded."""
 
 
 @dataclass(frozen=True)
 class ScoredRecords:
-    """The records to score, and the folder of the build that has reference texts, names and trained networks."""
+    """The records to score, and the build's folder with its reference texts, names and trained networks."""
 
     records: Sequence[Record]
     folder: BuildFolder
 
     @property
     def references(self) -> list[Reference]:
-        """The build's reference texts, read anew."""
-        return references_of(self.folder)
+        """The build's reference texts, read from its file at each call; none if it has no such file."""
+        path = self.folder.path("references.jsonl")
+        return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
+
+    def names(self, records: Sequence[Record]) -> ObjectNames:
+        """Return the names of the records' objects, with the aliases that the build knows."""
+        from cfbuild.score.in_use import ObjectNames
+
+        path = self.folder.path(ENTITIES)
+        entities = read_values(path, conforming("entities", decode_entity)) if path.is_file() else ()
+        return ObjectNames.of(records, entities)
 
 
 @dataclass(frozen=True)
 class ScoreUnits:
     """The job that edits and scores units of records.
 
-    work: where unfinished work is kept, which every worker must reach. model: the recipe of the model, which workers
-    load.
+    work: the folder of unfinished work, which every worker must reach.
+    model: the recipe of the model that workers load.
     """
 
     work: Path
@@ -95,77 +104,58 @@ class ScoreUnits:
     model: ModelRecipe
 
     def open(self) -> Callable[[UnfinishedUnit], list[Row]]:
-        """Return the function that does it, with a model of its own. Raises ConfigError if that is another model."""
+        """Return the function that edits and scores a unit, after loading the model.
+
+        Raises ConfigError if it is another model than that of the run.
+        """
         return self.passes(self.model.load(), silent).rows_of
 
     def passes(self, lm: LanguageModel, progress: Progress) -> Passes:
-        """Return the passes over the records."""
-        return _passes(self.work, self.options, lm, self.scored, progress)
+        """Return the passes over the records, with the editor made."""
+        from cfbuild.score.passes import Passes
+        from cfbuild.score.sequence import SequentialPasses, batch_size, edited_records
+        from cfbuild.score.texts import ReferenceTexts
 
-
-def _passes(
-    work: Path, options: EvaluateOptions, lm: LanguageModel, scored: ScoredRecords, progress: Progress
-) -> Passes:
-    """Return the passes over the records, with the editor made; `work` is where unfinished work is kept."""
-    from cfbuild.score.passes import Passes
-    from cfbuild.score.sequence import SequentialPasses, batch_size, edited_records
-    from cfbuild.score.texts import ReferenceTexts
-
-    records, references = scored.records, scored.references
-    editor = make_editor(lm, options, scored, progress)
-    kind = Passes
-    if options.sequence is not None:
-        kind = SequentialPasses
-        records = edited_records(records, batch_size(options.batch, editor.together), options.sequence)
-    elif options.batch is not None and not editor.together:
-        _log.warning(
-            "--batch %d has no effect: %s edits each record by itself, on the unedited model; with --sequence it is "
-            "how many records are edited before they are scored",
-            options.batch,
-            options.editor,
+        options, records, references = self.options, self.scored.records, self.scored.references
+        editor = make_editor(lm, options, self.scored, progress)
+        kind = Passes
+        if options.sequence is not None:
+            kind = SequentialPasses
+            records = edited_records(records, batch_size(options.batch, editor.together), options.sequence)
+        elif options.batch is not None and not editor.together:
+            _log.warning(
+                "--batch %d has no effect: %s edits each record by itself, on the unedited model; with --sequence it "
+                "is how many records are edited before they are scored",
+                options.batch,
+                options.editor,
+            )
+        return kind(
+            self.work,
+            lm,
+            editor,
+            records,
+            batch=options.batch,
+            texts=None if options.skip_generation else ReferenceTexts(references),
+            seed=options.seed,
+            keep_edits=options.keep_edits,
+            progress=progress,
+            texts_of=options.texts,
+            names=self.scored.names(records) if options.in_use else None,
+            perplexity=options.perplexity,
         )
-    return kind(
-        work,
-        lm,
-        editor,
-        records,
-        batch=options.batch,
-        texts=None if options.skip_generation else ReferenceTexts(references),
-        seed=options.seed,
-        keep_edits=options.keep_edits,
-        progress=progress,
-        texts_of=options.texts,
-        names=_names(scored.folder, records) if options.in_use else None,
-        perplexity=options.perplexity,
-    )
-
-
-def references_of(folder: BuildFolder) -> list[Reference]:
-    """Return the build's reference texts; none if it has no file of them."""
-    path = folder.path("references.jsonl")
-    return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
-
-
-def _names(folder: BuildFolder, records: Sequence[Record]) -> ObjectNames:
-    """Return the names of the records' objects, as far as the build knows them."""
-    from cfbuild.score.in_use import ObjectNames
-
-    path = folder.path(ENTITIES)
-    entities = read_values(path, conforming("entities", decode_entity)) if path.is_file() else ()
-    return ObjectNames.of(records, entities)
 
 
 def make_editor(lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress) -> OpenEditor:
-    """Return the editor of the options; what is scored, with its references, are the texts of `--covariance build`."""
+    """Return the editor that the options name. `scored` has the texts that `--covariance build` is measured on."""
     from cfbuild.edit.editor import open_editor
 
-    return open_editor(options.editor, lm, options.asked, new_supplies(lm, options, scored, progress))
+    return open_editor(options.editor, lm, options.editor_settings, new_supplies(lm, options, scored, progress))
 
 
 def new_supplies(
     lm: LanguageModel, options: EvaluateOptions, scored: ScoredRecords, progress: Progress
 ) -> ModelSupplies:
-    """Return the supplies of the options' editor; `scored` as in `make_editor`."""
+    """Return what the editor is supplied with: covariances, contexts and trained networks, made when it asks."""
     from cfbuild.edit.supplies import ModelSupplies, build_corpus
 
     return ModelSupplies(

@@ -1,4 +1,4 @@
-"""`cfbuild sweep`: an editor at every layer (paper, Figure 5), its curves over the layers, and the best layer."""
+"""`cfbuild sweep`: an editor at every layer (ROME's paper, Figure 5), curves over the layers, and the best layer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cfbuild.pipeline.validate_and_score import (
     CORPUS,
     EDITOR,
     EvaluateOptions,
+    covariance_tokens_option,
     refuse_violations,
     run_config,
     settings_option,
@@ -34,37 +35,40 @@ if TYPE_CHECKING:
     from cfbuild.store.folder import BuildFolder
 
 BY_TOKEN, BY_BOUND = "token", "norm_constraint"
-"""The settings that may differ between the series of a sweep: ROME's, and fine-tuning's."""
+"""The settings of which a sweep draws a curve for each value: ROME's token, and fine-tuning's bound on the change."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
     """Options of `cfbuild sweep`. Raises ConfigError for an unknown editor or token, or a number out of range."""
 
-    run: str | None = option(
-        None, "The sweep's name: sweeps stand side by side in a build. [default: the editor's name]"
+    run: str | None = option(None, "The sweep's name; a build can have several. [default: the editor's name]")
+    file: Path | None = option(
+        None, "Edit by this file of CounterFact's format. [default: the build's records]", flag="--file -f"
     )
-    file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
-    skip_invalid: bool = option(False, "Edit for the valid rows all the same.")
-    limit: int = option(20, "Edit for the first N records at every point.")
-    layers: str = option("all", "The layers: all, or numbers and ranges such as 0-11,17.")
+    skip_invalid: bool = option(False, "If rows are not valid, edit by the others.")
+    limit: int = option(20, "Edit the first N records at every point.")
+    layers: str = option("all", "The layers to edit: all, or numbers and ranges such as 0-11,17.")
     positions: tuple[str, ...] = option(
-        tuple(TOKENS), "rome: the tokens at which it edits, a curve each.", form=COMMA_SEPARATED.naming(*TOKENS)
+        tuple(TOKENS),
+        "For rome: comma-separated tokens to edit at, a curve for each.",
+        form=COMMA_SEPARATED.naming(*TOKENS),
     )
     eps: tuple[str, ...] = option(
         ("5e-4", "1e-3", "5e-3", "none"),
-        "ft: the largest change of any number of the matrix, a curve each; none is no limit.",
+        "For ft: comma-separated bounds on the change of each weight, a curve for each; none is no bound.",
         form=COMMA_SEPARATED,
     )
     editor: str = option(
-        "rome", "The editor: rome, ft, or one that has their settings.", panel=ABOUT_EDITOR, form=EDITOR
+        "rome", "The editor: rome, ft, or another that has their settings.", panel=ABOUT_EDITOR, form=EDITOR
     )
     covariance: str = option(
-        "build", "Corpus of C: build, a text file or hub:NAME; or none.", panel=ABOUT_EDITOR, form=CORPUS
+        "build",
+        "The texts that the covariance of keys is measured on: build (its own), a text file, or hub:NAME; or none.",
+        panel=ABOUT_EDITOR,
+        form=CORPUS,
     )
-    covariance_tokens: int | None = option(
-        None, "Tokens of the corpus to use. [default: as validate-and-score]", panel=ABOUT_EDITOR
-    )
+    covariance_tokens: int | None = covariance_tokens_option()
     steps: int | None = steps_option()
     settings: Mapping[str, Any] = settings_option()
     seed: int = seed_option()
@@ -75,9 +79,9 @@ class SweepOptions:
         check_least(self, limit=1, covariance_tokens=1)
         unknown = [name for name in self.positions if name not in TOKENS]
         if unknown or not self.positions:
-            raise ConfigError(f"--positions {','.join(self.positions)}: expected some of {', '.join(TOKENS)}")
+            raise ConfigError(f"--positions {','.join(self.positions)}: expected names from {', '.join(TOKENS)}")
         if not self.eps:
-            raise ConfigError("--eps names no bound; expected some with commas between, such as 5e-4,none")
+            raise ConfigError("--eps names no bound; expected bounds with commas between, such as 5e-4,none")
         for name, flag in (("layer", "--layers"), (BY_TOKEN, "--positions"), (BY_BOUND, "--eps")):
             if name in self.settings:
                 raise ConfigError(f"--set {name}: a sweep goes over it; use {flag}")
@@ -88,8 +92,8 @@ class SweepOptions:
         return self.run or default_name(self.editor)
 
     @property
-    def at_a_point(self) -> EvaluateOptions:
-        """The options with which validate-and-score would score a point, but for what the sweep goes over."""
+    def scoring_options(self) -> EvaluateOptions:
+        """Options with which validate-and-score would edit and score a point, without its layer and token or bound."""
         same = ("file", "skip_invalid", "limit", "covariance", "covariance_tokens", "steps", "settings", "seed")
         return EvaluateOptions(**{name: getattr(self, name) for name in same}, editor=self.editor, skip_generation=True)
 
@@ -103,16 +107,17 @@ def sweep(
 ) -> SweepReport:
     """Edit and score records at every point; write the sweep's files and report.html; return the report.
 
-    `read` is the file of records, if it was read before. An interrupted sweep goes on after its last finished point,
-    with the same bytes; a finished one is not repeated. Raises SchemaError if the file has violations and
-    `skip_invalid` is not set, BuildStateError for work made with other settings, ConfigError for layers that the model
-    does not have or an editor that cannot be swept.
+    An interrupted sweep goes on after its last finished point, to the same bytes; a finished sweep is not repeated.
+
+    read: the file of records, if it was read before.
+    Raises SchemaError if the file has violations and `skip_invalid` is not set, BuildStateError for work made with
+    other settings, ConfigError for layers that the model does not have or an editor that cannot be swept.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.pipeline.report import write_page
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
-    refuse_violations(read, options.at_a_point)
+    refuse_violations(read, options.scoring_options)
     run = new_sweep(folder, options.name)
     with folder.lock(SWEEP):
         report = _sweep(run, options, lm, read, progress)
@@ -121,31 +126,29 @@ def sweep(
 
 
 def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> SweepReport:
-    """Return the report of a sweep, made now or before; call it inside the lock."""
+    """Sweep unless that is done; return the report. The caller holds the build's lock."""
     from cfbuild.score.sweeping import Sweep
     from cfbuild.score.swept import SweepReport, read_sweep, series_name
 
-    folder, plain = run.folder, options.at_a_point
+    folder, scoring = run.folder, options.scoring_options
     layers = layers_of(options.layers, len(lm.layers))
-    setting, series = _series(options)
-    swept = {"layers": list(layers), setting: list(series)}
-    config = {**run_config(folder, plain, lm, read.sha256), **swept}
+    curve_of, series = _series(options)
+    config = {**run_config(folder, scoring, lm, read.sha256), "layers": list(layers), curve_of: list(series)}
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a sweep may have been killed between its last two steps
         return read_sweep(run)
-    supplies = new_supplies(lm, plain, ScoredRecords(read.records, folder), progress)
-    records = read.records[: options.limit]
-    work = folder.progress(run.entry)
-    points = Sweep(work, lm, options.editor, plain.asked, supplies, layers, setting, series, records, progress)
+    supplies = new_supplies(lm, scoring, ScoredRecords(read.records, folder), progress)
+    records, work, given = read.records[: options.limit], folder.progress(run.entry), scoring.editor_settings
+    points = Sweep(work, lm, options.editor, given, supplies, layers, curve_of, series, records, progress)
     rows = points.work_off()
-    # C of the last layer is at hand; what is left out is what the points differ in.
+    # The last layer's covariance was computed last and is still in memory.
     usual = short_settings(points.open_editor(layers[-1], series[-1]))
-    del usual["layer"], usual[setting]
-    over = {"layers": _ranges(layers), setting: ",".join(map(series_name, series))}
+    del usual["layer"], usual[curve_of]
+    over = {"layers": _ranges(layers), curve_of: ",".join(map(series_name, series))}
     settings = {**lm.identity, **usual, **over, "records": f"{len(records)}@{read.sha256[:12]}"}
-    report = SweepReport.of_rows(rows, settings, setting)
+    report = SweepReport.of_rows(rows, settings, curve_of)
     run.path(POINTS).parent.mkdir(parents=True, exist_ok=True)
-    files = {run.file(POINTS): write_jsonl(run.path(POINTS), (row.as_dict(setting) for row in rows))}
+    files = {run.file(POINTS): write_jsonl(run.path(POINTS), (row.as_dict(curve_of) for row in rows))}
     files |= _write_report(run, report, lm)
     folder.finish(run.entry, config, files, {"signature": settings})
     folder.discard(run.entry)
@@ -153,14 +156,14 @@ def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile,
 
 
 def _write_report(run: Run, report: SweepReport, lm: LanguageModel) -> dict[str, int]:
-    """Write a sweep's report, its drawings and the layer that it found; return the number of rows by file."""
+    """Write a sweep's report, its drawings and the layer that it found; return row counts by file."""
     from cfbuild.edit.artefacts import weights_identity
     from cfbuild.score.swept import DRAWN, found_preset
     from cfbuild.views.page.plots import sweep_svg
 
     drawings = {f"{figure}.svg": sweep_svg(report, figure) for figure in DRAWN}
     for name in (FOUND, *drawings):
-        run.path(name).unlink(missing_ok=True)  # an earlier sweep of the name may have had what this one has not
+        run.path(name).unlink(missing_ok=True)  # an earlier sweep of this name may have had files that this one lacks
     write_json(run.path(REPORT), report.as_dict())
     names = [REPORT]
     for name, drawing in drawings.items():
@@ -174,14 +177,14 @@ def _write_report(run: Run, report: SweepReport, lm: LanguageModel) -> dict[str,
 
 
 def _series(options: SweepOptions) -> tuple[str, tuple[Series, ...]]:
-    """Return the setting that differs between the series, and its values.
+    """Return the setting that has a curve for each value, and the values.
 
     Raises ConfigError for an editor that has neither setting or edits records together.
     """
     from cfbuild.edit.editor import editor_spec
 
     spec = editor_spec(options.editor)
-    known = {one.name for one in fields(spec.options)}
+    known = {setting.name for setting in fields(spec.options)}
     if spec.together or "layer" not in known or not known & {BY_TOKEN, BY_BOUND}:
         raise ConfigError(
             f"--editor {options.editor}: a sweep needs an editor that edits each record by itself, at one layer, and "
@@ -200,9 +203,9 @@ def _bound(text: str) -> float | None:
 
 
 def layers_of(text: str, depth: int) -> tuple[int, ...]:
-    """Return the layers that a text names, bottom first: `all`, or numbers and ranges with commas between.
+    """Return the layers that a text names, ascending: `all`, or numbers and ranges with commas between.
 
-    Raises ConfigError for another text, or a layer that a model of `depth` layers does not have.
+    Raises ConfigError for any other text, or a layer that a model of `depth` layers does not have.
     """
     from cfbuild.edit.presets import check_layer
 
@@ -223,7 +226,7 @@ def _range(text: str) -> range:
 
 
 def _ranges(layers: tuple[int, ...]) -> str:
-    """Return layers as `layers_of` reads them, with ranges for those that follow each other."""
+    """Return layers as `layers_of` reads them: `0-11,17`."""
 
     def parts() -> Iterator[str]:
         start = layers[0]

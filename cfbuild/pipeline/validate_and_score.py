@@ -11,25 +11,14 @@ from typing import TYPE_CHECKING, Any
 from cfbuild import __version__
 from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, TRAINED, check_name
 from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
-from cfbuild.errors import ConfigError, SchemaError
+from cfbuild.errors import ConfigError, SchemaError, check_least
 from cfbuild.option import NAMED_VALUES, WORD, Form, option, restart_option, seed_option, values_of
 from cfbuild.pipeline.run_signature import run_signature
-from cfbuild.pipeline.scoring import ENTITIES, NO_CREW, Crew, ScoredRecords, ScoreUnits
+from cfbuild.pipeline.scoring import ENTITIES, THIS_PROCESS, ScoredRecords, ScoreUnits, ScoringWorkers
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.jsonl import read_json, write_json
-from cfbuild.store.runs import (
-    CASES,
-    CURVES_DRAWN,
-    EDITS,
-    REPORT,
-    RETAINED,
-    TIMING,
-    VERB,
-    Run,
-    default_name,
-    new_run,
-)
+from cfbuild.store.runs import CASES, CURVES_DRAWN, EDITS, REPORT, RETAINED, TIMING, VERB, Run, default_name, new_run
 
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
@@ -38,9 +27,10 @@ if TYPE_CHECKING:
     from cfbuild.score.run_report import Report
     from cfbuild.store.folder import BuildFolder
 
-SHORT = ("layer", "steps", "key_mode")
-"""Settings of editors that have their own options."""
+SETTINGS_WITH_OPTIONS = ("layer", "steps", "key_mode")
+"""The settings of editors that have an option of their own; all others are given by `--set`."""
 ABOUT_EDITOR = "The editor"
+"""The panel of the help that has the options of editors."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,19 +46,16 @@ def _layer(text: str) -> int | str:
 
 
 LAYER = Form(_layer).naming(AUTO_LAYER)
-"""The form of a layer."""
-
-
 EDITOR = WORD.naming(*EDITORS)
 CORPUS = WORD.naming("build", "none")
-"""The forms of an editor's name and of what C is of, with words for a shell."""
+"""The forms of a layer, of an editor's name and of a covariance's corpus, with words for a shell."""
 
 
 def layer_option() -> Any:
     """Return the field of the option `--layer`."""
     return option(
         None,
-        "Layer to edit; auto: the one that `cfbuild sweep` found in this build. [default: the preset's]",
+        "The layer to edit; auto: the one that `cfbuild sweep` found in this build. [default: the preset's]",
         panel=ABOUT_EDITOR,
         metavar="LAYER",
         form=LAYER,
@@ -77,26 +64,29 @@ def layer_option() -> Any:
 
 def covariance_option() -> Any:
     """Return the field of the option `--covariance`."""
-    about = "Corpus of C: build, a text file, hub:NAME; or an .npz file with C; or none."
-    return option("build", about, panel=ABOUT_EDITOR, form=CORPUS)
+    help = (
+        "The texts that the covariance of keys is measured on: build (its own), a text file, or hub:NAME; or an .npz "
+        "file that has the covariance; or none."
+    )
+    return option("build", help, panel=ABOUT_EDITOR, form=CORPUS)
 
 
 def covariance_tokens_option() -> Any:
     """Return the field of the option `--covariance-tokens`."""
-    usual = f"{COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} a number of a key"
-    return option(None, f"Tokens of the corpus to use. [default: {usual}]", panel=ABOUT_EDITOR)
+    usual = f"{COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} times the width of a key if that is more"
+    return option(None, f"Measure the covariance on N tokens of its texts. [default: {usual}]", panel=ABOUT_EDITOR)
 
 
 def steps_option() -> Any:
     """Return the field of the option `--steps`."""
-    return option(None, "Most optimisation steps of an edit. [default: the editor's]", panel=ABOUT_EDITOR)
+    return option(None, "Optimise an edit for N steps at most. [default: the editor's]", panel=ABOUT_EDITOR)
 
 
 def settings_option() -> Any:
     """Return the field of the option `--set`."""
     return option(
         dict,
-        "Any other setting of the editor; may be given several times.",
+        "Set any other setting of the editor; may be given several times.",
         flag="--set",
         metavar="NAME=VALUE",
         form=NAMED_VALUES,
@@ -106,18 +96,19 @@ def settings_option() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """Options of every command that edits and scores; for a setting of an editor, None means the preset's or its own.
+    """Options of commands that edit and score. Raises ConfigError for a number below its minimum.
 
-    `settings` are an editor's by name; `layer`, `steps` and `key_mode` are settings too. Raises ConfigError for a
-    number below its minimum.
+    An editor's setting that is None has the preset's value, or else the editor's default.
     """
 
-    file: Path | None = option(None, "Any CounterFact-format file. [default: the build's records]", flag="--file -f")
-    skip_invalid: bool = option(False, "Score the valid rows all the same.")
+    file: Path | None = option(
+        None, "Score this file of CounterFact's format. [default: the build's records]", flag="--file -f"
+    )
+    skip_invalid: bool = option(False, "If rows are not valid, score the others.")
     layer: int | str | None = layer_option()
     key_mode: str | None = option(
         None,
-        "rome: reference (as released) or consistent (R-ROME). [default: reference]",
+        "For rome: compute keys as released (reference), or as R-ROME does (consistent). [default: reference]",
         panel=ABOUT_EDITOR,
         form=WORD.naming("reference", "consistent"),
     )
@@ -126,48 +117,46 @@ class ScoringOptions:
     steps: int | None = steps_option()
     batch: int | None = option(
         None,
-        "Records that emmet, or an editor like it, edits together, or that a batch of --sequence has. "
-        "[default: 100; of a sequence of an editor that edits each record by itself, 1]",
+        "Edit N records together, with an editor such as emmet or memit, or in each step of --sequence. "
+        "[default: 100; 1 for a --sequence with an editor of single records]",
         panel=ABOUT_EDITOR,
     )
     sequence: int | None = option(
         None,
-        "Edit N batches (0: all) one after another on the same model; score each right after it, and all at the "
-        "end. [default: every batch on the unedited model]",
+        "Edit N batches (0: all) one after another on the same model; score each batch after its edit, and all at "
+        "the end. [default: edit each batch on the unedited model]",
         panel=ABOUT_EDITOR,
     )
     settings: Mapping[str, Any] = settings_option()
-    limit: int | None = option(None, "Score only the first N records.")
-    skip_generation: bool = option(False, "No texts, so no GE and RS.")
-    texts: int | None = option(None, "Write texts of only the first N records. [default: all]")
-    in_use: bool = option(False, "Also write what the model answers by itself, and count the answers that name o*.")
-    perplexity: bool = option(False, "Also measure the perplexity of a fixed text before any edit and after each.")
-    keep_edits: bool = option(False, "Keep the edits: edits.safetensors beside the run's cases.")
+    limit: int | None = option(None, "Score only the first N records. [default: all]")
+    skip_generation: bool = option(False, "Generate no texts; then there is no GE and no RS.")
+    texts: int | None = option(None, "Generate texts of the first N records only. [default: all]")
+    in_use: bool = option(False, "Also let the model answer freely, and count the answers that name o*.")
+    perplexity: bool = option(False, "Also measure the perplexity of a fixed text, before any edit and after each.")
+    keep_edits: bool = option(False, "Keep the edits, in edits.safetensors beside the run's cases.")
     seed: int = seed_option()
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch", "covariance_tokens", "texts"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        check_least(self, limit=1, batch=1, covariance_tokens=1, texts=1)
         if self.sequence is not None and self.sequence < 0:
             raise ConfigError(f"sequence is {self.sequence}; expected a number of batches, or 0 for all of them")
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """The editor's settings that were given, by their own options or in `settings`, which take precedence."""
-        short = {name: getattr(self, name) for name in SHORT}
-        return {**{name: value for name, value in short.items() if value is not None}, **self.settings}
+    def editor_settings(self) -> dict[str, Any]:
+        """The editor's settings that were given. Where an option and `settings` set the same, `settings` counts."""
+        by_option = {name: getattr(self, name) for name in SETTINGS_WITH_OPTIONS}
+        return {**{name: value for name, value in by_option.items() if value is not None}, **self.settings}
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions(ScoringOptions):
     """Options of `cfbuild validate-and-score`. Raises ConfigError as ScoringOptions does, and for an unknown editor."""
 
-    run: str | None = option(None, "The run's name: runs stand side by side in a build. [default: the editor's name]")
+    run: str | None = option(None, "The run's name; a build can have several runs. [default: the editor's name]")
     editor: str = option(
         "rome",
-        f"The editor to score: {', '.join(EDITORS)}; or module:attribute of your own.",
+        f"The editor to score: {', '.join(EDITORS)}; or MODULE:ATTRIBUTE for an editor of yours.",
         panel=ABOUT_EDITOR,
         form=EDITOR,
     )
@@ -188,14 +177,16 @@ def evaluate(
     lm: LanguageModel,
     progress: Progress = silent,
     read: RecordFile | None = None,
-    crew: Crew = NO_CREW,
+    workers: ScoringWorkers = THIS_PROCESS,
 ) -> Report:
     """Edit and score every record; write the run's cases.jsonl and report.json, and report.html; return the report.
 
-    `read` is the file of records, if it was read before; `crew` are the workers, who change no byte. An interrupted run
-    continues after its last finished chunk, with the same bytes; a finished run is not repeated. Raises SchemaError if
-    the file has violations and `skip_invalid` is not set, BuildStateError for work made with other settings, the
-    errors of the editor, and those of `with_layer` and `map_chunks`.
+    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated.
+
+    read: the file of records, if it was read before.
+    workers: the processes that edit and score; they change no byte.
+    Raises SchemaError if the file has violations and `skip_invalid` is not set, BuildStateError for work made with
+    other settings, and the errors of the editor, `with_layer` and `map_chunks`.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.pipeline.report import write_page
@@ -203,15 +194,15 @@ def evaluate(
     read = read or read_records(options.file or folder.require("records.jsonl"))
     run, options = new_run(folder, options.name), with_layer(folder, options, lm)
     with folder.lock(VERB):
-        report = score_run(run, options, lm, read, progress, crew)
+        report = score_run(run, options, lm, read, progress, workers)
         write_page(folder, options.file, read)
     return report
 
 
 def with_layer(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel) -> EvaluateOptions:
-    """Return options whose layer is a number where it was to be the one that a sweep in the build found.
+    """Return the options with `auto` as layer replaced by the layer that a sweep in the build found.
 
-    Raises ConfigError for an editor that another layer may suit, or if no sweep of this model found one.
+    Raises ConfigError for an editor that does not edit where ROME does, or if no sweep of this model found a layer.
     """
     if options.layer != AUTO_LAYER:
         return options
@@ -234,9 +225,9 @@ def score_run(
     lm: LanguageModel,
     read: RecordFile,
     progress: Progress,
-    crew: Crew = NO_CREW,
+    workers: ScoringWorkers = THIS_PROCESS,
 ) -> Report:
-    """Return the report of a run, made now or before; call it inside the lock."""
+    """Edit and score a run's records unless that is done; return its report. The caller holds the build's lock."""
     from cfbuild.score.run_report import Report
     from cfbuild.score.scored import read_cases
     from cfbuild.score.sequence import SequentialPasses
@@ -246,11 +237,13 @@ def score_run(
     config = run_config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
         folder.discard(run.entry)  # a run may have been killed between its last two steps
-        found = Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
-        return found if options.sequence is None else Report.of_dict(read_json(run.path(REPORT)))
+        if options.sequence is not None:
+            return Report.of_dict(read_json(run.path(REPORT)))
+        return Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
     refuse_violations(read, options)
     records = ScoredRecords(read.records[: options.limit], folder)
-    passes = crew.work_off(ScoreUnits(folder.progress(run.entry), options, records, crew.recipe(lm)), lm, progress)
+    job = ScoreUnits(folder.progress(run.entry), options, records, workers.recipe(lm))
+    passes = workers.work_off(job, lm, progress)
     signature = run_signature(passes, read.sha256)
     files = _write(run, passes, options)
     curve = passes.curve() if isinstance(passes, SequentialPasses) else None
@@ -266,7 +259,7 @@ def score_run(
 
 
 def refuse_violations(read: RecordFile, options: ScoringOptions) -> None:
-    """Raise SchemaError if the file of records has violations that are not to be skipped."""
+    """Raise SchemaError if the file of records has violations and the options do not skip them."""
     if read.violations and not options.skip_invalid:
         raise SchemaError(
             f"{read.path}: {read.tally.faulty} of {read.tally.rows} rows have {len(read.violations)} violations; run "
@@ -275,7 +268,7 @@ def refuse_violations(read: RecordFile, options: ScoringOptions) -> None:
 
 
 def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]:
-    """Write the run's cases and, if they are kept, edits; return the number of rows by file."""
+    """Write the run's cases, its edits if they are kept, and a sequence's cases at its end; return rows by file."""
     from cfbuild.score.sequence import SequentialPasses
 
     files = {run.file(CASES): passes.write_cases(run.path(CASES))}
@@ -287,7 +280,7 @@ def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]
 
 
 def _write_cost(run: Run, passes: Passes) -> None:
-    """Write what editing took, or remove what an earlier run of the name left if it is not known."""
+    """Write the time and memory that editing took; if they are not known, remove an earlier run's file."""
     cost = passes.cost()
     if cost is None:
         run.path(TIMING).unlink(missing_ok=True)
@@ -296,15 +289,15 @@ def _write_cost(run: Run, passes: Passes) -> None:
 
 
 def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
-    """Return everything that the run's bytes depend on; `digest` is the sha256 of the file of records."""
+    """Return everything that the run's bytes depend on, for the manifest. `digest` is the records' sha256."""
     from cfbuild.edit.editor import editor_spec
     from cfbuild.edit.supplies import covariance_name, trained_digest
 
     spec = editor_spec(options.editor)
     config = {**values_of(options), "file": None, "records": digest, "cfbuild": __version__}
     del config["restart"], config["run"]
-    chosen = _chosen(options, lm)
-    config |= {name: chosen.pop(name, None) for name in SHORT} | {"settings": chosen}
+    chosen = _unusual_settings(options, lm)
+    config |= {name: chosen.pop(name, None) for name in SETTINGS_WITH_OPTIONS} | {"settings": chosen}
     config["batch"] = _batch(options, spec.together)
     if "covariance" in spec.needs:
         config["covariance"] = covariance_name(options.covariance)
@@ -324,7 +317,7 @@ def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel,
 
 
 def _batch(options: EvaluateOptions, together: bool) -> int | None:
-    """Return the most records of a batch, None where there are no batches."""
+    """Return the most records of a batch; None if each record is edited by itself on the unedited model."""
     from cfbuild.score.sequence import batch_size
 
     return batch_size(options.batch, together) if together or options.sequence is not None else None
@@ -334,10 +327,10 @@ def _digest(path: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
 
 
-def _chosen(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
+def _unusual_settings(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
     """Return the given settings that differ from the editor's usual ones. Raises ConfigError for an unfit setting."""
     from cfbuild.edit.editor import settled_options
 
-    settled_options(options.editor, lm, options.asked)  # refuses what the editor does not know
+    settled_options(options.editor, lm, options.editor_settings)  # refuses what the editor does not know
     usual = settled_options(options.editor, lm, {})
-    return {name: value for name, value in options.asked.items() if getattr(usual, name) != value}
+    return {name: value for name, value in options.editor_settings.items() if getattr(usual, name) != value}
