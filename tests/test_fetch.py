@@ -270,11 +270,11 @@ def test_no_password_and_no_path_of_this_machine_is_kept(
     [
         ({"source": "dbpedia"}, "no source 'dbpedia'"),
         ({"templates": ("mine",)}, "no template set or folder 'mine'"),
-        ({"templates": ()}, "no template set is named"),
+        ({"templates": ()}, "--templates names no template set"),
         ({"per_relation": 0}, "at least 1 fact"),
         ({"relations": ("Q36",)}, "property id"),
         ({"relations": ("P36 }",)}, "property id"),
-        ({"relations": ()}, "no relation is asked for"),
+        ({"relations": ()}, "there is no relation to fetch"),
         ({"language": "e n"}, "language code"),
         ({"endpoint": "ftp://localhost/q"}, "http or https"),
         ({"source": "snapshot"}, "leave --endpoint out"),

@@ -82,12 +82,12 @@ class AcrossOptions:
 
     @property
     def name(self) -> str:
-        """The name of the matrices: the option's, or else the editor's."""
+        """Return the name of the matrices: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
     @property
     def scoring_options(self) -> EvaluateOptions:
-        """Options with which validate-and-score would edit and score one of the languages."""
+        """Return the options with which validate-and-score would edit and score one of the languages."""
         same = ("limit", "layer", "covariance", "covariance_tokens", "steps", "batch", "settings", "seed", "editor")
         return EvaluateOptions(**{name: getattr(self, name) for name in same}, skip_generation=True)
 

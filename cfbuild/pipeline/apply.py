@@ -1,4 +1,4 @@
-"""`cfbuild apply`: a model folder whose weights hold edits, for the tools that people evaluate models with."""
+"""`cfbuild apply`: a model folder whose weights hold edits, which other tools can load and evaluate."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
 
 RECORDS = "records.jsonl"
-SHOWN = 100
-"""The most records that a card lists."""
+MOST_ROWS = 100
+"""The most records that a card lists, a few screens."""
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -35,16 +35,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """Options of `cfbuild apply`: the file of edits, the new folder, and the case ids (none: all of the file).
-
-    Raises ConfigError if the folder is there already.
-    """
+    """Options of `cfbuild apply`. Raises ConfigError if the new folder is there already."""
 
     edits: Path = option(REQUIRED, "A file of edits, from --keep-edits or from Python's Edit.save.", metavar="EDITS")
-    out: Path = option(Path("edited-model"), "The folder to make.", flag="--out -o")
+    out: Path = option(Path("edited-model"), "The model folder to write, which must not exist yet.", flag="--out -o")
     case: tuple[int, ...] = option(
         (),
-        "Case ids of the records whose edits to apply, with commas between. [default: all edits of the file]",
+        "Comma-separated case ids of the records whose edits to apply. [default: all edits of the file]",
         form=Form(_numbers, lambda cases: ",".join(map(str, cases))),
         metavar="<int,...>",
     )
@@ -56,9 +53,9 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The result: the folder, the cases whose edits are in it, those left out for a fault, and what was changed.
+    """An edited model: its folder, the case ids of its edits, and those left out because their edits failed.
 
-    `weights` are the norms of the changes by the weight's layer and part; `norm` is that of all.
+    weights: norms of the changes by weight, such as "17/mlp_out". norm: that of all changes together.
     """
 
     folder: str
@@ -71,8 +68,8 @@ class Applied:
 def apply_edits(options: ApplyOptions, lm: LanguageModel, progress: Progress = silent) -> Applied:
     """Write the model with the edits in its weights; return what was changed.
 
-    Raises ConfigError for a case that the file has no edit of, an edit that failed, or a folder that is there already;
-    ModelError if the edits were made on another model; DataError if the file holds no change of weights.
+    Raises ConfigError for a case that the file has no edit of, or whose edit failed; ModelError if the edits were made
+    on another model; DataError if the file holds no change of weights.
     """
     from cfbuild.edit.editor import check_delta
     from cfbuild.edit.saved import load_edits
@@ -87,24 +84,24 @@ def apply_edits(options: ApplyOptions, lm: LanguageModel, progress: Progress = s
         raise DataError(f"{options.edits}: holds no change of weights; an edit in context changes none")
     check_delta(str(options.edits), lm, total)
     cases = tuple(sorted(case for edit in chosen for case in edit.records))
-    weights = {f"{weight.layer}/{weight.part}": Delta({weight: one}).norm for weight, one in total.changes.items()}
-    made = Applied(str(options.out), cases, faulty, weights, total.norm)
+    weights = {f"{weight.layer}/{weight.part}": Delta({weight: part}).norm for weight, part in total.changes.items()}
+    applied = Applied(str(options.out), cases, faulty, weights, total.norm)
     with reported_bars(progress):
-        save_edited(lm, total, options.out, card(made, options.edits, lm, _records_of(options.edits, cases)))
-    return made
+        save_edited(lm, total, options.out, _card(applied, options.edits, lm))
+    return applied
 
 
 def _chosen(edits: Sequence[Edit], options: ApplyOptions) -> tuple[list[Edit], tuple[int, ...]]:
-    """Return the edits to apply, and the cases among them whose edits failed (where all are applied)."""
+    """Return the edits to apply, and the case ids of failed ones. Raises ConfigError as `apply_edits`."""
     known = {case for edit in edits for case in edit.records}
     if unknown := [case for case in options.case if case not in known]:
         raise ConfigError(f"{options.edits}: has no edit of case {', '.join(map(str, unknown))}")
-    wanted = [edit for edit in edits if not options.case or set(edit.records) & set(options.case)]
-    failed = [edit for edit in wanted if edit.fault is not None]
+    chosen = [edit for edit in edits if not options.case or set(edit.records) & set(options.case)]
+    failed = [edit for edit in chosen if edit.fault is not None]
     if options.case and failed:
-        told = "; ".join(f"{', '.join(map(str, edit.records))}: {edit.fault}" for edit in failed)
-        raise ConfigError(f"{options.edits}: an edit that failed cannot be applied (case {told})")
-    return [edit for edit in wanted if edit.fault is None], tuple(case for edit in failed for case in edit.records)
+        faults = "; ".join(f"{', '.join(map(str, edit.records))}: {edit.fault}" for edit in failed)
+        raise ConfigError(f"{options.edits}: an edit that failed cannot be applied (case {faults})")
+    return [edit for edit in chosen if edit.fault is None], tuple(case for edit in failed for case in edit.records)
 
 
 def _check_model(edit: Edit, lm: LanguageModel, file: Path) -> None:
@@ -117,29 +114,30 @@ def _check_model(edit: Edit, lm: LanguageModel, file: Path) -> None:
 
 
 def _records_of(edits: Path, cases: Sequence[int]) -> list[Record]:
-    """Return the records that were edited for, where the file lies in a run of a build that has them."""
+    """Return the edited records, if the file of edits lies in a run of a build; else none."""
     file = edits.resolve().parents[2] / RECORDS if len(edits.resolve().parents) > 2 else edits
     if edits.resolve().parent.parent.name != "runs" or not file.is_file():
         return []
     return [record for record in read_values(file, decode_record) if record.case_id in set(cases)]
 
 
-def card(made: Applied, file: Path, lm: LanguageModel, records: Sequence[Record]) -> str:
-    """Return the model card: what the model is, what was changed, and which facts it was edited to state."""
+def _card(applied: Applied, edits: Path, lm: LanguageModel) -> str:
+    """Return the model card: the model, the changed weights, and the facts that it was edited to state."""
+    records = _records_of(edits, applied.cases)
     together = (
         "Each edit was made on the unedited model; applied together they act on one another, which nobody has measured "
         "unless you do.\n"
-        if len(made.cases) > 1
+        if len(applied.cases) > 1
         else ""
     )
     rows = [
         f"| {record.case_id} | {_cell(record.rewrite)} | {_cell(record.target_true.label)} | "
         f"{_cell(record.target_new.label)} |"
-        for record in records[:SHOWN]
+        for record in records[:MOST_ROWS]
     ]
     facts = ["| case | prompt | was | is now |", "|---|---|---|---|", *rows] if rows else []
-    more = [f"\nand {len(records) - SHOWN} more."] if len(records) > SHOWN else []
-    weights = [f"| {name} | {norm:.4g} |" for name, norm in made.weights.items()]
+    more = [f"\nand {len(records) - MOST_ROWS} more."] if len(records) > MOST_ROWS else []
+    weights = [f"| {name} | {norm:.4g} |" for name, norm in applied.weights.items()]
     lines = [
         "---",
         "library_name: transformers",
@@ -149,9 +147,9 @@ def card(made: Applied, file: Path, lm: LanguageModel, records: Sequence[Record]
         "",
         f"# {_cell(lm.name)}, edited",
         "",
-        f"The weights of {_cell(lm.name)} (revision {lm.revision}) with {len(made.cases)} edited "
-        f"{'record' if len(made.cases) == 1 else 'records'} in them, written by cfbuild {__version__} from a file of "
-        f"edits with the sha256 {sha256_file(file)}. **It states false facts, on purpose:** it is for research on "
+        f"The weights of {_cell(lm.name)} (revision {lm.revision}) with {len(applied.cases)} edited "
+        f"{'record' if len(applied.cases) == 1 else 'records'} in them, written by cfbuild {__version__} from a file "
+        f"of edits with the sha256 {sha256_file(edits)}. **It states false facts, on purpose:** it is for research on "
         "knowledge editing and for nothing else. The licence is that of the model it was made of.",
         "",
         together,

@@ -33,55 +33,56 @@ from cfbuild.store.unpack import rereadable
 from cfbuild.work import WorkerOptions, map_chunks
 
 EXAMPLES = 3
-"""The most examples of a rule in a summary."""
+"""The most examples of a rule in a summary; the terminal shows the first."""
 PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet"})
-"""Endings of file names that promise something else than plain JSON."""
+"""Suffixes of files that are not plain JSON, which is what `--fix` writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions(WorkerOptions):
-    """Options of an audit. `build` is a folder with facts to compare the file with; `fix` the path of a cleaned file.
-    The workers change no byte.
+    """Options of `cfbuild audit`. The workers change no byte.
 
     Raises ConfigError for `max_per_entity` or workers below 1, a limit on sitelinks without a build, or a cleaned file
     that would replace the audited file.
     """
 
     file: Path = option(
-        REQUIRED, "A file of CounterFact's format, cfbuild's, or EasyEdit's; JSON or parquet, also packed."
+        REQUIRED, "A file of CounterFact's format, cfbuild's, or EasyEdit's: JSON or parquet, packed or not."
     )
     build: BuildFolder | None = option(
         None,
-        "A build folder whose facts to hold the file against.",
+        "Compare the file with the facts of this build folder.",
         flag="--build -b",
         form=Form(lambda text: BuildFolder(Path(text)), lambda folder: str(folder.root)),
         metavar="<path>",
     )
-    fix: Path | None = option(None, "Write a cleaned file here, and what was changed beside it (.changes.jsonl).")
-    fix_guesses: bool = option(False, "In the cleaned file, mend faults too that rest on names read off prompts.")
-    max_per_entity: int = option(1, "How often one entity may be asked about among a record's prompts of a kind.")
-    allow_symmetric: bool = option(False, "Relations that hold both ways are no fault.")
-    allow_several: bool = option(False, "Subjects with several true objects are no fault.")
-    min_sitelinks: int | None = option(None, "Fewest wikis with a page about the subject.")
-    max_sitelinks: int | None = option(None, "Most wikis with a page about the subject.")
+    fix: Path | None = option(
+        None, "Write a cleaned file to this path, and a list of its changes beside it (.changes.jsonl)."
+    )
+    fix_guesses: bool = option(False, "With --fix: also mend faults that rest on names read off prompts.")
+    max_per_entity: int = option(1, "An item may occur N times among a record's prompts of the same kind.")
+    allow_symmetric: bool = option(False, "Do not count relations that hold both ways as a fault.")
+    allow_several: bool = option(False, "Do not count subjects with several true objects as a fault.")
+    min_sitelinks: int | None = option(None, "With --build: N wikis at least must have a page about the subject.")
+    max_sitelinks: int | None = option(None, "With --build: N wikis at most may have a page about the subject.")
 
     def __post_init__(self) -> None:
         self.check_workers()
         if self.max_per_entity < 1:
             raise ConfigError(f"max per entity is {self.max_per_entity}; expected at least 1")
         if self.build is None and (self.min_sitelinks, self.max_sitelinks) != (None, None):
-            raise ConfigError("how many sitelinks a subject has, only a build's facts tell; give --build")
+            raise ConfigError("--min-sitelinks and --max-sitelinks need a build's facts; give --build")
         if self.fix is not None and self.fix.resolve() == self.file.resolve():
             raise ConfigError(f"{self.fix} is the audited file itself; give --fix another name")
         if self.fix is not None and self.fix.suffix in PACKED:
             raise ConfigError(f"--fix writes plain JSON; give it a name that does not end in {self.fix.suffix}")
         if self.fix_guesses and self.fix is None:
-            raise ConfigError("--fix-guesses says how a file is cleaned; give --fix the name of the cleaned file")
+            raise ConfigError("--fix-guesses goes with --fix; give --fix the name of the cleaned file")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A fault as a summary shows it."""
+    """A fault as a summary shows it. `path` is its place in the row: requested_rewrite.subject."""
 
     line: int
     case_id: int | float | str | None
@@ -92,9 +93,9 @@ class Example:
 
 @dataclass(slots=True)
 class RuleSummary:
-    """The number of a rule's faults, the number of rows that have them, and the first EXAMPLES faults.
+    """The number of a rule's faults, the number of rows that have them, and the first EXAMPLES of them.
 
-    `guesses` counts the faults among them that rest on a name that was read off a prompt.
+    guesses: how many of the faults rest on a name that was read off a prompt.
     """
 
     faults: int = 0
@@ -112,10 +113,10 @@ class RuleSummary:
 
 @dataclass(slots=True)
 class AuditSummary:
-    """The result of an audit: counts of rows, and summaries by rule, the most frequent first.
+    """The result of an audit: numbers of rows, and summaries by rule, the most frequent first.
 
-    `known` counts rows about facts of the build, None without a build; `written` and `dropped` those of the cleaned
-    file, None without one.
+    known: rows about facts of the build; None without a build.
+    written, dropped: rows that are and are not in the cleaned file; None without such a file.
     """
 
     rows: int = 0
@@ -139,7 +140,10 @@ class AuditSummary:
 
 @dataclass(frozen=True)
 class JudgeRows:
-    """The job that judges rows, in view of the whole file; each worker opens the build's facts by `graph`, if any."""
+    """The job that judges rows, with what the whole file showed.
+
+    graph: opens the build's facts in the process that works; None without a build.
+    """
 
     options: AuditOptions
     form: FileForm
@@ -148,7 +152,7 @@ class JudgeRows:
     repeats: Repeats
 
     def open(self) -> Callable[[Sequence[Piece]], list[JudgedRow]]:
-        """Return the function that does a chunk."""
+        """Return the function that judges a chunk of rows."""
         options = self.options
         context = AuditContext(
             self.templates,
@@ -161,7 +165,7 @@ class JudgeRows:
         return lambda pieces: [judge(located_of(piece), context, self.repeats, cleaning) for piece in pieces]
 
     def _rules(self, graph: StoredGraph) -> RuleContext:
-        """Return a build's facts as rules read them."""
+        """Return the build's facts for the rules."""
         return RuleContext(
             graph,
             {},
@@ -172,10 +176,10 @@ class JudgeRows:
 
 
 def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
-    """Return the summary of an audit by every rule that applies; with `fix`, write the cleaned file and its changes.
+    """Judge every row by every rule that applies; with `fix`, write the cleaned file; return the summary.
 
-    The file is read twice, in chunks: once for what its rows show together, once to judge them. So neither memory nor
-    the result depends on the workers.
+    The file is read twice, in chunks: first for what its rows show together, then to judge each row. So neither memory
+    nor the result depends on the workers.
 
     Raises DataError if the file cannot be read, holds no row or only rows of a format that is not read, or changes
     meanwhile; BuildStateError if the build has no facts.
@@ -187,10 +191,10 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
         with _indexed(options, survey.language) as graph:
             job = JudgeRows(options, located.form, graph, survey.templates(), survey.repeats())
             with LocatedRows(options.file, copy) as again, _cleaned(options, located.form) as cleaned:
-                for row, beside in _judged(job, again, progress, survey.rows):
-                    summary.count(row, [*row.faults, *beside])
+                for row, repeated in _judged(job, again, progress, survey.rows):
+                    summary.count(row, [*row.faults, *repeated])
                     if cleaned is not None and row.mended is not None:
-                        cleaned.add(row.line, row.mended.beside(beside))
+                        cleaned.add(row.line, row.mended.beside(repeated))
                 if again.sha256 != located.sha256:
                     raise DataError(f"{options.file}: changed while it was read; audit it again")
     if cleaned is not None:
@@ -200,7 +204,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
 
 
 def _surveyed(options: AuditOptions, located: LocatedRows, progress: Progress) -> Survey:
-    """Return what the rows of a file show together. Raises DataError for one that holds none that can be read."""
+    """Return what the rows of a file show together. Raises DataError for a file without rows of a known format."""
     survey = Survey()
     for part in map_chunks(GlanceAtRows(), chunks(located), options):
         survey.add(part)
@@ -216,7 +220,7 @@ def _surveyed(options: AuditOptions, located: LocatedRows, progress: Progress) -
 def _judged(
     job: JudgeRows, located: LocatedRows, progress: Progress, total: int
 ) -> Iterator[tuple[JudgedRow, list[Fault]]]:
-    """Yield each row with its own faults, and its faults in view of the rows before it."""
+    """Yield each judged row, and the faults that it has only because of rows before it, such as the same case id."""
     earlier, done = EarlierRows(), 0
     progress("rows", done, total)
     for part in map_chunks(job, chunks(located), job.options):
@@ -231,10 +235,9 @@ def _cleaned(options: AuditOptions, form: FileForm) -> AbstractContextManager[Cl
 
 @contextmanager
 def _indexed(options: AuditOptions, language: str | None) -> Iterator[Callable[[], StoredGraph] | None]:
-    """Yield a function that opens the build's facts, from an index that lasts as long; None without a build.
+    """Yield a function that opens an index of the build's facts; the index is deleted at the end. None without a build.
 
-    language: that of the file's first row, which goes before the build's. Workers of a cluster see the build's folder
-    only. Raises BuildStateError if the build has no facts.
+    language: that of the file's first row; None for the build's. Raises BuildStateError if the build has no facts.
     """
     if options.build is None:
         yield None
@@ -244,8 +247,8 @@ def _indexed(options: AuditOptions, language: str | None) -> Iterator[Callable[[
     made, fetched = manifest.entry("generate").config, manifest.entry("fetch").config
     today = made.get("today") or manifest.today
     code = language or made.get("language") or fetched.get("language") or "en"
-    place = None if options.ray is None else options.build.root
-    with TemporaryDirectory(prefix="cfbuild-audit-", dir=place) as scratch:
+    parent = None if options.ray is None else options.build.root  # the only folder that all machines of a cluster see
+    with TemporaryDirectory(prefix="cfbuild-audit-", dir=parent) as scratch:
         index = Path(scratch) / "facts.sqlite"
         dated = dated_facts(options.build, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)
         described = jsonl.read_values(entities, conforming("entities", codec.decode_entity))

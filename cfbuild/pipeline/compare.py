@@ -100,7 +100,7 @@ def run_options(options: CompareOptions) -> list[EvaluateOptions]:
     from cfbuild.edit.editor import editor_spec
 
     shared = {option.name: getattr(options, option.name) for option in fields(ScoringOptions)}
-    known = {name: [setting.name for setting in fields(editor_spec(name).options)] for name in options.editors}
+    known = {name: [field.name for field in fields(editor_spec(name).options)] for name in options.editors}
     for name in options.editor_settings:
         if "." not in name and not any(name in settings for settings in known.values()):
             raise ConfigError(f"--set {name}: none of the editors {', '.join(options.editors)} has such a setting")

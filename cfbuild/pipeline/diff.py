@@ -21,7 +21,7 @@ from cfbuild.store.schema import conforming
 
 CHANGES = "changes.jsonl"
 """The file of changes in the newer build."""
-TOLD_EVERY = 10_000
+REPORT_EVERY = 10_000
 """Facts, or changes, between two reports of progress: some tenths of a second."""
 
 _FOLDER = Form(lambda text: BuildFolder(Path(text)), lambda folder: str(folder.root))
@@ -29,15 +29,12 @@ _FOLDER = Form(lambda text: BuildFolder(Path(text)), lambda folder: str(folder.r
 
 @dataclass(frozen=True, slots=True)
 class DiffOptions:
-    """Options of `cfbuild diff`: the two builds, and the file to write (None: changes.jsonl in the newer one).
-
-    Raises ConfigError where both builds are one folder, or the file's folder does not exist.
-    """
+    """Options of `cfbuild diff`. Raises ConfigError if both builds are one folder, or the file's folder is missing."""
 
     old: BuildFolder = option(REQUIRED, "The build with the older fetch.", form=_FOLDER, metavar="OLD")
     new: BuildFolder = option(REQUIRED, "The build with the newer fetch.", form=_FOLDER, metavar="NEW")
     out: Path | None = option(None, "The file to write. [default: changes.jsonl in NEW]", flag="--out -o")
-    unchanged: bool = option(False, "Write the facts that did not change, too.")
+    unchanged: bool = option(False, "Also write the facts that did not change.")
 
     def __post_init__(self) -> None:
         if self.old.root.resolve() == self.new.root.resolve():
@@ -47,15 +44,16 @@ class DiffOptions:
 
     @property
     def file(self) -> Path:
-        """The file to write."""
+        """Return the path of the changes: the option's, or else the newer build's."""
         return self.out or self.new.path(CHANGES)
 
 
 @dataclass(slots=True)
 class DiffSummary:
-    """The result of a comparison: the days of both fetches, and the number of changes by kind, and by relation.
+    """The result of a comparison: the days of both fetches, the numbers of changes by kind, and by relation and kind.
 
-    `only_old` and `only_new` are the relations that one build alone has facts of; these are not compared.
+    only_old, only_new: the relations of which only one build has facts; they are not compared.
+    written: the number of changes in the file.
     """
 
     old_day: str
@@ -81,9 +79,9 @@ def diff(options: DiffOptions, progress: Progress = silent) -> DiffSummary:
     only_old, only_new = old.relations - new.relations, new.relations - old.relations
     summary = DiffSummary(old.today, new.today, _by_number(only_old), _by_number(only_new))
     options.new.refuse_links()
-    found = _counted(changes(old, new), summary, progress)
-    wanted = (change for change in found if options.unchanged or change.kind != "unchanged")
-    summary.written = write_jsonl(options.file, map(encode_change, wanted))
+    counted = _counted(changes(old, new), summary, progress)
+    written = (change for change in counted if options.unchanged or change.kind != "unchanged")
+    summary.written = write_jsonl(options.file, map(encode_change, written))
     return summary
 
 
@@ -102,7 +100,7 @@ def _statements(folder: BuildFolder, progress: Progress) -> Statements:
 
     def facts() -> Iterator[Fact]:
         for number, fact in enumerate(read_values(file, conforming("facts", decode_fact)), start=1):
-            if number % TOLD_EVERY == 0:
+            if number % REPORT_EVERY == 0:
                 progress(f"facts of {folder.root}", number, None)
             yield fact
 
@@ -110,11 +108,11 @@ def _statements(folder: BuildFolder, progress: Progress) -> Statements:
 
 
 def _counted(found: Iterator[FactChange], summary: DiffSummary, progress: Progress) -> Iterator[FactChange]:
-    """Yield changes, each counted in the summary."""
+    """Yield the changes after counting them in the summary."""
     for number, change in enumerate(found, start=1):
         summary.kinds[change.kind] += 1
         summary.relations.setdefault(change.fact.relation, Counter())[change.kind] += 1
-        if number % TOLD_EVERY == 0:
+        if number % REPORT_EVERY == 0:
             progress("facts compared", number, None)
         yield change
 

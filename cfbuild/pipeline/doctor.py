@@ -1,4 +1,4 @@
-"""`cfbuild doctor`: what this machine has of what cfbuild needs, and whether services answer from here."""
+"""`cfbuild doctor`: the packages, devices, cache and models of this machine, and the services that answer."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from cfbuild.lm.machine import Device
 
 TIMEOUT_S = 10.0
-"""Seconds to wait for a service: one that takes longer to say yes is as good as gone."""
+"""Seconds to wait for a service; one that takes longer for an easy question is of no use to a fetch."""
 
 
 @dataclass(frozen=True)
 class DoctorOptions(NetworkOptions):
     """Options of `cfbuild doctor`."""
 
-    network: bool = option(False, "Ask the public services for an answer, too: SPARQL, Wikipedia, the Hub.")
+    network: bool = option(False, "Also ask the public services for an answer: SPARQL, Wikipedia, the Hub.")
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that cfbuild asks for: the range, the version here (None: missing), and the extra it belongs to."""
+    """A package that cfbuild needs: its range of versions, the version here (None: missing), and its extra, if any."""
 
     name: str
-    wanted: str
+    required: str
     version: str | None
     extra: str | None
     fits: bool
@@ -44,7 +44,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that is written to: the bytes in it, and those that are free beside it."""
+    """A folder that cfbuild writes to: the bytes in it, and the bytes that are free on its disk."""
 
     path: str
     used_bytes: int
@@ -53,7 +53,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All that was found. `models` are the presets whose weights are here, and where; `faults` what must be mended."""
+    """All that was found. `models` says of each preset whose weights are here where they are."""
 
     cfbuild: str
     python: str
@@ -67,19 +67,19 @@ class Diagnosis:
 
 
 def examine(options: DoctorOptions, progress: Progress = silent) -> Diagnosis:
-    """Return what this machine has; services are asked where the options say so.
+    """Return what this machine has, and with `network` which services answer.
 
-    Raises ConfigError where services are asked and want to be told by whom.
+    Raises ConfigError if a service is asked that requires a contact, and none is given.
     """
     from cfbuild.lm.machine import devices
 
     packages = tuple(_packages())
-    wanted = list(SERVICES.items()) if options.network else []
-    for _, url in wanted:
+    urls = SERVICES if options.network else {}
+    for url in urls.values():
         require_contact(url, options.contact_address)
     services = []
-    for number, (service, url) in enumerate(wanted):
-        progress("services asked", number, len(wanted))
+    for number, (service, url) in enumerate(urls.items()):
+        progress("services asked", number, len(urls))
         services.append(reach(service, url, options.contact_address, min(TIMEOUT_S, options.timeout_s)))
     return Diagnosis(
         cfbuild=__version__,
@@ -95,7 +95,7 @@ def examine(options: DoctorOptions, progress: Progress = silent) -> Diagnosis:
 
 
 def _packages() -> Iterator[Package]:
-    """Yield what the installed cfbuild asks for, in its order; extras that are not here are told, and are no fault."""
+    """Yield the packages that the installed cfbuild requires, those of extras too, in the order of its metadata."""
     from packaging.requirements import Requirement
 
     for line in importlib.metadata.requires("cfbuild") or ():
@@ -112,7 +112,7 @@ def _packages() -> Iterator[Package]:
 
 
 def _models() -> Iterator[tuple[str, str]]:
-    """Yield the presets whose weights need no download: in an installed package, or in the Hub's cache."""
+    """Yield the presets whose weights need no download, each with the place of the weights."""
     from cfbuild.lm.families import PRESETS
     from cfbuild.lm.load import find
     from cfbuild.lm.remote import cached_commit
@@ -127,16 +127,16 @@ def _models() -> Iterator[tuple[str, str]]:
 
 def _folder(path: Path) -> Folder:
     used = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    return Folder(str(path), used, shutil.disk_usage(there).free)
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return Folder(str(path), used, shutil.disk_usage(existing).free)
 
 
 def _faults(packages: tuple[Package, ...], services: list[ServiceCheck]) -> Iterator[str]:
     for package in packages:
         if package.version is None and package.extra is None:
-            yield f"{package.name} is not installed; pip install '{package.name}{package.wanted}'"
+            yield f"{package.name} is not installed; pip install '{package.name}{package.required}'"
         elif package.version is not None and not package.fits:
-            yield f"{package.name} {package.version} is out of the range {package.wanted}"
+            yield f"{package.name} {package.version} is out of the range {package.required}"
     for service in services:
         if not service.answered:
             yield f"{service.service} did not answer: {service.detail} ({service.url})"

@@ -25,17 +25,18 @@ from cfbuild.store.jsonl import Row, dump_row, read_values
 from cfbuild.store.schema import conforming
 
 FORMATS = (*EXPORTERS, *ALIGNED_EXPORTERS, *BUNDLES)
-"""The names of all formats, those of a file first."""
+"""The names of all formats: those of a file, those of a file in several languages, those of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Options of `cfbuild export`: the format's name, and the file or folder (None: export/FORMAT in the build)."""
+    """Options of `cfbuild export`. Raises ConfigError for an unknown format, or pairs of a format that has none."""
 
     format_: str = option(
         "counterfact",
-        "A file: counterfact (without meta), easyedit, knowedit, zsre (MEND's), mquake, wikibigedit, rippleedits, or "
-        "bmike (several languages). A folder: lm-eval, inspect, memit (ROME's too), uniedit, tracing, chat.",
+        "The format. As a file: counterfact (without meta), easyedit, knowedit, zsre (as MEND has it), mquake, "
+        "wikibigedit, rippleedits, or bmike (several languages). As a folder: lm-eval, inspect, memit (for ROME's code "
+        "too), uniedit, tracing, chat.",
         flag="--format",
         form=WORD.naming(*FORMATS),
     )
@@ -43,7 +44,9 @@ class ExportOptions:
         None, "The file or folder to write. [default: export/FORMAT in the build]", flag="--out -o"
     )
     pairs_for: str | None = option(
-        None, "A model: of the format tracing, also pairs of prompts that have as many of its tokens.", metavar="MODEL"
+        None,
+        "For --format tracing: also write pairs of prompts that have the same number of this model's tokens.",
+        metavar="MODEL",
     )
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The result: the file or folder, how many records the build has, and how many the format left out."""
+    """An export: its file or folder, the number of records in the build, and of those that the format cannot have."""
 
     path: Path
     records: int
@@ -68,12 +71,11 @@ def export_records(
     progress: Progress = silent,
     length: Callable[[str], int] | None = None,
 ) -> Exported:
-    """Write `export/FORMAT.json` or the folder `export/FORMAT` in the build, or `out`; return what was written.
+    """Write the records in a format, to `out` or to `export/` in the build; return what was written.
 
     length: returns the number of tokens of a text, for the pairs of the format tracing.
-    Raises ConfigError for a folder to write to that does not exist, or a folder to make that does, BuildStateError if
-    the build has no records, or has them in one language where the format is of several, DataError for a row that is
-    not valid.
+    Raises ConfigError if the file's folder is missing or the folder to write exists, BuildStateError if the build has
+    no records, or records in one language for a format of several, DataError for a row that is not valid.
     """
     folder.require("records.jsonl")
     folder.refuse_links()
@@ -85,19 +87,20 @@ def export_records(
         raise ConfigError(f"{path.parent} is not a folder; make it, or choose another --out")
     elif is_folder and path.exists():
         raise ConfigError(f"{path} is there already; give --out the name of a new folder")
-    counting = _Counting(folder, progress)
+    records = _Records(folder, progress)
     if options.format_ in ALIGNED_EXPORTERS:
-        return _write_file(path, map(ALIGNED_EXPORTERS[options.format_], _in_all(folder, progress)))
+        return _write_file(path, map(ALIGNED_EXPORTERS[options.format_], _shared_records(folder, progress)))
+    names = _other_names(folder)
     if not is_folder:
-        known, make = _known(folder), EXPORTERS[options.format_]
-        return _write_file(path, (make(record, known) for record in counting))
-    _write_folder(path, BUNDLES[options.format_](ExportInput(counting, _known(folder), _references(folder), length)))
-    return Exported(path, counting.count)
+        as_row = EXPORTERS[options.format_]
+        return _write_file(path, (as_row(record, names) for record in records))
+    _write_folder(path, BUNDLES[options.format_](ExportInput(records, names, _references(folder), length)))
+    return Exported(path, records.count)
 
 
 @dataclass(slots=True)
-class _Counting:
-    """The build's records, read anew each time; `count` is how many the last reading gave."""
+class _Records:
+    """The build's records, read from the file whenever they are iterated; `count` is the last iteration's number."""
 
     folder: BuildFolder
     progress: Progress
@@ -111,25 +114,25 @@ class _Counting:
 
 
 def _write_file(path: Path, rows: Iterable[Row | None]) -> Exported:
-    """Write the rows of one JSON array; None is a record that the format leaves out."""
-    made = left_out = 0
+    """Write rows as one JSON array. None stands for a record that the format cannot have."""
+    written = left_out = 0
 
     def lines() -> Iterator[str]:
-        nonlocal made, left_out
+        nonlocal written, left_out
         for row in rows:
             if row is None:
                 left_out += 1
             else:
-                yield ("[\n" if not made else ",\n") + dump_row(row)
-                made += 1
-        yield "\n]\n" if made else "[]\n"
+                yield (",\n" if written else "[\n") + dump_row(row)
+                written += 1
+        yield "\n]\n" if written else "[]\n"
 
     write_atomic(path, lines())
-    return Exported(path, made + left_out, left_out)
+    return Exported(path, written + left_out, left_out)
 
 
-def _in_all(folder: BuildFolder, progress: Progress) -> Iterator[dict[str, Record]]:
-    """Yield the records of each case that every language has, by language; every file is in the order of case ids.
+def _shared_records(folder: BuildFolder, progress: Progress) -> Iterator[dict[str, Record]]:
+    """Yield the records of each case that all languages have, by language. Each file is in the order of case ids.
 
     Raises BuildStateError for a build of one language.
     """
@@ -139,21 +142,22 @@ def _in_all(folder: BuildFolder, progress: Progress) -> Iterator[dict[str, Recor
             f"{folder.root} has records in {', '.join(files)} alone; make some with `cfbuild generate --languages` to "
             "export them side by side"
         )
-    told = (_with_case(code, folder, file) for code, file in files.items())
-    for count, (_, same_case) in enumerate(groupby(merge(*told, key=itemgetter(0)), key=itemgetter(0)), 1):
-        found = {code: record for _, code, record in same_case}
+    by_language = (_with_case_ids(code, folder, file) for code, file in files.items())
+    for count, (_, same_case) in enumerate(groupby(merge(*by_language, key=itemgetter(0)), key=itemgetter(0)), 1):
+        records = {code: record for _, code, record in same_case}
         progress("records", count, None)
-        if len(found) == len(files):
-            yield {code: found[code] for code in files}
+        if len(records) == len(files):
+            yield {code: records[code] for code in files}
 
 
-def _with_case(code: str, folder: BuildFolder, file: str) -> Iterator[tuple[int, str, Record]]:
+def _with_case_ids(code: str, folder: BuildFolder, file: str) -> Iterator[tuple[int, str, Record]]:
+    """Return a language's records, each with its case id and the language."""
     records = read_values(folder.require(file), conforming("record", decode_record))
     return ((record.case_id, code, record) for record in records)
 
 
 def _write_folder(path: Path, files: Iterable[ToolFile]) -> None:
-    """Put a folder of files in place whole; an earlier export in the build is replaced."""
+    """Write a folder of files in one step; an earlier export in the build is replaced."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for file in files:
@@ -164,8 +168,8 @@ def _write_folder(path: Path, files: Iterable[ToolFile]) -> None:
     part.replace(path)
 
 
-def _known(folder: BuildFolder) -> OtherNames:
-    """Return other names and templates that the build knows, in the language of its records."""
+def _other_names(folder: BuildFolder) -> OtherNames:
+    """Return the aliases and templates that the build has, in the language of its records."""
     first = next(iter(read_values(folder.path("records.jsonl"), conforming("record", decode_record))), None)
     entities, templates = folder.path("entities.jsonl"), folder.path("templates.jsonl")
     return OtherNames.of(

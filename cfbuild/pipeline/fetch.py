@@ -1,7 +1,7 @@
-"""`cfbuild fetch`: facts, entities and templates from a source and template sets into the build folder.
+"""`cfbuild fetch`: facts and entities from a source, and templates from template sets, into the build folder.
 
-Every request goes through a journal in the build folder. So an interrupted fetch continues where it stopped, and one
-whose files were deleted writes the same bytes again without a request.
+A journal in the build folder keeps every answer. So an interrupted fetch goes on where it stopped, and a fetch whose
+files were deleted writes the same bytes again without a request.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ from cfbuild.templates.patterns import Refusal
 from cfbuild.templates.patterns import templates as pararel_templates
 from cfbuild.templates.sets import BUILTIN, PARAREL, TEMPLATE_SETS, TemplateOptions, is_own, recorded_name
 
-__all__ = ["FetchOptions", "FetchSummary", "fetch"]
-
 VERB = "fetch"
 JOURNAL = "answers.journal"
+"""The file of all answers, in the verb's folder of unfinished work."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,32 +50,30 @@ class FetchOptions(
     TemplateOptions,
     http.NetworkOptions,
 ):
-    """Options of `cfbuild fetch`: the sources', those of references, templates and network, and the verb's.
-
-    `relations` None means all that have templates. `checked` refuses options that the source does not read.
-    """
+    """Options of `cfbuild fetch`, with those of all sources. `checked` refuses options that do not fit together."""
 
     source: str = option(
         "wikidata",
-        "wikidata, dump (a file of all of it), pararel, or snapshot (bundled facts, offline).",
+        "Where facts come from: wikidata (a query service), dump (a file of all of Wikidata), pararel, or snapshot "
+        "(bundled facts, offline).",
         form=WORD.naming(*SOURCES),
     )
     relations: tuple[str, ...] | None = option(
         None,
-        "Comma-separated property ids. [default: all that have templates]",
+        "Comma-separated relations to fetch, as property ids such as P36. [default: all that have templates]",
         form=COMMA_SEPARATED.naming_all(builtin.relations),
     )
     restart: bool = restart_option()
 
     @property
     def spec(self) -> SourceSpec:
-        """The chosen source. Raises ConfigError for a name that is not in the table."""
-        _known(self.source, SOURCES, "source")
+        """Return the chosen source. Raises ConfigError for an unknown name."""
+        _check_known(self.source, SOURCES, "source")
         return SOURCES[self.source]
 
     @property
     def of_source(self) -> SourceOptions:
-        """The options that the chosen source reads."""
+        """Return the options that the chosen source reads."""
         kind = self.spec.options
         return kind(**{part.name: getattr(self, part.name) for part in fields(kind)})
 
@@ -95,11 +92,11 @@ class FetchOptions(
 
     @property
     def uses_pararel(self) -> bool:
-        """True if ParaRel's files are part of the fetch: as facts, as templates, or because the user names them."""
+        """Return True if the fetch reads ParaRel: as source, as templates, or because `--pararel` is given."""
         return PARAREL in (self.source, *self.templates) or self.pararel != pararel.PARAREL
 
     def object_source(self, client: JournaledClient) -> ObjectSource:
-        """Return where this fetch knows objects from."""
+        """Return the objects that relations too large to scan are fetched by."""
         kind = pararel.PararelOptions
         named = {part.name: getattr(self, part.name) for part in fields(kind)}
         tuples = kind(**{**named, "per_relation": None, "endpoint": self.service}) if self.uses_pararel else None
@@ -111,12 +108,12 @@ class FetchOptions(
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """The counts of a fetch: rows that it put into the build, and what it left out, by reason.
+    """The counts of a fetch: rows in the build's files, and what was left out, by reason.
 
-    `facts` and `templates` are by relation, `borrowed` labels by the language that stood in for the build's.
-    `today` is the day for which the facts hold, that of their last answer. `sent` (requests) and `waited_s` are of this
-    run alone. `unchanged` is True if the files were there already. `retrieved` are the times of the first and the last
-    answer. `chosen` says, of a relation too large to scan, how its facts were chosen.
+    facts, templates: by relation. borrowed: labels by the language that they are in, where the build's has none.
+    today: the day for which the facts hold, that of the last answer. retrieved: the times of the first and last answer.
+    sent, waited_s: requests and seconds of this call alone. unchanged: True if the files were there already.
+    chosen: by relation too large to scan, how its facts were chosen.
     """
 
     facts: dict[str, int]
@@ -136,18 +133,18 @@ class FetchSummary:
 
 
 def fetch(folder: BuildFolder, options: FetchOptions, progress: Progress = silent) -> FetchSummary:
-    """Return the counts of facts.jsonl, entities.jsonl and templates.jsonl, after writing them.
+    """Write facts.jsonl, entities.jsonl and templates.jsonl; return their counts.
 
-    Nothing is written if they are there, made with these options. Takes the build's lock. Raises ConfigError for
-    options that do not fit together, BuildStateError for a build made with others, DataError for a broken local file,
-    and SourceError (resumable) for a source that could not be read.
+    Nothing is written if they are there, made with these options. Raises ConfigError for options that do not fit
+    together, BuildStateError for a build made with other options, DataError for a broken local file, and SourceError
+    for a source that could not be read: the same command goes on from there.
     """
     options = checked(options)
     relations = chosen_relations(options)
     config = manifest_config(options, relations)
     with folder.lock(VERB):
         if not folder.begin(VERB, config, restart=options.restart):
-            return _standing(folder)
+            return _earlier_summary(folder)
         return _fetch(folder, options, relations, config, progress)
 
 
@@ -159,7 +156,8 @@ def _fetch(
     progress: Progress,
 ) -> FetchSummary:
     path = folder.progress(VERB)
-    _sweep(path)
+    for part in path.glob(".*.part"):  # a killed fetch left them
+        part.unlink()
     with (
         http.Client(options.contact_address, timeout_s=options.timeout_s, attempts=options.attempts) as client,
         Journal(path / JOURNAL) as journal,
@@ -191,15 +189,15 @@ def _fetch(
             today=collection.today,
             borrowed=dict(sorted(source.tally.borrowed.items())),
         )
-        facts = _entered(summary, journal)
+        counts = _manifest_counts(summary, journal)
     for name in rows:
         (path / name).replace(folder.path(name))
-    folder.finish(VERB, config, rows, facts)
+    folder.finish(VERB, config, rows, counts)
     return summary
 
 
-def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
-    """Return the counts for the manifest: none that depends on how often the fetch was interrupted."""
+def _manifest_counts(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
+    """Return the counts for the manifest, without those that depend on how often the fetch was interrupted."""
     first, last = summary.retrieved or (None, None)
     return {
         "facts": summary.facts,
@@ -216,17 +214,15 @@ def _entered(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
     }
 
 
-def _standing(folder: BuildFolder) -> FetchSummary:
+def _earlier_summary(folder: BuildFolder) -> FetchSummary:
+    """Return the summary of a finished fetch, from the manifest. Raises DataError if its counts are not there."""
     entry = folder.manifest().entry(VERB).counted
-    if not entry.keys() >= {"facts", "entities", "templates", "left_out", "templates_left_out", "retrieved"}:
+    names = ("facts", "entities", "templates", "left_out", "templates_left_out")
+    if not entry.keys() >= {*names, "retrieved"}:
         raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
     first, last = entry["retrieved"]["first"], entry["retrieved"]["last"]
     return FetchSummary(
-        facts=entry["facts"],
-        entities=entry["entities"],
-        templates=entry["templates"],
-        left_out=entry["left_out"],
-        templates_left_out=entry["templates_left_out"],
+        **{name: entry[name] for name in names},
         unchanged=True,
         references=entry.get("references"),
         retrieved=(first, last) if first else None,
@@ -238,16 +234,10 @@ def _standing(folder: BuildFolder) -> FetchSummary:
     )
 
 
-def _sweep(path: Path) -> None:
-    """Remove the unfinished files of a killed run; its journal stays."""
-    for part in path.glob(".*.part"):
-        part.unlink()
-
-
 def _templates(options: FetchOptions, collection: Collection) -> tuple[list[Template], tuple[Refusal, ...]]:
-    """Return the templates of every set and the refused patterns of ParaRel.
+    """Return the templates of every set, sorted, and the refused patterns of ParaRel.
 
-    A text that comes in several sets of a relation is the first set's.
+    A template that several sets have is taken from the first of them.
     """
     found: dict[tuple[str, str, str], Template] = {}
     refused: list[Refusal] = []
@@ -284,7 +274,10 @@ def checked(options: FetchOptions) -> FetchOptions:
     if options.per_relation is not None and options.per_relation < 1:
         raise ConfigError(f"per relation {options.per_relation}: expected at least 1 fact a relation")
     if options.timeout_s <= 0 or options.attempts < 1:
-        raise ConfigError("expected a timeout above 0 seconds and at least 1 attempt")
+        raise ConfigError(
+            f"--timeout {options.timeout_s:g} and --attempts {options.attempts}: expected a timeout above 0 seconds "
+            "and at least 1 attempt"
+        )
     if options.references:
         _check_references(options)
     for url in options.addresses():
@@ -295,7 +288,8 @@ def checked(options: FetchOptions) -> FetchOptions:
 def _check_source(options: FetchOptions) -> None:
     """Raise ConfigError for options that the chosen source does not read."""
     spec = options.spec
-    if options.endpoint is not None and "endpoint" not in {part.name for part in fields(spec.options)}:
+    known = {option.name for option in fields(spec.options)}
+    if options.endpoint is not None and "endpoint" not in known:
         raise ConfigError(
             f"the source {options.source} asks no endpoint; leave --endpoint out, or choose --source wikidata"
         )
@@ -304,12 +298,12 @@ def _check_source(options: FetchOptions) -> None:
     elif options.dump is not None:
         raise ConfigError(f"the source {options.source} reads no dump; choose --source dump with --dump")
     elif options.workers is not None or options.ray is not None:
-        raise ConfigError(f"the source {options.source} has no work for several; leave --workers and --ray out")
+        raise ConfigError(f"the source {options.source} needs no workers; leave --workers and --ray out")
     if options.objects is not None:
-        if "objects" not in {part.name for part in fields(spec.options)}:
+        if "objects" not in known:
             raise ConfigError(f"the source {options.source} fetches nothing by object; leave --objects out")
         read_ids(Path(options.objects))
-    if options.also_labels and "also_labels" not in {part.name for part in fields(spec.options)}:
+    if options.also_labels and "also_labels" not in known:
         raise ConfigError(f"the source {options.source} has labels in --language alone; leave --also-labels out")
     if options.statements and "statements" not in spec.offers:
         raise ConfigError(
@@ -320,33 +314,34 @@ def _check_source(options: FetchOptions) -> None:
 def _check_templates(names: tuple[str, ...]) -> None:
     for name in names:
         if not Path(name).is_dir():
-            _known(name, TEMPLATE_SETS, "template set or folder")
+            _check_known(name, TEMPLATE_SETS, "template set or folder")
     if not names:
-        raise ConfigError(f"no template set is named; expected some of {', '.join(TEMPLATE_SETS)}")
+        raise ConfigError(f"--templates names no template set; expected {', '.join(TEMPLATE_SETS)}, or a folder")
 
 
 def _check_language(options: FetchOptions) -> None:
-    """Raise ConfigError for templates or tuples that are in other languages only."""
+    """Raise ConfigError for templates or tuples that are not in the fetch's language; warn where that is unknown."""
     language = wikidata.language_code(options.language)
     if BUILTIN in options.templates and builtin.written_in(language) is None:
         raise ConfigError(
             f"the bundled templates are in {', '.join(builtin.languages())}, not in {language!r}; give a folder with "
             "templates of your own (--templates FOLDER), or mParaRel's (--templates pararel --pararel FOLDER)"
         )
-    files = _files(options)
-    asked = {pararel.PATTERNS: PARAREL in options.templates, pararel.TUPLES: options.source == PARAREL}
-    for kind in (kind for kind in asked if asked[kind]):
+    files = _pararel_files(options)
+    is_used = {pararel.PATTERNS: PARAREL in options.templates, pararel.TUPLES: options.source == PARAREL}
+    for kind in (kind for kind in is_used if is_used[kind]):
         found = files.check(kind) if files is not None else None
         if found is None and language.partition("-")[0] != builtin.LANGUAGE:
-            _log.warning("%s does not tell its language; its %s are taken for %s", options.pararel, kind, language)
+            _log.warning("%s does not say its language; its %s are taken for %s", options.pararel, kind, language)
         elif found not in (None, language):
             _log.warning("%s has no %s in %s; those in %s are taken", options.pararel, kind, language, found)
 
 
-def _files(options: FetchOptions) -> pararel.Files | None:
-    """Return ParaRel's files, from which nothing may be downloaded; None if no option asks for them."""
-    asked = PARAREL in (options.source, *options.templates)
-    return pararel.Files(options.pararel, None, wikidata.language_code(options.language)) if asked else None
+def _pararel_files(options: FetchOptions) -> pararel.Files | None:
+    """Return ParaRel's files, for questions that need no download; None if the fetch does not use them."""
+    if PARAREL not in (options.source, *options.templates):
+        return None
+    return pararel.Files(options.pararel, None, wikidata.language_code(options.language))
 
 
 def _check_references(options: FetchOptions) -> None:
@@ -359,7 +354,7 @@ def _check_references(options: FetchOptions) -> None:
         )
 
 
-def _known(name: str, table: Iterable[str], what: str) -> None:
+def _check_known(name: str, table: Iterable[str], what: str) -> None:
     if name not in table:
         raise ConfigError(f"there is no {what} {name!r}; expected one of {', '.join(sorted(table))}")
 
@@ -367,23 +362,23 @@ def _known(name: str, table: Iterable[str], what: str) -> None:
 def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
     """Return the relations to fetch, each once, ordered by number.
 
-    They are those of the options, or all that a template set knows and the source has. Raises ConfigError if there are
+    They are those of the options, or all that have templates and that the source has. Raises ConfigError if there are
     none, or for a name that is no property id.
     """
-    asked = set(options.relations) if options.relations is not None else _relations_with_templates(options)
+    names = set(options.relations) if options.relations is not None else _relations_with_templates(options)
     try:
-        relations = tuple(sorted(map(property_id, asked), key=id_number))
+        relations = tuple(sorted(map(property_id, names), key=id_number))
     except DataError as error:
         raise ConfigError(str(error)) from error
     if not relations:
-        raise ConfigError("no relation is asked for; expected --relations such as P36,P103, or none for all")
+        raise ConfigError("there is no relation to fetch; expected --relations such as P36,P103, or none for all")
     return relations
 
 
 def _relations_with_templates(options: FetchOptions) -> set[str]:
     """Return the relations that a chosen template set knows, without those that the source certainly lacks."""
     found: set[str] = set()
-    files = _files(options)
+    files = _pararel_files(options)
     for name in options.templates:
         if is_own(name):
             found.update(own.relations(Path(name)))
@@ -396,9 +391,12 @@ def _relations_with_templates(options: FetchOptions) -> set[str]:
 
 
 def manifest_config(options: FetchOptions, relations: tuple[str, ...]) -> dict[str, Any]:
-    """Return everything that affects the bytes, without credentials and paths of this machine."""
+    """Return everything that the build's bytes depend on, without credentials and paths of this machine.
+
+    relations: those that are fetched, as `chosen_relations` returns them.
+    """
     language = wikidata.language_code(options.language)
-    files = _files(options)
+    files = _pararel_files(options)
     return {
         "source": options.source,
         **({"dump": dump.fingerprint(options.dump)} if options.dump else {}),

@@ -1,4 +1,4 @@
-"""`cfbuild generate`: the records of a build from its facts and templates, in files, resumably."""
+"""`cfbuild generate`: the records of a build, made of its facts and templates; an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -39,60 +39,56 @@ from cfbuild.work import ModelWorkerOptions, WorkerOptions, map_chunks
 
 VERB = "generate"
 INDEX = "facts.{language}.sqlite"
+"""The file of facts in a language, indexed, in the verb's folder of unfinished work."""
 OTHER_LANGUAGE = re.compile(r"(?:records|rejected)\.[a-z-]+\.jsonl")
-"""The files of languages that are not the first (`file_in`)."""
+"""The files of all languages but the first, as `file_in` names them: records.fr.jsonl."""
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    """Return the kinds of questions that a text names; `all` are all of them."""
+    """Return the kinds of questions that a text names; `all` names all of them."""
     names: tuple[str, ...] = COMMA_SEPARATED_OR_NONE.read(text)
     return tuple(KINDS) if EVERY in names else names
 
 
 GROUP_NAMES = dataclasses.replace(COMMA_SEPARATED_OR_NONE, read=_kinds).naming(*KINDS, EVERY, "none")
-"""The form of a choice of kinds of questions."""
+"""The form of a list of kinds of questions."""
 
 
 @dataclass(frozen=True)
 class GenerateOptions(Rules, Selection, ModelWorkerOptions):
-    """The options of `cfbuild generate`. Raises ConfigError for a number below its minimum, an unknown group, or
-    numbers that no record can fulfil together.
+    """Options of `cfbuild generate`: facts to take, rules to apply, workers (which change no byte), and its own.
 
-    Beside the facts to take (`Selection`), the rules to apply (`Rules`) and the workers, which change no byte:
-    build: the number of prompts of each kind in a record, and the seed.
-    language: the code of the language of labels, such as `en`.
-    languages: the codes of several languages in which the same is asked, the first of which leads; empty for one.
-    today: the day for which the facts hold; None for that of the fetch.
-    prefixes: the source of the sentences before paraphrases: `builtin`, `references`, `model`, `none`, or a text file.
-    groups: the prompt groups beyond CounterFact's.
-    updates: the file of changes that `cfbuild diff` wrote, of which records are made too; None for none.
-    restart: True to give up finished and unfinished work.
+    build: the numbers of prompts of each kind in a record, and the seed.
+    Raises ConfigError for a number below its minimum, an unknown kind of question, or numbers that no record can have
+    together.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
-    language: str = option("en", "Language of the labels to use.", form=WORD.naming_all(languages))
+    language: str = option("en", "The language of the labels, such as en.", form=WORD.naming_all(languages))
     languages: tuple[str, ...] = option(
         (),
-        "Comma-separated languages in which to ask the same; the first chooses o* and neighbors. [default: --language]",
+        "Comma-separated languages in which to ask the same; o* and neighbors are chosen in the first. "
+        "[default: --language]",
         form=COMMA_SEPARATED.naming_all(languages),
     )
     today: str | None = option(
-        None, "The day for which facts hold, such as 2026-11-26. [default: that of the fetch]", form=DAY
+        None, "The day on which facts must hold, such as 2026-11-26. [default: that of the fetch]", form=DAY
     )
     prefixes: str = option(
         BUILTIN,
-        "Sentences before paraphrases: builtin, references (of fetch --references), model, none, or a file.",
+        "Where the sentences before paraphrases come from: builtin, references (of fetch --references), model, none, "
+        "or a text file.",
         form=WORD.naming(BUILTIN, REFERENCES, MODEL, NONE),
     )
     groups: tuple[str, ...] = option(
         tuple(GROUPS),
-        f"Kinds of questions beyond CounterFact's, comma-separated, or none, or all: {', '.join(KINDS)}. "
+        f"Comma-separated kinds of questions to add to CounterFact's, or none, or all: {', '.join(KINDS)}. "
         f"[default: {', '.join(GROUPS)}]",
         form=GROUP_NAMES,
     )
     updates: Path | None = option(
         None,
-        "Changes that `cfbuild diff` wrote into this build: also make records of them, whose o* is what holds now.",
+        "The file of changes that `cfbuild diff` wrote: also make records of the changes, whose o* is the new object.",
     )
     restart: bool = restart_option()
 
@@ -108,19 +104,19 @@ class GenerateOptions(Rules, Selection, ModelWorkerOptions):
         if self.updates is not None and not self.updates.is_file():
             raise ConfigError(f"{self.updates} is no file; expected the changes that `cfbuild diff` wrote")
         if self.only_updates and self.updates is None:
-            raise ConfigError("only_updates makes records of changes alone; name their file by --updates")
+            raise ConfigError("--only-updates makes records of changes alone; name their file by --updates")
         check_neighbors(self, self.build)
         check_groups(self.groups)
         self.check_workers()
 
     @property
     def lead(self) -> str:
-        """The language of records.jsonl."""
+        """Return the language of records.jsonl."""
         return self.languages[0] if self.languages else self.language
 
 
 class MadeRows(NamedTuple):
-    """The rows of a portion as lines, with the figures that are counted of each; `place` is the portion's."""
+    """The rows of a portion of facts, as lines of the log with the figures to count; `place` is the portion's."""
 
     place: int
     rows: list[tuple[LogLine, Noted]]
@@ -128,15 +124,18 @@ class MadeRows(NamedTuple):
 
 @dataclass(frozen=True)
 class MakeRows:
-    """The job that makes the rows of a portion; other processes make a filter of their own, by its recipe."""
+    """The job that makes the rows of a portion of facts.
+
+    model: the filter in this process; None for none.
+    recipe: how another process makes its own filter.
+    """
 
     maker: RecordMaker
     model: TargetFilter | None = None
     recipe: FilterRecipe | None = None
 
     def open(self) -> Callable[[Portion], MadeRows]:
-        """Return the function that makes them."""
-
+        """Return the function that makes a portion's rows."""
         model = self.recipe.filter() if self.recipe else self.model
 
         def make(portion: Portion) -> MadeRows:
@@ -148,12 +147,12 @@ class MakeRows:
 
 @dataclass(frozen=True)
 class StateFacts:
-    """The job that makes lines of references of the facts of a portion."""
+    """The job that states the facts of a portion as sentences, which are reference texts."""
 
     maker: RecordMaker
 
     def open(self) -> Callable[[Portion], list[str]]:
-        """Return the function that makes them."""
+        """Return the function that makes a portion's lines of references.jsonl."""
         return lambda portion: [
             jsonl.dump_row(codec.encode_reference(reference)) + "\n" for reference in self.maker.sentences(portion)
         ]
@@ -161,10 +160,11 @@ class StateFacts:
 
 @dataclass(frozen=True, slots=True)
 class GenerateSummary:
-    """The counts of a run: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
+    """The counts of records: `facts` = `kept` + `rejected`; rejects by rule; all three by relation.
 
-    `filtered` is True if a model filter chose o*. `neighbors`, `pools`, `shared_class` and `changes` (None: no record
-    is about a change) are as `Spread.as_dict` has them, `languages` (None: there is one) as `Survivors.as_dict`.
+    filtered: True if a model filter chose o*.
+    neighbors, pools, shared_class, changes: as `Spread.as_dict` has them; no `changes` if no record is about one.
+    languages: as `Survivors.as_dict` has them; None for a single language.
     """
 
     facts: int
@@ -187,14 +187,15 @@ def generate(
     progress: Progress = silent,
     sampler: Sampler | None = None,
 ) -> GenerateSummary:
-    """Return the counts of records.jsonl, rejected.jsonl and references.jsonl, after making them of the build's facts.
+    """Make records.jsonl, rejected.jsonl and references.jsonl of the build's facts; return their counts.
+
+    An interrupted run goes on after its last finished portion, to the same bytes; a finished run is not repeated.
 
     model_filter: chooses o*; None takes the first o* drawn, and the manifest says `filtered: false`.
-    sampler: writes the texts that `prefixes` `model` are cut from.
-    An interrupted run continues after its last finished portion; the bytes do not depend on it. A finished run with
-    the same settings is not repeated. Raises BuildStateError if an input is missing or the folder holds work made with
-    other settings, ConfigError for a relation without facts or a source of prefixes that cannot be used, DataError for
-    broken input or a filter whose verdicts do not fit its candidates.
+    sampler: writes the texts that prefixes are cut from, for the source `model`.
+    Raises BuildStateError if an input is missing or the folder holds work made with other settings, ConfigError for a
+    relation without facts or a source of prefixes that cannot be used, DataError for broken input or a filter whose
+    verdicts do not fit its candidates.
     """
     workers = ModelWorkerOptions(workers=options.workers, ray=options.ray, gpus=options.gpus)
     with folder.lock(VERB):
@@ -272,21 +273,21 @@ def _indexed(folder: BuildFolder, options: GenerateOptions, language: str) -> St
 
 
 def _fetched(folder: BuildFolder, options: GenerateOptions) -> str:
-    """Return the language of the build's templates: that of the fetch, or the first one where it is not told."""
+    """Return the language of the build's templates: the fetch's, or the first of the options if it is not known."""
     return str(folder.manifest().entry("fetch").config.get("language") or options.lead)
 
 
 def _others(folder: BuildFolder, options: GenerateOptions, lead: RecordMaker) -> dict[str, RecordMaker]:
-    """Return the makers of the other languages, by language, with which `lead` is aligned; none if there is one.
+    """Return the makers of all languages but the first, by language, after aligning `lead` with them.
 
     Raises ConfigError for a language without templates.
     """
     makers = {}
-    # Only English has bundled sentences; any other source's are in the first language.
-    own = Prefixes.builtin() if options.prefixes == BUILTIN else Prefixes()
+    # Only English has bundled sentences; those of any other source are in the first language.
+    english = Prefixes.builtin() if options.prefixes == BUILTIN else Prefixes()
     for code in options.languages[1:]:
         facts = in_language(_indexed(folder, options, code), code, _fetched(folder, options))
-        prefixes = own if wording_of(code) is LANGUAGES["en"] else Prefixes()
+        prefixes = english if wording_of(code) is LANGUAGES["en"] else Prefixes()
         makers[code] = RecordMaker(facts, lead.rules, lead.build, prefixes, lead.groups)
     if makers:
         lead.align(list(makers.values()))
@@ -300,40 +301,36 @@ def _write_others(
     lead: RecordMaker,
     progress: Progress,
 ) -> tuple[dict[str, int], Mapping[str, Any]]:
-    """Write what the records are in the other languages, and what is none there; return rows by file, and counts."""
+    """Write the records and rejects of the other languages; return the number of rows by file, and their counts."""
     survivors, files = Survivors(options.lead), {}
     records = folder.path("records.jsonl")
     kept = sum(1 for _ in jsonl.read_rows(records))
     for code, maker in others.items():
         read = (codec.decode_record(row) for _, row in jsonl.read_rows(records))
         rejected: list[Rejection] = []
-        made = _told(survivors.same(maker, read, lead.cases), f"records in {code}", kept, progress)
-        rows = (_row(one) for one in _sorted_out(made, rejected))
-        for name, own in (("records.jsonl", rows), ("rejected.jsonl", map(_row, rejected))):
+        decided = survivors.same(maker, read, lead.cases)
+        accepted = _accepted(decided, rejected, (f"records in {code}", kept), progress)
+        for name, rows in (("records.jsonl", accepted), ("rejected.jsonl", rejected)):
             file = file_in(name, code, options.languages)
-            files[file] = jsonl.write_jsonl(folder.path(file), own)
+            files[file] = jsonl.write_jsonl(folder.path(file), map(_row, rows))
     return files, survivors.as_dict(kept)
 
 
-def _told(
-    made: Iterable[Record | Rejection], task: str, total: int, progress: Progress
-) -> Iterator[Record | Rejection]:
-    for number, decided in enumerate(made, start=1):
-        yield decided
-        progress(task, number, total)
-
-
-def _sorted_out(made: Iterable[Record | Rejection], rejected: list[Rejection]) -> Iterator[Record]:
-    """Yield the records; rejections are added to `rejected`."""
-    for decided in made:
-        if isinstance(decided, Record):
-            yield decided
+def _accepted(
+    decided: Iterable[Record | Rejection], rejected: list[Rejection], task: tuple[str, int], progress: Progress
+) -> Iterator[Record]:
+    """Yield the records and append the rejections to `rejected`. `task` is the name and total for progress."""
+    name, total = task
+    for number, outcome in enumerate(decided, start=1):
+        if isinstance(outcome, Record):
+            yield outcome
         else:
-            rejected.append(decided)
+            rejected.append(outcome)
+        progress(name, number, total)
 
 
 def _check_changes(facts: StoredFacts, options: GenerateOptions) -> None:
-    """Raise ConfigError for changes under relations of which the build has no facts: they are another build's."""
+    """Raise ConfigError for changes of relations of which the build has no facts: they belong to another build."""
     missing = sorted({change.fact.relation for change in facts.changes} - set(facts.relations), key=id_number)
     if missing:
         raise ConfigError(
@@ -343,7 +340,7 @@ def _check_changes(facts: StoredFacts, options: GenerateOptions) -> None:
 
 
 def _resumed(making: Making, log: RowLog) -> Spread:
-    """Return the counts over the rows in the log, after which the pass continues.
+    """Let `making` go on after the rows in the log; return the counts over these rows.
 
     Raises DataError if the log holds rows of other facts.
     """
@@ -360,7 +357,7 @@ def _resumed(making: Making, log: RowLog) -> Spread:
 
 
 def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> None:
-    """Append the rows of a portion to the log and count them, but for those whose turn does not come after all."""
+    """Append a portion's rows to the log and count them, without those beyond a limit that other rows have reached."""
     admitted = [(line, figures) for line, figures in made.rows if making.count(line.relation, line.rule is None)]
     if admitted:
         log.append_lines(line for line, _ in admitted)
@@ -369,7 +366,7 @@ def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> Non
 
 
 def _recipe(model_filter: TargetFilter | None) -> FilterRecipe | None:
-    """Return how workers make a filter; None where there is none. Raises ConfigError if they cannot."""
+    """Return how workers make the filter; None without a filter. Raises ConfigError if they cannot make it."""
     recipe: FilterRecipe | None = getattr(model_filter, "recipe", None)
     if model_filter is not None and recipe is None:
         raise ConfigError("this filter has no recipe by which workers could make it; filter in one process")
@@ -381,7 +378,7 @@ def _row(decided: Record | Rejection) -> jsonl.Row:
 
 
 def _write(folder: BuildFolder, log: RowLog) -> dict[str, int]:
-    """Write records and rejects, sorted by case id; return the number of rows by file."""
+    """Write records and rejects, sorted by case id; return row counts by file."""
     return {
         name: jsonl.write_lines(
             folder.path(name), log.lines(entry for entry in log.entries.by_case() if entry.kept is kept)
@@ -393,10 +390,7 @@ def _write(folder: BuildFolder, log: RowLog) -> dict[str, int]:
 def _write_references(
     folder: BuildFolder, making: Making, maker: RecordMaker, workers: WorkerOptions
 ) -> dict[str, int]:
-    """Write sentences made of facts, and return the number of rows by file.
-
-    Nothing is written if fetch got texts from Wikipedia, which are better.
-    """
+    """Write reference texts made of facts, unless fetch got texts from Wikipedia; return row counts by file."""
     fetched = folder.manifest().entry("fetch").files
     if "references.jsonl" in fetched:
         return {}
@@ -431,7 +425,7 @@ def _counts(relations: Sequence[str], entries: Entries, files: Mapping[str, int]
 
 
 def _summary(entry: Mapping[str, Any]) -> GenerateSummary:
-    names = {one.name for one in dataclasses.fields(GenerateSummary)}
+    names = {count.name for count in dataclasses.fields(GenerateSummary)}
     if not entry.keys() >= names - {"changes", "languages"}:
         raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
     return GenerateSummary(**{name: entry[name] for name in names & entry.keys()})

@@ -15,12 +15,17 @@ from cfbuild.templates.sentences import distractor_prefixes
 from cfbuild.text.languages import LANGUAGES, language
 
 SAMPLED = "sentences.txt"
-"""The file of a model's texts while records are made, so that sampling is not repeated."""
+"""The file that keeps a model's texts while records are made, so that they are not sampled again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixSource:
-    """A source of sentences: `source` is a name in records/prefixes.py or a text file, `code` the build's language."""
+    """A source of sentences for prefixes.
+
+    source: builtin, references, model, none, or the path of a text file.
+    code: the build's language.
+    sampler: writes the texts of the source model.
+    """
 
     folder: BuildFolder
     source: str
@@ -45,7 +50,7 @@ class PrefixSource:
             return {"source": BUILTIN, "sha256": files.sha256_text("\n".join(distractor_prefixes()))}
         if self.source == MODEL:
             if self.sampler is None:
-                raise ConfigError("--prefixes model asks for a model to write them")
+                raise ConfigError("--prefixes model needs a model that writes the texts; name one by --model")
             return {"source": MODEL, **self.sampler.signature}
         path = self._file()
         if self.source == REFERENCES:
@@ -56,7 +61,7 @@ class PrefixSource:
     def prefixes(self, progress: Path) -> Prefixes:
         """Return the sentences. Raises DataError if the texts cannot be read or hold no usable sentence.
 
-        `progress` is the folder that keeps sampled texts while the verb works.
+        progress: the folder of unfinished work, which keeps sampled texts.
         """
         if self.source in (NONE, BUILTIN):
             return Prefixes.builtin() if self.source == BUILTIN else Prefixes()
@@ -78,6 +83,7 @@ class PrefixSource:
         return [_read(kept)]
 
     def _file(self) -> Path:
+        """Return the file of the texts. Raises ConfigError if there is none."""
         if self.source != REFERENCES:
             path = Path(self.source).expanduser()
             if not path.is_file():
@@ -88,7 +94,7 @@ class PrefixSource:
         path = self.folder.path("references.jsonl")
         texts = jsonl.read_values(path, codec.decode_reference) if path.is_file() else iter(())
         if not any(reference.title for reference in texts):
-            raise ConfigError("the build has no texts of Wikipedia; run `cfbuild fetch` with --references first")
+            raise ConfigError("the build has no texts of Wikipedia; run `cfbuild fetch --references` first")
         return path
 
 

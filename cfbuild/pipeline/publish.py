@@ -1,4 +1,4 @@
-"""`cfbuild publish`: a build laid out as a dataset in `publish/`, shown (dry run) or committed to the Hub."""
+"""`cfbuild publish`: the build as a dataset, written to `publish/` and, but for a dry run, committed to the Hub."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from cfbuild.work import ALONE, WorkerOptions, map_chunks
 
 VERB = "publish"
 STAGED = "publish"
+"""The folder in the build that has the dataset's files."""
 ORDERS = "multi"
+"""The configuration of orders in which many edits are made on one model."""
 WHOLE = ("rejected", "references")
 """The configurations that are not divided into splits."""
 
@@ -48,8 +50,8 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class _Laid:
-    """The configurations that were written, and what the card says of their rows."""
+class _LaidOut:
+    """The configurations that were written, and the counts of their rows for the card."""
 
     tables: list[Table]
     counted: CardCounts
@@ -62,11 +64,11 @@ def stage(
     progress: Progress = silent,
     workers: WorkerOptions = ALONE,
 ) -> Staged:
-    """Return the dataset of a build, after writing it into `publish/` as it will be on the Hub; without the network.
+    """Write the dataset of a build into `publish/`, as it will be on the Hub; return it. No network is used.
 
     repository: OWNER/NAME on the Hub. seed: of the division into splits. workers: they change no byte.
     Raises BuildStateError if there are no records or a file differs from the manifest's digest, ConfigError for a name
-    that is not OWNER/NAME, DataError for a row that is not as its schema says; else as `map_chunks`.
+    that is not OWNER/NAME, DataError for a row that breaks its schema, and as `map_chunks`.
     """
     Destination(repository)
     workers.check_workers()
@@ -74,15 +76,15 @@ def stage(
     with folder.lock(VERB):
         folder.refuse_changed()
         try:
-            laid = _lay_out(folder, root, seed, Running(progress), workers)
+            laid_out = _lay_out(folder, root, seed, Running(progress), workers)
         except OverflowError as error:
             raise DataError(f"{folder.root}: a number does not fit a column of 64 bits ({error})") from error
-        given = _card_input(folder, repository, laid)
+        given = _card_input(folder, repository, laid_out)
         card = make_card(given)
         write_atomic(root / "README.md", [card])
         write_atomic(root / "CITATION.cff", [make_citation(repository)])
-        about = make_croissant(given, staged_files(root))
-        write_atomic(root / CROISSANT, [json.dumps(about, ensure_ascii=False, indent=1) + "\n"])
+        croissant = make_croissant(given, staged_files(root))
+        write_atomic(root / CROISSANT, [json.dumps(croissant, ensure_ascii=False, indent=1) + "\n"])
         if folder.path(MANIFEST).is_file():
             shutil.copyfile(folder.path(MANIFEST), root / MANIFEST)
         return Staged(tuple(staged_files(root)), card, given.composition.total["records"])
@@ -95,21 +97,21 @@ def publish(
     progress: Progress = silent,
     workers: WorkerOptions = ALONE,
 ) -> Published:
-    """Return the commit on the Hub that holds the build's dataset; publishing the same build twice commits nothing new.
+    """Commit the build's dataset to the Hub; return the commit. The same build published twice commits nothing new.
 
-    Raises PublishError if there is no token, or the Hub does not take the dataset; else as `stage`.
+    Raises PublishError if there is no token or the Hub refuses the dataset, and as `stage`.
     """
     hub = Hub(where)
     staged = stage(folder, where.repository, seed, progress, workers)
     return hub.publish(staged.files, f"Publish {staged.records:,} records built by cfbuild")
 
 
-def _card_input(folder: BuildFolder, repository: str, laid: _Laid) -> CardInput:
-    manifest, counted = folder.manifest(), laid.counted
+def _card_input(folder: BuildFolder, repository: str, laid_out: _LaidOut) -> CardInput:
+    manifest, counted = folder.manifest(), laid_out.counted
     return CardInput(
         repository=repository,
         manifest=manifest,
-        tables=laid.tables,
+        tables=laid_out.tables,
         composition=counted.tally.composition(),
         reports={run.name: run.report for run in scored_runs(folder)},
         languages=sorted({*counted.languages, *_other_languages(manifest)}),
@@ -119,8 +121,8 @@ def _card_input(folder: BuildFolder, repository: str, laid: _Laid) -> CardInput:
     )
 
 
-def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, workers: WorkerOptions) -> _Laid:
-    """Write the files of all configurations under `root`, which is deleted first; return those that have rows."""
+def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, workers: WorkerOptions) -> _LaidOut:
+    """Write the files of all configurations under `root`, which is emptied first; return those that have rows."""
     sources = list(_sources(folder))
     splits = _split(sources[0], seed, progress)
     if root.exists():
@@ -129,13 +131,13 @@ def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, wor
         name: TableWriter(root, name, (FULL,) if name in WHOLE else SPLITS, progress) for name in _tables(sources)
     }
     counted = CardCounts()
-    for laid in map_chunks(MakeTables(), chain.from_iterable(map(line_chunks, sources)), workers):
-        counted.take_in(laid.counted)
-        for name, rows in laid.tables.items():
+    for made in map_chunks(MakeTables(), chain.from_iterable(map(line_chunks, sources)), workers):
+        counted.take_in(made.counted)
+        for name, rows in made.tables.items():
             tables[name].add(rows, None if name in WHOLE else splits)
     _put_orders(tables[ORDERS], counted.edits, splits)
     written = [table.finish() for table in tables.values()]
-    return _Laid([table for table in written if table.splits], counted)
+    return _LaidOut([table for table in written if table.splits], counted)
 
 
 def _sources(folder: BuildFolder) -> Iterator[Source]:
@@ -152,33 +154,33 @@ def _sources(folder: BuildFolder) -> Iterator[Source]:
 
 
 def _tables(sources: Iterable[Source]) -> list[str]:
-    """Return the names of the configurations, in the order of the card: those made of records behind them."""
-    named = list(dict.fromkeys(source.table for source in sources))
-    behind = sum(name.startswith(RECORDS) for name in named)
-    return [*named[:behind], PROMPTS, *KINDS, ORDERS, *named[behind:]]
+    """Return the names of the configurations in the order of the card: records, what is made of them, the rest."""
+    names = list(dict.fromkeys(source.table for source in sources))
+    count = sum(name.startswith(RECORDS) for name in names)
+    return [*names[:count], PROMPTS, *KINDS, ORDERS, *names[count:]]
 
 
 def _split(source: Source, seed: int, progress: Progress) -> Splits:
-    """Return the splits of the records' case ids, after reading whom they are about."""
+    """Return the splits of the records, which divide their subjects."""
 
     def read() -> Iterator[tuple[int, str]]:
         for chunk in line_chunks(source):
-            found = subjects(chunk)
-            progress("subjects read", len(found), len(found))
-            yield from found
+            names = subjects(chunk)
+            progress("subjects read", len(names), len(names))
+            yield from names
 
     return split_by_subject(read(), seed)
 
 
 def _put_orders(table: TableWriter, edits: PlannedEdits, splits: Splits) -> None:
-    """Write the orders of many edits, one of each split."""
+    """Write the orders of many edits, an order for each split."""
     places = splits.places(edits.case_ids)
     for place in range(len(SPLITS)):
         rows = edits.rows((places == place).nonzero()[0].tolist())
-        while found := list(islice(rows, ROWS_A_GROUP)):
-            table.add(columns(ORDERS).table(found), splits)
+        while group := list(islice(rows, ROWS_A_GROUP)):
+            table.add(columns(ORDERS).table(group), splits)
 
 
 def _other_languages(manifest: Manifest) -> dict[str, str]:
-    """Return the files of records in languages beside the first, by language."""
+    """Return the build's files of records by language, without the first language's."""
     return dict(list(record_files(manifest).items())[1:])

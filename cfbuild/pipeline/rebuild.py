@@ -1,7 +1,7 @@
 """The commands that make a build again, from the options of each verb in its manifest.
 
-A manifest's config is an options value without what names this machine: in place of a user's file or folder it has the
-name and digest. The commands expect such a file in the working folder (`./NAME`), and a note gives the digest.
+A manifest names no path of the machine: in place of a user's file or folder it has its name and digest. The commands
+expect such a file in the working folder (`./NAME`), and a note gives the beginning of its digest.
 """
 
 from __future__ import annotations
@@ -37,43 +37,43 @@ _LOCAL = re.compile(r"(folder|gguf):([0-9a-f]+)\Z")
 
 
 @dataclass(slots=True)
-class _Recalled:
-    """The words of a command, and notes on what it needs to run."""
+class _Command:
+    """The words of a command, such as `generate --limit 100`, and notes on what it needs to run."""
 
     words: list[str]
     notes: list[str] = field(default_factory=list)
 
-    def own(self, name: str, what: str, digest: object) -> str:
-        """Return the name by which the command finds a user's file in the working folder, and add a note on the file.
-
-        what: a description of the file, for the note.
-        """
+    def user_file(self, name: str, what: str, digest: object) -> str:
+        """Add a note on a user's file, which `what` describes; return its path in the working folder."""
         self.notes.append(f"{_quoted(name)} in the working folder: {what}, whose sha256 begins {str(digest)[:16]}")
         return f"./{name}"
 
+    def recorded(self, name_and_digest: str, what: str) -> str:
+        """Return the path of a user's file that a manifest has as `NAME@DIGEST`; return a bare name as it is."""
+        name, digest = recalled_name(name_and_digest)
+        return self.user_file(name, what, digest) if digest else name
+
     def add(self, kind: type, values: Mapping[str, Any]) -> None:
-        """Add the options of `kind` with their values by name to the command; the seed also if it is the default."""
+        """Add the options of the dataclass `kind` that differ from their default, and the seed in any case."""
         self.words += arguments(kind, values, always=("seed",))
         for name, value in values_without_option(kind, values).items():
             self.notes.append(f"{name} was {value}, which only Python can set")
 
 
 def rebuild(verbs: Mapping[str, VerbEntry]) -> Rebuild:
-    """Return the commands for a manifest's verbs that can be run again, and the notes on them."""
-    recalled = [RECALLED[verb](verbs[verb].config) for verb in RECALLED if verb in verbs]
-    recalled += [_train(entry.config) for name, entry in verbs.items() if name.partition("/")[0] == TRAIN]
-    for entry in verbs:
-        verb, _, run = entry.partition("/")
+    """Return the commands that run a manifest's verbs again, and the notes on them. `verbs` are entries by name."""
+    commands = [MAKERS[verb](verbs[verb].config) for verb in MAKERS if verb in verbs]
+    commands += [_train(entry.config) for name, entry in verbs.items() if name.partition("/")[0] == TRAIN]
+    for name, entry in verbs.items():
+        verb, _, run = name.partition("/")
         if verb in SCORED:
-            config = verbs[entry].config
-            recalled.append(_score(verb, config, run or default_name(str(config.get("editor")))))
-    return Rebuild(
-        tuple(tuple(each.words) for each in recalled), tuple(note for each in recalled for note in each.notes)
-    )
+            commands.append(_score(verb, entry.config, run or default_name(str(entry.config.get("editor")))))
+    notes = (note for command in commands for note in command.notes)
+    return Rebuild(tuple(tuple(command.words) for command in commands), tuple(notes))
 
 
-def _fetch(config: Mapping[str, Any]) -> _Recalled:
-    recalled = _Recalled(["fetch"])
+def _fetch(config: Mapping[str, Any]) -> _Command:
+    command = _Command(["fetch"])
     values = config_values(FetchOptions, config)
     count = values.pop("references", None)
     if count is not None:
@@ -81,40 +81,26 @@ def _fetch(config: Mapping[str, Any]) -> _Recalled:
     spec = SOURCES.get(str(config.get("source")))
     if spec and values.get("endpoint") == spec.options().service:
         del values["endpoint"]
-    if values.get("wikipedia") in (None, _usual_wikipedia(config)):
+    if values.get("wikipedia") in (None, api_url(str(config.get("language", FetchOptions().language)))):
         values.pop("wikipedia", None)
     if "templates" in values:
-        values["templates"] = tuple(_template_set(recalled, name) for name in values["templates"])
+        values["templates"] = tuple(command.recorded(name, "a folder of templates") for name in values["templates"])
     if values.get("objects"):
-        values["objects"] = recalled.own(*_recalled_file(values["objects"], "the ids of objects"))
+        values["objects"] = command.recorded(values["objects"], "the ids of objects")
     if values.get("dump") and "@" in values["dump"]:
         name, digest = recalled_name(values["dump"])
-        recalled.notes.append(f"{_quoted(name)} in the working folder: the dump, with the samples' digest {digest}")
+        command.notes.append(f"{_quoted(name)} in the working folder: the dump, with the samples' digest {digest}")
         values["dump"] = f"./{name}"
     patterns = values.pop("pararel", None)
     if patterns is not None:
-        values["pararel"] = patterns if "://" in patterns else recalled.own("pararel", "ParaRel's files", patterns)
-    recalled.add(FetchOptions, values)
-    recalled.notes += _about_services([config.get(name) for name in ("endpoint", "wikipedia", "pararel")])
-    return recalled
+        values["pararel"] = patterns if "://" in patterns else command.user_file("pararel", "ParaRel's files", patterns)
+    command.add(FetchOptions, values)
+    command.notes += _service_notes([config.get(name) for name in ("endpoint", "wikipedia", "pararel")])
+    return command
 
 
-def _usual_wikipedia(config: Mapping[str, Any]) -> str:
-    return api_url(str(config.get("language", FetchOptions().language)))
-
-
-def _recalled_file(recorded_as: str, what: str) -> tuple[str, str, str]:
-    name, digest = recalled_name(recorded_as)
-    return name, what, digest
-
-
-def _template_set(recalled: _Recalled, recorded_as: str) -> str:
-    name, digest = recalled_name(recorded_as)
-    return recalled.own(name, "a folder of templates", digest) if digest else name
-
-
-def _about_services(addresses: list[Any]) -> Iterator[str]:
-    """Yield notes on addresses: a contact that they need, a query that the manifest does not keep."""
+def _service_notes(addresses: list[Any]) -> Iterator[str]:
+    """Yield notes on addresses: the contact that public services require, and queries that the manifest lacks."""
     urls = [address for address in addresses if isinstance(address, str) and "://" in address]
     if any(map(_is_public, urls)):
         yield f"public services are told who asks: set {CONTACT_VARIABLE} to an e-mail address or a web page"
@@ -129,30 +115,30 @@ def _is_public(url: str) -> bool:
         return False
 
 
-def _generate(config: Mapping[str, Any]) -> _Recalled:
-    recalled = _Recalled(["generate"])
-    judge = config.get("model_filter") or {}
+def _generate(config: Mapping[str, Any]) -> _Command:
+    command = _Command(["generate"])
+    identity = config.get("model_filter") or {}
     prefixes = config.get("prefixes") or {}
     values = config_values(GenerateOptions, {name: value for name, value in config.items() if name != "prefixes"})
     if "source" in prefixes:
-        values["prefixes"] = _prefixes(recalled, prefixes)
+        values["prefixes"] = _prefixes(command, prefixes)
     if values.get("updates"):
-        values["updates"] = recalled.own(*_recalled_file(values["updates"], "the changes of `cfbuild diff`"))
-    recalled.add(FilterChoice, {"no_filter": not judge, **config_values(FilterOptions, judge)})
-    recalled.add(GenerateOptions, values)
-    recalled.add(ModelOptions, _model(recalled, judge or prefixes))
-    return recalled
+        values["updates"] = command.recorded(values["updates"], "the changes of `cfbuild diff`")
+    command.add(FilterChoice, {"no_filter": not identity, **config_values(FilterOptions, identity)})
+    command.add(GenerateOptions, values)
+    command.add(ModelOptions, _model(command, identity or prefixes))
+    return command
 
 
-def _prefixes(recalled: _Recalled, prefixes: Mapping[str, Any]) -> str:
+def _prefixes(command: _Command, prefixes: Mapping[str, Any]) -> str:
     if prefixes["source"] != "file":
         return str(prefixes["source"])
     name = str(prefixes.get("name", "prefixes.txt"))
-    return recalled.own(name, "the text that prefixes are cut from", prefixes.get("sha256"))
+    return command.user_file(name, "the text that prefixes are cut from", prefixes.get("sha256"))
 
 
-def _model(recalled: _Recalled, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the model's options from its identity; none if no model was loaded."""
+def _model(command: _Command, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the model's options from its identity in the manifest; none if no model was loaded."""
     if "model" not in identity:
         return {}
     values = config_values(ModelOptions, identity)
@@ -160,29 +146,26 @@ def _model(recalled: _Recalled, identity: Mapping[str, Any]) -> dict[str, Any]:
     if local is None:
         values["revision"] = None if identity.get("revision") == "unknown" else identity.get("revision")
     elif not (local[1] == "gguf" and values["model"] == ModelOptions().model):
-        values["model"] = recalled.own(values["model"], f"the model's {FILES[local[1]]}", local[2])
+        kind = {"folder": "folder", "gguf": "file"}[local[1]]
+        values["model"] = command.user_file(values["model"], f"the model's {kind}", local[2])
     if identity.get("trusted"):
         values["trust"] = values["model"]
     return values
 
 
-FILES = {"folder": "folder", "gguf": "file"}
-"""The word for a model on the disk, by the kind of its revision."""
-
-
-def _train(config: Mapping[str, Any]) -> _Recalled:
-    recalled = _Recalled([TRAIN])
+def _train(config: Mapping[str, Any]) -> _Command:
+    command = _Command([TRAIN])
     values = config_values(TrainOptions, {name: value for name, value in config.items() if value is not None})
-    for name, what in (("records", "the records of the training"), ("texts", "the texts of the training")):
+    for name, suffix in (("records", "jsonl"), ("texts", "txt")):
         if name in values:
-            values[name] = recalled.own(f"{name}.jsonl" if name == "records" else f"{name}.txt", what, values[name])
-    recalled.add(TrainOptions, values)
-    recalled.add(ModelOptions, _model(recalled, config))
-    return recalled
+            values[name] = command.user_file(f"{name}.{suffix}", f"the {name} of the training", values[name])
+    command.add(TrainOptions, values)
+    command.add(ModelOptions, _model(command, config))
+    return command
 
 
-def _score(verb: str, config: Mapping[str, Any], run: str) -> _Recalled:
-    recalled, kind = _Recalled([verb]), SCORED[verb]
+def _score(verb: str, config: Mapping[str, Any], run: str) -> _Command:
+    command, kind = _Command([verb]), SCORED[verb]
     values = config_values(kind, {name: value for name, value in config.items() if value is not None})
     if run != default_name(str(config.get("editor"))):
         values["run"] = run
@@ -190,20 +173,20 @@ def _score(verb: str, config: Mapping[str, Any], run: str) -> _Recalled:
         name, at, digest = str(values["covariance"]).rpartition("@")
         if at and name.startswith(HUB_PREFIX):
             values["covariance"] = name
-            recalled.notes.append(f"{_quoted(name)} was at {digest}")
+            command.notes.append(f"{_quoted(name)} was at {digest}")
         elif at:
-            values["covariance"] = recalled.own(name, "the file for the covariance", digest)
-    recalled.add(kind, values)
-    recalled.add(ModelOptions, _model(recalled, config))
-    return recalled
+            values["covariance"] = command.user_file(name, "the file for the covariance", digest)
+    command.add(kind, values)
+    command.add(ModelOptions, _model(command, config))
+    return command
 
 
 def _quoted(name: str) -> str:
-    """Return a name in quotes for a comment; quotes in it are left out, since the command has the full name."""
+    """Return a name in quotes for a note. Quotes in it are left out; the command has the full name."""
     return "'" + name.replace("'", "") + "'"
 
 
 SCORED: Mapping[str, type] = {VERB: EvaluateOptions, ACROSS: AcrossOptions}
-"""The options of the verbs that edit and score, whose entries are a run each."""
-RECALLED = {"fetch": _fetch, "generate": _generate}
-"""The functions that make a command from a config, for the verbs that a build has once, in the order of their runs."""
+"""The options of the verbs that edit and score. A manifest has an entry for each of their runs."""
+MAKERS = {"fetch": _fetch, "generate": _generate}
+"""The functions that make a command from a config, for the verbs of which a manifest has one entry, in their order."""

@@ -14,7 +14,7 @@ from cfbuild.probe.effects import mlp_effects, read_traces
 from cfbuild.progress import Progress, silent
 from cfbuild.score.matrix import finished_matrices
 from cfbuild.score.scored import ScoredRun, scored_runs
-from cfbuild.score.swept import SweepReport, read_sweep
+from cfbuild.score.swept import read_sweep
 from cfbuild.score.table import ScoreTable
 from cfbuild.store.codec import decode_record
 from cfbuild.store.files import write_atomic
@@ -30,14 +30,14 @@ from cfbuild.views.page.shown import ShownCases, ShownRecords, show_records
 
 PAGE = "report.html"
 ROWS_AT_ONCE = 1_000
-"""Rows between two reports of progress."""
+"""Rows between two reports of progress, well under a second of work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The page's path, the table over its runs, and the names of runs that scored another file.
+    """The page's path, the table of its runs, and the names of runs that are not on it, for they scored another file.
 
-    `unchanged` holds a remark on each run whose edits changed nothing.
+    unchanged: a remark on each run whose edits changed nothing.
     """
 
     page: Path
@@ -58,7 +58,7 @@ class ReadFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Streamed:
-    """A file of records that is read anew whenever they are needed; `rows` is the number of all of its rows."""
+    """A file of records that is read again whenever records are needed; `rows` is the number of its rows."""
 
     path: Path
     sha256: str
@@ -68,24 +68,22 @@ class _Streamed:
     def of(cls, path: Path, progress: Progress) -> _Streamed:
         """Return the file after counting its rows. Raises DataError if it cannot be read."""
         with LocatedRows(path) as rows:
-            count = sum(1 for _ in _told(rows, "rows counted", None, progress))
+            count = sum(1 for _ in _reported(rows, "rows counted", None, progress))
             return cls(path, rows.sha256, count)
 
     def shown(self, whole: bool, progress: Progress) -> ShownRecords:
-        """Return the valid records as the page has them.
-
-        Raises DataError for a row with violations if the file is to be `whole`.
-        """
-        found = show_records(self._records(progress), self.rows)
-        if whole and (not self.rows or found.count < self.rows):
+        """Return the valid records as the page has them. Raises DataError for an invalid row if `whole`."""
+        shown = show_records(self._records(progress), self.rows)
+        if whole and (not self.rows or shown.count < self.rows):
             raise DataError(str(next(violations(self.path))))
-        return found if found.count == self.rows else show_records(self._records(progress), found.count)
+        return shown if shown.count == self.rows else show_records(self._records(progress), shown.count)
 
     def _records(self, progress: Progress) -> Iterator[Record]:
-        return map(decode_record, _told(read_valid(self.path), "records read", self.rows, progress))
+        return map(decode_record, _reported(read_valid(self.path), "records read", self.rows, progress))
 
 
-def _told(rows: Iterable[Value], task: str, total: int | None, progress: Progress) -> Iterator[Value]:
+def _reported(rows: Iterable[Value], task: str, total: int | None, progress: Progress) -> Iterator[Value]:
+    """Yield the rows, and report every ROWS_AT_ONCE of them as progress of a task."""
     for number, row in enumerate(rows, start=1):
         yield row
         if not number % ROWS_AT_ONCE:
@@ -93,7 +91,10 @@ def _told(rows: Iterable[Value], task: str, total: int | None, progress: Progres
 
 
 def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Path:
-    """Write report.html of the build's records and all their runs; return its path. Raises as `report` does."""
+    """Write report.html of the build's records and all their runs; return its path.
+
+    `file` and `read` are as in `report`, which says what is raised.
+    """
     return report(folder, file, read).page
 
 
@@ -106,8 +107,10 @@ def report(
 ) -> Reported:
     """Write report.html of the build's records and their runs; return its path and the table in it.
 
-    file: the scored file of records, if it is not the build's. read: the records, if they were read before. runs: the
-    names of the runs to show, in this order (none: all, by name); others of a model are compared with its first.
+    file: the scored file of records, if it is not the build's.
+    read: the records, if they were read before.
+    runs: the names of the runs to show, in this order; none for all, by name. The others of a model are compared with
+    its first.
     Raises BuildStateError if there are no records, only runs that scored another file, or not all of `runs`; DataError
     for files that cannot be read or hold violations.
     """
@@ -117,8 +120,8 @@ def report(
         shown = scored.shown(file is None, progress)
     else:
         scored, shown = read, show_records(read.records, len(read.records))
-    found, left_out = runs_of(folder, scored, runs)
-    views, table = _read_runs(found, shown.case_ids, progress)
+    chosen, left_out = runs_of(folder, scored, runs)
+    views, table = _read_runs(chosen, shown.case_ids, progress)
     manifest = folder.manifest() if file is None else Manifest()
     given = PageInput(
         records=shown,
@@ -129,45 +132,47 @@ def report(
         left_out=left_out,
         traces=_traces_of(folder, scored),
         matrices=finished_matrices(folder),
-        sweeps=[_sweep_view(sweep, read_sweep(sweep), folder) for sweep in finished_sweeps(folder)],
+        sweeps=[_sweep_view(sweep, folder) for sweep in finished_sweeps(folder)],
     )
     write_atomic(folder.path(PAGE), make_page(given))
-    unchanged = (remark for run in found for remark in run.report.remarks(run.name))
+    unchanged = (remark for run in chosen for remark in run.report.remarks(run.name))
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
 
 
 def _traces_of(folder: BuildFolder, read: ReadFile) -> list[TraceView]:
     """Return the build's causal traces of these records, and those of prompts."""
     views = []
-    for made in finished_traces(folder):
-        config = made.record.config
+    for trace in finished_traces(folder):
+        config = trace.record.config
         if config.get("records") in (None, read.sha256):
-            views.append(trace_view(made.name, read_traces(made), config["metric"], config["pictures"]))
+            views.append(trace_view(trace.name, read_traces(trace), config["metric"], config["pictures"]))
     return [view for view in views if view is not None]
 
 
-def _sweep_view(sweep: Run, found: SweepReport, folder: BuildFolder) -> SweepView:
-    """Return a sweep to be shown, beside the MLPs' effects in the build's first trace of the same weights."""
-    model = found.settings.get("model"), found.settings.get("revision")
-    for made in finished_traces(folder):
-        config = made.record.config
+def _sweep_view(sweep: Run, folder: BuildFolder) -> SweepView:
+    """Return a sweep for the page, with the MLPs' effects in the build's first trace of the same weights, if any."""
+    report = read_sweep(sweep)
+    model = report.settings.get("model"), report.settings.get("revision")
+    for trace in finished_traces(folder):
+        config = trace.record.config
         if config["prompt"] is None and (config["model"], config["revision"]) == model:
-            return SweepView(sweep.name, found, sweep_plots(found, mlp_effects(read_traces(made))))
-    return SweepView(sweep.name, found, sweep_plots(found))
+            return SweepView(sweep.name, report, sweep_plots(report, mlp_effects(read_traces(trace))))
+    return SweepView(sweep.name, report, sweep_plots(report))
 
 
-def runs_of(folder: BuildFolder, read: ReadFile, wanted: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
-    """Return the runs that scored this file, and the names of the others; of those `wanted`, where there are any.
+def runs_of(folder: BuildFolder, read: ReadFile, names: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
+    """Return the runs that scored the file `read`, and the names of the other runs.
 
-    Raises BuildStateError if there are only others, or one that is wanted is not there.
+    names: the runs to choose from, in this order; none for all. Raises BuildStateError if one of them does not exist,
+    or if all scored another file.
     """
     found = scored_runs(folder)
-    if wanted:
-        named = {run.name: run for run in found}
-        missing = [name for name in wanted if name not in named]
-        if missing:
-            raise BuildStateError(f"{folder.root} has no run {', '.join(missing)}; it has {', '.join(named) or 'none'}")
-        found = [named[name] for name in dict.fromkeys(wanted)]
+    if names:
+        by_name = {run.name: run for run in found}
+        if missing := [name for name in names if name not in by_name]:
+            existing = ", ".join(by_name) or "none"
+            raise BuildStateError(f"{folder.root} has no run {', '.join(missing)}; it has {existing}")
+        found = [by_name[name] for name in dict.fromkeys(names)]
     runs = [run for run in found if run.scores_file(read.sha256)]
     if found and not runs:
         raise BuildStateError(
@@ -179,7 +184,7 @@ def runs_of(folder: BuildFolder, read: ReadFile, wanted: Sequence[str]) -> tuple
 def _read_runs(
     runs: Sequence[ScoredRun], listed: Sequence[int], progress: Progress
 ) -> tuple[list[RunView], ScoreTable]:
-    """Return the runs as the page shows them, and their table. `listed` are the case ids in the page's list."""
+    """Return the runs as the page shows them, and their table. `listed` are the case ids of the page's records."""
     views, values = [], {}
     for number, run in enumerate(runs):
         progress("runs on the page", number, len(runs))
@@ -192,7 +197,7 @@ def _read_runs(
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
-    """Return the origin of the build as the manifest has it: source, language, seed and filter, as far as known."""
+    """Return what the manifest says of the build's origin: source, language, seed and filter, as far as known."""
     fetched, made = (manifest.entry(verb).config for verb in ("fetch", "generate"))
     judge = made.get("model_filter")
     filtered = f"{judge['model']} ({judge['revision']})" if judge else "no model" if made else None

@@ -77,7 +77,7 @@ class ScoredRecords:
 
     @property
     def references(self) -> list[Reference]:
-        """The build's reference texts, read from its file at each call; none if it has no such file."""
+        """Return the build's reference texts, read from its file at each call; none if it has no such file."""
         path = self.folder.path("references.jsonl")
         return list(read_values(path, conforming("references", decode_reference))) if path.is_file() else []
 

@@ -16,9 +16,9 @@ from cfbuild.views.terminal import Choice, choose
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The chosen records, each with its score in the run called `run`; None if the build has no run.
+    """The chosen records, each with its case in the run called `run`; None if the build has no run.
 
-    `others` are the names of the runs that were not chosen.
+    others: the names of the build's other runs.
     """
 
     records: tuple[tuple[Record, CaseScore | None], ...]
@@ -27,16 +27,16 @@ class Shown:
 
 
 def chosen_records(folder: BuildFolder, choice: Choice, run: str | None = None) -> Shown:
-    """Return the chosen records and their scores in the run called `run`; None is the first run by name.
+    """Return the chosen records and their cases in the run called `run` (None: the first by name).
 
     Raises BuildStateError if the build has no records or no such run, ConfigError if `choice` fits no record.
     """
-    from cfbuild.score.scored import read_cases  # loads numpy, which help has no use for
+    from cfbuild.score.scored import read_cases  # loads numpy, which help does not need
 
     records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
-    wanted = {record.case_id for record in records}
+    case_ids = {record.case_id for record in records}
     chosen = chosen_run(folder, run)
-    cases = {case.case_id: case for case in read_cases(chosen) if case.case_id in wanted} if chosen else {}
+    cases = {case.case_id: case for case in read_cases(chosen) if case.case_id in case_ids} if chosen else {}
     name = chosen.name if chosen else None
     return Shown(
         records=tuple((record, cases.get(record.case_id)) for record in records),
@@ -51,9 +51,9 @@ def chosen_rejections(folder: BuildFolder, choice: Choice) -> list[Rejection]:
 
 
 def rows(folder: BuildFolder, choice: Choice, rejected: bool, run: str | None = None) -> Iterator[Row]:
-    """Yield the chosen rows as JSON objects: rejects if `rejected`, else records with their score under `case`.
+    """Yield the chosen rows as JSON objects: rejects if `rejected`, else records with their run and case.
 
-    The name of the score's run is under `run`. Raises as `chosen_records`.
+    Raises as `chosen_records` and `chosen_rejections`.
     """
     if rejected:
         yield from map(encode_rejection, chosen_rejections(folder, choice))

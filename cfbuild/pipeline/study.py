@@ -1,6 +1,7 @@
-"""`cfbuild study`: the human evaluation. `make` writes a page a rater and the key; `read` says what came back.
+"""`cfbuild study`: the human evaluation. `make` writes a page for each rater and the key; `read` counts the answers.
 
-The key stays with whoever made the study: pages name no system, and answers only letters.
+A system is a run, or the unedited model. Pages name no system, and answers have only letters; the key says which
+letter was which system.
 """
 
 from __future__ import annotations
@@ -30,38 +31,37 @@ if TYPE_CHECKING:
     from cfbuild.views.study import RatedPage
 
 KEY, PAGES = "key.json", "pages"
-"""The file that says which passage is whose, and the folder of what is given away."""
+"""The key's file, and the folder of the raters' pages."""
 FORMAT = "cfbuild study 1"
+"""The format that a key names, so that `read` refuses any other file."""
 NAME_LENGTH = 12
 """Characters of a study's name, a digest of all that is in it."""
 CODE_LENGTH = 3
 """Hex digits behind a rater's number, as the paper's participant codes have: who mistypes the number is found."""
 LONGEST_ANSWERS = 1 << 20
-"""The most bytes of a file of answers; a code has some hundred."""
+"""The most bytes of a file of answers: a code has some hundred, so this is room for thousands."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyOptions:
     """Options of `cfbuild study make`; the defaults are the numbers of the ROME paper's study."""
 
-    file: Path | None = option(None, "The file that was scored, if it was not the build's records.", flag="--file -f")
-    runs: tuple[str, ...] = option(
-        (), "The runs to compare, with commas between. [default: all]", flag="--runs", form=COMMA_SEPARATED
-    )
-    unedited: bool = option(False, "Compare with the texts of the unedited model too.")
-    cases: int = option(50, "How many records to draw.")
-    raters: int = option(15, "How many people rate.")
-    pages: int = option(10, "How many records each person sees.")
+    file: Path | None = option(None, "The file that the runs scored. [default: the build's records]", flag="--file -f")
+    runs: tuple[str, ...] = option((), "Comma-separated runs to compare. [default: all]", form=COMMA_SEPARATED)
+    unedited: bool = option(False, "Also compare with the texts of the unedited model.")
+    cases: int = option(50, "Draw N records.")
+    raters: int = option(15, "Write pages for N people.")
+    pages: int = option(10, "Show each person N records, a page for each.")
     out: Path | None = option(None, "The study's folder. [default: study in the build]")
     seed: int = seed_option()
 
 
 @dataclass(frozen=True, slots=True)
 class StudyMade:
-    """A study that `make` made: its name, its folder, the systems, its numbers, and how well it is balanced.
+    """A study that `make` wrote: its name, its folder, the systems, its numbers, and how well it is balanced.
 
-    `eligible` is the number of records that had texts of every system, `alike` that of drawn cases two of whose
-    passages are the same text.
+    eligible: the number of records that had texts of every system.
+    alike: the number of drawn cases that have the same text of two systems.
     """
 
     study: str
@@ -77,7 +77,7 @@ class StudyMade:
 
 @dataclass(frozen=True, slots=True)
 class StudyRead:
-    """The result of `read`: votes by question, answers that count, and the faults of the others."""
+    """The result of `read`: the number of raters expected, the checked answers, and votes by question."""
 
     study: str
     systems: tuple[str, ...]
@@ -86,7 +86,7 @@ class StudyRead:
     votes: Mapping[str, QuestionVotes]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the result as JSON has it."""
         return {
             "study": self.study,
             "systems": list(self.systems),
@@ -101,11 +101,12 @@ class StudyRead:
 
 
 def make(folder: BuildFolder, options: StudyOptions, progress: Progress = silent) -> StudyMade:
-    """Draw records, write the raters' pages and the key; return what was made. The same inputs give the same bytes.
+    """Draw records, write the raters' pages and the key; return what was made.
 
     A record can be drawn if every run has texts of it; a system's passage is its first text, as in the paper's study.
-    Raises ConfigError for numbers that do not fit together, with those that would, BuildStateError for runs that are
-    not there, scored another file, or have no texts, and for a folder that holds another study.
+    The same inputs give the same bytes. Raises ConfigError for numbers that do not fit together, and names some that
+    do; BuildStateError for runs that do not exist, scored another file, or have no texts, and for a folder that holds
+    another study.
     """
     from cfbuild.audit.validate import read_records
     from cfbuild.score.table import UNEDITED
@@ -116,23 +117,23 @@ def make(folder: BuildFolder, options: StudyOptions, progress: Progress = silent
     systems = ((UNEDITED,) if options.unedited else ()) + tuple(run.name for run in runs)
     size = StudySize(options.raters, options.pages, options.cases, len(systems))
     texts = _texts(runs, options.unedited, progress)
-    records = _drawn([record for record in read.records if record.case_id in texts], size, options.seed)
+    eligible = [record for record in read.records if record.case_id in texts]
+    records = _drawn(eligible, size, options.seed)
     plan = design(size, options.seed)
-    pages = [[_rated(page, records, texts) for page in some] for some in plan]
+    pages = [[_page(page, records, texts) for page in of_rater] for of_rater in plan]
     key = _key(runs, systems, records, plan, options.seed)
-    study = sha256_text(json.dumps([key, [[_plain(page) for page in some] for some in pages]], sort_keys=True))
-    named = _named_key(key, study[:NAME_LENGTH])
+    plain = [[[page.statement, list(page.passages), page.language] for page in of_rater] for of_rater in pages]
+    study = sha256_text(json.dumps([key, plain], sort_keys=True))[:NAME_LENGTH]
     out = options.out or folder.path("study")
-    _write(out, named, pages, progress)
-    chosen = [texts[record.case_id] for record in records]
-    alike = sum(len(set(some)) < len(some) for some in chosen)
-    eligible = sum(record.case_id in texts for record in read.records)
-    made = balance(plan, size)
-    return StudyMade(named["study"], out, systems, size.cases, eligible, size.raters, size.pages, made, alike)
+    _write(out, _named_key(key, study), pages, progress)
+    passages = [texts[record.case_id] for record in records]
+    alike = sum(len(set(of_case)) < len(of_case) for of_case in passages)
+    balanced = balance(plan, size)
+    return StudyMade(study, out, systems, size.cases, len(eligible), size.raters, size.pages, balanced, alike)
 
 
 def _chosen_runs(folder: BuildFolder, read: RecordFile, options: StudyOptions) -> list[ScoredRun]:
-    """Return the runs to compare. Raises BuildStateError for one that scored another file, ConfigError for too few."""
+    """Return the runs to compare. Raises BuildStateError if one scored another file, ConfigError for too few."""
     from cfbuild.pipeline.report import runs_of
     from cfbuild.score.table import UNEDITED
 
@@ -151,33 +152,32 @@ def _chosen_runs(folder: BuildFolder, read: RecordFile, options: StudyOptions) -
 
 
 def _texts(runs: Sequence[ScoredRun], unedited: bool, progress: Progress) -> dict[int, tuple[str, ...]]:
-    """Return by case id the first text of each system, the unedited model's first, where all have one.
+    """Return the first text of each system (the unedited model first), by the case ids of which all have one.
 
     Raises ConfigError if runs wrote different texts before their edits, so that no text is the unedited model's.
     """
-    found: dict[int, tuple[str, ...]] = {}
+    texts: dict[int, tuple[str, ...]] = {}
     for place, run in enumerate(runs):
         progress("runs read", place, len(runs))
-        cases = (case for case in run.cases() if case.pre.generations or not unedited)
-        own = {case.case_id: case for case in cases if case.post and case.post.generations}
+        with_texts = [case for case in run.cases() if case.pre.generations or not unedited]
+        before = {case.case_id: case.pre.generations[:1] for case in with_texts}
+        after = {case.case_id: case.post.generations[0] for case in with_texts if case.post and case.post.generations}
         if place == 0:
-            found = {case_id: case.pre.generations[:1] if unedited else () for case_id, case in own.items()}
-        found = {case_id: texts for case_id, texts in found.items() if case_id in own}
-        before = {case_id: own[case_id].pre.generations[:1] for case_id in found}
-        differing = [case_id for case_id, texts in found.items() if unedited and before[case_id] != texts[:1]]
+            texts = {case_id: before[case_id] if unedited else () for case_id in after}
+        texts = {case_id: earlier for case_id, earlier in texts.items() if case_id in after}
+        differing = [case_id for case_id, earlier in texts.items() if unedited and before[case_id] != earlier[:1]]
         if differing:
             raise ConfigError(
                 f"--unedited: before its edits the run {run.name} wrote other texts than {runs[0].name}, first of case "
                 f"{differing[0]}; compare runs of the same model, number format and seed, or leave out --unedited"
             )
-        posts = {case_id: post for case_id, case in own.items() if (post := case.post)}
-        found = {case_id: (*texts, posts[case_id].generations[0]) for case_id, texts in found.items()}
+        texts = {case_id: (*earlier, after[case_id]) for case_id, earlier in texts.items()}
     progress("runs read", len(runs), len(runs))
-    return found
+    return texts
 
 
 def _drawn(eligible: Sequence[Record], size: StudySize, seed: int) -> list[Record]:
-    """Return the records of the study. Raises ConfigError, saying which numbers would do, if there are too few."""
+    """Return the records of the study. Raises ConfigError if too few are eligible, and says which numbers would do."""
     if len(eligible) < size.cases:
         fitting = size.fitting_cases(len(eligible))
         advice = (
@@ -193,16 +193,13 @@ def _drawn(eligible: Sequence[Record], size: StudySize, seed: int) -> list[Recor
     return random.Random(f"{seed}:study:cases").sample(list(eligible), size.cases)
 
 
-def _rated(page: PagePlan, records: Sequence[Record], texts: Mapping[int, tuple[str, ...]]) -> RatedPage:
+def _page(page: PagePlan, records: Sequence[Record], texts: Mapping[int, tuple[str, ...]]) -> RatedPage:
+    """Return a page as the rater sees it. The plan's case and order are positions in `records` and in their texts."""
     from cfbuild.views.study import RatedPage
 
     record = records[page.case]
     passages = tuple(texts[record.case_id][system] for system in page.order)
     return RatedPage(f"{record.rewrite} {record.target_new.label}", passages, record.language)
-
-
-def _plain(page: RatedPage) -> list[Any]:
-    return [page.statement, list(page.passages), page.language]
 
 
 def _key(
@@ -212,7 +209,7 @@ def _key(
     plan: Sequence[Sequence[PagePlan]],
     seed: int,
 ) -> dict[str, Any]:
-    """Return the key without names of study and raters, which are digests of it."""
+    """Return the key without the names of study and raters, which are made of its digest."""
     return {
         "format": FORMAT,
         "cfbuild": __version__,
@@ -227,7 +224,7 @@ def _key(
 
 
 def _named_key(key: Mapping[str, Any], study: str) -> dict[str, Any]:
-    """Return the key with the study's name and those of raters: a number, and some digits of a digest."""
+    """Return the key with the name of the study and of each rater, such as 07-3fa: a number and digits of a digest."""
     width = len(str(len(key["raters"])))
     raters = {
         f"{number:0{width}d}-{sha256_text(f'{study}:{number}')[:CODE_LENGTH]}": pages
@@ -247,9 +244,9 @@ def _write(out: Path, key: Mapping[str, Any], pages: Sequence[Sequence[RatedPage
         )
     (out / PAGES).mkdir(parents=True, exist_ok=True)
     write_json(file, dict(key))
-    for number, (rater, own_pages) in enumerate(zip(key["raters"], pages, strict=True)):
+    for number, (rater, of_rater) in enumerate(zip(key["raters"], pages, strict=True)):
         progress("pages", number, len(pages))
-        write_atomic(out / PAGES / f"rater-{rater}.html", [rater_page(key["study"], rater, own_pages)])
+        write_atomic(out / PAGES / f"rater-{rater}.html", [rater_page(key["study"], rater, of_rater)])
     progress("pages", len(pages), len(pages))
 
 
@@ -257,10 +254,11 @@ def _write(out: Path, key: Mapping[str, Any], pages: Sequence[Sequence[RatedPage
 
 
 def read_answers(root: Path, answers: Sequence[Path], skip_invalid: bool = False) -> StudyRead:
-    """Return what the answers to a study say.
+    """Return the votes in the answers to a study.
 
-    answers: files with codes, or folders of such files. Raises DataError listing all that is wrong, unless
-    `skip_invalid` leaves that out; and where no answer is left.
+    root: the study's folder, which has the key.
+    answers: files with codes, or folders of such files.
+    Raises DataError listing all that is wrong with them, unless `skip_invalid` leaves that out; or if no answer counts.
     """
     from cfbuild.study.answers import QUESTIONS, Expected, check, codes_in
 
@@ -275,8 +273,10 @@ def read_answers(root: Path, answers: Sequence[Path], skip_invalid: bool = False
     checked = check(sent, expected)
     checked = replace(checked, errors=(*errors, *checked.errors))
     if checked.errors and not skip_invalid:
-        told = "".join(f"\n- {error}" for error in checked.errors)
-        raise DataError(f"{len(checked.errors)} of the answers cannot be used:{told}\n--skip-invalid leaves them out")
+        errors_listed = "".join(f"\n- {error}" for error in checked.errors)
+        raise DataError(
+            f"{len(checked.errors)} of the answers cannot be used:{errors_listed}\n--skip-invalid leaves them out"
+        )
     if not checked.pages:
         raise DataError(f"no answers are left to read{''.join(f'; {error}' for error in checked.errors)}")
     votes = {question: _votes(place, key, checked) for place, question in enumerate(QUESTIONS)}
@@ -284,6 +284,7 @@ def read_answers(root: Path, answers: Sequence[Path], skip_invalid: bool = False
 
 
 def _votes(question: int, key: Mapping[str, Any], checked: Checked) -> QuestionVotes:
+    """Return the votes on a question, of which `question` is the place in QUESTIONS."""
     from cfbuild.study.answers import answer
     from cfbuild.study.votes import Ranking, count_votes
 
@@ -291,9 +292,9 @@ def _votes(question: int, key: Mapping[str, Any], checked: Checked) -> QuestionV
     rankings = []
     for rater, pages in checked.pages.items():
         for page, given in zip(key["raters"][rater], pages, strict=True):
-            named = answer(given, question)
-            if named is not None:
-                most, least = (systems.index(page["order"][place]) for place in named)
+            places = answer(given, question)
+            if places is not None:
+                most, least = (systems.index(page["order"][place]) for place in places)
                 rankings.append(Ranking.of(page["case_id"], rater, (most, least), len(systems)))
     return count_votes(rankings, systems)
 
@@ -301,12 +302,12 @@ def _votes(question: int, key: Mapping[str, Any], checked: Checked) -> QuestionV
 def _files(answers: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each file of answers. Raises DataError for one that cannot be read."""
     for given in answers:
-        inside = [given]
+        paths = [given]
         if given.is_dir():
-            inside = sorted(path for path in given.iterdir() if path.is_file() and not path.name.startswith("."))
-        if not inside:
+            paths = sorted(path for path in given.iterdir() if path.is_file() and not path.name.startswith("."))
+        if not paths:
             raise DataError(f"{given}: the folder holds no files; expected files of answers")
-        for path in inside:
+        for path in paths:
             try:
                 with path.open("rb") as stream:
                     body = stream.read(LONGEST_ANSWERS + 1)
@@ -318,7 +319,7 @@ def _files(answers: Sequence[Path]) -> Iterator[tuple[str, str]]:
 
 
 def _read_key(path: Path) -> dict[str, Any]:
-    """Return a study's key. Raises DataError for a file that is none."""
+    """Return a study's key. Raises DataError for a file that is not a key."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; expected the folder that `cfbuild study make` wrote")
     key = read_json(path)
@@ -330,7 +331,7 @@ def _read_key(path: Path) -> dict[str, Any]:
 def _is_key(key: Any) -> bool:
     try:
         systems = sorted(key["systems"])
-        pages = [page for some in key["raters"].values() for page in some]
+        pages = [page for of_rater in key["raters"].values() for page in of_rater]
         return (
             key["format"] == FORMAT
             and isinstance(key["study"], str)

@@ -88,12 +88,12 @@ class SweepOptions:
 
     @property
     def name(self) -> str:
-        """The sweep's name: the option's, or else the editor's."""
+        """Return the sweep's name: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
     @property
     def scoring_options(self) -> EvaluateOptions:
-        """Options with which validate-and-score would edit and score a point, without its layer and token or bound."""
+        """Return the options with which validate-and-score would score a point, but for what a point sets."""
         same = ("file", "skip_invalid", "limit", "covariance", "covariance_tokens", "steps", "settings", "seed")
         return EvaluateOptions(**{name: getattr(self, name) for name in same}, editor=self.editor, skip_generation=True)
 
@@ -184,7 +184,7 @@ def _series(options: SweepOptions) -> tuple[str, tuple[Series, ...]]:
     from cfbuild.edit.editor import editor_spec
 
     spec = editor_spec(options.editor)
-    known = {setting.name for setting in fields(spec.options)}
+    known = {field.name for field in fields(spec.options)}
     if spec.together or "layer" not in known or not known & {BY_TOKEN, BY_BOUND}:
         raise ConfigError(
             f"--editor {options.editor}: a sweep needs an editor that edits each record by itself, at one layer, and "

@@ -78,7 +78,7 @@ class TraceOptions(TraceSettings):
 
     @property
     def name(self) -> str:
-        """The name of the traces: the option's, or else a default."""
+        """Return the name of the traces: the option's, or else a default."""
         return self.run or (PROMPT if self.prompt is not None else self.corrupt)
 
 

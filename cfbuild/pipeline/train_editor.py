@@ -1,4 +1,4 @@
-"""`cfbuild train-editor`: the network of MEND or KE from records or texts, resumably; records are kept for tests."""
+"""`cfbuild train-editor`: the network of MEND or KE, trained on records or texts; some records are kept for tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfbuild import __version__
 from cfbuild.edit import TRAINED
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.option import REQUIRED, WORD, option, restart_option, seed_option, values_of
 from cfbuild.progress import Progress, silent
 from cfbuild.store.codec import encode_record
@@ -24,62 +24,67 @@ if TYPE_CHECKING:
 
 VERB = "train-editor"
 TEST, HISTORY = "test.jsonl", "training.jsonl"
-"""The files beside a network: the records that it must be tested on, and its validations."""
+"""The files beside a network: the records to test it on, and its validations."""
 LEARNING_RATES = {"mend": 1e-5, "ke": 5e-4}
 """Learning rates by network. The released ones, 1e-6 and 1e-5, are for hundreds of thousands of iterations."""
 GENERAL_TEXTS = 64
-"""General texts that the model writes where no file of texts is given."""
+"""General texts that the model writes if no file of texts is given; a choice of ours, written in about a minute."""
 ABOUT_LEARNING = "Learning"
+"""The panel of the help that has the options of the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
     """Options of `cfbuild train-editor`. Raises ConfigError for an unknown editor or a number that makes no sense.
 
-    From records the editor is `mend-cf` or `ke-cf`, from texts alone `mend` or `ke`.
+    Trained on records the editor is `mend-cf` or `ke-cf`, on texts alone `mend` or `ke`.
     """
 
-    editor: str = option(REQUIRED, "mend or ke: what is trained.", metavar="EDITOR", form=WORD.naming(*LEARNING_RATES))
+    editor: str = option(
+        REQUIRED, "The kind of network: mend or ke.", metavar="EDITOR", form=WORD.naming(*LEARNING_RATES)
+    )
     records: Path | None = option(
-        None, "Records to learn from, any CounterFact-format file. [default: the build's records]"
+        None, "Learn from the records of this file of CounterFact's format. [default: the build's records]"
     )
     texts: Path | None = option(
         None,
-        "A text file, one text a paragraph, to learn from in place of records; with --records, the general texts whose "
-        "predictions must stay. [default: texts that the model writes]",
+        "Learn from this text file, one text a paragraph, instead of records. With --records too, these are the "
+        "general texts whose predictions must stay. [default: texts that the model writes]",
     )
-    limit: int | None = option(None, "Use only the first N records or texts.")
-    train: int = option(10_000, "Most records to train on; a fifth of a small file is left for tests.")
-    valid: int = option(500, "Most records to validate on; a twentieth of a small file.")
-    rank: int = option(256, "mend: rank of its network's blocks; released: 1920.", panel=ABOUT_LEARNING)
-    steps: int = option(1500, "Most steps.", panel=ABOUT_LEARNING)
-    batch: int = option(10, "Edits of a step.", panel=ABOUT_LEARNING)
+    limit: int | None = option(None, "Use only the first N records or texts. [default: all]")
+    train: int = option(10_000, "Train on N records at most; a fifth of a small file is kept for tests.")
+    valid: int = option(500, "Validate on N records at most, and on a twentieth of a small file.")
+    rank: int = option(256, "For mend: the rank of its network's blocks; released: 1920.", panel=ABOUT_LEARNING)
+    steps: int = option(1500, "Train for N steps at most.", panel=ABOUT_LEARNING)
+    batch: int = option(10, "Make N edits in a step.", panel=ABOUT_LEARNING)
     learning_rate: float | None = option(
-        None, "Of the network. [default: 1e-5 for mend, 5e-4 for ke]", panel=ABOUT_LEARNING
+        None, "The learning rate of the network. [default: 1e-5 for mend, 5e-4 for ke]", panel=ABOUT_LEARNING
     )
-    rate_learning_rate: float = option(2e-5, "mend: of the rates that it learns.", panel=ABOUT_LEARNING)
-    edit_weight: float = option(0.1, "Weight of the edits beside that of what must stay, 1.", panel=ABOUT_LEARNING)
-    text_tokens: int = option(24, "Most tokens of a general text; released: 200.", panel=ABOUT_LEARNING)
-    valid_every: int = option(100, "Steps from one validation and checkpoint to the next.", panel=ABOUT_LEARNING)
-    patience: int = option(8, "Validations without a better loss after which training ends.", panel=ABOUT_LEARNING)
+    rate_learning_rate: float = option(
+        2e-5, "For mend: the learning rate of the step sizes that it learns.", panel=ABOUT_LEARNING
+    )
+    edit_weight: float = option(
+        0.1, "The weight of the edits' loss; that of the predictions that must stay is 1.", panel=ABOUT_LEARNING
+    )
+    text_tokens: int = option(24, "Use the first N tokens of a general text; released: 200.", panel=ABOUT_LEARNING)
+    valid_every: int = option(100, "Validate and save the state every N steps.", panel=ABOUT_LEARNING)
+    patience: int = option(8, "Stop after N validations without a better loss.", panel=ABOUT_LEARNING)
     seed: int = seed_option()
     restart: bool = restart_option()
 
     def __post_init__(self) -> None:
         if self.editor not in LEARNING_RATES:
             raise ConfigError(f"train-editor {self.editor}: expected {' or '.join(LEARNING_RATES)}")
-        for name in ("limit", "train", "valid", "rank", "text_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        check_least(self, limit=1, train=1, valid=1, rank=1, text_tokens=1)
 
     @property
     def is_of_texts(self) -> bool:
-        """True if the editor learns from texts and no records."""
+        """Return True if the editor learns from texts alone."""
         return self.texts is not None and self.records is None
 
     @property
     def name(self) -> str:
-        """The name of the trained editor in the table of editors."""
+        """Return the name of the trained editor in the table of editors."""
         return self.editor if self.is_of_texts else f"{self.editor}-cf"
 
 
@@ -87,7 +92,7 @@ class TrainOptions:
 class TrainSummary:
     """A finished training: the editor, its folder, the steps done, and the figures of the best validation.
 
-    `train` and `valid` are numbers of lessons, `test` the case ids of the records in `folder`/test.jsonl.
+    train, valid: numbers of lessons. test: the case ids of the records in `folder`/test.jsonl.
     """
 
     editor: str
@@ -106,29 +111,29 @@ def train_editor(
     progress: Progress = silent,
     note: Callable[[Validation], None] = lambda validation: None,
 ) -> TrainSummary:
-    """Train a network and write it into the build's `editors/NAME`, with the records kept for tests; return a summary.
+    """Train a network; write it into the build's `editors/NAME`, with the records kept for tests; return a summary.
 
-    `note` gets each validation. A training that was interrupted goes on from its last validation, with the same bytes;
-    a finished one is not repeated. Raises SchemaError for a file of records with violations, BuildStateError for work
-    made with other settings, ConfigError for too few records or texts.
+    An interrupted training goes on from its last validation, to the same bytes; a finished one is not repeated.
+
+    note: gets each validation.
+    Raises SchemaError for a file of records with violations, BuildStateError for work made with other settings,
+    ConfigError for too few records or texts.
     """
-    entry = f"{VERB}/{options.name}"
-    home = f"{TRAINED}/{options.name}"
+    entry, editor_folder = f"{VERB}/{options.name}", f"{TRAINED}/{options.name}"
     source = options.texts if options.is_of_texts else options.records or folder.require("records.jsonl")
     assert source is not None
     config = _config(options, lm, source)
     with folder.lock(VERB):
         if folder.begin(entry, config, restart=options.restart):
-            made = _train(folder, options, lm, source, (progress, note))
-            files = {f"{home}/{name}": rows for name, rows in made.pop("files").items()}
-            folder.finish(entry, config, files, made)
-        folder.discard(entry)  # also what was killed between the last two steps
+            files, counts = _train(folder, options, lm, source, (progress, note))
+            folder.finish(entry, config, {f"{editor_folder}/{name}": rows for name, rows in files.items()}, counts)
+        folder.discard(entry)  # the work of a training that was killed between its last two steps, too
         counted = folder.manifest().entry(entry).counted
-    return TrainSummary(options.name, str(folder.path(home)), **{**counted, "test": tuple(counted["test"])})
+    return TrainSummary(options.name, str(folder.path(editor_folder)), **{**counted, "test": tuple(counted["test"])})
 
 
 def _config(options: TrainOptions, lm: LanguageModel, source: Path) -> dict[str, Any]:
-    """Return everything that the network's bytes depend on."""
+    """Return everything that the network's bytes depend on, for the manifest. `source` is the file it learns from."""
     config = {**values_of(options), "cfbuild": __version__, **lm.identity}
     del config["restart"]
     config["learning_rate"] = options.learning_rate or LEARNING_RATES[options.editor]
@@ -145,32 +150,29 @@ def _train(
     options: TrainOptions,
     lm: LanguageModel,
     source: Path,
-    shown: tuple[Progress, Callable[[Validation], None]],
-) -> dict[str, Any]:
-    """Train, write all files, and return the manifest's counts; `files` in them are rows by name in the home folder."""
+    reports: tuple[Progress, Callable[[Validation], None]],
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Train and write all files; return row counts by file, and the manifest's counts."""
     from cfbuild.edit.trained.artefact import MADE_OF, NETWORK, new_network, write_network
     from cfbuild.edit.trained.training import Training
 
-    progress, note = shown
+    progress, note = reports
     config = _config(options, lm, source)
     parts, lessons = _lessons(options, lm, source, progress)
     network = new_network(options.editor, lm, options.seed, options.rank, lessons.tokens)
     training = Training(lm, network, network.weights, lessons, _settings(options))
     training.run(folder.progress(f"{VERB}/{options.name}"), progress, note)
-    home = folder.path(f"{TRAINED}/{options.name}")
-    made_of = {"editor": options.name, "settings": config, "steps": training.step, "best": asdict(training.best)}
-    write_network(home, lm, network, made_of)
-    rows = {NETWORK: 1, MADE_OF: 1}
-    rows[HISTORY] = write_jsonl(home / HISTORY, map(asdict, training.history))
+    path, best = folder.path(f"{TRAINED}/{options.name}"), asdict(training.best)
+    write_network(path, lm, network, {"editor": options.name, "settings": config, "steps": training.step, "best": best})
+    files = {NETWORK: 1, MADE_OF: 1, HISTORY: write_jsonl(path / HISTORY, map(asdict, training.history))}
     if parts is not None:
-        rows[TEST] = write_jsonl(home / TEST, map(encode_record, parts.test))
-    return {
+        files[TEST] = write_jsonl(path / TEST, map(encode_record, parts.test))
+    return files, {
         "steps": training.step,
         "train": len(lessons.train),
         "valid": len(lessons.valid),
         "test": [record.case_id for record in parts.test] if parts else [],
-        "best": asdict(training.best),
-        "files": rows,
+        "best": best,
     }
 
 
@@ -192,7 +194,7 @@ def _settings(options: TrainOptions) -> TrainingSettings:
 def _lessons(
     options: TrainOptions, lm: LanguageModel, source: Path, progress: Progress
 ) -> tuple[Parts | None, Lessons]:
-    """Return the parts of the records (None for texts), and the lessons."""
+    """Return the parts of the records (None if it learns from texts), and the lessons."""
     from cfbuild.audit.validate import read_records
     from cfbuild.edit.corpus import open_corpus
     from cfbuild.edit.trained.lessons import record_lessons, split, text_lessons
@@ -203,15 +205,12 @@ def _lessons(
         return None, text_lessons(lm, texts, options.seed, options.text_tokens, options.valid, progress)
     records = read_records(source).all_valid().records[: options.limit]
     parts = split(records, options.seed, options.train, options.valid)
-    general = (
-        list(open_corpus(str(options.texts)).texts)
-        if options.texts
-        else sample_texts(
-            lm,
-            options.seed,
-            GENERAL_TEXTS,
-            options.text_tokens,
-            lambda count: progress("general texts", count, GENERAL_TEXTS),
-        )
-    )
+
+    def report(count: int) -> None:
+        progress("general texts", count, GENERAL_TEXTS)
+
+    if options.texts:
+        general = list(open_corpus(str(options.texts)).texts)
+    else:
+        general = sample_texts(lm, options.seed, GENERAL_TEXTS, options.text_tokens, report)
     return parts, record_lessons(lm, parts, general, options.seed, options.text_tokens)

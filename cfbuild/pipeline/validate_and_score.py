@@ -144,7 +144,7 @@ class ScoringOptions:
 
     @property
     def editor_settings(self) -> dict[str, Any]:
-        """The editor's settings that were given. Where an option and `settings` set the same, `settings` counts."""
+        """Return the given settings of the editor. Where an option and `settings` set the same, `settings` counts."""
         by_option = {name: getattr(self, name) for name in SETTINGS_WITH_OPTIONS}
         return {**{name: value for name, value in by_option.items() if value is not None}, **self.settings}
 
@@ -167,7 +167,7 @@ class EvaluateOptions(ScoringOptions):
 
     @property
     def name(self) -> str:
-        """The run's name: the option's, or else the editor's."""
+        """Return the run's name: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
 
