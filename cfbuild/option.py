@@ -124,12 +124,12 @@ def option(
 
 def seed_option() -> Any:
     """Return the field of the option `--seed`."""
-    return option(0, "Seed of every random choice.", panel=ABOUT_RUN)
+    return option(0, "The seed of all random choices.", panel=ABOUT_RUN)
 
 
 def restart_option() -> Any:
     """Return the field of the option `--restart`."""
-    return option(False, "Throw away what this verb did in this build, start over.", panel=ABOUT_RUN)
+    return option(False, "Delete what this verb made in the build, finished or not, and start over.", panel=ABOUT_RUN)
 
 
 def split(text: str) -> tuple[str, ...]:

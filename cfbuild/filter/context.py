@@ -39,13 +39,15 @@ class Rules:
     no_place_suffix: drop names that end in the name of what contains the item ("Ruda, Podlaskie Voivodeship").
     """
 
-    min_neighbors: int = option(10, "Fewest neighborhood prompts a record may have.")
-    min_pool: int = option(50, "Fewest objects that a model must rank o* among.")
+    min_neighbors: int = option(10, "A record needs N neighborhood prompts at least.")
+    min_pool: int = option(50, "The pool in which a model ranks o* needs N objects at least.")
     allow_several: bool = option(False, "Keep facts whose subject has other objects too.")
     allow_symmetric: bool = option(False, "Keep relations that hold both ways, such as P47.")
-    min_sitelinks: int | None = option(None, "Fewest wikis that have a page about the subject.")
-    max_sitelinks: int | None = option(None, "Most wikis that have a page about the subject.")
-    no_place_suffix: bool = option(False, 'Drop names such as "Ruda, Podlaskie Voivodeship", which end in a place.')
+    min_sitelinks: int | None = option(None, "N wikis at least must have a page about the subject.")
+    max_sitelinks: int | None = option(None, "N wikis at most may have a page about the subject.")
+    no_place_suffix: bool = option(
+        False, 'Drop facts with names such as "Ruda, Podlaskie Voivodeship", which end in a place.'
+    )
 
     def __post_init__(self) -> None:
         check_least(self, min_neighbors=0, min_pool=2, min_sitelinks=0, max_sitelinks=0)

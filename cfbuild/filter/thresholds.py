@@ -20,13 +20,13 @@ class FilterOptions:
     """
 
     min_rank_share: float = option(
-        0.5, "o*'s rank in its pool, as a share of the pool, must be at least this.", flag="--min-rank"
+        0.5, "o* must rank behind this share of its pool; with 0.5 it is in the less likely half.", flag="--min-rank"
     )
     max_true_rank: int | None = option(
-        None, "The true object must be among the N likeliest of its pool.", flag="--known-rank"
+        None, "The true object must be among the N likeliest of its pool. [default: any rank]", flag="--known-rank"
     )
     min_neighbors_right: float = option(
-        0.0, "Share of neighborhood prompts on which the model must prefer the true object."
+        0.0, "On this share of neighborhood prompts the model must find the true object likelier than o*."
     )
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class FilterChoice:
     Raises ConfigError for thresholds without a model that could be held against them.
     """
 
-    no_filter: bool = option(False, "Ask no model: keep the first o* drawn.")
+    no_filter: bool = option(False, "Use no model: keep the first o* that is drawn.")
     thresholds: FilterOptions = field(default_factory=FilterOptions)
 
     def __post_init__(self) -> None:

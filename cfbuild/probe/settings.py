@@ -28,38 +28,40 @@ class TraceSettings:
 
     corrupt: str = option(
         NOISE,
-        "noise: on the subject's embeddings; swap: another subject of the relation, with as many tokens and another "
-        "object that the model knows.",
+        "How the subject is corrupted: noise (on its embeddings), or swap (another subject of the relation with as "
+        "many tokens and another object that the model knows).",
         panel=ABOUT_TRACE,
         form=WORD.naming(NOISE, SWAP),
     )
     metric: str = option(
         PROBABILITY,
-        "probability of the answer, or logit-difference: its logit minus that of the other subject's answer (noise: "
-        "of the answer that the corrupted runs think likeliest beside it).",
+        "What is measured: the probability of the answer, or the logit-difference to another answer, which is the "
+        "other subject's (for noise: the likeliest other answer of the corrupted runs).",
         panel=ABOUT_TRACE,
         form=WORD.naming(PROBABILITY, DIFFERENCE),
     )
     method: str = option(
         EXACT,
-        "exact: a run for every restored state; attribution: all of them from one backward pass; both, with their "
-        "correlation.",
+        "How effects are measured: exact (a run for every restored state), attribution (all from one backward pass), "
+        "or both, with their correlation.",
         panel=ABOUT_TRACE,
         form=WORD.naming(EXACT, ATTRIBUTION, BOTH),
     )
     kinds: tuple[str, ...] = option(
         (*KINDS, SEVERED),
-        f"What is restored, some of {', '.join((*KINDS, SEVERED))}.",
+        f"Comma-separated kinds of what is restored: {', '.join((*KINDS, SEVERED))}.",
         form=COMMA_SEPARATED.naming(*KINDS, SEVERED),
         panel=ABOUT_TRACE,
     )
-    window: int = option(10, "Layers of a window of MLPs or attention.", panel=ABOUT_TRACE)
-    rows: int = option(10, "Corrupted rows, each with noise of its own.", panel=ABOUT_TRACE)
+    window: int = option(10, "Restore MLPs or attention in windows of N layers.", panel=ABOUT_TRACE)
+    rows: int = option(10, "Average over N corrupted rows, each with its own noise.", panel=ABOUT_TRACE)
     noise: float | None = option(
-        None, "Standard deviation of the noise. [default: 3 times that of the subjects' embeddings]", panel=ABOUT_TRACE
+        None,
+        "The standard deviation of the noise. [default: 3 times that of the subjects' embeddings]",
+        panel=ABOUT_TRACE,
     )
     seed: int = option(
-        RELEASED_SEED, "Seed of every random choice: of the noise (1, as released) and of pairs.", panel=ABOUT_RUN
+        RELEASED_SEED, "The seed of the noise (1, as released) and of the choice of other subjects.", panel=ABOUT_RUN
     )
 
     def __post_init__(self) -> None:

@@ -36,11 +36,11 @@ RETRIED = frozenset({408, 409, 412, 429, 500, 502, 503, 504})
 class Destination:
     """The place to publish to. Raises ConfigError unless the repository is OWNER/NAME and the options go together."""
 
-    repository: str = option(REQUIRED, "The dataset's name on the Hub.", metavar="OWNER/NAME")
-    private: bool = option(False, "Make the repository private if it is new.")
-    create_pr: bool = option(False, "Open a pull request instead.")
-    revision: str = option("main", "The branch to commit to; made if it is not there.")
-    tag: str | None = option(None, "A tag to set on the commit.")
+    repository: str = option(REQUIRED, "The name of the dataset on the Hub.", metavar="OWNER/NAME")
+    private: bool = option(False, "If the repository is new, make it private.")
+    create_pr: bool = option(False, "Open a pull request instead of committing to the branch.")
+    revision: str = option("main", "The branch to commit to, which is made if it does not exist.")
+    tag: str | None = option(None, "Set this tag on the commit. [default: no tag]")
 
     def __post_init__(self) -> None:
         if not REPOSITORY.match(self.repository):

@@ -25,8 +25,8 @@ class BuildOptions:
     neighborhood: int = 10
     attribute: int = 10
     generation: int = 10
-    prompts_per_entity: int = option(1, "How often one entity may appear among the neighborhood or attribute prompts.")
-    max_draws: int = option(10, "How many o* a model may try for a fact.")
+    prompts_per_entity: int = option(1, "An item may occur N times among the neighborhood or attribute prompts.")
+    max_draws: int = option(10, "Let the model judge N objects at most as o* of a fact.")
 
     def __post_init__(self) -> None:
         check_least(self, paraphrases=1, neighborhood=0, attribute=0, generation=1, prompts_per_entity=1, max_draws=1)

@@ -27,11 +27,13 @@ class Selection:
     """
 
     relations: tuple[str, ...] = option(
-        (), "Comma-separated property ids. [default: all]", form=COMMA_SEPARATED.naming_all(relations)
+        (),
+        "Comma-separated relations, as property ids such as P36. [default: all]",
+        form=COMMA_SEPARATED.naming_all(relations),
     )
-    limit: int | None = option(None, "Stop after N records, taken from the relations in turn.")
-    per_relation: int | None = option(None, "At most N records a relation.")
-    only_updates: bool = option(False, "With --updates: make no records of other facts than the changed ones.")
+    limit: int | None = option(None, "Stop after N records, taken from the relations in turn. [default: all]")
+    per_relation: int | None = option(None, "Make N records of a relation at most. [default: all]")
+    only_updates: bool = option(False, "With --updates: make records of the changed facts only.")
 
     def __post_init__(self) -> None:
         check_least(self, limit=1, per_relation=1)

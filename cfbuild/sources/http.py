@@ -67,10 +67,13 @@ _log = logging.getLogger(__name__)
 class NetworkOptions:
     """Options of requests to services. `contact` None means the environment's CFBUILD_CONTACT."""
 
-    contact: str | None = option(None, "Your e-mail or URL, sent to public services; else $CFBUILD_CONTACT.")
-    timeout_s: float = option(TIMEOUT_S, f"Seconds to wait for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
+    contact: str | None = option(
+        None, "Your e-mail address or web page, which public services require. [default: $CFBUILD_CONTACT]"
+    )
+    timeout_s: float = option(TIMEOUT_S, f"Wait N seconds for an answer. [default: {TIMEOUT_S:g}]", flag="--timeout")
     attempts: int = option(
-        ATTEMPTS, f"Tries of a request; time-outs and passing faults are counted apart. [default: {ATTEMPTS}]"
+        ATTEMPTS,
+        f"Try a request N times at time-outs, and N times at other passing faults. [default: {ATTEMPTS}]",
     )
 
     @property

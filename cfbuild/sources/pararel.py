@@ -226,7 +226,9 @@ def _with_keys(row: Row, keys: Sequence[str], where: str) -> Row:
 class PararelOptions(EndpointOptions):
     """Options of ParaRel's tuples. With `endpoint` None, ids and names come from the files alone."""
 
-    pararel: str = option(PARAREL, "A ParaRel checkout, or the URL of its raw files. [default: a pinned commit's]")
+    pararel: str = option(
+        PARAREL, "The folder of a ParaRel checkout, or the URL of its raw files. [default: the URL of a pinned commit]"
+    )
 
     @property
     def service(self) -> str | None:

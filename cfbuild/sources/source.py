@@ -24,8 +24,8 @@ Offer = Literal["facts", "statements", "names", "references"]
 class SourceOptions:
     """Options of every source. `per_relation` None means all facts. A source with more options derives a subclass."""
 
-    language: str = option("en", "Language of labels and aliases.", form=WORD.naming(*LANGUAGES))
-    per_relation: int | None = option(None, "A seeded sample of N facts a relation.")
+    language: str = option("en", "The language of labels and aliases, such as en.", form=WORD.naming(*LANGUAGES))
+    per_relation: int | None = option(None, "Fetch a random sample of N facts of each relation. [default: all]")
     seed: int = seed_option()
 
     @property
@@ -47,7 +47,7 @@ class EndpointOptions(SourceOptions):
     """Options of a source that may query a SPARQL endpoint: `endpoint` is a preset's name or a URL."""
 
     endpoint: str | None = option(
-        None, f"SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]", form=WORD.naming(*ENDPOINTS)
+        None, f"The SPARQL endpoint: a URL, or {HELP}. [default: {DEFAULT}]", form=WORD.naming(*ENDPOINTS)
     )
 
 
@@ -55,7 +55,7 @@ class EndpointOptions(SourceOptions):
 class StatementOptions(SourceOptions):
     """Options of a source that may have statements of every rank."""
 
-    statements: bool = option(False, "Ask for ranks, dates, redirects and revisions too (Wikidata).")
+    statements: bool = option(False, "Also get ranks, dates, redirects and revisions (wikidata, JSON dumps).")
 
 
 @dataclass(slots=True)

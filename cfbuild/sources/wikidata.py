@@ -63,12 +63,13 @@ class WikidataOptions(EndpointOptions, StatementOptions):
 
     also_labels: tuple[str, ...] = option(
         (),
-        "Further languages of labels and aliases, comma-separated: for generate --languages.",
+        "Comma-separated further languages of labels and aliases, for generate --languages.",
         form=COMMA_SEPARATED.naming(*LANGUAGES),
     )
     objects: str | None = option(
         None,
-        "File of item ids, one a line: of a relation too large to scan, the objects to fetch. [default: known ones]",
+        "A file of item ids, one a line: the objects by which relations too large to scan are fetched. "
+        "[default: known objects]",
     )
 
     @property

@@ -55,9 +55,9 @@ ENTITY = "http://www.wikidata.org/entity/"
 class ReferenceOptions:
     """Options of reference texts."""
 
-    references: bool = option(False, "Get lead texts of Wikipedia articles too, for RS and prefixes.")
-    references_per_object: int = option(5, "N such texts for each relation and object.")
-    wikipedia: str | None = option(None, "Address of the MediaWiki API to ask. [default: the language's Wikipedia]")
+    references: bool = option(False, "Also get the first paragraphs of Wikipedia articles, for RS and for prefixes.")
+    references_per_object: int = option(5, "Get N such texts for each relation and object.")
+    wikipedia: str | None = option(None, "The MediaWiki API's address. [default: that of the language's Wikipedia]")
 
     def api(self, language: str) -> str:
         """Return the address of the API for articles in `language`."""

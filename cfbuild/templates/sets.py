@@ -19,7 +19,7 @@ class TemplateOptions:
 
     templates: tuple[str, ...] = option(
         (BUILTIN,),
-        "Template sets, comma-separated: builtin, pararel, folders with files of your own.",
+        "Comma-separated sets of templates: builtin, pararel, or folders of your own.",
         form=COMMA_SEPARATED.naming(*TEMPLATE_SETS),
     )
 

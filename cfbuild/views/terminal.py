@@ -30,9 +30,11 @@ ELLIPSIS_AT = 300
 class Choice:
     """A choice of records to show; by default all. Raises ConfigError if `sample` is below 1."""
 
-    case: int | None = option(None, "The record of this case id.")
-    relation: str | None = option(None, "Records of this relation only, such as P36.", form=WORD.naming_all(relations))
-    sample: int | None = option(None, "A seeded sample of N records. [default: all]")
+    case: int | None = option(None, "Show the record with this case id.")
+    relation: str | None = option(
+        None, "Show records of this relation only, such as P36.", form=WORD.naming_all(relations)
+    )
+    sample: int | None = option(None, "Show a random sample of N records. [default: all]")
     seed: int = seed_option()
 
     def __post_init__(self) -> None:

@@ -52,10 +52,10 @@ class WorkerOptions:
     """The workers of a command. `workers` None is one, and with `ray` as many as the cluster has CPUs."""
 
     workers: int | None = option(
-        None, "Processes that work side by side. [default: 1; with --ray a CPU of the cluster each]", panel=ABOUT_RUN
+        None, "Work in N processes. [default: 1; with --ray one for each CPU of the cluster]", panel=ABOUT_RUN
     )
     ray: str | None = option(
-        None, f"Work on a Ray cluster: its address, or {LOCAL} for this machine.", panel=ABOUT_RUN, metavar="ADDRESS"
+        None, f"Work on a Ray cluster: its address, or {LOCAL} to start one here.", panel=ABOUT_RUN, metavar="ADDRESS"
     )
 
     def check_workers(self) -> None:
@@ -80,7 +80,7 @@ class ModelWorkerOptions(WorkerOptions):
     gpus: how many GPUs each worker has to itself, of those that are visible; with 0 all workers see all of them.
     """
 
-    gpus: int = option(0, "GPUs that each worker has to itself.", panel=ABOUT_RUN)
+    gpus: int = option(0, "Give each process N GPUs of its own.", panel=ABOUT_RUN)
 
     def check_workers(self) -> None:
         """Raise ConfigError for fewer workers than one, or fewer GPUs than none."""

@@ -25,7 +25,9 @@ class DumpOptions(StatementOptions, WorkerOptions):
     """Options of a dump, which the workers read; `dump` is its file, or `-` for standard input."""
 
     dump: str | None = option(
-        None, "The dump: truthy N-Triples or JSON, bz2, gz or plain; - for a pipe.", metavar="FILE"
+        None,
+        "The dump of --source dump: truthy N-Triples or JSON; bz2, gz or plain; - for a pipe.",
+        metavar="FILE",
     )
 
 
