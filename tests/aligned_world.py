@@ -29,7 +29,7 @@ SUBJECT, OBJECT = 2000, 1000
 
 
 def aligned_graph(unnamed: Unnamed | None = None) -> FactSet:
-    """The graph with English, French, German and Japanese names; items `unnamed` in a language have none there."""
+    """Return the graph with English, French, German and Japanese names, but the names that are `unnamed`."""
     graphs = {code: small_graph(code) for code in CODES[1:]}
     names = {code: {one.id: one.labels[code] for one in graph.entities} for code, graph in graphs.items()}
     names["en"] = _english()
@@ -45,12 +45,13 @@ def _english() -> dict[str, str]:
     return found | {f"Q{SUBJECT + number}": name_of("en", number) for number in range(48)}
 
 
-def _named(one: Entity, names: Mapping[str, Mapping[str, str]], unnamed: Unnamed) -> Entity:
-    return replace(one, labels={code: names[code][one.id] for code in CODES if one.id not in unnamed.get(code, ())})
+def _named(entity: Entity, names: Mapping[str, Mapping[str, str]], unnamed: Unnamed) -> Entity:
+    labels = {code: names[code][entity.id] for code in CODES if entity.id not in unnamed.get(code, ())}
+    return replace(entity, labels=labels)
 
 
 def write_aligned(root: Path, unnamed: Unnamed | None = None) -> BuildFolder:
-    """The graph as a build folder of a fetch in English."""
+    """Write the graph as a build folder of a fetch in English; return it."""
     graph = aligned_graph(unnamed)
     folder = BuildFolder(write_build(root, graph.facts, graph.entities, graph.templates))
     folder.finish("fetch", {"language": "en", "templates": ["builtin"]}, {}, {"facts": {}})

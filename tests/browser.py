@@ -60,7 +60,7 @@ class Page:
         self._browser.wait("Page.loadEventFired", self)
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; promises are awaited."""
+        """Return the value of a JavaScript expression; promises are awaited."""
         given = {"expression": script, "awaitPromise": True, "returnByValue": True}
         answer = self._send("Runtime.evaluate", given)
         if "exceptionDetails" in answer:
@@ -194,7 +194,7 @@ def chromium(profile: Path) -> Iterator[Browser]:
 
 
 def serious(page: Page) -> list[tuple[str, str]]:
-    """The faults that axe-core calls serious or critical, each with the first element that has it."""
+    """Return the faults that axe-core calls serious or critical, each with the first element that has it."""
     page.run(_axe() + ";0")
     found: list[dict[str, Any]] = page.run("axe.run(document).then((all) => all.violations)")
     return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]

@@ -44,14 +44,14 @@ def resource(name: str) -> Any:
 
 
 def errors(card: Any) -> list[str]:
-    """The messages for which a card is refused; `card` is its metadata as YAML gives it."""
+    """Return the messages for which a card is refused; `card` is its metadata as YAML gives it."""
     if not isinstance(card, dict):
         return ['"card" must be of type object']
     return [*_languages(card), *_licences(card), *_listed(card), *_texts(card), *_configs(card)]
 
 
 def warnings(card: Any) -> list[str]:
-    """The messages of what is taken, but not understood."""
+    """Return the warnings about a card that is accepted but not understood in full."""
     if not card:
         return ["empty or missing yaml metadata in repo card"]
     unknown = [one for one in _several(card.get("task_categories", [])) if one not in TASKS]
@@ -63,33 +63,33 @@ def _several(value: Any) -> list[Any]:
 
 
 def _named(card: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
-    """Each value under a key, with the name that messages give it."""
+    """Yield each value under a key, with the name that messages give it."""
     value = card.get(key, [])
-    for place, one in enumerate(_several(value)):
-        yield f"{key}[{place}]" if isinstance(value, list) else key, one
+    for place, item in enumerate(_several(value)):
+        yield f"{key}[{place}]" if isinstance(value, list) else key, item
 
 
 def _languages(card: dict[str, Any]) -> Iterator[str]:
-    for name, one in _named(card, "language"):
-        if one not in SPECIAL and one not in resource("languages"):
+    for name, language in _named(card, "language"):
+        if language not in SPECIAL and language not in resource("languages"):
             yield (
-                f'"{name}" with value "{one}" is not valid. It must be an ISO 639-1, 639-2 or 639-3 code (two/three '
-                'letters), or a special value like "code", "multilingual". If you want to use BCP-47 identifiers, you '
-                "can specify them in language_bcp47."
+                f'"{name}" with value "{language}" is not valid. It must be an ISO 639-1, 639-2 or 639-3 code '
+                '(two/three letters), or a special value like "code", "multilingual". If you want to use BCP-47 '
+                "identifiers, you can specify them in language_bcp47."
             )
 
 
 def _licences(card: dict[str, Any]) -> Iterator[str]:
-    for name, one in _named(card, "license"):
-        if one not in LICENCES.split():
+    for name, licence in _named(card, "license"):
+        if licence not in LICENCES.split():
             yield f'"{name}" must be one of [{", ".join(LICENCES.split())}]'
 
 
 def _listed(card: dict[str, Any]) -> Iterator[str]:
     for key, (file, part) in CHECKED.items():
         allowed = resource(file)[part] if part else resource(file)
-        for name, one in _named(card, key):
-            if one not in allowed:
+        for name, item in _named(card, key):
+            if item not in allowed:
                 yield f'"{name}" must be one of [{", ".join(allowed)}]'
 
 
@@ -108,8 +108,8 @@ def _configs(card: dict[str, Any]) -> Iterator[str]:
     for place, config in enumerate(configs):
         if not re.fullmatch(r'[^<>:/\\|?*"]+', str(config.get("config_name", ""))):
             yield f'"configs[{place}].config_name" is not valid'
-        for one in config.get("data_files", []):
-            if one.keys() != {"split", "path"} or not re.fullmatch(r"\w+(\.\w+)*", one["split"]):
+        for file in config.get("data_files", []):
+            if file.keys() != {"split", "path"} or not re.fullmatch(r"\w+(\.\w+)*", file["split"]):
                 yield f'"configs[{place}].data_files" is not valid'
     if sum(bool(config.get("default")) for config in configs) > 1:
         yield '"configs" has several defaults'

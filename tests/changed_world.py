@@ -21,8 +21,8 @@ class Pair:
     subject: str
     objects: tuple[str, str, str]
 
-    def fact(self, place: int, **told: str | None) -> Fact:
-        return Fact(self.relation, self.subject, self.objects[place], **{"rank": RANKED, "source": "made", **told})
+    def fact(self, place: int, **parts: str | None) -> Fact:
+        return Fact(self.relation, self.subject, self.objects[place], **{"rank": RANKED, "source": "made", **parts})
 
 
 Planted = tuple[Sequence[Fact], Sequence[Fact], Sequence[FactChange]]
@@ -41,8 +41,8 @@ def ranked_otherwise(pair: Pair) -> Planted:
 
 
 def redated(pair: Pair) -> Planted:
-    held, other = pair.fact(0, start="2020"), pair.fact(0, start="2019-05-01")
-    return [held], [other], [FactChange("redated", held, other)]
+    held, earlier = pair.fact(0, start="2020"), pair.fact(0, start="2019-05-01")
+    return [held], [earlier], [FactChange("redated", held, earlier)]
 
 
 def second_value(pair: Pair) -> Planted:
@@ -74,18 +74,18 @@ def succeeded(pair: Pair) -> Planted:
 
 
 def overwritten(pair: Pair) -> Planted:
-    held, other = pair.fact(0), pair.fact(1)
-    return [held], [other], [FactChange("replaced", held, other)]
+    held, newer = pair.fact(0), pair.fact(1)
+    return [held], [newer], [FactChange("replaced", held, newer)]
 
 
 def corrected(pair: Pair) -> Planted:
-    held, other = pair.fact(0, start="2011-02-03"), pair.fact(1, start="2011-02-03")
-    return [held], [other], [FactChange("corrected", held, other)]
+    held, newer = pair.fact(0, start="2011-02-03"), pair.fact(1, start="2011-02-03")
+    return [held], [newer], [FactChange("corrected", held, newer)]
 
 
 def deprecated_for_another(pair: Pair) -> Planted:
-    held, other = pair.fact(0, start="2011"), pair.fact(1, start="2012")
-    return [held], [replace(held, rank="deprecated"), other], [FactChange("corrected", held, other)]
+    held, newer = pair.fact(0, start="2011"), pair.fact(1, start="2012")
+    return [held], [replace(held, rank="deprecated"), newer], [FactChange("corrected", held, newer)]
 
 
 def retracted(pair: Pair) -> Planted:
@@ -113,8 +113,8 @@ def removed(pair: Pair) -> Planted:
 
 
 def unknown_now(pair: Pair) -> Planted:
-    held, other = pair.fact(0), replace(pair.fact(1), object=UNKNOWN)
-    return [held], [other], [FactChange("replaced", held, other)]
+    held, newer = pair.fact(0), replace(pair.fact(1), object=UNKNOWN)
+    return [held], [newer], [FactChange("replaced", held, newer)]
 
 
 def appeared(pair: Pair) -> Planted:

@@ -55,17 +55,17 @@ RELATIONS = ("P30", "P36", "P131", "P495")
 
 
 @dataclass
-class Scene:
+class Task:
     """A verb: how its folder is made, what is run in it, and what else has to be the same (the Hub's files)."""
 
     prepare: Callable[[Path], object]
     act: Callable[[Path], object]
-    beside: Callable[[], Any] = field(default=lambda: None)
+    outside: Callable[[], Any] = field(default=lambda: None)
 
 
 @dataclass
-class Toll:
-    """The results of a verb's kills."""
+class Outcome:
+    """The results of a verb's kills: how many, how many came after its end, and what was lost, in words."""
 
     kills: int = 0
     too_late: int = 0
@@ -73,7 +73,7 @@ class Toll:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the lock, which names its process and time."""
+    """Return the bytes of every file but the lock, which names its process and time."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -105,53 +105,53 @@ def ended(process: int) -> int:
     return 124
 
 
-def finish(scene: Scene, folder: Path) -> float:
+def finish(task: Task, folder: Path) -> float:
     """Run a verb to its end; return the seconds it took. Raises RuntimeError with its trace if it fails."""
     started = time.monotonic()
-    code = ended(forked(scene.act, folder))
+    code = ended(forked(task.act, folder))
     if code:
         trace = folder.parent / "trace.txt"
         raise RuntimeError(f"exit {code}: {trace.read_text() if trace.exists() else 'no trace'}")
     return time.monotonic() - started
 
 
-def torment(name: str, scene: Scene, kills: int, root: Path) -> Toll:
+def kill_and_compare(name: str, task: Task, kills: int, root: Path) -> Outcome:
     """Kill a verb `kills` times, each in a fresh folder, and hold what a second run makes against the reference."""
-    toll, draw = Toll(), random.Random(f"chaos:{name}")
+    outcome, draw = Outcome(), random.Random(f"chaos:{name}")
     made = root / "made"
-    scene.prepare(made)
+    task.prepare(made)
     whole = root / "whole" / "build"
     shutil.copytree(made, whole)
-    finish(scene, whole)  # the first run fills caches and pages
-    expected, beside = contents(whole), scene.beside()
+    finish(task, whole)  # the first run fills caches and pages
+    expected, outside = contents(whole), task.outside()
     shutil.rmtree(whole)
     shutil.copytree(made, whole)
-    duration_s = finish(scene, whole)
+    duration_s = finish(task, whole)
     again = contents(whole)
     assert again == expected, [path for path in expected if again.get(path) != expected[path]]
     number = 0
-    while toll.kills < kills and number < 4 * kills:
+    while outcome.kills < kills and number < 4 * kills:
         number += 1
         folder = root / str(number) / "build"
         shutil.copytree(made, folder)
-        scene.beside()
-        process = forked(scene.act, folder)
+        task.outside()
+        process = forked(task.act, folder)
         time.sleep(draw.random() * duration_s)
         os.kill(process, signal.SIGKILL)
         killed = ended(process) == -signal.SIGKILL
-        toll.kills += killed
-        toll.too_late += not killed
+        outcome.kills += killed
+        outcome.too_late += not killed
         try:
-            finish(scene, folder)
-            found, found_beside = contents(folder), scene.beside()
+            finish(task, folder)
+            found, found_outside = contents(folder), task.outside()
         except RuntimeError as error:
-            toll.lost.append(f"kill {number}: {error}")
+            outcome.lost.append(f"kill {number}: {error}")
             continue
         differing = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
-        if differing or found_beside != beside:
-            toll.lost.append(f"kill {number}: {', '.join(differing) or 'the Hub'} differ")
+        if differing or found_outside != outside:
+            outcome.lost.append(f"kill {number}: {', '.join(differing) or 'the Hub'} differ")
         shutil.rmtree(folder.parent)
-    return toll
+    return outcome
 
 
 class Memory(Proxy):
@@ -176,7 +176,7 @@ def graph() -> str:
     return "\n".join(lines)
 
 
-def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
+def tasks(stack: ExitStack, root: Path) -> dict[str, Task]:
     """Every verb; servers run until `stack` is closed."""
     url = stack.enter_context(Memory(stack.enter_context(oxigraph(root, graph())))).url
     hub = stack.enter_context(loopback_hub())
@@ -216,22 +216,22 @@ def scenes(stack: ExitStack, root: Path) -> dict[str, Scene]:
         return files
 
     return {
-        "fetch": Scene(
+        "fetch": Task(
             lambda folder: folder.mkdir(parents=True),
             lambda folder: fetch(BuildFolder(folder), FetchOptions(endpoint=url, relations=RELATIONS, attempts=1)),
         ),
-        "generate": Scene(lambda folder: write_world(folder, 60), lambda folder: judged(folder, lm)),
-        "validate-and-score": Scene(scored, score),
-        "publish": Scene(
+        "generate": Task(lambda folder: write_world(folder, 60), lambda folder: judged(folder, lm)),
+        "validate-and-score": Task(scored, score),
+        "publish": Task(
             lambda folder: write_scored(folder, records(60)),
             lambda folder: publish_verb.publish(BuildFolder(folder), Destination("me/mine")),
             published,
         ),
-        "export": Scene(
+        "export": Task(
             lambda folder: write_scored(folder, records(1500)),
             lambda folder: export_records(BuildFolder(folder), ExportOptions("easyedit")),
         ),
-        "audit --fix": Scene(
+        "audit --fix": Task(
             audited, lambda folder: audit(AuditOptions(folder / "theirs.jsonl", fix=folder / "fixed.jsonl"))
         ),
     }
@@ -241,20 +241,20 @@ def judged(folder: Path, lm: LanguageModel) -> None:
     generate(BuildFolder(folder), small_options(limit=40), RankFilter(lm, FilterOptions(0.2)))
 
 
-def main(kills: int, wanted: list[str]) -> None:
+def main(kills: int, names: list[str]) -> None:
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     lost = []
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
-        for name, scene in scenes(stack, Path(place)).items():
-            if wanted and name not in wanted:
+        for name, task in tasks(stack, Path(place)).items():
+            if names and name not in names:
                 continue
             root = Path(place) / name.split()[0]
-            toll = torment(name, scene, kills, root)
-            lost += toll.lost
-            print(f"{name}: {toll.kills} kills, {len(toll.lost)} losses", flush=True)
-            assert toll.kills == kills or toll.lost, f"{toll.too_late} times it had ended before it was killed"
-            for loss in toll.lost:
+            outcome = kill_and_compare(name, task, kills, root)
+            lost += outcome.lost
+            print(f"{name}: {outcome.kills} kills, {len(outcome.lost)} losses", flush=True)
+            assert outcome.kills == kills or outcome.lost, f"{outcome.too_late} times it had ended before it was killed"
+            for loss in outcome.lost:
                 print(f"  {loss}", flush=True)
     if lost:
         raise SystemExit(1)

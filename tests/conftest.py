@@ -77,7 +77,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def shared_file(name: str) -> Path:
-    """A file of the test data beside the checkout; the test is skipped, saying so, where it is absent."""
+    """Return the path of a file of the test data; skip the test, with the reason, where it is absent."""
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"the test data file shared/{name} is not beside this checkout")
@@ -86,14 +86,20 @@ def shared_file(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def excerpt() -> Path:
-    """The Wikidata excerpt (N-Triples, gzip)."""
+    """Return the Wikidata excerpt (N-Triples, gzip)."""
     return shared_file("data/wikidata-excerpt.nt.gz")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
-    """A build of six records of the small world, which are scored two at a time."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder where cfbuild caches what it computes."""
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
+    """Return a build of six records of the small world, which are scored two at a time."""
     monkeypatch.setattr("cfbuild.score.passes.CASES_AT_ONCE", 2)
     built = BuildFolder(write_world(tmp_path / "build"))
     generate(built, small_options(limit=6))
@@ -129,22 +135,22 @@ class ExcerptBuild:
 
 @pytest.fixture(scope="session")
 def excerpt_build(tmp_path_factory: pytest.TempPathFactory, excerpt: Path) -> ExcerptBuild:
-    """All of the excerpt with the bundled templates, generated without a model; beside it SOME relations of it."""
+    """Return the excerpt with the bundled templates, generated without a model, and SOME relations of it again."""
     roots = [write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt)]
     roots.append(Path(shutil.copytree(roots[0], tmp_path_factory.mktemp("again"), dirs_exist_ok=True)))
     runs = [
         subprocess.Popen([sys.executable, "-c", GENERATE, str(root), *chosen], stdout=subprocess.PIPE)
         for root, chosen in zip(roots, ((), SOME), strict=True)
     ]
-    told = [run.communicate()[0].decode() for run in runs]
+    outputs = [run.communicate()[0].decode() for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
-    peaks = [int(line.split()[1]) for text in told for line in text.splitlines() if line.startswith("VmHWM")]
+    peaks = [int(line.split()[1]) for text in outputs for line in text.splitlines() if line.startswith("VmHWM")]
     return ExcerptBuild(*map(BuildFolder, roots), 1024 * max(peaks) if peaks else None)
 
 
 @pytest.fixture(scope="session")
 def pararel() -> Path:
-    """A folder with ParaRel's pattern files."""
+    """Return the folder of ParaRel's pattern files."""
     return shared_file("data/pararel")
 
 
@@ -161,8 +167,8 @@ class OtherGraph:
 
 @pytest.fixture(scope="session")
 def other_graph(tmp_path_factory: pytest.TempPathFactory, excerpt: Path, pararel: Path) -> Iterator[OtherGraph]:
-    """Another graph than the excerpt (`other_world`), fetched with statements and generated without a model."""
-    relations = sorted((path.stem for path in pararel.glob("P*.jsonl")), key=lambda one: int(one[1:]))
+    """Yield another graph than the excerpt (`other_world`), fetched with statements and generated without a model."""
+    relations = sorted((path.stem for path in pararel.glob("P*.jsonl")), key=lambda relation: int(relation[1:]))
     world = other_world(excerpt, relations, datetime.now(timezone.utc).date())
     folder = BuildFolder(tmp_path_factory.mktemp("other"))
     with oxigraph(tmp_path_factory.mktemp("served"), world.triples) as endpoint:
@@ -172,7 +178,7 @@ def other_graph(tmp_path_factory: pytest.TempPathFactory, excerpt: Path, pararel
 
 @pytest.fixture(scope="session")
 def counterfact_sample() -> Path:
-    """Three real rows of CounterFact."""
+    """Return the file with three real rows of CounterFact."""
     return shared_file("data/counterfact-sample.json")
 
 
@@ -184,7 +190,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
-    """SmolLM2-135M from the wheel that embeds it; the test is skipped, saying so, where that is not installed."""
+    """Return SmolLM2-135M from the wheel that embeds it; skip the test, saying why, where that is not installed."""
     from cfbuild.lm.families import DEFAULT_PRESET
     from cfbuild.lm.load import find, load
 

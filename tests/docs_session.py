@@ -25,7 +25,7 @@ from cfbuild.cli import app
 from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, PublicEndpoint
 
 
-def set_the_scene(page: str) -> None:
+def prepare(page: str) -> None:
     """Make what a page takes for granted: the demo's build with its scores."""
     if page in ("tutorial.md", "publish.md"):
         write_scored(Path("build/demo"), records(12))
@@ -36,7 +36,7 @@ def set_the_scene(page: str) -> None:
 
 
 def commands(block: str) -> Iterator[str]:
-    """The commands of a shell block: continued lines joined, here-documents with the command that reads them."""
+    """Yield the commands of a shell block: continued lines joined, here-documents with the command that reads them."""
     lines = iter(block.replace("\\\n", " ").splitlines())
     for line in lines:
         end = re.search(r"<<'(\w+)'", line)
@@ -52,7 +52,7 @@ def commands(block: str) -> Iterator[str]:
 
 
 def words_of(command: str) -> tuple[dict[str, str], list[str]]:
-    """A command as the variables before it, and its words without the comment after it."""
+    """Return the variables before a command, and its words without the comment after it."""
     words = shlex.split(command, comments=True)
     given: dict[str, str] = {}
     while words and re.match(r"[A-Z_]+=", words[0]):
@@ -82,7 +82,7 @@ def main() -> None:
         folder = root / page
         folder.mkdir()
         os.chdir(folder)
-        set_the_scene(page)
+        prepare(page)
         names: dict[str, object] = {}
         for number, (language, block) in enumerate(blocks):
             try:

@@ -77,7 +77,7 @@ def row_lines(rows: Sequence[Any]) -> bytes:
 
 
 def mutate(seed: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
-    """Up to six small changes: bytes flipped, cut, doubled, moved, replaced by tokens or by a piece of another seed."""
+    """Return the seed with up to six small changes: bytes flipped, cut, doubled, or taken from TOKENS or `others`."""
     body = bytearray(seed)
     for _ in range(draw.randint(1, 6)):
         start = draw.randrange(len(body) + 1)
@@ -92,9 +92,9 @@ def mutate(seed: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
         elif kind in (3, 4):
             body[start:end] = draw.choice(TOKENS)
         elif kind == 5:
-            other = draw.choice(others)
-            place = draw.randrange(len(other) + 1)
-            body[start:start] = other[place : place + 200]
+            donor = draw.choice(others)
+            place = draw.randrange(len(donor) + 1)
+            body[start:start] = donor[place : place + 200]
         else:
             body = body[:start]
         if len(body) > 40_000:
@@ -103,7 +103,7 @@ def mutate(seed: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
 
 
 def file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
-    """A parser of a file: the bytes are put there first."""
+    """Return a parser of a file: it writes the bytes there first."""
 
     def write_and_read(body: bytes, folder: Path) -> object:
         path = folder / name
@@ -114,7 +114,7 @@ def file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], o
 
 
 def rows_of(name: str, decode: Callable[[Any], Any], encode: Callable[[Any], Any]) -> Callable[[bytes, Path], object]:
-    """A parser of a file of the build; what it lets through can be written again."""
+    """Return a parser of a file of the build; it writes again what it could read."""
 
     def read(path: Path) -> None:
         for value in jsonl.read_values(path, conforming(name, decode)):
@@ -172,7 +172,7 @@ def _rowlog(path: Path) -> None:
 
 
 def _manifest(body: bytes, folder: Path) -> None:
-    """As it is, and with a digest that fits: whoever forges a manifest can compute one."""
+    """Read a manifest as it is, and with a digest that fits: whoever forges a manifest can compute one."""
     build = BuildFolder(folder)
     with contextlib.suppress(ValueError, RecursionError):
         forged = json.loads(body)
@@ -260,9 +260,9 @@ def _manifest_seed() -> bytes:
 
 
 def parsers() -> dict[str, Parser]:
-    """Every parser by name."""
-    some = records(6, hostile=True)
-    rows = [codec.encode_record(one) for one in some]
+    """Return every parser by name."""
+    hostile = records(6, hostile=True)
+    rows = [codec.encode_record(one) for one in hostile]
     facts, entities = world(6)
     easy = {"prompt": "Ann is in", "subject": "Ann", "target_new": "Rome", "ground_truth": "Oslo", "rephrase": ["Ann"]}
     bindings = [{"s": {"type": "uri", "value": "http://www.wikidata.org/entity/Q1"}}]
@@ -307,7 +307,7 @@ def parsers() -> dict[str, Parser]:
         "rejects": Parser(rows_of("rejected", codec.decode_rejection, codec.encode_rejection), [row_lines(rejections)]),
         "cases": Parser(
             rows_of("cases", codec.decode_case, codec.encode_case),
-            [row_lines([codec.encode_case(case(one)) for one in some])],
+            [row_lines([codec.encode_case(case(one)) for one in hostile])],
         ),
         "audited file": Parser(
             file("a.jsonl", lambda path: audit(AuditOptions(path, fix=path.with_name("fixed.jsonl")))),
@@ -346,7 +346,7 @@ def _ring(*_: object) -> None:
 
 
 def tries(parser: Parser, count: int, name: str) -> Iterator[bytes]:
-    """The seeds, then seeded mutations of them."""
+    """Yield the seeds, then seeded mutations of them."""
     yield from (*parser.seeds, b"")
     for number in range(count - len(parser.seeds) - 1):
         draw = random.Random(f"{name}:{number}")
@@ -376,12 +376,12 @@ def fuzz(name: str, parser: Parser, count: int, folder: Path) -> tuple[int, int]
     return read, refused
 
 
-def main(count: int, wanted: Sequence[str]) -> None:
+def main(count: int, names: Sequence[str]) -> None:
     logging.disable(logging.CRITICAL)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total = 0
     for name, parser in parsers().items():
-        if wanted and name not in wanted:
+        if names and name not in names:
             continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:

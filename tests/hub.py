@@ -77,7 +77,7 @@ class Hub:
         return repository.commits[repository.resolve(revision) or ""]
 
     def push(self, name: str, path: str, content: bytes) -> str:
-        """Somebody else's commit to main."""
+        """Commit to main as somebody else would; return the commit."""
         repository = self.repositories[name]
         head = repository.branches["main"]
         repository.branches["main"] = repository.commit({**repository.commits[head], path: content}, head)
@@ -230,24 +230,24 @@ class _Handler(BaseHTTPRequestHandler):
         return {
             "files": [
                 {
-                    "path": one["path"],
-                    "uploadMode": "lfs" if one["path"].endswith(".parquet") else "regular",
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["path"].endswith(".parquet") else "regular",
                     "shouldIgnore": False,
-                    "oid": _oid(one["path"], there[one["path"]]) if one["path"] in there else None,
+                    "oid": _oid(file["path"], there[file["path"]]) if file["path"] in there else None,
                 }
-                for one in files
+                for file in files
             ]
         }
 
     def _batch(self, body: bytes, query: Any, repo: str) -> Any:
         self._repository(repo, write=True)
         objects = []
-        for one in json.loads(body)["objects"]:
+        for item in json.loads(body)["objects"]:
             actions = {
-                "upload": {"href": f"{self.hub.url}/objects/{one['oid']}"},
+                "upload": {"href": f"{self.hub.url}/objects/{item['oid']}"},
                 "verify": {"href": f"{self.hub.url}/verify"},
             }
-            objects.append({**one} if one["oid"] in self.hub.objects else {**one, "actions": actions})
+            objects.append({**item} if item["oid"] in self.hub.objects else {**item, "actions": actions})
         return {"transfer": "basic", "objects": objects}
 
     def _upload(self, body: bytes, query: Any, oid: str) -> Any:
@@ -322,8 +322,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refs(self, body: bytes, query: Any, repo: str) -> Any:
         repository = self._repository(repo)
 
-        def names(some: dict[str, str], kind: str) -> list[dict[str, str]]:
-            return [{"name": n, "ref": f"{kind}{n}", "targetCommit": commit} for n, commit in some.items()]
+        def names(commits: dict[str, str], kind: str) -> list[dict[str, str]]:
+            return [{"name": n, "ref": f"{kind}{n}", "targetCommit": commit} for n, commit in commits.items()]
 
         return {
             "branches": names(repository.branches, "refs/heads/"),
@@ -353,11 +353,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _paths(self, body: bytes, query: Any, repo: str, revision: str) -> Any:
         _, files = self._at(repo, revision)
         if self.headers.get("Content-Type", "").startswith("application/json"):
-            wanted = json.loads(body)["paths"]
+            paths = json.loads(body)["paths"]
         else:
-            wanted = parse_qs(body.decode())["paths"]
+            paths = parse_qs(body.decode())["paths"]
         rows = []
-        for path in wanted:
+        for path in paths:
             if path in files:
                 rows.append(_entry(path, files[path]))
             elif any(name.startswith(f"{path}/") for name in files):
@@ -375,9 +375,9 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-Size": str(len(content)),
             "Accept-Ranges": "bytes",
         }
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if wanted and self.command == "GET":
-            start, end = int(wanted[1]), int(wanted[2] or len(content) - 1)
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if span and self.command == "GET":
+            start, end = int(span[1]), int(span[2] or len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
             content, status = content[start : end + 1], 206
         self._answer(status, content, headers)
@@ -400,7 +400,7 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
 
 @contextmanager
 def loopback_hub() -> Iterator[Hub]:
-    """A hub that serves until the context ends."""
+    """Yield a hub that serves until the context ends."""
     hub = Hub()
     handler = type("Handler", (_Handler,), {"hub": hub})
     with Served(handler) as server:

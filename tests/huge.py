@@ -30,7 +30,7 @@ Pair = tuple[int, int]
 
 
 def objects_of(subject: int) -> list[int]:
-    """The place's trailing zeros choose the object, so each has half as many subjects as the one before."""
+    """Return a subject's objects. The trailing zeros of its place choose: each object has half as many as the last."""
     place = subject - FIRST_SUBJECT
     if not 1 <= place <= SIZE:
         return []
@@ -39,7 +39,7 @@ def objects_of(subject: int) -> list[int]:
 
 
 def number_of(value: int) -> int:
-    """The number of an object's facts."""
+    """Return the number of an object's facts."""
     if value == OTHER_OBJECT:
         return SIZE // EXTRA
     power = 1 << max(0, value - FIRST_OBJECT)
@@ -69,7 +69,7 @@ class Pattern:
 
     @property
     def looked_at(self) -> int:
-        """The number of facts that it takes to look at, without an index of hashes."""
+        """Return the number of facts that it takes to look at, without an index of hashes."""
         if self.relation == SMALL:
             return len(CLASSES)
         if self.subjects is not None:

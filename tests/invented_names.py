@@ -70,10 +70,15 @@ class Names:
 
     def title(self) -> str:
         """Return a title, of a book or a song."""
-        one, other = (self.word(NOUNS).title() for _ in range(2))
+        first, second = (self.word(NOUNS).title() for _ in range(2))
         adjective = self.word(ADJECTIVES).title()
-        forms = f"{adjective} {one}", f"The {one} of {self.root()}", f"{one} and {other}", f"{_a(one)} in {self.root()}"
-        return self.pick(*forms, f"{adjective} {one} {other}", f"{self.root()}'s {one}")
+        forms = (
+            f"{adjective} {first}",
+            f"The {first} of {self.root()}",
+            f"{first} and {second}",
+            f"{_a(first)} in {self.root()}",
+        )
+        return self.pick(*forms, f"{adjective} {first} {second}", f"{self.root()}'s {first}")
 
 
 def _a(noun: str) -> str:

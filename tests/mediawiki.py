@@ -31,7 +31,7 @@ class Page:
 class Wiki:
     """Pages by title and redirects; `plan(number)` may give another answer to request `number` (from 1) in its place.
 
-    `extracts` is how many introductions one answer holds, `log` what was asked, in order.
+    `extracts` is how many introductions one answer holds, `log` what was parameters, in order.
     """
 
     pages: dict[str, Page]
@@ -41,13 +41,13 @@ class Wiki:
     log: list[dict[str, str]] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
 
-    def answer(self, asked: dict[str, str]) -> Answer:
-        self.log.append(asked)
-        return self.plan(len(self.log)) or (200, {}, json.dumps(self._document(asked)).encode())
+    def answer(self, parameters: dict[str, str]) -> Answer:
+        self.log.append(parameters)
+        return self.plan(len(self.log)) or (200, {}, json.dumps(self._document(parameters)).encode())
 
-    def _document(self, asked: dict[str, str]) -> dict[str, Any]:
-        assert asked["action"] == "query" and asked["formatversion"] == "2" and asked["maxlag"] == "5"
-        titles = asked["titles"].split("|")
+    def _document(self, parameters: dict[str, str]) -> dict[str, Any]:
+        assert parameters["action"] == "query" and parameters["formatversion"] == "2" and parameters["maxlag"] == "5"
+        titles = parameters["titles"].split("|")
         assert len(titles) <= 20
         normalized = [{"fromencoded": False, "from": one, "to": _normal(one)} for one in titles if one != _normal(one)]
         redirects = []
@@ -60,8 +60,8 @@ class Wiki:
                 title = target
             if title not in found:
                 found.append(title)
-        start = int(asked.get("excontinue", 0))
-        first = "excontinue" not in asked
+        start = int(parameters.get("excontinue", 0))
+        first = "excontinue" not in parameters
         pages = [self._page(one, first, start <= place < start + self.extracts) for place, one in enumerate(found)]
         query: dict[str, Any] = {"pages": pages}
         if normalized:
@@ -96,9 +96,9 @@ class MediaWiki(Served):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 address = urllib.parse.urlsplit(self.path)
-                asked = dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True))
+                parameters = dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True))
                 wiki.agents.add(self.headers["User-Agent"])
-                status, headers, body = wiki.answer(asked)
+                status, headers, body = wiki.answer(parameters)
                 self.send_response(200 if status == CUT else status)
                 self.send_header("Content-Type", headers.pop("Content-Type", "application/json; charset=utf-8"))
                 self.send_header("Content-Length", str(len(body)))

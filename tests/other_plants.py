@@ -96,6 +96,7 @@ class Planter:
         return self.statement(self.derived.new("person", None, [HUMAN]), place, **parts)
 
     def statement(self, subject: str, place: int, truthy: bool = True, **parts: object) -> Fact:
+        """State that a subject holds the office with the most holders but `place`; return that fact."""
         value = self.derived.popular("P39", place)
         self.graph.state(Statement(subject, "P39", value, **parts), truthy)  # type: ignore[arg-type]
         return "P39", subject, value
@@ -110,182 +111,185 @@ class Planter:
         return fact
 
 
-def _code_label(one: Planter) -> Fact:
-    return one.relabel(one.person(), {"mul": next(one.codes)})
+def _code_label(planter: Planter) -> Fact:
+    return planter.relabel(planter.person(), {"mul": next(planter.codes)})
 
 
-def _code_object(one: Planter) -> Fact:
-    city = one.shared("nameless", lambda: one.derived.new("settlement", None, [one.village]))
-    one.graph.items[city].labels = {"mul": CODES[-1]}
-    subject = one.derived.new("person", None, [HUMAN])
-    one.graph.say(subject, "P19", city)
-    return "P19", subject, city
+def _code_object(planter: Planter) -> Fact:
+    city = _new_village(planter, "nameless")
+    planter.graph.items[city].labels = {"mul": CODES[-1]}
+    return _resident(planter, "P19", city)
 
 
-def _other_script(one: Planter) -> Fact:
-    fact = one.person()
-    return one.relabel(fact, {"mul": spelled(one.derived.label(fact[1]), next(one.scripts))})
+def _other_script(planter: Planter) -> Fact:
+    fact = planter.person()
+    return planter.relabel(fact, {"mul": spelled(planter.derived.label(fact[1]), next(planter.scripts))})
 
 
-def _general_label(one: Planter) -> Fact:
-    fact = one.person()
-    return one.relabel(fact, {"mul": one.derived.label(fact[1])})
+def _general_label(planter: Planter) -> Fact:
+    fact = planter.person()
+    return planter.relabel(fact, {"mul": planter.derived.label(fact[1])})
 
 
-def _id_label(one: Planter) -> Fact:
-    fact = one.person()
-    return one.relabel(fact, {"en": fact[1]})
+def _id_label(planter: Planter) -> Fact:
+    fact = planter.person()
+    return planter.relabel(fact, {"en": fact[1]})
 
 
-def _code_alias(one: Planter) -> Fact:
-    fact = one.person()
-    one.graph.items[fact[1]].aliases.append(("en", "mul"))
+def _code_alias(planter: Planter) -> Fact:
+    fact = planter.person()
+    planter.graph.items[fact[1]].aliases.append(("en", "mul"))
     return fact
 
 
-def _bracket_word(one: Planter) -> Fact:
-    return one.work(f"{one.names.of('work')} (film)", one.film)
+def _bracket_word(planter: Planter) -> Fact:
+    return planter.work(f"{planter.names.of('work')} (film)", planter.film)
 
 
-def _bracket_class(one: Planter) -> Fact:
-    demonym = one.names.of("language")
-    endings = ("TV series", one.series), (f"{demonym} album", one.album), (f"{demonym} band", one.group)
-    ending, kind = one.derived.random.choice(endings)
-    return one.work(f"{one.names.of('work')} ({ending})", kind)
+def _bracket_class(planter: Planter) -> Fact:
+    demonym = planter.names.of("language")
+    endings = ("TV series", planter.series), (f"{demonym} album", planter.album), (f"{demonym} band", planter.group)
+    ending, kind = planter.derived.random.choice(endings)
+    return planter.work(f"{planter.names.of('work')} ({ending})", kind)
 
 
-def _bracket_superclass(one: Planter) -> Fact:
-    return one.work(f"{one.names.of('work')} ({one.names.of('language')} film)", one.feature)
+def _bracket_superclass(planter: Planter) -> Fact:
+    return planter.work(f"{planter.names.of('work')} ({planter.names.of('language')} film)", planter.feature)
 
 
-def _bracket_value(one: Planter) -> Fact:
-    label = one.derived.popular("P264", one.derived.random.randrange(3))
-    fact = one.work(f"{one.names.of('work')} ({one.derived.label(label)} Version)", one.single)
-    one.graph.say(fact[1], "P264", label)
+def _bracket_value(planter: Planter) -> Fact:
+    label = planter.derived.popular("P264", planter.derived.random.randrange(3))
+    fact = planter.work(f"{planter.names.of('work')} ({planter.derived.label(label)} Version)", planter.single)
+    planter.graph.say(fact[1], "P264", label)
     return fact
 
 
-def _bracket_alias(one: Planter) -> Fact:
-    title = one.names.of("work")
-    return one.alias(one.work(f"{title} (Second Telling)"), title)
+def _bracket_alias(planter: Planter) -> Fact:
+    title = planter.names.of("work")
+    return planter.alias(planter.work(f"{title} (Second Telling)"), title)
 
 
-def _bracket_namesake(one: Planter) -> Fact:
-    title = one.derived.label(one.work()[1])
-    return one.work(f"{title} (Northern Stage)")
+def _bracket_namesake(planter: Planter) -> Fact:
+    title = planter.derived.label(planter.work()[1])
+    return planter.work(f"{title} (Northern Stage)")
 
 
-def _title_bracket(one: Planter) -> Fact:
-    ending = one.names.pick("All My Hours", "Tell It Twice", "What She Saw", "Never Was I Home", "Once For You")
-    return one.work(f"{one.names.of('work')} ({ending})", one.single)
+def _title_bracket(planter: Planter) -> Fact:
+    ending = planter.names.pick("All My Hours", "Tell It Twice", "What She Saw", "Never Was I Home", "Once For You")
+    return planter.work(f"{planter.names.of('work')} ({ending})", planter.single)
 
 
-def _region_suffix(one: Planter) -> Fact:
-    name, subject = one.names.of("settlement"), ""
+def _region_suffix(planter: Planter) -> Fact:
+    name, subject = planter.names.of("settlement"), ""
     for _ in range(2):
-        region = one.derived.new("region", one.names.first(lambda: f"{one.names.root()} Voivodeship"))
-        subject = one.derived.new("settlement", f"{name}, {one.derived.label(region)}", [one.village])
-        one.graph.say(subject, "P131", region)
-        one.graph.items[subject].aliases.append((name, "en"))
-    return one.fact("P17", subject)
+        region = planter.derived.new("region", planter.names.first(lambda: f"{planter.names.root()} Voivodeship"))
+        subject = planter.derived.new("settlement", f"{name}, {planter.derived.label(region)}", [planter.village])
+        planter.graph.say(subject, "P131", region)
+        planter.graph.items[subject].aliases.append((name, "en"))
+    return planter.fact("P17", subject)
 
 
-def _namesake(one: Planter) -> Fact:
-    fact = one.person()
-    one.person(one.derived.label(fact[1]).upper())
+def _namesake(planter: Planter) -> Fact:
+    fact = planter.person()
+    planter.person(planter.derived.label(fact[1]).upper())
     return fact
 
 
-def _same_name(one: Planter) -> Fact:
-    fact = one.work()
-    return one.alias(fact, one.derived.label(fact[2]))
+def _same_name(planter: Planter) -> Fact:
+    fact = planter.work()
+    return planter.alias(fact, planter.derived.label(fact[2]))
 
 
-def _object_in_subject(one: Planter) -> Fact:
+def _object_in_subject(planter: Planter) -> Fact:
     relation = "P495"
-    value = one.derived.label(one.derived.popular(relation))
-    return one.fact(relation, one.derived.new("work", f"{value} {one.names.of('work')}", [one.film]))
+    value = planter.derived.label(planter.derived.popular(relation))
+    return planter.fact(relation, planter.derived.new("work", f"{value} {planter.names.of('work')}", [planter.film]))
 
 
-def _band_born(one: Planter) -> Fact:
-    return one.fact("P19", one.derived.new("band", None, [one.group]))
+def _band_born(planter: Planter) -> Fact:
+    return planter.fact("P19", planter.derived.new("band", None, [planter.group]))
 
 
-def _citizen(one: Planter, city: str) -> Fact:
-    subject = one.derived.new("person", None, [HUMAN])
-    one.graph.say(subject, "P27", city)
-    return "P27", subject, city
+def _new_village(planter: Planter, name: str) -> str:
+    return planter.shared(name, lambda: planter.derived.new("settlement", None, [planter.village]))
 
 
-def _city_as_country(one: Planter) -> Fact:
-    return _citizen(one, one.shared("village", lambda: one.derived.new("settlement", None, [one.village])))
+def _resident(planter: Planter, relation: str, city: str) -> Fact:
+    subject = planter.derived.new("person", None, [HUMAN])
+    planter.graph.say(subject, relation, city)
+    return relation, subject, city
 
 
-def _town_of_a_republic(one: Planter) -> Fact:
-    return _citizen(one, one.shared("town", lambda: one.derived.new("settlement", None, [_republics_town(one)])))
+def _city_as_country(planter: Planter) -> Fact:
+    return _resident(planter, "P27", _new_village(planter, "village"))
 
 
-def _republics_town(one: Planter) -> str:
-    """A class whose name holds the word for another kind of place."""
-    kind = one.derived.new("class", f"town of the {one.names.of('language')} Republic")
-    one.graph.say(kind, SUBCLASS, one.village)
+def _town_of_a_republic(planter: Planter) -> Fact:
+    town = planter.shared("town", lambda: planter.derived.new("settlement", None, [_republics_town(planter)]))
+    return _resident(planter, "P27", town)
+
+
+def _republics_town(planter: Planter) -> str:
+    """Return a class whose name holds the word for another kind of place."""
+    kind = planter.derived.new("class", f"town of the {planter.names.of('language')} Republic")
+    planter.graph.say(kind, SUBCLASS, planter.village)
     return kind
 
 
-def _two_objects(one: Planter) -> Fact:
-    relation, subject, value = one.person()
-    one.graph.say(subject, relation, one.derived.popular(relation, 1))
+def _two_objects(planter: Planter) -> Fact:
+    relation, subject, value = planter.person()
+    planter.graph.say(subject, relation, planter.derived.popular(relation, 1))
     return relation, subject, value
 
 
-def _unknown_beside(one: Planter) -> Fact:
-    fact = one.stated()
-    one.graph.state(Statement(fact[1], "P39", None))
+def _unknown_beside(planter: Planter) -> Fact:
+    fact = planter.stated()
+    planter.graph.state(Statement(fact[1], "P39", None))
     return fact
 
 
-def _redirected(one: Planter) -> Fact:
-    relation, subject, value = one.person()
-    old = one.derived.new("settlement")
-    one.graph.items[old].labels.clear()
-    one.graph.items[subject].values.remove((relation, value))
-    one.graph.say(subject, relation, old)
-    one.graph.redirects[old] = value
+def _redirected(planter: Planter) -> Fact:
+    relation, subject, value = planter.person()
+    old = planter.derived.new("settlement")
+    planter.graph.items[old].labels.clear()
+    planter.graph.items[subject].values.remove((relation, value))
+    planter.graph.say(subject, relation, old)
+    planter.graph.redirects[old] = value
     return relation, subject, value
 
 
-def _outranked(one: Planter) -> Fact:
-    fact = one.stated(truthy=False)
-    one.statement(fact[1], 1, rank="Preferred")
+def _outranked(planter: Planter) -> Fact:
+    fact = planter.stated(truthy=False)
+    planter.statement(fact[1], 1, rank="Preferred")
     return fact
 
 
-def _deprecated(one: Planter) -> Fact:
-    fact = one.stated(truthy=False, rank="Deprecated")
-    one.statement(fact[1], 1)
+def _deprecated(planter: Planter) -> Fact:
+    fact = planter.stated(truthy=False, rank="Deprecated")
+    planter.statement(fact[1], 1)
     return fact
 
 
-def _stale(one: Planter) -> Fact:
-    fact = one.stated(start="1990-01-01")
-    one.statement(fact[1], 1, start="2020-01-01", end=AHEAD)
+def _stale(planter: Planter) -> Fact:
+    fact = planter.stated(start="1990-01-01")
+    planter.statement(fact[1], 1, start="2020-01-01", end=AHEAD)
     return fact
 
 
-def _succeeded(one: Planter) -> Fact:
-    """An office that is held, after another that has ended."""
-    fact = one.stated(start="2004-01-01")
-    one.statement(fact[1], 1, start="1990-01-01", end="2003-12-31")
+def _succeeded(planter: Planter) -> Fact:
+    """Return the fact of an office that is held, after another that has ended."""
+    fact = planter.stated(start="2004-01-01")
+    planter.statement(fact[1], 1, start="1990-01-01", end="2003-12-31")
     return fact
 
 
-def _article(one: Planter) -> Fact:
-    fact = one.work(one.names.of("band"), one.group)
-    return one.alias(fact, f"the {one.derived.label(fact[1])}")
+def _article(planter: Planter) -> Fact:
+    fact = planter.work(planter.names.of("band"), planter.group)
+    return planter.alias(fact, f"the {planter.derived.label(fact[1])}")
 
 
-def _own_article(one: Planter) -> Fact:
-    return one.work(f"The {one.names.of('band')}", one.group)
+def _own_article(planter: Planter) -> Fact:
+    return planter.work(f"The {planter.names.of('band')}", planter.group)
 
 
 PLANTS: Mapping[str, Plant] = {
@@ -294,7 +298,7 @@ PLANTS: Mapping[str, Plant] = {
     "language code as alias": Plant(_code_alias, True),
     "general label in another script": Plant(_other_script, False, named=True),
     "general label": Plant(_general_label, True),
-    "no label": Plant(lambda one: one.relabel(one.person(), {}), False, "missing-label"),
+    "no label": Plant(lambda planter: planter.relabel(planter.person(), {}), False, "missing-label"),
     "id as label": Plant(_id_label, False, "qid-label", named=True),
     "bracket of a word": Plant(_bracket_word, False, "label-noise", named=True),
     "bracket ends in a class": Plant(_bracket_class, False, named=True),
@@ -312,13 +316,13 @@ PLANTS: Mapping[str, Plant] = {
     "a republic's town as country": Plant(_town_of_a_republic, False, "object-kind"),
     "two objects": Plant(_two_objects, False, "several-objects"),
     "object under its former id": Plant(_redirected, True),
-    "in office": Plant(lambda one: one.stated(start="2001-02-03"), True),
-    "in office, no end": Plant(lambda one: one.stated(no_end=True), True),
-    "ended": Plant(lambda one: one.stated(end=AGO), False, "ended-fact"),
-    "ended in a year": Plant(lambda one: one.stated(end="1987-01-01", precision=YEAR), False, "ended-fact"),
-    "ended, nobody knows when": Plant(lambda one: one.stated(end="unknown"), False, "ended-fact"),
-    "ends in the future": Plant(lambda one: one.stated(end=AHEAD), True),
-    "ends in the running year": Plant(lambda one: one.stated(end=one.year, precision=YEAR), True),
+    "in office": Plant(lambda planter: planter.stated(start="2001-02-03"), True),
+    "in office, no end": Plant(lambda planter: planter.stated(no_end=True), True),
+    "ended": Plant(lambda planter: planter.stated(end=AGO), False, "ended-fact"),
+    "ended in a year": Plant(lambda planter: planter.stated(end="1987-01-01", precision=YEAR), False, "ended-fact"),
+    "ended, nobody knows when": Plant(lambda planter: planter.stated(end="unknown"), False, "ended-fact"),
+    "ends in the future": Plant(lambda planter: planter.stated(end=AHEAD), True),
+    "ends in the running year": Plant(lambda planter: planter.stated(end=planter.year, precision=YEAR), True),
     "succeeded": Plant(_succeeded, True),
     "beside one that ends in the future": Plant(_stale, False),
     "unknown value beside a known one": Plant(_unknown_beside, False),

@@ -135,12 +135,12 @@ class Graph:
 
     def triples(self) -> Iterator[str]:
         """Yield the lines of the graph."""
-        for one, item in self.items.items():
-            yield from (f"<{WD}{one}> <{LABEL}> {_text(text)}@{code} ." for code, text in item.labels.items())
-            yield from (f"<{WD}{one}> <{ALIAS}> {_text(text)}@{code} ." for text, code in item.aliases)
-            yield from (f"<{WD}{one}> <{P}direct/{relation}> <{WD}{value}> ." for relation, value in item.values)
+        for item_id, item in self.items.items():
+            yield from (f"<{WD}{item_id}> <{LABEL}> {_text(text)}@{code} ." for code, text in item.labels.items())
+            yield from (f"<{WD}{item_id}> <{ALIAS}> {_text(text)}@{code} ." for text, code in item.aliases)
+            yield from (f"<{WD}{item_id}> <{P}direct/{relation}> <{WD}{value}> ." for relation, value in item.values)
             if item.sitelinks is not None:
-                yield f'<{WD}{one}> <{WIKIBASE}sitelinks> "{item.sitelinks}"^^<{XSD}integer> .'
+                yield f'<{WD}{item_id}> <{WIKIBASE}sitelinks> "{item.sitelinks}"^^<{XSD}integer> .'
         for number, (subject, relation) in enumerate(self.unknown):
             yield f"<{WD}{subject}> <{P}direct/{relation}> <{GENID}truthy{number}> ."
         yield from (f"<{WD}{old}> <{SAME}> <{WD}{new}> ." for old, new in self.redirects.items())
@@ -224,26 +224,26 @@ class Derived:
         }
         for relation, pairs in self.facts.items():
             for subject, value in pairs:
-                self._tell(relation, subject, value)
+                self._add(relation, subject, value)
         self._name()
         self._refine()
 
     def new(self, kind: str, label: str | None = None, classes: Iterable[str] = ()) -> str:
         """Return the id of a new item with an English label and classes; the label is made up unless given."""
-        one = f"Q{next(self._ids)}"
-        self.kinds[one] = kind
-        self.graph.items[one].labels["en"] = label or self.names.of(kind)
+        item_id = f"Q{next(self._ids)}"
+        self.kinds[item_id] = kind
+        self.graph.items[item_id].labels["en"] = label or self.names.of(kind)
         for name in classes:
-            self.graph.say(one, INSTANCE, name)
-        return one
+            self.graph.say(item_id, INSTANCE, name)
+        return item_id
 
     def popular(self, relation: str, place: int = 0) -> str:
         """Return the object of `relation` with the most subjects, or the one `place` places behind it."""
         return Counter(value for _, value in self.facts[relation]).most_common(place + 1)[place][0]
 
-    def label(self, one: str) -> str:
+    def label(self, item_id: str) -> str:
         """Return an item's English name, or else that for every language."""
-        labels = self.graph.items[one].labels
+        labels = self.graph.items[item_id].labels
         return labels.get("en") or labels["mul"]
 
     def class_named(self, name: str) -> str:
@@ -258,11 +258,11 @@ class Derived:
         thin = set(order[::3])
         chosen = {}
         for rank, relation in enumerate([*STEADY, *order], start=2):
-            wanted = ENOUGH if relation in STEADY else int(LARGEST / rank**STEEPNESS)
-            chosen[relation] = self._taken(relation, wanted, FEW_SUBJECTS if relation in thin else wanted)
+            limit = ENOUGH if relation in STEADY else int(LARGEST / rank**STEEPNESS)
+            chosen[relation] = self._taken(relation, limit, FEW_SUBJECTS if relation in thin else limit)
         return chosen
 
-    def _taken(self, relation: str, wanted: int, most: int) -> list[tuple[str, str]]:
+    def _taken(self, relation: str, limit: int, most: int) -> list[tuple[str, str]]:
         by_subject: dict[str, list[str]] = {}
         for subject, value in self._excerpt.facts[relation]:
             by_subject.setdefault(subject, []).append(value)
@@ -272,7 +272,7 @@ class Derived:
         counts: Counter[str] = Counter()
         for subject in subjects:
             values = by_subject[subject]
-            if len(taken) + len(values) <= wanted and all(counts[value] < most for value in values):
+            if len(taken) + len(values) <= limit and all(counts[value] < most for value in values):
                 counts.update(values)
                 taken += [(subject, value) for value in values]
         return taken
@@ -286,14 +286,14 @@ class Derived:
         """Give the items their classes, with the classes' names, and sex or gender."""
         classes, genders = self._excerpt.classes(), dict(self._excerpt.facts[GENDER])
         for old, new in self._moved.items():
-            for one in classes.get(old, ()):
-                self.graph.say(new, INSTANCE, one)
-                if one in self._excerpt.labels:
-                    self.graph.items[one].labels["en"] = self._excerpt.labels[one]
+            for name in classes.get(old, ()):
+                self.graph.say(new, INSTANCE, name)
+                if name in self._excerpt.labels:
+                    self.graph.items[name].labels["en"] = self._excerpt.labels[name]
             if old in genders:
                 self.graph.say(new, GENDER, genders[old])
 
-    def _tell(self, relation: str, subject: str, value: str) -> None:
+    def _add(self, relation: str, subject: str, value: str) -> None:
         """Add a fact, with a statement node where the relation has them, and an earlier object of another rank."""
         if relation not in STATED:
             self.graph.say(subject, relation, value)
@@ -308,8 +308,8 @@ class Derived:
             ended = Statement(subject, relation, former, "Normal", None, f"{start[:4]}-01-01", YEAR)
             self.graph.state(ended, truthy=rank == "Normal")
 
-    def _kind(self, one: str, relation: str, is_object: bool) -> str:
-        names = [self.graph.items[name].labels.get("en", "") for _, name in self._values(one, INSTANCE)]
+    def _kind(self, item_id: str, relation: str, is_object: bool) -> str:
+        names = [self.graph.items[name].labels.get("en", "") for _, name in self._values(item_id, INSTANCE)]
         if is_object and relation in ("P413", "P1303"):
             return AS_OBJECT[relation]
         for kind, words in self._by_words.items():
@@ -318,12 +318,15 @@ class Derived:
                 return kind
         return AS_OBJECT.get(relation, "thing") if is_object else "thing"
 
-    def _values(self, one: str, relation: str) -> list[tuple[str, str]]:
-        return [(name, value) for name, value in self.graph.items[one].values if name == relation]
+    def _values(self, item_id: str, relation: str) -> list[tuple[str, str]]:
+        return [(name, value) for name, value in self.graph.items[item_id].values if name == relation]
 
     def _name(self) -> None:
         """Name every item of the facts, objects first, and give it aliases and names in other languages."""
-        order = [*(one for one in AS_OBJECT if one in self.facts), *(one for one in self.facts if one not in AS_OBJECT)]
+        order = [
+            *(item_id for item_id in AS_OBJECT if item_id in self.facts),
+            *(item_id for item_id in self.facts if item_id not in AS_OBJECT),
+        ]
         for relation in order:
             for _, value in self.facts[relation]:
                 self.kinds.setdefault(value, self._kind(value, relation, True))
@@ -332,18 +335,18 @@ class Derived:
                 self.kinds.setdefault(subject, self._kind(subject, relation, False))
         after = {s: o for relation in NAMED_AFTER_OBJECT for s, o in self.facts.get(relation, ())}
         named: set[str] = set()
-        for one, kind in self.kinds.items():
-            other = after.get(one)
-            if other in named and self.random.random() < 0.3:
-                label = self.names.first(lambda other=other: f"{self.label(other)} {self.names.root()}")
+        for item_id, kind in self.kinds.items():
+            maker = after.get(item_id)
+            if maker in named and self.random.random() < 0.3:
+                label = self.names.first(lambda maker=maker: f"{self.label(maker)} {self.names.root()}")
             else:
                 label = self.names.of(kind)
-            named.add(one)
-            self._label(one, label)
+            named.add(item_id)
+            self._label(item_id, label)
 
-    def _label(self, one: str, label: str) -> None:
+    def _label(self, item_id: str, label: str) -> None:
         """Give an item its English name, or for some a name in every language; aliases; names in other scripts."""
-        item, draw = self.graph.items[one], self.random.random
+        item, draw = self.graph.items[item_id], self.random.random
         item.sitelinks = int(self.random.paretovariate(0.8)) if draw() < 0.9 else None
         english = draw() < 0.97
         if english:
@@ -356,22 +359,24 @@ class Derived:
             if draw() < 0.05:
                 item.labels[language] = spelled(label, language)
         if draw() < 0.4:
-            item.aliases.append((self.names.of(self.kinds[one]), "en"))
+            item.aliases.append((self.names.of(self.kinds[item_id]), "en"))
         if draw() < 0.1:
-            item.aliases.append((self.names.of(self.kinds[one]), "mul"))
+            item.aliases.append((self.names.of(self.kinds[item_id]), "mul"))
 
     def _refine(self) -> None:
         """Put finer classes between items and some of their classes, and more general ones above (P279)."""
         usage = Counter(value for item in self.graph.items.values() for name, value in item.values if name == INSTANCE)
-        common = [one for one, _ in usage.most_common(40) if one != HUMAN and "en" in self.graph.items[one].labels]
+        common = [
+            broad for broad, _ in usage.most_common(40) if broad != HUMAN and "en" in self.graph.items[broad].labels
+        ]
         countries = [self.popular("P27", place) for place in range(8)]
         finer = {}
-        for one in common:
-            name = f"{self.label(one)} in {self.label(self.random.choice(countries))}"
-            finer[one] = self.new("class", self.names.first(lambda name=name: name))
-            self.graph.say(finer[one], SUBCLASS, one)
-        for one in [one for one, kind in self.kinds.items() if kind not in ("class", "country")]:
-            item = self.graph.items[one]
+        for broad in common:
+            name = f"{self.label(broad)} in {self.label(self.random.choice(countries))}"
+            finer[broad] = self.new("class", self.names.first(lambda name=name: name))
+            self.graph.say(finer[broad], SUBCLASS, broad)
+        for broad in [broad for broad, kind in self.kinds.items() if kind not in ("class", "country")]:
+            item = self.graph.items[broad]
             for place, (relation, value) in enumerate(item.values):
                 if relation == INSTANCE and value in finer and self.random.random() < 0.3:
                     item.values[place] = (relation, finer[value])
@@ -379,11 +384,11 @@ class Derived:
 
     def _generalise(self, classes: Iterable[str]) -> None:
         """Make each class a subclass of the one whose name its own ends in, or has before "of" or "in"."""
-        by_name = {self.graph.items[one].labels.get("en", ""): one for one in classes}
-        for name, one in by_name.items():
+        by_name = {self.graph.items[item_id].labels.get("en", ""): item_id for item_id in classes}
+        for name, item_id in by_name.items():
             head = _head(name)
             words = head.split()
             above = [head, *(" ".join(words[place:]) for place in range(1, len(words)))]
-            broader = next((by_name[text] for text in above if text in by_name and by_name[text] != one), None)
+            broader = next((by_name[text] for text in above if text in by_name and by_name[text] != item_id), None)
             if broader is not None:
-                self.graph.say(one, SUBCLASS, broader)
+                self.graph.say(item_id, SUBCLASS, broader)

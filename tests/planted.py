@@ -56,7 +56,7 @@ FAULTY = {
 
 
 def faulty_facts() -> Iterator[Fact]:
-    """Facts of the faulty subjects: mostly that they live in the first city."""
+    """Yield the facts of the faulty subjects: mostly that they live in the first city."""
     ids = {rule: f"Q{number}" for rule, number in FAULTY.items()}
     first, second = f"Q{OSLO}", f"Q{LIMA}"
     yield Fact(RELATION, ids["deprecated-fact"], first, rank="deprecated")
@@ -69,9 +69,9 @@ def faulty_facts() -> Iterator[Fact]:
     yield Fact(RELATION, ids["object-kind"], f"Q{STOLEN}")
     yield Fact(BORN, ids["subject-kind"], first)
     yield Fact(PART, ids["open-relation"], first)
-    told = {"deprecated-fact", "outranked-fact", "ambiguous-object", "object-kind", "subject-kind", "open-relation"}
-    told.add("future-fact")
-    yield from (Fact(RELATION, one, first) for rule, one in ids.items() if rule not in told)
+    apart = {"deprecated-fact", "outranked-fact", "ambiguous-object", "object-kind", "subject-kind", "open-relation"}
+    apart.add("future-fact")
+    yield from (Fact(RELATION, one, first) for rule, one in ids.items() if rule not in apart)
 
 
 def faulty_entities() -> Iterator[Entity]:
@@ -93,7 +93,7 @@ def _faulty_name(rule: str) -> str:
 
 
 def people() -> Iterator[str]:
-    """As many names as there are pairs, with letters that occur in real ones."""
+    """Yield as many names as there are pairs, with letters that occur in real ones."""
     for number, first in enumerate(FIRST):
         for last in LAST:
             for middle in ("", "de la ", "Ó ", "J. R. ", "van der ", "M. "):
@@ -106,10 +106,8 @@ def clean_world() -> tuple[FactGraph, list[Template]]:
         for n, name in enumerate(CITIES)
     ]
     entities += [item(CITY, "city"), item(STATE, "sovereign state"), item(PERSON, "human")]
-    entities += [
-        Entity(f"Q{one}", {"en": name}, {}, {"P31": (f"Q{STATE}",)})
-        for one, name in ((WIDE, "Norway"), (STOLEN, "Chad"))
-    ]
+    countries = ((WIDE, "Norway"), (STOLEN, "Chad"))
+    entities += [Entity(f"Q{number}", {"en": name}, {}, {"P31": (f"Q{STATE}",)}) for number, name in countries]
     entities += [replace(item(NOISY, "Bergen (city)")), item(FORMER, "Turin")]
     facts = [Fact("P17", "Q11", f"Q{WIDE}"), Fact("P17", "Q12", f"Q{STOLEN}")]
     for number, name in enumerate(people()):
@@ -129,9 +127,11 @@ def clean_rows(graph: FactGraph, prompts: list[Template], count: int) -> list[Ro
     rows = []
     for case_id, fact in cases(graph):
         if fact.relation == RELATION and judge_fact(fact, context).kept:
-            draft = builder.draft(
-                case_id, fact, lambda one, target: None if judge_target(one, target, context).kept else "x"
-            )
+
+            def refusal(judged: Fact, target: str) -> str | None:
+                return None if judge_target(judged, target, context).kept else "x"
+
+            draft = builder.draft(case_id, fact, refusal)
             rows.append(encode_record(builder.record(draft, draft.draws[0])))
         if len(rows) == count:
             break
@@ -139,7 +139,7 @@ def clean_rows(graph: FactGraph, prompts: list[Template], count: int) -> list[Ro
 
 
 def plain(row: Row) -> Row:
-    """The row as CounterFact would have it: without `meta`, the prefixes only in the texts."""
+    """Return the row as CounterFact would have it: without `meta`, the prefixes only in the texts."""
     row = {**row, "pararel_idx": 1}
     del row["meta"]
     return row
@@ -159,11 +159,11 @@ def _target(key: str, **parts: str) -> Callable[[Row], None]:
 def _prefix(text: str) -> Callable[[Row], None]:
     def plant(row: Row) -> None:
         old, subject = row["paraphrase_prompts"][0], row["requested_rewrite"]["subject"]
-        text_ = text.replace("SUBJECT", subject).replace("TRUE", row["requested_rewrite"]["target_true"]["str"])
+        sentence = text.replace("SUBJECT", subject).replace("TRUE", row["requested_rewrite"]["target_true"]["str"])
         clean = row["meta"]["paraphrases"][0]["clean"] if "meta" in row else old[old.index(". ") + 2 :]
-        row["paraphrase_prompts"][0] = f"{text_} {clean}"
+        row["paraphrase_prompts"][0] = f"{sentence} {clean}"
         if "meta" in row:
-            row["meta"]["paraphrases"][0]["prefix"] = text_
+            row["meta"]["paraphrases"][0]["prefix"] = sentence
 
     return plant
 
@@ -202,8 +202,8 @@ def _repeat_entity(group: str) -> Callable[[Row], None]:
         prompts = row[f"{group}_prompts"]
         template = next(text for text in TEXTS if _name(prompts[3], text))
         name = _name(prompts[3], template)
-        other = next(text for text in TEXTS if text != template)
-        prompts[7] = other.replace("{}", name)
+        second = next(text for text in TEXTS if text != template)
+        prompts[7] = second.replace("{}", name)
         if "meta" in row:
             row["meta"][group][7] = dict(row["meta"][group][3])
 
@@ -231,15 +231,13 @@ def _subject(text: str) -> Callable[[Row], None]:
 
     def plant(row: Row) -> None:
         request = row["requested_rewrite"]
-        old, new = (
-            request["subject"],
-            text.replace("TRUE", request["target_true"]["str"]).replace("NEW", request["target_new"]["str"]),
-        )
+        old, targets = request["subject"], (request["target_true"]["str"], request["target_new"]["str"])
+        new = text.replace("TRUE", targets[0]).replace("NEW", targets[1])
         request["subject"] = new
         for group in ("paraphrase_prompts", "generation_prompts"):
             row[group] = [prompt.replace(old, new) for prompt in row[group]]
-        for one in row.get("meta", {}).get("paraphrases", ()):
-            one["clean"] = one["clean"].replace(old, new)
+        for paraphrase in row.get("meta", {}).get("paraphrases", ()):
+            paraphrase["clean"] = paraphrase["clean"].replace(old, new)
 
     return plant
 
@@ -292,13 +290,13 @@ def _wrong_answer(row: Row) -> None:
     request = row["requested_rewrite"]
     new = request["target_new"]
     prompt = f"Is it right that {request['subject']} lives in {new['str']}? Answer:"
-    answers = {key: {"str": said, "id": new["id"]} for key, said in (("target_new", "No"), ("target_true", "Yes"))}
+    answers = {key: {"str": text, "id": new["id"]} for key, text in (("target_new", "No"), ("target_true", "Yes"))}
     about = {"entity": "Q5020", "relation_id": RELATION, "template": "t"}
     row["meta"]["groups"] = {"yes_no": [{"prompt": prompt, **answers, **about}]}
 
 
 def _second_edit(row: Row) -> None:
-    """Taken by the caller: the row is put beside its clean self."""
+    """Give the row, a copy that stays beside its original, another o* and number."""
     row["requested_rewrite"]["target_new"] = {"str": "Perth", "id": "Q8"}
     row["case_id"] += 1_000_000
 

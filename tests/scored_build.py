@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from cfbuild.store.runs import CASES, REPORT, VERB, Run, new_run
 
 CITIES = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Sofia", "Berlin", "Paris", "Rome")
 RELATIONS = ("P19", "P36", "P103", "P937")
+WORDS = "the a of in and house street quiet old river home she he they walk to from"
 HOSTILE = (
     '<img src="x" onerror="document.title=\'owned\'">',
     "</script><script>document.title='owned'</script>",
@@ -42,13 +44,11 @@ HOSTILE = (
 
 
 def record(number: int, subject: str | None = None, relation: str | None = None, entity: int | None = None) -> Record:
-    """A record of a seeded subject; several may be given the same `entity`."""
+    """Return a record of a seeded subject; several may be given the same `entity`."""
     draw = random.Random(f"record:{number}")
     relation = relation or RELATIONS[number % len(RELATIONS)]
-    name = (
-        subject
-        or f"{draw.choice(('Ada', 'Bo', 'Chen', 'Dina', 'Edda'))} {draw.choice(('Lang', 'Moe', 'Ngo'))} {number}"
-    )
+    parts = ("Ada", "Bo", "Chen", "Dina", "Edda"), ("Lang", "Moe", "Ngo")
+    name = subject or f"{' '.join(map(draw.choice, parts))} {number}"
     true, new = draw.sample(range(len(CITIES)), 2)
     near = [f"Neighbour {number % 7} {place}" for place in range(10)]
     return Record(
@@ -63,7 +63,7 @@ def record(number: int, subject: str | None = None, relation: str | None = None,
             Paraphrase("", f"The house of {name} stands in", "t2"),
         ),
         neighborhood=tuple(
-            EntityPrompt(f"{one} lives in the city of", f"Q{500_000 + i}", "t0") for i, one in enumerate(near)
+            EntityPrompt(f"{each} lives in the city of", f"Q{500_000 + i}", "t0") for i, each in enumerate(near)
         ),
         attribute=tuple(EntityPrompt(f"Other {i} lives in the city of", f"Q{600_000 + i}", "t0") for i in range(10)),
         generation=tuple(f"{start} {name} is" for start in ("The garden of", "A day with", "The street of")) * 3
@@ -82,34 +82,16 @@ def record(number: int, subject: str | None = None, relation: str | None = None,
     )
 
 
-def case(one: Record, fault: str | None = None, editor: str = "rome") -> CaseScore:
+def case(record: Record, fault: str | None = None, editor: str = "rome") -> CaseScore:
     """Return answers that a model could have given before and after an edit: before it the same for all editors."""
-    draw = random.Random(f"case:{one.case_id}")
+    draw = random.Random(f"case:{record.case_id}")
     groups = {
         "rewrite": 1,
-        "paraphrase": len(one.paraphrases),
-        "neighborhood": len(one.neighborhood),
-        "attribute": len(one.attribute),
+        "paraphrase": len(record.paraphrases),
+        "neighborhood": len(record.neighborhood),
+        "attribute": len(record.attribute),
     }
-    words = [
-        "the",
-        "a",
-        "of",
-        "in",
-        "and",
-        "house",
-        "street",
-        "quiet",
-        "old",
-        "river",
-        "home",
-        "she",
-        "he",
-        "they",
-        "walk",
-        "to",
-        "from",
-    ]
+    words = WORDS.split()
 
     def stage(edited: bool, draw: random.Random = draw) -> StageScore:
         def prompt(group: str) -> PromptScore:
@@ -119,15 +101,17 @@ def case(one: Record, fault: str | None = None, editor: str = "rome") -> CaseSco
             )
             return PromptScore(round(new, 4), round(true, 4), new < 0.5, true < 0.5)
 
-        city = (one.target_new if edited else one.target_true).label
-        texts = tuple(f"{start} in {city}, {' '.join(draw.choices(words, k=70))}." for start in one.generation)
+        city = (record.target_new if edited else record.target_true).label
+        texts = tuple(f"{start} in {city}, {' '.join(draw.choices(words, k=70))}." for start in record.generation)
         scores = {group: tuple(prompt(group) for _ in range(count)) for group, count in groups.items()}
         return StageScore(scores, texts, draw.uniform(4, 6), draw.uniform(0, 0.5), float(edited))
 
     edit = {"updates": draw.randint(5, 20), "delta_norm": draw.uniform(2, 40), "u_dot_key": draw.uniform(1, 9)}
     before = stage(False)
-    after = draw if editor == "rome" else random.Random(f"case:{one.case_id}:{editor}")
-    return CaseScore(one.case_id, one.relation, editor, before, None if fault else stage(True, after), edit, fault)
+    after = draw if editor == "rome" else random.Random(f"case:{record.case_id}:{editor}")
+    return CaseScore(
+        record.case_id, record.relation, editor, before, None if fault else stage(True, after), edit, fault
+    )
 
 
 def write_scored(
@@ -140,7 +124,7 @@ def write_scored(
     runs: Sequence[str] = ("rome",),
     earlier: bool = False,
 ) -> BuildFolder:
-    """A build folder as generate and validate-and-score leave it; the last case of every 20 has a fault.
+    """Write a build folder as generate and validate-and-score leave it; the last case of every 20 has a fault.
 
     `runs` are editors' names, a run each; with `earlier` the one run lies at the top, as an earlier cfbuild left it.
     Beyond `distinct` records the same scores come again, which saves minutes where there are very many.
@@ -164,9 +148,8 @@ def write_scored(
     jsonl.write_jsonl(folder.path("references.jsonl"), map(codec.encode_reference, texts))
     spread = Spread()
     list(spread.counting(map(codec.encode_record, records)))
-    by_rule = {
-        rule: sum(one.decision.rule == rule for one in rejections) for rule in ("object-in-subject", "unknown-fact")
-    }
+    rules = Counter(one.decision.rule for one in rejections)
+    by_rule = {rule: rules[rule] for rule in ("object-in-subject", "unknown-fact")}
     folder.finish("fetch", {"source": "test", "language": "en", "seed": 0, "templates": ["builtin"]}, {}, {"facts": {}})
     folder.finish(
         "generate",
@@ -192,19 +175,20 @@ def write_scored(
 
 
 def write_run(run: Run, records: Sequence[Record], editor: str, distinct: int = 1000, **signature: object) -> None:
-    """Cases and report of a run of the build's records, as validate-and-score leaves them."""
-    some = [
-        case(one, "the edit is not finite" if i % 20 == 19 else None, editor)
-        for i, one in enumerate(records[:distinct])
+    """Write cases and report of a run of the build's records, as validate-and-score leaves them."""
+    scored = [
+        case(each, "the edit is not finite" if number % 20 == 19 else None, editor)
+        for number, each in enumerate(records[:distinct])
     ]
-    rows = list(map(codec.encode_case, some))
+    rows = list(map(codec.encode_case, scored))
     cases = [
-        {**rows[i % len(rows)], "case_id": one.case_id, "relation_id": one.relation} for i, one in enumerate(records)
+        {**rows[number % len(rows)], "case_id": each.case_id, "relation_id": each.relation}
+        for number, each in enumerate(records)
     ]
     run.path(CASES).parent.mkdir(parents=True, exist_ok=True)
     jsonl.write_jsonl(run.path(CASES), cases)
     settings = {"model": "tiny", "revision": "abc", "editor": editor, **signature}
-    jsonl.write_json(run.path(REPORT), Report.of_cases(some, settings).as_dict() | {"cases": len(cases)})
+    jsonl.write_json(run.path(REPORT), Report.of_cases(scored, settings).as_dict() | {"cases": len(cases)})
     run.folder.finish(
         run.entry,
         {"records": files.sha256_file(run.folder.path("records.jsonl")), "editor": editor, "seed": 0},
@@ -214,6 +198,6 @@ def write_run(run: Run, records: Sequence[Record], editor: str, distinct: int = 
 
 
 def records(count: int, *, hostile: bool = False) -> list[Record]:
-    """So many records; the first few with hostile names if asked."""
+    """Return `count` records; with `hostile` the first few have names that attack whoever shows them."""
     names = HOSTILE if hostile else ()
     return [record(number, names[number] if number < len(names) else None) for number in range(count)]

@@ -29,9 +29,9 @@ RESULTS_JSON = "application/sparql-results+json"
 
 
 def oxigraph_binary() -> str:
-    """The Oxigraph server of the development dependencies; the test is skipped, saying so, where it is absent."""
-    beside = Path(sys.executable).with_name("oxigraph")
-    found = str(beside) if beside.exists() else shutil.which("oxigraph")
+    """Return the path of the Oxigraph server of the development dependencies; skip the test, saying why, without it."""
+    binary = Path(sys.executable).with_name("oxigraph")
+    found = str(binary) if binary.exists() else shutil.which("oxigraph")
     if found is None:
         pytest.skip("the oxigraph server is not installed (a development dependency)")
     return found
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextmanager
 def oxigraph(folder: Path, triples: str) -> Iterator[str]:
-    """A SPARQL endpoint over N-Triples; yields its query address."""
+    """Serve N-Triples at a SPARQL endpoint; yield the address of its queries."""
     binary = oxigraph_binary()
     source = folder / "graph.nt"
     source.write_text(triples, encoding="utf-8")
@@ -213,7 +213,7 @@ def reply(
     kind: str = RESULTS_JSON,
     length: int | None = -1,
 ) -> bytes:
-    """A raw HTTP response; `length` None leaves Content-Length out, -1 makes it right."""
+    """Return a raw HTTP response; `length` None leaves Content-Length out, -1 makes it right."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", "Connection: close", *headers]
     if length is not None:
         lines.append(f"Content-Length: {len(body) if length == -1 else length}")

@@ -34,7 +34,7 @@ def rewrites(relation: str, texts: Iterable[str]) -> tuple[Template, ...]:
 
 
 def graph_of(labels: Mapping[int, str | None], facts: Iterable[tuple[int, int]], relation: str = "P551") -> FactGraph:
-    """A graph of one relation from labels by number and (subject, object) pairs of numbers."""
+    """Return a graph of one relation from labels by number and (subject, object) pairs of numbers."""
     entities = [item(number, label) for number, label in labels.items()]
     return FactGraph((Fact(relation, f"Q{s}", f"Q{o}") for s, o in facts), entities)
 
@@ -43,7 +43,7 @@ OBJECTS = ("Oslo", "Lima", "Cairo", "Quito", "Hanoi", "Accra", "Sofia")
 
 
 def world(people: int = 120, relations: Sequence[str] = ("P551", "P937")) -> tuple[list[Fact], list[Entity]]:
-    """People who live and work in seven cities, the first city being the most frequent; some in two."""
+    """Return people who live and work in seven cities, the first city being the most frequent; some in two."""
     entities = [item(1 + place, name, f"{name} City") for place, name in enumerate(OBJECTS)]
     facts = []
     for number in range(people):
@@ -62,7 +62,7 @@ SMALL = Rules(min_neighbors=0, min_pool=2)
 
 
 def small_options(**options: Any) -> GenerateOptions:
-    """Options of generating a small world."""
+    """Return the options of generating a small world, with `options` for those that are given."""
     return GenerateOptions(**{"min_neighbors": 0, "min_pool": 2} | options)
 
 
@@ -80,7 +80,7 @@ def write_world(root: Path, people: int = 120) -> Path:
 
 
 def read_triples(path: Path) -> Iterator[tuple[str, str, str | None, str, str]]:
-    """The excerpt's triples: subject, predicate, and the object, or else (None) a name and its language."""
+    """Yield the excerpt's triples: subject, predicate, and the object, or else (None) a name and its language."""
     with gzip.open(path, "rt", encoding="utf-8") as stream:
         for line in stream:
             match = TRIPLE.fullmatch(line)
@@ -90,7 +90,7 @@ def read_triples(path: Path) -> Iterator[tuple[str, str, str | None, str, str]]:
 
 
 def write_excerpt(root: Path, triples: Path, patterns: Path | None = None, language: str = "en") -> Path:
-    """The excerpt's facts, names and classes, and ParaRel's templates or else ours, as fetch would write them.
+    """Write the excerpt's facts, names, classes, and ParaRel's templates or else ours, as fetch would; return `root`.
 
     language: that of our templates; names are there in all languages that the excerpt has.
     """
@@ -111,12 +111,12 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None, langu
     ids = {*labels, *aliases, *(fact.subject for fact in facts), *(fact.object for fact in facts)}
     entities = [
         Entity(
-            one,
-            labels.get(one, {}),
-            {code: tuple(names) for code, names in aliases.get(one, {}).items()},
-            {relation: tuple(sorted(ids)) for relation, ids in classes.get(one, {}).items()},
+            entity_id,
+            labels.get(entity_id, {}),
+            {code: tuple(names) for code, names in aliases.get(entity_id, {}).items()},
+            {relation: tuple(sorted(values)) for relation, values in classes.get(entity_id, {}).items()},
         )
-        for one in sorted(ids)
+        for entity_id in sorted(ids)
     ]
     if patterns is None:
         ours = (one for relation in builtin.relations(language) for one in builtin.templates(relation, language))
@@ -129,6 +129,6 @@ def write_excerpt(root: Path, triples: Path, patterns: Path | None = None, langu
 
 
 def cases(graph: FactGraph) -> Iterator[tuple[int, Fact]]:
-    """Every fact of a graph with its case id."""
+    """Yield every fact of a graph with its case id."""
     for relation in graph.relations:
         yield from graph.cases(graph.case_ids(relation))

@@ -61,7 +61,7 @@ FAULTS: dict[str, Callable[[bytes], bytes | float]] = {
 
 
 def _without_a_row(body: bytes) -> bytes:
-    """The answer without its first row, as a server that lost one would send it; without its end if it has one row."""
+    """Return the answer without its first row, as a server that lost it would send it; without its end, if one row."""
     start, end = body.find(b'"bindings":[{') + 12, body.find(b"},{")
     return body[:start] + body[end + 2 :] if 12 <= start < end else body[:-2]
 
@@ -119,7 +119,7 @@ class FaultProxy:
 
 
 def graph(count: int) -> tuple[set[tuple[str, str, str]], dict[str, str]]:
-    """`count` facts of three relations, one object with a twentieth of them all, and a label for each item."""
+    """Return `count` facts of three relations, one object having a twentieth of them, and a label for each item."""
     draw = random.Random(f"graph:{count}")
     facts: set[tuple[str, str, str]] = set()
     while len(facts) < count:
@@ -136,13 +136,12 @@ def soak(count: int, root: Path) -> str:
     lines = [f"<{WD}{s}> <{WDT}{r}> <{WD}{o}> ." for r, s, o in facts]
     lines += [f'<{WD}{one}> <{LABEL}> "{text}"@en .' for one, text in labels.items()]
     folder, waits = BuildFolder(root / "build"), []
-    defaults = [
-        mock.patch.dict(Client.__init__.__kwdefaults__, {"sleep": waits.append}),
-        mock.patch.dict(Wikidata.__init__.__kwdefaults__, {"page_rows": max(100, count // 100)}),
-    ]
     with oxigraph(root, "\n".join(lines)) as url, FaultProxy(url) as proxy, contextlib.ExitStack() as stack:
-        for one in defaults:
-            stack.enter_context(one)
+        for defaults, name, value in (
+            (Client.__init__.__kwdefaults__, "sleep", waits.append),
+            (Wikidata.__init__.__kwdefaults__, "page_rows", max(100, count // 100)),
+        ):
+            stack.enter_context(mock.patch.dict(defaults, {name: value}))
         options = FetchOptions(endpoint=proxy.url, relations=("P30", "P36", "P495"), timeout_s=TIMEOUT_S)
         runs = 1
         while True:

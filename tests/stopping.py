@@ -6,7 +6,7 @@ from cfbuild.progress import Progress
 
 
 def stopping(task: str, at: int) -> Progress:
-    """Progress that interrupts the work once `at` of a task, or more, is done."""
+    """Return a progress that interrupts the work once `at` of a task, or more, is done."""
 
     def progress(now: str, done: int, total: int | None) -> None:
         if now == task and done >= at:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from aligned_world import aligned_options, write_aligned
+from stopping import stopping
 
 from cfbuild.cli.across import print_matrix
 from cfbuild.data import CaseScore, PromptScore
@@ -27,6 +29,7 @@ from cfbuild.store.schema import conforming
 
 CODES = ("en", "fr", "ja")
 LIMIT = 6
+EDITING: dict[str, Any] = {"editor": "ft", "steps": 3, "settings": {"layer": 1, "learning_rate": 0.05}}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,7 @@ def build(root: Path) -> BuildFolder:
 
 
 def options(**given: object) -> AcrossOptions:
-    told = {"editor": "ft", "limit": LIMIT, "steps": 3, "settings": {"layer": 1, "learning_rate": 0.05}} | given
-    return AcrossOptions(**told)  # type: ignore[arg-type]
+    return AcrossOptions(**EDITING | {"limit": LIMIT} | given)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def folder(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Build
     return folder
 
 
-def test_every_language_is_edited_in_and_asked_in(folder: BuildFolder) -> None:
+def test_the_matrix_has_edits_and_prompts_in_every_language(folder: BuildFolder) -> None:
     (matrix,) = finished_matrices(folder).values()
     assert (matrix.languages, matrix.cases, matrix.faulty) == (CODES, LIMIT, dict.fromkeys(CODES, 0))
     assert LanguageMatrix.of_dict(json.loads(json.dumps(matrix.as_dict()))) == matrix
@@ -64,16 +66,16 @@ def test_every_language_is_edited_in_and_asked_in(folder: BuildFolder) -> None:
         LanguageMatrix.of_dict({"signature": "x"})
 
 
-def test_the_edit_of_a_row_is_that_languages_and_the_prompts_of_a_column_that_ones(folder: BuildFolder) -> None:
-    def cases(edited: str, asked: str) -> list[CaseScore]:
-        path = crossing(folder, "ft").path(f"cases-{edited}-{asked}.jsonl")
+def test_rows_are_languages_of_edits_and_columns_languages_of_prompts(folder: BuildFolder) -> None:
+    def cases(edited: str, prompted: str) -> list[CaseScore]:
+        path = crossing(folder, "ft").path(f"cases-{edited}-{prompted}.jsonl")
         return list(read_values(path, conforming("cases", decode_case)))
 
-    for asked in CODES:
-        own, *others = (cases(edited, asked) for edited in (asked, *(code for code in CODES if code != asked)))
+    for prompted in CODES:
+        own, *others = (cases(edited, prompted) for edited in (prompted, *(code for code in CODES if code != prompted)))
         before = [one.pre.prompts for one in own]
         # Whatever the language of the edit, the unedited model is asked the same.
-        assert all(_near(some.pre.prompts, told) for of in others for some, told in zip(of, before, strict=True))
+        assert all(_near(a.pre.prompts, b) for of in others for a, b in zip(of, before, strict=True))
         # Fine-tuning makes o* likelier in its own language; each edit leaves the model in another state.
         for case in own:
             assert case.post is not None
@@ -81,8 +83,8 @@ def test_the_edit_of_a_row_is_that_languages_and_the_prompts_of_a_column_that_on
         assert all(one.post and two.post and one.post != two.post for one, two in zip(own, others[0], strict=True))
 
 
-def _near(one: Mapping[str, Sequence[PromptScore]], other: Mapping[str, Sequence[PromptScore]]) -> bool:
-    pairs = [(a, b) for name in one for a, b in zip(one[name], other[name], strict=True)]
+def _near(found: Mapping[str, Sequence[PromptScore]], expected: Mapping[str, Sequence[PromptScore]]) -> bool:
+    pairs = [(a, b) for name in found for a, b in zip(found[name], expected[name], strict=True)]
     return all(a.target_new_nll == pytest.approx(b.target_new_nll, abs=1e-3) for a, b in pairs)
 
 
@@ -92,32 +94,28 @@ def test_the_diagonal_is_what_scoring_the_language_alone_gives(
 ) -> None:
     (matrix,) = finished_matrices(folder).values()
     file = folder.path("records.jsonl" if code == "en" else f"records.{code}.jsonl")
-    told = {"editor": "ft", "steps": 3, "settings": {"layer": 1, "learning_rate": 0.05}, "skip_generation": True}
-    report = evaluate(BuildFolder(tmp_path), EvaluateOptions(file=file, limit=LIMIT, **told), lm)
+    report = evaluate(
+        BuildFolder(tmp_path), EvaluateOptions(file=file, limit=LIMIT, skip_generation=True, **EDITING), lm
+    )
     for name in SHOWN:
         assert report.figures["post"][name].mean == pytest.approx(matrix.after[code][code][name].mean)
         assert report.figures["pre"][name].mean == pytest.approx(matrix.before[code][name].mean)
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(folder: BuildFolder, lm: LanguageModel, tmp_path: Path) -> None:
-    other = build(tmp_path / "other")
-
-    def stop(task: str, done: int, total: int | None) -> None:
-        if task == "records in fr" and done:
-            raise KeyboardInterrupt
-
+    stopped = build(tmp_path / "other")
     with pytest.raises(KeyboardInterrupt):
-        across(other, options(), lm, stop)
-    assert not finished_matrices(other)
-    across(other, options(), lm)
-    names = [MATRIX, *(f"cases-{edited}-{asked}.jsonl" for edited in CODES for asked in CODES)]
+        across(stopped, options(), lm, stopping("records in fr", 1))
+    assert not finished_matrices(stopped)
+    across(stopped, options(), lm)
+    names = [MATRIX, *(f"cases-{edited}-{prompted}.jsonl" for edited in CODES for prompted in CODES)]
     for name in names:
-        assert crossing(other, "ft").path(name).read_bytes() == crossing(folder, "ft").path(name).read_bytes()
-    before = crossing(other, "ft").path(MATRIX).stat().st_mtime_ns
-    across(other, options(), lm)
-    assert crossing(other, "ft").path(MATRIX).stat().st_mtime_ns == before
+        assert crossing(stopped, "ft").path(name).read_bytes() == crossing(folder, "ft").path(name).read_bytes()
+    before = crossing(stopped, "ft").path(MATRIX).stat().st_mtime_ns
+    across(stopped, options(), lm)
+    assert crossing(stopped, "ft").path(MATRIX).stat().st_mtime_ns == before
     with pytest.raises(BuildStateError, match="limit"):
-        across(other, options(limit=2), lm)
+        across(stopped, options(limit=2), lm)
 
 
 def test_in_context_editing_reads_the_fact_in_one_language_and_the_prompt_in_another(
@@ -129,7 +127,7 @@ def test_in_context_editing_reads_the_fact_in_one_language_and_the_prompt_in_ano
     assert crossing(folder, "in-context").path("cases-en-fr.jsonl").is_file()
 
 
-def test_it_is_in_the_terminal_on_the_page_and_on_the_card(
+def test_the_matrix_is_in_the_terminal_on_the_page_and_on_the_card(
     folder: BuildFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (matrix,) = finished_matrices(folder).values()
@@ -139,8 +137,8 @@ def test_it_is_in_the_terminal_on_the_page_and_on_the_card(
     card = stage(folder, "someone/across").card
     for name in SHOWN:
         for edited in CODES:
-            for asked in CODES:
-                figure = matrix.after[edited][asked][name]
+            for prompted in CODES:
+                figure = matrix.after[edited][prompted][name]
                 text = f"{figure.mean:.1f} ± {figure.half_width:.1f}"
                 assert text in shown and text in card and text.replace("-", "−") in page
     assert "Across languages" in page and "Across languages" in card

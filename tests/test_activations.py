@@ -27,9 +27,9 @@ def test_one_pass_gives_the_modules_numbers_and_gradients_while_open(family: str
 
 
 def test_other_activations_and_patched_ones_stay() -> None:
-    lm, other = tiny.make("gpt2"), tiny.make("gpt_neox")
+    lm, neox = tiny.make("gpt2"), tiny.make("gpt_neox")
     (gelu,) = [part for part in lm.layers[0].modules() if "GELU" in type(part).__name__]
     gelu.forward = torch.relu
-    with one_pass_gelu(lm, [0]), one_pass_gelu(other, [0]):
+    with one_pass_gelu(lm, [0]), one_pass_gelu(neox, [0]):
         assert gelu.forward is torch.relu
-        assert not any("forward" in part.__dict__ for part in other.layers[0].modules())
+        assert not any("forward" in part.__dict__ for part in neox.layers[0].modules())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aligned_world import CODES, OBJECT, SUBJECT, Unnamed, aligned_graph, aligned_options, write_aligned
 from jsonschema import Draft202012Validator
+from stopping import stopping
 from typer.testing import CliRunner
 
 from cfbuild.audit.validate import read_records
@@ -36,7 +37,7 @@ def makers(unnamed: Unnamed | None = None, graph: FactSet | None = None) -> dict
 
 
 def in_all(unnamed: Unnamed | None = None) -> tuple[tuple[Record, ...], dict[str, list[Record | Rejection]]]:
-    """The English records of a city's relation, and what they are in the other languages."""
+    """Return the English records of a city's relation, and what they are in the other languages."""
     made = makers(unnamed)
     records = made["en"].make(relations=("P19",)).records
     facts = dict(made["en"].cases([one.case_id for one in records]))
@@ -48,18 +49,18 @@ def identity(record: Record) -> tuple[object, ...]:
     return record.case_id, record.relation, *ids, tuple(one.entity for one in record.neighborhood)
 
 
-def test_the_same_is_asked_in_every_language() -> None:
+def test_a_record_has_the_same_items_in_every_language() -> None:
     records, others = in_all()
     assert len(records) == 48
     for code, same in others.items():
-        for record, other in zip(records, same, strict=True):
-            assert isinstance(other, Record) and other.language == code
-            assert identity(other) == identity(record) and len(other.neighborhood) == 10
-            assert [one.entity for one in other.attribute] == [one.entity for one in record.attribute]
-            assert other.rewrite != record.rewrite and len(other.paraphrases) == len(record.paraphrases)
+        for record, translated in zip(records, same, strict=True):
+            assert isinstance(translated, Record) and translated.language == code
+            assert identity(translated) == identity(record) and len(translated.neighborhood) == 10
+            assert [one.entity for one in translated.attribute] == [one.entity for one in record.attribute]
+            assert translated.rewrite != record.rewrite and len(translated.paraphrases) == len(record.paraphrases)
 
 
-def test_who_has_no_name_in_a_language_is_no_subject_there_and_no_neighbor_anywhere() -> None:
+def test_an_item_without_a_name_in_a_language_is_no_subject_there_and_no_neighbor_anywhere() -> None:
     nameless = f"Q{SUBJECT + 3}"
     records, others = in_all({"de": [nameless]})
     assert len(records) == 48
@@ -71,7 +72,7 @@ def test_who_has_no_name_in_a_language_is_no_subject_there_and_no_neighbor_anywh
     assert all(isinstance(one, Record) for one in others["fr"])
 
 
-def test_where_too_few_have_a_name_the_first_language_takes_others_and_the_record_is_not_there() -> None:
+def test_where_too_few_have_a_name_the_first_language_takes_other_neighbors_and_the_record_is_missing_there() -> None:
     nameless = [f"Q{SUBJECT + number}" for number in (1, 2, 3)]
     records, others = in_all({"de": nameless})
     assert len(records) == 48 and all(len(one.neighborhood) == 10 for one in records)
@@ -87,14 +88,14 @@ def test_where_too_few_have_a_name_the_first_language_takes_others_and_the_recor
             assert german.decision.measured["item"] in nameless
 
 
-def test_an_o_star_has_a_name_in_every_language_where_there_is_such() -> None:
+def test_o_star_has_a_name_in_every_language_if_any_object_has() -> None:
     records, _ = in_all({"fr": [f"Q{OBJECT + 1}"], "ja": [f"Q{OBJECT + 2}"]})
     # Cities without a name in one of the languages are never drawn, where the fact can be said there.
-    said = [one for one in records if one.target_true.id in (f"Q{OBJECT}", f"Q{OBJECT + 3}")]
-    assert said and {one.target_new.id for one in said} == {f"Q{OBJECT}", f"Q{OBJECT + 3}"}
+    named = [one for one in records if one.target_true.id in (f"Q{OBJECT}", f"Q{OBJECT + 3}")]
+    assert named and {one.target_new.id for one in named} == {f"Q{OBJECT}", f"Q{OBJECT + 3}"}
 
 
-def test_where_no_o_star_has_a_name_the_record_is_there_in_the_first_language() -> None:
+def test_where_no_o_star_has_a_name_the_record_exists_in_the_first_language_alone() -> None:
     records, others = in_all({"fr": [f"Q{OBJECT + number}" for number in (1, 2, 3)]})
     first = [place for place, one in enumerate(records) if one.target_true.id == f"Q{OBJECT}"]
     assert len(first) == 12
@@ -104,19 +105,19 @@ def test_where_no_o_star_has_a_name_the_record_is_there_in_the_first_language() 
         assert isinstance(others["de"][place], Record)
 
 
-def test_a_real_change_is_one_in_every_language() -> None:
+def test_a_record_of_a_change_is_about_that_change_in_every_language() -> None:
     graph, subject = aligned_graph(), f"Q{SUBJECT}"
     old, new = (Fact("P19", subject, f"Q{OBJECT + number}", source="made") for number in (0, 1))
     facts = tuple(new if (one.relation, one.subject) == ("P19", subject) else one for one in graph.facts)
     made = makers(graph=replace(graph, facts=facts, changes=(FactChange("replaced", old, new),)))
     (record,) = [one for one in made["en"].make(relations=("P19",)).records if one.change]
     for code in CODES[1:]:
-        other = made[code].same(record, old)
-        assert isinstance(other, Record) and identity(other) == identity(record)
-        assert other.change == record.change and other.target_true.id == f"Q{OBJECT}"
+        translated = made[code].same(record, old)
+        assert isinstance(translated, Record) and identity(translated) == identity(record)
+        assert translated.change == record.change and translated.target_true.id == f"Q{OBJECT}"
 
 
-def test_an_aligned_maker_is_the_same_in_another_process() -> None:
+def test_a_pickled_aligned_maker_makes_the_same_records() -> None:
     maker = makers({"de": [f"Q{SUBJECT + 3}"]})["en"]
     again = pickle.loads(pickle.dumps(maker))
     assert again.make(relations=("P19",)) == maker.make(relations=("P19",))
@@ -139,7 +140,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     return folder
 
 
-def test_a_build_has_a_file_a_language_and_a_table_of_what_is_there(folder: BuildFolder) -> None:
+def test_a_build_has_a_file_for_each_language_and_a_table_of_their_records(folder: BuildFolder) -> None:
     files = record_files(folder.manifest())
     assert files == {"en": "records.jsonl", **{code: f"records.{code}.jsonl" for code in CODES[1:]}}
     read = {code: read_records(folder.path(file)).all_valid().records for code, file in files.items()}
@@ -148,11 +149,11 @@ def test_a_build_has_a_file_a_language_and_a_table_of_what_is_there(folder: Buil
         assert "specificity_plus" in records[0].groups
         found = audit(AuditOptions(folder.path(files[code]), folder))
         assert (found.rules, found.known) == ({}, len(records))
-    told = folder.manifest().entry("generate").counted["languages"]
-    assert told["records"] == {code: len(records) for code, records in read.items()}
+    counted = folder.manifest().entry("generate").counted["languages"]
+    assert counted["records"] == {code: len(records) for code, records in read.items()}
     ids = [{record.case_id for record in records} for records in read.values()]
-    assert told["in_all"] == len(set.intersection(*ids)) == len(read["de"]) < len(read["en"])
-    assert told["rules"] == {"fr": {}, "de": {"missing-label": 2}, "ja": {}}
+    assert counted["in_all"] == len(set.intersection(*ids)) == len(read["de"]) < len(read["en"])
+    assert counted["rules"] == {"fr": {}, "de": {"missing-label": 2}, "ja": {}}
     rejected = [json.loads(line) for line in folder.path("rejected.de.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {row["subject_id"] for row in rejected} == {f"Q{SUBJECT + 3}"}
     first = {record.case_id: identity(record) for record in read["en"]}
@@ -168,18 +169,13 @@ def test_a_finished_build_is_not_repeated_and_an_interrupted_one_ends_the_same(
     summary = generate(folder, options)
     assert summary.languages is not None and summary.languages["records"]["en"] == summary.kept
     assert before == {name: folder.path(name).stat().st_mtime_ns for name in names}
-    other = write_aligned(tmp_path / "other", {"de": [f"Q{SUBJECT + 3}"]})
-
-    def stop(task: str, done: int, total: int | None) -> None:
-        if task == "records in de" and done == 5:
-            raise KeyboardInterrupt
-
+    stopped = write_aligned(tmp_path / "other", {"de": [f"Q{SUBJECT + 3}"]})
     with pytest.raises(KeyboardInterrupt):
-        generate(other, options, progress=stop)
-    generate(other, options)
-    assert all(other.path(name).read_bytes() == folder.path(name).read_bytes() for name in names)
+        generate(stopped, options, progress=stopping("records in de", 5))
+    generate(stopped, options)
+    assert all(stopped.path(name).read_bytes() == folder.path(name).read_bytes() for name in names)
     with pytest.raises(BuildStateError, match="languages"):
-        generate(other, aligned_options(per_relation=None, relations=("P19", "P106"), languages=("en", "fr")))
+        generate(stopped, aligned_options(per_relation=None, relations=("P19", "P106"), languages=("en", "fr")))
 
 
 def test_a_language_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
@@ -187,9 +183,9 @@ def test_a_language_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
     generate(folder, aligned_options(languages=("en", "fr", "de"), limit=3))
     folder.path("records.clean.jsonl").write_text("mine\n")
     generate(folder, aligned_options(languages=("en", "fr"), limit=3, restart=True))
-    left = {path.name for path in folder.root.glob("re*.jsonl")}
-    assert left >= {"records.jsonl", "records.fr.jsonl", "rejected.fr.jsonl", "records.clean.jsonl"}
-    assert not left & {"records.de.jsonl", "rejected.de.jsonl"}
+    names = {path.name for path in folder.root.glob("re*.jsonl")}
+    assert names >= {"records.jsonl", "records.fr.jsonl", "rejected.fr.jsonl", "records.clean.jsonl"}
+    assert not names & {"records.de.jsonl", "rejected.de.jsonl"}
 
 
 def test_the_command_prints_the_table(tmp_path: Path) -> None:
@@ -211,11 +207,11 @@ def test_each_language_is_a_configuration_and_the_commands_make_all_again(folder
     assert command[command.index("--languages") + 1] == "en,fr,de,ja"
 
 
-def test_bmikes_readers_get_a_case_by_language(folder: BuildFolder, tmp_path: Path) -> None:
+def test_the_bmike_export_has_a_case_by_language(folder: BuildFolder, tmp_path: Path) -> None:
     made = export_records(folder, ExportOptions("bmike"))
     rows, count = json.loads(made.path.read_text(encoding="utf-8")), made.records
-    told = folder.manifest().entry("generate").counted["languages"]
-    assert len(rows) == count == told["in_all"]
+    counted = folder.manifest().entry("generate").counted["languages"]
+    assert len(rows) == count == counted["in_all"]
     schema = load_schema("export-bmike")
     Draft202012Validator.check_schema(schema)
     read = {code: {} for code in CODES}

@@ -18,18 +18,13 @@ from cfbuild.lm.delta import applied
 from cfbuild.lm.model import LanguageModel, Weight
 
 FAMILIES = ("gpt2", "llama")
+pytestmark = pytest.mark.usefixtures("cache")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def projection(of: Covariance, options: AlphaEditOptions) -> Tensor:
+def projection(cov: Covariance, options: AlphaEditOptions) -> Tensor:
     """P [d_in, d_in] as the released code makes it: from left singular vectors of C."""
-    assert of.factor is not None and options.nullspace_threshold is not None
-    left, values, _ = torch.linalg.svd(of.factor @ of.factor.T)
+    assert cov.factor is not None and options.nullspace_threshold is not None
+    left, values, _ = torch.linalg.svd(cov.factor @ cov.factor.T)
     kept = left[:, values < options.nullspace_threshold]
     assert 0 < kept.shape[1] < len(left)
     return kept @ kept.T
@@ -52,20 +47,20 @@ def test_two_batches_are_the_released_equation_with_the_earlier_keys(family: str
     earlier = {layer: torch.zeros(lm.key_width(layer), lm.key_width(layer)).double() for layer in options.changed}
     state: dict[str, Tensor] = {}
     for batch in (1, 2):
-        wanted = torch.randn(len(REQUESTS), lm.value_width(2), generator=generator)
+        values = torch.randn(len(REQUESTS), lm.value_width(2), generator=generator)
         keys_seen: dict[int, Tensor] = {}
 
         def solve(layer: int, keys: Tensor, known: Any = state, seen: dict[int, Tensor] = keys_seen) -> Tensor:
             seen[layer] = keys
             return editor.directions(layer, keys, known.get(f"keys/{layer}"))
 
-        delta = editor._memit.spread(REQUESTS, wanted, solve)
+        delta = editor._memit.spread(REQUESTS, values, solve)
         with torch.no_grad():
-            for left, layer in ((2, 1), (1, 2)):  # the residual's shares, bottom first
+            for shares, layer in ((2, 1), (1, 2)):  # the residual's shares, bottom first
                 keys, outputs = (tensor.double() for tensor in plain_keys_and_outputs(lm, options, layer))
                 projected = projection(covariances[layer], options)
                 inner = projected @ (keys.T @ keys + earlier[layer]) + options.l2 * torch.eye(len(projected)).double()
-                residuals = (wanted.double() - outputs) / left
+                residuals = (values.double() - outputs) / shares
                 expected = torch.linalg.solve(inner, projected @ keys.T @ residuals).T
                 found = delta.changes[Weight(layer)].matrix().double()
                 assert float((found - expected).norm() / expected.norm()) < 1e-4, (batch, layer)
@@ -83,15 +78,15 @@ def restore(lm: LanguageModel, before: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_update_leaves_alone_what_keys_in_general_read(family: str) -> None:
+def test_the_update_spares_the_directions_that_keys_in_general_have(family: str) -> None:
     lm = tiny.make(family)
     before = tiny.digest(lm)
     options, covariances = options_and_covariances(lm)
     (edit,) = AlphaEdit(lm, options, covariances).edit(REQUESTS)
     assert edit.records == (0, 1, 2) and edit.delta is not None and tiny.digest(lm) == before
-    for layer, of in covariances.items():
-        assert of.factor is not None
-        values, vectors = torch.linalg.eigh(of.factor @ of.factor.T)
+    for layer, cov in covariances.items():
+        assert cov.factor is not None
+        values, vectors = torch.linalg.eigh(cov.factor @ cov.factor.T)
         strong, weak = vectors[:, values >= 2.0].float(), vectors[:, values < 2.0].float()
         matrix = edit.delta.changes[Weight(layer)].matrix()
         assert float((matrix @ strong).norm()) < 1e-5 * float((matrix @ weak).norm())
@@ -129,7 +124,7 @@ def test_keys_of_all_batches_are_kept_and_no_more_than_fill_a_square() -> None:
     assert torch.allclose(folded["keys/1"].T @ folded["keys/1"], expected, rtol=1e-4, atol=1e-3)
 
 
-def test_directions_by_share_and_none_below_the_threshold(cache: Path) -> None:
+def test_the_directions_are_a_share_of_all_or_those_below_a_threshold(cache: Path) -> None:
     lm = tiny.make("gpt2")
     options, covariances = options_and_covariances(lm, layers=1)
     shared = AlphaEdit(lm, AlphaEditOptions(layer=2, layers=1, nullspace_share=0.25), covariances)

@@ -23,8 +23,7 @@ HEAVY = ("torch", "transformers", "requests", "spacy", "datasets", "jsonschema",
 
 
 @pytest.fixture
-def lm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+def lm(cache: Path) -> LanguageModel:
     return tiny.make("gpt2")
 
 
@@ -41,8 +40,8 @@ def test_importing_it_and_making_records_loads_no_model_library() -> None:
         "assert len(made.records) == 2\n"
         f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert json.loads(ended.stdout) == []
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == []
 
 
 def test_every_name_is_there_documented_with_its_parameters_and_typed() -> None:
@@ -82,7 +81,7 @@ def test_an_edit_is_saved_loaded_applied_and_undone_to_the_bit(lm: LanguageModel
         assert cf.nll(lm, "Rome lies in", ["Germany", "Italy"]) == edited
 
 
-def test_a_nll_is_the_mean_over_the_continuations_tokens(lm: LanguageModel) -> None:
+def test_an_nll_is_the_mean_over_the_continuations_tokens(lm: LanguageModel) -> None:
     prompt, continuation = "Rome lies in", "New Zealand English"
     ids, target = lm.encode(prompt), lm.continuation(continuation)
     with torch.no_grad():
@@ -133,7 +132,7 @@ def test_records_come_back_from_their_file(tmp_path: Path, name: str, records: t
     assert name.endswith("l") or isinstance(json.loads((tmp_path / name).read_text()), list)
 
 
-def test_a_broken_file_is_told_with_its_place(tmp_path: Path, records: tuple[Record, ...]) -> None:
+def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, records: tuple[Record, ...]) -> None:
     cf.write_records(records, tmp_path / "records.jsonl")
     text = (tmp_path / "records.jsonl").read_text()
     (tmp_path / "records.jsonl").write_text(text.replace('"subject"', '"object"', 1))
@@ -141,7 +140,7 @@ def test_a_broken_file_is_told_with_its_place(tmp_path: Path, records: tuple[Rec
         cf.read_records(tmp_path / "records.jsonl")
 
 
-def test_a_room_is_a_function_and_still_a_room() -> None:
+def test_edit_and_score_are_functions_and_still_packages() -> None:
     import cfbuild.edit.presets
     import cfbuild.score.table
 

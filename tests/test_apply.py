@@ -37,7 +37,7 @@ REQUESTS = [
 
 @pytest.fixture(params=["gpt2", "llama"])
 def lm(request: pytest.FixtureRequest, tmp_path: Path) -> LanguageModel:
-    """A tiny model in a folder, so that its revision is that of its files."""
+    """Return a tiny model in a folder, so that its revision is that of its files."""
     made = tiny.make(request.param)
     made.model.save_pretrained(tmp_path / "model")
     made.tokenizer.save_pretrained(tmp_path / "model")
@@ -45,7 +45,7 @@ def lm(request: pytest.FixtureRequest, tmp_path: Path) -> LanguageModel:
 
 
 def edits_of(lm: LanguageModel, path: Path) -> list[Edit]:
-    """The edits of ROME and of fine-tuning, of a layer each, as cases 3 and 7 of a file of edits."""
+    """Save edits of ROME and of fine-tuning, of a layer each, as those of cases 3 and 7; return them."""
     (rome,) = Rome(lm, RomeOptions(1, steps=4)).edit(REQUESTS[:1])
     (ft,) = FineTune(lm, FineTuneOptions(2, steps=4)).edit(REQUESTS[1:])
     edits = [replace(rome, records=(3,), model=lm.identity), replace(ft, records=(7,), model=lm.identity)]
@@ -64,20 +64,20 @@ def logits(folder: Path, text: str) -> torch.Tensor:
 def test_the_folders_model_has_the_edits_likelihoods(lm: LanguageModel, tmp_path: Path, cases: tuple[int, ...]) -> None:
     edits = edits_of(lm, tmp_path / "edits.safetensors")
     before = tiny.digest(lm)
-    made = apply_edits(ApplyOptions(tmp_path / "edits.safetensors", tmp_path / "out", cases), lm)
-    assert tiny.digest(lm) == before and made.cases == (cases or (3, 7)) and made.faulty == ()
-    wanted = summed(edit.delta for edit in edits if edit.delta and (not cases or edit.records == cases))
+    applied = apply_edits(ApplyOptions(tmp_path / "edits.safetensors", tmp_path / "out", cases), lm)
+    assert tiny.digest(lm) == before and applied.cases == (cases or (3, 7)) and applied.faulty == ()
+    delta = summed(edit.delta for edit in edits if edit.delta and (not cases or edit.records == cases))
     for text, target in (("The mother tongue of Danielle Darrieux is", "English"), ("Rome lies in", "Germany")):
         (token, *_) = lm.continuation(target)
-        ((expected,),) = score_edited(lm, [Question(lm.encode(text), ((token,),))], [wanted])
+        ((expected,),) = score_edited(lm, [Question(lm.encode(text), ((token,),))], [delta])
         nll = -logits(tmp_path / "out", text).log_softmax(dim=-1)[token]
         assert float(nll) == pytest.approx(expected.nll_nats, abs=1e-4)
         assert abs(float(nll) + float(logits(tmp_path / "model", text).log_softmax(dim=-1)[token])) > 1e-3
-    assert set(made.weights) == {
-        f"{edit.delta.lowest}/mlp_out" for edit in edits if edit.delta and edit.records[0] in made.cases
+    assert set(applied.weights) == {
+        f"{edit.delta.lowest}/mlp_out" for edit in edits if edit.delta and edit.records[0] in applied.cases
     }
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "states false facts" in text and all(name in text for name in made.weights)
+    assert "states false facts" in text and all(name in text for name in applied.weights)
     assert ("applied together" in text) == (not cases)
 
 
@@ -102,9 +102,9 @@ def test_what_cannot_be_applied_is_refused_and_leaves_nothing(lm: LanguageModel,
     edits = edits_of(lm, file)
     with pytest.raises(ConfigError, match="has no edit of case 4, 9"):
         apply_edits(ApplyOptions(file, out, (3, 4, 9)), lm)
-    other = tiny.make("gpt2", seed=1)
+    stranger = tiny.make("gpt2", seed=1)
     with pytest.raises(ModelError, match=r"made on .*model.* and the model is tiny-gpt2"):
-        apply_edits(ApplyOptions(file, out), other)
+        apply_edits(ApplyOptions(file, out), stranger)
     save_edits(file, [Edit((1,), None, prefix="New fact: ")])
     with pytest.raises(DataError, match="holds no change of weights"):
         apply_edits(ApplyOptions(file, out), lm)

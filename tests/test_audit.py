@@ -66,7 +66,7 @@ def audited(path: Path, rows: list[Row], build: BuildFolder | None = None, **opt
 
 @pytest.mark.parametrize("form", ["ours", "plain"])
 @pytest.mark.parametrize("known", [False, True])
-def test_no_false_alarm_over_clean_records(
+def test_clean_records_have_no_finding(
     tmp_path: Path, clean: list[Row], folder: BuildFolder, form: str, known: bool
 ) -> None:
     rows = clean if form == "ours" else [plain(row) for row in clean]
@@ -78,12 +78,11 @@ def test_no_false_alarm_over_clean_records(
 
 @pytest.mark.parametrize(("rule", "plant"), FAULTS, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(FAULTS)])
 @pytest.mark.parametrize("form", ["ours", "plain"])
-def test_every_fault_that_the_row_tells_is_found(
+def test_every_fault_that_a_row_alone_shows_is_found(
     tmp_path: Path, clean: list[Row], form: str, rule: str, plant: Plant
 ) -> None:
     rows = [planted(row if form == "ours" else plain(row), plant) for row in clean[:100]]
-    summary = audited(tmp_path, rows)
-    assert summary.rules[rule].rows == len(rows)
+    assert audited(tmp_path, rows).rules[rule].rows == len(rows)
 
 
 @pytest.mark.parametrize(("rule", "plant"), IN_GROUPS)
@@ -111,7 +110,7 @@ def test_every_fault_of_meta_is_found_and_mended(tmp_path: Path, clean: list[Row
 
 
 @pytest.mark.parametrize(("rule", "plant"), AGAINST_FACTS)
-def test_every_fault_that_facts_tell_is_found(
+def test_every_fault_that_only_the_facts_show_is_found(
     tmp_path: Path, clean: list[Row], folder: BuildFolder, rule: str, plant: Plant
 ) -> None:
     rows = [planted(row, plant) for row in clean[:100]]
@@ -159,15 +158,17 @@ KNOWEDIT = {
         ("Relation_Specificity", {"ground_truth": "Bordeaux (city)"}, "label-noise"),
     ],
 )
-def test_knowedits_locality(tmp_path: Path, kind: str, change: Row, rule: str | None) -> None:
+def test_faults_in_knowedits_locality_are_found_and_mended(
+    tmp_path: Path, kind: str, change: Row, rule: str | None
+) -> None:
     row = copy.deepcopy(KNOWEDIT)
     row["locality"][kind][0].update(change)
     summary = audited(tmp_path, [row])
     assert list(summary.rules) == ([] if rule is None else [rule])
     fixed = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
     assert (fixed.written, fixed.dropped) == (1, 0)
-    (left,) = (one for _, one in jsonl.read_rows(tmp_path / "fixed.jsonl"))
-    count = sum(map(len, left["locality"].values()))
+    (kept,) = (one for _, one in jsonl.read_rows(tmp_path / "fixed.jsonl"))
+    count = sum(map(len, kept["locality"].values()))
     assert count == (3 if rule is None else 2) and audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
 
 
@@ -179,11 +180,11 @@ def test_our_own_knowedit_export_is_clean(tmp_path: Path, clean: list[Row]) -> N
 def test_a_container_of_the_true_object_is_no_false_one(tmp_path: Path, clean: list[Row], folder: BuildFolder) -> None:
     rows = [row for row in clean if row["requested_rewrite"]["target_true"]["id"] == "Q11"][:50]
     norway = {"str": "Norway", "id": "Q90"}
-    wide = [planted(row, lambda one: one["requested_rewrite"].update(target_new=dict(norway))) for row in rows]
+    wide = [planted(row, lambda copied: copied["requested_rewrite"].update(target_new=dict(norway))) for row in rows]
     assert audited(tmp_path, wide, folder).rules["target-contains"].rows == len(rows)
 
 
-def test_conflicting_edits_and_repeated_case_ids(tmp_path: Path, clean: list[Row]) -> None:
+def test_conflicting_edits_and_repeated_case_ids_are_found(tmp_path: Path, clean: list[Row]) -> None:
     rows = clean[:100]
     summary = audited(tmp_path, [*rows, *(planted(row, _second_edit) for row in rows)])
     assert {rule: entry.rows for rule, entry in summary.rules.items()} == {"conflicting-edits": 100}
@@ -210,7 +211,7 @@ def test_a_fixed_file_is_clean_and_says_what_changed(tmp_path: Path, clean: list
     assert list(violations(target)) == []
     notes = list(jsonl.read_rows(tmp_path / "out.json.changes.jsonl"))
     assert {note["change"] for _, note in notes} == {"drop-row", "remove-prompt", "remove-prefix", "remove-repeats"}
-    assert {note["line"] for _, note in notes} >= set() and len({note["case_id"] for _, note in notes}) == len(rows)
+    assert len({note["case_id"] for _, note in notes}) == len(rows)
 
 
 EDIT = {
@@ -241,12 +242,12 @@ EDIT = {
         ({"prompt": "Danielle Darrieux is an", "target_new": "singer", "ground_truth": "actor"}, "article"),
     ],
 )
-def test_easyedit_rows(tmp_path: Path, change: Row, rule: str | None) -> None:
+def test_faults_in_easyedits_rows_are_found(tmp_path: Path, change: Row, rule: str | None) -> None:
     summary = audited(tmp_path, [{**EDIT, **change}])
     assert list(summary.rules) == ([] if rule is None else [rule])
 
 
-def test_rows_of_no_known_format_and_empty_files(tmp_path: Path) -> None:
+def test_rows_of_no_known_format_are_found_and_empty_files_refused(tmp_path: Path) -> None:
     assert list(audited(tmp_path, [{"text": "hello"}]).rules) == ["row-format"]
     with pytest.raises(DataError, match="holds no rows"):
         audited(tmp_path, [])
@@ -256,7 +257,7 @@ def test_rows_of_no_known_format_and_empty_files(tmp_path: Path) -> None:
         AuditOptions(tmp_path / "a", max_per_entity=0)
 
 
-def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(tmp_path: Path, clean: list[Row]) -> None:
+def test_the_command_prints_a_table_or_json_and_exits_with_1_after_a_fault(tmp_path: Path, clean: list[Row]) -> None:
     jsonl.write_jsonl(tmp_path / "good.jsonl", clean[:5])
     jsonl.write_jsonl(tmp_path / "bad.jsonl", [planted(row, FAULTS[0][1]) for row in clean[:5]])
     run = CliRunner().invoke
@@ -264,8 +265,8 @@ def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(tmp_path: Pa
     assert (good.exit_code, good.stdout.strip()) == (0, "5 of 5 rows have no fault")
     bad = run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q"])
     assert bad.exit_code == 1 and "lacks-subject" in bad.stdout
-    told = json.loads(run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--json"]).stdout)
-    assert told["rules"]["lacks-subject"]["rows"] == 5
+    found = json.loads(run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--json"]).stdout)
+    assert found["rules"]["lacks-subject"]["rows"] == 5
     fixed = run(app, ["audit", str(tmp_path / "bad.jsonl"), "-q", "--fix", str(tmp_path / "fixed.jsonl")])
     assert fixed.exit_code == 0 and len(list(jsonl.read_rows(tmp_path / "fixed.jsonl"))) == 5
 
@@ -318,14 +319,14 @@ def test_a_guess_is_found_and_left_in_place_unless_asked(
     assert f"{entry.faults} faults rest on names" in result.stdout
 
 
-def test_what_meta_tells_is_no_guess(tmp_path: Path, clean: list[Row]) -> None:
+def test_a_fault_that_meta_shows_is_no_guess(tmp_path: Path, clean: list[Row]) -> None:
     rows = [planted(row, dict(FAULTS)["repeated-entity"]) for row in clean[:20]]
     (entry,) = audited(tmp_path, rows, fix=tmp_path / "fixed.jsonl").rules.values()
     assert (entry.faults, entry.guesses) == (20, 0) and audit(AuditOptions(tmp_path / "fixed.jsonl")).rules == {}
 
 
 @pytest.mark.shared
-def test_what_is_wrong_with_three_rows_of_counterfact_and_nothing_else(counterfact_sample: Path) -> None:
+def test_exactly_the_faults_of_three_rows_of_counterfact_are_found(counterfact_sample: Path) -> None:
     summary = audit(AuditOptions(counterfact_sample))
     found = {rule: entry.faults for rule, entry in summary.rules.items()}
     assert found == {"repeated-entity": 9, "prefix-fragment": 2, "repeated-generation": 2, "lacks-subject": 1}
@@ -346,14 +347,13 @@ def test_a_build_of_the_excerpt_has_no_fault(excerpt_build: ExcerptBuild, tmp_pa
     summary = audit(AuditOptions(records, folder))
     assert summary.rules == {} and summary.rows == summary.known == made.kept >= 10_000
     assert sum(one["kept"] > 0 for one in made.by_relation.values()) >= 30
-    told = json.loads(alone.communicate()[0])
-    assert alone.returncode == 0 and told["rules"] == {} and told["rows"] == made.kept
+    texts_alone = json.loads(alone.communicate()[0])
+    assert alone.returncode == 0 and texts_alone["rules"] == {} and texts_alone["rows"] == made.kept
     # And so is what it is exported to; `make round-trip` does this with every record.
-    every = [codec.decode_record(row) for _, row in list(jsonl.read_rows(records))[::20]]
+    sample = [codec.decode_record(row) for _, row in list(jsonl.read_rows(records))[::20]]
     for name in ("counterfact", "easyedit", "knowedit"):
-        assert audited(tmp_path, list(map(EXPORTERS[name], every))).rules == {}
+        assert audited(tmp_path, list(map(EXPORTERS[name], sample))).rules == {}
     page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
-    told = {
-        rule: int(count.replace(",", "")) for rule, count in re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)
-    }
-    assert told == made.by_rule and f"gives {made.kept:,} records" in page
+    counts = re.findall(r"^\| ([a-z-]+) \| ([\d,]+) \|", page, re.M)
+    assert {rule: int(count.replace(",", "")) for rule, count in counts} == made.by_rule
+    assert f"gives {made.kept:,} records" in page

@@ -30,7 +30,7 @@ MOST_BYTES = 200
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    """Rows with a fault of each kind, and pairs far apart that have a case id or an edit in common."""
+    """Return rows with a fault of each kind, and pairs far apart that have a case id or an edit in common."""
     clean = clean_rows(*clean_world(), 60)
     faulty = [planted(row, plant) for row, (_, plant) in zip(clean, FAULTS, strict=False)]
     again = {**clean[-1], "case_id": clean[0]["case_id"]}
@@ -52,7 +52,7 @@ def written(path: Path, rows: Sequence[Row], form: str = "lines") -> Path:
 
 
 def results(file: Path, **options: Any) -> tuple[str, bytes, bytes]:
-    """The summary, the cleaned file and the changes of an audit."""
+    """Return the summary, the cleaned file and the changes of an audit."""
     fixed = file.with_name("fixed")
     summary = audit(AuditOptions(file, fix=fixed, **options))
     return json.dumps(asdict(summary)), fixed.read_bytes(), fixed.with_name("fixed.changes.jsonl").read_bytes()
@@ -117,7 +117,7 @@ def test_a_fault_of_two_rows_is_found_whatever_lies_between(
     assert "line 1" in found[1].examples[0].got or "again" in found[1].examples[0].got
 
 
-def asked(number: int, paraphrases: Sequence[str], neighbors: Sequence[str] = ()) -> Row:
+def row_about(number: int, paraphrases: Sequence[str], neighbors: Sequence[str] = ()) -> Row:
     name = f"Kim Ode{number}"
     rewrite = {"subject": name, "prompt": "The tongue of {} is", "relation_id": "P103"}
     targets = {"target_true": {"str": "Welsh", "id": "Q9309"}, "target_new": {"str": "Thai", "id": "Q9217"}}
@@ -133,9 +133,9 @@ def asked(number: int, paraphrases: Sequence[str], neighbors: Sequence[str] = ()
 
 def test_a_template_is_learned_from_rows_in_other_chunks(tmp_path: Path, small_chunks: None) -> None:
     templates = ["{} speaks natively", "{}, who grew up speaking"]
-    read = asked(0, (), [text.format("Ann Lee") for text in templates])
-    rest = [asked(number, ()) for number in range(1, 30)]
-    shown = [asked(99, templates), asked(100, templates)]
+    read = row_about(0, (), [text.format("Ann Lee") for text in templates])
+    rest = [row_about(number, ()) for number in range(1, 30)]
+    shown = [row_about(99, templates), row_about(100, templates)]
     alone = audit(AuditOptions(written(tmp_path / "alone.jsonl", [read, *rest, shown[0]])))
     assert alone.rules == {}  # what one row shows may be a prefix that was cut in the wrong place
     apart = audit(AuditOptions(written(tmp_path / "apart.jsonl", [read, shown[0], *rest, shown[1]])))
@@ -143,7 +143,7 @@ def test_a_template_is_learned_from_rows_in_other_chunks(tmp_path: Path, small_c
 
 
 def peak(path: Path, count: int, **options: Any) -> int:
-    """The most memory of an audit of so many rows of 4 kB, in bytes."""
+    """Return the most memory of an audit of `count` rows of 4 kB, in bytes."""
     file = path / f"{count}.jsonl"
     jsonl.write_jsonl(file, (edit(number, note=f"{number:>4000}") for number in range(count)))
     tracemalloc.start()
@@ -183,6 +183,6 @@ def test_a_pipe_is_audited_like_a_file(tmp_path: Path, rows: list[Row]) -> None:
     writer.join()
 
 
-def test_there_is_at_least_one_worker(tmp_path: Path) -> None:
+def test_zero_workers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers is 0"):
         AuditOptions(tmp_path / "a", workers=0)

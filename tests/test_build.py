@@ -31,7 +31,7 @@ def draft_of(graph: FactGraph, subject: int, value: int, **options: int) -> tupl
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(), per_entity=st.integers(1, 4), max_draws=st.integers(1, 9))
-def test_every_record_keeps_what_a_record_promises(seed: int, per_entity: int, max_draws: int) -> None:
+def test_every_record_keeps_its_promises_whatever_the_options(seed: int, per_entity: int, max_draws: int) -> None:
     graph = FactGraph(*world(60))
     options = BuildOptions(seed=seed, prompts_per_entity=per_entity, max_draws=max_draws)
     for draft, record in build_all(options, graph):
@@ -56,7 +56,7 @@ def test_every_record_keeps_what_a_record_promises(seed: int, per_entity: int, m
         assert all(one.prefix in PREFIXES and find_name(one.prefix, names) is None for one in record.paraphrases)
 
 
-def test_ten_neighbors_where_there_are_ten() -> None:
+def test_all_ten_possible_neighbors_are_taken() -> None:
     graph = graph_of(
         {**{n: f"Person {n}" for n in range(100, 111)}, 1: "Oslo", 2: "Lima", 200: "Ann"},
         [*((n, 1) for n in range(100, 111)), (200, 2)],
@@ -118,7 +118,7 @@ def test_no_draw_shares_a_name_with_a_true_object_or_lacks_a_label() -> None:
 
 
 def test_objects_are_drawn_by_frequency() -> None:
-    """First draws of many subjects follow the counts (3 standard deviations of a binomial)."""
+    """Check that first draws of many subjects follow the counts, to 3 standard deviations of a binomial."""
     labels = {1: "Oslo", 2: "Lima", 3: "Rome", **{n: f"Person {n}" for n in range(100, 1100)}}
     pairs = [(n, 1) for n in range(100, 700)] + [(n, 2) for n in range(700, 1000)] + [(n, 3) for n in range(1000, 1100)]
     graph = graph_of(labels, pairs)
@@ -146,8 +146,8 @@ def test_a_draft_does_not_depend_on_what_else_is_built() -> None:
 
 
 def test_other_seeds_build_other_records() -> None:
-    one, other = (build_all(BuildOptions(seed=seed)) for seed in (0, 1))
-    assert sum(a[1] == b[1] for a, b in zip(one, other, strict=True)) < len(one) / 10
+    first, second = (build_all(BuildOptions(seed=seed)) for seed in (0, 1))
+    assert sum(a[1] == b[1] for a, b in zip(first, second, strict=True)) < len(first) / 10
 
 
 def test_generation_prompts_are_distinct_and_take_generation_templates_first() -> None:
@@ -176,7 +176,7 @@ def test_prefixes_run_out_rather_than_name_an_object() -> None:
     assert [one.prefix for one in builder.draft(0, Fact("P551", "Q100", "Q1")).paraphrases] == ["", ""]
 
 
-def test_too_few_templates_and_unusable_labels_are_refused() -> None:
+def test_too_few_templates_unusable_labels_and_no_draws_are_refused() -> None:
     graph = graph_of({100: None, 200: "Dan", 1: "Oslo", 2: "Lima"}, [(100, 1), (200, 2)])
     with pytest.raises(TemplateError, match="Q100 has the label None"):
         draft_of(graph, 100, 1)

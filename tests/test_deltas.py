@@ -34,7 +34,7 @@ def dense(lm: LanguageModel, weight: Weight, seed: int) -> Dense:
 
 
 def mixed(lm: LanguageModel) -> list[Delta | None]:
-    """Five rows: two layers of different ranks, a dense change, nothing, a large rank, and other parts than the MLP."""
+    """Return five deltas: two layers of different ranks, a dense one, none, a large rank, other parts than the MLP."""
     first, second = Weight(1), Weight(2)
     others = [Weight(2, part) for part in PARTS[lm.model.config.model_type]]
     return [
@@ -54,7 +54,7 @@ def with_bias(lm: LanguageModel, weight: Weight, seed: int) -> Dense:
 @pytest.mark.parametrize("of_all", [False, True])
 def test_a_bias_changes_beside_its_matrix(tmp_path: Path, of_all: bool) -> None:
     lm = tiny.make("gpt2")
-    before, asked = tiny.digest(lm), questions(lm)
+    before, batch = tiny.digest(lm), questions(lm)
     delta = Delta({Weight(1): with_bias(lm, Weight(1), 6), Weight(2): dense(lm, Weight(2), 7)})
     change = delta.changes[Weight(1)]
     assert isinstance(change, Dense) and change.bias is not None
@@ -64,20 +64,20 @@ def test_a_bias_changes_beside_its_matrix(tmp_path: Path, of_all: bool) -> None:
     assert loaded.delta is not None
     for name, tensor in change.tensors().items():
         assert torch.equal(loaded.delta.changes[Weight(1)].tensors()[name], tensor)
-    rows = [loaded.delta if of_all or place % 2 else None for place in range(len(asked))]
-    together, plain = score_edited(lm, asked, rows), score(lm, asked)
+    rows = [loaded.delta if of_all or place % 2 else None for place in range(len(batch))]
+    together, plain = score_edited(lm, batch, rows), score(lm, batch)
     without = Delta({**delta.changes, Weight(1): Dense(change.change)})
     with Edit((0,), delta).applied(lm):
         assert torch.equal(
             lm.layers[1].mlp.c_proj.bias,
             torch.frombuffer(bytearray(before["transformer.h.1.mlp.c_proj.bias"]), dtype=torch.float32) + change.bias,
         )
-        alone = score(lm, asked)
+        alone = score(lm, batch)
     assert tiny.digest(lm) == before
     for place, row in enumerate(rows):
         expected = plain if row is None else alone
         assert nlls([together[place]]) == pytest.approx(nlls([expected[place]]), abs=1e-4)
-    assert abs(nlls(score_edited(lm, asked[:1], [without]))[0] - nlls(alone)[0]) > 1e-3
+    assert abs(nlls(score_edited(lm, batch[:1], [without]))[0] - nlls(alone)[0]) > 1e-3
 
 
 def test_a_bias_that_the_model_does_not_have_is_refused() -> None:
@@ -102,18 +102,18 @@ def nlls(answers: list[Any]) -> list[float]:
 @pytest.mark.parametrize("family", PARTS)
 def test_rows_of_a_batch_have_deltas_of_their_own_weights_ranks_and_kinds(family: str) -> None:
     lm = tiny.make(family)
-    before, deltas, asked = tiny.digest(lm), mixed(lm), questions(lm)
-    together = score_edited(lm, asked, deltas)
-    texts = generate(lm, [one.prompt for one in asked], list("abcde"), 24, deltas)
+    before, deltas, batch = tiny.digest(lm), mixed(lm), questions(lm)
+    together = score_edited(lm, batch, deltas)
+    texts = generate(lm, [one.prompt for one in batch], list("abcde"), 24, deltas)
     assert tiny.digest(lm) == before
     for row, delta in enumerate(deltas):
-        plain = score(lm, [asked[row]])
+        plain = score(lm, [batch[row]])
         if delta is None:
             assert nlls([together[row]]) == pytest.approx(nlls(plain), abs=1e-5)
             continue
         with applied(lm, delta):
-            alone = score(lm, [asked[row]])
-            assert generate(lm, [asked[row].prompt], ["abcde"[row]], 24) == [texts[row]]
+            alone = score(lm, [batch[row]])
+            assert generate(lm, [batch[row].prompt], ["abcde"[row]], 24) == [texts[row]]
         assert nlls([together[row]]) == pytest.approx(nlls(alone), abs=1e-4)
         assert abs(nlls(alone)[0] - nlls(plain)[0]) > 1e-3
     assert tiny.digest(lm) == before
@@ -121,12 +121,12 @@ def test_rows_of_a_batch_have_deltas_of_their_own_weights_ranks_and_kinds(family
 
 @pytest.mark.parametrize("family", PARTS)
 def test_before_and_after_begin_below_the_lowest_layer_that_any_row_changes(family: str) -> None:
-    """The first row's delta is of layer 2 alone, others' of layer 1: replayed from 2 on, they would be lost."""
+    """Score a first delta of layer 2 alone with others of layer 1: replayed from layer 2 on, they would be lost."""
     lm = tiny.make(family)
     deltas = [delta for delta in (mixed(lm)[1], mixed(lm)[0], mixed(lm)[3]) if delta is not None]
-    asked = questions(lm)[: len(deltas)]
-    pairs = score_before_and_after(lm, asked, deltas)
-    for question, delta, (before, after) in zip(asked, deltas, pairs, strict=True):
+    batch = questions(lm)[: len(deltas)]
+    pairs = score_before_and_after(lm, batch, deltas)
+    for question, delta, (before, after) in zip(batch, deltas, pairs, strict=True):
         assert nlls([before]) == pytest.approx(nlls(score(lm, [question])), abs=1e-5)
         with applied(lm, delta):
             assert nlls([after]) == pytest.approx(nlls(score(lm, [question])), abs=1e-4)
@@ -136,10 +136,10 @@ def test_rows_that_share_a_delta_share_its_product() -> None:
     lm = tiny.make("gpt2")
     weight = Weight(1)
     shared = Delta({weight: low_rank(lm, weight, 40, 5)})
-    asked = questions(lm)
-    together = score_edited(lm, asked, [shared] * len(asked))
+    batch = questions(lm)
+    together = score_edited(lm, batch, [shared] * len(batch))
     with applied(lm, shared):
-        assert nlls(together) == pytest.approx(nlls(score(lm, asked)), abs=1e-4)
+        assert nlls(together) == pytest.approx(nlls(score(lm, batch)), abs=1e-4)
 
 
 def test_the_norm_is_that_of_all_changes() -> None:
@@ -199,10 +199,10 @@ def test_an_edit_is_applied_to_the_model_it_fits_and_undone_to_the_bit(tmp_path:
 
 def test_a_sum_of_changes_adds_their_biases() -> None:
     lm = tiny.make("gpt2")
-    one, other, none = with_bias(lm, Weight(1), 6), with_bias(lm, Weight(1), 8), dense(lm, Weight(1), 7)
-    total = summed(Delta.of(1, change) for change in (one, none, other))
+    first, second, none = with_bias(lm, Weight(1), 6), with_bias(lm, Weight(1), 8), dense(lm, Weight(1), 7)
+    total = summed(Delta.of(1, change) for change in (first, none, second))
     assert total is not None and isinstance(total.only, Dense) and total.only.bias is not None
-    assert one.bias is not None and other.bias is not None
-    torch.testing.assert_close(total.only.bias, one.bias + other.bias)
+    assert first.bias is not None and second.bias is not None
+    torch.testing.assert_close(total.only.bias, first.bias + second.bias)
     alone = summed([Delta.of(1, none), Delta.of(1, none)])
     assert alone is not None and isinstance(alone.only, Dense) and alone.only.bias is None

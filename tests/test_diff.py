@@ -45,7 +45,7 @@ def test_a_fetch_compared_with_itself_has_not_changed() -> None:
     assert {change.kind for change in changes(Statements(old, OLD_DAY), Statements(old, OLD_DAY))} == {"unchanged"}
 
 
-def test_the_schema_names_the_kinds() -> None:
+def test_the_schema_names_every_kind_of_change() -> None:
     assert load_schema("changes")["properties"]["kind"]["enum"] == list(KINDS)
 
 
@@ -54,17 +54,17 @@ def build(root: Path, facts: list[Fact]) -> BuildFolder:
 
 
 def test_the_command_writes_the_changes_and_counts_all(tmp_path: Path) -> None:
-    held, other = Fact("P551", "Q1", "Q2"), Fact("P551", "Q1", "Q3")
+    held, newer = Fact("P551", "Q1", "Q2"), Fact("P551", "Q1", "Q3")
     stays, only = Fact("P551", "Q4", "Q2", start="2001"), Fact("P937", "Q1", "Q2")
-    old, new = build(tmp_path / "old", [held, stays]), build(tmp_path / "new", [other, stays, only])
+    old, new = build(tmp_path / "old", [held, stays]), build(tmp_path / "new", [newer, stays, only])
     ran = CliRunner().invoke(app, ["diff", str(old.root), str(new.root), "--json"])
     assert ran.exit_code == 0, ran.output
-    told = json.loads(ran.stdout)
-    assert told["kinds"] == {**dict.fromkeys(KINDS, 0), "unchanged": 1, "replaced": 1}
-    assert (told["written"], told["only_old"], told["only_new"]) == (1, [], ["P937"])
+    counted = json.loads(ran.stdout)
+    assert counted["kinds"] == {**dict.fromkeys(KINDS, 0), "unchanged": 1, "replaced": 1}
+    assert (counted["written"], counted["only_old"], counted["only_new"]) == (1, [], ["P937"])
     file = new.path("changes.jsonl")
     (change,) = read_values(file, conforming("changes", decode_change))
-    assert (change.kind, change.old, change.new) == ("replaced", held, other)
+    assert (change.kind, change.old, change.new) == ("replaced", held, newer)
     before = file.read_bytes()
     out = tmp_path / "all.jsonl"
     ran = CliRunner().invoke(app, ["diff", str(old.root), str(new.root), "--unchanged", "--out", str(out)])
@@ -73,12 +73,12 @@ def test_the_command_writes_the_changes_and_counts_all(tmp_path: Path) -> None:
 
 
 def test_builds_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    one, other = build(tmp_path / "a", [Fact("P551", "Q1", "Q2")]), build(tmp_path / "b", [Fact("P937", "Q1", "Q2")])
+    first, second = build(tmp_path / "a", [Fact("P551", "Q1", "Q2")]), build(tmp_path / "b", [Fact("P937", "Q1", "Q2")])
     with pytest.raises(BuildStateError, match=r"a has facts of P551 and .*b of P937; expected a relation"):
-        diff(DiffOptions(one, other))
+        diff(DiffOptions(first, second))
     with pytest.raises(BuildStateError, match=r"facts\.jsonl"):
-        diff(DiffOptions(one, BuildFolder(tmp_path / "nothing")))
+        diff(DiffOptions(first, BuildFolder(tmp_path / "nothing")))
     with pytest.raises(ConfigError, match="given twice"):
-        DiffOptions(one, BuildFolder(tmp_path / "a"))
+        DiffOptions(first, BuildFolder(tmp_path / "a"))
     with pytest.raises(ConfigError, match="is not a folder"):
-        DiffOptions(one, other, tmp_path / "none" / "x.jsonl")
+        DiffOptions(first, second, tmp_path / "none" / "x.jsonl")

@@ -65,7 +65,7 @@ def _blocks(path: Path) -> Iterator[Block]:
 
 
 def _cells() -> Iterator[Block]:
-    """The notebook's cells as blocks of a page, with small numbers and a small model; nothing is installed."""
+    """Yield the notebook's cells as blocks of a page, with small numbers and a small model; nothing is installed."""
     for number, cell in enumerate(code_cells()):
         if "install" not in tags(cell):
             text = "".join(cell["source"])
@@ -110,8 +110,8 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 def test_the_site_has_every_page_once() -> None:
     def pages(part: Any) -> Iterator[str]:
-        for one in part.values() if isinstance(part, dict) else part:
-            yield from [one] if isinstance(one, str) else pages(one)
+        for entry in part.values() if isinstance(part, dict) else part:
+            yield from [entry] if isinstance(entry, str) else pages(entry)
 
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert sorted(pages(site["nav"])) == sorted(path.name for path in DOCS.glob("*.md"))
@@ -126,7 +126,7 @@ ENDINGS = ("stad", "vik", "ham", "gate", "mont", "burg", "dorf")
 
 
 def _triples() -> str:
-    """A small Wikidata with the relations that the pages build from: P19, P36, P103 and P50, in English and French."""
+    """Return a small Wikidata in English and French, of the relations that the pages build from."""
     item, direct = "http://www.wikidata.org/entity/Q", "http://www.wikidata.org/prop/direct/"
     label = "http://www.w3.org/2000/01/rdf-schema#label"
     names: dict[int, tuple[str, str]] = {5: ("human", "être humain"), 515: ("city", "ville")}
@@ -195,7 +195,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "CFBUILD_CACHE": str(folder / "cache"),
         }
         script = str(ROOT / "tests" / "docs_session.py")
-        ended = subprocess.run(
+        ran = subprocess.run(
             [sys.executable, script],
             input=json.dumps(given),
             env=environment,
@@ -203,7 +203,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             text=True,
             check=False,
         )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert ran.returncode == 0, ran.stderr[-4000:]
     found: dict[str, str] = json.loads((folder / "pages" / "results.json").read_text(encoding="utf-8"))
     return found
 
@@ -245,7 +245,7 @@ def test_the_formats_page_is_made_from_the_schemas(monkeypatch: pytest.MonkeyPat
     assert make_formats.PAGE.read_text(encoding="utf-8") == make_formats.page(), "run python scripts/make_formats.py"
 
 
-def test_links_lead_to_files() -> None:
+def test_every_link_leads_to_a_file() -> None:
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
@@ -260,7 +260,7 @@ def test_files_of_the_code_that_a_page_names_are_there(page: Path) -> None:
 
 
 def test_pictures_are_small_and_have_an_alternative_text() -> None:
-    """Those of `scripts/screenshots.py` are all shown."""
+    """Check too that those of `scripts/screenshots.py` are all shown."""
     shown = set()
     for path in (*PAGES, ROOT / "ARCHITECTURE.md"):
         for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
@@ -270,7 +270,7 @@ def test_pictures_are_small_and_have_an_alternative_text() -> None:
     assert {*DOCS.glob("*.png"), *DOCS.glob("*.svg")} <= shown
 
 
-def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+def test_every_test_that_the_table_of_faults_names_exists() -> None:
     text = (DOCS / "faults.md").read_text(encoding="utf-8")
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
     assert {f"| {number} |" for number in range(1, 23)} <= set(re.findall(r"^\| \d+ \|", text, flags=re.MULTILINE))

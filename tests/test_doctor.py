@@ -18,7 +18,7 @@ from cfbuild.pipeline import doctor
 from cfbuild.pipeline.doctor import DoctorOptions, examine
 
 
-def test_this_machine_needs_nothing_mended() -> None:
+def test_this_machine_has_no_fault() -> None:
     ran = CliRunner().invoke(app, ["doctor", "--json", "--quiet"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
@@ -50,7 +50,7 @@ def test_a_package_that_is_missing_or_too_old_is_named(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def service() -> Iterator[str]:
-    """A service that answers at /yes and is out of order everywhere else."""
+    """Yield the address of a service that answers at /yes and is out of order everywhere else."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,7 +80,7 @@ def test_services_that_do_not_answer_are_named(service: str, monkeypatch: pytest
     assert [fault.split(" ")[0] for fault in found.faults] == ["ill", "gone"]
 
 
-def test_public_services_are_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_public_services_are_not_asked_without_a_contact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CFBUILD_CONTACT", raising=False)
     with pytest.raises(ConfigError, match="wants to know who sends requests"):
         examine(DoctorOptions(network=True))

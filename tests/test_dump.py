@@ -62,7 +62,7 @@ PACKINGS = {"plain": ("plain", 9, 1), "gz": ("gz", 6, 1), "bz2": ("bz2", 1, 1), 
 
 @pytest.fixture(scope="module")
 def dumps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """A function that returns the made dump of a format and packing, made once."""
+    """Return a function that returns the made dump of a format and packing, made once."""
     folder = tmp_path_factory.mktemp("dumps")
 
     def made(form: str, packed: str) -> Path:
@@ -77,7 +77,7 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path
 
 
 def _units_of(path: Path, number: int) -> int:
-    """Return the bytes of a unit with which a dump has about so many units."""
+    """Return the bytes of a unit with which a dump has about `number` units."""
     size = path.stat().st_size if path.suffix != ".gz" else len(gzip.decompress(path.read_bytes()))
     return -(-size // number)
 
@@ -116,7 +116,7 @@ def expected() -> dict[str, tuple[list[Any], list[Any]]]:
 
 @pytest.mark.parametrize("packed", PACKINGS)
 @pytest.mark.parametrize("form", sorted(md.LINES))
-def test_what_the_generator_says_is_found(
+def test_exactly_the_facts_and_names_of_the_generator_are_found(
     form: str, packed: str, dumps: Any, expected: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = dumps(form, packed)
@@ -134,7 +134,7 @@ def test_what_the_generator_says_is_found(
 
 
 def test_redirects_are_resolved_and_their_items_not_described(dumps: Any, tmp_path: Path) -> None:
-    """The world has redirects that are objects, and redirects to redirects; the JSON dump has none of them."""
+    """Take a world with redirects that are objects, and redirects to redirects; the JSON dump has none of them."""
     moved = {n: WORLD.redirect(n) for n in range(1, WORLD.items + 1) if WORLD.redirect(n)}
     assert any(target in moved for target in moved.values())
     named = {row["object"] for row in md.facts(WORLD, "json", RELATIONS)}
@@ -164,7 +164,7 @@ def test_names_come_in_the_language_or_in_those_that_stand_in_for_it(
     assert source.tally.borrowed["mul"] > 10 and source.tally.borrowed[chain[1]] > 10
 
 
-def test_an_item_of_3_mb_and_units_within_a_line(tmp_path: Path) -> None:
+def test_an_item_of_3_mb_is_read_in_units_that_are_shorter_than_its_line(tmp_path: Path) -> None:
     world = md.World(seed=1, items=12, broken=0.0)
     for form in sorted(md.LINES):
         path = tmp_path / form
@@ -197,7 +197,7 @@ class _Input:
 @pytest.mark.parametrize(
     "form, packed", [("truthy", "streams.bz2"), ("json", "bz2"), ("truthy", "gz"), ("json", "plain")]
 )
-def test_a_dump_comes_by_a_pipe(form: str, packed: str, dumps: Any, expected: Any, tmp_path: Path) -> None:
+def test_a_dump_is_read_from_a_pipe(form: str, packed: str, dumps: Any, expected: Any, tmp_path: Path) -> None:
     path = dumps(form, packed)
     data = path.read_bytes()
     for _ in range(2):  # the second time, finished units are found again
@@ -215,7 +215,9 @@ def _fetch(build: Path, path: Path, progress: Any = silent, **options: Any) -> d
 
 
 @pytest.mark.parametrize("form, packed", [("truthy", "bz2"), ("json", "gz"), ("json", "bz2")])
-def test_units_change_no_byte(form: str, packed: str, dumps: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_size_of_units_changes_no_byte(
+    form: str, packed: str, dumps: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     path = dumps(form, packed)
     built = []
     for number in (1, 3, 17):
@@ -230,13 +232,15 @@ def test_units_change_no_byte(form: str, packed: str, dumps: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize("form, packed", [("truthy", "bz2"), ("json", "gz")])
-def test_workers_change_no_byte(form: str, packed: str, dumps: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_number_of_workers_changes_no_byte(
+    form: str, packed: str, dumps: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     path = dumps(form, packed)
     alone = _fetch(tmp_path / "alone", path)
     monkeypatch.setitem(packing.UNIT_BYTES, packed, _units_of(path, 9))
-    told: list[tuple[str, int, int | None]] = []
-    assert _fetch(tmp_path / "two", path, lambda *progress: told.append(progress), workers=2) == alone
-    bytes_read = [done for task, done, _ in told if task == "bytes of the dump"]
+    reports: list[tuple[str, int, int | None]] = []
+    assert _fetch(tmp_path / "two", path, lambda *progress: reports.append(progress), workers=2) == alone
+    bytes_read = [done for task, done, _ in reports if task == "bytes of the dump"]
     assert bytes_read == sorted(bytes_read) and len(bytes_read) > 8
 
 
@@ -282,7 +286,7 @@ fetch(BuildFolder(Path(build)), FetchOptions(source="dump", dump=dump, relations
 """
 
 
-def test_killed_and_run_again_gives_the_same_bytes(dumps: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_fetch_that_was_killed_ends_with_the_same_bytes(dumps: Any, tmp_path: Path, monkeypatch: Any) -> None:
     path = dumps("json", "bz2")
     whole = _fetch(tmp_path / "whole", path)
     size = _units_of(path, 12)
@@ -298,7 +302,9 @@ def test_killed_and_run_again_gives_the_same_bytes(dumps: Any, tmp_path: Path, m
     assert all(unit.stat().st_mtime_ns == before for unit, before in kept.items()), "finished units stay"
 
 
-def test_interrupted_at_every_report(dumps: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_fetch_interrupted_at_every_report_ends_with_the_same_bytes(
+    dumps: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     path = dumps("truthy", "bz2")
     whole = _fetch(tmp_path / "whole", path)
     monkeypatch.setitem(packing.UNIT_BYTES, "bz2", _units_of(path, 12))
@@ -325,8 +331,7 @@ def test_a_damaged_unit_is_read_again(dumps: Any, tmp_path: Path) -> None:
     assert _found(path, tmp_path, size)[:2] == first
 
 
-def test_the_dump_tells_what_the_query_service_tells(tmp_path: Path) -> None:
-    """The same triples by SPARQL give the same facts and entities, and the same sample."""
+def test_a_dump_gives_the_facts_entities_and_sample_of_the_query_service(tmp_path: Path) -> None:
     world = md.World(seed=8, items=60, broken=0.0, huge=False)
     path = tmp_path / "dump.nt"
     with path.open("wb") as out:
@@ -362,7 +367,7 @@ def test_a_sample_is_the_same_from_both_dumps_of_a_world_without_redirects(tmp_p
 
 
 def test_lines_of_another_form_are_parsed_as_a_whole(dumps: Any, expected: Any, tmp_path: Path) -> None:
-    """Spaces, other orders of keys, empty lists for empty maps: slower, and right."""
+    """Rewrite lines with spaces, other orders of keys, empty lists for empty maps: slower to read, and right."""
 
     def rewritten(line: bytes) -> bytes:
         try:
@@ -413,8 +418,8 @@ def test_a_broken_text_breaks_its_item(text: bytes, label: str | None, tmp_path:
     assert source.tally.left_out.get("broken line of the dump", 0) == (label is None)
 
 
-def test_cut_items_are_broken_wherever_they_are_cut(tmp_path: Path) -> None:
-    """A part of a line, however long, is never taken for an item."""
+def test_an_item_that_is_cut_is_a_broken_line_wherever_it_is_cut(tmp_path: Path) -> None:
+    """Cut an item after every seventh byte: a part of a line, however long, is never taken for an item."""
     line = md._dumped(md._json_item(WORLD.item(3)))
     cuts = [line[:size] for size in {*range(1, len(line), 7), *range(len(line) - 150, len(line))}]
     path = tmp_path / "dump.json"
@@ -467,7 +472,7 @@ def test_a_damaged_block_is_an_error_with_its_place(dumps: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "data, told",
+    "data, message",
     [
         (b"", "is no dump of Wikidata: its text begins with b''"),
         (b"hello\n", "begins with b'hello"),
@@ -479,16 +484,16 @@ def test_a_damaged_block_is_an_error_with_its_place(dumps: Any, tmp_path: Path) 
     ],
     ids=("empty", "text", "turtle", "xml", "xz", "no bz2", "csv in gz"),
 )
-def test_what_is_no_dump_is_refused(data: bytes, told: str, tmp_path: Path) -> None:
+def test_what_is_no_dump_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         _found(path, tmp_path)
 
 
-def test_options_that_do_not_fit(dumps: Any, tmp_path: Path) -> None:
+def test_options_that_do_not_fit_are_refused(dumps: Any, tmp_path: Path) -> None:
     path = str(dumps("truthy", "plain"))
-    for options, told in (
+    for options, message in (
         ({"source": "dump"}, "needs --dump FILE"),
         ({"dump": path}, "reads no dump"),
         ({"source": "dump", "dump": path, "statements": True}, "no statements"),
@@ -498,7 +503,7 @@ def test_options_that_do_not_fit(dumps: Any, tmp_path: Path) -> None:
         ({"source": "dump", "dump": path, "endpoint": "wikidata"}, "asks no endpoint"),
         ({"source": "dump", "dump": path, "references": True}, "cannot tell which articles"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             fetch(BuildFolder(tmp_path / "build"), FetchOptions(relations=("P31",), **options))  # type: ignore[arg-type]
 
 
@@ -513,7 +518,7 @@ def test_another_dump_is_not_mixed_in_and_the_command_is_recalled(dumps: Any, tm
 
 
 def test_blocks_are_found_at_every_bit(dumps: Any) -> None:
-    """Every block of a stream unpacks by itself, to what the whole stream unpacks to."""
+    """Check that every block of a stream unpacks by itself, to what the whole stream unpacks to."""
     path = dumps("json", "streams.bz2")
     text = bz2.decompress(path.read_bytes())
     with open_dump(str(path), unit_bytes=1) as dump:
@@ -544,19 +549,19 @@ def test_a_magic_number_is_found_wherever_it_lies(number: int, before: bytes, af
 @settings(max_examples=200, deadline=None)
 @given(
     words=st.sets(st.text("P0123-a", min_size=1, max_size=4), min_size=1, max_size=12),
-    other=st.text("P0123-a", max_size=5),
+    word=st.text("P0123-a", max_size=5),
 )
-def test_an_alternation_matches_its_words_and_no_other(words: set[str], other: str) -> None:
+def test_an_alternation_matches_exactly_its_words(words: set[str], word: str) -> None:
     pattern = re.compile(alternation(words))
-    assert all(pattern.fullmatch(word.encode()) for word in words)
-    assert bool(pattern.fullmatch(other.encode())) == (other in words)
+    assert all(pattern.fullmatch(known.encode()) for known in words)
+    assert bool(pattern.fullmatch(word.encode())) == (word in words)
 
 
 GREGORIAN, JULIAN = "http://www.wikidata.org/entity/Q1985727", "http://www.wikidata.org/entity/Q1985786"
 
 
 @pytest.mark.parametrize(
-    "time, precision, calendar, told",
+    "time, precision, calendar, expected",
     [
         ("+2012-05-03T00:00:00Z", 11, GREGORIAN, "2012-05-03"),
         ("+2012-05-00T00:00:00Z", 10, GREGORIAN, "2012-05"),
@@ -572,5 +577,5 @@ GREGORIAN, JULIAN = "http://www.wikidata.org/entity/Q1985727", "http://www.wikid
         ("never", 11, GREGORIAN, "unknown"),
     ],
 )
-def test_dates_are_those_of_the_rdf(time: str, precision: int, calendar: str, told: str) -> None:
-    assert date_of({"time": time, "precision": precision, "calendarmodel": calendar}) == told
+def test_dates_of_json_dumps_are_those_of_the_rdf(time: str, precision: int, calendar: str, expected: str) -> None:
+    assert date_of({"time": time, "precision": precision, "calendarmodel": calendar}) == expected

@@ -61,18 +61,18 @@ class Few:
         return TrainedNetwork(network.eval().requires_grad_(False), "untrained", {})
 
 
-def opened(lm: LanguageModel, editor: str, **asked: Any) -> OpenEditor:
-    return open_editor(editor, lm, {"layer": 1, **asked}, Few())
+def opened(lm: LanguageModel, editor: str, **settings: Any) -> OpenEditor:
+    return open_editor(editor, lm, {"layer": 1, **settings}, Few())
 
 
-def delta_of(lm: LanguageModel, editor: str, request: Request, **asked: Any) -> Delta:
-    (edit,) = opened(lm, editor, **asked).edit([request])
+def delta_of(lm: LanguageModel, editor: str, request: Request, **settings: Any) -> Delta:
+    (edit,) = opened(lm, editor, **settings).edit([request])
     assert edit.delta is not None
     return edit.delta
 
 
 def trained(lm: LanguageModel, request: Request, steps: int, rate: float, bound: float | None) -> torch.Tensor:
-    """The same by the plain way: the whole model, Adam on its own weight, autograd through everything."""
+    """Return the change that plain training makes: the whole model, Adam on the weight, autograd through everything."""
     weight = lm.projection(1).weight
     original = weight.detach().clone()
     prompt, targets = lm.encode(request.prompt.format(request.subject)), lm.continuation(request.target_new)
@@ -117,10 +117,10 @@ def test_dense_changes_overlaid_together_are_each_the_change_in_the_weights(fami
     deltas = [delta_of(lm, "ft", request, learning_rate=0.01) for request in REQUESTS]
     prompts = ["Berlin lies in", "Rome lies in", "She speaks", "His profession is actor is a"]
     questions = [Question(lm.encode(text), (lm.continuation("Germany"), lm.continuation("Italy"))) for text in prompts]
-    some = [deltas[place % 2] for place in range(len(prompts))]
-    together = score_before_and_after(lm, questions, some)
-    texts = generate(lm, [lm.encode(text) for text in prompts], list("abcd"), 20, some)
-    for place, delta in enumerate(some):
+    rows = [deltas[place % 2] for place in range(len(prompts))]
+    together = score_before_and_after(lm, questions, rows)
+    texts = generate(lm, [lm.encode(text) for text in prompts], list("abcd"), 20, rows)
+    for place, delta in enumerate(rows):
         with applied(lm, delta):
             alone = score(lm, [questions[place]])[0]
             assert generate(lm, [lm.encode(prompts[place])], ["abcd"[place]], 20) == [texts[place]]
@@ -133,7 +133,7 @@ def test_dense_changes_overlaid_together_are_each_the_change_in_the_weights(fami
 def trained_as_released(
     lm: LanguageModel, request: Request, name: str, steps: int, bound: float | None
 ) -> dict[str, torch.Tensor]:
-    """The changes of all parameters whose name contains `name`, every target token scored at the prompt's last one."""
+    """Return the changes of the parameters that have `name` in theirs, targets scored at the prompt's last token."""
     chosen = {key: tensor for key, tensor in lm.model.named_parameters() if name in key}
     originals = {key: tensor.detach().clone() for key, tensor in chosen.items()}
     prompt, targets = lm.encode(request.prompt.format(request.subject)), lm.continuation(request.target_new)
@@ -161,8 +161,8 @@ def test_fine_tuning_as_released_trains_the_bias_and_scores_every_token_at_the_p
 ) -> None:
     lm = tiny.make("gpt2")
     before = tiny.digest(lm)
-    asked = {"steps": 3, "learning_rate": 1e-3, "stop_loss": 0.0, "as_released": True, "norm_constraint": bound}
-    deltas = [delta_of(lm, "ft-l", request, **asked) for request in REQUESTS]
+    settings = {"steps": 3, "learning_rate": 1e-3, "stop_loss": 0.0, "as_released": True, "norm_constraint": bound}
+    deltas = [delta_of(lm, "ft-l", request, **settings) for request in REQUESTS]
     assert tiny.digest(lm) == before
     assert len(lm.continuation(REQUESTS[0].target_new)) > 1
     for request, delta in zip(REQUESTS, deltas, strict=True):
@@ -205,12 +205,12 @@ def test_fine_tuning_makes_the_target_likely_and_then_stops() -> None:
     (edit,) = editor.edit(REQUESTS[:1])
     assert float(edit.statistics["target_nll_nats"] or 9) < 1.5 and 0 < int(edit.statistics["updates"] or 0) < 100
     alone = edit.delta.only.matrix() if edit.delta else torch.zeros(1)
-    beside = editor.edit(list(reversed(REQUESTS)))[1]
-    assert beside.delta is not None and beside.statistics["updates"] == edit.statistics["updates"]
-    assert float((beside.delta.only.matrix() - alone).norm() / alone.norm()) < 1e-3, "whatever is trained beside it"
+    together = editor.edit(list(reversed(REQUESTS)))[1]
+    assert together.delta is not None and together.statistics["updates"] == edit.statistics["updates"]
+    assert float((together.delta.only.matrix() - alone).norm() / alone.norm()) < 1e-3, "whatever is trained with it"
 
 
-def test_requests_that_do_not_fit_the_memory_side_by_side_are_trained_in_halves(
+def test_requests_that_do_not_fit_the_memory_together_are_trained_in_halves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     editor = FineTune(tiny.make("gpt2"), FineTuneOptions(1, steps=2))
@@ -224,9 +224,9 @@ def test_requests_that_do_not_fit_the_memory_side_by_side_are_trained_in_halves(
     monkeypatch.setattr(FineTune, "_texts", short)
     apart = editor.edit(REQUESTS)
     assert [edit.records for edit in apart] == [(place,) for place in range(len(REQUESTS))]
-    for one, other in zip(apart, together, strict=True):
-        assert one.delta is not None and other.delta is not None
-        torch.testing.assert_close(one.delta.only.matrix(), other.delta.only.matrix(), rtol=1e-3, atol=1e-5)
+    for alone, joint in zip(apart, together, strict=True):
+        assert alone.delta is not None and joint.delta is not None
+        torch.testing.assert_close(alone.delta.only.matrix(), joint.delta.only.matrix(), rtol=1e-3, atol=1e-5)
 
 
 def test_an_edit_that_is_not_finite_is_a_fault() -> None:
@@ -241,10 +241,10 @@ def test_every_editor_of_the_table_edits_and_names_its_settings(editor: str) -> 
     lm = tiny.make("gpt2")
     before = tiny.digest(lm)
     names = {one.name for one in fields(editor_spec(editor).options)}
-    asked = {name: value for name, value in {"layer": 1, "steps": 2}.items() if name in names}
-    editor_of_model = open_editor(editor, lm, asked, Few())
+    given = {name: value for name, value in {"layer": 1, "steps": 2}.items() if name in names}
+    editor_of_model = open_editor(editor, lm, given, Few())
     signature = editor_of_model.signature
-    assert signature["editor"] == editor and {name: signature[name] for name in asked} == asked
+    assert signature["editor"] == editor and {name: signature[name] for name in given} == given
     counts: list[int] = []
     edits = editor_of_model.edit(REQUESTS, counts.append)
     assert sorted(place for edit in edits for place in edit.records) == [0, 1] and counts[-1] == 2
@@ -252,7 +252,7 @@ def test_every_editor_of_the_table_edits_and_names_its_settings(editor: str) -> 
     assert all(edit.model == lm.identity for edit in edits) and tiny.digest(lm) == before
 
 
-def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -> None:
+def test_a_presets_settings_replace_defaults_and_given_settings_replace_both() -> None:
     lm = tiny.make("gpt2")
     assert open_editor("ft-l", lm, {}, Few()).signature == {
         "editor": "ft-l",
@@ -270,7 +270,7 @@ def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -
 
 
 @pytest.mark.parametrize(
-    ("editor", "asked", "message"),
+    ("editor", "given", "message"),
     [
         ("ft", {"key_mode": "consistent"}, "has no setting 'key_mode'"),
         ("rome", {"norm_constraint": 1.0}, "has no setting 'norm_constraint'"),
@@ -284,15 +284,15 @@ def test_presets_settings_come_before_defaults_and_what_is_asked_before_both() -
         ("cfbuild.edit.finetune:nothing", {}, "cannot be imported"),
     ],
 )
-def test_settings_that_an_editor_does_not_have_are_refused(editor: str, asked: dict[str, Any], message: str) -> None:
+def test_settings_that_an_editor_does_not_have_are_refused(editor: str, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        opened(tiny.make("gpt2"), editor, **asked)
+        opened(tiny.make("gpt2"), editor, **given)
 
 
-def test_a_build_is_scored_with_another_editor_and_with_ones_own(
+@pytest.mark.usefixtures("cache")
+def test_a_build_is_scored_with_an_editor_of_the_table_and_with_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     folder = BuildFolder(write_world(tmp_path / "build"))
     make_records(folder, small_options(limit=3))
     own = tmp_path / "own_editor.py"
@@ -368,10 +368,10 @@ def test_a_supply_that_the_spec_does_not_name_is_refused() -> None:
             open_editor("test_editors:TWO_LAYERS", tiny.make("gpt2"), {}, Few())
 
 
+@pytest.mark.usefixtures("cache")
 def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(passes, "CASES_AT_ONCE", 2)
     folder, lm = BuildFolder(write_world(tmp_path / "build")), tiny.make("gpt2")
     make_records(folder, small_options(limit=6))
@@ -387,10 +387,12 @@ def test_records_edited_together_are_scored_together_and_their_edits_are_kept(
     case_ids = [row["case_id"] for _, row in read_rows(run.path(CASES))]
     assert [case_id for edit in edits for case_id in edit.records] == case_ids
     with edits[1].applied(lm):
-        asked = Question(lm.encode(rewrite_of(folder, case_ids[4])), (lm.continuation("Lima"),))
-        applied_nll = score(lm, [asked])
+        question = Question(lm.encode(rewrite_of(folder, case_ids[4])), (lm.continuation("Lima"),))
+        applied_nll = score(lm, [question])
     assert edits[1].delta is not None
-    assert score_edited(lm, [asked], [edits[1].delta])[0][0].nll_nats == pytest.approx(applied_nll[0][0].nll_nats, 1e-4)
+    assert score_edited(lm, [question], [edits[1].delta])[0][0].nll_nats == pytest.approx(
+        applied_nll[0][0].nll_nats, 1e-4
+    )
 
     # Killed after the second batch was edited and before it was scored: its edits are not made again.
     made: list[int] = []
@@ -418,7 +420,7 @@ def counting(edit: Any, made: list[int]) -> Any:
 
 
 def stopping_after(count: int) -> Any:
-    """`score_cases` that ends the run once it has scored so many chunks."""
+    """Return a `score_cases` that ends the run once it has scored `count` chunks."""
     scored: list[int] = []
 
     def score_or_stop(*given: Any, **named: Any) -> Any:

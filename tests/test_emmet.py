@@ -21,14 +21,14 @@ REQUESTS = [
 
 
 def covariance(lm: LanguageModel) -> Covariance:
-    """A second moment that is not the identity: its whitening turns a key."""
+    """Return a second moment that is not the identity: its whitening turns a key."""
     width = lm.key_width(1)
     drawn = torch.randn(width * 4, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return factorise(drawn.T @ drawn / len(drawn) + torch.eye(width, dtype=torch.float64), "test")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_for_one_request_it_is_romes_update(family: str) -> None:
+def test_the_edit_for_one_request_is_romes(family: str) -> None:
     lm = tiny.make(family)
     settings = {"layer": 1, "steps": 4}
     (rome,) = Rome(lm, EmmetOptions(**settings), covariance(lm)).edit(REQUESTS[:1])

@@ -48,8 +48,8 @@ def test_every_record_is_scored_before_and_after(folder: BuildFolder, lm: Langua
                 assert len(case[stage][f"{group}_prompts"]) == len(record[f"{group}_prompts"])
     assert json.loads(folder.path("runs/rome/report.json").read_text()) == report.as_dict()
     assert report.cases == 5 and report.figures["post"]["ES"].cases == 5
-    for setting in ("model:tiny-gpt2", "layer:1", "covariance:build:", "records:5@", "contexts:20@", "steps:3"):
-        assert setting in report.signature
+    for part in ("model:tiny-gpt2", "layer:1", "covariance:build:", "records:5@", "contexts:20@", "steps:3"):
+        assert part in report.signature
     assert tiny.digest(lm) == before
 
 
@@ -105,7 +105,7 @@ def test_settings_are_compared_by_what_they_come_to(folder: BuildFolder, lm: Lan
         evaluate(folder, EvaluateOptions(**plain, settings={"kl_factor": 0.5}), lm)
 
 
-def test_generations_and_their_metrics(folder: BuildFolder, lm: LanguageModel) -> None:
+def test_texts_are_generated_and_measured(folder: BuildFolder, lm: LanguageModel) -> None:
     report = evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2, "skip_generation": False}), lm)
     records = [row for _, row in read_rows(folder.path("records.jsonl"))]
     for (_, case), record in zip(read_rows(folder.path("runs/rome/cases.jsonl")), records, strict=False):
@@ -162,23 +162,25 @@ def test_perplexity_is_that_of_the_weights_really_changed(folder: BuildFolder, l
     evaluate(folder, EvaluateOptions(**OPTIONS, run="plain"), lm)
     plain = [row for _, row in read_rows(folder.path("runs/plain/cases.jsonl"))]
     assert not [row for row in plain if "perplexity" in row["pre"] or "perplexity" in row["post"]]
-    for (_, row), other in zip(read_rows(folder.path("runs/rome/cases.jsonl")), plain, strict=True):
+    for (_, row), row_without in zip(read_rows(folder.path("runs/rome/cases.jsonl")), plain, strict=True):
         del row["pre"]["perplexity"], row["post"]["perplexity"]
-        assert row == other
+        assert row == row_without
 
 
 @pytest.mark.usefixtures("short_text")
 def test_an_edit_of_many_is_measured_once_and_a_text_in_front_changes_no_weight(
     folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    batches: list[int] = []
     score = fixed_text.score_edited
     monkeypatch.setattr(
-        fixed_text, "score_edited", lambda lm, some, *rest: asked.append(len(some)) or score(lm, some, *rest)
+        fixed_text, "score_edited", lambda lm, texts, *rest: batches.append(len(texts)) or score(lm, texts, *rest)
     )
     evaluate(folder, EvaluateOptions(**{**OPTIONS, "limit": 2}, editor="emmet", perplexity=True), lm)
     (after,) = set(_perplexities(folder, "emmet", "post"))
-    assert asked == [2] and after != _perplexities(folder, "emmet", "pre")[0]  # one piece: the unedited model, the edit
+    assert (
+        batches == [2] and after != _perplexities(folder, "emmet", "pre")[0]
+    )  # one piece: the unedited model, the edit
     ike = {**OPTIONS, "layer": None, "steps": None}
     evaluate(folder, EvaluateOptions(**ike, editor="ike", perplexity=True), lm)
     assert _perplexities(folder, "ike", "post") == _perplexities(folder, "ike", "pre")
@@ -210,7 +212,7 @@ def test_an_edit_that_fails_is_counted_and_the_run_goes_on(
 def test_a_covariance_that_cannot_be_solved_with_is_a_fault_of_every_record(
     folder: BuildFolder, number: float, tmp_path: Path
 ) -> None:
-    """A layer whose keys are all zero, or no numbers: each record is marked and scored as far as it can be."""
+    """Kill a layer's keys, so that all are zero or no numbers: each record is marked and scored as far as it can be."""
     dead = tiny.make("gpt2", seed=5)
     dead.layers[1].mlp.c_fc.weight[:] = 0
     dead.layers[1].mlp.c_fc.bias[:] = 0

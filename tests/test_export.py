@@ -37,9 +37,9 @@ ALIAS = "Ms Nobody"
 
 
 def grouped(record: Record) -> Record:
-    """The record with a prompt of each group whose answers are known."""
-    subject, country, other = record.subject, Target("Q801", "Norway"), Target("Q802", "Peru")
-    asked = {
+    """Return the record with a prompt of each group whose answers are known."""
+    subject, country, second = record.subject, Target("Q801", "Norway"), Target("Q802", "Peru")
+    changed = {
         "subject_aliases": GroupPrompt(
             record.prompt.fill(ALIAS), record.target_new, record.target_true, subject.id, record.relation, "t"
         ),
@@ -47,14 +47,14 @@ def grouped(record: Record) -> Record:
             f"{record.target_new.label} is home to", subject, Target("Q803", "Ola"), "Q9", "P1376", "t"
         ),
         "two_hop": GroupPrompt(
-            f"The home of {subject.label} lies in the country of", country, other, subject.id, "P17", HOP.id
+            f"The home of {subject.label} lies in the country of", country, second, subject.id, "P17", HOP.id
         ),
     }
     stays = {
-        "relation_specificity": GroupPrompt(f"{subject.label} speaks", other, country, subject.id, "P17", "t"),
-        "forgetting": GroupPrompt(f"{subject.label} stays in", other, country, subject.id, record.relation, "t"),
+        "relation_specificity": GroupPrompt(f"{subject.label} speaks", second, country, subject.id, "P17", "t"),
+        "forgetting": GroupPrompt(f"{subject.label} stays in", second, country, subject.id, record.relation, "t"),
     }
-    return replace(record, groups={name: (one,) for name, one in {**asked, **stays}.items()})
+    return replace(record, groups={name: (one,) for name, one in {**changed, **stays}.items()})
 
 
 RECORDS = [grouped(record) if record.case_id % 2 else record for record in PLAIN]
@@ -123,30 +123,29 @@ def test_counterfact_comes_back_as_the_same_records(build: BuildFolder) -> None:
         assert again.generation == record.generation and "meta" not in row
 
 
-def test_a_reader_of_counterfact(build: BuildFolder) -> None:
+def test_a_reader_of_counterfact_finds_its_keys(build: BuildFolder) -> None:
     # How the released evaluation reads a row: by these keys, formatting the prompt with the subject.
     for row in exported(build, "counterfact"):
-        asked = row["requested_rewrite"]
-        assert asked["prompt"].format(asked["subject"]) and " " + asked["target_new"]["str"]
+        request = row["requested_rewrite"]
+        assert request["prompt"].format(request["subject"]) and " " + request["target_new"]["str"]
         assert isinstance(row["pararel_idx"], int)
         assert all(isinstance(row[f"{group}_prompts"], list) for group in ("paraphrase", "neighborhood", "attribute"))
 
 
-def test_a_reader_of_zsre(build: BuildFolder) -> None:
+def test_a_reader_of_zsre_finds_its_keys(build: BuildFolder) -> None:
     for row, record in zip(exported(build, "zsre"), RECORDS, strict=True):
         assert LOC_MARK in row["loc"] and row["alt"] != "" and row["subject"] in row["src"]
         assert row["src"].replace(row["subject"], "{}") == record.prompt.text
         assert row["cond"].split(" >> ")[0] == row["answers"][0]
 
 
-def test_a_reader_of_easyedit(build: BuildFolder) -> None:
-    rows = exported(build, "easyedit")
-    asked = {key: [row[key] for row in rows] for key in ("prompt", "target_new", "ground_truth", "subject")}
-    assert all(subject in prompt for subject, prompt in zip(asked["subject"], asked["prompt"], strict=True))
-    assert asked["target_new"] == [record.target_new.label for record in RECORDS]
+def test_a_reader_of_easyedit_finds_its_keys(build: BuildFolder) -> None:
+    for row, record in zip(exported(build, "easyedit"), RECORDS, strict=True):
+        assert row["subject"] in row["prompt"] and row["ground_truth"]
+        assert row["target_new"] == record.target_new.label
 
 
-def test_a_reader_of_knowedit(build: BuildFolder) -> None:
+def test_a_reader_of_knowedit_finds_neighbors_and_groups(build: BuildFolder) -> None:
     for row, record in zip(exported(build, "knowedit"), RECORDS, strict=True):
         locality = {kind: [one["prompt"] for one in some] for kind, some in row["locality"].items()}
         stays = [record.groups[kind][0].text for kind in ("relation_specificity", "forgetting") if record.groups]
@@ -165,7 +164,7 @@ def test_knowedits_lists_are_those_that_the_record_has() -> None:
     assert ALIAS in portability["Subject_Aliasing"][0]["prompt"]
 
 
-def test_a_reader_of_wikibigedit() -> None:
+def test_a_reader_of_wikibigedit_finds_its_keys() -> None:
     # EasyEdit's example asks for a persona and a hop where they are texts, and puts the others into lists of one.
     with_groups, without = wikibigedit(RECORDS[1]), wikibigedit(PLAIN[1])
     assert with_groups["update"] == PLAIN[1].rewrite and with_groups["ans"] == PLAIN[1].target_new.label
@@ -174,17 +173,17 @@ def test_a_reader_of_wikibigedit() -> None:
     assert without["loc_ans"] == PLAIN[1].target_true.label
 
 
-def test_a_reader_of_mquake(build: BuildFolder) -> None:
+def test_a_reader_of_mquake_finds_its_keys(build: BuildFolder) -> None:
     for row, record in zip(exported(build, "mquake"), RECORDS, strict=True):
-        asked = row["requested_rewrite"][0]
-        assert asked["prompt"].format(asked["subject"]) == row["questions"][0] == record.rewrite
-        assert row["new_single_hops"][0]["answer"] == asked["target_new"]["str"] == row["new_answer"]
+        request = row["requested_rewrite"][0]
+        assert request["prompt"].format(request["subject"]) == row["questions"][0] == record.rewrite
+        assert row["new_single_hops"][0]["answer"] == request["target_new"]["str"] == row["new_answer"]
         assert row["orig"]["triples"] == [[record.subject.id, record.relation, record.target_true.id]]
     known = OtherNames({PLAIN[0].target_new.id: ("Elsewhere", PLAIN[0].target_new.label)})
     assert mquake(PLAIN[0], known)["new_answer_alias"] == ["Elsewhere"]
 
 
-def test_a_reader_of_rippleedits(build: BuildFolder) -> None:
+def test_a_reader_of_rippleedits_finds_its_lists(build: BuildFolder) -> None:
     read = exported(build, "rippleedits")
     known = [record for record in RECORDS if record.relation != "P937"]
     assert len(read) == len(known)  # P937, work location, is none of its relations
@@ -205,7 +204,7 @@ def test_a_reader_of_rippleedits(build: BuildFolder) -> None:
 
 
 def uniedits_kind(row: dict[str, Any]) -> str:
-    """The kind that UniEdit's reader tells from a question's chain."""
+    """Return the kind that UniEdit's reader tells from a question's chain."""
     ends = [hop for hop in row["one_hops"] if hop["path"] == ["h_e", "r_e", "t_e"]]
     assert ends and all(len(path) == 5 for path in row["paths"])
     if len(row["paths"]) > 1:
@@ -216,12 +215,12 @@ def uniedits_kind(row: dict[str, Any]) -> str:
     return "subject alias" if head["aliases"] and ends[0]["subject"] != head["label"] else "rephrase"
 
 
-def test_a_reader_of_uniedit(build: BuildFolder) -> None:
+def test_a_reader_of_uniedit_tells_every_kind_of_question(build: BuildFolder) -> None:
     folder = export_records(build, ExportOptions("uniedit")).path
     read = json.loads((folder / "cfbuild.json").read_text(encoding="utf-8"))
     assert list(read) == [str(record.case_id) for record in RECORDS]
     row = read["1"]
-    assert [uniedits_kind(one) for one in row["generality"].values()] == [
+    assert [uniedits_kind(question) for question in row["generality"].values()] == [
         *["rephrase"] * 2,
         "subject alias",
         "relation reverse",
@@ -230,26 +229,26 @@ def test_a_reader_of_uniedit(build: BuildFolder) -> None:
     # Its evaluation in batches wants one question of locality, number 0; a neighbor's is of the edit's relation.
     shared = set()
     for each in read.values():
-        ((number, one),) = each["locality"].items()
-        hop, edit = one["one_hops"][0], each["edit"]
-        shared.add(one["loc_type"])
+        ((number, question),) = each["locality"].items()
+        hop, edit = question["one_hops"][0], each["edit"]
+        shared.add(question["loc_type"])
         assert number == "0" and hop["head_entity"]["id"] != edit["tail_entity"]["value"]["id"]
-        assert (hop["head_entity"]["id"] == edit["head_entity"]["id"]) == (one["loc_type"] == "head of edit")
-        assert one["loc_type"] == "head of edit" or hop["property"]["id"] == edit["property"]["id"]
+        assert (hop["head_entity"]["id"] == edit["head_entity"]["id"]) == (question["loc_type"] == "head of edit")
+        assert question["loc_type"] == "head of edit" or hop["property"]["id"] == edit["property"]["id"]
     assert shared == {"head of edit", "property of edit"}
     assert uniedit(RECORDS[1])["generality"].keys() == {"0", "1", "2"}  # without other names and templates
 
 
-def test_memits_folder(build: BuildFolder) -> None:
+def test_memits_folder_has_records_snippets_and_the_tables_of_words(build: BuildFolder) -> None:
     texts = [codec.decode_reference(row) for _, row in jsonl.read_rows(build.path("references.jsonl"))]
-    one, other = replace(PLAIN[0], target_new=Target("Q1", "Oslo"), relation="P19"), PLAIN[1]
-    files = {file.path: file.content for file in BUNDLES["memit"](ExportInput([one, other], KNOWN, texts))}
+    first, second = replace(PLAIN[0], target_new=Target("Q1", "Oslo"), relation="P19"), PLAIN[1]
+    files = {file.path: file.content for file in BUNDLES["memit"](ExportInput([first, second], KNOWN, texts))}
     assert [row["case_id"] for row in json.loads(files["counterfact.json"])] == [0]
     snippets = json.loads(files["attribute_snippets.json"])
     assert snippets[0]["samples"][0].keys() == {"name", "text"} and snippets[0]["relation_id"] == "P19"
     idf, vocabulary = np.load(io.BytesIO(files["idf.npy"])), json.loads(files["tfidf_vocab.json"])
     assert len(idf) == len(vocabulary) and sorted(vocabulary.values()) == list(range(len(idf)))
-    without = {file.path: file for file in BUNDLES["memit"](ExportInput([one, other], KNOWN))}
+    without = {file.path: file for file in BUNDLES["memit"](ExportInput([first, second], KNOWN))}
     assert without["counterfact.json"].rows == 2 and "idf.npy" not in without
 
 
@@ -283,9 +282,9 @@ def test_pairs_are_as_long_and_have_other_answers() -> None:
 def test_questions_have_the_answer_that_is_right_after_the_edit(build: BuildFolder) -> None:
     folder = export_records(build, ExportOptions("inspect")).path
     for kind in {kind for record in RECORDS for kind, *_ in prompts_of(record)}:
-        asked = [(record, *rest) for record in RECORDS for name, *rest in prompts_of(record) if name == kind]
+        prompts = [(record, *rest) for record in RECORDS for name, *rest in prompts_of(record) if name == kind]
         rows = lines(folder / "data" / f"{kind}.jsonl")
-        for row, (record, text, new, true) in zip(rows, asked, strict=True):
+        for row, (record, text, new, true) in zip(rows, prompts, strict=True):
             assert (row["case_id"], row["prompt"]) == (record.case_id, text)
             assert row["choices"] == [f" {new.label}", f" {true.label}"]
             assert row["choices"][row["answer"]].strip() == (true if stays_true(kind) else new).label
@@ -309,7 +308,7 @@ def test_a_folder_made_twice_is_the_same(build: BuildFolder, name: str) -> None:
     assert contents[0] == contents[1] and contents[0]
 
 
-def test_the_command(build: BuildFolder, tmp_path: Path) -> None:
+def test_the_command_counts_the_records_and_those_left_out(build: BuildFolder, tmp_path: Path) -> None:
     out = tmp_path / "mine.json"
     words = ["export", "--build", str(build.root), "--format", "zsre", "--out", str(out)]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
@@ -318,7 +317,7 @@ def test_the_command(build: BuildFolder, tmp_path: Path) -> None:
     assert "; 3 left out" in CliRunner().invoke(app, words, catch_exceptions=False).stdout
 
 
-def test_what_is_refused(build: BuildFolder, tmp_path: Path) -> None:
+def test_unknown_formats_and_unfit_paths_are_refused(build: BuildFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected one of counterfact, easyedit"):
         ExportOptions("csv")
     with pytest.raises(ConfigError, match="--format tracing"):

@@ -52,14 +52,14 @@ def test_every_supported_model_type_is_tried() -> None:
 
 
 def plain_nll(lm: LanguageModel, prompt: str, target: str) -> tuple[float, bool]:
-    """The slow, obvious way: one row, all logits, the last tokens read off."""
+    """Return what the slow, obvious way gives: one row, all logits, the last tokens read off."""
     ids = lm.encode(f"{prompt} {target}")
     count = len(ids) - len(lm.encode(prompt))
     with torch.no_grad():
         logits = lm.model(torch.tensor([ids])).logits[0, -count - 1 : -1]
-    wanted = torch.tensor(ids[-count:])
-    nll = torch.nn.functional.cross_entropy(logits, wanted)
-    return float(nll), bool((logits.argmax(-1) == wanted).all())
+    expected = torch.tensor(ids[-count:])
+    nll = torch.nn.functional.cross_entropy(logits, expected)
+    return float(nll), bool((logits.argmax(-1) == expected).all())
 
 
 def questions(lm: LanguageModel) -> list[Question]:
@@ -88,8 +88,8 @@ def test_prompts_that_begin_alike_score_as_if_alone(lm: LanguageModel) -> None:
     first, second = random_delta(lm, 1), random_delta(lm, 2)
     texts = [*ALIKE, *ALIKE[::-1]]
     deltas = [(first, second)[place % 2] for place in range(len(texts))]
-    asked = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in texts]
-    both = score_before_and_after(lm, asked, deltas)
+    batch = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in texts]
+    both = score_before_and_after(lm, batch, deltas)
     for place, (text, delta) in enumerate(zip(texts, deltas, strict=True)):
         before, after = ([one.nll_nats for one in answers] for answers in both[place])
         assert before == pytest.approx([plain_nll(lm, text, target)[0] for target in TARGETS], abs=1e-4)
@@ -100,10 +100,10 @@ def test_prompts_that_begin_alike_score_as_if_alone(lm: LanguageModel) -> None:
 
 @families
 def test_tokens_are_one_where_all_that_they_see_and_their_edit_are(lm: LanguageModel) -> None:
-    asked = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in (*ALIKE, *ALIKE)]
-    rows = likelihood._rows_of(asked)
-    texts = [[question.prompt + tokens[:-1] for tokens in question.continuations] for question in asked]
-    seen = [{text[:end] for text in some for end in range(1, 1 + len(text))} for some in texts]
+    batch = [Question(lm.encode(text), tuple(map(lm.continuation, TARGETS))) for text in (*ALIKE, *ALIKE)]
+    rows = likelihood._rows_of(batch)
+    texts = [[question.prompt + tokens[:-1] for tokens in question.continuations] for question in batch]
+    seen = [{text[:end] for text in each for end in range(1, 1 + len(text))} for each in texts]
     first, second = ([random_delta(lm, seed)] * len(ALIKE) for seed in (1, 2))
     once, twice = likelihood._merge(lm, rows), likelihood._merge(lm, rows, first + second)
     assert len(once.packing.real) == len(set.union(*seen)) < sum(map(len, seen)) / 2
@@ -113,16 +113,16 @@ def test_tokens_are_one_where_all_that_they_see_and_their_edit_are(lm: LanguageM
 
 @families
 def test_every_tensor_is_made_on_the_models_device(lm: LanguageModel) -> None:
-    """A tensor made without naming its device lands on another one here, and whatever meets it fails."""
+    """Check that no tensor is made without naming its device: here it would land on another one, and fail."""
     options = RomeOptions(layer=1, contexts=CONTEXTS, steps=3)
     with torch.device("meta"):
         moments, _ = second_moments(lm, [1], PROMPTS, 20)
         matrix = moments[1]
         edits = Rome(lm, options).edit(REQUESTS)
         deltas = [edit.delta for edit in edits if edit.delta is not None]
-        asked = [Question(lm.encode(PROMPTS[0]), tuple(map(lm.continuation, TARGETS)))] * len(deltas)
-        both = score_before_and_after(lm, asked, deltas)
-        texts = generate(lm, [one.prompt for one in asked], [str(i) for i in range(len(asked))], 12, deltas)
+        batch = [Question(lm.encode(PROMPTS[0]), tuple(map(lm.continuation, TARGETS)))] * len(deltas)
+        both = score_before_and_after(lm, batch, deltas)
+        texts = generate(lm, [one.prompt for one in batch], [str(i) for i in range(len(batch))], 12, deltas)
     assert matrix.device == lm.device and len(deltas) == len(REQUESTS) == len(texts)
     assert all(math.isfinite(answer.nll_nats) for pair in both for answers in pair for answer in answers)
 
@@ -136,11 +136,11 @@ def test_an_edit_raises_its_target_and_changes_no_weight(lm: LanguageModel) -> N
     editor = Rome(lm, options)
     edits = editor.edit(REQUESTS)
     assert all(edit.fault is None for edit in edits)
-    asked = [
+    batch = [
         Question(lm.encode(request.prompt.replace("{}", request.subject)), (lm.continuation(request.target_new),))
         for request in REQUESTS
     ]
-    scored = score_before_and_after(lm, asked, [edit.delta for edit in edits if edit.delta is not None])
+    scored = score_before_and_after(lm, batch, [edit.delta for edit in edits if edit.delta is not None])
     for (was,), (now,) in scored:
         assert now.nll_nats < was.nll_nats - 1e-3  # tens of times what batches differ by
     assert tiny.digest(lm) == before
@@ -182,13 +182,15 @@ def test_an_overlaid_edit_is_the_edited_model(lm: LanguageModel) -> None:
         edited = score(lm, questions(lm))
         assert tiny.digest(lm) != before
     assert tiny.digest(lm) == before
-    for one, other in zip(overlaid, edited, strict=True):
-        assert [answer.nll_nats for answer in one] == pytest.approx([answer.nll_nats for answer in other], abs=1e-4)
+    for found, expected in zip(overlaid, edited, strict=True):
+        assert [answer.nll_nats for answer in found] == pytest.approx(
+            [answer.nll_nats for answer in expected], abs=1e-4
+        )
 
 
 @families
 def test_texts_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
-    """Prompts that come twice are read once, and rows that have all their tokens leave."""
+    """Read prompts that come twice once, and let rows leave that have all their tokens."""
     prompts = [*PROMPTS, PROMPTS[0], PROMPTS[0]]
     ids, count = [lm.encode(prompt) for prompt in prompts], range(len(prompts))
     keys, totals = [f"key {index}" for index in count], [24 if index % 2 else 16 for index in count]
@@ -226,11 +228,11 @@ def test_narrow_products_edit_nearly_alike_and_are_gone_afterwards(lm: LanguageM
         Rome(lm, RomeOptions(layer=1, contexts=CONTEXTS, products=products, learning_rate=0.05)).edit(REQUESTS)
         for products in ("float32", "bfloat16")
     )
-    for one, other in zip(exact, narrow, strict=True):
-        assert one.delta is not None and other.delta is not None
-        assert torch.equal(one.delta.only.keys, other.delta.only.keys)
-        assert not torch.equal(one.delta.only.values, other.delta.only.values)
-        assert float(torch.cosine_similarity(one.delta.only.values[0], other.delta.only.values[0], dim=0)) > 0.9
+    for wide, rough in zip(exact, narrow, strict=True):
+        assert wide.delta is not None and rough.delta is not None
+        assert torch.equal(wide.delta.only.keys, rough.delta.only.keys)
+        assert not torch.equal(wide.delta.only.values, rough.delta.only.values)
+        assert float(torch.cosine_similarity(wide.delta.only.values[0], rough.delta.only.values[0], dim=0)) > 0.9
     assert tiny.digest(lm) == before and score(lm, questions(lm)) == scores
 
 

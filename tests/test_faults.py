@@ -67,7 +67,7 @@ from cfbuild.text.safe import HIDDEN, discreet
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
-SCORING: dict[str, Any] = {"covariance_tokens": 300, "steps": 3, "skip_generation": True, "layer": 1}
+SCORING: dict[str, Any] = {"limit": 4, "covariance_tokens": 300, "steps": 3, "skip_generation": True, "layer": 1}
 
 
 def run(
@@ -76,7 +76,7 @@ def run(
     env: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own; `before` runs in it first."""
+    """Run the command in a process of its own; `before` runs in it first."""
     return subprocess.run(
         [sys.executable, "-m", "cfbuild", *words],
         capture_output=True,
@@ -110,7 +110,7 @@ def test_an_absurd_retry_after_is_neither_slept_through_nor_ignored(header: str)
 
 
 def drip(start: bytes, piece: bytes, pause_s: float) -> Callable[[socket.socket], None]:
-    """A body that never ends, a piece at a time."""
+    """Return what sends a body that never ends, a piece at a time."""
 
     def send(connection: socket.socket) -> None:
         connection.sendall(start)
@@ -349,7 +349,7 @@ def test_no_half_row_is_ever_read_as_one(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_restart_left_is_not_resumed(tmp_path: Path) -> None:
-    """The settings are deleted, rows are left: they are of no settings that anybody knows."""
+    """Delete the settings and leave rows: they are of no settings that anybody knows."""
     folder = BuildFolder(write_world(tmp_path / "build", 40))
     generate(BuildFolder(write_world(tmp_path / "whole", 40)), small_options())
     (folder.progress("generate") / "rows.jsonl").write_text("")
@@ -359,7 +359,7 @@ def test_what_a_killed_restart_left_is_not_resumed(tmp_path: Path) -> None:
     assert folder.path("rejected.jsonl").read_bytes() == (tmp_path / "whole" / "rejected.jsonl").read_bytes()
 
 
-def test_restart_starts_over(tmp_path: Path) -> None:
+def test_restart_makes_a_run_with_other_settings_from_the_start(tmp_path: Path) -> None:
     folder = BuildFolder(write_world(tmp_path / "build", 40))
     generate(folder, small_options(limit=5))
     with pytest.raises(BuildStateError, match=r"limit: 5 then, 6 now.*--restart"):
@@ -377,15 +377,17 @@ def without_override() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-@pytest.mark.parametrize("most, said", [(4096, "disk I/O error"), (150_000, "File too large")], ids=["index", "rows"])
-def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path, most: int, said: str) -> None:
+@pytest.mark.parametrize(
+    "most, message", [(4096, "disk I/O error"), (150_000, "File too large")], ids=["index", "rows"]
+)
+def test_a_full_disk_is_one_clean_error_and_older_output_stays(tmp_path: Path, most: int, message: str) -> None:
     build = write_world(tmp_path / "build", 60)
     generate(BuildFolder(build), small_options(limit=3))
     before = contents(build)
     few = ("--min-neighbors", "0", "--min-pool", "2")
     words = ("generate", "--build", str(build), "--no-filter", "--limit", "60", "--restart", *few)
     shown = run(*words, cwd=tmp_path, before=partial(small_files, most))
-    assert shown.returncode == cli.EXIT_STORAGE and said in shown.stderr and "Traceback" not in shown.stderr
+    assert shown.returncode == cli.EXIT_STORAGE and message in shown.stderr and "Traceback" not in shown.stderr
     after = contents(build)
     assert {name: after[name] for name in before if name != "manifest.json"} == {
         name: body for name, body in before.items() if name != "manifest.json"
@@ -412,11 +414,11 @@ def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     process = int(dead.stdout)
     stale, alive = tmp_path / f".a.json.{process}.part", tmp_path / f".a.json.{os.getppid()}.part"
-    other = tmp_path / f".b.json.{process}.part"
-    for path in (stale, alive, other):
+    stale_b = tmp_path / f".b.json.{process}.part"
+    for path in (stale, alive, stale_b):
         path.write_text("half")
     jsonl.write_json(tmp_path / "a.json", 1)
-    assert not stale.exists() and alive.exists() and other.exists() and jsonl.read_json(tmp_path / "a.json") == 1
+    assert not stale.exists() and alive.exists() and stale_b.exists() and jsonl.read_json(tmp_path / "a.json") == 1
 
 
 # ------------------------------------------------------------------------------------------------- files from anybody
@@ -580,8 +582,8 @@ def test_a_truncated_safetensors_file_is_named(model_folder: Path, keep: float) 
 
 
 @pytest.mark.parametrize("body", [b"", b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 16, b"\x00" * 64, b"GGUF" * 50])
-def test_a_broken_gguf_file_is_named(tmp_path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("cache")
+def test_a_broken_gguf_file_is_named(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "model.gguf").write_bytes(body)
     with pytest.raises(ModelError, match=r"model\.gguf: is not a GGUF model"):
         convert_gguf(tmp_path / "model.gguf")
@@ -617,13 +619,10 @@ def test_a_promise_of_a_huge_array_is_not_believed(tmp_path: Path) -> None:
         load_covariance(path, 6)
 
 
-def test_a_broken_cached_covariance_is_computed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
+def test_a_broken_cached_covariance_is_computed_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     lm = tiny.make("gpt2")
     first = key_covariances(lm, [1], Corpus("c", ["She speaks French."] * 40), 400)[1]
-    (file,) = tmp_path.rglob("*.npz")
+    (file,) = cache.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
     again = key_covariances(lm, [1], Corpus("c", ["She speaks French."] * 40), 400)[1]
     assert torch.equal(first.factor, again.factor) and "computed again" in caplog.text
@@ -688,15 +687,15 @@ def test_scores_edits_and_covariance_do_not_change_when_memory_runs_out(monkeypa
     assert failed
     numbers = [[one.nll_nats for row in scored for one in row] for scored in (halved[0], whole[0])]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
-    for one, other in zip(halved[1], whole[1], strict=True):
-        assert one.fault == other.fault and torch.allclose(
-            one.delta.only.matrix(), other.delta.only.matrix(), atol=1e-4
+    for small, large in zip(halved[1], whole[1], strict=True):
+        assert small.fault == large.fault and torch.allclose(
+            small.delta.only.matrix(), large.delta.only.matrix(), atol=1e-4
         )
     assert torch.allclose(halved[2], whole[2], atol=1e-6)
 
 
 def test_texts_do_not_change_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each text has its own draws and its own edit, whatever batch it is written in."""
+    """Check that each text has its own draws and its own edit, whatever batch it is written in."""
     lm = tiny.make("gpt2")
     names = ("Danielle", "Rome", "Berlin", "France", "She", "New Zealand English", "Paris", "His profession")
     prompts, keys = [lm.encode(name) for name in names], [f"key {number}" for number in range(len(names))]
@@ -704,7 +703,7 @@ def test_texts_do_not_change_when_memory_runs_out(monkeypatch: pytest.MonkeyPatc
     deltas = [edit.delta for edit in edits if edit.delta is not None]
 
     def write() -> Any:
-        plain, edited = (write_texts(lm, prompts, keys, 40, some) for some in (None, deltas))
+        plain, edited = (write_texts(lm, prompts, keys, 40, each) for each in (None, deltas))
         return plain, edited, sample_contexts(lm, 7), sample_texts(lm, 7, 6, 20)
 
     whole = write()
@@ -755,7 +754,7 @@ def test_a_product_near_zero_is_a_fault_of_its_record() -> None:
 
     class Across(Covariance):
         def whiten(self, keys: torch.Tensor) -> torch.Tensor:
-            """Directions at right angles to the keys, [n, d_in]."""
+            """Return directions at right angles to the keys, [n, d_in]."""
             others = torch.zeros_like(keys)
             others[:, 0], others[:, 1] = -keys[:, 1], keys[:, 0]
             return others
@@ -766,17 +765,8 @@ def test_a_product_near_zero_is_a_fault_of_its_record() -> None:
     assert jsonl.dump_row(dict(edit.statistics))
 
 
-@pytest.fixture
-def small_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildFolder:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cfbuild.score.passes.CASES_AT_ONCE", 2)
-    folder = BuildFolder(write_world(tmp_path / "build"))
-    generate(folder, small_options(limit=4))
-    return folder
-
-
 def test_a_record_with_no_numbers_is_named_and_the_run_goes_on(
-    small_build: BuildFolder, monkeypatch: pytest.MonkeyPatch
+    folder: BuildFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = tiny.make("gpt2")
     real, calls = Rome._update, []
@@ -786,16 +776,16 @@ def test_a_record_with_no_numbers_is_named_and_the_run_goes_on(
         return real(self, place, replace(value, shift=value.shift * math.nan) if len(calls) == 2 else value, direction)
 
     monkeypatch.setattr(Rome, "_update", sick)
-    report = evaluate(small_build, EvaluateOptions(**SCORING), lm)
+    report = evaluate(folder, EvaluateOptions(**SCORING), lm)
     assert report.cases == 4 and report.faults == {"the edit is not finite": 1}
-    rows = [row for _, row in jsonl.read_rows(small_build.path("runs/rome/cases.jsonl"))]
+    rows = [row for _, row in jsonl.read_rows(folder.path("runs/rome/cases.jsonl"))]
     assert report.faulty == {"the edit is not finite": tuple(row["case_id"] for row in rows if row["fault"])}
     assert report.figures["post"]["ES"].cases == 3
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_edit_that_is_interrupted_leaves_the_model_and_writes_no_case(
-    small_build: BuildFolder, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    folder: BuildFolder, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     lm = tiny.make("gpt2")
     before = tiny.digest(lm)
@@ -809,26 +799,26 @@ def test_an_edit_that_is_interrupted_leaves_the_model_and_writes_no_case(
 
     monkeypatch.setattr(type(lm.layers[1]), "forward", interrupted)
     with pytest.raises(error):
-        evaluate(small_build, EvaluateOptions(**SCORING), lm)
+        evaluate(folder, EvaluateOptions(**SCORING), lm)
     monkeypatch.undo()
-    assert tiny.digest(lm) == before and not small_build.path("runs/rome/cases.jsonl").exists()
-    log = RowLog(small_build.progress("validate-and-score/rome") / "rows.jsonl")
+    assert tiny.digest(lm) == before and not folder.path("runs/rome/cases.jsonl").exists()
+    log = RowLog(folder.progress("validate-and-score/rome") / "rows.jsonl")
     assert len(log.entries) in (0, 2)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in lm.model.modules())
 
 
-def test_a_changed_corpus_is_noticed_and_no_path_is_kept(small_build: BuildFolder, tmp_path: Path) -> None:
+def test_a_changed_corpus_is_noticed_and_no_path_is_kept(folder: BuildFolder, tmp_path: Path) -> None:
     lm = tiny.make("gpt2")
     corpus = tmp_path / "my corpus é.txt"
     corpus.write_text("\n\n".join(["The capital city of France is Paris."] * 40), encoding="utf-8")
     options = EvaluateOptions(**{**SCORING, "covariance": str(corpus)})
-    evaluate(small_build, options, lm)
-    manifest = small_build.path("manifest.json").read_text(encoding="utf-8")
+    evaluate(folder, options, lm)
+    manifest = folder.path("manifest.json").read_text(encoding="utf-8")
     kept = json.loads(manifest)["verbs"]["validate-and-score/rome"]["config"]["covariance"]
     assert kept.startswith("my corpus é.txt@") and str(tmp_path) not in manifest
     corpus.write_text("Rome lies in Italy. " * 200)
     with pytest.raises(BuildStateError, match="covariance"):
-        evaluate(small_build, options, lm)
+        evaluate(folder, options, lm)
 
 
 # -------------------------------------------------------------------------------------------- terminal, logs, secrets
@@ -888,8 +878,8 @@ def test_no_secret_is_kept_in_a_build(tmp_path: Path) -> None:
         words = ("fetch", "--relations", "P36", "--endpoint", address, "--build", "b", "--attempts", "1")
         shown = run(*words, cwd=tmp_path, env={"HF_TOKEN": TOKEN})
     assert shown.returncode == 3
-    told = shown.stdout.encode() + shown.stderr.encode() + b"".join(contents(tmp_path).values())
-    assert not any(secret in told for secret in (b"s3cret", b"t0ken", TOKEN.encode()))
+    shown_and_kept = shown.stdout.encode() + shown.stderr.encode() + b"".join(contents(tmp_path).values())
+    assert not any(secret in shown_and_kept for secret in (b"s3cret", b"t0ken", TOKEN.encode()))
 
 
 # ------------------------------------------------------------------------------------------- entities, clocks, locales

@@ -48,7 +48,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def options(endpoint: str, tmp_path: Path) -> FetchOptions:
-    """Options that ask the small graph, with patterns of our own."""
+    """Return options that ask the small graph, with patterns of our own."""
     patterns = tmp_path / "patterns"
     patterns.mkdir()
     texts = ["The capital of [X] is [Y].", "[X]'s capital is [Y] .", "[Y] is the capital of [X]."]
@@ -67,8 +67,8 @@ def changed(options: FetchOptions, **settings: Any) -> FetchOptions:
 
 
 def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options: FetchOptions) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    summary = fetch(folder, options, lambda *progress: told.append(progress))
+    reports: list[tuple[str, int, int | None]] = []
+    summary = fetch(folder, options, lambda *progress: reports.append(progress))
     facts = list(read_values(folder.path("facts.jsonl"), decode_fact))
     assert [fact.relation for fact in facts] == ["P30"] * 10 + ["P36"] * 20
     assert facts[0] == Fact("P30", "Q1", "Q46", source="wikidata") and len(set(facts)) == 30
@@ -76,7 +76,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     assert entities["Q1"] == Entity("Q1", {"en": "item 1"}, attributes={"P30": ("Q46",), "P31": ("Q6256",)})
     assert "Q6256" in entities, "an attribute's value is named too"
     assert "Q7777" not in entities, "unless it has no label"
-    assert len(entities) == 42 and list(entities) == sorted(entities, key=lambda one: int(one[1:]))
+    assert len(entities) == 42 and list(entities) == sorted(entities, key=lambda entity_id: int(entity_id[1:]))
     templates = list(read_values(folder.path("templates.jsonl"), decode_template))
     assert [template.text for template in templates] == ["{} is in", "The capital of {} is", "{}'s capital is"]
     assert (
@@ -84,7 +84,7 @@ def test_a_fetch_writes_sorted_rows_and_a_manifest(folder: BuildFolder, options:
     )
     assert summary.templates_left_out == {"the object does not come last": 1}
     assert summary.refusals[0].pattern == "[Y] is the capital of [X]."
-    assert told[0] == ("relations", 0, 2) and ("entities", 41, 41) in told and summary.sent == 6
+    assert reports[0] == ("relations", 0, 2) and ("entities", 41, 41) in reports and summary.sent == 6
     entry = folder.manifest().entry("fetch").as_dict()
     assert entry["files"]["facts.jsonl"]["rows"] == 30 and entry["answers"]["count"] == 6
     assert entry["retrieved"]["first"] <= entry["retrieved"]["last"]
@@ -105,7 +105,7 @@ def test_a_second_run_asks_nothing_and_a_deleted_file_comes_back(folder: BuildFo
 def test_what_contains_the_items_is_followed_level_by_level(
     folder: BuildFolder, options: FetchOptions, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A street (1) in a quarter (2) in a city (3) in a country (4), the city's class below a class; and a circle."""
+    """Take a street (1) in a quarter (2) in a city (3) in a country (4), its class below another; and a circle."""
     facts = [
         ("P36", 1, 2),
         ("P131", 2, 3),
@@ -132,13 +132,13 @@ def test_restart_asks_again(folder: BuildFolder, options: FetchOptions) -> None:
     assert fetch(folder, changed(options, restart=True)).sent == 6
 
 
-@pytest.mark.parametrize("setting", [{"language": "fr"}, {"per_relation": 3}, {"seed": 1}, {"relations": ("P36",)}])
+@pytest.mark.parametrize("changes", [{"language": "fr"}, {"per_relation": 3}, {"seed": 1}, {"relations": ("P36",)}])
 def test_other_options_on_the_same_build_are_refused(
-    folder: BuildFolder, options: FetchOptions, setting: dict[str, Any]
+    folder: BuildFolder, options: FetchOptions, changes: dict[str, Any]
 ) -> None:
     fetch(folder, options)
-    with pytest.raises(BuildStateError, match=next(iter(setting))):
-        fetch(folder, changed(options, **setting))
+    with pytest.raises(BuildStateError, match=next(iter(changes))):
+        fetch(folder, changed(options, **changes))
 
 
 def test_changed_pattern_files_are_noticed(folder: BuildFolder, options: FetchOptions) -> None:
@@ -182,9 +182,9 @@ def test_behind_a_proxy_that_spoils_one_answer_in_five_a_fetch_ends_in_one_run(
     ):
         plain, spoiled = (changed(options, endpoint=proxy.url, relations=relations, attempts=5) for _ in range(2))
         fetch(BuildFolder(tmp_path / "plain"), plain)
-        wanted, proxy.spoil = proxy.asked, spoiler
+        needed, proxy.spoil = proxy.asked, spoiler
         summary = fetch(BuildFolder(tmp_path / "spoiled"), spoiled)
-    assert wanted > 100 and summary.sent > 1.1 * wanted and len(spoiler.counts) == 6 and waits
+    assert needed > 100 and summary.sent > 1.1 * needed and len(spoiler.counts) == 6 and waits
     for name in ("facts.jsonl", "entities.jsonl"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "spoiled" / name).read_bytes()
     rows = read_values(tmp_path / "spoiled" / "facts.jsonl", decode_fact)
@@ -207,7 +207,7 @@ def test_a_source_without_a_single_fact_is_an_error(folder: BuildFolder, options
         fetch(folder, changed(options, relations=("P19", "P20")))
 
 
-def test_a_relation_without_facts_or_templates_is_told(
+def test_a_warning_names_a_relation_without_facts_or_templates(
     folder: BuildFolder, options: FetchOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     summary = fetch(folder, changed(options, relations=("P36", "P19", "P36")))
@@ -223,9 +223,9 @@ def test_an_endpoint_that_has_moved_is_told_with_the_command_that_takes_its_new_
         monkeypatch.setitem(ENDPOINTS, "qlever", PublicEndpoint(server.url, "2020-02-02"))
         with pytest.raises(SourceError) as caught:
             fetch(folder, changed(options, endpoint="qlever"))
-    told = re.search(r"run the command with `--endpoint (\S+)` \((.*)\)", str(caught.value))
-    assert told and told[1] == moved and told[2] == "the preset qlever was last checked on 2020-02-02"
-    assert sum(fetch(BuildFolder(folder.root.parent / "b"), changed(options, endpoint=told[1])).facts.values()) == 30
+    advice = re.search(r"run the command with `--endpoint (\S+)` \((.*)\)", str(caught.value))
+    assert advice and advice[1] == moved and advice[2] == "the preset qlever was last checked on 2020-02-02"
+    assert sum(fetch(BuildFolder(folder.root.parent / "b"), changed(options, endpoint=advice[1])).facts.values()) == 30
 
 
 def test_a_403_stops_the_fetch_at_once(folder: BuildFolder, options: FetchOptions) -> None:
@@ -266,7 +266,7 @@ def test_no_password_and_no_path_of_this_machine_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("changes", "message"),
     [
         ({"source": "dbpedia"}, "no source 'dbpedia'"),
         ({"templates": ("mine",)}, "no template set or folder 'mine'"),
@@ -286,10 +286,10 @@ def test_no_password_and_no_path_of_this_machine_is_kept(
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_is_asked(
-    folder: BuildFolder, options: FetchOptions, setting: dict[str, Any], message: str
+    folder: BuildFolder, options: FetchOptions, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        fetch(folder, changed(options, **setting))
+        fetch(folder, changed(options, **changes))
     assert caught.value.exit_code == 2 and not folder.root.exists()
 
 
@@ -302,7 +302,7 @@ def test_the_snapshot_and_the_bundled_templates_need_no_network(folder: BuildFol
 
 
 class Few:
-    """A source of three facts: what somebody who adds a source writes, beside the options that all sources have."""
+    """A source of three facts, as somebody who adds a source writes it, with the options that all sources have."""
 
     def __init__(self, options: SourceOptions, asker: JournaledClient) -> None:
         self.tally = SourceTally()
@@ -326,13 +326,13 @@ def test_a_source_is_a_file_and_a_line_in_the_table(
     assert summary.facts == {"P36": 3} and summary.entities == 4 and summary.sent == 0
     entities = list(read_values(folder.path("entities.jsonl"), decode_entity))
     assert entities[0] == Entity("Q1", {"de": "item Q1"})
-    for setting, message in (
+    for changes, message in (
         ({"statements": True}, "the source few has no statements"),
         ({"endpoint": "http://127.0.0.1:9/"}, "the source few asks no endpoint"),
         ({"references": True}, "the source few cannot tell which articles"),
     ):
         with pytest.raises(ConfigError, match=message):
-            fetch(folder, changed(options, **setting))
+            fetch(folder, changed(options, **changes))
 
 
 def test_both_template_sets_give_each_text_once(folder: BuildFolder, options: FetchOptions) -> None:
@@ -349,7 +349,7 @@ def test_both_template_sets_give_each_text_once(folder: BuildFolder, options: Fe
     assert [one.origin for one in templates if one.text == first.text] == [first.origin] != ["pararel"]
 
 
-def test_pararels_tuples_are_a_source(folder: BuildFolder, tmp_path: Path) -> None:
+def test_pararels_tuples_give_facts(folder: BuildFolder, tmp_path: Path) -> None:
     root = tmp_path / "checkout" / "data"
     (root / "pattern_data" / "graphs_json").mkdir(parents=True)
     (root / "trex_lms_vocab").mkdir()
@@ -366,7 +366,7 @@ def test_pararels_tuples_are_a_source(folder: BuildFolder, tmp_path: Path) -> No
 
 @pytest.fixture
 def mpararel(tmp_path: Path) -> Path:
-    """Patterns in English, French and German, tuples in English and French, in folders by language."""
+    """Return a folder with patterns in English, French and German, and tuples in English and French, by language."""
     root, town = tmp_path / "mpararel", {"en": "London", "fr": "Londres"}
     texts = {"en": "[X] was born in [Y]", "fr": "[X] est né à [Y]", "de": "[X] kommt aus [Y]"}
     for language, text in texts.items():
@@ -398,8 +398,8 @@ def test_mpararels_patterns_tuples_and_names_are_those_of_the_language(
     assert [one.text for one in read_values(folder.path("templates.jsonl"), decode_template)] == [text]
     entities = {one.id: one for one in read_values(folder.path("entities.jsonl"), decode_entity)}
     assert entities["Q84"] == Entity("Q84", {language: name})
-    told = [record.getMessage() for record in caplog.records if "those in fr are taken" in record.getMessage()]
-    assert len(told) == (2 if language == "fr-ca" else 0)
+    notes = [record.getMessage() for record in caplog.records if "those in fr are taken" in record.getMessage()]
+    assert len(notes) == (2 if language == "fr-ca" else 0)
 
 
 def test_a_language_that_mpararel_does_not_have_is_refused_with_those_it_has(
@@ -419,7 +419,7 @@ def test_a_language_that_mpararel_does_not_have_is_refused_with_those_it_has(
     assert not folder.root.exists()
 
 
-def test_a_folder_of_ones_own_templates(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:
+def test_templates_come_from_a_folder_of_ones_own(folder: BuildFolder, options: FetchOptions, tmp_path: Path) -> None:
     own = tmp_path / "mine"
     own.mkdir()
     (own / "P36.txt").write_text("[rewrite]\n{} is run from\n[generation]\nIn {} people\n")

@@ -28,7 +28,7 @@ def lm(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def _batches(lm: LanguageModel) -> dict[str, tuple[Batch, Any]]:
-    """Causal; padded on the left; and a few tokens over a past of unequal length."""
+    """Return batches that are causal; padded on the left; and a few tokens over a past of unequal length."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(3, 200, (4, 9), generator=draw)
     texts = [tuple(row[: 9 - index].tolist()) for index, row in enumerate(ids)]
@@ -68,12 +68,12 @@ def test_states_and_gradients_are_those_of_the_modules(lm: LanguageModel, kind: 
     expected = _states_and_gradient(lm, batch, past, real)
     with fused_layers(lm):
         got = _states_and_gradient(lm, batch, past, real)
-    for one, other in zip(expected, got, strict=True):
-        torch.testing.assert_close(other, one, **CLOSE)
+    for module, fused in zip(expected, got, strict=True):
+        torch.testing.assert_close(fused, module, **CLOSE)
     with fused_layers(lm, 0):
         rough = _states_and_gradient(lm, batch, past, real)
-    for one, other in zip(expected, rough, strict=True):
-        error = float((other - one).norm() / one.norm())
+    for module, fused in zip(expected, rough, strict=True):
+        error = float((fused - module).norm() / module.norm())
         assert 0 < error < 0.06  # bfloat16 has 8 bits, and each of these layers is as small as its rounding is large
 
 
@@ -133,7 +133,7 @@ def test_packed_rows_say_what_padded_ones_say(lm: LanguageModel, fused: bool, ho
     torch.testing.assert_close(gradient, whole[real], **CLOSE)
 
 
-def test_a_token_that_stands_in_two_rows_has_no_gradient(lm: LanguageModel) -> None:
+def test_a_token_of_two_rows_has_no_gradient(lm: LanguageModel) -> None:
     ids = torch.tensor([[5, 6, 7], [5, 6, 8]])
     batch, mask = Batch(ids, torch.arange(3).expand(2, -1), None), torch.ones(2, 3, dtype=torch.bool)
     packing = Packing(2, 3, torch.tensor([0, 1, 2, 5]), torch.tensor([0, 1, 2, 0, 1, 3]), mask)
@@ -172,7 +172,7 @@ def test_layers_are_their_own_again_whatever_happens(lm: LanguageModel) -> None:
     assert not any("forward" in module.__dict__ for module in lm.model.modules())
 
 
-def test_other_families_are_left_alone() -> None:
+def test_families_without_fused_layers_keep_their_own() -> None:
     lm = tiny.make("gpt2")
     with fused_layers(lm):
         assert not any("forward" in layer.__dict__ for layer in lm.layers)

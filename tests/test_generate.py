@@ -30,7 +30,7 @@ FILES = ("records.jsonl", "rejected.jsonl", "references.jsonl")
 
 
 class FakeFilter:
-    """Keeps the first draw whose name has an even length; fails after so many candidates if told."""
+    """Keeps the first draw whose name has an even length; fails once it has judged `fail_after` candidates."""
 
     def __init__(self, fail_after: int | None = None, kind: type[BaseException] = KeyboardInterrupt) -> None:
         self.signature: Mapping[str, Any] = {"model": "fake", "threshold": 2}
@@ -66,7 +66,7 @@ def read(folder: BuildFolder, name: str) -> list[dict[str, Any]]:
 
 
 def relation_of(row: dict[str, Any]) -> str:
-    """The relation of a record or of a reject."""
+    """Return the relation of a record or of a reject."""
     return str(row.get("requested_rewrite", row)["relation_id"])
 
 
@@ -74,7 +74,7 @@ def files_of(folder: BuildFolder) -> dict[str, bytes]:
     return {name: folder.path(name).read_bytes() for name in FILES}
 
 
-def test_facts_in_are_records_and_rejects_out(tmp_path: Path) -> None:
+def test_every_fact_becomes_a_record_or_a_reject(tmp_path: Path) -> None:
     folder = build(tmp_path)
     summary = generate(folder, small_options())
     records, rejected = read(folder, "records.jsonl"), read(folder, "rejected.jsonl")
@@ -185,7 +185,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_bytes_do_not_depend_on_the_chunk(
+def test_the_size_of_chunks_changes_no_byte(
     tmp_path: Path, options: GenerateOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs = []
@@ -204,12 +204,12 @@ WORKERS = {
 }
 
 
-@pytest.mark.parametrize("how", WORKERS)
+@pytest.mark.parametrize("kind", WORKERS)
 @pytest.mark.parametrize("name", ["all", "both"])
-def test_workers_change_no_byte(
-    tmp_path: Path, how: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_number_of_workers_changes_no_byte(
+    tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if how == "ray":
+    if kind == "ray":
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'cfbuild[ray]'")
     alone, several = build(tmp_path / "alone"), build(tmp_path / "several")
     generate(alone, OPTIONS[name])
@@ -217,15 +217,15 @@ def test_workers_change_no_byte(
     calls = iter(range(100))
 
     def kill(*_: object) -> None:
-        if how == "processes" and next(calls) == 1:
+        if kind == "processes" and next(calls) == 1:
             multiprocessing.active_children()[0].kill()
 
-    options = dataclasses.replace(OPTIONS[name], **dataclasses.asdict(WORKERS[how]))
+    options = dataclasses.replace(OPTIONS[name], **dataclasses.asdict(WORKERS[kind]))
     assert generate(several, options, progress=kill) == generate(alone, OPTIONS[name])
     assert files_of(several) == files_of(alone) and several.manifest() == alone.manifest()
     repeated = sum("done again" in record.message for record in caplog.records)
     # Where few chunks are left, the killed process may have had none in hand.
-    assert repeated == (how == "processes") or (name == "both" and not repeated)
+    assert repeated == (kind == "processes") or (name == "both" and not repeated)
 
 
 def test_a_filter_without_a_recipe_filters_in_one_process(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_limit_takes_the_relations_in_turn_and_judges_few_more(tmp_path: Path)
     }
 
 
-def test_a_cap_for_each_relation(tmp_path: Path) -> None:
+def test_per_relation_limits_the_records_of_each(tmp_path: Path) -> None:
     summary = generate(build(tmp_path), small_options(per_relation=5))
     assert {relation: one["kept"] for relation, one in summary.by_relation.items()} == {"P551": 5, "P937": 5}
 
@@ -258,8 +258,8 @@ def test_relations_can_be_chosen_and_keep_their_case_ids(tmp_path: Path) -> None
     generate(whole, small_options())
     summary = generate(part, small_options(relations=("P937",)))
     assert set(summary.by_relation) == {"P937"}
-    wanted = [row for row in read(whole, "records.jsonl") if row["requested_rewrite"]["relation_id"] == "P937"]
-    assert read(part, "records.jsonl") == wanted
+    expected = [row for row in read(whole, "records.jsonl") if row["requested_rewrite"]["relation_id"] == "P937"]
+    assert read(part, "records.jsonl") == expected
     with pytest.raises(ConfigError, match="no facts of P17; there are some of P551, P937"):
         generate(part, small_options(relations=("P17", "P937"), restart=True))
 
@@ -298,10 +298,10 @@ def test_paraphrase_prefixes_can_be_left_out(tmp_path: Path) -> None:
     with_prefix, without = build(tmp_path / "with"), build(tmp_path / "without")
     generate(with_prefix, small_options())
     generate(without, small_options(prefixes="none"))
-    for one, other in zip(read(with_prefix, "records.jsonl"), read(without, "records.jsonl"), strict=True):
-        details = one["meta"]["paraphrases"]
-        assert [f"{part['prefix']} {part['clean']}" for part in details] == one["paraphrase_prompts"]
-        assert [part["clean"] for part in details] == other["paraphrase_prompts"]
+    for prefixed, plain in zip(read(with_prefix, "records.jsonl"), read(without, "records.jsonl"), strict=True):
+        details = prefixed["meta"]["paraphrases"]
+        assert [f"{part['prefix']} {part['clean']}" for part in details] == prefixed["paraphrase_prompts"]
+        assert [part["clean"] for part in details] == plain["paraphrase_prompts"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def properties(schema: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("word", ENTRIES)
-def test_what_a_word_is_called_elsewhere_is_there(word: str) -> None:
+def test_every_name_that_a_word_has_elsewhere_exists(word: str) -> None:
     assert ENTRIES[word], "a word that is nowhere else needs no entry"
     for name in ENTRIES[word]:
         if name.startswith("--"):

@@ -43,7 +43,7 @@ def edits(
     golden: Path,
     smollm2: LanguageModel,
 ) -> list[Edit]:
-    """Edits of the first cases that have recorded edits, made with the recorded prefixes and covariance."""
+    """Return edits of the first cases that have recorded edits, made with the recorded prefixes and covariance."""
     layer, edited = recorded["layer"], [case for case in recorded["cases"] if "post" in case][: request.param]
     contexts = tuple(context.removesuffix("{}") for context in recorded["contexts"] if context != "{}")
     covariance = load_covariance(golden / f"covariance-layer{layer}.npz", smollm2.key_width(layer))
@@ -54,7 +54,7 @@ def edits(
 
 
 def nlls(case: dict[str, Any], stage: str) -> np.ndarray:
-    """[prompts, 2]: NLL of target_new and target_true, groups in order."""
+    """Return the NLL of target_new and target_true, [prompts, 2], groups in order."""
     rows = [row for group in GROUPS for row in case[stage][f"{group}_prompts_probs"]]
     return np.array([(row["target_new"], row["target_true"]) for row in rows])
 
@@ -64,7 +64,7 @@ def ours(stage: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(None, marks=pytest.mark.long)], ids=["two cases", "all cases"])
-def test_nlls_before_an_edit(
+def test_nlls_before_an_edit_are_the_original_codes(
     count: int | None, recorded: dict[str, Any], records: list[Record], smollm2: LanguageModel
 ) -> None:
     unedited = [Edit((0,), None, fault="not edited")] * len(records[:count])
@@ -73,7 +73,7 @@ def test_nlls_before_an_edit(
         assert np.abs(ours(scored.pre) - nlls(case, "pre")).max() < 1e-3
 
 
-def test_keys_and_values(edits: list[Edit], golden: Path) -> None:
+def test_keys_and_values_are_the_original_codes(edits: list[Edit], golden: Path) -> None:
     with np.load(golden / "smollm2-135m.npz") as arrays:
         keys, values = torch.from_numpy(arrays["key"]), torch.from_numpy(arrays["value"])
     for edit, key, value in zip(edits, keys[: len(edits)], values[: len(edits)], strict=True):
@@ -82,7 +82,7 @@ def test_keys_and_values(edits: list[Edit], golden: Path) -> None:
         assert float((edit.delta.only.values[0] - value).norm() / value.norm()) < 0.01
 
 
-def test_nlls_and_decisions_after_an_edit(
+def test_nlls_and_decisions_after_an_edit_are_the_original_codes(
     recorded: dict[str, Any], records: list[Record], edits: list[Edit], smollm2: LanguageModel
 ) -> None:
     cases = score_cases(smollm2, records[: len(edits)], edits, "rome")

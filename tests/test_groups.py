@@ -92,7 +92,7 @@ def known(triples: Iterable[Triple], entities: Iterable[Entity] = (), unsound: I
     )
 
 
-def asked(group: str, triples: Iterable[Triple], **world: Any) -> list[GroupPrompt]:
+def prompts_of_group(group: str, triples: Iterable[Triple], **world: Any) -> list[GroupPrompt]:
     return list(prompt_groups(RECORD, known(triples, **world), [group]).get(group, ()))
 
 
@@ -100,8 +100,8 @@ def answers(prompts: Iterable[GroupPrompt]) -> set[tuple[str, str]]:
     return {(one.target_new.label, one.target_true.label) for one in prompts}
 
 
-def test_another_name_of_the_subject_with_the_same_answers() -> None:
-    prompts = asked("subject_aliases", CAPITALS)
+def test_a_subject_alias_prompt_has_another_name_and_the_same_answers() -> None:
+    prompts = prompts_of_group("subject_aliases", CAPITALS)
     # Left out: a spelling of the label, a list, a name with the answer in it, one that Ann has too, codes.
     assert [one.text for one in prompts] == ["The French Republic has its capital at"]
     assert answers(prompts) == {("Rome", "Paris")} and prompts[0].entity == "Q1" and prompts[0].relation == "P36"
@@ -109,15 +109,17 @@ def test_another_name_of_the_subject_with_the_same_answers() -> None:
 
 def test_a_name_with_and_without_its_article_is_one_name() -> None:
     france = item(FRANCE, "France", "French Republic", "The French Republic")
-    prompts = asked("subject_aliases", CAPITALS, entities=[france])
+    prompts = prompts_of_group("subject_aliases", CAPITALS, entities=[france])
     assert [one.text for one in prompts] == ["The French Republic has its capital at"]
 
 
 def test_the_fact_the_other_way_round_is_asked_about_the_new_object() -> None:
-    prompts = asked("inverse", CAPITALS)
+    prompts = prompts_of_group("inverse", CAPITALS)
     assert {one.text for one in prompts} == {"Rome is the capital of", "The capital Rome belongs to"}
     assert answers(prompts) == {("France", "Italy")} and {one.entity for one in prompts} == {"Q4"}
-    assert answers(asked("inverse", CAPITALS[:2])) == {("France", "Italy")}, "the relation itself tells the way back"
+    assert answers(prompts_of_group("inverse", CAPITALS[:2])) == {("France", "Italy")}, (
+        "the relation itself tells the way back"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,14 +133,14 @@ def test_the_fact_the_other_way_round_is_asked_about_the_new_object() -> None:
         ([*CAPITALS, ("P361", ITALY, FRANCE)], []),
     ],
 )
-def test_no_way_back_where_the_answer_is_not_one_plain_other_name(
+def test_there_is_no_inverse_prompt_unless_the_answer_is_one_plain_other_name(
     triples: list[Triple], entities: list[Entity]
 ) -> None:
-    assert asked("inverse", triples, entities=entities) == []
+    assert prompts_of_group("inverse", triples, entities=entities) == []
 
 
 def test_two_hops_pass_through_the_object_without_naming_it() -> None:
-    prompts = asked("two_hop", [*CAPITALS, *RIVERS])
+    prompts = prompts_of_group("two_hop", [*CAPITALS, *RIVERS])
     texts = {"The capital of France lies on the", "The water that flows past the capital of France is the"}
     assert len(prompts) == 1 and prompts[0].text in texts
     assert answers(prompts) == {("Tiber", "Seine")} and prompts[0].relation == "P206"
@@ -161,16 +163,16 @@ RIVER = Fact("P206", "Q4", "Q7")
         ([("P30", PARIS, EUROPE), ("P30", ROME, EUROPE)], {}),
     ],
 )
-def test_no_two_hops_without_two_different_sure_answers_that_the_prompt_does_not_give(
+def test_there_is_no_two_hop_prompt_without_two_different_sure_answers_that_it_does_not_give(
     triples: list[Triple], world: dict[str, Any]
 ) -> None:
-    assert asked("two_hop", [*CAPITALS, *triples], **world) == []
+    assert prompts_of_group("two_hop", [*CAPITALS, *triples], **world) == []
 
 
-def test_the_edited_fact_in_front_of_the_neighbours() -> None:
-    prompts = asked("specificity_plus", CAPITALS)
-    said = "France has its capital at Rome."
-    assert [one.text for one in prompts] == [f"{said} Gallia has its capital at", f"{said} Lutetia rules"]
+def test_a_specificity_plus_prompt_has_the_edited_fact_before_a_neighbors_prompt() -> None:
+    prompts = prompts_of_group("specificity_plus", CAPITALS)
+    statement = "France has its capital at Rome."
+    assert [one.text for one in prompts] == [f"{statement} Gallia has its capital at", f"{statement} Lutetia rules"]
     assert [one.entity for one in prompts] == ["Q9", "Q10"] and answers(prompts) == {("Rome", "Paris")}
     dotted = replace(RECORD, target_new=Target("Q4", "Rome Inc."))
     made = prompt_groups(dotted, known(CAPITALS), ["specificity_plus"])["specificity_plus"]
@@ -189,7 +191,7 @@ def test_groups_survive_the_codec_and_the_schema_knows_them_all() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> BuildFolder:
-    """People who live in cities that lie in countries, some of the people under two names."""
+    """Return a build of people who live in cities that lie in countries, some of the people under two names."""
     root = write_world(tmp_path / "build")
     facts = list(jsonl.read_values(root / "facts.jsonl", codec.decode_fact))
     entities = list(jsonl.read_values(root / "entities.jsonl", codec.decode_entity))
@@ -199,7 +201,8 @@ def folder(tmp_path: Path) -> BuildFolder:
     facts += [Fact("P17", f"Q{city}", f"Q{200 + city}") for city in range(1, 8)]
     entities += [item(200 + city, name) for city, name in enumerate(COUNTRIES, 1)]
     entities = [
-        replace(one, aliases={"en": (f"Nick {number}",)}) if number % 2 else one for number, one in enumerate(entities)
+        replace(entity, aliases={"en": (f"Nick {number}",)}) if number % 2 else entity
+        for number, entity in enumerate(entities)
     ]
     return BuildFolder(write_build(root, facts, entities, prompts))
 
@@ -224,20 +227,18 @@ def test_generate_adds_the_groups_asked_for_and_changes_nothing_else(folder: Bui
         small_options(groups=("two_hop", "three_hop"))
 
 
-def test_groups_are_scored_and_published_under_their_own_names(
-    folder: BuildFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(folder.root.parent / "cache"))
+@pytest.mark.usefixtures("cache")
+def test_groups_are_scored_and_published_under_their_own_names(folder: BuildFolder) -> None:
     generate(folder, small_options(relations=("P551",), limit=6))
     options = EvaluateOptions(covariance_tokens=400, steps=2, skip_generation=True, layer=1)
     report = evaluate(folder, options, tiny.make("gpt2"))
     rows, cases = rows_of(folder), rows_of(folder, "runs/rome/cases.jsonl")
     for name in ("subject_aliases", "two_hop", "specificity_plus"):
-        asked = [len(row["meta"]["groups"].get(name, ())) for row in rows]
+        counts = [len(row["meta"]["groups"].get(name, ())) for row in rows]
         for when in ("pre", "post"):
-            assert [len(case[when].get(f"{name}_prompts", ())) for case in cases] == asked
+            assert [len(case[when].get(f"{name}_prompts", ())) for case in cases] == counts
             figure = report.as_dict()["figures"][when][name]
-            assert figure["cases"] == sum(map(bool, asked)) > 0 and "half_width_95" in figure
+            assert figure["cases"] == sum(map(bool, counts)) > 0 and "half_width_95" in figure
     assert "inverse" not in report.figures["post"] and set(GROUP_FIGURES) == set(KINDS)
     staged = stage(folder, "someone/groups")
     tables = {one.path.split("/")[1] for one in staged.files if one.path.endswith(".parquet")}
@@ -257,7 +258,7 @@ def test_groups_are_scored_and_published_under_their_own_names(
 
 
 def check_published(folder: BuildFolder, rows: list[dict[str, Any]]) -> set[str]:
-    """The groups' configurations hold each prompt once, in its record's split; the records' columns are as ever."""
+    """Check that the groups' configurations have each prompt once, in its record's split; return those groups."""
     import datasets
 
     def load(name: str) -> dict[str, list[dict[str, Any]]]:
@@ -268,11 +269,11 @@ def check_published(folder: BuildFolder, rows: list[dict[str, Any]]) -> set[str]
     assert all("groups" not in row["meta"] for some in load("records").values() for row in some)
     found = set()
     for name in GROUPS:
-        wanted = [one["prompt"] for row in rows for one in row["meta"]["groups"].get(name, ())]
-        published = load(name) if wanted else {}
-        assert sorted(row["prompt"] for some in published.values() for row in some) == sorted(wanted)
+        expected = [one["prompt"] for row in rows for one in row["meta"]["groups"].get(name, ())]
+        published = load(name) if expected else {}
+        assert sorted(row["prompt"] for some in published.values() for row in some) == sorted(expected)
         assert all(splits[row["case_id"]] == split for split, some in published.items() for row in some)
-        found |= {name} if wanted else set()
+        found |= {name} if expected else set()
     return found
 
 

@@ -269,14 +269,16 @@ def test_a_redirect_elsewhere_is_refused(status: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "base", "tail", "told"),
+    ("option", "base", "tail", "advice"),
     [
         ("--endpoint", "/sparql", "", "--endpoint http://localhost:{port}/api/wikidata"),
         ("--pararel", "/raw", "/data/P36.jsonl", "--pararel http://localhost:{port}/api/wikidata"),
         ("--wikipedia", "/w/api.php", "?titles=A", "--wikipedia http://localhost:{port}/api/wikidata"),
     ],
 )
-def test_a_redirect_elsewhere_names_the_option_that_would_take_it(option: str, base: str, tail: str, told: str) -> None:
+def test_a_redirect_elsewhere_names_the_option_that_would_take_it(
+    option: str, base: str, tail: str, advice: str
+) -> None:
     asker, _ = client()
     with Scripted(b"") as server, asker:
         address = f"http://127.0.0.1:{server.port}{base}"
@@ -285,7 +287,7 @@ def test_a_redirect_elsewhere_names_the_option_that_would_take_it(option: str, b
         given = AddressOption(option, address, "last checked on a day")
         with pytest.raises(SourceError, match="which cfbuild does not follow") as caught:
             asker.answer(HttpRequest("GET", address + tail, (RESULTS_JSON,), address_option=given), parse)
-    assert f"run the command with `{told.format(port=server.port)}`" in str(caught.value)
+    assert f"run the command with `{advice.format(port=server.port)}`" in str(caught.value)
     assert "(last checked on a day)" in str(caught.value)
 
 
@@ -318,13 +320,13 @@ def test_a_password_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) ->
         with caplog.at_level(logging.DEBUG, logger="cfbuild"), pytest.raises(SourceError) as caught:
             asker.answer(query(url), parse)
     assert server.requests[0][1]["authorization"].startswith("Basic ") and "key=t0ken" in server.requests[0][0]
-    told = str(caught.value) + "".join(record.getMessage() for record in caplog.records if "cfbuild" in record.name)
-    assert "127.0.0.1" in told and "s3cret" not in told and "t0ken" not in told and "ann" not in told
+    shown = str(caught.value) + "".join(record.getMessage() for record in caplog.records if "cfbuild" in record.name)
+    assert "127.0.0.1" in shown and "s3cret" not in shown and "t0ken" not in shown and "ann" not in shown
 
 
 def test_redaction_tells_query_strings_apart() -> None:
-    one, other = (redact(f"https://u:p@example.org/q?graph={name}") for name in "ab")
-    assert one != other and one.startswith("https://example.org/q?sha256-") and "graph" not in one
+    first, second = (redact(f"https://u:p@example.org/q?graph={name}") for name in "ab")
+    assert first != second and first.startswith("https://example.org/q?sha256-") and "graph" not in first
     assert redact("https://example.org/q") == "https://example.org/q"
     assert HttpRequest("GET", "https://u:p@h/q", ()).key == HttpRequest("GET", "https://h/q", ()).key
 
@@ -362,13 +364,13 @@ def test_a_public_service_is_not_asked_without_a_contact(contact: str | None) ->
 @pytest.mark.parametrize(
     "contact", ["me", "me@example.org\r\nX-Injected: 1", "mé@example.org", "a" * 300 + "@b", "a@b) x"]
 )
-def test_a_contact_must_be_one(contact: str) -> None:
+def test_a_text_that_is_no_contact_is_refused(contact: str) -> None:
     with pytest.raises(ConfigError, match="contact"):
         require_contact("http://localhost/", contact)
 
 
 def stored(tmp_path: Path, *replies: bytes) -> Path:
-    """A journal with one answer a reply."""
+    """Write a journal with one answer a reply; return its path."""
     asker, _ = client()
     with Scripted(*replies) as server, asker, Journal(tmp_path / "journal") as journal:
         for number in range(len(replies)):

@@ -46,7 +46,7 @@ ROME, PARIS = Target("Q1", "Rome"), Target("Q2", "Paris")
         ("東京です。次", "東京です。"),
     ],
 )
-def test_where_an_answer_ends(text: str, answer: str) -> None:
+def test_an_answer_ends_with_its_sentence_but_not_within_a_name(text: str, answer: str) -> None:
     ending = ObjectNames().ending([replace(record(1), target_new=Target("Q9", "Warner Bros. Records"))])
     assert ending.heads == ("warner bros",) and ending.answer(text) == answer
 
@@ -56,7 +56,7 @@ def test_a_name_in_the_build_keeps_its_full_stop_and_others_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "right"),
+    ("answer", "right"),
     [
         ("Rome", True),
         ("the city of ROME, not Paris", True),
@@ -69,12 +69,12 @@ def test_a_name_in_the_build_keeps_its_full_stop_and_others_do_not() -> None:
         ("the capital, Rome", True),
     ],
 )
-def test_right_is_what_names_the_object_before_the_other(said: str, right: bool) -> None:
+def test_an_answer_is_right_that_names_the_object_before_the_other(answer: str, right: bool) -> None:
     names = ObjectNames({"Q1": ("Rome", "Eternal City", "the capital"), "Q2": ("Paris", "the capital")})
-    assert names.is_right(said, ROME, PARIS) is right
+    assert names.is_right(answer, ROME, PARIS) is right
 
 
-def test_of_two_names_at_one_place_the_longer_is_meant() -> None:
+def test_the_longer_of_two_names_at_one_place_counts() -> None:
     mexico, city = Target("Q3", "Mexico"), Target("Q4", "Mexico City")
     assert not ObjectNames().is_right("in Mexico City", mexico, city)
     assert ObjectNames().is_right("in Mexico City", city, mexico)
@@ -88,22 +88,22 @@ def test_the_place_of_a_name_is_in_the_casefolded_text_also_of_short_ones() -> N
 
 
 def test_aliases_are_those_of_the_records_language() -> None:
-    one = replace(record(1), target_new=ROME, target_true=PARIS, language="de")
+    german = replace(record(1), target_new=ROME, target_true=PARIS, language="de")
     rome = Entity("Q1", {"en": "Rome", "de": "Rom"}, {"en": ("Eternal City",), "de": ("Ewige Stadt",)}, {}, 0)
-    names = ObjectNames.of([one], [rome, Entity("Q77", {"de": "Ulm"}, {}, {}, 0)])
+    names = ObjectNames.of([german], [rome, Entity("Q77", {"de": "Ulm"}, {}, {}, 0)])
     assert dict(names.aliases) == {"Q1": ("Rom", "Ewige Stadt")}
     assert names.is_right("die Ewige Stadt", ROME, PARIS) and not names.is_right("the Eternal City", ROME, PARIS)
 
 
 def greedy(lm: LanguageModel, prompt: Ids, most: int, delta: Delta | None, ended: Ending) -> str:
-    """The plain version: whole texts, one token at a time, with the change put into the weights."""
+    """Return a text decoded the plain way: whole texts, one token at a time, with the change put into the weights."""
     ids = list(prompt)
     for _ in range(most):
         with torch.no_grad():
             token = int(lm.model(torch.tensor([ids])).logits[0, -1].argmax())
         ids.append(token)
-        said = lm.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
-        if token == lm.tokenizer.eos_token_id or ended.has_come(said):
+        text = lm.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+        if token == lm.tokenizer.eos_token_id or ended.has_come(text):
             break
     return str(lm.tokenizer.decode(ids, skip_special_tokens=True))
 
@@ -137,7 +137,7 @@ def test_answers_in_a_batch_are_those_of_plain_greedy_decoding_under_each_edit(f
 
 
 def chained(texts: dict[str, str]) -> LanguageModel:
-    """A model that continues the last token of each key by its text, token for token, whatever came before."""
+    """Return a model that continues the last token of each key by its text, token for token, whatever came before."""
     lm = tiny.make("gpt2", n_embd=64, tie_word_embeddings=False)
     following = {}
     for start, text in texts.items():
@@ -159,11 +159,11 @@ def chained(texts: dict[str, str]) -> LanguageModel:
 
 
 def about(number: int, prompt: str, new: str, true: str) -> Record:
-    one = record(number, subject="Ada")
+    known = record(number, subject="Ada")
     return replace(
-        one,
-        prompt=replace(one.prompt, text="{} " + prompt),
-        paraphrases=tuple(replace(each, prefix="", clean=f"Ada, {prompt}") for each in one.paraphrases[:1]),
+        known,
+        prompt=replace(known.prompt, text="{} " + prompt),
+        paraphrases=tuple(replace(each, prefix="", clean=f"Ada, {prompt}") for each in known.paraphrases[:1]),
         target_new=Target("Q1", new),
         target_true=Target("Q2", true),
         neighborhood=(),
@@ -197,6 +197,6 @@ def test_a_case_with_answers_is_a_row_and_an_old_row_still_reads() -> None:
     assert decode_case(old).pre.in_use_rewrite is None
 
 
-def test_requests_and_answers_ask_the_same_prompt(tmp_path: Path) -> None:
-    one = about(1, "speaks", "German", "French")
-    assert request_of(one).prompt.format("Ada") == one.rewrite
+def test_a_request_has_the_rewrite_prompt(tmp_path: Path) -> None:
+    spoken = about(1, "speaks", "German", "French")
+    assert request_of(spoken).prompt.format("Ada") == spoken.rewrite

@@ -37,7 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @cache
 def tokenizer(adds_bos: bool = False, padding_side: str = "right") -> PreTrainedTokenizerFast:
-    """A byte-level BPE whose first special token is both beginning and end of text."""
+    """Return a byte-level BPE whose first special token is both beginning and end of text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -71,7 +71,7 @@ def make(
     dtype: torch.dtype = torch.float32,
     **shape: Any,
 ) -> LanguageModel:
-    """A random model of a family on the CPU; `shape` overrides its configuration."""
+    """Return a random model of a family on the CPU; `shape` overrides its configuration."""
     words = tokenizer(adds_bos, padding_side)
     settings = {
         "vocab_size": len(words),
@@ -91,5 +91,5 @@ def make(
 
 
 def digest(lm: LanguageModel) -> dict[str, bytes]:
-    """Every weight and buffer, bit for bit."""
+    """Return every weight and buffer, bit for bit."""
     return {name: value.numpy().tobytes() for name, value in lm.model.state_dict().items()}

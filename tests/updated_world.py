@@ -55,9 +55,9 @@ def state(number: int) -> str:
     return f"Q{31 + number % len(STATES)}"
 
 
-def home(number: int, shift: int = 0, **told: str | None) -> Fact:
-    given = {"rank": "normal", "start": "2001", "source": "made"} | told
-    return Fact(LIVES, person(number), city(number + shift), **given)
+def home(number: int, shift: int = 0, **parts: str | None) -> Fact:
+    row = {"rank": "normal", "start": "2001", "source": "made"} | parts
+    return Fact(LIVES, person(number), city(number + shift), **row)
 
 
 def entities() -> Iterator[Entity]:
@@ -83,9 +83,9 @@ def _others(work: int = 0) -> Iterator[Fact]:
         yield Fact(VOTES, person(number), state(number // 7), rank="normal", source="made")
 
 
-def former(**told: str | None) -> Fact:
-    """The home of MOVED in the nineties."""
-    return home(MOVED, 2, **{"start": "1990", "end": "2000-06"} | told)
+def former(**parts: str | None) -> Fact:
+    """Return the fact that MOVED lived elsewhere in the nineties."""
+    return home(MOVED, 2, **{"start": "1990", "end": "2000-06"} | parts)
 
 
 def older() -> list[Fact]:
@@ -110,18 +110,18 @@ def newer() -> list[Fact]:
 
 
 def found() -> tuple[FactChange, ...]:
-    """The changes that `cfbuild diff` writes."""
+    """Return the changes that `cfbuild diff` writes."""
     every = changes(Statements(older(), OLD_DAY), Statements(newer(), NEW_DAY))
     return tuple(change for change in every if change.kind != "unchanged")
 
 
 def updated() -> FactSet:
-    """The newer fetch with the changes since the older one."""
+    """Return the newer fetch with the changes since the older one."""
     return FactSet(tuple(newer()), tuple(entities()), tuple(templates()), "en", NEW_DAY, found())
 
 
 def write_both(root: Path, names: tuple[str, str] = ("old", "new")) -> tuple[BuildFolder, BuildFolder]:
-    """Both fetches as build folders."""
+    """Write both fetches as build folders; return them, the older first."""
     folders = []
     for name, facts, day in zip(names, (older(), newer()), (OLD_DAY, NEW_DAY), strict=True):
         folders.append(BuildFolder(write_build(root / name, facts, entities(), templates())))
@@ -130,7 +130,7 @@ def write_both(root: Path, names: tuple[str, str] = ("old", "new")) -> tuple[Bui
 
 
 def build(root: Path) -> tuple[BuildFolder, Path]:
-    """The newer build and the file of its changes since the older one."""
+    """Return the newer build and the file of its changes since the older one."""
     old, new = write_both(root)
     diff(DiffOptions(old, new))
     return new, new.path("changes.jsonl")

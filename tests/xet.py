@@ -23,7 +23,7 @@ def hex_name(digest: bytes) -> str:
 
 
 def chunks(xorb: bytes) -> list[bytes]:
-    """The chunks of a xorb: each has a header of version, length, kind of compression and length before it."""
+    """Return the chunks of a xorb: each has a header of version, length, kind of compression and length before it."""
     found, at = [], 0
     while at < len(xorb):
         length, kind = int.from_bytes(xorb[at + 1 : at + 4], "little"), xorb[at + 4]
@@ -34,7 +34,7 @@ def chunks(xorb: bytes) -> list[bytes]:
 
 
 def files(shard: bytes, xorbs: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """(sha256, bytes) of every file of a shard. The digest is the one that the client gave; it is checked here."""
+    """Yield (sha256, bytes) of every file of a shard. The digest is the one that the client gave, checked here."""
     rows = [shard[at : at + ROW] for at in range(ROW, len(shard), ROW)]
     while not rows[0].startswith(END):
         flags, count = struct.unpack("<II", rows.pop(0)[32:40])
