@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def maker(excerpt: Path, tmp_path_factory: pytest.TempPathFactory) -> RecordMaker:
-    """The excerpt, with subjects of several objects."""
+    """Return a maker of the excerpt's facts that allows subjects of several objects and all kinds of questions."""
     facts = read_facts(write_excerpt(tmp_path_factory.mktemp("excerpt"), excerpt))
     return RecordMaker(facts, Rules(allow_several=True), groups=["all"], seed=0)
 
@@ -55,7 +55,7 @@ def audited(path: Path, build: BuildFolder | None = None, **options: Any) -> Aud
     return audit(AuditOptions(path, build, allow_several=True, **options))
 
 
-def asked(records: list[Record], kind: str) -> list[tuple[Record, Any]]:
+def prompts_of_kind(records: list[Record], kind: str) -> list[tuple[Record, Any]]:
     return [(record, one) for record in records for one in record.groups.get(kind, ())]
 
 
@@ -72,29 +72,33 @@ def check_clean(records: list[Record], path: Path, build: BuildFolder | None) ->
     assert summary.rows == len(records)
 
 
-def test_an_audit_finds_nothing_in_them(records: list[Record], build: BuildFolder, tmp_path: Path) -> None:
+def test_an_audit_finds_nothing_in_records_of_all_kinds(
+    records: list[Record], build: BuildFolder, tmp_path: Path
+) -> None:
     for known in (build, None):
         check_clean(records, tmp_path / "records.jsonl", known)
 
 
 @pytest.mark.long
-def test_an_audit_finds_nothing_in_a_thousand(maker: RecordMaker, build: BuildFolder, tmp_path: Path) -> None:
+def test_an_audit_finds_nothing_in_a_thousand_records_of_all_kinds(
+    maker: RecordMaker, build: BuildFolder, tmp_path: Path
+) -> None:
     records = list(maker.make(per_relation=40).records)
     assert len(records) >= 1_000
     check_clean(records, tmp_path / "records.jsonl", build)
 
 
 def test_exchanged_answers_are_found(records: list[Record], build: BuildFolder, tmp_path: Path) -> None:
-    """In all of up to twenty rows of each kind, and mending leaves the questions out and nothing else."""
+    """Exchange them in up to twenty rows of each kind: all are found, and mending leaves out the questions alone."""
     rows: list[Row] = []
-    for kind in (one for one in CHECKS if one != "chains"):
+    for kind in (each for each in CHECKS if each != "chains"):
         planted = [codec.encode_record(record) for record in records if kind in record.groups][:20]
         assert planted, kind
         for row in planted:
             prompts = row["meta"]["groups"][kind]
             row["case_id"], row["meta"]["groups"] = len(rows), {kind: prompts}
-            for one in prompts:
-                one["target_new"], one["target_true"] = one["target_true"], one["target_new"]
+            for prompt in prompts:
+                prompt["target_new"], prompt["target_true"] = prompt["target_true"], prompt["target_new"]
             rows.append(row)
     jsonl.write_jsonl(tmp_path / "rows.jsonl", rows)
     summary = audited(tmp_path / "rows.jsonl", build)
@@ -107,30 +111,30 @@ def test_exchanged_answers_that_the_row_tells_are_found_without_a_build(records:
     for kind in ("yes_no", "multiple_choice", "object_aliases"):
         rows = [codec.encode_record(record) for record in records if kind in record.groups][:20]
         for row in rows:
-            for one in row["meta"]["groups"][kind]:
-                one["target_new"], one["target_true"] = one["target_true"], one["target_new"]
+            for prompt in row["meta"]["groups"][kind]:
+                prompt["target_new"], prompt["target_true"] = prompt["target_true"], prompt["target_new"]
         jsonl.write_jsonl(tmp_path / "rows.jsonl", rows)
         assert audited(tmp_path / "rows.jsonl").rules["wrong-answer"].rows == len(rows)
 
 
 def test_options_are_four_and_every_letter_is_right_as_often(records: list[Record]) -> None:
-    found = asked(records, "multiple_choice")
-    letters = Counter(one.target_new.label for _, one in found)
+    found = prompts_of_kind(records, "multiple_choice")
+    letters = Counter(prompt.target_new.label for _, prompt in found)
     assert set(letters) == set(LETTERS) and max(letters.values()) < 1.5 * min(letters.values())
-    for record, one in found:
-        assert one.text.startswith(record.rewrite) and all(f"{letter}: " in one.text for letter in LETTERS)
+    for record, prompt in found:
+        assert prompt.text.startswith(record.rewrite) and all(f"{letter}: " in prompt.text for letter in LETTERS)
 
 
 def test_yes_and_no_are_right_as_often(records: list[Record]) -> None:
     for kind in ("yes_no", "same_entity"):
-        said = Counter(one.target_new.label for _, one in asked(records, kind))
-        assert set(said) == {"Yes", "No"}
-    assert Counter(one.target_new.label for _, one in asked(records, "yes_no"))["Yes"] * 2 == len(
-        asked(records, "yes_no")
+        answers = Counter(one.target_new.label for _, one in prompts_of_kind(records, kind))
+        assert set(answers) == {"Yes", "No"}
+    assert Counter(one.target_new.label for _, one in prompts_of_kind(records, "yes_no"))["Yes"] * 2 == len(
+        prompts_of_kind(records, "yes_no")
     )
 
 
-def test_chains_of_three_and_four_facts() -> None:
+def test_chains_have_three_and_four_facts() -> None:
     names = ("Ann", "France", "Italy", "Paris", "Rome", "Max", "Leo", "French", "Greek")
     entities = [item(number, name) for number, name in enumerate(names, 1)]
     triples = [("P27", 1, 2), ("P36", 2, 4), ("P36", 3, 5), ("P6", 4, 6), ("P6", 5, 7), ("P103", 6, 8), ("P103", 7, 9)]
@@ -142,27 +146,27 @@ def test_chains_of_three_and_four_facts() -> None:
     }
     graph = FactGraph([Fact(relation, f"Q{s}", f"Q{o}") for relation, s, o in triples], entities)
     known = Known(
-        graph, lambda one: [Template(one, "rewrite", texts[one], "test")] if one in texts else [], lambda fact: True
+        graph, lambda name: [Template(name, "rewrite", texts[name], "test")] if name in texts else [], lambda fact: True
     )
     ann, france, italy = (Target(f"Q{number}", names[number - 1]) for number in (1, 2, 3))
     record = Record(1, "P27", Template("P27", "rewrite", texts["P27"], "test"), ann, france, italy, (), (), (), ())
     made = prompt_groups(record, known, ["chains"], KINDS)["chains"]
-    assert [(one.text, one.target_new.label, one.target_true.label) for one in made] == [
+    assert [(prompt.text, prompt.target_new.label, prompt.target_true.label) for prompt in made] == [
         ("The mayor of the capital of the country of Ann is", "Leo", "Max"),
         ("The mayor of the capital of the country of Ann speaks", "Greek", "French"),
     ]
     row = codec.encode_record(replace(record, groups={"chains": made}))
     parts, context = parts_of(row), AuditContext(rules=RuleContext(graph, {}))
     assert parts is not None and list(wrong_answer(parts, context)) == []
-    for one in row["meta"]["groups"]["chains"]:
-        one["target_new"], one["target_true"] = one["target_true"], one["target_new"]
+    for prompt in row["meta"]["groups"]["chains"]:
+        prompt["target_new"], prompt["target_true"] = prompt["target_true"], prompt["target_new"]
     assert len(list(wrong_answer(parts_of(row) or parts, context))) == 2
     # Without a single mayor of Rome there is no third fact.
     fewer = FactGraph([*graph.facts, Fact("P6", "Q5", "Q6")], entities)
     assert not prompt_groups(record, replace(known, graph=fewer), ["chains"], KINDS)
 
 
-def test_what_is_chosen(maker: RecordMaker) -> None:
+def test_kinds_are_chosen_by_name_or_all_together(maker: RecordMaker) -> None:
     assert chosen_kinds(["all"]) == tuple(KINDS) and chosen_kinds(["yes_no", "two_hop"]) == ("two_hop", "yes_no")
     assert not set(ASKED_FOR) & set(RecordMaker(maker.facts).groups)
     with pytest.raises(ConfigError, match="no prompt group riddle"):

@@ -46,7 +46,7 @@ def bare(lm: LanguageModel, text: str) -> Ids:
 
 
 def plain_attribution(lm: LanguageModel, prompt: Ids, target: Ids, options: KnOptions) -> Tensor:
-    """[layers, d_in]: whole texts, a row at a time, hooks and autograd through everything."""
+    """Return the attribution, [layers, d_in]: whole texts, a row at a time, hooks and autograd through everything."""
     total = torch.zeros(len(lm.layers), lm.key_width(0))
     for place, token in enumerate(target):
         text = prompt if options.as_released else prompt + target[:place]
@@ -56,7 +56,7 @@ def plain_attribution(lm: LanguageModel, prompt: Ids, target: Ids, options: KnOp
 
 
 def plain_gradients(lm: LanguageModel, text: Ids, token: int, layer: int, options: KnOptions) -> Tensor:
-    """One layer's integrated gradients of p(token) after a text, [d_in]."""
+    """Return one layer's integrated gradients of p(token) after a text, [d_in]."""
     before = options.site == "pre" and "mlp_gate" not in lm.family.parts
     module = lm.module(Weight(layer, "mlp_in" if before else "mlp_out"))
     whole: list[Tensor] = []
@@ -85,12 +85,9 @@ def plain_gradients(lm: LanguageModel, text: Ids, token: int, layer: int, option
 
 
 def plain_kept(attributions: Sequence[Tensor], share: float, refine_share: float) -> set[tuple[int, int]]:
-    sets = [
-        {tuple(pair) for pair in (one > share * one.max()).nonzero().tolist()}  # a set a prompt
-        for one in attributions
-    ]
+    sets = [{tuple(pair) for pair in (one > share * one.max()).nonzero().tolist()} for one in attributions]
     every = set().union(*sets)
-    return {pair for pair in every if sum(pair in one for one in sets) > refine_share * len(sets)}
+    return {pair for pair in every if sum(pair in of_prompt for of_prompt in sets) > refine_share * len(sets)}
 
 
 def prompt_of(lm: LanguageModel, request: Request) -> Ids:
@@ -117,8 +114,8 @@ def test_sites_and_ways_differ() -> None:
     lm = tiny.make("gpt2")
     ways = [KnOptions(steps=5), KnOptions(steps=5, site="post"), KnOptions(steps=5, as_released=True)]
     first, *others = (Kn(lm, options).attributions(REQUESTS[:2])[1] for options in ways)
-    for other in others:
-        assert float((first - other).abs().max()) > 1e-2 * float(first.abs().max())
+    for found in others:
+        assert float((first - found).abs().max()) > 1e-2 * float(first.abs().max())
 
 
 @pytest.mark.parametrize("rows", [0, 40, 10_000])
@@ -127,9 +124,9 @@ def test_layers_that_share_a_pass_do_not_see_each_other(monkeypatch: pytest.Monk
     options = KnOptions(steps=4)
     expected = Kn(lm, options).attributions(REQUESTS)
     monkeypatch.setattr(kn_module, "ROWS_IN_A_PASS", rows)
-    for request, one in zip(REQUESTS, expected, strict=True):
+    for request, whole in zip(REQUESTS, expected, strict=True):
         (alone,) = Kn(lm, options).attributions([request])
-        assert torch.allclose(alone, one, rtol=1e-4, atol=1e-8)
+        assert torch.allclose(alone, whole, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("as_released", [False, True])
@@ -213,10 +210,10 @@ def test_no_neuron_above_the_threshold_and_numbers_that_are_not_finite_are_fault
     assert edit.delta is None and edit.fault == NOTHING_KEPT
 
 
-@pytest.mark.parametrize("asked", [{"site": "in"}, {"steps": 1}, {"share": 1.0}, {"refine_share": 1.0}])
-def test_settings_without_sense_are_refused(asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize("given", [{"site": "in"}, {"steps": 1}, {"share": 1.0}, {"refine_share": 1.0}])
+def test_settings_without_sense_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        KnOptions(**asked)
+        KnOptions(**given)
 
 
 def test_embeddings_of_another_width_are_refused() -> None:
@@ -234,16 +231,16 @@ def test_a_request_of_a_record_has_its_true_object_and_clean_paraphrases() -> No
 @pytest.mark.shared
 def test_numbers_of_the_released_code(golden: Path) -> None:
     lm = load(str(golden / "tiny-gpt2"), device="cpu")
-    told = json.loads((golden / "kn.json").read_text())
+    recorded = json.loads((golden / "kn.json").read_text())
     requests = []
-    for case in told["cases"]:
+    for case in recorded["cases"]:
         subject, _, rest = case["prompt"].partition(" ")
         requests.append(Request(f"{{}} {rest}", subject, case["target_new"], case["target_true"]))
-    editor = Kn(lm, KnOptions(steps=told["steps"], share=told["threshold"], as_released=True))
+    editor = Kn(lm, KnOptions(steps=recorded["steps"], share=recorded["threshold"], as_released=True))
     found, edits = editor.attributions(requests), editor.edit(requests)
     with np.load(golden / "kn.npz") as arrays:
         arrays = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    for place, case in enumerate(told["cases"]):
+    for place, case in enumerate(recorded["cases"]):
         expected, delta = arrays[f"attribution{place}"], edits[place].delta
         assert float((found[place][0] - expected).abs().max() / expected.abs().max()) < 1e-5
         assert kept_neurons(found[place], 0.2, 0.4).nonzero().tolist() == case["neurons"]

@@ -19,7 +19,7 @@ CITY, STATE, FILM = "Q515", "Q3624078", "Q11424"
 
 
 def graph(code: str, classes: dict[str, tuple[str, ...]], above: dict[str, tuple[str, ...]] | None = None) -> FactGraph:
-    """Items with a name in `code` alone and with classes, which have no names; `above` holds what is above a class."""
+    """Return items named in `code` alone with classes, which have no names; `above` holds what is above a class."""
     items = [Entity(item, {code: f"Jina {item}"}, attributes={"P31": ids}) for item, ids in classes.items()]
     outer = [Entity(one, attributes={"P279": ids}) for one, ids in (above or {}).items()]
     return FactGraph([Fact("P17", "Q1001", "Q1002")], [*items, *outer], code)
@@ -37,9 +37,9 @@ def test_a_class_that_is_not_known_is_told_by_those_above_it() -> None:
     world = graph("de", {"Q1001": ("Q90000001",)}, above)
     assert world.class_name("Q90000001") == "city" and Kinds(world).of("Q1001") == {"settlement"}
     assert world.subject_kinds("Q1001") == frozenset()
-    assert known_above("Q90000001", lambda one: above.get(one, ())) == "city"
-    assert known_above("Q1", lambda one: (f"Q{id_number(one) + 1}",)) in known_classes().values()
-    assert known_above("Q1", lambda one: ("Q1",)) == ""
+    assert known_above("Q90000001", lambda name: above.get(name, ())) == "city"
+    assert known_above("Q1", lambda name: (f"Q{id_number(name) + 1}",)) in known_classes().values()
+    assert known_above("Q1", lambda name: ("Q1",)) == ""
 
 
 def test_a_french_name_of_a_class_is_not_read_as_english() -> None:

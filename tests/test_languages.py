@@ -30,7 +30,7 @@ def prompt(text: str) -> Template:
 
 
 def context(code: str, names: tuple[str, str, str, str] = COUNTRIES, texts: tuple[str, ...] = GERMAN) -> RuleContext:
-    """Two objects and two subjects, in this order, that have `names` in the language `code`."""
+    """Return the rules' context of two objects and two subjects, in this order, with `names` in the language `code`."""
     entities = [Entity(item, {code: name}) for item, name in zip(("Q1", "Q2", "Q100", "Q101"), names, strict=True)]
     graph = FactGraph([FACT, Fact(NEAR, "Q101", "Q2")], entities, code)
     return RuleContext(graph, {NEAR: rewrites(NEAR, texts)})
@@ -107,7 +107,7 @@ def test_only_english_plurals_are_left_out_of_english_aliases(code: str, names: 
     record = Record(0, NEAR, template, Target("Q100", "Ems"), *targets, (), (), (), ())
     known = Known(graph, lambda relation: [template], lambda fact: True)
     made = prompt_groups(record, known, ["subject_aliases"])["subject_aliases"]
-    assert {asked.text for asked in made} == {f"{name} wohnt in" for name in names}
+    assert {one.text for one in made} == {f"{name} wohnt in" for name in names}
 
 
 @pytest.mark.parametrize(

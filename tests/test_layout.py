@@ -12,7 +12,7 @@ PRODUCTS = tuple(SHARE_OF_BUDGET)
 
 
 def plan(index: int, tokens: float) -> Plan:
-    """Of one row, which costs a token of its own beside those it has."""
+    """Return a plan of one row, which costs a token of its own beside those it has."""
     return Plan(index, (CutText((), (0,) * (int(tokens) - 1), ()),))
 
 

@@ -60,17 +60,16 @@ def test_a_broken_file_is_one_clean_error(folder: Path, broken: str) -> None:
         load(str(folder))
 
 
-def test_a_broken_gguf_is_one_clean_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
+def test_a_broken_gguf_is_one_clean_error_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ModelError, match=r"model\.gguf: is not a GGUF model"):
         convert_gguf(file)
-    assert list((tmp_path / "cache" / "models").iterdir()) == []
+    assert list((cache / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere.gguf", "/nowhere/at/all"])
-def test_paths_that_are_not_there(name: str) -> None:
+def test_paths_that_do_not_exist_are_refused(name: str) -> None:
     with pytest.raises(ModelError, match="no such file or folder"):
         find(name)
 
@@ -80,7 +79,7 @@ def test_presets_and_hub_ids_resolve_without_loading() -> None:
     assert find("someone/some-model").location == "someone/some-model"
 
 
-def test_devices_and_formats_that_do_not_exist(folder: Path) -> None:
+def test_unknown_devices_and_number_formats_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="--device nonsense"):
         choose_device("nonsense")
     with pytest.raises(ConfigError, match="--dtype float7"):
@@ -146,7 +145,7 @@ def test_without_a_network_the_error_names_the_way_out(tmp_path: Path, words: tu
 
 @pytest.mark.long
 def test_a_model_in_the_cache_needs_no_network(tmp_path: Path, folder: Path) -> None:
-    """Loaded from the hub once, and then without it, of the same commit, with a line that says so."""
+    """Load it from the hub once, and then without it, of the same commit, with a line that says so."""
     code = (
         "import logging; logging.basicConfig(level='INFO', format='%(message)s')\n"
         "from cfbuild.lm.load import load; "

@@ -150,10 +150,10 @@ def test_symmetric_relations_are_made_when_asked_for() -> None:
 
 def test_a_seed_takes_the_place_of_the_builds() -> None:
     given = facts_of_world()
-    other = RecordMaker(given, SMALL, build=BuildOptions(seed=5, paraphrases=1), seed=6)
-    assert other.build == BuildOptions(seed=6, paraphrases=1)
-    assert lines(other.make()) == lines(RecordMaker(given, SMALL, build=other.build).make())
-    assert lines(other.make()) != lines(RecordMaker(given, SMALL, build=other.build, seed=5).make())
+    seeded = RecordMaker(given, SMALL, build=BuildOptions(seed=5, paraphrases=1), seed=6)
+    assert seeded.build == BuildOptions(seed=6, paraphrases=1)
+    assert lines(seeded.make()) == lines(RecordMaker(given, SMALL, build=seeded.build).make())
+    assert lines(seeded.make()) != lines(RecordMaker(given, SMALL, build=seeded.build, seed=5).make())
 
 
 def test_a_maker_that_went_to_another_process_makes_the_same_records(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_maker_that_went_to_another_process_makes_the_same_records(tmp_path: P
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Return a log's entry of a finished fact."""
+    """An entry of a log, of a finished fact."""
 
     case_id: int
     relation: str
@@ -182,10 +182,8 @@ class Row:
 
 
 def finished(decided: list[Record | Rejection]) -> list[Row]:
-    return [
-        Row(one.case_id, one.relation, True) if isinstance(one, Record) else Row(one.case_id, one.fact.relation, False)
-        for one in decided
-    ]
+    facts = [made if isinstance(made, Record) else made.fact for made in decided]
+    return [Row(made.case_id, fact.relation, made is fact) for made, fact in zip(decided, facts, strict=True)]
 
 
 @pytest.mark.parametrize("choice", [{}, {"limit": 33}, {"per_relation": 20}, {"limit": 30, "per_relation": 18}])
@@ -193,13 +191,13 @@ def test_a_pass_goes_on_where_another_stopped(choice: dict[str, Any], monkeypatc
     monkeypatch.setattr(making_module, "JUDGED_AT_ONCE", 8)
     maker, selection = RecordMaker(facts_of_world(), SMALL, prefixes=Prefixes()), Selection(**choice)
     whole = list(maker.start(selection, FakeFilter()))
-    decided = [one for portion in whole for one in portion]
+    decided = [one for chunk in whole for one in chunk]
     assert len(whole) > 3
     for stop in (0, 1, len(whole) // 2, len(whole)):
-        done = [one for portion in whole[:stop] for one in portion]
+        done = [one for chunk in whole[:stop] for one in chunk]
         making = maker.start(selection, judge := FakeFilter())
         making.resume(finished(done))
-        assert done + [one for portion in making for one in portion] == decided
+        assert done + [one for chunk in making for one in chunk] == decided
         assert not set(judge.judged) & {one.case_id for one in done}
         assert making.place <= len(making.turns)
     with pytest.raises(DataError, match="case 100000"):
@@ -236,7 +234,7 @@ def test_sentences_before_paraphrases_by_default_and_as_given() -> None:
 
 
 def german() -> FactSet:
-    """Towns in two countries whose names and prompts English rules object to."""
+    """Return towns in two countries whose names and prompts English rules object to."""
     countries = {1: "Deutschland", 2: "Polen"}
     towns = {100 + n: f"{name} ({river})" for n, (name, river) in enumerate(PLACES)}
     entities = tuple(Entity(f"Q{number}", {"de": name}) for number, name in {**countries, **towns}.items())

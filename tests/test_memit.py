@@ -37,13 +37,13 @@ FAMILIES = ("gpt2", "llama", "gptj")
 
 
 def covariance(width: int, seed: int = 1) -> Covariance:
-    """A second moment that is not the identity."""
+    """Return a second moment that is not the identity."""
     drawn = torch.randn(width * 4, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return factorise(drawn.T @ drawn / len(drawn) + torch.eye(width, dtype=torch.float64), "test")
 
 
 def plain_z(lm: LanguageModel, request: Request, options: MemitOptions) -> Tensor:
-    """z of one request: the whole model for every row and step, autograd through everything, torch's Adam."""
+    """Return z of one request: the whole model for every row and step, autograd through everything, torch's Adam."""
     rows = [lm.encode_subject(request.prompt, request.subject, context) for context in ("", *options.contexts)]
     essence, essence_at = lm.encode_subject(ESSENCE_PROMPT, request.subject)
     targets = lm.continuation(request.target_new)
@@ -102,7 +102,7 @@ def test_z_is_what_the_plain_way_finds(family: str) -> None:
 
 
 def plain_keys_and_outputs(lm: LanguageModel, options: MemitOptions, layer: int) -> tuple[Tensor, Tensor]:
-    """K [N, d_in] in `layer` and h [N, d_model] after the top layer, in the model as it is now, a text at a time."""
+    """Return K [N, d_in] in `layer` and h [N, d_model] after the top layer, in the model as it is, a text at a time."""
     keys, outputs = [], []
     for request in REQUESTS:
         of_contexts = []
@@ -125,23 +125,23 @@ def test_layers_change_one_after_another_each_by_its_share(family: str) -> None:
     before = tiny.digest(lm)
     options = MemitOptions(layer=2, layers=3, contexts=CONTEXTS, covariance_weight=3.0)
     covariances = {layer: covariance(lm.key_width(layer), layer) for layer in options.changed}
-    wanted = torch.randn(len(REQUESTS), lm.value_width(2), generator=torch.Generator().manual_seed(5)) * 3
-    delta = Memit(lm, options, covariances).spread(REQUESTS, wanted)
+    values = torch.randn(len(REQUESTS), lm.value_width(2), generator=torch.Generator().manual_seed(5)) * 3
+    delta = Memit(lm, options, covariances).spread(REQUESTS, values)
     assert tiny.digest(lm) == before and [weight.layer for weight in delta.changes] == [0, 1, 2]
 
     distances = []
     try:
         for left, layer in ((3, 0), (2, 1), (1, 2)):
             keys, outputs = (tensor.double() for tensor in plain_keys_and_outputs(lm, options, layer))
-            distances.append(float((wanted - outputs).norm()))
-            residuals = (wanted.double() - outputs) / left
+            distances.append(float((values - outputs).norm()))
+            residuals = (values.double() - outputs) / left
             moment = covariances[layer].factor @ covariances[layer].factor.T
             expected = residuals.T @ keys @ torch.linalg.inv(3.0 * moment + keys.T @ keys)
             found = delta.changes[Weight(layer)].matrix().double()
             assert float((found - expected).norm() / expected.norm()) < 1e-4
             matrix = expected.float()
             lm.projection(layer).weight += matrix.T if lm.family.projection_is_transposed else matrix
-        distances.append(float((wanted - plain_keys_and_outputs(lm, options, 2)[1]).norm()))
+        distances.append(float((values - plain_keys_and_outputs(lm, options, 2)[1]).norm()))
     finally:
         for name, parameter in lm.model.state_dict().items():
             parameter.copy_(torch.frombuffer(bytearray(before[name]), dtype=parameter.dtype).view(parameter.shape))
@@ -150,13 +150,13 @@ def test_layers_change_one_after_another_each_by_its_share(family: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 5, 12])
 def test_few_keys_by_woodbury_are_many_solved_directly(count: int) -> None:
-    of = covariance(12)
+    moment = covariance(12)
     keys = torch.randn(count, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    direct = torch.linalg.solve(70.0 * (of.factor @ of.factor.T) + keys.T @ keys, keys.T).T
-    assert float((solved_with(keys, of, 70.0) - direct).abs().max()) < 1e-8
+    direct = torch.linalg.solve(70.0 * (moment.factor @ moment.factor.T) + keys.T @ keys, keys.T).T
+    assert float((solved_with(keys, moment, 70.0) - direct).abs().max()) < 1e-8
     doubled = torch.cat((keys, keys, torch.zeros(13, 12, dtype=torch.float64)))  # more keys than numbers in one
-    direct = torch.linalg.solve(70.0 * (of.factor @ of.factor.T) + 2 * keys.T @ keys, keys.T).T
-    assert float((solved_with(doubled, of, 70.0)[:count] - direct).abs().max()) < 1e-8
+    direct = torch.linalg.solve(70.0 * (moment.factor @ moment.factor.T) + 2 * keys.T @ keys, keys.T).T
+    assert float((solved_with(doubled, moment, 70.0)[:count] - direct).abs().max()) < 1e-8
 
 
 def test_one_fact_in_one_layer_is_written_exactly_as_the_weight_of_c_vanishes() -> None:
@@ -193,13 +193,13 @@ def test_the_last_layer_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def released(golden: Path, smollm2: LanguageModel) -> Memit:
-    told = json.loads((golden / "memit.json").read_text())
-    contexts = tuple(text.removesuffix("{}") for text in told["contexts"] if text != "{}")
+    recorded = json.loads((golden / "memit.json").read_text())
+    contexts = tuple(text.removesuffix("{}") for text in recorded["contexts"] if text != "{}")
     options = MemitOptions(
-        layer=told["layers"][-1], layers=3, contexts=contexts, covariance_weight=float(told["lambda"])
+        layer=recorded["layers"][-1], layers=3, contexts=contexts, covariance_weight=float(recorded["lambda"])
     )
     matrix = load_covariance(golden / "covariance-layer5.npz", smollm2.key_width(5))
-    return Memit(smollm2, options, dict.fromkeys(told["layers"], matrix))
+    return Memit(smollm2, options, dict.fromkeys(recorded["layers"], matrix))
 
 
 @pytest.mark.model
@@ -207,23 +207,23 @@ def released(golden: Path, smollm2: LanguageModel) -> Memit:
 def test_keys_updates_and_likelihoods_of_the_released_code(
     released: Memit, golden: Path, smollm2: LanguageModel
 ) -> None:
-    told = json.loads((golden / "memit.json").read_text())
-    rows = json.loads((golden / "smollm2-135m.json").read_text())["cases"][: len(told["case_ids"])]
+    recorded = json.loads((golden / "memit.json").read_text())
+    rows = json.loads((golden / "smollm2-135m.json").read_text())["cases"][: len(recorded["case_ids"])]
     records = [decode_record(row["record"]) for row in rows]
     requests = [Request(one.prompt.text, one.subject.label, one.target_new.label) for one in records]
     with np.load(golden / "memit.npz") as arrays:
         arrays = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     delta = released.spread(requests, arrays["z"])
-    for layer in told["layers"]:
+    for layer in recorded["layers"]:
         keys = arrays[f"keys{layer}"]
         change = delta.changes[Weight(layer)]
         written, expected = change.matrix() @ keys.T, arrays[f"update{layer}_times_keys"]
         assert float((written - expected).norm() / expected.norm()) < 1e-3
-        assert change.square_norm() ** 0.5 == pytest.approx(told["norms"][str(layer)], rel=1e-3)
+        assert change.square_norm() ** 0.5 == pytest.approx(recorded["norms"][str(layer)], rel=1e-3)
     found, _ = released.keys_and_outputs([released._texts(request) for request in requests], 3, None)
     assert float((found - arrays["keys3"]).abs().max()) < 1e-4
     cases = score_cases(smollm2, records, [Edit(tuple(range(len(records))), delta)] * len(records), "memit")
-    for case, expected_nlls in zip(cases, told["post"], strict=True):
+    for case, expected_nlls in zip(cases, recorded["post"], strict=True):
         groups = ("rewrite", "paraphrase", "neighborhood")
         got = [(one.target_true_nll, one.target_new_nll) for group in groups for one in case.post.prompts[group]]
         assert np.abs(np.array(got) - np.array(expected_nlls)).max() < 5e-3

@@ -107,11 +107,11 @@ def test_a_pool_may_have_more_tokens_than_the_model_has_positions() -> None:
     labels = [f"{first}{last} of the {last}{first}" for first in "abcdefghijkl" for last in "mnopqrstuvwx"]
     pool = tuple(Target(f"Q{number}", label) for number, label in enumerate(labels, 1))
     prompts = ("It is", "The capital city of the whole wide country is")
-    asked = [Candidate(place, "P36", prompt, pool[0], pool[1:4], pool) for place, prompt in enumerate(prompts)]
+    cands = [Candidate(place, "P36", prompt, pool[0], pool[1:4], pool) for place, prompt in enumerate(prompts)]
     ids = [short.continuation(label) for label in labels]
     assert len({one[:end] for one in ids for end in range(1, len(one))}) > short.max_tokens
-    together = RankFilter(short, FilterOptions(min_rank_share=0)).judge(asked)
-    alone = [RankFilter(short, FilterOptions(min_rank_share=0)).judge([one])[0] for one in asked]
+    together = RankFilter(short, FilterOptions(min_rank_share=0)).judge(cands)
+    alone = [RankFilter(short, FilterOptions(min_rank_share=0)).judge([one])[0] for one in cands]
     assert [one.chosen for one in together] == [one.chosen for one in alone]
     measured = [one.scores or one.decision.measured for one in together]
     assert {one["pool_size"] for one in measured} == {len(labels)}
@@ -131,15 +131,15 @@ def test_what_a_model_believes_of_a_change_is_kept_and_refuses_nothing(lm: Langu
     ]
     # Thresholds that no candidate could pass.
     verdicts = RankFilter(lm, FilterOptions(min_rank_share=1.0, max_true_rank=1, min_neighbors_right=1.0)).judge(cands)
-    said = set()
-    for one, verdict in zip(cands, verdicts, strict=True):
-        assert verdict.chosen == one.draws[0]
-        (answers,) = score(lm, [Question(lm.encode(one.rewrite), tuple(lm.continuation(t.label) for t in pool))])
+    beliefs = set()
+    for candidate, verdict in zip(cands, verdicts, strict=True):
+        assert verdict.chosen == candidate.draws[0]
+        (answers,) = score(lm, [Question(lm.encode(candidate.rewrite), tuple(lm.continuation(t.label) for t in pool))])
         best = pool[min(range(len(pool)), key=lambda place: answers[place].nll_nats)]
-        expected = "old" if best == one.target_true else "new" if best == one.draws[0] else "neither"
+        expected = "old" if best == candidate.target_true else "new" if best == candidate.draws[0] else "neither"
         assert verdict.scores["believes"] == expected
-        said.add(expected)
-    assert len(said) > 1
+        beliefs.add(expected)
+    assert len(beliefs) > 1
 
 
 def test_a_build_of_changes_counts_what_the_model_believes(lm: LanguageModel, tmp_path: Path) -> None:

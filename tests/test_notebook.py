@@ -32,7 +32,7 @@ def tags(cell: dict[str, Any]) -> list[str]:
     return found
 
 
-def test_it_has_no_outputs_and_the_form_of_version_4() -> None:
+def test_the_notebook_has_no_outputs_and_the_form_of_version_4() -> None:
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
@@ -45,7 +45,7 @@ def test_it_has_no_outputs_and_the_form_of_version_4() -> None:
             assert "outputs" not in cell
 
 
-def test_it_installs_first_what_the_makefile_installs() -> None:
+def test_the_notebook_installs_first_what_the_makefile_installs() -> None:
     (first, *rest) = code_cells()
     text = "".join(first["source"])
     assert tags(first) == ["install"] and not any("install" in tags(cell) for cell in rest)
@@ -55,7 +55,7 @@ def test_it_installs_first_what_the_makefile_installs() -> None:
         assert "%" not in line or line.strip().startswith("%pip install ")
 
 
-def test_its_links_lead_to_files() -> None:
+def test_the_links_of_the_notebook_lead_to_files() -> None:
     texts = ["".join(cell["source"]) for cell in cells() if cell["cell_type"] == "markdown"]
     linked = [target for text in texts for target in re.findall(r"\]\(([^)]+)\)", text)]
     assert linked and all((NOTEBOOK.parent / target).is_file() for target in linked)
@@ -63,7 +63,9 @@ def test_its_links_lead_to_files() -> None:
 
 @pytest.mark.long
 @pytest.mark.model
-def test_it_runs_on_the_real_model(smollm2: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_on_the_real_model(
+    smollm2: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

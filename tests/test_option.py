@@ -91,7 +91,7 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
 
 
 def drawn(declared: Option) -> st.SearchStrategy[Any]:
-    """Any value of an option, or None where that is one."""
+    """Return a strategy for the values of an option, None among them where it may be."""
     may_be_none = isinstance(declared.kind, types.UnionType) and type(None) in typing.get_args(declared.kind)
     values = SPECIAL.get(declared.name)
     if values is None:
@@ -100,7 +100,7 @@ def drawn(declared: Option) -> st.SearchStrategy[Any]:
 
 
 def read(kinds: tuple[type, ...], words: list[str]) -> list[Any]:
-    """The options values that a command of these kinds is called with."""
+    """Return the values of options that a command of these kinds is called with."""
     found: list[Any] = []
     by_name = {f"group_{number}": kind for number, kind in enumerate(kinds)}
 

@@ -42,12 +42,12 @@ def audited(path: Path, rows: Any, **options: Any) -> AuditSummary:
 
 
 def fixed(path: Path, rows: Any, **options: Any) -> Any:
-    """The rows that `--fix` writes, which are found to be clean."""
+    """Return the rows that `--fix` writes, having found them clean."""
     summary = audited(path, rows, fix=path / "fixed.json", **options)
-    left = json.loads((path / "fixed.json").read_text(encoding="utf-8"))
-    assert summary.written == len(left)
-    assert not left or audit(AuditOptions(path / "fixed.json")).rules == {}
-    return left
+    kept = json.loads((path / "fixed.json").read_text(encoding="utf-8"))
+    assert summary.written == len(kept)
+    assert not kept or audit(AuditOptions(path / "fixed.json")).rules == {}
+    return kept
 
 
 # ------------------------------------------------------------------------------------- shapes of EasyEdit's requests
@@ -112,8 +112,8 @@ def test_every_shape_is_audited_prompt_by_prompt(tmp_path: Path, shape: str, key
         row, base = {"pre": {}, "case_id": 0, "requested_rewrite": {**REQUEST, key: given_}, "post": {}}, REWRITE
     summary = audited(tmp_path, [row])
     assert list(summary.rules) == ["answer-in-prompt"]
-    (one,) = summary.rules["answer-in-prompt"].examples
-    assert (one.line, one.case_id, one.path) == (1, 0, f"{base}/{key}{path}")
+    (finding,) = summary.rules["answer-in-prompt"].examples
+    assert (finding.line, finding.case_id, finding.path) == (1, 0, f"{base}/{key}{path}")
     (mended,) = fixed(tmp_path, [row])
     assert (mended["requested_rewrite"] if result else mended).get(key) == left
 
@@ -146,9 +146,9 @@ def test_results_stay_beside_their_prompts(tmp_path: Path) -> None:
     near = {"prompt": ["Max Roth plays", BAD["prompt"], "Ada Poe plays"], "ground_truth": ["chess"] * 3}
     measured = {"rewrite_acc": [1.0], "locality": {"near_acc": [0.1, 0.2, 0.3], "near_output": [[1], [2], [3]]}}
     row = {"pre": measured, "case_id": 0, "requested_rewrite": {**REQUEST, "locality": {"near": near}}, "time": 1.5}
-    (left,) = fixed(tmp_path, [row])
-    assert left["pre"]["locality"] == {"near_acc": [0.1, 0.3], "near_output": [[1], [3]]}
-    assert left["requested_rewrite"]["locality"]["near"]["prompt"] == ["Max Roth plays", "Ada Poe plays"]
+    (kept,) = fixed(tmp_path, [row])
+    assert kept["pre"]["locality"] == {"near_acc": [0.1, 0.3], "near_output": [[1], [3]]}
+    assert kept["requested_rewrite"]["locality"]["near"]["prompt"] == ["Max Roth plays", "Ada Poe plays"]
 
 
 def test_a_ground_truth_that_nobody_gave_is_none(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_rows_without_an_id_get_their_name_for_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    ("text", "line", "message"),
     [
         ('{"a": ROW,\n"a": ROW}', 2, "comes twice"),
         ('{"a": ROW,\n3: ROW}', 2, "3 is not the name"),
@@ -318,10 +318,10 @@ def test_rows_without_an_id_get_their_name_for_one(tmp_path: Path) -> None:
         ('{"a": ROW}\n[]', 2, "nothing after the object"),
     ],
 )
-def test_a_broken_object_of_rows_is_told_with_its_line(tmp_path: Path, text: str, line: int, said: str) -> None:
+def test_a_broken_object_of_rows_is_told_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
     (tmp_path / "rows.json").write_text(text.replace("ROW", json.dumps(PLAIN[0])))
     found = [one for one in violations(tmp_path / "rows.json") if one.rule == "json"]
-    assert [one.line for one in found] == [line] and said in str(found[0])
+    assert [one.line for one in found] == [line] and message in str(found[0])
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 45147448\n"
@@ -341,12 +341,14 @@ STRANGERS = [
 ]
 
 
-@pytest.mark.parametrize(("content", "said"), STRANGERS, ids=[f"{n}-{said}" for n, (_, said) in enumerate(STRANGERS)])
-def test_a_file_without_rows_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"), STRANGERS, ids=[f"{n}-{message}" for n, (_, message) in enumerate(STRANGERS)]
+)
+def test_a_file_without_rows_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "counterfact.json"
     path.write_bytes(content)
     for read in (lambda: audit(AuditOptions(path)), lambda: read_records(path), lambda: list(violations(path))):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             read()
     build = BuildFolder(tmp_path / "build")
     build.root.mkdir()
@@ -379,8 +381,8 @@ def test_another_projects_format_is_named(tmp_path: Path, rows: Any, named: str)
             read()
     # A single such row among others does not stop the file.
     summary = audited(tmp_path, [rows[0], PLAIN[0]])
-    (one,) = summary.rules["row-format"].examples
-    assert named in one.got
+    (finding,) = summary.rules["row-format"].examples
+    assert named in finding.got
 
 
 @pytest.mark.parametrize("name", ["easyedit", "knowedit"])
@@ -403,12 +405,14 @@ def test_a_name_that_promises_something_else_than_json_is_refused(tmp_path: Path
     ("name", "rules"),
     [("ripple9", {"qid-label": 2}), ("ee132", {}), ("genid", {}), ("odd_case", {"row-format": 1})],
 )
-def test_files_that_people_brought(tmp_path: Path, name: str, rules: dict[str, int]) -> None:
+def test_exactly_the_faults_of_files_that_people_brought_are_found(
+    tmp_path: Path, name: str, rules: dict[str, int]
+) -> None:
     path = shared_file(f"trials/{name}.json")
     summary = audit(AuditOptions(path, fix=tmp_path / "fixed.json"))
     found = {rule: entry.faults for rule, entry in summary.rules.items()}
-    beside = {"repeated-entity": 1, "repeated-generation": 1} if name == "odd_case" else {}
-    assert found == {**rules, **beside}
+    others = {"repeated-entity": 1, "repeated-generation": 1} if name == "odd_case" else {}
+    assert found == {**rules, **others}
     assert summary.written == summary.rows - (name == "odd_case")
 
 
@@ -435,7 +439,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def changed(draw: st.DrawFn) -> Row:
-    """A row of some format in which one or two values are others, or gone."""
+    """Draw a row of some format in which one or two values are others, or gone."""
     row = copy.deepcopy(SAMPLES[draw(st.sampled_from(sorted(SAMPLES)))])
     for _ in range(draw(st.integers(1, 2))):
         *path, last = draw(st.sampled_from(list(places(row))))
@@ -462,8 +466,8 @@ def test_no_value_of_any_type_stops_a_verb(row: Row, array: bool) -> None:
         assert summary.rows == 2
         if "row-format" in summary.rules:
             assert all(one.line == 2 and one.got and one.expected for one in summary.rules["row-format"].examples)
-        said = list(violations(path))
-        assert all(one.line == 2 for one in said)
+        found = list(violations(path))
+        assert all(one.line == 2 for one in found)
         read_records(path)
         build = BuildFolder(Path(folder) / "build")
         build.root.mkdir()
@@ -472,7 +476,7 @@ def test_no_value_of_any_type_stops_a_verb(row: Row, array: bool) -> None:
             try:
                 export_records(build, ExportOptions(name))
             except CfbuildError as error:
-                assert said and "records.jsonl:2" in str(error)
+                assert found and "records.jsonl:2" in str(error)
 
 
 @settings(max_examples=40, deadline=None)

@@ -137,7 +137,7 @@ SUBJECTS = {
 
 
 def name_of(code: str, number: int) -> str:
-    """A made name, another for each number, in the script of a language."""
+    """Return a made name, another for each number, in the script of a language."""
     letters = SUBJECTS.get(code, "BCDFGHJKLNPT")
     first, second = letters[number % 12], letters[number // 12 % 12]
     ends = {"ru": "ерим", "ja": "ネコト", "zh": "文华", "ar": "وديم", "hi": "ौहान"}
@@ -146,13 +146,13 @@ def name_of(code: str, number: int) -> str:
 
 
 def small_graph(code: str) -> FactSet:
-    """Twelve subjects with each of four objects, of every relation that has templates; names in `code` alone."""
+    """Return twelve subjects with each of four objects, of every relation that has templates; names in `code` alone."""
     facts, entities = [], {}
     for place, (relations, kind) in enumerate(CLASSES.items()):
         names = (*WORLD[code], COMPANIES)[place].split()
-        ids = [f"Q{1000 + 10 * place + other}" for other in range(4)]
+        ids = [f"Q{1000 + 10 * place + number}" for number in range(4)]
         entities |= {
-            one: Entity(one, {code: name}, attributes={"P31": (kind,)}) for one, name in zip(ids, names, strict=True)
+            item: Entity(item, {code: name}, attributes={"P31": (kind,)}) for item, name in zip(ids, names, strict=True)
         }
         facts += [
             Fact(relation, f"Q{2000 + number}", ids[number // 12])

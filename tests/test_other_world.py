@@ -39,7 +39,7 @@ def entities(other_graph: OtherGraph) -> dict[str, Entity]:
 
 
 def texts(record: Record) -> Iterator[str]:
-    """Every text of a record that a model reads, and its names."""
+    """Yield every text of a record that a model reads, and its names."""
     yield from (text for _, text, *_ in prompts_of(record))
     yield from record.generation
     yield from (record.subject.label, record.target_true.label, record.target_new.label)
@@ -47,8 +47,8 @@ def texts(record: Record) -> Iterator[str]:
 
 def test_the_same_seed_and_day_give_the_same_graph(other_graph: OtherGraph, excerpt: Path) -> None:
     world = other_graph.world
-    again, other = (other_world(excerpt, world.relations, world.day, seed) for seed in (0, 1))
-    assert again == world and {one[0] for one in other.facts & world.facts} <= {SUBCLASS}  # classes keep their ids
+    again, seeded = (other_world(excerpt, world.relations, world.day, seed) for seed in (0, 1))
+    assert again == world and {one[0] for one in seeded.facts & world.facts} <= {SUBCLASS}  # classes keep their ids
 
 
 def test_names_are_none_of_the_excerpts(other_graph: OtherGraph, excerpt: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_build_is_large_and_clean(other_graph: OtherGraph) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, plant in PLANTS.items() if plant.kept is not None])
-def test_planted_items_are_judged_right(other_graph: OtherGraph, records: list[Record], kind: str) -> None:
+def test_planted_items_have_the_expected_verdicts(other_graph: OtherGraph, records: list[Record], kind: str) -> None:
     plant, planted = PLANTS[kind], other_graph.world.planted[kind]
     made = Counter((one.relation, one.subject.id, one.target_true.id) for one in records)
     assert [made[fact] for fact in planted] == [int(bool(plant.kept))] * EACH

@@ -61,7 +61,7 @@ SEEN = "[...document.querySelectorAll('%s')].filter((one) => one.checkVisibility
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    """A build whose records three runs scored."""
+    """Return a build whose records three runs scored."""
     folder = write_scored(tmp_path_factory.mktemp("page") / "compared", records(70), runs=RUNS)
     write_page(folder)
     return folder
@@ -77,7 +77,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def page(build: BuildFolder, tab: Page) -> Page:
-    """The report, loaded anew: no row is open, nothing is searched for."""
+    """Return the report, loaded anew: no row is open, nothing is searched for."""
     tab.size(1200, 900)
     tab.scheme("light")
     tab.requests.clear()
@@ -88,7 +88,7 @@ def page(build: BuildFolder, tab: Page) -> Page:
 
 @pytest.fixture
 def compared_page(compared: BuildFolder, page: Page) -> Page:
-    """The report of three runs, loaded anew."""
+    """Return the report of three runs, loaded anew."""
     page.open(compared.path("report.html"))
     page.run("document.getElementById('run').value")
     return page
@@ -133,10 +133,10 @@ def test_a_build_without_scores_has_a_page_too(tmp_path: Path) -> None:
 
 def test_scores_of_another_file_are_refused_and_named(tmp_path: Path) -> None:
     folder = write_scored(tmp_path / "b", records(3))
+    other_file = tmp_path / "other.json"
+    write_json(other_file, [encode_record(record(1))])
     with pytest.raises(BuildStateError, match="is not the file that was scored"):
-        other = tmp_path / "other.json"
-        write_json(other, [encode_record(record(1))])
-        write_page(folder, other)
+        write_page(folder, other_file)
 
 
 def test_an_earlier_builds_page_is_the_same_to_the_byte(build: BuildFolder, tmp_path: Path) -> None:
@@ -150,12 +150,12 @@ def test_a_run_of_another_file_is_left_out_and_named(tmp_path: Path) -> None:
     own = folder.path("records.jsonl").read_bytes()
     write_json(folder.path("records.jsonl"), [encode_record(record(7))])
     write_run(new_run(folder, "elsewhere"), [record(7)], "ft")
-    other = folder.path("records.jsonl").rename(tmp_path / "other.json")
+    scored_file = folder.path("records.jsonl").rename(tmp_path / "other.json")
     folder.path("records.jsonl").write_bytes(own)
     made = report(folder)
     assert made.left_out == ("elsewhere",) and [row.run for row in made.table.rows] == [None, "rome"]
     assert "Left out, for another file was scored: <bdi>elsewhere</bdi>" in made.page.read_text(encoding="utf-8")
-    assert report(folder, other).left_out == ("rome",)
+    assert report(folder, scored_file).left_out == ("rome",)
 
 
 def test_the_table_has_a_row_a_run_below_the_unedited_model(compared: BuildFolder) -> None:
@@ -195,8 +195,8 @@ def test_a_page_of_more_records_than_it_lists_has_a_sample_of_them(
     text = folder.path("report.html").read_text(encoding="utf-8")
     assert "a sample of 4 of 10 records" in text and "10 records</title>" in text
     (index,) = re.findall(r'<script[^>]*id="index"[^>]*>(.*?)</script>', text, flags=re.DOTALL)
-    every = [row["case_id"] for _, row in read_rows(folder.path("records.jsonl"))]
-    assert json.loads(index)["case"] == [every[place] for place in (0, 2, 5, 7)]
+    case_ids = [row["case_id"] for _, row in read_rows(folder.path("records.jsonl"))]
+    assert json.loads(index)["case"] == [case_ids[place] for place in (0, 2, 5, 7)]
     packed = re.findall(r'<script[^>]*class="block"[^>]*>(.*?)</script>', text, flags=re.DOTALL)
     assert all(len(json.loads(gzip.decompress(base64.b64decode(block)))) == 4 for block in packed) and packed
 
@@ -296,8 +296,8 @@ def test_a_record_shows_the_texts_of_all_runs_side_by_side(compared_page: Page, 
         texts = {name: case["post"]["generations"][place] for name, case in cases.items()}
         assert rows == [["unedited", cases["rome"]["pre"]["generations"][place]], *map(list, texts.items())]
     request = page.run("document.querySelector('.details .side p').textContent")
-    asked = written["requested_rewrite"]
-    assert request == f"Request: {asked['prompt'].format(asked['subject'])} → {asked['target_new']['str']}"
+    rewrite = written["requested_rewrite"]
+    assert request == f"Request: {rewrite['prompt'].format(rewrite['subject'])} → {rewrite['target_new']['str']}"
     for width in (1200, 360):
         page.size(width, 900, phone=width < 500)
         assert page.run("document.documentElement.scrollWidth") <= width
@@ -340,7 +340,7 @@ def test_a_page_of_runs_fits_and_axe_finds_no_serious_fault(compared_page: Page,
     assert serious(compared_page) == []
 
 
-def test_filters_and_order(page: Page) -> None:
+def test_records_are_filtered_and_ordered(page: Page) -> None:
     page.run(TYPE % '""')
     count = """((id, value) => { const box = document.getElementById(id); box.value = value;
         box.dispatchEvent(new Event('change')); return document.getElementById('count').textContent; })"""
@@ -368,7 +368,7 @@ def test_the_keyboard_alone_opens_a_record(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 360])
-def test_it_fits_the_width(page: Page, width: int, scheme: str) -> None:
+def test_the_page_fits_the_width(page: Page, width: int, scheme: str) -> None:
     _unfold(page, width, scheme)
     assert page.run("document.documentElement.scrollWidth") <= width
 
