@@ -31,7 +31,7 @@ def run(
     edited, each on the unedited model. An interrupted sweep goes on after its last finished point; a finished sweep is
     not repeated.
     """
-    from cfbuild.store.runs import new_sweep
+    from cfbuild.store.runs import SWEEP, new_run
 
     folder = open_folder(build)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
@@ -41,7 +41,7 @@ def run(
     if output.json_:
         print_json(report.as_dict())
     else:
-        print_sweep(report, new_sweep(folder, options.name))
+        print_sweep(report, new_run(folder, options.name, SWEEP))
 
 
 def print_sweep(report: SweepReport, sweep: Run) -> None:

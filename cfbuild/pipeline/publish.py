@@ -28,7 +28,7 @@ from cfbuild.score.scored import scored_runs
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
 from cfbuild.store.manifest import Manifest
-from cfbuild.store.runs import CASES, LIKELIHOODS, finished_bases, finished_runs
+from cfbuild.store.runs import BASE, CASES, LIKELIHOODS, finished_runs
 from cfbuild.work import ALONE, WorkerOptions, map_chunks
 
 VERB = "publish"
@@ -147,7 +147,7 @@ def _sources(folder: BuildFolder) -> Iterator[Source]:
         yield Source(f"{RECORDS}_{code}", "record", folder.path(file))
     for run in finished_runs(folder):
         yield Source("scores", "cases", run.path(CASES), run.name)
-    for run in finished_bases(folder):
+    for run in finished_runs(folder, BASE):
         yield Source(f"pre_edit-{run.name}", "pre_edit", run.path(LIKELIHOODS))
     for name in WHOLE:
         yield Source(name, name, folder.path(f"{name}.jsonl"))

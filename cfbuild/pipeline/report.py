@@ -21,7 +21,7 @@ from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Value
 from cfbuild.store.manifest import Manifest
-from cfbuild.store.runs import Run, finished_sweeps, finished_traces
+from cfbuild.store.runs import SWEEP, TRACE, Run, finished_runs
 from cfbuild.store.schema.located import LocatedRows
 from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
 from cfbuild.views.page.heat import TraceView, trace_view
@@ -132,7 +132,7 @@ def report(
         left_out=left_out,
         traces=_traces_of(folder, scored),
         matrices=finished_matrices(folder),
-        sweeps=[_sweep_view(sweep, folder) for sweep in finished_sweeps(folder)],
+        sweeps=[_sweep_view(sweep, folder) for sweep in finished_runs(folder, SWEEP)],
     )
     write_atomic(folder.path(PAGE), make_page(given))
     unchanged = (remark for run in chosen for remark in run.report.remarks(run.name))
@@ -142,7 +142,7 @@ def report(
 def _traces_of(folder: BuildFolder, read: ReadFile) -> list[TraceView]:
     """Return the build's causal traces of these records, and those of prompts."""
     views = []
-    for trace in finished_traces(folder):
+    for trace in finished_runs(folder, TRACE):
         config = trace.record.config
         if config.get("records") in (None, read.sha256):
             views.append(trace_view(trace.name, read_traces(trace), config["metric"], config["pictures"]))
@@ -153,7 +153,7 @@ def _sweep_view(sweep: Run, folder: BuildFolder) -> SweepView:
     """Return a sweep for the page, with the MLPs' effects in the build's first trace of the same weights, if any."""
     report = read_sweep(sweep)
     model = report.settings.get("model"), report.settings.get("revision")
-    for trace in finished_traces(folder):
+    for trace in finished_runs(folder, TRACE):
         config = trace.record.config
         if config["prompt"] is None and (config["model"], config["revision"]) == model:
             return SweepView(sweep.name, report, sweep_plots(report, mlp_effects(read_traces(trace))))

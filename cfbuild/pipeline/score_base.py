@@ -20,7 +20,7 @@ from cfbuild.store.codec import decode_record
 from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.jsonl import Row, read_rows, read_values
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.runs import BASE, LIKELIHOODS, Run, new_base
+from cfbuild.store.runs import BASE, LIKELIHOODS, Run, new_run
 from cfbuild.store.schema import conforming
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def score_base(folder: BuildFolder, options: BaseOptions, lm: LanguageModel, pro
     An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated. Raises
     BuildStateError for work made with other settings, DataError for a record that is not valid.
     """
-    run = new_base(folder, base_name(lm.name, lm.revision))
+    run = new_run(folder, base_name(lm.name, lm.revision), BASE)
     path = folder.require("records.jsonl")
     config = {"records": sha256_file(path), "limit": options.limit, "cfbuild": __version__, **lm.identity}
     with folder.lock(BASE):

@@ -26,7 +26,7 @@ from cfbuild.pipeline.validate_and_score import (
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import write_atomic
 from cfbuild.store.jsonl import write_json, write_jsonl
-from cfbuild.store.runs import FOUND, POINTS, REPORT, SWEEP, Run, default_name, new_sweep
+from cfbuild.store.runs import FOUND, POINTS, REPORT, SWEEP, Run, default_name, new_run
 
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
@@ -118,7 +118,7 @@ def sweep(
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
     refuse_violations(read, options.scoring_options)
-    run = new_sweep(folder, options.name)
+    run = new_run(folder, options.name, SWEEP)
     with folder.lock(SWEEP):
         report = _sweep(run, options, lm, read, progress)
         write_page(folder, options.file, read)

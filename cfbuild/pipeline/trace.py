@@ -17,7 +17,7 @@ from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_text, write_atomic
 from cfbuild.store.jsonl import read_json, write_json, write_jsonl
 from cfbuild.store.rowlog import RowLog
-from cfbuild.store.runs import SKIPPED, SUMMARY, TRACE, TRACED, TRACED_CASES, Run, new_trace
+from cfbuild.store.runs import SKIPPED, SUMMARY, TRACE, TRACED, TRACED_CASES, Run, new_run
 
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
@@ -122,7 +122,7 @@ def trace(
     Raises SchemaError for a file of records with violations, BuildStateError for work made with other settings,
     DataError if the noise cannot be measured on any subject.
     """
-    run = new_trace(folder, options.name)
+    run = new_run(folder, options.name, TRACE)
     given = _input(folder, options, read)
     config = _config(options, lm, given)
     with folder.lock(TRACE):

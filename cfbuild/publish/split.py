@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfbuild.option import seed_option
-from cfbuild.store.digests import drawn
+from cfbuild.store.digests import random_keys
 
 SPLITS = ("train", "validation", "test")
 SHARES: Mapping[str, float] = {"test": 0.1, "validation": 0.1}
@@ -71,7 +71,7 @@ def split_by_subject(subjects: Iterable[tuple[int, str]], seed: int) -> Splits:
             case_ids.append(int(case_id))  # 2.0 is a whole number for JSON Schema
             yield f"{seed}:split:{subject}"
 
-    numbers = drawn(texts())
+    numbers = random_keys(texts())
     ids, first = numpy.unique(numpy.asarray(case_ids), return_index=True)
     return Splits(ids, numpy.searchsorted(_ends(numpy.unique(numbers)), numbers[first], side="right").astype("i1"))
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from cfbuild.data import Record, Target
 from cfbuild.facts.relations import INVERSE
-from cfbuild.store.digests import BYTES, drawn, short_digest, short_digests
+from cfbuild.store.digests import BYTES, random_keys, short_digest, short_digests
 from cfbuild.store.jsonl import Row
 
 SIZES = (1, 10, 100, 1_000)
@@ -111,7 +111,7 @@ class PlannedEdits:
 
         A neighbor whose own fact the order edits is no test of specificity any more; each row counts them.
         """
-        numbers = drawn(f"{seed}:multi:{self.case_ids[place]}" for place in places)
+        numbers = random_keys(f"{seed}:multi:{self.case_ids[place]}" for place in places)
         order = [places[at] for at in numbers.argsort(kind="stable").tolist()]
         ordered = array("q", compress(order, _free((self.facts[at], self.implied[at]) for at in order)))
         edited = {self.facts[at] for at in ordered}

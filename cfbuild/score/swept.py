@@ -20,7 +20,7 @@ from cfbuild.score.metrics import (
 from cfbuild.score.run_report import signature_string
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_json
-from cfbuild.store.runs import FOUND, REPORT, Run, finished_sweeps
+from cfbuild.store.runs import FOUND, REPORT, SWEEP, Run, finished_runs
 
 GROUPS_SWEPT = ("rewrite", "paraphrase", "neighborhood")
 """The prompts that a sweep scores: those of FIGURES_SWEPT."""
@@ -276,7 +276,7 @@ def layer_found(folder: BuildFolder, model: str, revision: str) -> int:
     revision: names the model's exact weights. Raises ConfigError if there is no sweep of these weights, DataError for a
     file that is no preset, BuildStateError for one that was changed.
     """
-    sweeps = (sweep for sweep in finished_sweeps(folder) if sweep.file(FOUND) in sweep.record.files)
+    sweeps = (sweep for sweep in finished_runs(folder, SWEEP) if sweep.file(FOUND) in sweep.record.files)
     files = [sweep.file(FOUND) for sweep in sweeps if sweep.path(FOUND).is_file()]
     command = f"`cfbuild sweep --build {folder.root} --model {model}`"
     if not files:

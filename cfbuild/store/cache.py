@@ -1,4 +1,4 @@
-"""The folder of what cfbuild keeps between builds: converted models, artefacts, measurements."""
+"""The folder for what cfbuild keeps between builds: converted models, artefacts of editors, measurements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder: `$CFBUILD_CACHE`, else cfbuild in the user's cache."""
+    """Return the folder `$CFBUILD_CACHE`; if that is not set, `cfbuild` in the user's cache folder."""
     own = os.environ.get("CFBUILD_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfbuild"
     return Path(own) if own else base

@@ -1,4 +1,4 @@
-"""Conversion of values to rows and back, with the keys that the project's files use."""
+"""Conversion of values to the rows of a build's files and back; schemas/ and docs/formats.md explain the keys."""
 
 from __future__ import annotations
 
@@ -31,17 +31,20 @@ from cfbuild.errors import DataError
 from cfbuild.store.jsonl import Row, Value
 
 IDS = {"relation": "relation_id", "subject": "subject_id", "object": "object_id", "entity": "entity_id"}
-"""A flat row's keys for the fields that hold an id; its other keys are the fields' names."""
+"""The keys of fields that hold an id; all other keys are the fields' names."""
 
-ANSWERS = "_answers"
-"""The end of the key of a group's answers."""
+PROMPTS, ANSWERS = "_prompts", "_answers"
+"""The ends of the keys of a group's scores and answers in a case's row."""
 IN_USE = ("in_use_rewrite", "in_use_paraphrase")
-"""The keys of figures of answers, which rows without answers do not have."""
+"""The figures of answers, which rows without answers lack."""
 OPTIONAL = ("distinct_1", "distinct_2", "perplexity")
-"""The keys of figures that a row has only where they were computed."""
+"""The figures that rows lack if they were not computed."""
+CHANGED_FACT = ("rank", "start", "end", "source")
+"""The keys of a fact in the row of a change, beside that of its object."""
 
 
 def encode_entity(entity: Entity) -> Row:
+    """Return an item as a row of entities.jsonl."""
     return {
         "id": entity.id,
         "labels": dict(sorted(entity.labels.items())),
@@ -53,6 +56,7 @@ def encode_entity(entity: Entity) -> Row:
 
 
 def decode_entity(row: Row) -> Entity:
+    """Return the item of a row of entities.jsonl."""
     return Entity(
         id=_shared(row["id"]),
         labels={_shared(language): name for language, name in row["labels"].items()},
@@ -64,11 +68,8 @@ def decode_entity(row: Row) -> Entity:
 
 
 def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Value]]:
-    """Return the functions that turn a value of plain fields (texts, numbers, None) into a row, and a row into it.
-
-    The keys come in the order of the fields.
-    """
-    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    """Return the encoder and the decoder of a dataclass of texts, numbers and None; its keys have the fields' order."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     keys = [IDS.get(name, name) for name in names]
     read, read_row = attrgetter(*names), itemgetter(*keys)
     return lambda value: dict(zip(keys, read(value), strict=True)), lambda row: kind(*read_row(row))
@@ -76,47 +77,47 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 
 encode_fact, _decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
-_encode_shared, _ = _flat(SharedClass)
-_encode_real = _flat(RealChange)[0]
+_encode_shared_class, _ = _flat(SharedClass)
+_encode_real_change, _ = _flat(RealChange)
 
 
 def encode_change(change: FactChange) -> Row:
+    """Return a change as a row of changes.jsonl."""
     return {
         "kind": change.kind,
         "relation_id": change.fact.relation,
         "subject_id": change.fact.subject,
-        "old": change.old and _held(change.old),
-        "new": change.new and _held(change.new),
+        "old": change.old and _encode_changed(change.old),
+        "new": change.new and _encode_changed(change.new),
     }
 
 
 def decode_change(row: Row) -> FactChange:
+    """Return the change of a row of changes.jsonl."""
     pair = {"relation": row["relation_id"], "subject": row["subject_id"]}
     old, new = (
-        None if fact is None else Fact(**pair, object=fact["object_id"], **{name: fact[name] for name in HELD})
+        None if fact is None else Fact(**pair, object=fact["object_id"], **{name: fact[name] for name in CHANGED_FACT})
         for fact in (row["old"], row["new"])
     )
     return FactChange(row["kind"], old, new)
 
 
-HELD = ("rank", "start", "end", "source")
-"""The fields of a change's facts beside the object."""
-
-
-def _held(fact: Fact) -> Row:
-    return {"object_id": fact.object, **{name: getattr(fact, name) for name in HELD}}
+def _encode_changed(fact: Fact) -> Row:
+    return {"object_id": fact.object, **{name: getattr(fact, name) for name in CHANGED_FACT}}
 
 
 def decode_fact(row: Row) -> Fact:
+    """Return the fact of a row of facts.jsonl."""
     return _decode_fact({key: _shared(value) for key, value in row.items()})
 
 
 def _shared(value: Any) -> Any:
-    """Return a text that comes in many rows (an id, a rank, a date) as the one object that all of them hold."""
+    """Return a value of a row; equal texts (an id, a rank, a date) as one object, so that they take memory once."""
     return intern(value) if type(value) is str else value
 
 
 def encode_template(template: Template) -> Row:
+    """Return a template as a row of templates.jsonl."""
     return {
         "relation_id": template.relation,
         "kind": template.kind,
@@ -128,20 +129,21 @@ def encode_template(template: Template) -> Row:
 
 
 def decode_template(row: Row) -> Template:
+    """Return the template of a row of templates.jsonl."""
     kinds = (tuple(row.get(name, ())) for name in ("fits", "misfits"))
     return Template(row["relation_id"], row["kind"], row["text"], row["origin"], *kinds)
 
 
 def encode_record(record: Record) -> Row:
-    """Return a record as a CounterFact row: CounterFact's keys first, everything else under `meta`."""
+    """Return a record as a row of records.jsonl: CounterFact's keys, and everything else under `meta`."""
     return {
         "case_id": record.case_id,
         "pararel_idx": record.pararel_idx,
         "requested_rewrite": {
             "prompt": record.prompt.text,
             "relation_id": record.relation,
-            "target_new": {"str": record.target_new.label, "id": record.target_new.id},
-            "target_true": {"str": record.target_true.label, "id": record.target_true.id},
+            "target_new": _encode_target(record.target_new),
+            "target_true": _encode_target(record.target_true),
             "subject": record.subject.label,
         },
         "paraphrase_prompts": [paraphrase.text for paraphrase in record.paraphrases],
@@ -157,14 +159,22 @@ def encode_record(record: Record) -> Row:
                 {"prefix": paraphrase.prefix, "clean": paraphrase.clean, "template": paraphrase.template}
                 for paraphrase in record.paraphrases
             ],
-            "neighborhood": [{"entity": prompt.entity, "template": prompt.template} for prompt in record.neighborhood],
-            "attribute": [{"entity": prompt.entity, "template": prompt.template} for prompt in record.attribute],
+            "neighborhood": _encode_sources(record.neighborhood),
+            "attribute": _encode_sources(record.attribute),
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
-            **({"shared_class": _encode_shared(record.shared_class)} if record.shared_class else {}),
-            **({"change": _encode_real(record.change)} if record.change else {}),
+            **({"shared_class": _encode_shared_class(record.shared_class)} if record.shared_class else {}),
+            **({"change": _encode_real_change(record.change)} if record.change else {}),
             **({"groups": _encode_groups(record.groups)} if record.groups else {}),
         },
     }
+
+
+def _encode_target(target: Target) -> Row:
+    return {"str": target.label, "id": target.id}
+
+
+def _encode_sources(prompts: Iterable[EntityPrompt]) -> list[Row]:
+    return [{"entity": prompt.entity, "template": prompt.template} for prompt in prompts]
 
 
 def _encode_groups(groups: Mapping[str, Iterable[GroupPrompt]]) -> Row:
@@ -172,8 +182,8 @@ def _encode_groups(groups: Mapping[str, Iterable[GroupPrompt]]) -> Row:
         name: [
             {
                 "prompt": prompt.text,
-                "target_new": {"str": prompt.target_new.label, "id": prompt.target_new.id},
-                "target_true": {"str": prompt.target_true.label, "id": prompt.target_true.id},
+                "target_new": _encode_target(prompt.target_new),
+                "target_true": _encode_target(prompt.target_true),
                 "entity": prompt.entity,
                 "relation_id": prompt.relation,
                 "template": prompt.template,
@@ -189,8 +199,8 @@ def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
         name: tuple(
             GroupPrompt(
                 prompt_row["prompt"],
-                _target(prompt_row["target_new"]),
-                _target(prompt_row["target_true"]),
+                _decode_target(prompt_row["target_new"]),
+                _decode_target(prompt_row["target_true"]),
                 prompt_row["entity"],
                 prompt_row["relation_id"],
                 prompt_row["template"],
@@ -202,6 +212,7 @@ def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
 
 
 def encode_rejection(rejection: Rejection) -> Row:
+    """Return a rejection as a row of rejected.jsonl."""
     return {
         "case_id": rejection.case_id,
         "relation_id": rejection.fact.relation,
@@ -215,7 +226,7 @@ def encode_rejection(rejection: Rejection) -> Row:
 
 
 def decode_rejection(row: Row) -> Rejection:
-    """Return the rejection of a row; the fact's rank, dates and source are not in it."""
+    """Return the rejection of a row of rejected.jsonl, which lacks the fact's rank, dates and source."""
     return Rejection(
         case_id=row["case_id"],
         fact=Fact(row["relation_id"], row["subject_id"], row["object_id"]),
@@ -226,12 +237,12 @@ def decode_rejection(row: Row) -> Rejection:
 
 
 def decode_record(row: Row) -> Record:
-    """Return the record of a row written by `encode_record`, or of any CounterFact row (which has no `meta`).
+    """Return the record of a row of records.jsonl, or of any CounterFact file, whose rows have no `meta`.
 
-    Without `meta` the subject's id, the entities of prompts and the split of a paraphrase into prefix and clean form
-    are unknown: ids are empty and the whole paraphrase counts as clean.
+    Without `meta` all ids but those of the targets are empty, and a paraphrase prompt counts as clean from its
+    beginning.
 
-    Raises DataError if `meta` has more or fewer entries than there are prompts.
+    Raises DataError if `meta` has more or fewer entries for a kind of prompt than there are prompts.
     """
     request = row["requested_rewrite"]
     meta = row.get("meta") or {}
@@ -241,11 +252,11 @@ def decode_record(row: Row) -> Record:
         relation=relation,
         prompt=Template(relation, "rewrite", request["prompt"], meta.get("template_origin", "")),
         subject=Target(meta.get("subject_id", ""), request["subject"]),
-        target_true=_target(request["target_true"]),
-        target_new=_target(request["target_new"]),
-        paraphrases=_paraphrases(*_beside(row, meta, "paraphrases", "paraphrase_prompts")),
-        neighborhood=_entity_prompts(*_beside(row, meta, "neighborhood", "neighborhood_prompts")),
-        attribute=_entity_prompts(*_beside(row, meta, "attribute", "attribute_prompts")),
+        target_true=_decode_target(request["target_true"]),
+        target_new=_decode_target(request["target_new"]),
+        paraphrases=_paraphrases(*_with_details(row, meta, "paraphrases", "paraphrase_prompts")),
+        neighborhood=_entity_prompts(*_with_details(row, meta, "neighborhood", "neighborhood_prompts")),
+        attribute=_entity_prompts(*_with_details(row, meta, "attribute", "attribute_prompts")),
         generation=tuple(row.get("generation_prompts", ())),
         language=meta.get("language", "en"),
         source=meta.get("source", ""),
@@ -258,6 +269,7 @@ def decode_record(row: Row) -> Record:
 
 
 def encode_case(case: CaseScore) -> Row:
+    """Return a case as a row of cases.jsonl."""
     return {
         "case_id": case.case_id,
         "relation_id": case.relation,
@@ -270,6 +282,7 @@ def encode_case(case: CaseScore) -> Row:
 
 
 def decode_case(row: Row) -> CaseScore:
+    """Return the case of a row of cases.jsonl."""
     return CaseScore(
         case_id=row["case_id"],
         relation=row["relation_id"],
@@ -284,7 +297,7 @@ def decode_case(row: Row) -> CaseScore:
 def _encode_stage(stage: StageScore) -> Row:
     return {
         **{
-            f"{group}_prompts": [
+            f"{group}{PROMPTS}": [
                 {
                     "target_new_nll": _rounded(score.target_new_nll),
                     "target_true_nll": _rounded(score.target_true_nll),
@@ -306,12 +319,11 @@ def _encode_stage(stage: StageScore) -> Row:
 
 
 def _decode_stage(row: Row) -> StageScore:
-    suffix = "_prompts"
     return StageScore(
         prompts={
-            name[: -len(suffix)]: tuple(PromptScore(**score) for score in scores)
+            name[: -len(PROMPTS)]: tuple(PromptScore(**score) for score in scores)
             for name, scores in row.items()
-            if name.endswith(suffix)
+            if name.endswith(PROMPTS)
         },
         generations=tuple(row["generations"]),
         generation_entropy=row["generation_entropy"],
@@ -323,18 +335,18 @@ def _decode_stage(row: Row) -> StageScore:
 
 
 def _rounded(value: Any) -> Any:
-    # Between batches, float32 sums agree on fewer than six decimals; more would only print noise.
+    # Float32 sums of other batches differ before the sixth decimal, so more decimals would only be noise.
     return round(value, 6) if isinstance(value, float) else value
 
 
-def _target(row: Row) -> Target:
+def _decode_target(row: Row) -> Target:
     return Target(row.get("id", ""), row["str"])
 
 
-def _beside(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], list[Row] | None]:
-    """Return the prompts of a row and what `meta` says of each; None if it says nothing.
+def _with_details(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], list[Row] | None]:
+    """Return the prompts under `key` of a row, and the details of each under `name` of `meta`, None if it has none.
 
-    Raises DataError if there are more or fewer entries than prompts.
+    Raises DataError if there are more or fewer details than prompts.
     """
     texts, details = list(row.get(key, ())), meta.get(name)
     if details is not None and len(details) != len(texts):
@@ -345,10 +357,11 @@ def _beside(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], list[R
 def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
     if details is None:
         return tuple(Paraphrase("", text, "") for text in texts)
-    return tuple(Paraphrase(one["prefix"], one["clean"], one["template"]) for one in details)
+    return tuple(Paraphrase(part["prefix"], part["clean"], part["template"]) for part in details)
 
 
 def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
     if details is None:
         return tuple(EntityPrompt(text, "", "") for text in texts)
-    return tuple(EntityPrompt(text, one["entity"], one["template"]) for text, one in zip(texts, details, strict=True))
+    pairs = zip(texts, details, strict=True)
+    return tuple(EntityPrompt(text, part["entity"], part["template"]) for text, part in pairs)

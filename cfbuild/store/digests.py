@@ -1,7 +1,7 @@
-"""Digests of a few bytes that stand for texts where only their sameness or their order matters.
+"""Digests of a few bytes by which texts are compared or put into a random order.
 
-They are the same in every process, which Python's own hashes are not. Of a hundred million texts, two share one of 8
-bytes with a chance of 1 in 4,000.
+They are the same in every process, unlike Python's own hashes. The chance that any two of a hundred million texts share
+a digest of 8 bytes is 1 in 4,000.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BYTES = 8
-"""The length of a digest, if no other is asked for."""
+"""The default length of a digest."""
 
 
 def short_digest(text: str, length: int = BYTES) -> bytes:
-    """Return the digest of a text, of `length` bytes."""
+    """Return the digest of a text, `length` bytes long."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=length).digest()
 
 
 def short_digests(texts: Iterable[str]) -> bytes:
-    """Return the digests of texts, one behind the other."""
+    """Return the digests of `texts`, joined in their order."""
     return b"".join(map(short_digest, texts))
 
 
-def drawn(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """Return a number for each text, by which they are in a random order that depends on nothing but the texts."""
+def random_keys(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """Return a number for each of `texts`, [texts]; sorted by it they are in a random order, always the same."""
     import numpy as np
 
-    first = bytearray()
+    digests = bytearray()
     for text in texts:
-        first += hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:BYTES]
-    return np.frombuffer(first, ">u8").astype(np.uint64)
+        digests += hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:BYTES]
+    return np.frombuffer(digests, ">u8").astype(np.uint64)

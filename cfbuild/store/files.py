@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the digests that identify them."""
+"""Files that are written whole or not at all, and the digests of files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cfbuild.progress import no_progress
 
 
 def write_atomic(path: Path, chunks: Iterable[str]) -> None:
-    """Write text to a file, as `atomic` does."""
+    """Write the texts `chunks`, one behind the other, to a file that is replaced whole (`atomic`)."""
     with atomic(path) as stream:
         stream.writelines(chunks)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[TextIO]:
-    """Yield a stream of text to a file beside `path`, which is flushed to the disk and renamed at the end.
+    """Yield a text stream to a file beside `path`, which is renamed to `path` once everything is on the disk.
 
-    Readers see the old file or the new.
+    So readers see the old file or the new one, never a part.
     """
-    _sweep(path)
+    _remove_unfinished(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("x", encoding="utf-8", newline="\n") as stream:
@@ -38,16 +38,16 @@ def atomic(path: Path) -> Iterator[TextIO]:
         raise
 
 
-def _sweep(path: Path) -> None:
-    """Remove the unfinished files that killed processes left beside `path`."""
+def _remove_unfinished(path: Path) -> None:
+    """Remove the unfinished files of `path` that killed processes left there."""
     for part in path.parent.glob(".*.part"):
         name, _, process = part.name[1:].removesuffix(".part").rpartition(".")
-        if name == path.name and process.isdecimal() and not _runs(int(process)):
+        if name == path.name and process.isdecimal() and not _is_running(int(process)):
             part.unlink(missing_ok=True)
 
 
-def _runs(process: int) -> bool:
-    """Return True if another process of this number runs."""
+def _is_running(process: int) -> bool:
+    """Return True if another process with the number `process` is running."""
     try:
         os.kill(process, 0)
     except PermissionError:
@@ -58,7 +58,7 @@ def _runs(process: int) -> bool:
 
 
 def sha256_file(path: Path, done: Callable[[int], None] = no_progress) -> str:
-    """Return the hex sha256 of a file's bytes; `done` gets the number of those read, block by block."""
+    """Return the hex sha256 of a file; `done` gets the number of bytes that are read so far, after each block."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -68,7 +68,7 @@ def sha256_file(path: Path, done: Callable[[int], None] = no_progress) -> str:
 
 
 class DigestedFile(io.RawIOBase):
-    """A stream of a file's bytes that digests them as they are read, so that the file need not be read twice."""
+    """A stream of a file's bytes that computes their sha256 as they are read."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
@@ -88,10 +88,10 @@ class DigestedFile(io.RawIOBase):
         super().close()
 
     def sha256(self) -> str:
-        """Return the hex sha256 of the bytes read so far: the file's, once it was read to its end."""
+        """Return the hex sha256 of the bytes that are read so far."""
         return self._digest.hexdigest()
 
 
 def sha256_text(text: str) -> str:
-    """Return the hex sha256 of a text's UTF-8 bytes."""
+    """Return the hex sha256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

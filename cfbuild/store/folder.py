@@ -1,8 +1,8 @@
-"""The build folder: its files, the verbs that made them, and the decision whether a verb starts, resumes or is done.
+"""The build folder: its files, the verbs that made them, and whether a verb starts, goes on or is finished.
 
-Every verb calls `begin` with everything that affects its bytes (options, seed, digests of input files), works in
-`progress/VERB/`, puts its output files in place, and calls `finish`. The settings given to `begin` are kept. A run
-with other settings on finished or unfinished work is refused with the difference, so that two builds never mix.
+A verb calls `begin` with its config: everything that affects its bytes (options, seed, digests of input files). It
+works in `progress/VERB/`, puts its files in place, and calls `finish`. A verb that finds finished or unfinished work of
+another config is refused and shown the difference, so that results of two configs never mix.
 """
 
 from __future__ import annotations
@@ -27,47 +27,50 @@ MANIFEST = "manifest.json"
 LOCK = ".lock"
 FOLDERS = ("progress", "publish", "export", "runs", "editors", "traces", "sweeps", "study", "base")
 """The folders of a build in which cfbuild writes and deletes files."""
-MAKER = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
+MADE_BY = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
+"""The verb that makes each file with which other verbs begin."""
 
 _log = logging.getLogger(__name__)
 
 
 class BuildFolder:
-    """A build on the disk. Methods raise BuildStateError where its state does not allow what they do."""
+    """A build folder. Methods raise BuildStateError if the state of the build does not allow what they do.
+
+    `verb` is a verb's name, or that of a run such as `validate-and-score/rome`; `config` is all that affects its bytes.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, name: str) -> Path:
-        """Return the path of the build's file `name`."""
+        """Return the path of the file `name`, whether it is there or not."""
         return self.root / name
 
     def require(self, name: str) -> Path:
-        """Return the path of an input file.
+        """Return the path of the file `name`, which a verb reads.
 
-        Raises BuildStateError if it is a symbolic link, or, naming the verb that makes it, if it is not there.
+        Raises BuildStateError if it is a symbolic link or not there; the message names the verb that makes it.
         """
         path = self.path(name)
         if path.is_symlink():
-            raise _foreign(path)
+            raise _not_followed(path)
         if not path.is_file():
             raise BuildStateError(
-                f"{path} does not exist; run `cfbuild {MAKER.get(name, 'fetch')} --build {self.root}` first"
+                f"{path} does not exist; run `cfbuild {MADE_BY.get(name, 'fetch')} --build {self.root}` first"
             )
         return path
 
     def progress(self, verb: str) -> Path:
-        """Return the folder where `verb` keeps what it needs to resume; it is made if it is not there."""
+        """Return the folder of the unfinished work of `verb`; it is made if it is not there."""
         path = self.root / "progress" / verb
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     @contextmanager
     def lock(self, verb: str) -> Iterator[None]:
-        """Hold the build for this process as long as the context is open; make the folder if it is not there.
+        """Lock the build for this process as long as the context is open; make the folder if it is not there.
 
-        Raises BuildStateError, naming the process that holds the build and since when, or naming something in the
-        folder that is neither a file nor a folder.
+        Raises BuildStateError if another process has locked it, and as `refuse_links` does.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self.refuse_links()
@@ -91,83 +94,85 @@ class BuildFolder:
 
         Through a link cfbuild would write, delete or publish files elsewhere.
         """
-        folders = (self.root, *(self.root / name for name in FOLDERS))
-        for path in (*self.root.glob("*"), *(path for folder in folders[1:] for path in folder.rglob("*"))):
+        for path in (*self.root.glob("*"), *(path for name in FOLDERS for path in (self.root / name).rglob("*"))):
             mode = path.lstat().st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise _foreign(path)
+                raise _not_followed(path)
 
     def manifest(self) -> Manifest:
-        """Return the build's manifest, an empty one if there is no file.
-
-        Raises DataError if it is not as cfbuild wrote it.
-        """
+        """Return the manifest, an empty one if there is no file. Raises DataError if it is not as cfbuild wrote it."""
         path = self.path(MANIFEST)
         return Manifest.of_dict(read_json(path), path) if path.exists() else Manifest()
 
     def begin(self, verb: str, config: Mapping[str, Any], *, restart: bool = False) -> bool:
-        """Return True after preparing to start or resume `verb`; False if its output is there, made with this `config`.
+        """Return True if `verb` has work to do, which is then prepared; False if its files are there, of this `config`.
 
-        `restart` gives up finished and unfinished work. Raises BuildStateError if, without it, such work was made with
-        another config or an output file was changed since; DataError if the note of the settings is broken.
+        restart: throw away finished and unfinished work before. Otherwise raises as `is_done` does.
         """
         if restart:
-            self._forget(verb)
-            shutil.rmtree(self.root / "progress" / verb, ignore_errors=True)
+            manifest = self.manifest()
+            if verb in manifest.verbs:
+                self._write(manifest.without(verb))
+            self.discard(verb)
         if self.is_done(verb, config):
             return False
         note = self._note(verb)
         if not note.exists():
-            # Work without its settings is what a killed --restart had not deleted yet.
-            shutil.rmtree(note.parent, ignore_errors=True)
+            # Work without a config is what a killed --restart had not deleted yet.
+            self.discard(verb)
             write_json(self.progress(verb) / note.name, dict(config))
         return True
 
     def is_done(self, verb: str, config: Mapping[str, Any]) -> bool:
-        """Return True if the output of `verb` is there, made with this `config`; nothing is changed.
+        """Return True if the files of `verb` are there, made with this `config`; nothing is changed.
 
-        Raises as `begin` does.
+        Raises BuildStateError if finished or unfinished work is of another config, or one of its files was changed
+        since; DataError if the config of unfinished work is broken.
         """
-        done = self.manifest().verbs.get(verb)
-        if done is not None:
-            self._refuse_difference(verb, "finished", done.config, config)
-            self.refuse_changed([name for name in done.files if self.path(name).exists()])
-            if all(self.path(name).is_file() for name in done.files):
+        finished = self.manifest().verbs.get(verb)
+        if finished is not None:
+            self._refuse_difference(verb, "finished", finished.config, config)
+            self.refuse_changed([name for name in finished.files if self.path(name).exists()])
+            if all(self.path(name).is_file() for name in finished.files):
                 return True
         note = self._note(verb)
         if note.exists():
-            started = read_json(note)
-            if not isinstance(started, dict):
-                raise DataError(f"{note}: is not what cfbuild keeps there; use --restart to start this verb over")
-            self._refuse_difference(verb, "unfinished", started, config)
+            started_config = read_json(note)
+            if not isinstance(started_config, dict):
+                raise DataError(f"{note}: is not the config that cfbuild wrote; use --restart to start this verb over")
+            self._refuse_difference(verb, "unfinished", started_config, config)
         return False
 
     def _note(self, verb: str) -> Path:
+        """Return the path of the config of unfinished work."""
         return self.root / "progress" / verb / "config.json"
 
     def discard(self, verb: str) -> None:
-        """Remove what `verb` needed to resume, now that it is finished."""
+        """Remove the unfinished work of `verb`."""
         shutil.rmtree(self.root / "progress" / verb, ignore_errors=True)
 
     def finish(
         self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], counted: Mapping[str, Any]
     ) -> None:
-        """Enter `verb` into the manifest: its config, its files (name -> rows) with digests, and its counts."""
+        """Enter `verb` into the manifest, with its config and its files.
+
+        files: the number of rows of each file, by name. counted: the counts of the work, by name.
+        """
         made = {name: MadeFile(rows, sha256_file(self.path(name))) for name, rows in files.items()}
         self._write(self.manifest().with_entry(verb, VerbEntry(config, made, counted)))
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the sha256 of input files by name, for a config that must notice when they change.
+        """Return the sha256 of the files `names` by name, for the config of a verb that reads them.
 
-        A file that was changed since a verb wrote it is logged, not refused: that may be intended. Raises
-        BuildStateError for a file that is not there.
+        A file that was changed since a verb wrote it is logged and not refused: that may be intended. Raises as
+        `require` does.
         """
         for verb, name in self.changed(names):
             _log.warning("%s was changed since `%s` wrote it; it is used as it is", self.path(name), _command(verb))
         return {name: sha256_file(self.require(name)) for name in names}
 
     def changed(self, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-        """Return (verb, name) of each existing file, of `names` or of all, that differs from the manifest's digest."""
+        """Return (verb, name) of each file, of `names` or of all (None), that was changed since that verb wrote it."""
         return [
             (verb, name)
             for verb, entry in self.manifest().verbs.items()
@@ -178,22 +183,17 @@ class BuildFolder:
         ]
 
     def refuse_changed(self, names: Sequence[str] | None = None) -> None:
-        """Raise BuildStateError naming every existing file, of `names` or of all, that differs from the manifest's."""
-        found = self.changed(names)
-        if found:
-            command = _command(found[0][0])
+        """Raise BuildStateError if `changed` finds files; the message names all of them."""
+        changed = self.changed(names)
+        if changed:
+            command = _command(changed[0][0])
             raise BuildStateError(
-                f"{', '.join(str(self.path(name)) for _, name in found)} changed since `{command}` wrote "
+                f"{', '.join(str(self.path(name)) for _, name in changed)} changed since `{command}` wrote "
                 f"it. Restore it, move it away to have it made again, or run `{command} --restart`"
             )
 
     def _write(self, manifest: Manifest) -> None:
         write_json(self.path(MANIFEST), manifest.as_dict())
-
-    def _forget(self, verb: str) -> None:
-        manifest = self.manifest()
-        if verb in manifest.verbs:
-            self._write(manifest.without(verb))
 
     def _refuse_difference(self, verb: str, state: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -207,12 +207,12 @@ class BuildFolder:
 
 
 def _command(verb: str) -> str:
-    """Return the command of a manifest entry; an entry such as `validate-and-score/rome` is a run of its verb."""
+    """Return the command of a verb or run: `cfbuild validate-and-score --run rome` of `validate-and-score/rome`."""
     name, slash, run = verb.partition("/")
     return f"cfbuild {name} --run {run}" if slash else f"cfbuild {name}"
 
 
-def _foreign(path: Path) -> BuildStateError:
+def _not_followed(path: Path) -> BuildStateError:
     kind = "a symbolic link" if path.is_symlink() else "neither a file nor a folder"
     return BuildStateError(
         f"{path} is {kind}, which cfbuild does not follow inside a build folder; put a copy there or remove it"

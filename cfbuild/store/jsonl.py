@@ -1,4 +1,4 @@
-"""JSON in files: rows of JSON lines and whole documents, read strictly, written atomically."""
+"""JSON lines and JSON documents in files: read strictly, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ NumberedLine = tuple[int, bytes | None]
 Value = TypeVar("Value")
 
 LONGEST_LINE = 1 << 24
-"""The most bytes of a line, or of a JSON document; CounterFact's rows have about 2,000. Longer ones are refused."""
+"""The most bytes of a line or a JSON document; longer ones are refused. CounterFact's rows have about 2,000."""
 LONGEST_NUMBER = 300
-"""The most characters of a whole number: such a number fits into a float, and Python reads it fast."""
+"""The most digits of a whole number: below the largest float, and far below the 4,300 that Python reads."""
 BOM = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8."""
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""The escape of half a character, which may be the half of a whole one."""
 
 
 def dump_row(row: Mapping[str, Any]) -> str:
-    """Return a row as a line of compact JSON, keys in their order. Raises ValueError for NaN and infinity."""
+    """Return a row as compact JSON without a line break. Raises ValueError for NaN and infinity."""
     return ENCODER.encode(row)
 
 
@@ -38,12 +40,12 @@ def dump_indented(value: Any) -> str:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows atomically, one a line; return their number."""
+    """Write `rows` as JSON lines to a file that is replaced whole; return their number."""
     return write_lines(path, (dump_row(row) + "\n" for row in rows))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write lines, each with its line break, atomically; return their number."""
+    """Write `lines`, each of which ends with a line break, to a file that is replaced whole; return their number."""
     count = 0
 
     def counted() -> Iterator[str]:
@@ -57,14 +59,14 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write an indented JSON document atomically."""
+    """Write `value` as indented JSON to a file that is replaced whole."""
     write_atomic(path, [dump_indented(value) + "\n"])
 
 
 def read_lines(path: Path) -> Iterator[NumberedLine]:
-    """Yield (number, bytes) of each line, without a byte order mark; None for a line longer than LONGEST_LINE.
+    """Yield (number, bytes) of each line, counted from 1; None in place of more bytes than LONGEST_LINE.
 
-    Raises DataError if the file cannot be read, or is known to be no text.
+    Raises DataError if the file cannot be read, or is of a known kind that is no text.
     """
     try:
         with path.open("rb") as stream:
@@ -75,7 +77,7 @@ def read_lines(path: Path) -> Iterator[NumberedLine]:
 
 
 def split_lines(stream: BinaryIO) -> Iterator[NumberedLine]:
-    """Yield (number, bytes) of each line of a stream, as `read_lines` does."""
+    """Yield (number, bytes) of each line of `stream`, as `read_lines` does, without a byte order mark."""
     number = 0
     while line := stream.readline(LONGEST_LINE):
         number += 1
@@ -88,12 +90,12 @@ def split_lines(stream: BinaryIO) -> Iterator[NumberedLine]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a JSONL file. Raises DataError naming the line of anything that is no JSON object."""
+    """Yield (line number, row) of a JSONL file. Raises DataError with the line's number if one holds no JSON object."""
     return rows_in(read_lines(path), path)
 
 
 def rows_in(lines: Iterable[NumberedLine], path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of lines that `read_lines` gave of the file `path`, as `read_rows` does."""
+    """Yield (line number, row) of `lines`, which `read_lines` read from `path`. Raises as `read_rows` does."""
     for number, line in lines:
         where = f"{path}:{number}"
         if line is None:
@@ -107,9 +109,9 @@ def rows_in(lines: Iterable[NumberedLine], path: Path) -> Iterator[tuple[int, Ro
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON document in a file.
+    """Return the value of a file that is one JSON document.
 
-    Raises DataError naming the file if it cannot be read, is too long, or is no JSON.
+    Raises DataError if the file cannot be read, is longer than LONGEST_LINE, or is no JSON.
     """
     try:
         with path.open("rb") as stream:
@@ -125,9 +127,9 @@ def read_json(path: Path) -> Any:
 
 
 def parse_row(line: str, where: str) -> Row:
-    """Return the JSON object in a line; `where` names its place in messages.
+    """Return the JSON object in `line`; `where` is its place for messages, such as `records.jsonl:3`.
 
-    Raises DataError with `where` for broken JSON, NaN, or another type than an object.
+    Raises DataError for another type than an object, and as `parse_json` does.
     """
     row = parse_json(line, where)
     if not isinstance(row, dict):
@@ -136,9 +138,9 @@ def parse_row(line: str, where: str) -> Row:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return the value of a JSON text; `where` names its place in messages.
+    """Return the value of a JSON text; `where` is its place for messages.
 
-    Raises DataError with `where` for what DECODER refuses, and for half characters (lone surrogates).
+    Raises DataError for what DECODER refuses, and for half characters (lone surrogates).
     """
     try:
         value = DECODER.decode(text)
@@ -179,16 +181,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
 DECODER = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
 )
-"""A strict decoder of JSON: numbers are finite, and each key of an object comes once."""
+"""A decoder that refuses infinite numbers, NaN, numbers too long, and a key that comes twice in an object."""
 
 
 def read_values(path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
-    """Yield the decoded rows of a JSONL file. Raises DataError naming file and line for a row that does not decode."""
+    """Yield the values that `decode` makes of a JSONL file's rows.
+
+    Raises DataError with file and line for a row of which it makes none.
+    """
     return values_in(read_lines(path), path, decode)
 
 
 def values_in(lines: Iterable[NumberedLine], path: Path, decode: Callable[[Row], Value]) -> Iterator[Value]:
-    """Yield the decoded rows in lines that `read_lines` gave of the file `path`, as `read_values` does."""
+    """Yield the values in `lines`, which `read_lines` read from `path`, as `read_values` does."""
     for number, row in rows_in(lines, path):
         try:
             yield decode(row)

@@ -1,4 +1,4 @@
-"""manifest.json as a value: the settings, files and counts of each verb."""
+"""The content of manifest.json: the settings, files and counts of each verb."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from cfbuild.store.files import sha256_text
 from cfbuild.store.schema import schema_faults
 
 DIGEST = "sha256"
-"""The key of the digest over all other keys, by which a changed file is recognised."""
-
+"""The key of the digest of all other keys, by which a changed file is recognised."""
 TODAY = "today"
-"""The key under which a fetch notes the day for which its facts hold."""
+"""The key of the day for which fetched facts hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """An output file: the number of its rows, and the hex digest of its bytes."""
+    """A file that a verb made: the number of its rows, and the hex sha256 of its bytes."""
 
     rows: int
     sha256: str
@@ -29,7 +28,7 @@ class MadeFile:
 
 @dataclass(frozen=True, slots=True)
 class VerbEntry:
-    """A verb's entry, or a run's: its settings (`config`), the files it made by name, and its counts by name."""
+    """The entry of a verb or a run: its settings (`config`), the files that it made, and what it `counted`, by name."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, MadeFile] = field(default_factory=dict)
@@ -37,29 +36,29 @@ class VerbEntry:
 
     @classmethod
     def of_dict(cls, entry: Mapping[str, Any]) -> VerbEntry:
-        """Return the entry of an object in the manifest."""
+        """Return the entry that `as_dict` wrote."""
         files = {name: MadeFile(file["rows"], file["sha256"]) for name, file in entry["files"].items()}
         counted = {name: value for name, value in entry.items() if name not in ("config", "files")}
         return cls(entry["config"], files, counted)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry as an object of the file."""
+        """Return the entry as it is in the file, the counts beside `config` and `files`."""
         files = {name: {"rows": file.rows, "sha256": file.sha256} for name, file in sorted(self.files.items())}
         return {"config": dict(self.config), "files": files, **self.counted}
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A build's entries by verb, a run's under `validate-and-score/NAME`; `version` is of the cfbuild that wrote it."""
+    """The entries of a build, by verb or by `validate-and-score/NAME` for a run; `version` is that of cfbuild."""
 
     version: str = __version__
     verbs: Mapping[str, VerbEntry] = field(default_factory=dict)
 
     @classmethod
     def of_dict(cls, content: Any, place: object) -> Manifest:
-        """Return the manifest of a file's content; `place` names the file in messages.
+        """Return the manifest that `content`, the JSON value of the file `place`, holds.
 
-        Raises DataError for content that is no manifest, or that was changed since cfbuild wrote it.
+        Raises DataError if it is no manifest, or was changed since cfbuild wrote it.
         """
         for fault in schema_faults(content, "manifest"):
             raise DataError(f"{place}: {fault.path or '/'}: got {fault.got}; expected {fault.expected}")
@@ -71,36 +70,36 @@ class Manifest:
         return cls(content["cfbuild"], {verb: VerbEntry.of_dict(entry) for verb, entry in content["verbs"].items()})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content of the file, with its digest."""
+        """Return the JSON value of the file."""
         content = {"cfbuild": self.version, "verbs": {verb: entry.as_dict() for verb, entry in self.verbs.items()}}
         return {**content, DIGEST: _digest(content)}
 
     def entry(self, verb: str) -> VerbEntry:
-        """Return the entry of a verb or run; an empty entry if it is not finished."""
+        """Return the entry of a verb or of a run (`validate-and-score/rome`); an empty one if it is not finished."""
         return self.verbs.get(verb, VerbEntry())
 
     @property
     def notes_today(self) -> bool:
-        """True if the fetch noted the day for which its facts hold, and how precise their dates are."""
+        """Return True if the fetch wrote down the day for which its facts hold (earlier versions did not)."""
         return TODAY in self.entry("fetch").counted
 
     @property
     def today(self) -> str | None:
-        """The day for which the fetched facts hold, or else that of the last answer; None if neither is told."""
+        """Return the day for which the fetched facts hold, else that of the last answer; None if neither is known."""
         counted = self.entry("fetch").counted
         last = (counted.get("retrieved") or {}).get("last")
         return counted.get(TODAY) or (last[: len("2026-11-26")] if last else None)
 
     def with_entry(self, verb: str, entry: VerbEntry) -> Manifest:
-        """Return the manifest in which `verb` has this entry, written by this version."""
+        """Return the manifest with `entry` for `verb`, written by this version."""
         return Manifest(__version__, {**self.verbs, verb: entry})
 
     def without(self, verb: str) -> Manifest:
-        """Return the manifest without an entry."""
+        """Return the manifest without the entry of `verb`."""
         return replace(self, verbs={name: entry for name, entry in self.verbs.items() if name != verb})
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """Return the sha256 of a manifest's content without its digest; the file's layout does not matter."""
+    """Return the sha256 of a manifest's content without its digest; order and layout of the file do not matter."""
     rest = {name: value for name, value in content.items() if name != DIGEST}
     return sha256_text(json.dumps(rest, ensure_ascii=False, sort_keys=True))

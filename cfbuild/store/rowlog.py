@@ -1,4 +1,4 @@
-"""A log of the rows that a verb has finished, in whole chunks, from which an interrupted verb continues."""
+"""A log of the rows that a verb has finished, in whole chunks, from which an interrupted verb goes on."""
 
 from __future__ import annotations
 
@@ -23,38 +23,41 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finished row: the fields that counting needs, its byte offset in the log, and the CRC-32 of its line."""
+    """A finished row: its case id, relation and rule, the byte `place` of its line in the log, and that line's CRC-32.
+
+    `rule` names the rule that rejected it; None for a record.
+    """
 
     case_id: int
     relation: str
     rule: str | None
     place: int
-    check: int
+    crc: int
 
     @property
     def kept(self) -> bool:
-        """True if the row is a record; otherwise `rule` names the rule that rejected it."""
+        """Return True if the row is a record."""
         return self.rule is None
 
 
 class Entries(Sequence[Entry]):
-    """The entries of a log in their order, in 24 bytes each."""
+    """The entries of a log in their order, which take 24 bytes each."""
 
     def __init__(self) -> None:
         self._case_ids: MutableSequence[int] = array("q")
         self._places = array("q")
-        self._checks, self._relations, self._rules = array("I"), array("H"), array("H")
-        self._texts: list[str | None] = [None]
-        self._codes: dict[str | None, int] = {None: 0}
+        self._crcs, self._relations, self._rules = array("I"), array("H"), array("H")
+        self._texts: list[str | None] = [None]  # relations and rules, each once
+        self._codes: dict[str | None, int] = {None: 0}  # the place of each in _texts
 
     def append(self, entry: Entry) -> None:
-        """Add an entry."""
+        """Add an entry at the end."""
         try:
             self._case_ids.append(entry.case_id)
-        except OverflowError:  # a number of somebody else's file
+        except OverflowError:  # more than 64 bits, in a file that is not cfbuild's
             self._case_ids = [*self._case_ids, entry.case_id]
         self._places.append(entry.place)
-        self._checks.append(entry.check)
+        self._crcs.append(entry.crc)
         self._relations.append(self._code(entry.relation))
         self._rules.append(self._code(entry.rule))
 
@@ -65,16 +68,16 @@ class Entries(Sequence[Entry]):
         return self._codes[text]
 
     def by_case(self) -> Iterator[Entry]:
-        """Yield the entries by case id."""
+        """Return the entries sorted by case id."""
         case_ids = self._case_ids
-        if all(one < other for one, other in pairwise(case_ids)):
+        if _is_rising(case_ids):
             return iter(self)
         return (self[place] for place in sorted(range(len(self)), key=case_ids.__getitem__))
 
     @property
     def distinct(self) -> bool:
-        """True if no case id comes twice."""
-        return all(one < other for one, other in pairwise(sorted(self._case_ids)))
+        """Return True if no case id comes twice."""
+        return _is_rising(sorted(self._case_ids))
 
     @overload
     def __getitem__(self, place: int) -> Entry: ...
@@ -84,18 +87,23 @@ class Entries(Sequence[Entry]):
 
     def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
         if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+            return [self[each] for each in range(*place.indices(len(self)))]
         relation = self._texts[self._relations[place]]
         assert relation is not None
         rule = self._texts[self._rules[place]]
-        return Entry(self._case_ids[place], relation, rule, self._places[place], self._checks[place])
+        return Entry(self._case_ids[place], relation, rule, self._places[place], self._crcs[place])
 
     def __len__(self) -> int:
         return len(self._case_ids)
 
 
+def _is_rising(numbers: Iterable[int]) -> bool:
+    """Return True if each number is greater than the one before."""
+    return all(earlier < later for earlier, later in pairwise(numbers))
+
+
 class LogLine(NamedTuple):
-    """A row as the line of a log, with the fields that counting needs."""
+    """The line of a row in a log, with the fields of its entry."""
 
     case_id: int
     relation: str
@@ -104,16 +112,16 @@ class LogLine(NamedTuple):
 
 
 def line_of(row: Row) -> LogLine:
-    """Return the line of a record, a reject or a score."""
-    return LogLine(*_counted(row), (dump_row(row) + "\n").encode())
+    """Return the log line of the row of a record, a rejection or a case."""
+    return LogLine(*_fields(row), (dump_row(row) + "\n").encode())
 
 
 class RowLog:
-    """An append-only file of records and rejects; each chunk ends with a line that digests all rows before it.
+    """A file to which chunks of rows are added; each chunk ends with a line that holds the digest of all rows so far.
 
-    Opening it cuts off whatever follows the last whole chunk. So a run that was killed while it wrote loses that chunk
-    and nothing else. A chunk with a row that was changed since is cut off too, with all after it. Rows stay on the
-    disk; `entries` holds the fields by which they are counted and sorted.
+    Opening the file cuts off what follows the last whole chunk, so a process that was killed while it wrote loses that
+    chunk only. A chunk with a row that was changed since is cut off too, with all chunks after it. Rows stay on the
+    disk; `entries` holds what is needed to count and sort them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -125,11 +133,11 @@ class RowLog:
         self._restore()
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add a chunk of rows; they count only once all of them are written."""
+        """Add the chunk `rows`; they count once all of them are written."""
         self.append_lines(map(line_of, rows))
 
     def append_lines(self, lines: Iterable[LogLine]) -> None:
-        """Add a chunk of rows that are lines already."""
+        """Add a chunk of rows, given as `line_of` returns them."""
         entries, texts, place = [], [], self._end
         for line in lines:
             entries.append(Entry(line.case_id, line.relation, line.rule, place, crc32(line.text)))
@@ -145,20 +153,20 @@ class RowLog:
         self._end = place + len(end)
 
     def rows(self, entries: Iterable[Entry]) -> Iterator[Row]:
-        """Yield the rows of `entries`, in their order. Raises DataError as `lines` does."""
+        """Yield the rows of `entries`, in their order. Raises as `lines` does."""
         for line in self.lines(entries):
             yield parse_row(line, str(self.path))
 
     def lines(self, entries: Iterable[Entry]) -> Iterator[str]:
-        """Yield the lines of `entries` as they were written, each with its line break, in their order.
+        """Yield the lines of `entries`, each with its line break, in their order.
 
-        Raises DataError for a line that was changed since.
+        Raises DataError for a line that was changed since it was written.
         """
         with self.path.open("rb") as stream:
             for entry in entries:
                 stream.seek(entry.place)
                 line = stream.readline(LONGEST_LINE)
-                if crc32(line) != entry.check:
+                if crc32(line) != entry.crc:
                     raise DataError(
                         f"{self.path}, byte {entry.place}: the row of case {entry.case_id} is not as it was written; "
                         "something else writes into the build: stop that, and run again"
@@ -166,6 +174,7 @@ class RowLog:
                 yield line.decode()
 
     def _restore(self) -> None:
+        """Read the entries of all whole chunks, and cut off what follows them."""
         place, chunk, digest = 0, list[Entry](), hashlib.sha256()
         with self.path.open("r+b") as stream:
             while line := stream.readline(LONGEST_LINE):
@@ -191,15 +200,16 @@ def _chunk_end(digest: str) -> bytes:
 
 
 def _read_entry(line: bytes, place: int) -> Entry | None:
-    """Return the entry of a line at the byte offset `place`, or None if the line is torn."""
+    """Return the entry of the line at byte `place`, or None if the line is not whole."""
     try:
-        entry = Entry(*_counted(parse_row(line.decode(), "")), place, crc32(line))
+        entry = Entry(*_fields(parse_row(line.decode(), "")), place, crc32(line))
     except (DataError, UnicodeDecodeError, KeyError, TypeError):
         return None
     types = (entry.case_id, int), (entry.relation, str), (entry.rule, str | None)
-    return entry if line.endswith(b"\n") and all(isinstance(*one) for one in types) else None
+    return entry if line.endswith(b"\n") and all(isinstance(value, kind) for value, kind in types) else None
 
 
-def _counted(row: Row) -> tuple[int, str, str | None]:
+def _fields(row: Row) -> tuple[int, str, str | None]:
+    """Return the case id, relation and rule of a row."""
     request: Any = row.get("requested_rewrite", row)
     return row["case_id"], request["relation_id"], row.get("rule")

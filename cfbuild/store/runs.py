@@ -1,12 +1,12 @@
-"""The scoring runs of a build, its sweeps and its traces: any number, each in a folder and with a manifest entry.
+"""The scoring runs of a build, its sweeps, its traces and its scores before any edit.
 
-A build of an earlier cfbuild has a single run, whose files are at the build's top; it is read under its editor's name.
+Each has a name, a folder such as `runs/NAME/`, and a manifest entry such as `validate-and-score/NAME`. A build of
+cfbuild 0.1 has one run, whose files are not in a folder of their own; it has its editor's name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,31 +14,30 @@ from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import VerbEntry
 
-VERB = "validate-and-score"
+VERB, SWEEP, TRACE, BASE = "validate-and-score", "sweep", "trace", "score-base"
+"""The verbs that make runs, sweeps, traces and scores before any edit."""
 RUNS = "runs"
 CASES, REPORT, EDITS = "cases.jsonl", "report.json", "edits.safetensors"
 RETAINED, CURVES_DRAWN = "retained.jsonl", "sequence.svg"
-"""A sequence's cases on the model after all of its edits, and its curves."""
+"""The cases of a sequence on the model after all edits, and the drawing of its curves."""
 TIMING = "timing.json"
-"""The time and memory of editing. They differ from run to run, so the manifest does not list the file."""
-SWEEP, SWEEPS = "sweep", "sweeps"
-"""The verb and the folder of sweeps, each in `sweeps/NAME/` and with its own manifest entry, like runs."""
+"""The time and memory that editing took; not in the manifest, because no two runs have the same."""
 POINTS, FOUND = "points.jsonl", "preset.json"
-"""A sweep's rows, one a point and record, and the layer that it found best."""
-TRACE, TRACES = "trace", "traces"
-"""The verb and the folder of causal traces, each in `traces/NAME/`."""
+"""A sweep's rows, one for each point and record, and the best layer."""
 TRACED, SKIPPED, SUMMARY, TRACED_CASES = "traces.jsonl", "skipped.jsonl", "summary.json", "cases"
-"""The facts that were traced and those that were not, the averages, and a folder of files in the released format."""
-BASE, LIKELIHOODS = "score-base", "pre_edit.jsonl"
-"""The verb of models' scores before any edit, each in `base/NAME/`, and their rows, one a prompt."""
+"""The traces, the facts without one, the averages, and the folder of files in the released format."""
+LIKELIHOODS = "pre_edit.jsonl"
+"""The scores before any edit, a row for each prompt."""
+PLACES = {VERB: (RUNS, REPORT), SWEEP: ("sweeps", REPORT), TRACE: ("traces", TRACED), BASE: ("base", LIKELIHOODS)}
+"""By verb, the folder of its runs, and a file that each finished one has."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A scoring run, a sweep or a trace.
+    """A run, a sweep, a trace or scores before any edit, finished or not.
 
-    `name` is as given to `--run`, `entry` its manifest key, `prefix` the start of its file names.
+    `name` is as given to `--run`, `entry` the key in the manifest, `prefix` the folder with a slash (empty for none).
     """
 
     folder: BuildFolder
@@ -47,7 +46,7 @@ class Run:
     prefix: str
 
     def file(self, name: str) -> str:
-        """Return the name in the build of the run's file `name`, such as `runs/rome/cases.jsonl`."""
+        """Return the path of the run's file `name` inside the build, such as `runs/rome/cases.jsonl`."""
         return f"{self.prefix}{name}"
 
     def path(self, name: str) -> Path:
@@ -56,84 +55,43 @@ class Run:
 
     @property
     def record(self) -> VerbEntry:
-        """The manifest's entry: config, files, and counts with the signature; empty until the run is finished."""
+        """Return the manifest's entry of the run; an empty one until it is finished."""
         return self.folder.manifest().entry(self.entry)
 
 
-def new_run(folder: BuildFolder, name: str) -> Run:
-    """Return the run called `name`, finished or not. Raises ConfigError for a name that does not fit a folder."""
-    return _new(folder, VERB, RUNS, name)
+def new_run(folder: BuildFolder, name: str, verb: str = VERB) -> Run:
+    """Return the run (or sweep, ... by its `verb`) called `name`, finished or not.
 
-
-def new_sweep(folder: BuildFolder, name: str) -> Run:
-    """Return the sweep called `name`, finished or not. Raises ConfigError as `new_run` does."""
-    return _new(folder, SWEEP, SWEEPS, name)
-
-
-def new_trace(folder: BuildFolder, name: str) -> Run:
-    """Return the trace called `name`, finished or not. Raises ConfigError as `new_run` does."""
-    return _new(folder, TRACE, TRACES, name)
-
-
-def new_base(folder: BuildFolder, name: str) -> Run:
-    """Return the scores before any edit called `name`, finished or not. Raises ConfigError as `new_run` does."""
-    return _new(folder, BASE, "base", name)
-
-
-def _new(folder: BuildFolder, verb: str, place: str, name: str) -> Run:
+    Raises ConfigError for a name that no folder may have.
+    """
     if not NAME.match(name):
-        raise ConfigError(f"--run {name}: expected letters, digits, '.', '_' and '-', 64 at the most, no '.' in front")
-    return Run(folder, name, f"{verb}/{name}", f"{place}/{name}/")
-
-
-def finished_sweeps(folder: BuildFolder) -> list[Run]:
-    """Return the build's finished sweeps whose report exists, sorted by name."""
-    return _finished(new_sweep(folder, name) for name in _names(folder, SWEEP))
-
-
-def finished_traces(folder: BuildFolder) -> list[Run]:
-    """Return the build's finished traces whose rows exist, sorted by name."""
-    return _finished((new_trace(folder, name) for name in _names(folder, TRACE)), TRACED)
-
-
-def finished_bases(folder: BuildFolder) -> list[Run]:
-    """Return the build's finished scores before any edit, sorted by name."""
-    return _finished((new_base(folder, name) for name in _names(folder, BASE)), LIKELIHOODS)
-
-
-def _names(folder: BuildFolder, verb: str) -> list[str]:
-    """Return the names that a verb's manifest entries have after it."""
-    return [entry.partition("/")[2] for entry in folder.manifest().verbs if entry.startswith(f"{verb}/")]
-
-
-def _finished(runs: Iterable[Run], file: str = REPORT) -> list[Run]:
-    """Return the runs that have a file, sorted by name."""
-    return sorted((run for run in runs if run.path(file).is_file()), key=lambda run: run.name)
+        raise ConfigError(f"--run {name}: expected up to 64 letters, digits, '.', '_', '-', a letter or digit first")
+    return Run(folder, name, f"{verb}/{name}", f"{PLACES[verb][0]}/{name}/")
 
 
 def default_name(editor: str) -> str:
-    """Return the default name of an editor's run: the editor's, without characters that a folder's name cannot hold."""
+    """Return the default name of a run of `editor`: its own, with `-` for characters that a run's name cannot hold."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", editor).strip("-.")[:64] or "run"
 
 
-def finished_runs(folder: BuildFolder) -> list[Run]:
-    """Return the build's finished runs whose report exists, sorted by name.
+def finished_runs(folder: BuildFolder, verb: str = VERB) -> list[Run]:
+    """Return the finished runs (or sweeps, ... by their `verb`) whose main file exists, sorted by name.
 
-    A run of an earlier cfbuild whose editor's name a newer run has taken is called `NAME-earlier`.
+    If another run has the name of the run of cfbuild 0.1, that is called `NAME-earlier`.
     """
     entries = folder.manifest().verbs
-    found = [new_run(folder, name) for name in _names(folder, VERB)]
-    if VERB in entries:
+    found = [new_run(folder, entry.partition("/")[2], verb) for entry in entries if entry.startswith(f"{verb}/")]
+    if verb == VERB and VERB in entries:
         name = default_name(entries[VERB].config.get("editor", ""))
-        taken = any(run.name == name for run in found)
-        found.append(Run(folder, f"{name}-earlier" if taken else name, VERB, ""))
-    return _finished(found)
+        is_taken = any(run.name == name for run in found)
+        found.append(Run(folder, f"{name}-earlier" if is_taken else name, VERB, ""))
+    return sorted((run for run in found if run.path(PLACES[verb][1]).is_file()), key=lambda run: run.name)
 
 
 def chosen_run(folder: BuildFolder, name: str | None) -> Run | None:
-    """Return the finished run called `name`; without a name the first by name, or None if there is no run.
+    """Return the finished run called `name`; for None the first by name, or None if there is no run.
 
-    Raises BuildStateError, listing the existing runs, if none has that name.
+    Raises BuildStateError if no finished run is called so.
     """
     runs = finished_runs(folder)
     if name is None:
@@ -141,5 +99,5 @@ def chosen_run(folder: BuildFolder, name: str | None) -> Run | None:
     for run in runs:
         if run.name == name:
             return run
-    there = ", ".join(run.name for run in runs) or "none"
-    raise BuildStateError(f"{folder.root} has no run {name!r}; it has {there}")
+    names = ", ".join(run.name for run in runs) or "none"
+    raise BuildStateError(f"{folder.root} has no run {name!r}; it has {names}")

@@ -1,4 +1,4 @@
-"""Files as people keep them: unpacked where they are compressed, named where they are not the data at all."""
+"""Files as people keep them: compressed ones are unpacked, and those that hold no rows are refused by their kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ UNPACKERS: Mapping[bytes, Callable[[IO[bytes]], Any]] = {
 }
 """The function that unpacks a compressed file, by the file's first bytes."""
 PARQUET = b"PAR1"
-STRANGERS: Mapping[bytes, str] = {
+"""The first bytes of a parquet file."""
+WITHOUT_ROWS: Mapping[bytes, str] = {
     b"version https://git-lfs": "a git LFS pointer, which only stands for the file; "
     "run `git lfs pull` in its repository, or download the file itself",
     b"PK\x03\x04": "a ZIP archive; unpack it and give a file that was in it",
@@ -31,37 +32,39 @@ STRANGERS: Mapping[bytes, str] = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
     b"ARROW1": "an Arrow file; load it with `datasets` and save it by `to_json` or `to_parquet`",
-    b"\x80\x02": "a pickle, which could run anything when it is read; save its rows as JSON",
-    b"\x80\x03": "a pickle, which could run anything when it is read; save its rows as JSON",
-    b"\x80\x04": "a pickle, which could run anything when it is read; save its rows as JSON",
-    b"\x80\x05": "a pickle, which could run anything when it is read; save its rows as JSON",
-    b"<!doctype html": "a web page; download the file itself (on GitHub and the Hub by its raw link)",
-    b"<html": "a web page; download the file itself (on GitHub and the Hub by its raw link)",
+    **dict.fromkeys(
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        "a pickle, which could run anything when it is read; save its rows as JSON",
+    ),
+    **dict.fromkeys(
+        (b"<!doctype html", b"<html"),
+        "a web page; download the file itself (on GitHub and the Hub by its raw link)",
+    ),
 }
-"""Files that hold no rows: their kind and what to do, by the file's first bytes in lower case."""
+"""The kind of a file that holds no rows, and what to do, by the file's first bytes in any letter case."""
 NESTED = frozenset({"meta", "scores", "groups", "requested_rewrite", "locality", "portability"})
-"""Keys whose value is an object or a list: where a column holds it as text, the text is JSON."""
+"""Keys whose value is an object or a list; if a column holds it as text, that text is JSON."""
 BATCH = 1024
-"""Rows of a parquet file that are made into Python's values at a time."""
+"""Rows of a parquet file that are in memory as Python's values at a time: a few MB of CounterFact's."""
 
 
-def refuse_stranger(head: bytes, path: Path) -> None:
-    """Raise DataError if a file that begins with `head` is known to hold no rows."""
+def refuse_without_rows(head: bytes, path: Path) -> None:
+    """Raise DataError if a file that begins with the bytes `head` is of a known kind without rows."""
     start = head.lstrip()[:32]
-    for sign, what in STRANGERS.items():
+    for sign, kind in WITHOUT_ROWS.items():
         if start.startswith(sign) or start.lower().startswith(sign):
-            raise DataError(f"{path}: is {what}")
+            raise DataError(f"{path}: is {kind}")
 
 
 def refuse_packed(head: bytes, path: Path) -> None:
-    """Raise DataError if a file that begins with `head` is no plain text, where only plain text is read."""
-    refuse_stranger(head, path)
+    """Raise DataError if a file of a build, which begins with `head`, is of a known kind that is no plain text."""
+    refuse_without_rows(head, path)
     if head.startswith((PARQUET, *UNPACKERS)):
         raise DataError(f"{path}: is compressed or a parquet file; a build has plain JSON there, so unpack it")
 
 
 def unpacked(head: bytes, stream: IO[bytes]) -> IO[bytes]:
-    """Return the stream itself, or one of its content unpacked, by the bytes that it begins with."""
+    """Return the unpacked stream, or `stream` itself if its first bytes, `head`, are not those of a packed one."""
     for sign, unpack in UNPACKERS.items():
         if head.startswith(sign):
             content: IO[bytes] = unpack(stream)
@@ -71,28 +74,28 @@ def unpacked(head: bytes, stream: IO[bytes]) -> IO[bytes]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn the errors of reading and unpacking `path` into a DataError that names it."""
+    """Turn errors of reading and unpacking `path`, as long as the context is open, into a DataError that names it."""
     try:
         yield
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is compressed but breaks off or is damaged ({error}); get it again") from error
     except OSError as error:
-        if error.errno is None:  # bz2's way to say so
+        if error.errno is None:  # so says bz2
             raise DataError(f"{path}: is damaged ({error}); get it again") from error
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a CounterFact file") from error
 
 
 @contextmanager
 def rereadable(path: Path) -> Iterator[Path | None]:
-    """Yield a copy of what comes through a pipe, which can be read once; None where `path` can be read again.
+    """Yield a copy of the pipe `path`, which can be read only once; None if `path` is no pipe.
 
     Raises DataError if the pipe cannot be read.
     """
     if path.is_fifo() or path.is_char_device():
         with TemporaryDirectory() as folder:
             copy = Path(folder, "copy")
-            with readable(path), path.open("rb") as stream, copy.open("wb") as kept:
-                copyfileobj(stream, kept)
+            with readable(path), path.open("rb") as stream, copy.open("wb") as target:
+                copyfileobj(stream, target)
             yield copy
     else:
         yield None
@@ -112,7 +115,7 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(key: str, value: Any) -> Any:
-    """Return the value of a column; JSON is read where its text stands for an object or a list."""
+    """Return the value of the column `key`; a text under a key of NESTED is read as JSON."""
     if isinstance(value, dict):
         return {name: _parsed(name, part) for name, part in value.items()}
     if key in NESTED and isinstance(value, str):

@@ -1,1 +1,1 @@
-"""Human evaluation of generated texts: who rates what, the codes that answers come back as, and what they say."""
+"""Human evaluation of generated texts: who rates what, the codes of the answers, and the votes."""

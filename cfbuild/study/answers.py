@@ -1,9 +1,9 @@
-"""A rater's answers as a line of text, with a checksum: what a page hands out, and how it is read again.
+"""Codes: a rater's answers as a line of text, which the last page shows and which is read again here.
 
-`cfs1:STUDY:RATER:ANSWERS:CHECKSUM`. ANSWERS holds four letters a page, with points between: the passage that is most
-consistent, the least consistent, the most fluent, the least fluent; `-` stands for no answer. CHECKSUM is the CRC-32 of
-all before its colon in eight hex digits: it finds every slip of the hand, and is no protection against fraud. Mail
-programs may break the line anywhere, and other text may stand around it.
+A code is `cfs1:STUDY:RATER:ANSWERS:CHECKSUM`. ANSWERS has four letters for each page, with points between pages: the
+passages that are most consistent, least consistent, most fluent and least fluent; `-` if there is no answer. CHECKSUM
+is the CRC-32 of the text before its colon in eight hex digits: it finds typing errors and does not prevent fraud. Mail
+programs may break the line anywhere, and other text may come before and after it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 START = "cfs1"
-"""The beginning of a code: the format, and its version."""
+"""The beginning of a code: the format and its version."""
 LETTERS = "ABCDEF"
-"""The names of passages, as many as a page may have: more than six texts of 100 tokens nobody ranks."""
+"""The names of passages, as many as a page may have: nobody ranks more than six texts of 100 tokens."""
 OPEN = "-"
-"""The answer to a question that was left out."""
+"""The letter of a question without an answer."""
 QUESTIONS = ("consistency", "fluency")
-"""The questions: of each, which passage has most and which least."""
+"""What a page asks about: which passage has most of it, and which least."""
 CODE = re.compile(r"cfs1:([0-9a-f]{12}):([0-9a-z-]{1,20}):([A-Z.-]*):([0-9a-f]{8})", re.IGNORECASE)
-"""A code after white space was taken out."""
+"""A code without white space."""
 BEGINNING = re.compile(r"cfs\d+:", re.IGNORECASE)
+"""The beginning of a code of any version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The answers that came in a code: of each page the letters of most and least by question, or OPEN."""
+    """The answers in a code: for each page four letters, such as "AB-A"; `origin` is where the code is from."""
 
     study: str
     rater: str
@@ -38,7 +39,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A study that answers are checked by: the study's name, each rater's number of pages, and passages of a page."""
+    """A study by which codes are checked: its name, the number of pages by rater, and the passages of a page."""
 
     study: str
     pages: Mapping[str, int]
@@ -47,7 +48,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Answers that count, by rater, and what is wrong: errors leave out a whole code, warnings do not."""
+    """The answers that count, by rater; `errors` about codes that do not count, `warnings` about others."""
 
     pages: Mapping[str, tuple[str, ...]]
     errors: tuple[str, ...]
@@ -61,12 +62,12 @@ def code_of(sent: Sent) -> str:
 
 
 def checksum(body: str) -> str:
-    """Return the checksum of a code's text before it, eight hex digits."""
+    """Return the checksum of `body`, a code without its last colon and checksum: eight hex digits."""
     return f"{zlib.crc32(body.encode()):08x}"
 
 
 def codes_in(text: str, origin: str) -> tuple[list[Sent], list[str]]:
-    """Return the codes in a text, and errors for what looks like a code and is none; `origin` says where it is from."""
+    """Return the codes in a text, and errors for damaged ones; `origin` is the text's file, for messages."""
     text = re.sub(r"\s+", "", text)
     found, errors = [], []
     for number, at in enumerate(BEGINNING.finditer(text), 1):
@@ -75,9 +76,9 @@ def codes_in(text: str, origin: str) -> tuple[list[Sent], list[str]]:
         if match is None:
             errors.append(f"{where}: the code that begins with {text[at.start() :][:40]} is cut short or damaged")
             continue
-        study, rater, answers, given = match.groups()
+        study, rater, answers, found_checksum = match.groups()
         sent = Sent(study.lower(), rater.lower(), tuple(answers.upper().split(".")), where)
-        if code_of(sent).rpartition(":")[2] != given.lower():
+        if code_of(sent).rpartition(":")[2] != found_checksum.lower():
             errors.append(f"{where}: the code of rater {sent.rater} does not fit its checksum; ask for it again")
         else:
             found.append(sent)
@@ -87,10 +88,9 @@ def codes_in(text: str, origin: str) -> tuple[list[Sent], list[str]]:
 
 
 def check(sent: Iterable[Sent], expected: Expected) -> Checked:
-    """Return the answers that count, by rater in the study's order, and all errors and warnings.
+    """Return the answers of the codes `sent` that count, by rater in the study's order, and all errors and warnings.
 
-    Answers that a rater sent twice count once; a code that only goes on from another is taken together with it. Codes
-    of a rater that contradict each other are left out.
+    Several codes of a rater are joined, and count once, if no two of their answers differ; otherwise none counts.
     """
     errors: list[str] = []
     by_rater: dict[str, list[Sent]] = {}
@@ -121,7 +121,10 @@ def check(sent: Iterable[Sent], expected: Expected) -> Checked:
 
 
 def answer(page: str, question: int) -> tuple[int, int] | None:
-    """Return the places of the passages with most and least, for a place in QUESTIONS; None where that is not known."""
+    """Return the places of the passages with most and least, such as (0, 2); None if one is missing or both are equal.
+
+    page: the four letters of a page. question: the place of the question in QUESTIONS.
+    """
     most, least = page[2 * question], page[2 * question + 1]
     if OPEN in (most, least) or most == least:
         return None
@@ -141,24 +144,24 @@ def _fault(sent: Sent, expected: Expected) -> str | None:
     return None
 
 
-def _joined(several: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """Return a rater's answers of several codes as one; None where they contradict each other."""
+def _joined(codes: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Return the pages of several codes of a rater as one code's; None if two of their answers differ."""
     pages = []
-    for of_page in zip(*several, strict=True):
-        letters = [set(of_question) - {OPEN} for of_question in zip(*map(tuple, of_page), strict=True)]
-        if any(len(given) > 1 for given in letters):
+    for versions in zip(*codes, strict=True):
+        letters = [set(answers) - {OPEN} for answers in zip(*versions, strict=True)]
+        if any(len(distinct) > 1 for distinct in letters):
             return None
-        pages.append("".join(given.pop() if given else OPEN for given in letters))
+        pages.append("".join(distinct.pop() if distinct else OPEN for distinct in letters))
     return tuple(pages)
 
 
 def _about_pages(rater: str, pages: Sequence[str], passages: int) -> Iterator[str]:
     """Yield a warning for each question of a rater that does not count."""
     for place, question in enumerate(QUESTIONS):
-        given = [page[2 * place : 2 * place + 2] for page in pages]
-        left = [str(number) for number, pair in enumerate(given, 1) if OPEN in pair]
-        same = [str(number) for number, pair in enumerate(given, 1) if OPEN not in pair and pair[0] == pair[1]]
-        if left:
-            yield f"rater {rater}: {question} is left open on page {', '.join(left)}"
+        pairs = [page[2 * place : 2 * place + 2] for page in pages]
+        unanswered = [str(number) for number, pair in enumerate(pairs, 1) if OPEN in pair]
+        same = [str(number) for number, pair in enumerate(pairs, 1) if OPEN not in pair and pair[0] == pair[1]]
+        if unanswered:
+            yield f"rater {rater}: {question} is left open on page {', '.join(unanswered)}"
         if same:
             yield f"rater {rater}: one passage has most and least {question} on page {', '.join(same)}; not counted"

@@ -1,4 +1,4 @@
-"""The votes of a study as tables of text, for a terminal or as Markdown."""
+"""The votes of a study as tables of text, for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cfbuild.score.typeset import bars, plain
 from cfbuild.study.votes import PLACES, Interval, PairVotes, QuestionVotes
 
 ADJECTIVES = {"consistency": "consistent", "fluency": "fluent"}
-"""The quality that a passage has most or least, by question."""
+"""The adjective of each question."""
 NOTES = (
     f"Intervals are of 95%, the percentiles of {BOOTSTRAP_DRAWS:,} bootstrap draws over cases with all their ratings. "
     "Ratio: wins divided by losses. p: exact two-sided sign test, over pages as if these were independent, and over "
@@ -18,7 +18,7 @@ NOTES = (
     "latter. No correction for several pairs.",
     "alpha: Krippendorff's, of the ranks, ordinal; 1 is perfect agreement, 0 what chance gives.",
 )
-"""The meaning of the figures, below the tables."""
+"""The explanations of the figures, which are printed below the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +32,25 @@ class Grid:
 
 def grids_of(votes: Mapping[str, QuestionVotes]) -> Iterator[Grid]:
     """Yield the tables of each question: votes by system, then pairs of systems."""
-    for question, found in votes.items():
-        about = f"{question} (pages {found.pages}, cases {found.cases}, raters {found.raters})"
-        shown = tuple(place for place in PLACES if place != "middle" or len(found.votes) > 2)
+    for question, answers in votes.items():
+        about = f"{question} (pages {answers.pages}, cases {answers.cases}, raters {answers.raters})"
+        shown = tuple(place for place in PLACES if place != "middle" or len(answers.votes) > 2)
         rows = tuple(
             (system, *(str(count) for place, count in zip(PLACES, counts, strict=True) if place in shown))
-            for system, counts in found.votes.items()
+            for system, counts in answers.votes.items()
         )
-        alpha = f"; alpha {_interval(found.alpha)}" if found.alpha else ""
+        alpha = f"; alpha {_interval(answers.alpha)}" if answers.alpha else ""
         adjective = ADJECTIVES[question]
         named = (place if place == "middle" else f"{place} {adjective}" for place in shown)
         yield Grid(f"{about}{alpha}", ("system", *named), rows)
-        ties = any(pair.ties for pair in found.pairs)
-        counts = ("wins", "losses", "neither") if ties else ("wins", "losses")
-        heads = ("pair", *counts, "ratio", "share of wins", "p pages", "p cases")
-        yield Grid(f"{question}, pairwise", heads, tuple(_pair(pair, ties) for pair in found.pairs))
+        ties = any(pair.ties for pair in answers.pairs)
+        results = ("wins", "losses", "neither") if ties else ("wins", "losses")
+        heads = ("pair", *results, "ratio", "share of wins", "p pages", "p cases")
+        yield Grid(f"{question}, pairwise", heads, tuple(_pair(pair, ties) for pair in answers.pairs))
 
 
 def as_markdown(votes: Mapping[str, QuestionVotes]) -> str:
-    """Return the tables and the notes below them as Markdown."""
+    """Return the tables and the explanations below them as Markdown."""
     parts = ["\n".join(_markdown(grid)) for grid in grids_of(votes)]
     return "\n\n".join([*parts, "\n".join(f"- {plain(note)}" for note in NOTES)])
 

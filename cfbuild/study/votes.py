@@ -1,4 +1,4 @@
-"""Votes of raters: counts, pairwise wins with intervals and sign tests, and agreement. No texts, no model."""
+"""The votes of raters: counts, wins of pairs of systems with intervals and sign tests, and agreement."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cfbuild.score.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 PERCENTILES = (2.5, 97.5)
 """The ends of a 95% interval."""
 PLACES = ("most", "middle", "least")
-"""Places of a system on a page: named as having most or least, or neither."""
+"""The places that a rater gives a system on a page: it has most, neither, or least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A rater's ranks of the systems for a case, in the systems' order: 1 has most; those not named share a rank."""
+    """A rater's ranks of the systems for a case, in the systems' order: 1 has most; the middle ones share a rank."""
 
     case: int
     rater: str
@@ -29,7 +29,7 @@ class Ranking:
 
     @classmethod
     def of(cls, case: int, rater: str, named: tuple[int, int], systems: int) -> Ranking:
-        """Return the ranking that names the systems at two places as having most and least."""
+        """Return the ranking of `systems` systems; `named` are the places of those with most and least."""
         ranks = [(systems + 1) / 2] * systems
         ranks[named[0]], ranks[named[1]] = 1, systems
         return cls(case, rater, tuple(ranks))
@@ -37,10 +37,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A share or a coefficient with its 95% interval, by drawing the cases again with all their ratings.
-
-    Bounds are None where there are too few cases to draw from.
-    """
+    """A share or a coefficient with its 95% bootstrap interval over cases; no bounds if there are too few cases."""
 
     value: float
     low: float | None = None
@@ -53,10 +50,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class PairVotes:
-    """Two systems: on how many pages `first` was ranked above `other`, below it, and neither.
+    """The pages on which the system `first` was ranked above the system `other` (wins), below it (losses), or neither.
 
-    `share` is that of wins in pages that decide. `p_pages` is the exact two-sided sign test over pages, as if they were
-    independent; `p_cases` over cases, each of which has the winner of most of its pages.
+    `share` is wins divided by wins and losses. `p_pages` is the exact two-sided sign test over pages, as if they were
+    independent; `p_cases` over cases, each of which is won by the winner of most of its pages.
     """
 
     first: str
@@ -70,7 +67,7 @@ class PairVotes:
 
     @property
     def ratio(self) -> float | None:
-        """Wins divided by losses, the paper's figure; None without a loss."""
+        """Return wins divided by losses, the paper's figure; None if there are no losses."""
         return self.wins / self.losses if self.losses else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,10 +87,9 @@ class PairVotes:
 
 @dataclass(frozen=True, slots=True)
 class QuestionVotes:
-    """The votes on a question: by system the numbers of PLACES, every pair, and Krippendorff's alpha of the ranks.
+    """The votes on a question: by system how often it had each of PLACES, all pairs, and Krippendorff's alpha.
 
-    The system with more wins comes first in a pair. `alpha` is None where no case has two raters, or all ranks are the
-    same.
+    The system with more wins comes first in a pair. `alpha` is None if no case has two raters or all ranks are equal.
     """
 
     pages: int
@@ -116,7 +112,7 @@ class QuestionVotes:
 
 
 def count_votes(rankings: Sequence[Ranking], systems: Sequence[str]) -> QuestionVotes:
-    """Return what rankings of systems say on a question."""
+    """Return the votes of `rankings` on a question; `systems` are the names of the systems in the rankings' order."""
     by_case: dict[int, list[Ranking]] = {}
     for ranking in rankings:
         by_case.setdefault(ranking.case, []).append(ranking)
@@ -133,10 +129,10 @@ def count_votes(rankings: Sequence[Ranking], systems: Sequence[str]) -> Question
 
 
 def _draws(cases: int) -> np.ndarray:
-    """Return how often each draw takes each case: [BOOTSTRAP_DRAWS, cases]; none for fewer than two cases."""
+    """Return how often each bootstrap draw takes each case, [BOOTSTRAP_DRAWS, cases]; no draws of fewer than two."""
     if cases < 2:
         return np.zeros((0, cases), dtype=int)
-    draw = np.random.RandomState(BOOTSTRAP_SEED)  # the one generator of numpy whose draws never change
+    draw = np.random.RandomState(BOOTSTRAP_SEED)  # numpy promises that its draws never change
     return np.stack([np.bincount(draw.randint(cases, size=cases), minlength=cases) for _ in range(BOOTSTRAP_DRAWS)])
 
 
@@ -149,13 +145,14 @@ def _places(rankings: Iterable[Ranking], system: int, systems: int) -> tuple[int
 def _pair(
     cases: Sequence[Sequence[Ranking]], systems: Sequence[str], first: int, second: int, draws: np.ndarray
 ) -> PairVotes:
-    wins = np.array([sum(each.ranks[first] < each.ranks[second] for each in some) for some in cases], dtype=int)
-    losses = np.array([sum(each.ranks[first] > each.ranks[second] for each in some) for some in cases], dtype=int)
+    ranks = [[(ranking.ranks[first], ranking.ranks[second]) for ranking in case] for case in cases]
+    wins = np.array([sum(mine < theirs for mine, theirs in case) for case in ranks], dtype=int)
+    losses = np.array([sum(mine > theirs for mine, theirs in case) for case in ranks], dtype=int)
     if losses.sum() > wins.sum():
         first, second, wins, losses = second, first, losses, wins
     won, lost = int(wins.sum()), int(losses.sum())
-    drawn, decided = draws @ wins, draws @ (wins + losses)
-    shares = drawn[decided > 0] / decided[decided > 0]
+    drawn_wins, decided = draws @ wins, draws @ (wins + losses)
+    shares = drawn_wins[decided > 0] / decided[decided > 0]
     return PairVotes(
         systems[first],
         systems[second],
@@ -176,28 +173,28 @@ def _interval(value: float, drawn: Sequence[float] | np.ndarray) -> Interval:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the exact two-sided p of as uneven wins and losses or more, if both are as likely; 1 without any."""
+    """Return the p of the exact two-sided sign test: 1 if there are neither wins nor losses."""
     count = wins + losses
     tail = sum(math.comb(count, fewer) for fewer in range(min(wins, losses) + 1))
-    return float(min(Fraction(1), Fraction(2 * tail, 2**count)))  # whole numbers: 2**1024 is no float
+    return float(min(Fraction(1), Fraction(2 * tail, 2**count)))  # a fraction, because 2**1024 is no float
 
 
 def _agreement(cases: Sequence[Sequence[Ranking]], systems: int, draws: np.ndarray) -> Interval | None:
-    """Return alpha over passages: a unit is a system's passage of a case, its values the ranks that raters gave it."""
-    levels = sorted({rank for some in cases for each in some for rank in each.ranks})
-    units = [[[each.ranks[system] for each in some] for system in range(systems)] for some in cases]
-    tables = np.array([coincidences(of_case, levels) for of_case in units]).reshape(-1, len(levels), len(levels))
+    """Return alpha; its units are the passages, whose values are the ranks that the raters of a case gave them."""
+    levels = sorted({rank for case in cases for ranking in case for rank in ranking.ranks})
+    units = [[[ranking.ranks[system] for ranking in case] for system in range(systems)] for case in cases]
+    tables = np.array([coincidences(passages, levels) for passages in units]).reshape(-1, len(levels), len(levels))
     value = alpha_of(tables.sum(axis=0))
     if value is None:
         return None
-    drawn = (alpha_of(np.tensordot(draw, tables, axes=1)) for draw in draws)
-    return _interval(value, [each for each in drawn if each is not None])
+    alphas = (alpha_of(np.tensordot(draw, tables, axes=1)) for draw in draws)
+    return _interval(value, [alpha for alpha in alphas if alpha is not None])
 
 
 def coincidences(units: Iterable[Sequence[float]], levels: Sequence[float]) -> np.ndarray:
-    """Return Krippendorff's coincidence matrix [levels, levels]: pairs of values in units, each pair both ways.
+    """Return Krippendorff's coincidence matrix, [levels, levels]: the pairs of values in units, each pair both ways.
 
-    units: the values that raters gave each unit, those of raters who gave none left out.
+    units: the values that raters gave each unit; raters who gave none are left out. levels: all values, rising.
     """
     place = {level: number for number, level in enumerate(levels)}
     table = np.zeros((len(levels), len(levels)))
@@ -209,14 +206,13 @@ def coincidences(units: Iterable[Sequence[float]], levels: Sequence[float]) -> n
 
 
 def alpha_of(table: np.ndarray) -> float | None:
-    """Return Krippendorff's alpha for ordinal values of a coincidence matrix; None where it has no variation.
+    """Return Krippendorff's alpha for ordinal values of the coincidence matrix `table`; None if all values are equal.
 
-    1 is perfect agreement, 0 what chance gives. It takes any number of raters, each of whom rated some units only
-    (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
+    1 is perfect agreement, 0 the agreement of chance (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
     """
     totals = table.sum(axis=1)
     count = totals.sum()
-    # The distance of two ranks: how many values lie between them, half of their own included.
+    # The distance of two ranks is the number of values between them, with half of their own.
     until = np.cumsum(totals) - totals / 2
     distances = (until[:, None] - until[None, :]) ** 2
     expected = float((np.outer(totals, totals) * distances).sum())

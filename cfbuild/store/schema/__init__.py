@@ -1,4 +1,4 @@
-"""The schemas of a build's files, and the faults that they find, each with its place in the row."""
+"""The schemas of a build's files, and the faults that they find in rows."""
 
 from __future__ import annotations
 

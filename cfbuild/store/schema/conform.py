@@ -1,4 +1,4 @@
-"""Checks of rows against their schema: quick for valid rows, with every fault for the others."""
+"""Checks of rows by their schema: quick for valid rows, with all faults for others."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cfbuild.store.schema.faults import Fault, show
 from cfbuild.store.schema.published import load_schema, without_references
 
 DEEPEST = 100
-"""The most levels of a row; CounterFact's have three."""
+"""The most levels of objects and lists in a row; CounterFact's have three."""
 
 
 def schema_faults(row: Any, name: str) -> list[Fault]:
-    """Return every fault that the schema `name` finds in a row."""
+    """Return all faults that the schema `name` finds in a row."""
     return [] if accepts(name)(row) else explain(row, name)
 
 
 def writing_faults(row: Any) -> Iterator[Fault]:
-    """Yield faults that keep a row from being written again: half a character, an infinite number, deep nesting."""
+    """Yield the fault that keeps a row from being written: half a character, an infinite number, too deep nesting."""
     try:
         text = dump_row(row)
         text.encode()
@@ -37,13 +37,16 @@ def writing_faults(row: Any) -> Iterator[Fault]:
 
 
 def writes_again(row: Any, text: str) -> bool:
-    """Return True if a row has no such faults, as the JSON text that it was read from shows without writing it."""
+    """Return True if the JSON `text` of a row shows that it has none of the faults of `writing_faults`.
+
+    That is quicker than writing the row.
+    """
     is_shallow = text.count("{") + text.count("[") <= DEEPEST or _depth(row) <= DEEPEST
     return is_shallow and SURROGATE.search(text) is None
 
 
 def _depth(value: Any) -> int:
-    """Return how deep objects and lists are nested in a value, counted up to one more than DEEPEST."""
+    """Return the number of levels of objects and lists in a value; at most DEEPEST + 1."""
     depth, level = 0, [value]
     while level and depth <= DEEPEST:
         level = [
@@ -57,7 +60,10 @@ def _depth(value: Any) -> int:
 
 
 def conforming(name: str, decode: Callable[[Row], Value]) -> Callable[[Row], Value]:
-    """Return `decode` with a check by the schema `name`: a row at fault raises DataError with the first fault."""
+    """Return a function that decodes a row by `decode` after a check by the schema `name`.
+
+    It raises DataError with the first fault of a row.
+    """
     accept = accepts(name)
 
     def checked(row: Row) -> Value:
@@ -70,5 +76,5 @@ def conforming(name: str, decode: Callable[[Row], Value]) -> Callable[[Row], Val
 
 @cache
 def accepts(name: str) -> Accept:
-    """Return the quick check of rows of the schema `name`; see `compile_accept`."""
+    """Return the quick check of the schema `name`."""
     return compile_accept(without_references(load_schema(name)))

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 @cache
 def validator(name: str) -> Draft202012Validator:
     """Return jsonschema's validator of the schema `name`."""
-    from jsonschema import Draft202012Validator  # heavy, and needed only to explain what is wrong
+    from jsonschema import Draft202012Validator  # slow to import, and needed only for rows with faults
 
     return Draft202012Validator(without_references(load_schema(name)))
 
 
 def explain(row: Any, name: str) -> list[Fault]:
-    """Return every fault that the schema `name` finds in a row, sorted by place."""
+    """Return all faults that the schema `name` finds in a row, sorted by place."""
     errors = sorted(validator(name).iter_errors(row), key=lambda error: [str(part) for part in error.absolute_path])
     return list(dict.fromkeys(fault for error in errors for fault in _to_faults(error)))
 

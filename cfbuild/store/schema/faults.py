@@ -1,4 +1,4 @@
-"""The values of validation: a fault inside a row, a row with its line in the file, and a violation, which is both."""
+"""The values of validation: a fault in a row, a row with its line in the file, and a violation, a fault in a file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 from cfbuild.text.safe import visible
 
 SHOWN = 120
-"""The most characters of a value in a message."""
+"""The most characters of a value in a message: about a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault inside a row: `path` is a JSON pointer such as `/paraphrase_prompts/0`, `rule` the id of the rule.
+    """A fault in a row: what a rule got and what it expected at a place of the row.
 
-    `guess` is True if it rests on an entity whose name was read off a prompt.
+    `path` is the place as a JSON pointer such as `/paraphrase_prompts/0`, `rule` the id of the rule. `guess` is True
+    if the fault depends on a name that was read off a prompt.
     """
 
     path: str
@@ -29,10 +30,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A row with the line where it starts, counted from 1; `fault` is set instead of `row` if it is no JSON.
+    """A row and the line where it starts, counted from 1; `fault` instead of the row if there is no JSON.
 
-    `key` is the row's name in a file that is an object of rows, else None. `is_plain` is True where the text that the
-    row was read from shows that it can be written again.
+    `key` is the row's name in a file that is an object of rows, else None. `is_plain` is True if the row's text shows
+    that it can be written again.
     """
 
     line: int
@@ -44,7 +45,7 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A fault with its file, line and case id (None if the row has none)."""
+    """A fault of a row with the file, the line and the case id (None if the row has none)."""
 
     file: Path
     line: int
@@ -67,11 +68,11 @@ def pointer(path: str, key: str) -> str:
 
 
 def keys_of(path: str) -> list[str]:
-    """Return the keys and numbers that a JSON pointer is made of."""
+    """Return the keys and numbers of the JSON pointer `path`."""
     return [key.replace("~1", "/").replace("~0", "~") for key in path.split("/")[1:]]
 
 
 def show(value: Any) -> str:
-    """Return a value as JSON without control characters, cut to SHOWN characters."""
+    """Return `value` as JSON for a message: control characters visible, at most SHOWN characters."""
     text = visible(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

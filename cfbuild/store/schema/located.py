@@ -1,4 +1,4 @@
-"""Rows of a file of JSON or a table, each with the line where it starts; a broken row becomes a fault."""
+"""The rows of a JSON or parquet file, each with the line where it starts; a broken row becomes a fault."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from cfbuild.store.files import DigestedFile
 from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, split_lines
 from cfbuild.store.schema.conform import writes_again
 from cfbuild.store.schema.faults import Fault, Located, show
-from cfbuild.store.unpack import PARQUET, parquet_rows, readable, refuse_stranger, unpacked
+from cfbuild.store.unpack import PARQUET, parquet_rows, readable, refuse_without_rows, unpacked
 
 BLOCK = 1 << 20
-"""Characters read from an array at a time."""
-
+"""Bytes or characters that are read at a time."""
 WHITE_SPACE = " \t\r\n"
-
+"""The white space of JSON."""
 
 FileForm = Literal["array", "object", "values", "lines", "parquet"]
-"""The container of a file's rows: an array, an object of rows by name, values in a row, lines, or a table."""
+"""The form of a file: an array, an object of rows by name, values over several lines, JSON lines, or parquet."""
 ROW_KEYS = frozenset({"requested_rewrite", "prompt", "subject", "src", "questions", "case_id"})
-"""Keys that show an object to be a row and not an object of rows."""
+"""Keys by which an object is a row and not an object of rows."""
 FIRST_MEMBER = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:[ \t]*')
+"""The beginning of an object, up to the value of its first key."""
 
 
 def read_located(path: Path) -> Iterator[Located]:
-    """Yield the rows of `path`; see `LocatedRows`.
+    """Yield the rows of `path`, as `LocatedRows` does.
 
-    A broken line of JSON lines becomes a fault, and the next line is read. After a broken row of an array or an object
-    no further row can be recognised, so its fault is the last.
+    After a broken line of JSON lines the next line is read. After a broken row of an array or an object no further row
+    can be recognised, so its fault comes last.
 
-    Raises DataError if the file cannot be read, or is known to hold no rows.
+    Raises DataError if the file cannot be read, or is of a known kind without rows.
     """
     with LocatedRows(path) as rows:
         yield from rows
@@ -44,7 +44,7 @@ def read_located(path: Path) -> Iterator[Located]:
 
 @dataclass(frozen=True, slots=True)
 class RawLine:
-    """A line of JSON lines before it is parsed; `raw` is None for one that is too long."""
+    """A line of JSON lines before it is parsed; `raw` is None if it is too long."""
 
     number: int
     raw: bytes | None
@@ -61,23 +61,23 @@ class RawLine:
 
 
 Piece = RawLine | Located
-"""A row, or the line that it is in."""
+"""A row, or its line."""
 
 
 def located_of(piece: Piece) -> Located:
-    """Return the row of a piece of a file."""
+    """Return the row of a piece."""
     return piece.located() if isinstance(piece, RawLine) else piece
 
 
 class LocatedRows:
-    """The rows of a file, read once, as `read_located` yields them.
+    """The rows of a file, which is read once.
 
-    A file is a JSON array, an object of rows by their names, JSON values one after the other (one a line, or each over
-    several), any of these compressed by gzip, bzip2 or xz, or a parquet file, whose rows count as lines. Afterwards
-    `sha256` is the digest of the file's bytes as they lie there, and `form` how it holds its rows.
+    A file is a JSON array, an object of rows by name, or JSON values one after the other (one on each line, or over
+    several lines); it may be compressed by gzip, bzip2 or xz. Or it is a parquet file, whose rows count as lines. Once
+    it is read, `sha256` is the digest of the stored bytes, and `form` the form of the file.
 
-    copy: a file with the bytes of `path`, to read in its place; messages name `path`.
-    Raises DataError if the file cannot be read, or is known to hold no rows.
+    copy: a file with the same bytes, which is read instead of `path`; messages name `path`.
+    Raises DataError if the file cannot be read, or is of a known kind without rows.
     """
 
     def __init__(self, path: Path, copy: Path | None = None) -> None:
@@ -97,35 +97,35 @@ class LocatedRows:
         return map(located_of, self.pieces())
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield each row; those of JSON lines as lines, for somebody else to parse."""
+        """Yield each row; those of JSON lines as lines, so that another process may parse them."""
         with readable(self._path), io.BufferedReader(self._file, BLOCK) as stored:
             head = stored.peek(BLOCK)
-            refuse_stranger(head, self._path)
+            refuse_without_rows(head, self._path)
             if head.startswith(PARQUET):
                 self.form = "parquet"
                 yield from starmap(Located, enumerate(parquet_rows(self._stored), 1))
             else:
                 yield from self._json(unpacked(head, stored))
-            # Bytes after a broken array belong to the file, and so to its digest.
+            # The digest is of the whole file, also after a broken array.
             while stored.read(BLOCK):
                 pass
 
     def _json(self, content: IO[bytes]) -> Iterator[Piece]:
         stream = io.BufferedReader(cast("io.RawIOBase", content), BLOCK)
         head = stream.peek(BLOCK)
-        refuse_stranger(head, self._path)
+        refuse_without_rows(head, self._path)
         self.form = _form(head)
         yield from _lines(stream) if self.form == "lines" else _values(stream, self.form)
         stream.detach()
 
     @property
     def sha256(self) -> str:
-        """The hex digest of the file's bytes, once all rows were read."""
+        """Return the hex sha256 of the file, once all rows are read."""
         return self._file.sha256()
 
 
 def _form(head: bytes) -> FileForm:
-    """Return how a file holds its rows, by its beginning."""
+    """Return the form of a file that begins with `head`."""
     text = head.removeprefix(BOM).decode("utf-8", "ignore").lstrip(WHITE_SPACE)
     if text.startswith("["):
         return "array"
@@ -142,7 +142,7 @@ def _form(head: bytes) -> FileForm:
 
 
 def _first_value(text: str, at: int) -> tuple[Any, int]:
-    """Return the JSON value at a place of a text and where it ends; None if it is broken or cut off."""
+    """Return the JSON value at the place `at` of a text and its end; None if it is broken or cut off."""
     try:
         return DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
@@ -187,7 +187,7 @@ def _plain_values(scanner: _Scanner) -> Iterator[Located]:
 
 
 def _elements(scanner: _Scanner, form: FileForm) -> Iterator[Located]:
-    """Yield the rows of an array, or of an object of rows by their names."""
+    """Yield the rows of an array, or of an object of rows by name."""
     closing = "]" if form == "array" else "}"
     names: set[str] = set()
     scanner.take()
@@ -216,7 +216,7 @@ def _elements(scanner: _Scanner, form: FileForm) -> Iterator[Located]:
 
 
 def _named(located: Located) -> Located:
-    """Return a row that has a number for a name and no case id with that number as its case id."""
+    """Return a row with its name as its case id, if the name is a number and the row has no case id."""
     name, row = located.key, located.row
     if name is None or not (name.isascii() and name.isdecimal()) or not isinstance(row, dict) or "case_id" in row:
         return located
@@ -231,7 +231,7 @@ def _broken(error: Exception, expected: str) -> Fault:
 
 
 class _Scanner:
-    """A window over a text that moves through a JSON array value by value and counts lines."""
+    """A window that moves over a JSON text, value by value, and counts lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self.line = 1
@@ -240,7 +240,7 @@ class _Scanner:
         self._at = 0
 
     def peek(self) -> str:
-        """Return the next character that is no white space, without stepping over it; an empty text at the end."""
+        """Return the next character that is no white space, without a step over it; an empty text at the end."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in WHITE_SPACE:
@@ -260,7 +260,7 @@ class _Scanner:
             try:
                 row, end = DECODER.raw_decode(self._text, self._at)
             except JSONDecodeError:
-                # Broken, or cut off by the window's end: more text decides.
+                # Either broken or cut off by the end of the window: more text will tell.
                 if len(self._text) - self._at > LONGEST_LINE or not self._more():
                     raise
                 continue
@@ -270,9 +270,9 @@ class _Scanner:
             return row
 
     def name(self, earlier: set[str]) -> str:
-        """Return the name before the next value of an object, and add it to the `earlier` ones.
+        """Return the name before the next value of an object, and add it to the `earlier` names.
 
-        Raises ValueError if there is none, or it came before.
+        Raises ValueError if there is none, or if it is one of `earlier`.
         """
         name = self.value()
         if not isinstance(name, str) or self.peek() != ":":
@@ -299,7 +299,7 @@ class _Scanner:
         self._at = end
 
     def _more(self) -> bool:
-        # Twice as much as is left, so that a long row is not parsed again for each block.
+        # At least twice the rest of the window: a long row is parsed again a few times, not once for each block.
         block = self._stream.read(max(BLOCK, 2 * (len(self._text) - self._at)))
         self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)

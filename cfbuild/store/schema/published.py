@@ -1,4 +1,4 @@
-"""The published schemas, a JSON file each."""
+"""The schemas in the folder `schemas`, and how they are read."""
 
 from __future__ import annotations
 
@@ -15,35 +15,24 @@ EXPORTS = (
     *("export-wikibigedit", "export-rippleedits", "export-uniedit", "export-question", "export-tracing"),
     *("export-pairs", "export-chat"),
 )
+"""The schemas of exported files."""
 BUILT = (
-    "facts",
-    "entities",
-    "templates",
-    "references",
-    "rejected",
-    "changes",
-    "cases",
-    "prompts",
-    "pre_edit",
-    "multi",
-    "traces",
-    "manifest",
+    *("facts", "entities", "templates", "references", "rejected", "changes", "cases", "prompts", "pre_edit", "multi"),
+    *("traces", "manifest"),
 )
+"""The schemas of a build's files beside `record`."""
 NAMES = ("record", *BUILT, *EXPORTS)
-"""The names of all schemas; `record` is that of CounterFact files and of records.jsonl."""
+"""All schemas; `record` is that of records.jsonl and CounterFact files."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @cache
 def load_schema(name: str) -> Mapping[str, Any]:
-    """Return the published schema `name`.
-
-    Raises ConfigError for a name that is not in NAMES.
-    """
+    """Return the schema `name`. Raises ConfigError for a name that is not in NAMES."""
     if name not in NAMES:
         raise ConfigError(f"there is no schema {name!r}; expected one of {', '.join(NAMES)}")
-    # A wheel has the schemas inside the package, a checkout at its top.
+    # A wheel has the schemas inside the package, a checkout of the repository has them beside it.
     folders = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
     file = next(path for folder in folders if (path := folder / f"{name}.schema.json").is_file())
     schema: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -51,7 +40,7 @@ def load_schema(name: str) -> Mapping[str, Any]:
 
 
 def without_references(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with each `$ref` replaced by its definition; keys beside the `$ref` take precedence."""
+    """Return `schema` with its definitions in place of each `$ref`; keys beside a `$ref` take precedence."""
     definitions = schema.get("$defs", {})
 
     def resolve(part: Any) -> Any:
