@@ -1,6 +1,6 @@
-"""The noun in the English name of a class, by which an item's kind is told.
+"""The noun in the English name of a class, which says what kind of thing its items are.
 
-"Upper house of a legislature" names houses, and a country among the "countries bordering the Baltic Sea" is no sea.
+An item of the class "upper house of a legislature" is a house, one of the "countries bordering the Baltic Sea" no sea.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import re
 from functools import lru_cache
 
 REST = re.compile(r" (?:of|in|by|for|from|at|on|to|with|within|bordering|located|that|who|which)\b.*")
-"""The words after the noun, which say more about it: "act of Parliament" is an act."""
+"""The words after the noun: "of Parliament" in "act of Parliament"."""
 VAGUE = re.compile(r"(?:type|kind|class|group|form|variety|branch) of ", re.IGNORECASE)
-"""Beginnings after which the noun comes: "type of food or dish"."""
+"""Words before the noun that are no kind themselves: "type of food"."""
 
 
-@lru_cache(maxsize=10_000)  # a build has hundreds of classes to a few thousand, each of many items
+@lru_cache(maxsize=10_000)  # more than the classes of a build, which have many items each
 def class_noun(name: str) -> str:
-    """Return the words of a class's name up to and with its noun, which is the last of them."""
+    """Return the class's name up to its noun: "upper house" of "upper house of a legislature"."""
     return REST.sub("", VAGUE.sub("", name))

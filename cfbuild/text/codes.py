@@ -1,8 +1,8 @@
-"""Language codes: those that are no names, those that stand in for a language without a name, and scripts.
+"""Language codes: the languages whose names are used if an item has none, and the scripts of languages.
 
-`fallbacks.txt` holds a language a line with those that stand in for it, the first preferred: what MediaWiki's API tells
-of its languages (`meta=languageinfo`, `liprop=fallbacks`), by which Wikidata shows a name in another language.
-`codes.txt` holds ISO 639-1's codes and the longer ones of Wikidata's names that have no such line.
+`fallbacks.txt` has a line for each language, followed by the languages that replace it, the best first; it is from
+MediaWiki's API (`meta=languageinfo`, `liprop=fallbacks`), and Wikidata chooses names by it. `codes.txt` has the codes
+of ISO 639-1 and Wikidata's longer codes without such a line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 
 MANY_LANGUAGES = "mul"
-"""Wikidata's code for names that are valid in every language, used where a language has no name."""
+"""Wikidata's code for names that are valid in every language."""
 
 SCRIPTS: Mapping[str, str] = {
     "CYRILLIC": "ab av ba be bg ce cv kk kv ky mk mn os ru rue sah sr sr tg tt udm uk kbd lbe lez mhr mrj myv xal",
@@ -53,7 +53,7 @@ SCRIPTS: Mapping[str, str] = {
     "TIFINAGH": "zgh",
     "CANADIAN SYLLABICS": "ike cr",
 }
-"""The languages that are usually written in a script, by the script's name in Unicode's names of letters."""
+"""The languages written in each script, by the first words of the Unicode names of its letters."""
 
 SUBTAGS: Mapping[str, str] = {
     "latn": "LATIN",
@@ -65,31 +65,29 @@ SUBTAGS: Mapping[str, str] = {
     "cans": "CANADIAN SYLLABICS",
     "bali": "BALINESE",
 }
-"""Scripts by the last part of a code that names one: `sr-el`, `kk-latn`."""
-UNTOLD = frozenset({"crh", "hif", "iu", "kaa", "ku", "ruq", "sh", "shi"})
-"""Languages with several scripts in use, whose code alone does not tell which."""
+"""The script that the last part of a code names: `sr-el`, `kk-latn`."""
+SEVERAL_SCRIPTS = frozenset({"crh", "hif", "iu", "kaa", "ku", "ruq", "sh", "shi"})
+"""Languages with several scripts, of which the code alone names none."""
 
 
 @cache
 def chain(code: str) -> tuple[str, ...]:
-    """Return the languages whose names may be taken for the language `code`, the first preferred.
+    """Return the languages whose names may be used in the language `code`, the best first: de-at, de, mul.
 
-    They are itself and the other forms of the same language, then MANY_LANGUAGES, whose names are meant for it too,
-    then the other languages that MediaWiki lets stand in. Wikidata shows English at the very end; an English name is no
-    name in another language, so it is not in it.
+    First come the language itself and its other forms, then MANY_LANGUAGES, then the other languages of MediaWiki's
+    fallbacks. English, which Wikidata adds at the end, is left out: an English name is no name in another language.
     """
-    found = [code, *_fallbacks().get(code, ())]
-    while (last := found[-1]) not in _fallbacks() and "-" in last:
-        found.append(last.rpartition("-")[0])
-    own = [one for one in found if one.partition("-")[0] == code.partition("-")[0]]
-    return tuple(dict.fromkeys((*own, MANY_LANGUAGES, *found)))
+    languages = [code, *_fallbacks().get(code, ())]
+    while (last := languages[-1]) not in _fallbacks() and "-" in last:
+        languages.append(last.rpartition("-")[0])
+    own = [language for language in languages if language.partition("-")[0] == code.partition("-")[0]]
+    return tuple(dict.fromkeys((*own, MANY_LANGUAGES, *languages)))
 
 
 def name_in(names: Mapping[str, str], code: str) -> str | None:
-    """Return the name in the first language of the chain of `code` that has a usable one, or None.
+    """Return the first usable of an item's `names` (by language), in the order of `chain(code)`, or None.
 
-    names: by language. A name of another language is not usable if it is a language's code, or in a script that `code`
-    is not written in.
+    A name is not usable if it is a language's code, or of another language and in a script that `code` does not use.
     """
     for language in chain(code):
         name = names.get(language)
@@ -99,9 +97,9 @@ def name_in(names: Mapping[str, str], code: str) -> str | None:
 
 
 def is_code(name: str, tag: str) -> bool:
-    """Return True if a name in the language `tag` is only a language's code, such as "en": somebody's mistake.
+    """Return True if a name in the language `tag` is only a language's code, such as "en", by mistake.
 
-    Longer codes may be words ("war"), so they count only where the name is valid in every language or is its own tag.
+    Codes of three letters may be words ("war"), so they count only if `tag` is MANY_LANGUAGES or the name itself.
     """
     if not name.islower() or not name.isascii() or name not in _codes():
         return False
@@ -109,22 +107,22 @@ def is_code(name: str, tag: str) -> bool:
 
 
 def fits_script(text: str, code: str) -> bool:
-    """Return True if most letters of `text` are of a script that the language `code` is written in, or there is none.
+    """Return True if most letters of `text` are of a script of the language `code`.
 
-    True too for a language with several scripts.
+    Also True of a text without letters, and for a language with several scripts.
     """
-    wanted = _scripts(code)
+    scripts = _scripts(code)
     counts = Counter(_script(character) for character in text if character.isalpha())
-    return not counts or not wanted or max(counts, key=lambda script: counts[script]) in wanted
+    return not counts or not scripts or max(counts, key=lambda script: counts[script]) in scripts
 
 
 def _scripts(code: str) -> frozenset[str]:
-    """Return the scripts of a language; none where its code does not tell."""
+    """Return the scripts of a language; none if its code does not tell."""
     base, _, rest = code.partition("-")
     named = SUBTAGS.get(rest.rpartition("-")[2])
     if named:
         return frozenset({named})
-    if base in UNTOLD:
+    if base in SEVERAL_SCRIPTS:
         return frozenset()
     return frozenset(script for script, languages in SCRIPTS.items() if base in languages.split()) or frozenset(
         {"LATIN"}
@@ -133,7 +131,7 @@ def _scripts(code: str) -> frozenset[str]:
 
 @cache
 def _script(letter: str) -> str:
-    """Return the script of a letter, as its Unicode name begins; the letter itself where it has no name."""
+    """Return the script of a letter, of those named above; else its Unicode name, or itself if it has none."""
     name = unicodedata.name(letter, letter)
     return next((script for script in ("LATIN", *SCRIPTS, *SUBTAGS.values()) if name.startswith(script)), name)
 

@@ -1,4 +1,4 @@
-"""Find an entity's name, or an item id that stands for one, in a text, as whole words."""
+"""Names of items in texts, as whole words, and item ids in place of names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from cfbuild.text import scripts
 from cfbuild.text.languages import Language
 
 SHORT_NAME = 3
-"""Names up to this many characters are matched with their letter case: the longest country and language codes."""
+"""The most characters of a name whose letter case must agree: country and language codes have up to three."""
 
 ID_WORD = re.compile(r"(?<![\w.-])Q[1-9][0-9]{0,18}(?!\w|[.-]\w)")
-"""An item id as a word; not the beginning of Q104.3."""
+"""An item id as a word, which the beginning of Q104.3 is not."""
 SHORT_ID = 4
-"""Most characters of an id that may also belong to a name: Audi Q7, Infiniti Q50, Q2 Stadium, Dash 8 Q400."""
+"""The most characters of an id that may be a part of a name: Audi Q7, Infiniti Q50, Q2 Stadium, Dash 8 Q400."""
 FUNCTION_WORDS = frozenset(
     (  # noqa: SIM905 - a sentence is read, a list of fifty is not
         "a about after an and are as at before behind by during for from in inside into is it near of off on or "
@@ -22,13 +22,13 @@ FUNCTION_WORDS = frozenset(
         "within without"
     ).split()
 )
-"""English words that belong to no name where they stand alone before it."""
+"""English words before a name that are no part of it."""
 
 
 def find_id(text: str) -> str | None:
-    """Return the first item id that stands in `text` as a word where a name should stand, or None.
+    """Return the first item id in `text` that is a word in place of a name, or None.
 
-    A short id belongs to a name where a word with a capital or a number stands beside it ("Audi Q7").
+    A short id next to a word with a capital or a number is a part of a name ("Audi Q7").
     """
     if "Q" not in text:
         return None
@@ -40,22 +40,25 @@ def find_id(text: str) -> str | None:
 
 
 def _is_part(words: list[str], place: int) -> bool:
-    """Return True if the word next to an id, across one space, may belong to the same name."""
+    """Return True if the word before (`place` -2) or after (1) an id may be a part of the same name.
+
+    words: the last two words before the id or the first two after it, of which the one next to the id is empty.
+    """
     word = words[place] if len(words) == 2 else ""
-    beside = not words[0 if place == 1 else -1]
+    is_next = not words[0 if place == 1 else -1]
     is_name = word[:1].isalnum() and not word[0].islower() and word.lower() not in FUNCTION_WORDS
-    return beside and is_name
+    return is_next and is_name
 
 
 def find_name(text: str, names: Iterable[str]) -> str | None:
     """Return the first of `names` that `text` holds as whole words, or None; letter case is ignored.
 
-    Names of up to three letters must agree in case too, and are ignored where they are all lower case: those are codes
-    ("de" for German), which would be found in half of all texts. A whole word has no letter or digit beside it; in
-    scripts without spaces, where nothing tells, a name of two characters or more is found anywhere (`scripts.joined`).
+    Names of up to three characters must agree in letter case too; those in small letters are ignored, because codes
+    ("de" for German) would be found in half of all texts. Whole words have no letter or digit next to them; in scripts
+    without spaces a name of two characters or more is found anywhere (`scripts.joined`).
     """
     folded = text.casefold()
-    # Nothing is asked as often: most names are not even in the text.
+    # The most frequent question of all, and most names are not even a part of the text.
     for name in names:
         if name.casefold() in folded and _place(text, folded, name) is not None:
             return name
@@ -63,10 +66,9 @@ def find_name(text: str, names: Iterable[str]) -> str | None:
 
 
 def name_place(text: str, names: Iterable[str]) -> tuple[int, int] | None:
-    """Return where the first of `names` to occur stands in `text`, as `find_name` finds it, or None.
+    """Return the place of the first name in `text` and minus its length, or None if `find_name` finds none of `names`.
 
-    That is its first character in the casefolded text, and minus its length: of two names that begin at one place, the
-    longer one has the lower value.
+    Both are in characters of the casefolded text. Of two names at one place, the longer has the lower value.
     """
     folded = text.casefold()
     found = ((_place(text, folded, name), -len(name.casefold())) for name in names)
@@ -74,7 +76,7 @@ def name_place(text: str, names: Iterable[str]) -> tuple[int, int] | None:
 
 
 def _place(text: str, folded: str, name: str) -> int | None:
-    """Return the place in `folded`, the casefolded text, where a name first stands as a whole word, or None."""
+    """Return the place of a name as whole words in `folded`, the casefolded text, or None."""
     if name.casefold() not in folded:
         return None
     short = len(name) <= SHORT_NAME
@@ -87,10 +89,10 @@ def _place(text: str, folded: str, name: str) -> int | None:
 
 
 def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -> str | None:
-    """Return the part of `text` that gives away the item with this `label`, which is one of its `names`, or None.
+    """Return the part of `text` that reveals the item with this `label` and these `names`, or None.
 
-    That is a name (`find_name`), the label itself however short ("art school" and art), or a word that is made from it
-    by the rules of `wording`.
+    It is a name (`find_name`), the label itself however short ("art" in "art school"), or a word that is made from the
+    label by the rules of `wording`.
     """
     found = find_name(text, names)
     if found:
@@ -101,6 +103,7 @@ def gives_away(text: str, label: str, names: Iterable[str], wording: Language) -
 
 
 def _word_place(text: str, word: str) -> int | None:
+    """Return the place of `word` as a whole word in `text`, or None."""
     start = text.find(word)
     while start >= 0:
         end = start + len(word)
@@ -111,8 +114,8 @@ def _word_place(text: str, word: str) -> int | None:
 
 
 def _joined(word: str, neighbour: str, *, after: bool) -> bool:
-    """Return True if the character before or `after` a word in a text belongs to the same word."""
-    # A single character of a script without spaces is a part of half of all words.
+    """Return True if `neighbour`, the character before or `after` a word in a text, belongs to the same word."""
+    # A single character of a script without spaces is a part of many words.
     if len(word) == 1 or (neighbour.isascii() and word.isascii()):
         return neighbour.isalnum()
     return scripts.joined(word[-1 if after else 0], neighbour, after=after)

@@ -1,6 +1,6 @@
-"""Text from outside made safe to look at.
+"""Texts from elsewhere made safe to print.
 
-Characters that would move a cursor or turn the writing direction become visible; passwords and tokens are left out.
+Characters that move the cursor or turn the writing direction become visible; passwords and tokens are left out.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import re
 HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Control characters (terminal escapes begin with one) but tab and line feed, line separators, the directional marks
-and overrides by which a label can show something else than it is, and halves of surrogate pairs."""
+"""Control characters (terminal escapes begin with one) except tab and line feed, line separators, marks that change the
+writing direction, by which a label can look like another, and halves of surrogate pairs."""
 
 
 def visible(text: str) -> str:
-    """Return `text` with each hidden control as its code point in brackets, such as `[U+202E]`; all else unchanged."""
+    """Return `text` with each character of HIDDEN as its code point in brackets, such as `[U+202E]`."""
     return HIDDEN.sub(lambda match: f"[U+{ord(match.group()):04X}]", text)
 
 
 SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bhf_[A-Za-z0-9]{8,}")
 """A user and password in a URL; a token of the Hub."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""The environment variables that may hold a token of the Hub."""
+"""The environment variables with a token of the Hub."""
 SHORTEST_TOKEN = 8
-"""A shorter value of a variable is no token, and hiding it would hide half of a message."""
+"""The least characters of a token; to hide a shorter value would hide half of a message."""
 
 
 def discreet(text: str) -> str:
-    """Return `text` with `***` in place of passwords in URLs and of the Hub's tokens, the environment's among them."""
+    """Return `text` with `***` in place of passwords in URLs and of tokens of the Hub."""
     for name in TOKEN_VARIABLES:
         token = os.environ.get(name, "")
         if len(token) >= SHORTEST_TOKEN:
@@ -38,7 +38,7 @@ def discreet(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """Return JSON text with each hidden control as an escape, which any reader of JSON reads as the same value."""
+    """Return the JSON `text` with each character of HIDDEN as a JSON escape; its value stays the same."""
 
     def escaped(match: re.Match[str]) -> str:
         return f"\\u{ord(match.group()):04x}"

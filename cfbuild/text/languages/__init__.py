@@ -1,6 +1,6 @@
-"""Rules of wording, language by language: a file of functions and a line in the table LANGUAGES each.
+"""Rules of wording: for each language a file of functions and an entry of LANGUAGES.
 
-A language without a file has the neutral rules, which object to nothing that could be right in some language.
+A language without a file has the neutral rules, which find no fault with anything that is right in any language.
 """
 
 from __future__ import annotations
@@ -35,31 +35,30 @@ __all__ = ["LANGUAGES", "Language", "language"]
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """The rules of one language as functions of texts, each neutral unless given. Equal, hashable and picklable.
+    """The rules of a language as functions of texts, by default neutral ones. Equal, hashable and picklable.
 
-    article(name): the indefinite article that a name needs, or None.
-    article_of_name(label, aliases, classes): the definite article that a name has inside a sentence, by its other names
-    and its classes' English names ("the" for Netherlands); empty for none.
-    is_plural(label, classes): whether a name is plural, by its classes' English names.
-    is_singular(template): whether a verb of a template agrees with a name in the singular in its slot.
-    begins_small(label): whether a name is written with a small letter that begins no sentence.
-    article_clash(prompt, name): the word that a prompt ends in (an article, a preposition), if the name cannot follow
-    it as it is, or None.
-    template_fault(text, slot): what is broken in a prompt that an object's name follows, or None; `slot` marks the
-    subject.
-    noise(label): what does not belong in a name, or None.
-    derived(text, name): a word of the text that is made from the name (Devonian from Devon), or None.
-    description(template): the definite description of its object that a template is, but for its verb, or None.
-    takes_description(template): True if a description such as "the birthplace of Ann" can stand in its slot.
+    article(name): the indefinite article that a name needs, or None if it is not known.
+    article_of_name(label, aliases, classes): the definite article of a name inside a sentence, by its other names and
+        the English names of its classes: "the" for Netherlands; empty if there is none.
+    is_plural(label, classes): True if a name is plural, by the English names of its classes.
+    is_singular(template): True if a verb of a template agrees with a singular name in the slot.
+    begins_small(label): True if a name begins with a small letter inside a sentence, as "jazz" does.
+    article_clash(prompt, name): the last word of a prompt (an article, a preposition), if the name cannot follow it
+        without a change: "a" before "actor"; else None.
+    template_fault(text, slot): a part of a prompt that is wrong before an object's name, or None.
+    noise(label): a part of a name that does not belong to it, such as markup, or None.
+    derived(text, name): a word of a text that is made from a name (Devonian from Devon), or None.
+    description(template): the description of its object that a template is without its verb: "The birthplace of {}" of
+        "The birthplace of {} is"; else None.
+    takes_description(template): True if a description such as "the birthplace of Ann" can be put in the slot.
     inside(description): a description as it is written inside a sentence.
-    past(template, year): a template in the present as it asks about a year that is over, or None.
-    fragment(text): why a text in front of a prompt is no whole sentence, or None.
-    sentences(text): the sentences of a text in a script without spaces; None where the tokenizer tells them.
-    sentence_fault(text): why a sentence cut from a longer text cannot be put alone in front of a prompt, or None.
-    may_own_bracket(words): whether a bracket with these words at the end of a name may be part of the name.
-    governing: the words that some names cannot follow as they are (`article_clash`); no template has such a name behind
-    them, be it the subject's or the object's.
-    plural_endings: the endings that a name's plural may have beside the name.
+    past(template, year): a template in the present tense, as a question about a past year, or None.
+    fragment(text): the reason why a text before a prompt is no whole sentence, or None.
+    sentences(text): the sentences of a text in a script without spaces; None (no function) if a tokenizer finds them.
+    sentence_fault(text): the reason why a sentence of a longer text cannot be put before a prompt, or None.
+    may_own_bracket(words): True if a bracket with these words at the end of a name may be a part of the name.
+    governing: the words after which `article_clash` may find a clash; no template has a clashing name after them.
+    plural_endings: the endings by which a name's plural may differ from the name.
     """
 
     code: str
@@ -134,10 +133,10 @@ _RULES = (
     ),
 )
 LANGUAGES: Mapping[str, Language] = MappingProxyType({rules.code: rules for rules in _RULES})
-"""The languages that have rules of their own, by the first part of their code: "en" serves "en-gb" too."""
+"""The languages with rules of their own, by the first part of their code: "en" is also for "en-gb"."""
 
 
 @lru_cache(maxsize=1000)
 def language(code: str) -> Language:
-    """Return the rules of the language `code`, such as "en" or "pt-br"; the neutral ones if it has none of its own."""
+    """Return the rules of the language `code`, such as "en" or "pt-br"; neutral ones if there are none."""
     return LANGUAGES.get(code.partition("-")[0].lower()) or Language(code)

@@ -1,4 +1,4 @@
-"""Rules of Arabic words made from a name: the article, a conjunction or preposition in front, and the nisba behind."""
+"""Rules of Arabic words made from a name: with the article, a conjunction or a preposition, or a nisba ending."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import re
 
 WORD = re.compile(r"[^\W\d_]+")
 FRONT = re.compile(r"\A(?:[وف]?[بكل]?(?:ال|لل)?)")
-"""The prefixes written onto a word: and, then, in, like, for, the."""
+"""The words that are written together with the next: and, then, in, like, for, the."""
 MARKS = re.compile("[\u0640\u064b-\u0652]")
 """The lengthening stroke and the marks of short vowels."""
 NISBA = re.compile(r"(?:يا?|ية|يون|يين|يات)?\Z")
+"""The endings of adjectives and inhabitants."""
 DROPPED = re.compile(r"(?:يا|ا|ة|ية)\Z")
+"""The ends of names that their words lack."""
 STEM = 3
-"""Fewest letters of a stem: short vowels are not written, so Arabic words are shorter."""
+"""The fewest letters of a stem; Arabic words are short, because short vowels are not written."""
 
 
 def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is the single word `name` with something written onto it, or made from it, or None.
+    """Return a word of `text` that holds or is made from the single word `name`, or None.
 
     Examples are "والقاهرة" (and Cairo) and "إيطالي" (Italian).
     """
@@ -33,5 +35,5 @@ def derived(text: str, name: str) -> str | None:
 
 
 def _ends_made(rest: str, whole: bool) -> bool:
-    """Return True if `rest` is an ending; a stem that lost letters of the name needs more than none."""
+    """Return True if `rest` is an ending; it may be empty only after the `whole` name, not after a shortened stem."""
     return NISBA.match(rest) is not None and (whole or bool(rest))

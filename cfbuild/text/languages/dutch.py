@@ -1,4 +1,4 @@
-"""Rules of Dutch wording: names that have an article, and those that have none."""
+"""Rules of Dutch wording: names with an article and without."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COMMON = listed(
     "Seychellen, Sovjet-Unie, Verenigde Arabische Emiraten, Verenigde Naties, Verenigde Staten",
     "Verenigde Staten van Amerika, Volksrepubliek China, Duitse Democratische Republiek",
 )
-"""Names that have "de"."""
+"""Names with "de"."""
 NEUTER = listed(
     "Verenigd Koninkrijk, Koninkrijk der Nederlanden, Koninkrijk Italië, Koninkrijk Pruisen, Duitse Rijk",
     "Heilige Roomse Rijk, Ottomaanse Rijk, Romeinse Rijk, Vaticaan, Russische Rijk",
 )
-"""Names that have "het"."""
+"""Names with "het"."""
 BARE = listed(
     "Afghanistan, Albanië, Algerije, Angola, Argentinië, Armenië, Australië, België, Bolivia, Brazilië, Bulgarije",
     "Canada, Chili, China, Colombia, Cuba, Cyprus, Denemarken, Duitsland, Ecuador, Egypte, Engeland, Estland",
@@ -33,11 +33,11 @@ BARE = listed(
     "Thailand, Tsjechië, Tunesië, Turkije, Uruguay, Venezuela, Vietnam, Wales, Zuid-Afrika, Zuid-Korea, Zweden",
     "Zwitserland, Amsterdam, Londen, Parijs, Rome, Berlijn",
 )
-"""Countries and cities without an article; Den Haag brings its own."""
+"""Countries and cities without an article; that of Den Haag is a part of the name."""
 COMMON_WORDS, NEUTER_WORDS = frozenset({"de"}), frozenset({"het"})
 
 GOVERNING = PREPOSITIONS | {"de", "het", "een"}
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:land|rijk|ije|ie|e|en|a)\Z"),
@@ -59,7 +59,7 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the word that `prompt` ends in, if `name` cannot follow it as it is (in + Verenigde Staten), or None."""
+    """Return the last word of `prompt` if `name` cannot follow it (in + Verenigde Staten), or None."""
     word = last_word(prompt)
     if word in PREPOSITIONS:
         return word if name in COMMON | NEUTER else None

@@ -1,8 +1,7 @@
 """The definite article of English names inside a sentence: the Netherlands, the Eiffel Tower, but Eiffel Street.
 
-An alias with the article decides ("the Bronx"), then a table of names, the noun that a name is made of, and the classes
-of the item. People, titles of works, settlements and companies have none but by their aliases; nor has a name of which
-none of these tells anything.
+An alias with the article decides ("the Bronx"), then the table NAMES, then a noun in the name, and the classes of the
+item. People, titles of works, settlements and companies have no article except by an alias or NAMES.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from cfbuild.text.class_names import class_noun
 THE = "the"
 
 TAKEN = re.compile(r"(?:the|an?|las?|les?|el|los|il|der|die|das|l['’]\w*|al-\w*|my|our|your|his|her|this|that)\b", re.I)
-"""Beginnings that leave no room for an article."""
+"""Beginnings before which there is no article."""
 
 NAMES = re.compile(
     r"(?:Alhambra|Alps|Americas|Andes|Antilles|Apennines|Arctic|Ardennes|Azores|Bahamas|Balkans|Bible|Bronx|"
@@ -27,10 +26,10 @@ NAMES = re.compile(
     r"Torah|Urals|Vatican|Vistula|Volga|White House|Yangtze|"
     r".* (?:Symphony|Philharmonic|Chamber) Orchestra|.* Philharmonic|(?:flag|coat of arms|battle|siege) (?:of|for) .*)"
 )
-"""Names in use with the article whatever they are made of."""
+"""Names with the article."""
 
 BARE = frozenset(("Argentine", "Bank of America", "Lebanon", "Sudan", "Ukraine", "Yemen"))
-"""Names that had the article once, or look as if they had it."""
+"""Names without the article that had it once, or look as if they had it."""
 
 LAST = re.compile(
     r" (?:Republic|Emirates|Federation|Confederation|Commonwealth|Caliphate|Islands|Isles|Mountains|Alps|Archipelago|"
@@ -46,7 +45,7 @@ LAST_OF_KNOWN = re.compile(
     r" (?:Empire|Union|Kingdom|Ocean|Sea|Desert|Hotel|Party|Army|Navy|Society|League|Court|Act|Awards?|Prize|Games|Cup|"
     r"Conference|Congress|Convention|Agreement|Accords|Massacre|Rebellion|Uprising|[Ww]ar|[Rr]evolution|[Ff]amily)\Z"
 )
-"""Nouns at the end of a name that has the article if its classes are known: titles of works end in these, too."""
+"""Nouns at the end of a name that has the article if its classes are known; titles of works end in these, too."""
 
 FIRST = re.compile(
     r"(?:[A-Z][a-z]+[ -]){0,2}(?:Republic|Kingdom|Empire|Duchy|Principality|Commonwealth|Confederation|Union|Isle|"
@@ -64,17 +63,17 @@ NEVER = re.compile(
     r"website|manufacturer|airline|label|brand|city|town|village|commune|comune|municipality|settlement|hamlet|suburb)\Z|\bfictional\b",
     re.I,
 )
-"""Nouns of classes whose items have no article but by their aliases."""
+"""Nouns of classes whose items have no article except by an alias or NAMES."""
 
 ALWAYS = re.compile(
     r"\b(?:river|ethnic group|mountain range|ocean|sea|desert|canal|strait|dynasty|position|public office|"
     r"elect(?:ed|ive) office|legislature|parliament|(?:lower|upper|legislative) house|supreme court)\Z",
     re.I,
 )
-"""Nouns of classes whose items have the article, where their names are capitalised."""
+"""Nouns of classes whose items have the article."""
 
 PLURAL = re.compile(r"\b(?:archipelago|island group|islands|mountains|team)\Z", re.I)
-"""Nouns of classes whose items have the article if their names end in -s."""
+"""Nouns of classes whose items have the article if their name ends in -s."""
 
 RUNS_ALONE = re.compile(r"(?:Lake|Mount|Rio|Río|Riu) |.* (?:Creek|Brook|Run|Burn|Bay|Lake)\Z|.*\d")
 """Names of waters and ranges without the article."""
@@ -83,25 +82,25 @@ RUNS_ALONE = re.compile(r"(?:Lake|Mount|Rio|Río|Riu) |.* (?:Creek|Brook|Run|Bur
 def article_of_name(label: str, aliases: Sequence[str], classes: Sequence[str]) -> str:
     """Return "the" if the name `label` has the article inside a sentence, or an empty text.
 
-    aliases: other names of the item. classes: the names of the classes that it is an instance of.
+    aliases: the item's other names. classes: the English names of the classes that it is an instance of.
     """
     if not label or TAKEN.match(label) or label in BARE or "human" in classes:
         return ""
     with_article = f"{THE} {label}".casefold()
-    nouns = [class_noun(one) for one in classes]
+    nouns = list(map(class_noun, classes))
     barred = any(map(NEVER.search, nouns))
-    # A singular name with an alias that has the article is in use without it: Pink Floyd.
+    # A singular name, such as Pink Floyd, has no article though an alias has it.
     in_alias = (label.endswith("s") or not barred) and any(alias.casefold() == with_article for alias in aliases)
     if NAMES.fullmatch(label) or in_alias:
         return THE
     if barred or not label[0].isupper():
         return ""
-    told = FIRST.match(label) or LAST.search(label) or (classes and LAST_OF_KNOWN.search(label))
-    return THE if told or _by_class(label, nouns) else ""
+    has_noun = FIRST.match(label) or LAST.search(label) or (classes and LAST_OF_KNOWN.search(label))
+    return THE if has_noun or _by_class(label, nouns) else ""
 
 
 def _by_class(label: str, nouns: Sequence[str]) -> bool:
-    """Return True if a name has the article because of what it names; nouns: those of its classes' names."""
+    """Return True if a name has the article because of its classes, whose nouns are `nouns`."""
     if RUNS_ALONE.match(label):
         return False
-    return any(ALWAYS.search(one) or (label.endswith("s") and PLURAL.search(one)) for one in nouns)
+    return any(ALWAYS.search(noun) or (label.endswith("s") and PLURAL.search(noun)) for noun in nouns)

@@ -1,4 +1,4 @@
-"""English prompts about a year that is over: what is said in the present tense, in the past."""
+"""English prompts about a past year: templates in the present tense, put into the past tense."""
 
 from __future__ import annotations
 
@@ -35,31 +35,32 @@ PAST = MappingProxyType(
         "work": "worked",
     }
 )
-"""Verbs of states, present and past. What happens once (is born, takes office) is no state that a year has."""
+"""Verbs of states, present and past; not of what happens once (is born, takes office)."""
 COPULA = ("is", "are", "has", "have")
-"""Verbs that are no other words: "lead" is one in "the lead singer", "is" always."""
+"""Words that are always verbs, unlike "lead" in "the lead singer"."""
 VERB = re.compile(
     rf"(?:(?<=\{{\}} )|(?<=\bthat )|(?<=\bwho )|(?<=\bwhich ))(?:{'|'.join(PAST)})\b|\b(?:{'|'.join(COPULA)})\b"
 )
-"""A verb where only one can stand, or a copula anywhere."""
+"""A verb after a slot or a relative pronoun, or a word of COPULA anywhere."""
 PREDICATE = re.compile(r"(?:\{\}|\b(?:that|who|which)) ([a-z]+)")
-"""A word where a verb can stand."""
+"""A word at the place of a verb."""
 TODAY = re.compile(
     r"\b(?:now|current|currently|present|presently|today|still|already|been|being|born|died|once|became|best|long|many)\b"
 )
-"""Words about the present, and about more than a year: a template with such a word is not asked about a year."""
+"""Words about today, or about more than a year; a template with one is not asked about a year."""
 ENDED = re.compile(r"\b(?:was|were|had|did|took|got)\b")
+"""Verbs in the past tense."""
 
 
 def past(template: str, year: int) -> str | None:
-    """Return a template as it asks about a year: "In 2010, the capital of {} was"; None where the words do not tell.
+    """Return a template about a past year, "In 2010, the capital of {} was"; None if the rules do not fit it.
 
-    It must begin with its subject or with "The", say a state in the present, and nothing about today.
+    They fit templates that begin with the slot or "The", tell a state in the present, and hold no word of TODAY.
     """
-    known = template.startswith((f"{SLOT} ", "The "))
-    if not known or TODAY.search(template) or ENDED.search(template) or not VERB.search(template):
+    is_known = template.startswith((f"{SLOT} ", "The "))
+    if not is_known or TODAY.search(template) or ENDED.search(template) or not VERB.search(template):
         return None
     if any(word not in PAST for word in PREDICATE.findall(template)):
         return None
-    said = VERB.sub(lambda match: PAST[match[0]], template)
-    return f"In {year}, {said if said.startswith(SLOT) else f't{said[1:]}'}"
+    text = VERB.sub(lambda match: PAST[match[0]], template)
+    return f"In {year}, {text if text.startswith(SLOT) else f't{text[1:]}'}"

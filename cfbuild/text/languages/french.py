@@ -1,6 +1,6 @@
 """Rules of French wording: elision, contraction, and the articles of countries.
 
-Where letters and the tables do not decide (a mute h, a town), nothing is wrong.
+If letters and tables do not decide (a mute h, a town), no fault is found.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from cfbuild.text.languages.words import Formation, last_word, listed, plain
 ELIDED = listed(
     "de, le, la, que, jusque, lorsque, puisque, quoique, ce, je, me, te, se, ne, du, au, ma, ta, sa",
 )
-"""Words that no vowel follows: d'Italie, l'Inde, de l'Iran, cet Italien, son amie."""
+"""Words that change before a vowel: d'Italie, l'Inde, de l'Iran, cet Italien, son amie."""
 BEFORE_ARTICLE = frozenset(["de", "à", "le", "la", "les", "du", "des", "au", "aux", "un", "une"])
-"""Words that no capital article of a name follows as it is: du Havre, au Mans."""
+"""Words after which the article of a name changes: du Havre, au Mans."""
 ARTICLE = re.compile(r"(?:Le|Les|La) |L['’]")
 CONTRACTED = re.compile(r"Les? ")
 VOWEL = re.compile(r"[aeiœæ]|o(?!u|nz)|u(?!hl|lul)")
-"""Beginnings with a vowel, but `ou` (Ouagadougou, ouistiti) and `onze`; h and y may be either."""
+"""Beginnings with a vowel, except `ou` (Ouagadougou, ouistiti) and `onze`; h and y may be either."""
 BARE_WORDS = frozenset(["dans", "par", "pour", "avec", "contre", "vers", "sur", "est", "sont"])
-"""Words after which a country has its article."""
+"""Words after which a country with an article has it."""
 
 MASCULINE = listed(
     "Bangladesh, Belize, Bénin, Bhoutan, Botswana, Brésil, Burkina Faso, Burundi, Cambodge, Cameroun, Canada",
@@ -63,10 +63,10 @@ WRONG_AFTER = MappingProxyType(
         **dict.fromkeys(BARE_WORDS, MASCULINE | FEMININE | VOCALIC | PLURAL),
     }
 )
-"""Countries that cannot follow a word as they are."""
+"""The countries that cannot follow each word without a change."""
 
 GOVERNING = frozenset(ELIDED | BEFORE_ARTICLE | WRONG_AFTER.keys())
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ie|e|a|s|is)\Z"),
@@ -90,7 +90,7 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the word that `prompt` ends in, if `name` cannot follow it as it is (de + Italie, en + Japon), or None."""
+    """Return the last word of `prompt` if `name` cannot follow it (de + Italie, en + Japon), or None."""
     word = last_word(prompt)
     if not word:
         return None
@@ -101,7 +101,7 @@ def article_clash(prompt: str, name: str) -> str | None:
 
 
 def template_fault(text: str, slot: str) -> str | None:
-    """Return what is broken in a prompt that an object's name follows after a space, or None."""
+    """Return a part of a prompt that is wrong before a space and an object's name ("l'", "de le {}"), or None."""
     if text.endswith(("'", "’")):
         return text.rsplit(" ", 1)[-1]
     contracted = re.search(rf"\b(?:[Dd]e|[Àà]) les? {re.escape(slot)}", text)

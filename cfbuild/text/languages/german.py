@@ -1,7 +1,7 @@
-"""Rules of German wording: names that have an article, and the cases that prepositions ask for.
+"""Rules of German wording: names with an article, and the cases after prepositions.
 
-A country without an article follows a preposition as it is (in Italien), "Schweiz" does not (in der Schweiz), and
-"Vereinigte Staaten" is declined after either. Of other names nothing is known.
+A country without an article can follow a preposition (in Italien), "Schweiz" cannot (in der Schweiz), and "Vereinigte
+Staaten" is declined after prepositions and articles. Of names in no table nothing is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PREPOSITIONS = listed(
     "ab, an, auf, aus, außer, bei, bis, durch, für, gegen, gegenüber, hinter, in, jenseits, mit, nach, neben",
     "ohne, seit, über, um, unter, von, vor, wegen, zu, zwischen, ist, sind, war, und",
 )
-"""Words after which a name has its article."""
+"""Words after which a name with an article has it."""
 FEMININE = listed(
     "Antarktis, Arktis, Bretagne, Bundesrepublik Deutschland, Elfenbeinküste, Karibik, Krim, Lombardei, Mongolei",
     "NATO, Normandie, Pfalz, Schweiz, Slowakei, Sowjetunion, Steiermark, Toskana, Tschechoslowakei, Türkei",
@@ -23,7 +23,7 @@ FEMININE = listed(
     "DDR",
 )
 MASCULINE = listed("Balkan, Libanon, Südsudan, Tschad, Vatikan, Kongo")
-"""Masculine names with an article; of others (Iran, Irak, Jemen, Niger, Oman, Senegal, Sudan) usage differs."""
+"""Masculine names with an article; for Iran, Irak, Jemen, Niger, Oman, Senegal and Sudan usage differs."""
 NEUTER = listed("Baltikum, Elsass, Saarland, Burgenland, Tessin, Wallis")
 PLURAL = listed("Bahamas, Komoren, Malediven, Niederlande, Philippinen, Seychellen, USA")
 DECLINED = re.compile(
@@ -31,7 +31,7 @@ DECLINED = re.compile(
     r"Dominikanische|Zentralafrikanische|Arabische|Islamische|Heilige|Britische|Spanische|Französische|Polnische)"
     r"[rs]? \w"
 )
-"""Names that begin with an adjective, which an article or a preposition changes: die Vereinigten Staaten."""
+"""Names that begin with an adjective, which changes after an article or a preposition: die Vereinigten Staaten."""
 RULED = re.compile(r"(?:Königreich|Republik|Volksrepublik|Großherzogtum|Herzogtum|Fürstentum|Kaiserreich|Provinz) \w")
 """Names that begin with a noun that has an article."""
 BARE = listed(
@@ -59,11 +59,11 @@ FITS = MappingProxyType(
         **dict.fromkeys(("ins", "ans"), NEUTER),
     }
 )
-"""Names with an article that the forms of the article may precede."""
+"""The names with an article that may follow each form of the article."""
 KNOWN = FEMININE | MASCULINE | NEUTER | PLURAL
 
 GOVERNING = frozenset(PREPOSITIONS | FITS.keys())
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:land|reich|ien|en|e|a|n)\Z"),
@@ -87,7 +87,7 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the last word of `prompt` if `name` cannot follow it as it is (in + Schweiz, im + Italien), or None."""
+    """Return the last word of `prompt` if `name` cannot follow it (in + Schweiz, im + Italien), or None."""
     word = last_word(prompt)
     declined = DECLINED.match(name) is not None
     if word in PREPOSITIONS:

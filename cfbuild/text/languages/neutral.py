@@ -1,7 +1,7 @@
-"""Rules of wording for a language that has no file of its own: those that hold in every language and script.
+"""Rules of wording for languages without a file: they hold in every language and script.
 
-Nothing here knows articles, endings, letter case or brackets: "grenzt an" ends in no article, "Frankfurt (Oder)" is a
-town's own name, and Georgian sentences begin with what Unicode calls a small letter.
+They know no articles, endings, letter case or brackets: "grenzt an" does not end in an article, "Frankfurt (Oder)" is
+the name of a town, and Georgian sentences begin with what Unicode calls a small letter.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
-"""HTML and wiki text, slots of templates, and ParaRel's: no name in any language."""
+"""HTML, wiki text, slots of templates, and those of ParaRel."""
 ALLOWED_CONTROLS = frozenset("\u200c\u200d")
 """Joiners that Persian and Indian scripts need."""
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's controls, formats, surrogates, private and unassigned characters, line and paragraph separators."""
 BRACKET = re.compile(r"(.*\S)(?:\s+\(|\s*\uff08)([^()\uff08\uff09]+)[)\uff09]\Z")
-"""A name with a bracket at its end; Chinese and Japanese brackets are as wide as their letters."""
+"""A name with a bracket at its end, also one of Chinese and Japanese, which is as wide as a letter."""
 
 
 @lru_cache(maxsize=100_000)
 def noise(label: str) -> str | None:
-    """Return the control character, markup or stray white space in a name, or None."""
+    """Return a control character, markup or superfluous white space in a name, or None."""
     markup = MARKUP.search(label)
     return control(label) or (markup[0].strip() if markup else stray_space(label))
 
 
 def noise_with_small_bracket(label: str) -> str | None:
-    """Return what `noise` finds, or a bracket at the end of a name that begins with a small letter, or None.
+    """Return what `noise` finds, or a bracket with a small first letter at the end of a name, or None.
 
-    In languages that write common nouns small it holds the kind of thing by which namesakes are told apart.
+    In languages that write common nouns small, such a bracket distinguishes items of the same name by their kind.
     """
     parts = without_bracket(label)
     return noise(label) or (f"({parts[1]})" if parts is not None and parts[1][:1].islower() else None)
 
 
 def control(label: str) -> str | None:
-    """Return the code point of the first character of `label` that prints nothing, such as `U+00AD`, or None."""
+    """Return the code point of the first character of `label` that is not printed, such as `U+00AD`, or None."""
     for character in label:
         if unicodedata.category(character) in HIDDEN_CATEGORIES and character not in ALLOWED_CONTROLS:
             return f"U+{ord(character):04X}"
@@ -46,37 +46,37 @@ def control(label: str) -> str | None:
 
 
 def stray_space(label: str) -> str | None:
-    """Return a description of white space that no name has, or None."""
+    """Return words for superfluous white space in `label`, or None."""
     return "white space at an end, or twice" if label != " ".join(label.split()) else None
 
 
 def always(words: str) -> bool:
-    """Return True: a bracket with these `words` may be part of a name, as the river is of Frankfurt (Oder)."""
+    """Return True: a bracket with these `words` may be a part of a name, as in Frankfurt (Oder)."""
     return True
 
 
 def without_bracket(name: str) -> tuple[str, str] | None:
-    """Return a name without the bracket at its end, and the words in the bracket; None for a name without one."""
+    """Return a name without the bracket at its end, and the words in the bracket; None if there is none."""
     match = BRACKET.match(name) if name.endswith((")", "\uff09")) else None
     return (match[1], match[2].strip()) if match else None
 
 
 def no_article(name: str) -> None:
-    """Return None: the article that `name` needs is not known."""
+    """Return None: the indefinite article of `name` is not known."""
 
 
 def no_article_of_name(label: str, aliases: Sequence[str], classes: Sequence[str]) -> str:
-    """Return the empty text: the article that belongs to `label` is not known."""
+    """Return no article: that of `label` is not known, whatever its `aliases` and `classes`."""
     return ""
 
 
 def never(*texts: object) -> bool:
-    """Return False: what is asked of the texts is not known."""
+    """Return False: nothing is known of the `texts`."""
     return False
 
 
 def no_clash(prompt: str, name: str) -> None:
-    """Return None: the words at the end of `prompt` are not known to be articles."""
+    """Return None: the articles at the end of a `prompt` are not known."""
 
 
 def no_template_fault(text: str, slot: str) -> None:
@@ -84,7 +84,7 @@ def no_template_fault(text: str, slot: str) -> None:
 
 
 def nothing_between(text: str, slot: str) -> str | None:
-    """Return a description of a prompt that ends in its subject, which the object would follow, or None."""
+    """Return words for the fault of a prompt that ends in its subject, or None."""
     return "nothing between the subject and the object" if text.endswith(slot) else None
 
 
@@ -93,22 +93,22 @@ def no_derived_word(text: str, name: str) -> None:
 
 
 def no_description(template: str) -> None:
-    """Return None: the words that would make `template` a description are not known."""
+    """Return None: the words of a description are not known."""
 
 
 def takes_description(template: str) -> bool:
-    """Return True: the words before the slot are not known to need a name."""
+    """Return True: words after which a description is wrong are not known."""
     return True
 
 
 def unchanged(text: str) -> str:
-    """Return `text` as it is: how it is written inside a sentence is not known."""
+    """Return `text` unchanged: its form inside a sentence is not known."""
     return text
 
 
 def no_past(template: str, year: int) -> None:
-    """Return None: how `template` would ask about a year that is over is not known."""
+    """Return None: the form of a `template` about a past `year` is not known."""
 
 
 def no_sentence_fault(text: str) -> None:
-    """Return None: the form of a whole sentence is not known."""
+    """Return None: the form of a sentence is not known."""

@@ -1,4 +1,4 @@
-"""Rules of Polish wording: a preposition puts what follows it into another case than that of a label."""
+"""Rules of Polish wording: after a preposition a name is declined."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ PREPOSITIONS = listed(
     "wśród, z, za, ze, koło, obok, około, oprócz, podczas, między, naprzeciw, według",
 )
 UNCHANGED = re.compile(r".*(?:[oóéuy]|[^aeiouyąęió]i|ee|oe)\Z", re.IGNORECASE)
-"""Ends of foreign names that are not declined: Oslo, Tokio, Baku, Chile is not told by its end."""
+"""Ends of foreign names that are not declined: Oslo, Tokio, Baku."""
 NATIVE = re.compile(r".*(?:owo|ewo|zno|sko|cko|ło)\Z|.*(?:chy|ce|cy|ki|ny|ty|ry|dy|ły|ży)\Z", re.IGNORECASE)
-"""Ends that may be those of Polish names, which are declined: Gniezno, Włochy, Niemcy."""
+"""Ends that Polish names may have, which are declined: Gniezno, Włochy, Niemcy."""
 INDECLINABLE = listed(
     "Oslo, Tokio, Kioto, Toronto, Monako, Kongo, Togo, Peru, Baku, Chile, Chicago, Bordeaux, Sydney, Los, Angeles",
     "Santiago",
 ) | {"Los Angeles", "San Francisco", "San Marino", "Rio de Janeiro", "Buenos Aires", "Palermo", "Torino", "Monte Carlo"}
 
 GOVERNING = PREPOSITIONS
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|ja|y|a|o|e|i)\Z"),
@@ -45,14 +45,13 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the preposition that `prompt` ends in, if `name` is declined after it, or None: w + Warszawa."""
-    # A preposition may be a single letter, which `last_word` finds too.
+    """Return the last word of `prompt` if `name` is declined after it (w + Warszawa), or None."""
     word = last_word(prompt)
     return word if word in PREPOSITIONS and is_declined(name) else None
 
 
 def is_declined(name: str) -> bool:
-    """Return True if the last word of `name` surely has another form in other cases."""
+    """Return True if the last word of `name` has certainly another form in other cases."""
     words = WORD.findall(name)
     if not words or name in INDECLINABLE or words[-1] in INDECLINABLE or words[-1].isupper():
         return False

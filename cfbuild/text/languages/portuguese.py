@@ -1,4 +1,4 @@
-"""Rules of Portuguese wording: countries that have an article, and prepositions that are joined to it."""
+"""Rules of Portuguese wording: countries with an article, and prepositions that are joined to it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ THE, THE_FEMININE, THE_PLURAL, THE_FEMININE_PLURAL = (
 """The forms of the article, by themselves and joined to prepositions."""
 
 GOVERNING = JOINED | THE | THE_FEMININE | THE_PLURAL | THE_FEMININE_PLURAL
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|a|o|e|l)\Z"),
@@ -72,14 +72,14 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the last word of `prompt` if `name` cannot follow it as it is (em + Brasil, no + Portugal), or None."""
+    """Return the last word of `prompt` if `name` cannot follow it (em + Brasil, no + Portugal), or None."""
     word = last_word(prompt)
     if word in JOINED - {"a"} and name in MASCULINE | PLURAL:
         return word
     if word in THE:
         return word if name in FEMININE | PLURAL | WITHOUT else None
     if word in THE_FEMININE:
-        # By itself "a" may be the preposition.
+        # "a" may also be the preposition.
         return word if name in MASCULINE | PLURAL or (word != "a" and name in WITHOUT) else None
     if word in THE_PLURAL:
         return word if name in MASCULINE | FEMININE | WITHOUT | FEMININE_PLURAL else None
@@ -89,7 +89,7 @@ def article_clash(prompt: str, name: str) -> str | None:
 
 
 def template_fault(text: str, slot: str) -> str | None:
-    """Return what is broken in a prompt that an object's name follows, or None: "de o {}", "em a {}"."""
+    """Return a part of a prompt that is wrong before an object's name ("de o {}", "em a {}"), or None."""
     apart = re.search(rf"\b(?:[Dd]e|[Ee]m|[Pp]or) [oa]s? {re.escape(slot)}", text)
     return apart[0] if apart else neutral.nothing_between(text, slot)
 

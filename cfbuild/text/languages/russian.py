@@ -1,4 +1,4 @@
-"""Rules of Russian wording: a preposition puts what follows it into another case than that of a label."""
+"""Rules of Russian wording: after a preposition a name is declined."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PREPOSITIONS = listed(
 DECLINED = re.compile(r".*(?:[бвгджзклмнпрстфхцчшщйьаяы]|[^аеёиоуыэюя]ия)\Z", re.IGNORECASE)
 """Ends of names that are declined: Москва, Париж, Россия, Казань, Афины."""
 UNCHANGED = re.compile(r".*(?:[оеэуюи]|уа|оа|иа)\Z", re.IGNORECASE)
-"""Ends of names that are not declined, or may be left as they are: Осло, Баку, Сочи, Пушкино."""
+"""Ends of names that are not declined, or need not be: Осло, Баку, Сочи, Пушкино."""
 NATIVE = frozenset(["Нидерланды", "Филиппины", "Салоники", "Афины", "Соединённые Штаты Америки"])
 
 GOVERNING = PREPOSITIONS
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ия|ья|я|а|ы|и|о|ь|й)\Z"),
@@ -44,13 +44,13 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the preposition that `prompt` ends in, if `name` is declined after it, or None: в + Москва."""
+    """Return the last word of `prompt` if `name` is declined after it (в + Москва), or None."""
     word = last_word(prompt)
     return word if word in PREPOSITIONS and is_declined(name) else None
 
 
 def is_declined(name: str) -> bool:
-    """Return True if the last word of `name` surely has another form in other cases."""
+    """Return True if the last word of `name` has certainly another form in other cases."""
     words = WORD.findall(name)
     if not words or words[-1].isupper():
         return False

@@ -36,7 +36,7 @@ FEMININE = listed("Argentina, China, India, República Checa, República Dominic
 PLURAL = listed("Estados Unidos, Países Bajos, Emiratos Árabes Unidos, Bahamas, Maldivas")
 
 GOVERNING = DEFINITE | {"y", "o", "e", "u", "de", "a"}
-"""Words that some names cannot follow as they are."""
+"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|a|o|e|os|as)\Z"),
@@ -67,7 +67,7 @@ MADE = Formation(
 
 
 def article_clash(prompt: str, name: str) -> str | None:
-    """Return the last word of `prompt` if `name` cannot follow it as it is (y + Italia, el + Francia), or None."""
+    """Return the last word of `prompt` if `name` cannot follow it (y + Italia, el + Francia), or None."""
     word, sound = last_word(prompt), plain(name)
     alike = {"y": SOUNDS_LIKE_I, "o": SOUNDS_LIKE_O}.get(word)
     if alike is not None:
@@ -81,7 +81,7 @@ def article_clash(prompt: str, name: str) -> str | None:
 
 
 def _disagrees(word: str, name: str) -> bool:
-    """Return True if the article `word` cannot stand before a name: it has its own, none, or one of another form."""
+    """Return True if the article `word` cannot come before a name, which has its own, none, or another form of it."""
     if ARTICLE.match(name) or name in WITHOUT:
         return True
     if name in PLURAL:
@@ -91,7 +91,7 @@ def _disagrees(word: str, name: str) -> bool:
 
 
 def template_fault(text: str, slot: str) -> str | None:
-    """Return what is broken in a prompt that an object's name follows, or None: "de el {}", "a el {}"."""
+    """Return a part of a prompt that is wrong before an object's name ("de el {}", "a el {}"), or None."""
     contracted = re.search(rf"\b(?:[Dd]e|[Aa]) el {re.escape(slot)}", text)
     return contracted[0] if contracted else neutral.nothing_between(text, slot)
 

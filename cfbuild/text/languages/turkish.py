@@ -1,4 +1,4 @@
-"""Rules of Turkish words made from a name: case endings, with or without an apostrophe, and inhabitants."""
+"""Rules of Turkish words made from a name: with case endings, and inhabitants."""
 
 from __future__ import annotations
 

@@ -1,30 +1,31 @@
-"""Helpers of the languages' rules: the last word of a prompt, letters without marks, and words made from a name."""
+"""Functions for the rules of several languages: the last word, letters without accents, words made from a name."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 WORD = re.compile(r"[^\W\d_]+")
+"""A word: letters only."""
 LAST = re.compile(r"(?:\A|(?<=[\s(]))[^\W\d_]+\Z")
-"""A whole word at the end of a prompt: not the part of one behind an apostrophe or a hyphen."""
+"""A whole word at the end of a prompt, not the part after an apostrophe or a hyphen."""
 ACCENTS = (202, 230)
-"""Unicode's classes of marks below and above; the vowel signs of Indian scripts are in others."""
+"""Unicode's combining classes of marks below and above a letter; vowel signs of Indian scripts have others."""
 STEM = 4
-"""Fewest letters of a stem for a word that begins with it to be made from it, as in English."""
+"""The fewest letters of a stem: words with a shorter beginning in common are too often not related."""
 
 
 def last_word(prompt: str) -> str:
-    """Return the word that `prompt` ends in, in small letters; empty if it ends in another mark, such as a colon."""
+    """Return the last word of `prompt` in small letters; an empty text if `prompt` does not end in a word."""
     match = LAST.search(prompt.rstrip())
     return match[0].lower() if match else ""
 
 
 def plain(text: str) -> str:
-    """Return `text` without letter case and without accents: Équateur as equateur; the Cyrillic short i stays."""
+    """Return `text` in small letters without accents: "equateur" of "Équateur"; the Cyrillic short i stays."""
     return "".join(map(_base, text.casefold()))
 
 
@@ -37,43 +38,36 @@ def _base(letter: str) -> str:
 
 
 def listed(*lines: str) -> frozenset[str]:
-    """Return the names in lines of names with a comma and a space between them."""
+    """Return the names in `lines`, which have a comma and a space between names."""
     return frozenset(name.strip() for line in lines for name in line.split(", ") if name.strip())
 
 
 @dataclass(frozen=True)
 class Formation:
-    """The way in which a language makes words from a name: `Italien` gives `Italiener` and `italienisch`.
+    """The rules by which a language makes words from a name: `Italiener` and `italienisch` from `Italien`.
 
-    dropped: the ends of a name that its words lack. endings: what is put in their place. others: stems of the words of
-    names that go their own way, by the name; both are compared as `plain` gives them.
+    dropped: the ends of names that their words lack. endings: the ends of the words. irregular: the beginnings of the
+    words of irregular names, by name. All are compared as `plain` returns them.
     """
 
     dropped: re.Pattern[str]
     endings: re.Pattern[str]
-    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    irregular: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        others = {plain(name): tuple(map(plain, stems)) for name, stems in self.others.items()}
-        object.__setattr__(self, "others", others)
+        irregular = {plain(name): tuple(map(plain, stems)) for name, stems in self.irregular.items()}
+        object.__setattr__(self, "irregular", irregular)
 
     def found(self, text: str, name: str) -> str | None:
         """Return the first word of `text` that is made from `name`, or None."""
         folded = plain(name)
-        own = self.others.get(folded, ())
-        stems = tuple(self._stems(folded))
-        for word in WORD.findall(text) if stems or own else ():
+        beginnings = self.irregular.get(folded, ())
+        stems = [stem for stem in {folded, self.dropped.sub("", folded)} if len(stem) >= STEM and folded.isalpha()]
+        for word in WORD.findall(text) if stems or beginnings else ():
             made = plain(word)
-            if made == folded:
-                continue
-            own_way = bool(own) and made.startswith(own)
-            if own_way or any(made.startswith(one) and self.endings.fullmatch(made[len(one) :]) for one in stems):
+            if made != folded and (
+                made.startswith(beginnings)
+                or any(made.startswith(stem) and self.endings.fullmatch(made[len(stem) :]) for stem in stems)
+            ):
                 return str(word)
         return None
-
-    def _stems(self, folded: str) -> Iterable[str]:
-        if not folded.isalpha():
-            return
-        for stem in dict.fromkeys((folded, self.dropped.sub("", folded))):
-            if len(stem) >= STEM:
-                yield stem
