@@ -167,7 +167,7 @@ def takes_description(template: str) -> bool:
 
 
 def begins_small(label: str) -> bool:
-    """Return True if `label` is a common noun, written with a capital only where a sentence begins: jazz, not iPhone."""
+    """Return True if `label` is a common noun, which has a capital where a sentence begins: jazz, not iPhone."""
     return label[:1].islower() and not label[1:2].isupper()
 
 
