@@ -77,8 +77,8 @@ def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Va
 
 encode_fact, _decode_fact = _flat(Fact)
 encode_reference, decode_reference = _flat(Reference)
-_encode_shared_class, _ = _flat(SharedClass)
-_encode_real_change, _ = _flat(RealChange)
+_encode_shared_class = _flat(SharedClass)[0]
+_encode_real_change = _flat(RealChange)[0]
 
 
 def encode_change(change: FactChange) -> Row:
