@@ -83,7 +83,7 @@ class FewSupplies:
 
     lm: LanguageModel
 
-    def contexts(self, of: str) -> tuple[str, ...]:
+    def contexts(self, paper: str) -> tuple[str, ...]:
         return ("Rome lies in Italy. ", "She speaks English. ")
 
     def covariances(self, layers: Sequence[int]) -> dict[int, None]:
@@ -189,7 +189,7 @@ TARGETS = ("Germany", "New Zealand English")
 class ManyContexts(FewSupplies):
     """As many contexts as ROME's: ten of 5 words and ten of 10."""
 
-    def contexts(self, of: str) -> tuple[str, ...]:
+    def contexts(self, paper: str) -> tuple[str, ...]:
         words = tiny.WORDS.split()
         return tuple(" ".join(words[place : place + length]) + ". " for length in (5, 10) for place in range(10))
 

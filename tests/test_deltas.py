@@ -83,7 +83,7 @@ def test_a_bias_changes_beside_its_matrix(tmp_path: Path, of_all: bool) -> None:
 def test_a_bias_that_the_model_does_not_have_is_refused() -> None:
     gpt2, llama = tiny.make("gpt2"), tiny.make("llama")
     delta = Delta.of(1, with_bias(llama, Weight(1), 6))
-    with pytest.raises(EditError, match="changes the bias of 'mlp_out' of layer 1 by 32 numbers; tiny-llama has none"):
+    with pytest.raises(EditError, match="changes the bias of 'mlp_out' of layer 1 by 32 numbers; tiny-llama has no"):
         Edit((0,), delta).applied(llama)
     short = Delta.of(1, Dense(dense(gpt2, Weight(1), 6).change, torch.zeros(3)))
     with pytest.raises(EditError, match="by 3 numbers; tiny-gpt2 has 32 numbers there"):

@@ -50,7 +50,7 @@ def test_every_value_of_a_batch_is_written_where_nothing_is_added_to_the_overlap
         key = (value.keys[0] + value.keys[1:-1].mean(dim=0)) / 2
         output = (value.outputs[0] + value.outputs[1:-1].mean(dim=0)) / 2
         written = output + edit.delta.only.matrix() @ key
-        assert torch.allclose(written, value.wanted, rtol=1e-3, atol=1e-3)
+        assert torch.allclose(written, value.target_output, rtol=1e-3, atol=1e-3)
 
 
 def test_a_ridge_keeps_the_change_small() -> None:

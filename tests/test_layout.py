@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 
-from cfbuild.edit.rome.layout import SHARE_OF_BUDGET, CutText, Plan, in_batches
+from cfbuild.edit.rome.layout import SHARE_OF_BUDGET, CutText, Plan, even_batches
 from cfbuild.lm.batching import token_budget
 
 PRODUCTS = tuple(SHARE_OF_BUDGET)
@@ -22,7 +22,7 @@ def test_what_would_be_left_over_is_spread(products: str) -> None:
     budget = token_budget(lm) * SHARE_OF_BUDGET[products]
     assert budget >= 100  # or rounding a tenth of it to tokens decides
     plans = [plan(index, budget / 10) for index in range(11)]
-    assert sorted(len(part) for part in in_batches(lm, plans, products)) == [5, 6]
+    assert sorted(len(part) for part in even_batches(lm, plans, products)) == [5, 6]
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
@@ -30,7 +30,7 @@ def test_every_plan_is_in_one_batch_and_batches_keep_to_the_budget(products: str
     lm = tiny.make("llama")
     budget = token_budget(lm) * SHARE_OF_BUDGET[products]
     plans = [plan(index, budget * (1 + 7 * index % 40) / 60) for index in range(97)]
-    parts = in_batches(lm, plans, products)
+    parts = even_batches(lm, plans, products)
     assert sorted(one.index for part in parts for one in part) == list(range(97))
     assert all(sum(one.cost for one in part) <= budget for part in parts)
     widths = [one.width for part in parts for one in part]
@@ -40,8 +40,8 @@ def test_every_plan_is_in_one_batch_and_batches_keep_to_the_budget(products: str
 def test_a_plan_beyond_the_budget_is_a_batch_by_itself() -> None:
     lm = tiny.make("llama")
     plans = [plan(0, 10), plan(1, 2 * token_budget(lm)), plan(2, 10)]
-    assert [[one.index for one in part] for part in in_batches(lm, plans, "float32")] == [[0, 2], [1]]
+    assert [[one.index for one in part] for part in even_batches(lm, plans, "float32")] == [[0, 2], [1]]
 
 
 def test_no_plans_are_no_batches() -> None:
-    assert in_batches(tiny.make("llama"), [], "float32") == []
+    assert even_batches(tiny.make("llama"), [], "float32") == []

@@ -98,7 +98,7 @@ def test_z_is_what_the_plain_way_finds(family: str) -> None:
     found = dict(ValueOptimiser(lm, options, of_layer=True).values(REQUESTS))
     for place, request in enumerate(REQUESTS):
         expected = plain_z(lm, request, options)
-        assert float((found[place].wanted - expected).norm() / expected.norm()) < 1e-4
+        assert float((found[place].target_output - expected).norm() / expected.norm()) < 1e-4
 
 
 def plain_keys_and_outputs(lm: LanguageModel, options: MemitOptions, layer: int) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ def test_one_fact_in_one_layer_is_written_exactly_as_the_weight_of_c_vanishes() 
     (edit,) = editor.edit(REQUESTS[:1])
     assert edit.delta is not None and isinstance(edit.delta.only, LowRank)
     _, outputs = editor.keys_and_outputs([editor._texts(REQUESTS[0])], 1, edit.delta)
-    assert torch.allclose(outputs[0], value.wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(outputs[0], value.target_output, rtol=1e-4, atol=1e-4)
 
 
 def test_many_facts_are_one_edit_and_many_more_are_kept_number_by_number() -> None:
@@ -240,12 +240,12 @@ def test_z_of_the_released_code(released: Memit, golden: Path) -> None:
         expected = torch.from_numpy(arrays["z"])
     found = dict(ValueOptimiser(released.lm, released.options, of_layer=True).values(requests))
     for place in range(3):
-        distance = (found[place].wanted - expected[place]).norm() / expected[place].norm()
+        distance = (found[place].target_output - expected[place]).norm() / expected[place].norm()
         assert float(distance) < 0.02
 
 
 def test_wide_keys_take_more_tokens_for_their_covariance() -> None:
     lm = SimpleNamespace(key_width=lambda layer: (400, 20_000)[layer])
     supplies = ModelSupplies(cast(Any, lm), corpus=lambda: of_texts("none", []))
-    assert supplies._enough([0]) == COVARIANCE_TOKENS == 100_000
+    assert supplies._tokens([0]) == COVARIANCE_TOKENS == 100_000
     assert supplies._enough([0, 1]) == 200_000

@@ -188,7 +188,7 @@ def plain_losses(lm: LanguageModel, network: Any, drawn: Sequence[Any]) -> Tenso
         outer = one.lesson.outers[one.wording]
         logits = functional_call(lm.model, changed, (torch.tensor([outer.prompt + outer.target]),)).logits[0]
         edit.append(torch.nn.functional.cross_entropy(logits[len(outer.prompt) - 1 : -1], torch.tensor(outer.target)))
-        text = torch.tensor([one.locality[0][one.locality[1]]])
+        text = torch.tensor([one.texts[one.place]])
         base = lm.model(text).logits[0].log_softmax(-1)
         now = functional_call(lm.model, changed, (text,)).logits[0].log_softmax(-1)
         stay.append((base.exp() * (base - now)).sum(-1).mean())
@@ -207,7 +207,7 @@ def test_the_gradient_through_the_overlay_is_that_of_dense_weights(family: str, 
     network.eval()  # both ways with the same statistics
     training = Training(lm, network, network.weights, lessons, SETTINGS)
     drawn = [*training.draw(0), *training.draw(1)]
-    assert {len(one.locality[0]) for one in drawn} == {1, 5}, "general texts and a lesson's own"
+    assert {len(one.texts) for one in drawn} == {1, 5}, "general texts and a lesson's own"
     losses = training.losses(drawn)
     ours = torch.autograd.grad(0.1 * losses.edit + losses.locality, [*network.parameters()])
     loss = plain_losses(lm, network, drawn)

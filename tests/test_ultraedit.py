@@ -130,7 +130,7 @@ def test_matrices_are_named_by_part_and_layers() -> None:
         Weight(3, "mlp_out"),
     )
     assert usual_weights(lm) == "mlp_out:2-3"
-    for wrong, message in (("mlp_out", "has not the form"), ("mlp_out:4", "has no mlp_out:4"), ("w:1", "has no w:1")):
+    for wrong, message in (("mlp_out", "is not of the form"), ("mlp_out:4", "has no mlp_out:4"), ("w:1", "has no w:1")):
         with pytest.raises(ConfigError, match=message):
             parse_weights(wrong, lm)
     with pytest.raises(ConfigError, match="learning_rate is 0"):

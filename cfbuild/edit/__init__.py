@@ -1,8 +1,4 @@
-"""Editors: each returns its edits as values and leaves the model as it was.
-
-An editor is a file here and a line in this table: name -> "module:attribute", where the attribute is an `EditorSpec`
-(`editor.py`). It is imported when it is first used. `--editor` takes "module:attribute" too.
-"""
+"""Editors: each returns its edits as values and leaves the model as it was."""
 
 from cfbuild.callable_room import make_callable
 from cfbuild.errors import ConfigError
@@ -24,13 +20,12 @@ EDITORS = {
     "ke": "cfbuild.edit.trained.network_editor:KE",
     "ke-cf": "cfbuild.edit.trained.network_editor:KE",
 }
+"""The editors by name, each as "module:attribute" of its `EditorSpec` (`editor.py`), imported when it is first used."""
 
 COVARIANCE_TOKENS = 100_000
-"""Fewest tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
+"""The fewest tokens over which C is computed by default: 15 s on 2 cores for a model of 135 M weights."""
 TOKENS_PER_WIDTH = 10
 """Tokens for each number of a key, where that is more: the multiple that FastMEMIT's code recommends."""
-
-
 TOKENS = {
     "subject_first": "first subject token",
     "subject_last": "last subject token",
@@ -43,7 +38,7 @@ TRAINED = "editors"
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigError unless `name` is in the table or has the form "module:attribute" (an editor of your own)."""
+    """Raise ConfigError unless `name` is in EDITORS or has the form "module:attribute" (an editor of your own)."""
     if name not in EDITORS and ":" not in name:
         raise ConfigError(
             f"editor {name!r} does not exist; expected one of {', '.join(EDITORS)}, or module:attribute of your own"

@@ -1,8 +1,8 @@
-"""AlphaEdit (Fang et al. 2025, arXiv 2410.02355): MEMIT whose updates leave alone what most keys read.
+"""AlphaEdit (Fang et al. 2025, arXiv 2410.02355): MEMIT whose updates change little of what most keys read.
 
-P projects onto the directions that keys in general hardly have: the singular vectors of C whose singular value is
-small. For keys K of a batch, residuals R and the keys K_p of earlier batches of a sequence, each layer's update is
-Delta = R (P K)^T (P K K^T P + P K_p K_p^T P + l I)^-1, which is the released equation with its P where it commutes.
+P projects onto the directions in which keys in general are small: the singular vectors of C of small singular values.
+For keys K of a batch, residuals R and the keys K_p of earlier batches of a sequence, each layer's update is
+Delta = R (P K)^T (P K K^T P + P K_p K_p^T P + l I)^-1, which equals the released equation.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import no_progress
 
 BASIS = "basis.npz"
+"""The file in the cache that holds C's eigenvalues and eigenvectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlphaEditOptions(MemitOptions):
-    """MEMIT's hyperparameters, whose `covariance_weight` has no effect, and three of the projection.
+    """MEMIT's hyperparameters, of which `covariance_weight` has no effect, and three of the projection.
 
     `l2` is l, the ridge. P keeps the directions of C whose singular value is below `nullspace_threshold` (released:
-    0.02); without a threshold the weakest ones, `nullspace_share` of all, for how large keys are differs by model.
+    0.02). Without a threshold it keeps the weakest ones, `nullspace_share` of all: what a threshold keeps depends on
+    the size of a model's keys.
     """
 
     l2: float = 10.0
@@ -53,7 +55,7 @@ class AlphaEditOptions(MemitOptions):
 class AlphaEdit:
     """The editor: it answers all requests of a call by one change of several layers.
 
-    Its state is the keys of earlier batches by layer: any matrix M [n, d_in] with M^T M = K_p K_p^T.
+    Its state has for each layer a matrix M [n, d_in] with M^T M = K_p K_p^T, K_p being the keys of earlier batches.
     """
 
     def __init__(
@@ -71,17 +73,15 @@ class AlphaEdit:
         }
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for all requests, as MEMIT's editor does."""
+        """Return one edit for all requests; a request whose z is not finite has an edit of its own, with a fault."""
         return self.edit_after({}, requests, done)[0]
 
     def edit_after(
         self, state: State, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> tuple[list[Edit], State]:
-        """Return the edit of a batch that follows others, and the state with its keys.
-
-        A layer's keys depend on the layers below it only, which have changed when they are read: so they are those of
-        the model after the whole update, which the released code computes again.
-        """
+        """Return the edit of a batch that follows others, and `state` with the batch's keys."""
+        # A layer's keys depend on the layers below it only, which have changed when the keys are read. So these are the
+        # keys after the whole update, which the released code computes again.
         seen: dict[str, Tensor] = {}
 
         def solve(layer: int, keys: Tensor) -> Tensor:
@@ -91,22 +91,22 @@ class AlphaEdit:
         edits = self._memit.edit_by(solve, requests, done)
         if not seen or not all(bool(torch.isfinite(keys).all()) for keys in seen.values()):
             return edits, state
-        return edits, {name: _gathered(state.get(name), keys) for name, keys in seen.items()}
+        return edits, {name: _joined(state.get(name), keys) for name, keys in seen.items()}
 
     def directions(self, layer: int, keys: Tensor, earlier: Tensor | None = None) -> Tensor:
-        """Return the directions of the update for keys [N, d_in], in float64 and back: [N, d_in].
+        """Return the directions of the update for `keys` [N, d_in] of a layer, computed in float64, [N, d_in].
 
-        earlier: [n, d_in], the state's keys of the layer. In the basis of P's range the equation is MEMIT's with the
-        identity for C, over all keys.
+        earlier: [n, d_in], the state's matrix of the layer.
         """
+        # In the basis of P's range the equation is MEMIT's with the identity for C, over earlier keys and these.
         basis = self._bases.get(layer)
         joined = keys.cpu().double() if earlier is None else torch.cat((earlier.cpu().double(), keys.cpu().double()))
         found = solved_with(joined if basis is None else joined @ basis, None, self.options.l2)[-len(keys) :]
         return (found if basis is None else found @ basis.T).to(keys.device, keys.dtype)
 
 
-def _gathered(earlier: Tensor | None, keys: Tensor) -> Tensor:
-    """Return a matrix M with M^T M that of both, of no more rows than columns once there are more keys than that."""
+def _joined(earlier: Tensor | None, keys: Tensor) -> Tensor:
+    """Return the state's matrix for `keys` and the earlier ones, of at most as many rows as columns."""
     joined = keys if earlier is None else torch.cat((earlier, keys))
     if len(joined) <= joined.shape[1]:
         return joined
@@ -129,10 +129,8 @@ def _weak_directions(covariance: Covariance, options: AlphaEditOptions) -> Tenso
 
 
 def _eigen(covariance: Covariance) -> tuple[Tensor, Tensor]:
-    """Return C's singular values, the least first, and vectors in columns, from the cache if they were found before.
-
-    C is symmetric and positive, so they are its eigenvalues and eigenvectors.
-    """
+    """Return C's singular values, ascending, and its singular vectors, in columns; the cache keeps them."""
+    # C is symmetric and positive definite, so these are its eigenvalues and eigenvectors.
     assert covariance.factor is not None
     factor = covariance.factor
     digest = hashlib.sha256(factor.contiguous().numpy().tobytes()).hexdigest()
@@ -142,9 +140,9 @@ def _eigen(covariance: Covariance) -> tuple[Tensor, Tensor]:
         with (folder / BASIS).open("wb") as stream:
             np.savez(stream, values=values.numpy(), vectors=vectors.numpy())
 
-    made = Artefact("eigenvectors", {"factor": digest, "torch": torch.__version__})
-    values, vectors = made.get(make, _read)
-    # Copied into aligned memory, as in `load_edits`: else the last bits depend on where numpy's lies.
+    artefact = Artefact("eigenvectors", {"factor": digest, "torch": torch.__version__})
+    values, vectors = artefact.get(make, _read)
+    # Copied into aligned memory, on which the last bits of sums depend.
     return torch.from_numpy(values).clone(), torch.from_numpy(vectors).clone()
 
 

@@ -1,7 +1,6 @@
 """Results that take time to compute and are kept in the cache, such as contexts and covariances.
 
-An artefact's folder is named by the digest of everything that affects it, the model's exact weights among it, so what
-was made for one model, corpus or setting is never used for another.
+An artefact's folder is named by the digest of everything that affects it, such as the model's exact weights.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ Loaded = TypeVar("Loaded")
 MADE_OF = "made_of.json"
 """The file in an artefact's folder that lists all that affects it; a folder without it is not finished."""
 TEXTS = "texts.json"
+"""The file in the folder of an artefact that is texts."""
 UNKNOWN = "unknown"
 """The revision of a model whose source does not name its weights."""
 
@@ -36,26 +36,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A result to keep: its kind, and all that affects it as JSON values."""
+    """A result to keep: its kind (such as "contexts"), and everything that affects it as JSON values."""
 
     kind: str
     made_of: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
-        """The artefact's place in the cache, made or not."""
+        """Return the artefact's folder in the cache, made or not."""
         digest = sha256_text(json.dumps(self.made_of, sort_keys=True, allow_nan=False))
         return cache_folder() / self.kind / digest[:32]
 
     @property
     def is_made(self) -> bool:
-        """True if the artefact is in the cache, whole."""
+        """Return True if the artefact is in the cache, whole."""
         return (self.folder / MADE_OF).is_file()
 
     def get(self, make: Callable[[Path], None], read: Callable[[Path], Loaded]) -> Loaded:
-        """Return the value that `read` makes of the artefact's folder, which `make` fills first if it is not there.
+        """Return the value that `read` takes from the artefact's folder; a folder that is not there `make` fills first.
 
-        A folder that cannot be read (`read` raises ModelError) is made again. The folder is put in place whole.
+        A folder for which `read` raises ModelError is made again. The folder is put in place whole.
         """
         if self.is_made:
             try:
@@ -70,7 +70,7 @@ class Artefact:
             write_json(staging / MADE_OF, dict(self.made_of))
             try:
                 staging.rename(self.folder)
-            except OSError:  # another process was first; what it made of the same is as good
+            except OSError:  # another process was first, and made the same
                 if not self.is_made:
                     raise
         finally:
@@ -79,7 +79,7 @@ class Artefact:
 
 
 def weights_identity(lm: LanguageModel) -> dict[str, str]:
-    """Return the names of a model's exact weights and number format: its revision, or a digest where it has none."""
+    """Return what names a model's exact weights: the revision, or a digest where it has none, and the number format."""
     revision = lm.revision if lm.revision != UNKNOWN else f"weights:{_digest(lm)}"
     return {"revision": revision, "dtype": str(lm.dtype).removeprefix("torch.")}
 
@@ -87,7 +87,10 @@ def weights_identity(lm: LanguageModel) -> dict[str, str]:
 def kept_texts(
     lm: LanguageModel, kind: str, settings: Mapping[str, Any], write: Callable[[], Sequence[str]]
 ) -> tuple[str, ...]:
-    """Return the texts of `write`, written once for a model, kind of device, torch version and `settings`."""
+    """Return the texts of `write` from the cache.
+
+    They are written once for each model, `kind` of texts, type of device, torch version and `settings`.
+    """
     made_of = {**weights_identity(lm), "device": lm.device.type, "torch": torch.__version__, **settings}
     return Artefact(kind, made_of).get(lambda folder: write_json(folder / TEXTS, list(write())), _read_texts)
 
@@ -98,7 +101,7 @@ def _read_texts(folder: Path) -> tuple[str, ...]:
     except (DataError, OSError) as error:
         raise ModelError(str(error)) from error
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ModelError(f"{folder / TEXTS}: expected a list of texts")
+        raise ModelError(f"{folder / TEXTS}: is no list of texts")
     return tuple(texts)
 
 

@@ -1,4 +1,4 @@
-"""Texts to compute statistics over: a text file, a dataset of the Hub, or what the caller has."""
+"""Texts to compute statistics over: of a text file, of a dataset of the Hub, or given by the caller."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from cfbuild.errors import ConfigError, ModelError
 from cfbuild.store.files import sha256_file, sha256_text
 
 HUB_PREFIX = "hub:"
+"""The start of a corpus's name that is a dataset of the Hub."""
 LONGEST_PARAGRAPH = 1 << 20
-"""Characters after which a paragraph is cut: a file may be one line."""
+"""Characters after which a paragraph is cut, because a whole file may be one line."""
 TEXT_COLUMN = "text"
+"""The column of a dataset that is read."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +26,25 @@ class Corpus:
 
 
 def of_texts(name: str, texts: Iterable[str]) -> Corpus:
-    """Return a corpus of texts at hand, named by `name` and their digest."""
-    kept = tuple(texts)
-    return Corpus(f"{name}:{sha256_text(chr(0).join(kept))[:16]}", kept)
+    """Return a corpus of the given texts, named by `name` and their digest."""
+    all_texts = tuple(texts)
+    return Corpus(f"{name}:{sha256_text(chr(0).join(all_texts))[:16]}", all_texts)
 
 
-def open_corpus(spec: str) -> Corpus:
-    """Return the corpus of a text file (one text a paragraph) or a dataset: `hub:NAME[:CONFIG[:SPLIT]]`, column `text`.
+def open_corpus(source: str) -> Corpus:
+    """Return the corpus of a text file (one text a paragraph) or of a dataset's column `text`.
 
-    Raises ConfigError for anything else.
+    source: a path, or `hub:NAME[:CONFIG[:SPLIT]]`. Raises ConfigError for anything else.
     """
-    if spec.startswith(HUB_PREFIX):
-        parts = spec[len(HUB_PREFIX) :].split(":")
+    if source.startswith(HUB_PREFIX):
+        parts = source[len(HUB_PREFIX) :].split(":")
         if not parts[0] or len(parts) > 3:
-            raise ConfigError(f"corpus {spec!r} is not {HUB_PREFIX}NAME, {HUB_PREFIX}NAME:CONFIG or with :SPLIT")
-        return Corpus(f"{spec}@{_dataset_version(*parts)}", _dataset_texts(*parts))
-    path = Path(spec).expanduser()
+            raise ConfigError(f"corpus {source!r} is not of the form {HUB_PREFIX}NAME[:CONFIG[:SPLIT]]")
+        return Corpus(f"{source}@{_dataset_version(*parts)}", _dataset_texts(*parts))
+    path = Path(source).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"corpus {spec!r} is no file; expected a text file, {HUB_PREFIX}NAME for a dataset of the Hub, an .npz "
+            f"corpus {source!r} is no file; expected a text file, {HUB_PREFIX}NAME for a dataset of the Hub, an .npz "
             "file with a covariance, build, or none"
         )
     return Corpus(f"text:{sha256_file(path)[:16]}", _paragraphs(path))
@@ -65,7 +67,7 @@ def _paragraphs(path: Path) -> Iterator[str]:
 
 
 def _dataset_version(name: str, config: str | None = None, split: str = "train") -> str:
-    """Return what tells one state of a dataset from another: its commit on the Hub, or a digest of its files."""
+    """Return what changes whenever a dataset does: its commit on the Hub, or a digest of its files."""
     from datasets import load_dataset_builder
 
     try:
@@ -79,13 +81,13 @@ def _unreadable(name: str, error: Exception) -> ModelError:
 
 
 def _dataset_texts(name: str, config: str | None = None, split: str = "train") -> Iterator[str]:
-    """Yield the texts of a dataset as they are streamed. Raises ModelError if it cannot be read or has no texts."""
+    """Yield the texts of a dataset as they arrive. Raises ModelError if it cannot be read or has no texts."""
     from datasets import load_dataset
 
     try:
         for row in load_dataset(name, config or None, split=split, streaming=True):
             yield row[TEXT_COLUMN]
     except KeyError as error:
-        raise ModelError(f"dataset {name}: has no column {TEXT_COLUMN!r}") from error
+        raise ModelError(f"dataset {name}: has no column {TEXT_COLUMN!r}; give another --covariance") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(name, error) from error

@@ -1,4 +1,4 @@
-"""The uncentred second moment of a layer's keys, C = E[k k^T], with which ROME whitens a key (paper, equation 2)."""
+"""C, the uncentred second moment E[k k^T] of a layer's keys, with which ROME whitens a key (paper, equation 2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from cfbuild.edit.artefacts import Artefact, Loaded, weights_identity
 from cfbuild.edit.corpus import Corpus
 from cfbuild.errors import EditError, ModelError
-from cfbuild.lm.batch import Batch, pad
+from cfbuild.lm.batch import right_padded
 from cfbuild.lm.batching import halving, token_budget
 from cfbuild.lm.forward import projection_inputs
 from cfbuild.lm.model import Ids, LanguageModel
@@ -26,26 +26,27 @@ from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file
 
 MATRIX = "C.npz"
+"""The file in the cache that holds C and the number of its tokens."""
 WINDOW = 256
-"""Longest text of a pass, in tokens; longer texts are cut into pieces of this length."""
+"""The most tokens of a row; longer texts are cut into rows."""
 LAYOUTS = (("C", None), ("moment", None), ("mom2.mom2", "mom2.count"))
-"""Arrays that hold C, and the count to divide by where C is a sum (the released statistics files)."""
+"""Names of arrays that hold C, and of the count to divide by where C is a sum (in the released statistics files)."""
 RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
-"""Shares of the mean diagonal that are tried in turn until C is positive definite enough to be solved with."""
+"""Shares of the mean diagonal that are added to C, tried in turn until C is well enough conditioned to solve with."""
 MOMENT_BYTES = 4 << 30
-"""Most bytes of second moments in float64 that one pass sums: all of SmolLM2-135M take 0.6 GB, of GPT-2 XL 15.7."""
+"""The most bytes of float64 sums in one pass: those of all layers are 0.6 GB for SmolLM2-135M, 15.7 for GPT-2 XL."""
 CONDITION_LIMIT = 1e7
-"""Beyond this ratio of the factor's squared extreme diagonal entries, whitening would amplify rounding noise."""
+"""The largest ratio of the factor's squared extreme diagonal entries at which whitening amplifies no rounding noise:
+keys have float32's 7 digits."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """C as a Cholesky factor [d_in, d_in] in float64; `signature` names model, layer, corpus, size and ridge.
+    """C as a lower Cholesky factor [d_in, d_in] in float64; `signature` names its corpus, size and ridge.
 
-    Where C is singular or not finite, `factor` is None and `fault` the reason, which every edit that needs C gets as
-    its fault.
+    If C is singular or not finite, `factor` is None and `fault` the reason, which becomes that of every edit.
     """
 
     factor: Tensor | None
@@ -53,7 +54,7 @@ class Covariance:
     fault: str | None = None
 
     def whiten(self, keys: Tensor) -> Tensor:
-        """Return C^-1 k of one key [d_in] or of many [n, d_in]. Raises EditError if C has a fault."""
+        """Return C^-1 k of `keys`, one [d_in] or many [n, d_in]. Raises EditError if C has a fault."""
         if self.factor is None:
             raise EditError(f"covariance {self.signature}: {self.fault}")
         columns = keys.cpu().double().reshape(-1, keys.shape[-1]).T
@@ -64,9 +65,9 @@ class Covariance:
 
 
 def factorise(matrix: Tensor, name: str) -> Covariance:
-    """Return the Covariance of C [d_in, d_in] with the smallest of RIDGES that makes it positive definite.
+    """Return `matrix`, C [d_in, d_in], factorised with the smallest of RIDGES that makes it positive definite.
 
-    It has a fault where none does (a layer's keys are all zero) or C is not finite. `name` begins its signature.
+    It has a fault if none does (as when all keys are zero) or C is not finite. `name` begins its signature.
     """
     matrix = matrix.cpu().double()
     if not bool(torch.isfinite(matrix).all()):
@@ -82,7 +83,7 @@ def factorise(matrix: Tensor, name: str) -> Covariance:
 
 def _unsolvable(name: str, fault: str) -> Covariance:
     _log.warning(
-        "covariance %s: no record can be edited, for %s; compute it over more tokens (--covariance-tokens), edit "
+        "covariance %s: no record can be edited, because %s; compute it over more tokens (--covariance-tokens), edit "
         "another --layer, or use --covariance none",
         name,
         fault,
@@ -91,25 +92,25 @@ def _unsolvable(name: str, fault: str) -> Covariance:
 
 
 def load_covariance(file: Path, width: int) -> Covariance:
-    """Return the covariance in an .npz file: cfbuild's own, or the original project's published statistics.
+    """Return the covariance in an .npz file: cfbuild's own, or the statistics published with ROME.
 
-    `width` is d_in of the layer. Raises ModelError naming the file for anything else.
+    width: d_in of the layer. Raises ModelError naming the file for anything else.
     """
-    matrix, _ = _read(file, width)
+    matrix, _ = _read(width, file)
     return factorise(torch.from_numpy(matrix), f"file:{sha256_file(file)[:16]}")
 
 
-def _read(file: Path, width: int) -> tuple[np.ndarray, int]:
-    """Return the matrix in an .npz file and the number of tokens it is over, 0 where unknown. Raises ModelError."""
+def _read(width: int, file: Path) -> tuple[np.ndarray, int]:
+    """Return the matrix in an .npz file and its number of tokens, 0 if the file has none. Raises ModelError."""
     try:
         with zipfile.ZipFile(file) as archive:
-            found = [one for one in LAYOUTS if f"{one[0]}.npy" in archive.namelist()]
-            if not found:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            layout = next((layout for layout in LAYOUTS if layout[0] in names), None)
+            if layout is None:
                 raise ModelError(f"{file}: holds none of the arrays {', '.join(name for name, _ in LAYOUTS)}")
-            name, divisor = found[0]
+            name, divisor = layout
             matrix = _array(archive, name, (width, width)) / (float(_array(archive, divisor)) if divisor else 1.0)
-            told = "count.npy" in archive.namelist()
-            return matrix, int(_array(archive, "count")) if told else 0
+            return matrix, int(_array(archive, "count")) if "count" in names else 0
     except UNREADABLE as error:
         raise ModelError(f"{file}: is not an .npz file that can be read ({error or type(error).__name__})") from error
     except _ShapeError as error:
@@ -117,27 +118,27 @@ def _read(file: Path, width: int) -> tuple[np.ndarray, int]:
 
 
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""Errors that zipfile and numpy raise over broken files; NotImplementedError, an unknown packing, is a RuntimeError."""
+"""Errors of zipfile and numpy for broken files; a RuntimeError also stands for an unknown compression."""
 
 
 class _ShapeError(Exception):
-    """An array has another shape than expected; its bytes were not read."""
+    """An array has another shape than expected."""
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
     """Return an array of the archive as float64.
 
-    It is read only if its header promises numbers in `shape`, because a header may promise anything. Raises ValueError
-    for an array of other things than numbers, _ShapeError for one of another shape.
+    The header is checked first, because it may claim any size. Raises ValueError unless the array is of numbers,
+    _ShapeError unless it has the shape `shape`.
     """
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        promised, _, dtype = read_header(stream)
+        found, _, dtype = read_header(stream)
         if dtype.kind not in "fiu":
             raise ValueError(f"{name} is of type {dtype}, expected numbers")
-        if promised != shape:
-            raise _ShapeError(f"a matrix of shape {promised}, expected {shape}")
+        if found != shape:
+            raise _ShapeError(f"a matrix of shape {found}, expected {shape}")
     with archive.open(f"{name}.npy") as stream:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False), dtype=np.float64)
 
@@ -145,36 +146,35 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> 
 def key_covariances(
     lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress = silent
 ) -> dict[int, Covariance]:
-    """Return C of each layer over the first `tokens` tokens of a corpus, computed once for a model, corpus and size.
+    """Return C of each layer over the first `tokens` tokens of a corpus.
 
-    All layers that are not in the cache are computed in one pass. The corpus's name must change when its texts do (a
-    digest of them, or a name with its revision).
+    All layers that are not in the cache are computed in one pass.
     """
-    gathered = _Gathered(lm, layers, corpus, tokens, progress)
+    cached = _CachedMoments(lm, layers, corpus, tokens, progress)
     covariances = {}
     for layer in layers:
-        kept, count = gathered.get(layer, partial(_read_in, lm.key_width(layer)))
-        covariances[layer] = factorise(torch.from_numpy(kept), f"{corpus.name},tokens={count}")
+        matrix, count = cached.get(layer, partial(_read_from, lm.key_width(layer)))
+        covariances[layer] = factorise(torch.from_numpy(matrix), f"{corpus.name},tokens={count}")
     return covariances
 
 
 def gather_covariances(
     lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress = silent
 ) -> None:
-    """Write C of each layer into the cache, unless it is there, for `key_covariances` to read; return nothing.
+    """Write C of each layer over `tokens` tokens into the cache, where `key_covariances` finds it.
 
-    It takes one pass over the texts, or a few where the moments of all layers do not fit MOMENT_BYTES.
+    It takes one pass over the texts, or several if the sums of all layers exceed MOMENT_BYTES.
     """
     at_once = max(1, MOMENT_BYTES // max(8 * lm.key_width(layer) ** 2 for layer in layers))
     for start in range(0, len(layers), at_once):
         chunk = layers[start : start + at_once]
-        gathered = _Gathered(lm, chunk, corpus, tokens, progress)
+        cached = _CachedMoments(lm, chunk, corpus, tokens, progress)
         for layer in chunk:
-            gathered.get(layer, lambda folder: None)
+            cached.get(layer, lambda folder: None)
 
 
-class _Gathered:
-    """C of layers in the cache; those that are not there are computed together when the first of them is needed."""
+class _CachedMoments:
+    """C of several layers in the cache; the missing ones are computed together when the first of them is needed."""
 
     def __init__(
         self, lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress
@@ -191,43 +191,42 @@ class _Gathered:
 
     def _make(self, layer: int, folder: Path) -> None:
         if layer not in self._found:
-            missing = {other for other, artefact in self._artefacts.items() if not artefact.is_made}
-            found, self._count = self._moments(layers=sorted({layer, *missing}))
-            self._found.update(found)
+            missing = {key for key, artefact in self._artefacts.items() if not artefact.is_made}
+            moments, self._count = self._moments(layers=sorted({layer, *missing}))
+            self._found.update(moments)
         with (folder / MATRIX).open("wb") as stream:
             np.savez(stream, C=self._found.pop(layer).numpy(), count=np.array(self._count))
 
 
-def _read_in(width: int, folder: Path) -> tuple[np.ndarray, int]:
-    return _read(folder / MATRIX, width)
+def _read_from(width: int, folder: Path) -> tuple[np.ndarray, int]:
+    return _read(width, folder / MATRIX)
 
 
 def second_moments(
     lm: LanguageModel, layers: Sequence[int], texts: Iterable[str], tokens: int, progress: Progress = silent
 ) -> tuple[dict[int, Tensor], int]:
-    """Return the mean of k k^T [d_in, d_in] (float64) of each layer over at most `tokens` tokens of `texts`.
+    """Return the mean of k k^T [d_in, d_in] in float64 of each layer, and the number of tokens that it is over.
 
-    The second value is the number of tokens. Raises EditError if the texts hold none.
+    These are the first `tokens` tokens of `texts`, or all. Raises EditError if there is no token.
     """
     totals: dict[int, Tensor] = {}
     count = 0
     progress("covariance", 0, tokens)
     for rows in _rows(lm, texts, tokens):
-        for part in halving(lambda part: [_products(lm, layers, part)], rows, lm.room):
-            for layer, product in part.items():
+        for products in halving(lambda part: [_products(lm, layers, part)], rows, lm.room):
+            for layer, product in products.items():
                 totals[layer] = product + totals[layer] if layer in totals else product
         count += sum(map(len, rows))
         progress("covariance", count, tokens)
     if not totals:
-        raise EditError("the covariance corpus is empty; give another --covariance")
+        raise EditError("the texts for the covariance have no token; give another --covariance")
     progress("covariance", count, count)
     return {layer: total.cpu().double() / count for layer, total in totals.items()}, count
 
 
 def _products(lm: LanguageModel, layers: Sequence[int], rows: Sequence[Ids]) -> dict[int, Tensor]:
     """Return the sum of k k^T over every token of `rows`, [d_in, d_in], by layer."""
-    ids, real = pad(rows, lm)
-    positions = torch.arange(ids.shape[1], device=lm.device).expand(len(rows), -1)
+    batch, real = right_padded(rows, lm)
     # Accelerators are many times slower in float64, and a batch's own sum rounds less than the keys do.
     numbers = torch.float64 if lm.device.type == "cpu" else torch.float32
 
@@ -236,24 +235,24 @@ def _products(lm: LanguageModel, layers: Sequence[int], rows: Sequence[Ids]) -> 
         return (keys.T @ keys).to(widest(lm.device))
 
     with torch.no_grad():
-        return projection_inputs(lm, Batch(ids, positions, None), layers, product)
+        return projection_inputs(lm, batch, layers, product)
 
 
 def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:
-    """Yield batches of token rows, at most `tokens` tokens in all, each row cut at WINDOW."""
+    """Yield batches of rows of at most WINDOW tokens, `tokens` tokens in all."""
     batch: list[Ids] = []
-    left, window = tokens, min(WINDOW, lm.max_tokens)
+    tokens_left, window = tokens, min(WINDOW, lm.max_tokens)
     for text in texts:
         ids = lm.encode(text)
         for start in range(0, len(ids), window):
-            row = ids[start : start + min(window, left)]
+            row = ids[start : start + min(window, tokens_left)]
             if row:
                 batch.append(row)
-                left -= len(row)
-            if len(batch) * max(map(len, batch), default=0) >= token_budget(lm) or left <= 0:
+                tokens_left -= len(row)
+            if len(batch) * max(map(len, batch), default=0) >= token_budget(lm) or tokens_left <= 0:
                 yield batch
                 batch = []
-            if left <= 0:
+            if tokens_left <= 0:
                 return
     if batch:
         yield batch

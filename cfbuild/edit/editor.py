@@ -1,8 +1,7 @@
-"""The contract that every editor of the table keeps: what it is made from and what it returns.
+"""The contract of editors: what an editor is made from, and the edits that it returns.
 
-An editor gets requests and returns edits. An `Edit` says which of the requests it answers (ROME: each its own; a batch
-editor: all of them), by a change of weights, by a text in front of every prompt, or by both. What comes back is checked
-here, so a wrong number is the editor's fault by name and not a wrong figure in a table.
+An `Edit` answers one request (ROME) or a batch of them (MEMIT) by a change of weights, a text in front of every prompt,
+or both. `OpenEditor` checks each edit, so that a fault is reported under the editor's name.
 """
 
 from __future__ import annotations
@@ -43,23 +42,22 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 Need = Literal["contexts", "covariance", "trained"]
-"""Supplies that take time to make, only for editors that name them: contexts, covariances of keys, trained networks."""
+"""A supply that takes time to make: contexts, covariances of keys, a trained network."""
 
 PLAIN = {bool, int, float, str, NoneType}
-"""Types of settings that can be given by name."""
+"""The types of options that a user can set by name."""
 State = Mapping[str, Tensor]
-"""The memory of an editor between the batches of a sequence, as tensors by name; empty before the first batch."""
+"""What an editor keeps between the batches of a sequence, as tensors by name; empty before the first batch."""
 NOT_FINITE = "the edit is not finite"
 """The fault of an edit with a number that is infinite or NaN."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edit:
-    """An editor's answer to one or more requests.
+    """An editor's answer to one or more requests, owner indices in the call are `records`.
 
-    `records` are the places of the requests in the call. `delta` changes weights; `prefix` is put in front of every
-    prompt (in-context editing); an edit with neither has a `fault`, the reason. `statistics` is what the editor
-    measured, `model` the identity of the model that it was made for.
+    `delta` changes weights. `prefix` is put in front of every prompt. An edit with neither has a `fault`, the reason.
+    `statistics` holds what the editor measured; `model` is the identity of the model that the edit is for.
     """
 
     records: tuple[int, ...]
@@ -70,12 +68,12 @@ class Edit:
     model: Measured = field(default_factory=dict)
 
     def applied(self, lm: LanguageModel) -> AbstractContextManager[None]:
-        """Put the change into the weights while a context is open; afterwards they are the same bits as before.
+        """Return a context in which the weights have the change; afterwards they are the same bits as before.
 
-        Raises EditError for an edit that changes no weights, or weights that `lm` does not have.
+        Raises EditError if the edit changes no weights, or weights that `lm` does not have.
         """
         if self.delta is None:
-            raise EditError(f"there is nothing to apply: {self.fault or 'the edit is a prefix and changes no weight'}")
+            raise EditError(f"the edit changes no weight: {self.fault or 'it is a text in front of every prompt'}")
         check_delta("this edit", lm, self.delta)
         return applied(lm, self.delta)
 
@@ -91,56 +89,56 @@ class Editor(Protocol):
 
     @property
     def options(self) -> Any:
-        """The settings that the edits were made with, a dataclass."""
+        """Return the settings that the edits are made with, a dataclass."""
         ...
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return edits that answer each request exactly once; `done` gets the number of finished ones as they come.
-
-        An edit that failed has a fault instead of a delta.
-        """
+        """Return edits that answer each request exactly once; an edit that failed has a fault instead of a delta."""
         ...
 
 
 @runtime_checkable
 class SequentialEditor(Editor, Protocol):
-    """An editor whose edit of a batch depends on the batches before it, beyond what they changed in the model."""
+    """An editor that keeps a state from batch to batch of a sequence."""
 
     def edit_after(
         self, state: State, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> tuple[list[Edit], State]:
-        """Return the edits of a batch and the state after it; `edit` does so from the empty state.
+        """Return the edits of a batch and the state after it; `state` is the one after the batch before.
 
-        `state` is what the batch before returned. It is a value: neither it nor the editor changes, so a sequence can
-        go on from any of its batches.
+        Neither `state` nor the editor changes, so a sequence can be resumed after any of its batches.
         """
         ...
 
 
 class Supplies(Protocol):
-    """The things that editors need beside the model, each made when it is first needed (`supplies.py`)."""
+    """Supplies for editors, each made when it is first needed (`supplies.py`)."""
 
-    def contexts(self, of: str) -> tuple[str, ...]:
+    def contexts(self, paper: str) -> tuple[str, ...]:
         """Return the texts that a paper, "rome" or "memit", puts in front of a prompt."""
         ...
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
-        """Return the second moment of the keys of each layer, or None where the user wants none."""
+        """Return C of each layer's keys, None where the user chose none (the identity).
+
+        Raises ConfigError or ModelError for a corpus or a file that cannot be read, and for a file with the C of a
+        single layer where there are several.
+        """
         ...
 
     def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
-        """Return the network of the kind `mend` or `ke` in a folder, by default the build's own for the editor `name`.
+        """Return the network, of the kind `mend` or `ke`, in `folder`, else that of the editor `name` in the build.
 
-        Raises ConfigError if there is none.
+        Raises ConfigError or ModelError if there is none for the model.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Context(Generic[Options]):
-    """All that an editor is made from: its name, the model, its settled options, and the supplies that its spec names.
+    """Everything that an editor is made from; of the supplies it may take those in `needs`, its spec's.
 
-    `supplied` keeps the signature of each supply that the editor took.
+    `supplied` collects the signature of each supply that the editor took.
     """
 
     editor: str
@@ -150,19 +148,19 @@ class Context(Generic[Options]):
     supplies: Supplies
     supplied: dict[str, Any] = field(default_factory=dict)
 
-    def contexts(self, of: str = "rome") -> tuple[str, ...]:
+    def contexts(self, paper: str = "rome") -> tuple[str, ...]:
         """Return the contexts of a paper. Raises ConfigError if the spec does not name them as a need."""
         self._check("contexts")
-        contexts = self.supplies.contexts(of)
+        contexts = self.supplies.contexts(paper)
         self.supplied["contexts"] = list(contexts)
         return contexts
 
     def covariance(self, layer: int) -> Covariance | None:
-        """Return the covariance of a layer's keys, None where the user wants none. Raises as `contexts` does."""
+        """Return C of a layer's keys, None where the user chose none. Raises as `contexts` does."""
         return self.covariances((layer,))[layer]
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
-        """Return the covariances of several layers' keys, found in one pass. Raises as `contexts` does."""
+        """Return C of each layer's keys, all computed in one pass. Raises as `contexts` does."""
         self._check("covariance")
         covariances = self.supplies.covariances(layers)
         signatures = (covariance.signature if covariance else "none" for covariance in covariances.values())
@@ -170,7 +168,10 @@ class Context(Generic[Options]):
         return covariances
 
     def trained(self, kind: str, folder: str | None = None) -> TrainedNetwork:
-        """Return the editor's trained network, `mend` or `ke`. Raises as `contexts` does, and if there is none."""
+        """Return the network of the kind `mend` or `ke` in `folder`, by default the editor's own in the build.
+
+        Raises as `contexts` does, and if there is none.
+        """
         self._check("trained")
         trained = self.supplies.trained(self.editor, kind, folder)
         self.supplied["trained"] = trained.digest
@@ -178,14 +179,16 @@ class Context(Generic[Options]):
 
     def _check(self, need: Need) -> None:
         if need not in self.needs:
-            raise ConfigError(f"the editor {self.editor} asks for {need}, which its spec does not name among its needs")
+            raise ConfigError(
+                f"the editor {self.editor} asks for {need}, but its spec does not; add {need!r} to the spec's needs"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class EditorSpec(Generic[Options]):
-    """A line of the table: the type of the options, how the editor is made, and what it needs.
+    """An entry of EDITORS: the type of the options, the function that makes the editor, and the supplies it needs.
 
-    `together` is true where the requests of a call share an edit, so that their number matters.
+    `together` is true if the requests of a call share an edit, so that their number matters.
     """
 
     options: type[Options]
@@ -196,7 +199,7 @@ class EditorSpec(Generic[Options]):
 
 @dataclass(frozen=True)
 class OpenEditor:
-    """An editor ready for requests, whose edits are checked. `signature` is all that affects them beside the model."""
+    """An editor ready for requests, owner edits are checked; `supplied` are the signatures of its supplies."""
 
     name: str
     lm: LanguageModel
@@ -206,25 +209,25 @@ class OpenEditor:
 
     @cached_property
     def signature(self) -> dict[str, Any]:
-        """The editor's name, its options, and the signatures of what it was supplied with."""
-        options = {one.name: getattr(self.editor.options, one.name) for one in fields(self.editor.options)}
-        # Where an editor keeps the part of a supply that it uses among its options, that part is the signature.
-        beside = {name: value for name, value in self.supplied.items() if name not in options}
-        return {"editor": self.name, **options, **beside}
+        """Return everything that affects an edit besides the model: the editor's name, options and supplies."""
+        options = {field.name: getattr(self.editor.options, field.name) for field in fields(self.editor.options)}
+        # An option of a supply's name holds what the editor takes of the supply (`rome-fast`: every third context).
+        supplied = {name: value for name, value in self.supplied.items() if name not in options}
+        return {"editor": self.name, **options, **supplied}
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return the editor's edits, checked; one that is not finite has a fault.
+        """Return the editor's edits, checked; an edit that is not finite becomes a fault.
 
-        Raises EditError naming the editor if a request has no edit or several, or a change does not fit the model.
+        Raises EditError if a request has no edit or several, or a change does not fit the model.
         """
         return self._all_checked(self.editor.edit(requests, done), len(requests))
 
     def edit_after(
         self, state: State, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> tuple[list[Edit], State]:
-        """Return the checked edits of a batch of a sequence, and the editor's state after it; raises as `edit` does.
+        """Return the checked edits of a sequence's next batch, and the editor's state after it (empty if it has none).
 
-        The model is that after the earlier batches. An editor that keeps no state returns none.
+        `lm` has the changes of the earlier batches. Raises as `edit` does.
         """
         if not isinstance(self.editor, SequentialEditor):
             return self.edit(requests, done), {}
@@ -234,7 +237,9 @@ class OpenEditor:
     def _all_checked(self, edits: Sequence[Edit], count: int) -> list[Edit]:
         answered = sorted(place for edit in edits for place in edit.records)
         if answered != list(range(count)):
-            raise EditError(f"the editor {self.name} answered the requests {answered}; expected each of {count} once")
+            raise EditError(
+                f"the editor {self.name} answered the requests {answered}; expected each of 0 to {count - 1} once"
+            )
         return [self._checked(edit) for edit in edits]
 
     def _checked(self, edit: Edit) -> Edit:
@@ -244,44 +249,50 @@ class OpenEditor:
                 raise EditError(f"the editor {self.name} returned an edit with neither a change, a prefix nor a fault")
             return edit
         check_delta(f"the editor {self.name}", self.lm, edit.delta)
-        # Of finite factors a norm may still be infinite, and no file holds that.
-        measured = unfinished(edit.records, edit.statistics)
-        is_whole = edit.delta.is_finite() and len(measured.statistics) == len(edit.statistics)
-        return edit if is_whole else measured
+        # The norm of finite factors can be infinite, which JSON cannot hold.
+        failed = failed_edit(edit.records, edit.statistics)
+        is_finite = edit.delta.is_finite() and len(failed.statistics) == len(edit.statistics)
+        return edit if is_finite else failed
 
 
-def unfinished(records: tuple[int, ...], statistics: Measured, fault: str = NOT_FINITE) -> Edit:
-    """Return an edit that failed, with those of its statistics that are numbers a file can hold."""
+def failed_edit(records: tuple[int, ...], statistics: Measured, fault: str = NOT_FINITE) -> Edit:
+    """Return an edit that failed, without those of its statistics that are not finite.
+
+    records: the indices of its requests. fault: the reason.
+    """
     finite = {name: value for name, value in statistics.items() if not isinstance(value, float) or math.isfinite(value)}
     return Edit(records, None, statistics=finite, fault=fault)
 
 
-def check_delta(whose: str, lm: LanguageModel, delta: Delta) -> None:
-    """Raise EditError unless the model has every weight that `delta` changes, in the change's shape."""
+def check_delta(owner: str, lm: LanguageModel, delta: Delta) -> None:
+    """Raise EditError unless the model has every weight that `delta` changes, in the change's shape.
+
+    owner: the editor, edit or file that the message names.
+    """
     for weight, change in delta.changes.items():
         if not 0 <= weight.layer < len(lm.layers) or weight.part not in lm.family.parts:
             raise EditError(
-                f"{whose} changes {weight.part!r} of layer {weight.layer}, which {lm.name} does not have; it has "
+                f"{owner} changes {weight.part!r} of layer {weight.layer}, which {lm.name} does not have; it has "
                 f"{len(lm.layers)} layers and the parts {', '.join(lm.family.parts)}"
             )
         if change.shape != lm.shape(weight):
             raise EditError(
-                f"{whose} changes {weight.part!r} of layer {weight.layer} by a change of shape {change.shape}; "
+                f"{owner} changes {weight.part!r} of layer {weight.layer} by a change of shape {change.shape}; "
                 f"expected {lm.shape(weight)} for {lm.name}"
             )
         if isinstance(change, Dense) and change.bias is not None:
-            there = lm.bias(weight)
-            if there is None or there.shape != change.bias.shape:
+            bias = lm.bias(weight)
+            if bias is None or bias.shape != change.bias.shape:
                 raise EditError(
-                    f"{whose} changes the bias of {weight.part!r} of layer {weight.layer} by {len(change.bias)} "
-                    f"numbers; {lm.name} has {'none' if there is None else f'{len(there)} numbers'} there"
+                    f"{owner} changes the bias of {weight.part!r} of layer {weight.layer} by {len(change.bias)} "
+                    f"numbers; {lm.name} has {'no bias' if bias is None else f'{len(bias)} numbers'} there"
                 )
 
 
 def editor_spec(name: str) -> EditorSpec[Any]:
-    """Return the spec of an editor of the table, or of your own as "module:attribute".
+    """Return the spec of an editor of EDITORS, or of your own as "module:attribute".
 
-    Raises ConfigError for a name that is neither.
+    Raises ConfigError if there is none.
     """
     check_name(name)
     module, _, attribute = EDITORS.get(name, name).partition(":")
@@ -294,41 +305,41 @@ def editor_spec(name: str) -> EditorSpec[Any]:
     return spec
 
 
-def settled_options(name: str, lm: LanguageModel, asked: Mapping[str, Any]) -> Any:
-    """Return an editor's options for a model: the settings in `asked`, else its preset's, else the type's defaults.
+def settled_options(name: str, lm: LanguageModel, settings: Mapping[str, Any]) -> Any:
+    """Return an editor's options for a model: `settings`, else its preset's, else the defaults of the options' type.
 
-    Raises ConfigError for a setting that the type does not have, a value of another type, or a layer beyond the model.
+    Raises ConfigError for a setting that the editor does not have, a value of another type, or a layer that the model
+    does not have.
     """
-    kind = editor_spec(name).options
-    hints = get_type_hints(kind)
-    types = {one.name: _types(hints[one.name]) for one in fields(kind)}
-    for setting, value in asked.items():
-        _check_setting(name, types, setting, value)
-    usual = preset_settings(name, lm.preset, len(lm.layers))
-    settings = {**{key: value for key, value in usual.items() if key in types}, **asked}
-    if "layer" in settings:
-        check_layer(settings["layer"], len(lm.layers))
-    return kind(**settings)
+    options = editor_spec(name).options
+    hints = get_type_hints(options)
+    types = {field.name: _types(hints[field.name]) for field in fields(options)}
+    for key, value in settings.items():
+        _check_setting(name, types, key, value)
+    preset = preset_settings(name, lm.preset, len(lm.layers))
+    values = {**{key: value for key, value in preset.items() if key in types}, **settings}
+    if "layer" in values:
+        check_layer(values["layer"], len(lm.layers))
+    return options(**values)
 
 
-def _check_setting(name: str, types: Mapping[str, set[Any]], setting: str, value: Any) -> None:
+def _check_setting(name: str, types: Mapping[str, set[Any]], key: str, value: Any) -> None:
     settable = [key for key, kinds in types.items() if kinds <= PLAIN]
-    if setting not in settable:
-        there = ", ".join(settable) or "none"
-        raise ConfigError(f"the editor {name} has no setting {setting!r}; expected some of {there}")
-    kinds = types[setting]
+    if key not in settable:
+        raise ConfigError(f"the editor {name} has no setting {key!r}; expected some of {', '.join(settable) or 'none'}")
+    kinds = types[key]
     if type(value) not in kinds | ({int} if float in kinds else set()):
         expected = " or ".join(sorted(kind.__name__ for kind in kinds - {NoneType}))
-        raise ConfigError(f"{setting} of the editor {name} is {value!r}; expected {expected}")
+        raise ConfigError(f"{key} of the editor {name} is {value!r}; expected {expected}")
 
 
-def open_editor(name: str, lm: LanguageModel, asked: Mapping[str, Any], supplies: Supplies) -> OpenEditor:
-    """Return the editor `name` for a model, with the settings in `asked` on top of its preset's.
+def open_editor(name: str, lm: LanguageModel, settings: Mapping[str, Any], supplies: Supplies) -> OpenEditor:
+    """Return the editor `name` for a model, with `settings` in place of its preset's.
 
-    Raises ConfigError if it cannot be imported, or has no such setting.
+    Raises ConfigError as `settled_options` does.
     """
     spec = editor_spec(name)
-    context = Context(name, lm, settled_options(name, lm, asked), spec.needs, supplies)
+    context = Context(name, lm, settled_options(name, lm, settings), spec.needs, supplies)
     return OpenEditor(name, lm, spec.make(context), spec.together, context.supplied)
 
 

@@ -1,7 +1,6 @@
 """In-context editing: the new fact is stated in front of every prompt, and no weight changes.
 
-The simplest form of IKE (Zheng et al. 2023, arXiv 2305.12740), without demonstrations: it shows what a model that only
-reads its prompt can do with a fact.
+It is IKE (Zheng et al. 2023, arXiv 2305.12740) without demonstrations.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cfbuild.data import SLOT, Request
-from cfbuild.edit.editor import Context, Edit, EditorSpec
+from cfbuild.edit.editor import Edit, EditorSpec
 from cfbuild.progress import no_progress
 from cfbuild.text.scripts import continued
 
@@ -29,7 +28,7 @@ class InContext:
         self.options = options
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for each request, in order: the fact as a sentence, to be read before every prompt."""
+        """Return one edit for each request, in order, with a prefix such as "New fact: Ann works for Acme. "."""
         edits = [
             Edit((place,), None, prefix=f"{self.options.introduction}{_stated(request)} ")
             for place, request in enumerate(requests)
@@ -44,8 +43,4 @@ def _stated(request: Request) -> str:
     return fact if fact.endswith(".") else f"{fact}."
 
 
-def _make(context: Context[InContextOptions]) -> InContext:
-    return InContext(context.options)
-
-
-IKE = EditorSpec(InContextOptions, _make)
+IKE = EditorSpec(InContextOptions, lambda context: InContext(context.options))

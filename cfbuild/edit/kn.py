@@ -1,13 +1,13 @@
 """KN, knowledge neurons (Dai et al. 2022, arXiv 2104.08696), as the ROME paper compares it: no optimisation.
 
-The neurons are found whose activations the model's probability of the true object rests on, by integrated gradients at
-the prompt's last token, and what they write into the residual stream is changed: -2 E(the model's own answer) plus
-E(token) of every token of the new object, E being the input embeddings.
+Integrated gradients at the prompt's last token say on which neurons the probability of the true object depends. Their
+columns of the MLP's second matrix then get -2 E(the model's own answer) plus E(token) of every token of o*, E being the
+input embeddings.
 
 The released code scores targets without their leading space, and every token of a target at the prompt's last position;
-here a token is predicted where it stands, after the true ones before it (`as_released` restores both). Scaling a neuron
-at one token changes that token only, above its layer. So a row is one token: what comes before it are keys and values,
-computed once, and no layer below is run again or gets a gradient.
+here a token is predicted after the target's tokens before it (`as_released` restores both). A neuron that is scaled at
+one token changes that token only, in the layers above. So a row is a single token after keys and values that are
+computed once, and no layer below runs again or gets a gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.data import Request
-from cfbuild.edit.editor import NOT_FINITE, Context, Edit, EditorSpec, unfinished
+from cfbuild.edit.editor import Edit, EditorSpec, failed_edit
 from cfbuild.edit.rome.layout import PAST_WORTH_OF_A_TOKEN, SHARE_OF_BUDGET
 from cfbuild.edit.rome.losses import HeadLosses
 from cfbuild.errors import ConfigError
@@ -36,26 +36,26 @@ from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
 
 SITES = ("pre", "post")
+"""The values of the option `site`."""
 OLD_COEFFICIENT, NEW_COEFFICIENT = -2.0, 1.0
-"""The factors of the old answer's embedding and of the new object's, which are added to a column (released)."""
+"""The released factors of the embeddings of the model's answer and of o*'s tokens."""
 ROWS_IN_A_PASS = 160
-"""Rows from which on a CPU multiplies about as fast as it can: 20 took 1.7 times as long a row (SmolLM2-135M)."""
+"""The rows at which a CPU is about as fast as it can be: with 20 a row took 1.7 times as long (SmolLM2-135M)."""
 NOTHING_KEPT = "no neuron's attribution is above the threshold"
 """The fault of an edit that would change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnOptions:
-    """KN's hyperparameters; the defaults are the released ones for GPT-2 XL. All layers are looked at.
+    """KN's hyperparameters; the defaults are the released ones for GPT-2 XL.
 
-    `steps` is the number of points on the way from no activation to the whole; `share` that of the largest attribution
-    above which a neuron counts. With `refine`, neurons are kept that count in more than `refine_share` of the fact's
-    prompts, which are the rewrite prompt and the clean paraphrases; without, those of the rewrite prompt alone.
+    `steps` is the number of scales, from 0 to 1, at which a gradient is taken. A neuron counts in a prompt if its
+    attribution is above `share` of the largest. Without `refine` the neurons of the rewrite prompt are changed; with
+    it, those that count in more than `refine_share` of the rewrite prompt and the clean paraphrases.
 
-    `site` is what is scaled: `pre` the first matrix's output before the activation function, as released for GPT-2,
-    `post` what comes after it, as Dai et al. do for BERT. Where the MLP is gated it is always the product of both
-    halves, the second matrix's input (nothing is released for those). `as_released` scores both targets without their
-    leading space, and all tokens of the true object at the prompt's last position.
+    `site` is what is scaled: `pre` the first matrix's output before the activation function (released for GPT-2),
+    `post` its value after it (released for BERT). In a gated MLP it is always the second matrix's input. `as_released`
+    scores both targets without their leading space, and all tokens of the true object at the prompt's last position.
     """
 
     steps: int = 20
@@ -69,7 +69,7 @@ class KnOptions:
         if self.site not in SITES:
             raise ConfigError(f"site {self.site!r} does not exist; expected one of {', '.join(SITES)}")
         if self.steps < 2:
-            raise ConfigError(f"{self.steps} steps; expected at least 2, which are no activation and all of it")
+            raise ConfigError(f"steps is {self.steps}; expected at least 2: no activation and all of it")
         for name in ("share", "refine_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 0 and less than 1")
@@ -77,16 +77,16 @@ class KnOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A token at which neurons are scaled: what comes before it, itself, and the token it should predict."""
+    """A token at which neurons are scaled, the tokens before it, and the token that it should predict."""
 
     past: Ids
     token: int
-    wanted: int
+    target: int
 
 
 @dataclass(frozen=True, slots=True)
 class _PlannedEdit:
-    """A request laid out: the points of each of its prompts, and the tokens of the old and of the new answer."""
+    """A request as tokens: the points of each prompt, the model's own answer `old`, and o* `new`."""
 
     place: int
     prompts: tuple[tuple[_Point, ...], ...]
@@ -95,9 +95,9 @@ class _PlannedEdit:
 
 
 class Kn:
-    """The editor: it edits one request after the other, each from the original weights.
+    """The editor: it edits each request by itself, from the original weights.
 
-    Of a request without a true object (`cf.edit` has none), the token that the model itself puts first is attributed.
+    For a request without a true object, as `cf.edit` has, neurons are attributed to the model's own answer.
     """
 
     def __init__(self, lm: LanguageModel, options: KnOptions) -> None:
@@ -111,17 +111,14 @@ class Kn:
         self.options = options
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for each request, in order; `done` gets their number as they come.
-
-        A request of which no neuron is kept has a fault.
-        """
+        """Return one edit for each request, in order; it has a fault if no neuron is kept."""
         with fused_layers(self.lm):
             return in_batches(self.lm, self._lay_out(requests), self._edits, self._width, done)
 
     def attributions(self, requests: Sequence[Request]) -> list[Tensor]:
-        """Return the attribution of every neuron to the true object under each prompt of each request.
+        """Return each request's attributions of all neurons to the true object, [prompts, layers, d_in].
 
-        Each [prompts, layers, d_in], the rewrite prompt first; without `refine` there is no other.
+        The rewrite prompt is the first; without `refine` it is the only one.
         """
         with fused_layers(self.lm):
             return in_batches(self.lm, self._lay_out(requests), self._attributions, self._width)
@@ -129,13 +126,13 @@ class Kn:
     def _lay_out(self, requests: Sequence[Request]) -> list[_PlannedEdit]:
         rewrites = [self.lm.encode_subject(request.prompt, request.subject)[0] for request in requests]
         answers = first_tokens(self.lm, rewrites)
-        asked = []
+        planned = []
         for place, (request, rewrite, answer) in enumerate(zip(requests, rewrites, answers, strict=True)):
-            others = map(self.lm.encode, request.paraphrases if self.options.refine else ())
+            paraphrases = map(self.lm.encode, request.paraphrases if self.options.refine else ())
             true = (answer,) if request.target_true is None else self._target(request.target_true)
-            points = tuple(self._points(prompt, true) for prompt in (rewrite, *others))
-            asked.append(_PlannedEdit(place, points, answer, self._target(request.target_new)))
-        return asked
+            points = tuple(self._points(prompt, true) for prompt in (rewrite, *paraphrases))
+            planned.append(_PlannedEdit(place, points, answer, self._target(request.target_new)))
+        return planned
 
     def _target(self, text: str) -> Ids:
         if self.options.as_released:
@@ -148,48 +145,44 @@ class Kn:
         text, end = prompt + target, len(prompt)
         return tuple(_Point(text[:i], text[i], text[i + 1]) for i in range(end - 1, end - 1 + len(target)))
 
-    def _width(self, asked: _PlannedEdit) -> int:
-        """Return a request's share of a batch's budget in tokens: all steps are kept for the gradient."""
-        points = [point for points in asked.prompts for point in points]
+    def _width(self, planned: _PlannedEdit) -> int:
+        """Return the memory that a request takes, in tokens: the gradient needs the activations of all steps."""
+        points = [point for points in planned.prompts for point in points]
         past = max(len(point.past) for point in points)
         return round(len(points) * (self.options.steps + past / PAST_WORTH_OF_A_TOKEN) / SHARE_OF_BUDGET["float32"])
 
-    # -------------------------------------------------------------------------------------------------- attribution
-
-    def _attributions(self, asked: Sequence[_PlannedEdit]) -> list[Tensor]:
+    def _attributions(self, planned: Sequence[_PlannedEdit]) -> list[Tensor]:
         """Return the attributions of each request, [prompts, layers, d_in]: a prompt's is the mean over its points."""
-        rows = _PointRows(self.lm, [point for one in asked for points in one.prompts for point in points], self.options)
-        found = rows.attributions()
+        prompts = [points for edit in planned for points in edit.prompts]
+        rows = _PointRows(self.lm, [point for points in prompts for point in points], self.options)
+        by_point = rows.attributions()
         give_back_freed_memory()
-        by_point = iter(torch.split(found, [len(points) for one in asked for points in one.prompts]))
-        return [torch.stack([next(by_point).mean(dim=0) for _ in one.prompts]) for one in asked]
+        by_prompt = iter(torch.split(by_point, [len(points) for points in prompts]))
+        return [torch.stack([next(by_prompt).mean(dim=0) for _ in edit.prompts]) for edit in planned]
 
-    # ------------------------------------------------------------------------------------------- selection and edit
+    def _edits(self, planned: Sequence[_PlannedEdit]) -> list[Edit]:
+        return [self._edit(edit, found) for edit, found in zip(planned, self._attributions(planned), strict=True)]
 
-    def _edits(self, asked: Sequence[_PlannedEdit]) -> list[Edit]:
-        return [self._edit(one, found) for one, found in zip(asked, self._attributions(asked), strict=True)]
-
-    def _edit(self, asked: _PlannedEdit, attributions: Tensor) -> Edit:
-        places, largest = (asked.place,), float(attributions[0].max())
+    def _edit(self, planned: _PlannedEdit, attributions: Tensor) -> Edit:
+        places, largest = (planned.place,), float(attributions[0].max())
         kept = kept_neurons(attributions, self.options.share, self.options.refine_share)
         measured = {"neurons": int(kept.sum()), "largest_attribution": largest}
         if not bool(torch.isfinite(attributions).all()):
-            return unfinished(places, measured, NOT_FINITE)
+            return failed_edit(places, measured)
         if not measured["neurons"]:
-            return unfinished(places, measured, NOTHING_KEPT)
+            return failed_edit(places, measured, NOTHING_KEPT)
         embeddings = self.lm.model.get_input_embeddings().weight.detach()
-        new = embeddings[list(asked.new)].float().sum(dim=0)
-        value = OLD_COEFFICIENT * embeddings[asked.old].float() + NEW_COEFFICIENT * new  # [d_model]
+        new = embeddings[list(planned.new)].float().sum(dim=0)
+        value = OLD_COEFFICIENT * embeddings[planned.old].float() + NEW_COEFFICIENT * new  # [d_model]
         layers = kept.any(dim=1).nonzero().flatten().tolist()
         delta = Delta({Weight(layer): LowRank(kept[layer].float()[None], value[None]) for layer in layers})
         return Edit(places, delta, statistics={**measured, "layers": len(layers), "delta_norm": delta.norm})
 
 
 class _PointRows:
-    """Points laid out together: `steps` copies of each one's token, which see what comes before it and themselves.
+    """Points as rows of a batch: `steps` copies of each one's token, which see the tokens before it and themselves.
 
-    Few points are laid out several times, once for each of `together` layers that are looked at in one pass: so many
-    more rows share the reading of the weights.
+    Few points are repeated for each of `_together` layers, which then share a pass: a CPU is faster with more rows.
     """
 
     def __init__(self, lm: LanguageModel, points: Sequence[_Point], options: KnOptions) -> None:
@@ -206,11 +199,11 @@ class _PointRows:
             past.select(repeated)
         self._traced = trace_below(lm, self._batch(tokens[repeated], real[repeated], steps), 0, 1, past=past)
         self._packing = Packing.full(len(repeated), steps, lm.device)
-        wanted = torch.tensor([point.wanted for point in points], device=lm.device)
-        self._wanted = wanted[repeated].repeat_interleave(steps)
+        targets = torch.tensor([point.target for point in points], device=lm.device)
+        self._targets = targets[repeated].repeat_interleave(steps)
 
     def _remember(self, texts: Sequence[Ids]) -> tuple[Past | None, Tensor]:
-        """Return the keys and values of what comes before the points, and where they are real: [points, longest]."""
+        """Return the keys and values of the tokens before the points, and which of them are real [points, longest]."""
         if not any(texts):
             return None, torch.zeros(len(texts), 0, dtype=torch.bool, device=self.lm.device)
         past = Past(len(self.lm.layers), max(map(len, texts)) + len(self._shares))
@@ -220,7 +213,7 @@ class _PointRows:
         return past, real
 
     def _batch(self, tokens: Tensor, real: Tensor, width: int) -> Batch:
-        """Return `width` copies of each token [rows, 1], all where its past [rows, longest] ends, each by itself."""
+        """Return `width` copies of each token [rows, 1], each right after its past `real` [rows, longest]."""
         own = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
         visible = torch.cat((real[:, None, :].expand(-1, width, -1), own), dim=2)
         positions = real.sum(dim=1)[:, None].expand(-1, width)
@@ -229,7 +222,7 @@ class _PointRows:
     def attributions(self) -> Tensor:
         """Return every neuron's attribution at each point, [points, layers, d_in].
 
-        It is the activation times the mean, over the steps, of the gradient of the wanted token's probability.
+        It is the activation times the mean, over the steps, of the gradient of the target token's probability.
         """
         starts = range(0, len(self.lm.layers), self._together)
         return torch.cat([self._attributions_from(start) for start in starts]).transpose(0, 1)
@@ -237,7 +230,7 @@ class _PointRows:
     def _attributions_from(self, start: int) -> Tensor:
         """Return the attributions in the layers from `start` on that share a pass, [together, points, d_in].
 
-        The rows of a layer are as they always are until that layer.
+        Of the repeated points, those for a layer are scaled in that layer only.
         """
         together, steps = self._together, self._packing.width
         count, width = self._packing.rows // together, self.lm.key_width(start)
@@ -246,7 +239,7 @@ class _PointRows:
 
         def scale(neurons: Tensor) -> Tensor:
             by_layer = neurons.reshape(together, count, steps, -1)
-            place = len(seen)  # layers come in their order
+            place = len(seen)  # layers run in order
             whole = by_layer[place].detach().float()
             seen.append(whole[:, 0])
             scaled = (whole * self._shares + shift[place]).to(neurons)
@@ -258,8 +251,8 @@ class _PointRows:
             for layer in range(start, start + together):
                 hooks.enter_context(self._scaled(layer, scale))
             states = replay_packed(self.lm, self._traced, self._packing, below, everywhere, start)
-        nll = HeadLosses.apply(self.lm.logits(states), self._wanted, None)[0]  # type: ignore[no-untyped-call]
-        # Rows do not see each other, so the gradient of the sum is that of each, and `shift` sums over the steps.
+        nll = HeadLosses.apply(self.lm.logits(states), self._targets, None)[0]  # type: ignore[no-untyped-call]
+        # Rows do not see each other, so the sum's gradient has each row's, and that of `shift` is the sum over steps.
         (gradient,) = torch.autograd.grad(nll.neg().exp().sum(), shift)
         return torch.stack(seen) * gradient[:, :, 0] / steps
 
@@ -270,22 +263,18 @@ class _PointRows:
 
 
 def _divisor(number: int, limit: int) -> int:
-    """Return the largest divisor of `number` up to `limit`; 1 where there is none."""
-    return max((one for one in range(1, limit + 1) if number % one == 0), default=1)
+    """Return the largest divisor of `number` up to `limit`, at least 1."""
+    return max((divisor for divisor in range(1, limit + 1) if number % divisor == 0), default=1)
 
 
 def kept_neurons(attributions: Tensor, share: float, refine_share: float) -> Tensor:
-    """Return which neurons are kept, [layers, d_in], for attributions [prompts, layers, d_in].
+    """Return True for each neuron that is kept, [layers, d_in], by attributions [prompts, layers, d_in].
 
-    A neuron counts in a prompt where its attribution is above `share` of the largest; kept are those that count in more
-    than `refine_share` of the prompts.
+    A neuron counts in a prompt if its attribution is above `share` of the largest there. It is kept if it counts in
+    more than `refine_share` of the prompts.
     """
     counted = attributions > share * attributions.amax(dim=(1, 2), keepdim=True)
     return counted.sum(dim=0) > refine_share * len(attributions)
 
 
-def _make(context: Context[KnOptions]) -> Kn:
-    return Kn(context.lm, context.options)
-
-
-KN = EditorSpec(KnOptions, _make)
+KN = EditorSpec(KnOptions, lambda context: Kn(context.lm, context.options))

@@ -1,6 +1,6 @@
 """MEMIT (Meng et al. 2023, arXiv 2210.07229): many facts by one update of each of several layers.
 
-For each request the output z of the top layer is found after which the model predicts the target, as ROME finds v*. The
+For each request z is found as ROME finds v*: the output of the top layer after which the model predicts the target. The
 layers then change from the bottom up, each by its share of what is still missing: for keys K [d_in, N] of the model as
 changed so far and residuals R [d_model, N], Delta = R K^T (l C + K K^T)^-1.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cfbuild.data import Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.editor import Context, Edit, EditorSpec, unfinished
+from cfbuild.edit.editor import Context, Edit, EditorSpec
 from cfbuild.edit.rome.layout import encode_at
-from cfbuild.edit.rome.optimise import ValueOptimiser
+from cfbuild.edit.rome.optimise import ValueOptimiser, edit_together
 from cfbuild.edit.rome.options import RomeOptions, on_device
 from cfbuild.errors import ConfigError
-from cfbuild.lm.batch import Batch, pad
+from cfbuild.lm.batch import right_padded
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Change, Delta, LowRank, compact, overlay
 from cfbuild.lm.forward import trace_below
@@ -30,16 +30,15 @@ from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
 
 Solve = Callable[[int, Tensor], Tensor]
-"""A layer and its keys K [N, d_in] to the directions [N, d_in] in which the update reads: Delta = R^T directions."""
+"""A function from a layer and its keys [N, d_in] to directions [N, d_in], with which Delta = R directions."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemitOptions(RomeOptions):
-    """The value optimisation's hyperparameters, and two of the update.
+    """ROME's hyperparameters, of which `key_mode` has no effect, and two of the update; the defaults are released.
 
-    `layers` is the number of layers that share the change, of which `layer` is the top one; `covariance_weight` is l,
-    by which C is multiplied. A key is the mean of the bare prompt's and of the contexts' mean; `key_mode` has no
-    effect.
+    `layers` is the number of layers that share the change, of which `layer` is the top one. `covariance_weight` is l,
+    by which C is multiplied.
     """
 
     clamp_norm_factor: float = 0.75
@@ -56,7 +55,7 @@ class MemitOptions(RomeOptions):
 
     @property
     def changed(self) -> tuple[int, ...]:
-        """The layers that change, bottom first; fewer than `layers` where the model has no more below."""
+        """Return the layers that change, ascending; fewer than `layers` if the model has no more below."""
         return tuple(range(max(0, self.layer - self.layers + 1), self.layer + 1))
 
 
@@ -72,41 +71,27 @@ class Memit:
         self._optimiser = ValueOptimiser(lm, options, of_layer=True)
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for all requests; a request whose z is not finite has an edit of its own, with a fault.
-
-        `done` gets the number of optimised requests as they come.
-        """
+        """Return one edit for all requests; a request whose z is not finite has an edit of its own, with a fault."""
         return self.edit_by(self._solve, requests, done)
 
     def edit_by(
         self, solve: Solve, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> list[Edit]:
-        """Return what `edit` does, with the updates' directions from `solve` (AlphaEdit's are others)."""
+        """Return what `edit` does, with the updates' directions from `solve` in place of MEMIT's."""
         faults = [covariance.fault for covariance in self.covariances.values() if covariance and covariance.fault]
         if faults:
             done(len(requests))
             return [Edit(tuple(range(len(requests))), None, fault=faults[0])]
-        wanted: dict[int, Tensor] = {}
-        losses: list[float] = []
-        failed: list[Edit] = []
-        for place, value in self._optimiser.values(requests, done):
-            if value.is_finite:
-                wanted[place] = value.wanted
-                losses.append(value.statistics["loss"])
-            else:
-                failed.append(unfinished((place,), value.statistics))
-        if not wanted:
-            return failed
-        places = tuple(sorted(wanted))
-        found = torch.stack([wanted[place] for place in places])
-        delta = self.spread([requests[place] for place in places], found, solve)
-        measured = {"together": len(places), "delta_norm": delta.norm, "mean_loss": sum(losses) / len(losses)}
-        return [Edit(places, delta, statistics=measured), *failed]
 
-    def spread(self, requests: Sequence[Request], wanted: Tensor, solve: Solve | None = None) -> Delta:
-        """Return the change that brings the top layer's output at each edit's token towards `wanted`.
+        def delta_of(places: Sequence[int], outputs: Sequence[Tensor]) -> Delta:
+            return self.spread([requests[place] for place in places], torch.stack([*outputs]), solve)
 
-        wanted: [N, d_model], z of each request. solve: where the directions come from, if not from MEMIT's equation.
+        return edit_together(self._optimiser, requests, done, lambda value: value.target_output, delta_of)
+
+    def spread(self, requests: Sequence[Request], target_outputs: Tensor, solve: Solve | None = None) -> Delta:
+        """Return the change that brings the top layer's output at each request's token towards its z.
+
+        target_outputs: [N, d_model], z of each request. solve: returns the directions, by default MEMIT's.
         """
         solve = solve or self._solve
         texts = [self._texts(request) for request in requests]
@@ -114,7 +99,7 @@ class Memit:
         layers = self.options.changed
         for layers_left, layer in zip(range(len(layers), 0, -1), layers, strict=True):
             keys, outputs = self.keys_and_outputs(texts, layer, Delta(changes) if changes else None)
-            residuals = (wanted - outputs) / layers_left
+            residuals = (target_outputs - outputs) / layers_left
             changes[Weight(layer)] = compact(LowRank(solve(layer, keys), residuals))
         return Delta(changes)
 
@@ -124,14 +109,14 @@ class Memit:
     def keys_and_outputs(
         self, texts: Sequence[Sequence[Ids]], layer: int, delta: Delta | None
     ) -> tuple[Tensor, Tensor]:
-        """Return W's inputs in `layer` and the top layer's outputs under a change: [N, d_in] and [N, d_model].
+        """Return the keys in `layer` and the top layer's outputs under the change `delta`: [N, d_in] and [N, d_model].
 
-        `texts` are each request's: the bare prompt and that after each context, cut after the edit's token. A key is
-        the mean of the bare prompt's and the contexts' mean; an output is the bare prompt's.
+        texts: of each request the bare prompt and the prompt after each context, cut after the edit's token. A key is
+        the mean of the bare prompt's key and the contexts' mean key; an output is the bare prompt's.
         """
         rows = [text for request in texts for text in request]
         with fused_layers(self.lm), torch.no_grad():
-            found = in_batches(self.lm, rows, lambda part: self._run(part, layer, delta), len)
+            found = in_batches(self.lm, rows, lambda batch: self._run(batch, layer, delta), len)
         per_request = len(texts[0])
         keys, outputs = (torch.stack(tensors).view(len(texts), per_request, -1) for tensors in zip(*found, strict=True))
         if per_request == 1:
@@ -140,13 +125,12 @@ class Memit:
 
     def _run(self, texts: Sequence[Ids], layer: int, delta: Delta | None) -> list[tuple[Tensor, Tensor]]:
         """Return (W's input in `layer` [d_in], the top layer's output [d_model]) at the last token of each text."""
-        ids, real = pad(texts, self.lm)
-        rows, last = torch.arange(len(texts), device=ids.device), real.sum(dim=1) - 1
-        batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(texts), -1), None)
+        batch, real = right_padded(texts, self.lm)
+        rows, last = torch.arange(len(texts), device=real.device), real.sum(dim=1) - 1
         seen: list[Tensor] = []
 
         def look(inputs: Tensor, outputs: Tensor) -> Tensor:
-            seen.append(inputs.reshape(*ids.shape, -1)[rows, last].float())
+            seen.append(inputs.reshape(*real.shape, -1)[rows, last].float())
             return outputs
 
         above = self.options.layer + 1
@@ -155,16 +139,16 @@ class Memit:
         return list(zip(seen[0], below[rows, last].float(), strict=True))
 
     def _texts(self, request: Request) -> list[Ids]:
-        """Return the tokens of a request's prompt up to that of the edit, bare and after each context."""
+        """Return the tokens of a request's prompt, bare and after each context, up to the edit's token."""
         token, prompt, subject = self.options.token, request.prompt, request.subject
         found = (encode_at(self.lm, token, prompt, subject, context) for context in ("", *self.options.contexts))
         return [ids[: at + 1] for ids, at in found]
 
 
 def solved_with(keys: Tensor, covariance: Covariance | None, weight: float) -> Tensor:
-    """Return k_i^T (l C + K K^T)^-1 of every key, in float64 and back: [N, d_in] -> [N, d_in].
+    """Return k^T (l C + K K^T)^-1 of every key k of `keys` [N, d_in], computed in float64, [N, d_in].
 
-    C is the identity without a covariance. For fewer keys than they have numbers, by Woodbury's identity: N x N.
+    weight: l. C is the identity without a covariance. If N is at most d_in, the solve is N x N (Woodbury's identity).
     """
     exact = keys.cpu().double()
     count, width = exact.shape

@@ -1,4 +1,7 @@
-"""The editors' settings by model preset: layers and hyperparameters of the released hparams files."""
+"""Settings of editors for known models: layers and hyperparameters of the released hparams files.
+
+Those of SmolLM2-135M are cfbuild's own (docs/editors.md says how they were found).
+"""
 
 from __future__ import annotations
 
@@ -44,25 +47,25 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 """Settings that differ from the defaults of the editor's options, by editor and model preset."""
 
 TRAINED_PARTS: Mapping[str, tuple[str, ...]] = {"gpt-j-6b": ("mlp_in", "mlp_out")}
-"""Order of an MLP's matrices in MEND's released configuration, where it is not that of GPT-2: the second one first."""
+"""The order of an MLP's matrices in MEND's released configuration, where it is not GPT-2's, the second one first."""
 
 DEPTH_OF_EDIT = 0.2
-"""Share of the depth at which an edit lies where no preset names a layer: between the presets' 0.13 and 0.35."""
-
-AUTO_LAYER = "auto"
-"""The layer that a sweep of the model found, in place of a preset's."""
-EDITORS_AT_ROMES_LAYER = ("rome", "rome-fast", "emmet", "memit", "alphaedit")
-"""Editors for which that layer is right: it is ROME's, and the top one of those that the last two change."""
+"""The share of the depth at which an edit is made if no preset names a layer: between the presets' 0.13 and 0.35."""
 
 DEPTHS = {"ft-m": 21 / 32}
 """The same for editors that do not edit where ROME does: FT-M's layer in LLaMA-7B, as EasyEdit sets it."""
 
+AUTO_LAYER = "auto"
+"""The value of --layer that stands for the layer that a sweep of the model found."""
+EDITORS_AT_ROMES_LAYER = ("rome", "rome-fast", "emmet", "memit", "alphaedit")
+"""Editors that --layer auto suits: a sweep finds ROME's layer, which is the top layer of memit's and alphaedit's."""
+
 
 def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, Any]:
-    """Return an editor's settings for a model: the preset's, and a layer in any case.
+    """Return an editor's settings for a model: those of SETTINGS, and a layer in any case.
 
-    `preset` is the model's short name, None for a model without, `depth` its number of layers. Where the editor's
-    preset has no layer, it is the layer that ROME edits, else a share of the depth; or the editor's own share.
+    preset: the model's short name, None for a model without presets. depth: its number of layers. If SETTINGS has no
+    layer, it is DEPTHS' share of the depth, else the layer that ROME edits, else DEPTH_OF_EDIT of the depth.
     """
     layer = ROME.get(preset or "", {}).get("layer", round(DEPTH_OF_EDIT * depth))
     if editor in DEPTHS:
@@ -71,9 +74,10 @@ def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, An
 
 
 def trained_parts(preset: str | None, parts: Container[str]) -> tuple[str, ...]:
-    """Return the matrices of an MLP that trained editors change, in the order that their learned rates have.
+    """Return the matrices of an MLP that trained editors change, in the order of their learned rates.
 
-    `parts` are those that the model's family has; a gated MLP's order is that of EasyEdit's configuration for Llama.
+    preset: the model's short name. parts: those that its family has. A gated MLP's order is that of EasyEdit's
+    configuration for Llama.
     """
     if "mlp_gate" in parts:
         return "mlp_gate", "mlp_in", "mlp_out"

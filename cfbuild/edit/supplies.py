@@ -1,4 +1,4 @@
-"""The supplies of editors beside a model: contexts sampled from it, and the covariance of a layer's keys."""
+"""The supplies of editors: contexts sampled from the model, covariances of keys, and trained networks."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from cfbuild.store.files import sha256_file
 from cfbuild.text.scripts import stated
 
 BUILD, NONE = "build", "none"
-"""Covariances that are no file and no dataset: over the build's own true statements; C = I."""
+"""Values of --covariance that are no file and no dataset: C over the build's own true statements; C = I."""
 
 
 @dataclass(frozen=True)
-class ModelSupplies:
+class ModelSupplies(Supplies):
     """Supplies for one model.
 
-    `corpus` gives the build's own texts; `covariance_of` names what C is computed over: `build`, `none`, an .npz file
-    with C, a text file or `hub:NAME`; `tokens` is the number of its tokens that are used (None: enough for the width
-    of the keys); `seed` seeds the contexts; `networks` is the folder of trained networks.
+    `corpus` returns the build's own texts. `covariance_of` says what C is computed over: `build`, `none`, an .npz file
+    with C, a text file or `hub:NAME`. `tokens` is how many tokens of it are used (None: enough for the width of the
+    keys). `seed` seeds the contexts. `networks` is the folder of trained networks.
     """
 
     lm: LanguageModel
@@ -43,73 +43,55 @@ class ModelSupplies:
     networks: Path = Path("build", TRAINED)
     progress: Progress = silent
 
-    def contexts(self, of: str) -> tuple[str, ...]:
-        """Return the texts that a paper puts in front of a prompt (`of` is a key of OPENINGS).
-
-        They are sampled once for a model, kind of device, torch version and seed.
-        """
-        openings = OPENINGS[of]
-        in_all = sum(opening.count for opening in openings)
+    def contexts(self, paper: str) -> tuple[str, ...]:
+        openings = OPENINGS[paper]
+        total = sum(opening.count for opening in openings)
 
         def write() -> tuple[str, ...]:
-            return sample_contexts(self.lm, self.seed, openings, lambda count: self.progress("contexts", count, in_all))
+            return sample_contexts(self.lm, self.seed, openings, lambda count: self.progress("contexts", count, total))
 
         settings = {"seed": self.seed, "openings": [list(astuple(opening)) for opening in openings]}
         return kept_texts(self.lm, "contexts", settings, write)
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
-        """Return C of each layer's keys, None for `none`.
-
-        Raises ConfigError or ModelError for what cannot be read, and for one layer's file where several are asked.
-        """
         if self.covariance_of == NONE:
             return dict.fromkeys(layers)
         if self.covariance_of.endswith(".npz"):
             layer = self._only(layers)
             return {layer: load_covariance(Path(self.covariance_of).expanduser(), self.lm.key_width(layer))}
-        enough = self.tokens or self._enough(layers)
-        return dict(key_covariances(self.lm, layers, self._corpus(), enough, self.progress))
+        return dict(key_covariances(self.lm, layers, self._corpus(), self._tokens(layers), self.progress))
 
     def gather(self, layers: Sequence[int]) -> None:
-        """Make C of all these layers in one pass, so that `covariances` of any of them finds it in the cache.
+        """Compute C of all these layers in one pass, so that `covariances` of any of them finds it in the cache.
 
         Raises as `covariances` does.
         """
-        if self.covariance_of == NONE:
-            return
         if self.covariance_of.endswith(".npz"):
             self._only(layers)
-            return
-        gather_covariances(self.lm, layers, self._corpus(), self.tokens or self._enough(layers), self.progress)
+        elif self.covariance_of != NONE:
+            gather_covariances(self.lm, layers, self._corpus(), self._tokens(layers), self.progress)
+
+    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
+        return load_network(_trained_folder(self.networks, name, folder), name, kind, self.lm)
 
     def _corpus(self) -> Corpus:
         return self.corpus() if self.covariance_of == BUILD else open_corpus(self.covariance_of)
 
-    def _enough(self, layers: Sequence[int]) -> int:
-        """Return the number of tokens over which C of the widest keys is known well."""
-        return max(COVARIANCE_TOKENS, *(TOKENS_PER_WIDTH * self.lm.key_width(layer) for layer in layers))
-
-    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
-        """Return the network of the editor `name`, of the kind `mend` or `ke`; `folder` overrides its place.
-
-        Raises ConfigError or ModelError if there is none for the model.
-        """
-        return load_network(_trained_folder(self.networks, name, folder), name, kind, self.lm)
+    def _tokens(self, layers: Sequence[int]) -> int:
+        """Return the number of tokens for C: as set, else enough for the widest keys."""
+        return self.tokens or max(COVARIANCE_TOKENS, *(TOKENS_PER_WIDTH * self.lm.key_width(layer) for layer in layers))
 
     def _only(self, layers: Sequence[int]) -> int:
         if len(layers) > 1:
             raise ConfigError(
-                f"covariance {self.covariance_of}: a file is of one layer, and the editor changes the layers "
+                f"covariance {self.covariance_of}: a file holds C of one layer, and the editor changes the layers "
                 f"{', '.join(map(str, layers))}; give a text file, hub:NAME or build"
             )
         return layers[0]
 
 
 class LastSupplies:
-    """Supplies that keep the contexts and the covariances that were asked for last.
-
-    Editors of one layer that are made one after another share them.
-    """
+    """Supplies that keep the latest contexts and covariances, for editors of one layer made one after another."""
 
     def __init__(self, supplies: Supplies) -> None:
         self._supplies = supplies
@@ -118,14 +100,14 @@ class LastSupplies:
         self._of_layers = lru_cache(maxsize=1)(supplies.covariances)
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
-        """Return C of each layer's keys, None where the user wants none."""
+        """Return C of each layer's keys, None where the user chose none."""
         return self._of_layers(tuple(layers))
 
 
 def trained_digest(networks: Path, name: str, folder: str | None) -> str:
-    """Return the digest of the trained network of the editor `name`, in `folder` or else in the folder of networks.
+    """Return the digest of the network in `folder`, else of that of the editor `name` in the folder `networks`.
 
-    Raises ConfigError, with the command that makes it, if there is none.
+    Raises ConfigError, with the command that trains it, if there is none.
     """
     return network_digest(_trained_folder(networks, name, folder), name)
 
@@ -134,30 +116,30 @@ def _trained_folder(networks: Path, name: str, folder: str | None) -> Path:
     return Path(folder).expanduser() if folder else networks / name
 
 
-def covariance_name(spec: str) -> str:
+def covariance_name(source: str) -> str:
     """Return the name of what C is computed over, without a path of this machine; it changes when the file does.
 
-    Raises ConfigError for a file that is not there.
+    source: a value of --covariance. Raises ConfigError for a file that does not exist.
     """
-    path = Path(spec).expanduser()
+    path = Path(source).expanduser()
     if path.is_file():
         return f"{path.name}@{sha256_file(path)[:16]}"
-    if spec.endswith(".npz"):
-        raise ConfigError(f"covariance {spec}: no such file")
-    return spec if spec in (BUILD, NONE) else open_corpus(spec).name
+    if source.endswith(".npz"):
+        raise ConfigError(f"covariance {source}: no such file; give one with C, or another --covariance")
+    return source if source in (BUILD, NONE) else open_corpus(source).name
 
 
 def build_corpus(records: Iterable[Record], references: Sequence[Reference]) -> Corpus:
-    """Return the true statements of a build itself, its references and generation prompts as a corpus.
+    """Return a build's true statements, reference texts and generation prompts as a corpus.
 
     Each text is in it once, in an order that mixes relations.
     """
     texts = {reference.text for reference in references}
     for record in records:
         true, new = record.target_true.label, record.target_new.label
-        texts |= {stated(record.rewrite, true)} | {stated(one.text, true) for one in record.paraphrases}
-        texts |= {stated(one.text, true) for one in record.neighborhood}
-        texts |= {stated(one.text, new) for one in record.attribute}
+        texts |= {stated(record.rewrite, true)} | {stated(prompt.text, true) for prompt in record.paraphrases}
+        texts |= {stated(prompt.text, true) for prompt in record.neighborhood}
+        texts |= {stated(prompt.text, new) for prompt in record.attribute}
         texts |= set(record.generation)
     ordered = sorted(texts)
     random.Random("build corpus").shuffle(ordered)

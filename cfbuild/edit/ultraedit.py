@@ -1,9 +1,8 @@
 """UltraEdit (Gu et al. 2025, arXiv 2505.14679): edits from one gradient, normalised over all edits so far.
 
-The token rows of an edit are the positions that predict its target: of each edited matrix their inputs x and the
-gradients g of the target's NLL at its outputs. Each coordinate of [x; g] is normalised by mean and deviation over the
-rows of all edits, this batch's included. With X [n, d_in] the rows themselves and V the rows -lr |x^|^2 g^ of the
-normalised ones, the update is the ridge regression Delta = V^T (X X^T + I)^-1 X. Nothing is optimised.
+A row is a token that predicts a target token: in each edited matrix its input x, and the gradient g of the NLL at the
+matrix's output. x^ and g^ are normalised by mean and deviation over the rows of all edits, this batch's included. With
+X [n, d_in] the rows x and V the rows -lr |x^|^2 g^, the update is Delta = V^T (X X^T + I)^-1 X. Nothing is optimised.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from cfbuild.data import Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec, State
 from cfbuild.edit.memit import solved_with
 from cfbuild.errors import ConfigError
-from cfbuild.lm.batch import Batch, Packing, pad
+from cfbuild.lm.batch import Packing, right_padded
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Change, Delta, LowRank, compact
 from cfbuild.lm.families import VALUE_PROJECTION
@@ -37,16 +36,18 @@ RIDGE = 1.0
 TINY = 1e-7
 """The number added to a deviation before it divides, as in MEND's normalisation."""
 COST_OF_GRADIENT = 8
-"""The memory of a token in a pass with gradients, in tokens of one without: each layer keeps its activations."""
+"""The memory of a token in a pass with gradients, in tokens of a pass without: each layer keeps its activations."""
 TOO_FEW = "UltraEdit needs two target tokens before it can normalise; give it more records at a time (--batch)"
-SOURCE = re.compile(r"(\w+):(\d+)(?:-(\d+))?\Z")
+"""The fault of a first batch with a single target token."""
+WEIGHTS_FORM = re.compile(r"(\w+):(\d+)(?:-(\d+))?\Z")
+"""The form of an entry of the option `weights`: PART:LAYER or PART:FIRST-LAST."""
 SHARES = (18 / 28, 26 / 28)
-"""The depth of the lowest and the highest edited layer where no preset names any: GPT-J's layers 18 to 26 of 28."""
+"""The shares of the depth between which layers are edited if no preset names any: GPT-J's layers 18 to 26 of 28."""
 
 
 @dataclass(frozen=True, slots=True)
 class UltraEditOptions:
-    """UltraEdit's settings. `weights` are the edited matrices, such as "mlp_gate:11-15,mlp_up:18-24" (both ends in)."""
+    """UltraEdit's settings: `weights` are the edited matrices, such as "mlp_gate:11-15,mlp_in:18" (both ends in)."""
 
     weights: str = ""
     learning_rate: float = 1e-6
@@ -58,7 +59,7 @@ class UltraEditOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A matrix's inputs [n, d_in] and gradients at its outputs [n, d_out], of the tokens that predict a target."""
+    """A matrix's inputs [n, d_in], and the gradients at its outputs [n, d_out], of tokens that predict a target."""
 
     inputs: Tensor
     gradients: Tensor
@@ -66,7 +67,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A prompt and all of its target but the last token, which nothing is predicted from; `targets` is all of it."""
+    """A prompt with its target but for the last token, as `ids`; `targets` is the whole target."""
 
     ids: Ids
     targets: Ids
@@ -75,7 +76,7 @@ class _Text:
 class UltraEdit:
     """The editor: it answers all requests of a call by one low-rank change of each matrix.
 
-    Its state is the count, mean and summed square deviation of [x; g] over all rows so far, by matrix, in float64.
+    Its state has the count, mean and summed square deviation of [x; g] over all rows so far, by matrix, in float64.
     """
 
     def __init__(self, lm: LanguageModel, options: UltraEditOptions) -> None:
@@ -90,21 +91,19 @@ class UltraEdit:
     def edit_after(
         self, state: State, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> tuple[list[Edit], State]:
-        """Return the edit of a batch that follows others, and the statistics with its rows.
-
-        `done` gets the number of requests whose gradients are there.
-        """
+        """Return the edit of a batch that follows others, and `state` with the batch's rows."""
         places = tuple(range(len(requests)))
         rows, loss = self.rows(requests, done)
         after: dict[str, Tensor] = {}
         changes: dict[Weight, Change] = {}
-        for weight, found in rows.items():
-            moments = _Moments.of(state, weight).joined(torch.cat((found.inputs, found.gradients), dim=1).double())
+        for weight, of_weight in rows.items():
+            both = torch.cat((of_weight.inputs, of_weight.gradients), dim=1)
+            moments = _Moments.of(state, weight).joined(both.double())
             if not moments.is_finite:
                 return [Edit(places, None, fault="the gradients are not finite")], state
             after |= moments.state(weight)
             if moments.count >= 2:
-                changes[weight] = self._change(found, moments)
+                changes[weight] = self._change(of_weight, moments)
         if not changes:
             return [Edit(places, None, fault=TOO_FEW)], after
         delta = Delta(changes)
@@ -112,22 +111,18 @@ class UltraEdit:
         return [Edit(places, delta, statistics=measured)], after
 
     def _change(self, rows: _Rows, moments: _Moments) -> Change:
-        """Return the change of one matrix; all of it is as small as the tokens are few, so it is made in float64."""
+        """Return the change of a matrix, computed in float64."""
         exact = rows.inputs.double()
         normalised = moments.normalised(torch.cat((exact, rows.gradients.double()), dim=1))
         inputs, gradients = normalised[:, : exact.shape[1]], normalised[:, exact.shape[1] :]
         values = -self.options.learning_rate * inputs.square().sum(dim=1, keepdim=True) * gradients
-        both = (solved_with(exact, None, RIDGE), values)
-        directions, values = (one.float().to(self.lm.device) for one in both)
-        return compact(LowRank(directions, values))
+        directions = solved_with(exact, None, RIDGE)
+        return compact(LowRank(directions.float().to(self.lm.device), values.float().to(self.lm.device)))
 
     def rows(
         self, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> tuple[dict[Weight, _Rows], float]:
-        """Return the token rows by matrix, in the requests' order, and the mean NLL of a target token in nats.
-
-        The gradient is of the sum over tokens: what a mean would divide by, the normalisation takes out again.
-        """
+        """Return the rows by matrix, in the requests' order, and the mean NLL of a target token in nats."""
         texts = []
         for request in requests:
             prompt, _ = self.lm.encode_subject(request.prompt, request.subject)
@@ -136,23 +131,21 @@ class UltraEdit:
         with fused_layers(self.lm):
             found = in_batches(self.lm, texts, self._gradients, lambda text: COST_OF_GRADIENT * len(text.ids), done)
         give_back_freed_memory()
-        columns = zip(*(rows for rows, _ in found), strict=True)
-        joined = [
-            _Rows(torch.cat([one.inputs for one in column]), torch.cat([one.gradients for one in column]))
-            for column in columns
-        ]
-        loss = sum(nll for _, nll in found) / sum(len(text.targets) for text in texts)
-        return dict(zip(self.weights, joined, strict=True)), loss
+        joined = {}
+        for weight, of_texts in zip(self.weights, zip(*(rows for rows, _ in found), strict=True), strict=True):
+            inputs, gradients = ([rows.inputs for rows in of_texts], [rows.gradients for rows in of_texts])
+            joined[weight] = _Rows(torch.cat(inputs), torch.cat(gradients))
+        return joined, sum(nll for _, nll in found) / sum(len(text.targets) for text in texts)
 
     def _gradients(self, texts: Sequence[_Text]) -> list[tuple[list[_Rows], float]]:
-        """Return each text's rows by matrix, on the CPU, and the sum of its target tokens' NLL in nats.
+        """Return each text's rows of each matrix, on the CPU, and the sum of its target tokens' NLL in nats.
 
-        Layers below the lowest edited one run without a gradient.
+        The gradient is of the sum over tokens; a mean would divide it by a number that normalising takes out again.
         """
         lm = self.lm
-        ids, real = pad([text.ids for text in texts], lm)
-        batch = Batch(ids, torch.arange(ids.shape[1], device=lm.device).expand(len(texts), -1), None)
-        row, column, target = (torch.tensor(one, device=lm.device) for one in zip(*_predicting(texts), strict=True))
+        batch, real = right_padded([text.ids for text in texts], lm)
+        places = zip(*_predicting(texts), strict=True)
+        row, column, target = (torch.tensor(numbers, device=lm.device) for numbers in places)
         packing = Packing.of(real)
         at = packing.source.view(real.shape)[row, column]
         start = min(weight.layer for weight in self.weights)
@@ -162,8 +155,8 @@ class UltraEdit:
         outputs: dict[Weight, Tensor] = {}
 
         def listen(weight: Weight, given: Tensor, output: Tensor) -> Tensor:
-            inputs[weight] = given.detach().reshape(*ids.shape, -1)[row, column].float()
-            # Where nothing below needs a gradient, the output is the first that does.
+            inputs[weight] = given.detach().reshape(*real.shape, -1)[row, column].float()
+            # If nothing below needs a gradient, this output is the first that does.
             outputs[weight] = output if output.requires_grad else output.detach().requires_grad_()
             return outputs[weight]
 
@@ -177,10 +170,10 @@ class UltraEdit:
         by_weight = []
         gradients = torch.autograd.grad(nll.sum(), [outputs[weight] for weight in self.weights])
         for weight, gradient in zip(self.weights, gradients, strict=True):
-            both = inputs[weight], gradient.reshape(*ids.shape, -1)[row, column].float()
-            of_texts = (torch.split(one.cpu(), counts) for one in both)
-            by_weight.append([_Rows(*some) for some in zip(*of_texts, strict=True)])
-        losses = [float(part.sum()) for part in torch.split(nll.detach(), counts)]
+            both = inputs[weight], gradient.reshape(*real.shape, -1)[row, column].float()
+            of_texts = zip(*(torch.split(tensor.cpu(), counts) for tensor in both), strict=True)
+            by_weight.append([_Rows(*tensors) for tensors in of_texts])
+        losses = [float(token_losses.sum()) for token_losses in torch.split(nll.detach(), counts)]
         return list(zip(map(list, zip(*by_weight, strict=True)), losses, strict=True))
 
 
@@ -194,7 +187,7 @@ def _predicting(texts: Sequence[_Text]) -> Iterator[tuple[int, int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """Count, mean [n] and summed square deviation [n] of rows, joined batch by batch (Chan et al. 1983)."""
+    """The count, mean [n] and summed square deviation [n] of rows, joined batch by batch (Chan et al. 1983)."""
 
     count: int
     mean: Tensor
@@ -202,7 +195,7 @@ class _Moments:
 
     @classmethod
     def of(cls, state: State, weight: Weight) -> _Moments:
-        """Return a matrix's moments out of the state; without any, those of no rows."""
+        """Return a matrix's moments in the state; if it has none, those of no rows."""
         names = [f"{weight.layer}/{weight.part}/{name}" for name in ("count", "mean", "square")]
         if names[0] not in state:
             return cls(0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
@@ -210,38 +203,39 @@ class _Moments:
         return cls(int(count), mean, square)
 
     def state(self, weight: Weight) -> dict[str, Tensor]:
-        """Return the moments as a part of the editor's state."""
+        """Return the moments as tensors of the editor's state."""
         values = {"count": torch.tensor(self.count), "mean": self.mean, "square": self.square}
         return {f"{weight.layer}/{weight.part}/{name}": value for name, value in values.items()}
 
     def joined(self, rows: Tensor) -> _Moments:
-        """Return the moments of these rows and more, [k, n]."""
+        """Return the moments with `rows` [k, n] added."""
         count = self.count + len(rows)
         mean = rows.mean(dim=0)
-        apart = mean - self.mean
-        square = self.square + (rows - mean).square().sum(dim=0) + apart.square() * (self.count * len(rows) / count)
-        return _Moments(count, self.mean + apart * (len(rows) / count), square)
+        distance = mean - self.mean
+        between = distance.square() * (self.count * len(rows) / count)
+        square = self.square + (rows - mean).square().sum(dim=0) + between
+        return _Moments(count, self.mean + distance * (len(rows) / count), square)
 
     @property
     def is_finite(self) -> bool:
-        """True if every number of it is finite."""
+        """Return True if every number is finite."""
         return bool(torch.isfinite(self.square).all())
 
     def normalised(self, rows: Tensor) -> Tensor:
-        """Return rows with each coordinate's mean taken off and divided by its deviation."""
+        """Return rows less their mean, divided by their deviation, by coordinate."""
         return (rows - self.mean) / ((self.square / (self.count - 1)).sqrt() + TINY)
 
 
 def parse_weights(text: str, lm: LanguageModel) -> tuple[Weight, ...]:
-    """Return the matrices that a setting such as "mlp_gate:11-15,mlp_out:18" names, the lowest layer first.
+    """Return the matrices that `text`, such as "mlp_gate:11-15,mlp_out:18", names, the lowest layer first.
 
     Raises ConfigError for another form, and for matrices that the model does not have.
     """
     found = set()
     for part in text.split(","):
-        match = SOURCE.match(part.strip())
+        match = WEIGHTS_FORM.match(part.strip())
         if match is None:
-            raise ConfigError(f"weights={text!r}: {part!r} has not the form PART:LAYER or PART:FIRST-LAST")
+            raise ConfigError(f"weights={text!r}: {part!r} is not of the form PART:LAYER or PART:FIRST-LAST")
         name, first, last = match[1], int(match[2]), int(match[3] or match[2])
         if name not in lm.family.parts or not first <= last < len(lm.layers):
             raise ConfigError(
@@ -253,10 +247,10 @@ def parse_weights(text: str, lm: LanguageModel) -> tuple[Weight, ...]:
 
 
 def usual_weights(lm: LanguageModel) -> str:
-    """Return the matrices that are edited where neither a preset nor the user names any: W of upper layers.
+    """Return the matrices that are edited if neither a preset nor the user names any: W of upper layers.
 
-    Gated MLPs too: on SmolLM2-135M their gate and up matrices, which the released settings for Llama-3-8B edit, wrote
-    fewer facts at the same damage to neighbours.
+    It is W in gated MLPs too: on SmolLM2-135M gate and up matrices, which the released settings for Llama-3-8B edit,
+    gave a lower ES for the same NS (docs/editors.md).
     """
     last = len(lm.layers) - 1
     low, high = (min(last, int(share * len(lm.layers))) for share in SHARES)

@@ -211,3 +211,12 @@ def left_padded(rows: Sequence[Ids], lm: LanguageModel, before: Tensor | None = 
     visible = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lm.device)
     whole = torch.cat((earlier[:, None, :].expand(-1, width, -1), visible), dim=2)
     return Batch(ids, positions, additive_mask(whole, lm.dtype)), real
+
+
+def right_padded(rows: Sequence[Ids], lm: LanguageModel) -> tuple[Batch, Tensor]:
+    """Return rows as a batch in which all begin in the first column, and the mask of their real tokens [batch, width].
+
+    No attention mask is needed, because fillers come after a row's tokens.
+    """
+    ids, real = pad(rows, lm)
+    return Batch(ids, torch.arange(ids.shape[1], device=lm.device).expand_as(ids), None), real

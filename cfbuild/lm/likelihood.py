@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfbuild.lm.batch import Batch, Packing, additive_mask, pad
+from cfbuild.lm.batch import Batch, Packing, additive_mask, right_padded
 from cfbuild.lm.batching import halving, in_batches
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import Trace, replay_packed, run_layers, run_packed, trace_packed
@@ -179,8 +179,7 @@ def first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
 
 
 def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
-    ids, real = pad(prompts, lm)
-    batch = Batch(ids, torch.arange(ids.shape[1], device=ids.device).expand(len(prompts), -1), None)
+    batch, real = right_padded(prompts, lm)
     states = run_packed(lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
     parts = torch.split(states, STATES_PER_HEAD_CALL)
     return [token for part in parts for token in lm.logits(part).argmax(dim=-1).tolist()]

@@ -1,1 +1,1 @@
-"""Probes: what a model's inside has to do with what it says. They read a model and leave it as it is."""
+"""Probes, which measure what a model's hidden states do for its answers. The model stays as it is."""

@@ -17,42 +17,44 @@ from cfbuild.probe.settings import STATE, TraceSettings
 
 
 def attributed_effects(runs: BothRuns, settings: TraceSettings) -> list[dict[str, np.ndarray]]:
-    """Return what the effects of each fact are by kind to first order, [tokens, layers].
+    """Return the effects of each fact to first order by kind, [tokens, layers].
 
-    The corrupted run was captured with a gradient. The effect of a window is the sum over its layers.
+    runs: with a corrupted run that was captured with a gradient. The effect of a window is the sum over its layers.
     """
     device, facts = runs.lm.device, [fact for fact in range(len(runs.prompts)) for _ in range(runs.rows)]
-    heard = {kind: _heard(runs.corrupted, kind) for kind in settings.maps}
+    corrupted = {kind: _by_layer(runs.corrupted, kind) for kind in settings.maps}
     with torch.enable_grad():
         total = runs.metric.differentiable(runs.lm, runs.corrupted.ends, facts)
-        gradients = iter(torch.autograd.grad(total, [one for some in heard.values() for one in some]))
+        restored = [tensor for by_layer in corrupted.values() for tensor in by_layer]
+        gradients = iter(torch.autograd.grad(total, restored))
     width, clean_width = runs.corrupted.real.shape[1], runs.clean.real.shape[1]
     # The clean run holds these facts' prompts, so it is no narrower.
     row_ends = torch.tensor([runs.places[fact] + 1 for fact in facts], device=device) * clean_width
     at = (row_ends[:, None] - width + torch.arange(width, device=device)).flatten()
-    found: list[dict[str, np.ndarray]] = [{} for _ in runs.prompts]
+    effects: list[dict[str, np.ndarray]] = [{} for _ in runs.prompts]
     for kind in settings.maps:
-        products = torch.stack([*_products(heard[kind], _heard(runs.clean, kind), gradients, at)])
+        products = torch.stack([*_products(corrupted[kind], _by_layer(runs.clean, kind), gradients, at)])
         by_fact = products.view(len(products), -1, runs.rows, width).mean(dim=2).cpu().double().numpy()
         for place, prompt in enumerate(runs.prompts):
-            own = by_fact[:, place, -len(prompt.ids) :].T  # [tokens, layers]
-            own[: prompt.first] = 0.0  # before the subject nothing is corrupted
+            of_fact = by_fact[:, place, -len(prompt.ids) :].T  # [tokens, layers]
+            of_fact[: prompt.first] = 0.0  # nothing is corrupted before the subject
             if kind != STATE:
-                windows = settings.windows(own.shape[1])
-                own = np.stack([own[:, window.start : window.stop].sum(axis=1) for window in windows], axis=1)
-            found[place][kind] = own
-    return found
+                windows = settings.windows(of_fact.shape[1])
+                of_fact = np.stack([of_fact[:, window.start : window.stop].sum(axis=1) for window in windows], axis=1)
+            effects[place][kind] = of_fact
+    return effects
 
 
-def _heard(run: CapturedRun, kind: str) -> list[Tensor]:
-    """Return what is restored in each layer, as the run has it."""
+def _by_layer(run: CapturedRun, kind: str) -> list[Tensor]:
+    """Return what the run has in each layer of the kind that is restored."""
     return run.states[1:] if kind == STATE else run.outputs[PARTS[kind]]
 
 
 def _products(
     corrupted: Sequence[Tensor], clean: Sequence[Tensor], gradients: Iterator[Tensor], at: Tensor
 ) -> Iterator[Tensor]:
-    """Yield (clean - corrupted) times the gradient of each layer, [tokens]; at: the tokens' places in the clean run."""
-    for before, whole in zip(corrupted, clean, strict=True):
-        values, gradient = whole.reshape(-1, whole.shape[-1])[at].float(), next(gradients).float()
-        yield ((values - before.detach().reshape(values.shape)) * gradient.reshape(values.shape)).sum(dim=-1)
+    """Yield (clean - corrupted) times the gradient of each layer, [tokens]; at: the tokens' index in the clean run."""
+    for corrupted_layer, clean_layer in zip(corrupted, clean, strict=True):
+        values, gradient = clean_layer.reshape(-1, clean_layer.shape[-1])[at].float(), next(gradients).float()
+        difference = values - corrupted_layer.detach().reshape(values.shape)
+        yield (difference * gradient.reshape(values.shape)).sum(dim=-1)

@@ -1,10 +1,11 @@
-"""A run with all that restored runs and attributions need of it: states, parts' outputs, keys and values."""
+"""A run that keeps what restored runs and attributions take from it: states, outputs of parts, keys and values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,16 +17,16 @@ from cfbuild.lm.hooks import module_output
 from cfbuild.lm.model import Ids, LanguageModel, Weight
 
 EmbeddingChange = Callable[[Tensor], Tensor]
-"""A function from a batch's token embeddings [rows, width, d_embedding] to those that the layers get."""
+"""A function from a batch's token embeddings [rows, width, d_embedding] to changed ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CapturedRun:
     """A finished run of rows that all end in the last column.
 
-    real: [rows, width], false for fillers. states: the input of each layer, and the last one's output, each [rows,
-    width, d_model]. outputs: by part, what it writes in each layer, each [rows (*) width, d_out] as the family has it.
-    ends: [rows, d_model], the finished state of the last token.
+    real: [rows, width], False for fillers. states: the input of each layer and the output of the last, each [rows,
+    width, d_model]. outputs: by part, such as mlp_out, its output in each layer, [rows, width, d_out] or flattened, as
+    the family has it. ends: [rows, d_model], the finished state of the last token.
     """
 
     real: Tensor
@@ -34,13 +35,13 @@ class CapturedRun:
     ends: Tensor
 
     def state(self, layer: int, at: Tensor) -> Tensor:
-        """Return the input of `layer` at places of the flattened rows, [n, d_model]."""
+        """Return the input of `layer` at indices [n] of the flattened rows, [n, d_model]."""
         return self.states[layer].flatten(0, 1)[at]
 
     def output(self, part: str, layer: int, at: Tensor) -> Tensor:
-        """Return what a part of a layer writes at places of the flattened rows, [n, d_out]."""
-        written = self.outputs[part][layer]
-        return written.reshape(-1, written.shape[-1])[at]
+        """Return the output of a part of `layer` at indices [n] of the flattened rows, [n, d_out]."""
+        outputs = self.outputs[part][layer]
+        return outputs.reshape(-1, outputs.shape[-1])[at]
 
 
 def capture(
@@ -50,9 +51,9 @@ def capture(
     parts: Iterable[str] = (),
     past: Past | None = None,
 ) -> CapturedRun:
-    """Return a run of texts under `change` of their embeddings. Layers whose parts are heard do not run fused.
+    """Return a run of `rows` with their embeddings changed, which captures the outputs of `parts`.
 
-    past: an empty one with room for the longest row; it keeps the rows' keys and values.
+    past: an empty one with room for the longest row, in which the rows' keys and values are kept.
     """
     batch, real = left_padded(rows, lm)
     states: list[Tensor] = []
@@ -60,6 +61,10 @@ def capture(
 
     def keep_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states.append(args[0] if args else kwargs["hidden_states"])
+
+    def keep_output(part: str, _: Tensor, output: Tensor) -> Tensor:
+        outputs[part].append(output)
+        return output
 
     def keep_last(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         states.append(states_in(output))
@@ -69,21 +74,13 @@ def capture(
             hooks.enter_context(_embeddings_changed(lm, change))
         for index, layer in enumerate(lm.layers):
             hooks.callback(layer.register_forward_pre_hook(keep_input, with_kwargs=True).remove)
-            for part, kept in outputs.items():
-                hooks.enter_context(module_output(lm, Weight(index, part), _keeper(kept)))
+            for part in outputs:
+                hooks.enter_context(module_output(lm, Weight(index, part), partial(keep_output, part)))
         hooks.callback(lm.layers[-1].register_forward_hook(keep_last).remove)
         ends = run(lm, batch, past=past)[:, -1]
     if past is not None:
         past.length += real.shape[1]
     return CapturedRun(real, states, outputs, ends)
-
-
-def _keeper(kept: list[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    def keep(_: Tensor, output: Tensor) -> Tensor:
-        kept.append(output)
-        return output
-
-    return keep
 
 
 @contextmanager
@@ -97,12 +94,12 @@ def _embeddings_changed(lm: LanguageModel, change: EmbeddingChange) -> Iterator[
 
 
 def embedding_width(lm: LanguageModel) -> int:
-    """Return the numbers of a token's embedding, which in some families are fewer than those of a state."""
+    """Return the width of a token's embedding, which in some families is less than a state's."""
     return int(lm.model.get_input_embeddings().weight.shape[1])
 
 
 @torch.no_grad()
 def embedded(lm: LanguageModel, ids: Sequence[int]) -> Tensor:
-    """Return what the model makes of tokens before it adds positions, [n, d_embedding]."""
+    """Return the embeddings of the tokens `ids`, without positions, [n, d_embedding]."""
     vectors: Tensor = lm.model.get_input_embeddings()(torch.tensor([ids], device=lm.device))[0]
     return vectors

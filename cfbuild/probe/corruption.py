@@ -16,30 +16,26 @@ from cfbuild.probe.captured import EmbeddingChange, embedded, embedding_width
 from cfbuild.probe.settings import TraceSettings
 
 NOISE_IN_DEVIATIONS = 3.0
-"""Noise in standard deviations of the subjects' embeddings: the released code's default, "s3"."""
+"""The noise in standard deviations of the subjects' embeddings: the released code's default, "s3"."""
 PAIRS_TRIED = 16
-"""Other subjects, with as many tokens, that the model is asked about for a fact: most are known by the first few."""
+"""The most other subjects of as many tokens that are tried for a fact; mostly the model knows one of the first few."""
 
 
 @dataclass(frozen=True, slots=True)
 class TracedPrompt:
-    """A prompt as tokens: [first, last] are the subject's. `answer` is the token that the model puts first after it."""
+    """A prompt as tokens; `first` and `last` are the indices of its subject's, `answer` is the model's next token."""
 
     ids: Ids
     first: int
     last: int
     answer: int = -1
 
-    @property
-    def subject_tokens(self) -> int:
-        return self.last + 1 - self.first
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corrupted:
     """The corrupted rows of a prompt: their tokens, and the noise on the subject's embeddings, [rows, tokens, d].
 
-    Of a swap there is a single row and no noise; `subject` is the other one and `answer` the first token of its object.
+    A swap has a single row and no noise; `subject` is the other subject, `answer` the model's next token about it.
     """
 
     rows: tuple[Ids, ...]
@@ -49,10 +45,9 @@ class Corrupted:
 
 
 def noise_level(lm: LanguageModel, subjects: Iterable[str]) -> float:
-    """Return the noise for subjects: 3 standard deviations of all numbers in the embeddings of their tokens.
+    """Return 3 standard deviations of the numbers in the embeddings of the tokens of `subjects`.
 
-    Each is tokenised alone, without the tokens that stand in front of every text. Raises DataError if they have fewer
-    than two numbers.
+    Each subject is tokenised alone, without the tokens in front of every text. Raises DataError if there are no tokens.
     """
     count, total, squares = 0, 0.0, 0.0
     for subject in subjects:
@@ -63,24 +58,24 @@ def noise_level(lm: LanguageModel, subjects: Iterable[str]) -> float:
             total += float(vectors.sum())
             squares += float(vectors.square().sum())
     if count < 2:
-        raise DataError("there is no subject whose embeddings could tell the noise; give it by --noise")
+        raise DataError("there is no subject on whose embeddings to measure the noise; give it by --noise")
     return NOISE_IN_DEVIATIONS * float(np.sqrt(max(0.0, squares - total * total / count) / (count - 1)))
 
 
 def noisy(lm: LanguageModel, prompt: TracedPrompt, settings: TraceSettings, level: float) -> Corrupted:
-    """Return the noisy rows of a prompt: the same noise whenever it is asked for."""
-    # The one generator of numpy whose draws never change, and the released code's.
+    """Return the noisy rows of a prompt; `level` is the noise's standard deviation."""
+    # As released; also, it is the generator of numpy whose draws never change with the version.
     draw = np.random.RandomState(settings.seed)
-    noise = level * draw.randn(settings.rows, prompt.subject_tokens, embedding_width(lm))
+    noise = level * draw.randn(settings.rows, prompt.last + 1 - prompt.first, embedding_width(lm))
     return Corrupted((prompt.ids,) * settings.rows, noise)
 
 
 def noise_change(
     corrupted: Sequence[Corrupted], prompts: Sequence[TracedPrompt], with_gradient: bool = False
 ) -> EmbeddingChange:
-    """Return the change of a batch's embeddings that adds the noise of each prompt's rows, one prompt after another.
+    """Return the change of a batch's embeddings that adds the noise of each prompt's rows, prompt after prompt.
 
-    with_gradient: the embeddings are where gradients end.
+    with_gradient: True if the embeddings require a gradient.
     """
 
     def change(vectors: Tensor) -> Tensor:
@@ -88,8 +83,8 @@ def noise_change(
         for corruption, prompt in zip(corrupted, prompts, strict=True):
             if corruption.noise is not None:
                 start = vectors.shape[1] - len(prompt.ids)
-                place = vectors[row : row + len(corruption.rows), start + prompt.first : start + prompt.last + 1]
-                place += torch.from_numpy(corruption.noise).to(dtype=vectors.dtype).to(vectors.device)
+                subject = vectors[row : row + len(corruption.rows), start + prompt.first : start + prompt.last + 1]
+                subject += torch.from_numpy(corruption.noise).to(dtype=vectors.dtype).to(vectors.device)
             row += len(corruption.rows)
         return vectors.requires_grad_() if with_gradient else vectors
 
@@ -102,25 +97,25 @@ def swapped(
     prompts: Sequence[TracedPrompt],
     others: Sequence[Sequence[tuple[str, str | None]]],
 ) -> list[Corrupted | None]:
-    """Return the swap of each prompt: the first of its other subjects that fits, or None.
+    """Return each prompt with the first of its other subjects that fits, or None if none does.
 
-    texts: the prompts with a slot. others: for each, other subjects with their objects (None: whatever the model says).
-    It fits if its tokens stand where the subject's do, and the model answers with its object, which is not the answer.
+    texts: the prompts with a slot. others: for each prompt, other subjects with their objects (None: any answer will
+    do). A subject fits if its tokens are at the same indices, and the model's answer is its object and another answer.
     """
     fitting = [
         _of_equal_length(lm, text, prompt, subjects)
         for text, prompt, subjects in zip(texts, prompts, others, strict=True)
     ]
     answers = iter(first_tokens(lm, [ids for candidates in fitting for ids, _, _ in candidates]))
-    found: list[Corrupted | None] = []
+    swaps: list[Corrupted | None] = []
     for prompt, candidates in zip(prompts, fitting, strict=True):
         known = [
             Corrupted((ids,), None, subject, answer)
             for (ids, subject, label), answer in zip(candidates, answers, strict=False)
             if answer != prompt.answer and (label is None or answers_with(lm, answer, label))
         ]
-        found.append(known[0] if known else None)
-    return found
+        swaps.append(known[0] if known else None)
+    return swaps
 
 
 def _of_equal_length(
@@ -137,5 +132,5 @@ def _of_equal_length(
 
 
 def answers_with(lm: LanguageModel, token: int, label: str) -> bool:
-    """Return True if a first token is that of an object, or all of it as text."""
+    """Return True if `token`, which the model puts first, is an object's first token or the whole object as text."""
     return token == lm.continuation(label)[0] or lm.tokenizer.decode([token]).strip() == label

@@ -1,4 +1,4 @@
-"""Causal traces as values, and their effects averaged over facts by the place of a token. No model is needed."""
+"""Causal traces as values, and their effects averaged over facts by the tokens' places in the prompt."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cfbuild.store.runs import TRACED, Run
 from cfbuild.store.schema import conforming
 
 PLACES = ("first subject", "middle subject", "last subject", "first after", "further", "last")
-"""The places of tokens, in a prompt's order: of the subject, then after it. Not all prompts have all of them."""
+"""The places of tokens in a prompt, in order; not every prompt has all of them."""
 DIGITS = 8
-"""Decimals of a score in a row: float32 has no more."""
+"""The decimals of a score in a row: float32 has no more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CausalTrace:
-    """The trace of a fact: what the metric is with nothing and with each single thing restored.
+    """The trace of a fact: the metric of the corrupted prompt with nothing and with each single state restored.
 
-    ids, tokens: the prompt's; subject: [begin, end) of the subject among them. answer: what the model says, `other` the
-    answer that a logit difference is against. swapped: the subject in the corrupted prompt, None for noise. high: the
-    metric of the clean run; low: the mean over corrupted rows. scores: by kind the mean with it restored, [tokens,
-    layers]; for severed paths, [layers], at the last subject token. attributed: by kind what one backward pass says
-    the indirect effects are, [tokens, layers].
+    ids, tokens: the prompt's. subject: the indices [begin, end) of the subject's. answer: the model's; other: the
+    answer that a logit difference is against. swapped: the subject of the corrupted prompt, None for noise. high: the
+    metric of the clean run. low: its mean over corrupted rows. scores: by kind the mean with the state restored,
+    [tokens, layers]; for severed kinds [layers], at the last subject token. attributed: by kind the indirect effects
+    of one backward pass, [tokens, layers].
     """
 
     case_id: int
@@ -48,33 +48,33 @@ class CausalTrace:
 
     @property
     def total(self) -> float:
-        """The total effect of the corruption: clean minus corrupted."""
+        """Return the total effect of the corruption: clean minus corrupted."""
         return self.high - self.low
 
     @property
     def is_finite(self) -> bool:
-        """True if no number is infinite or NaN."""
-        found = (np.array([self.high, self.low]), *self.scores.values(), *self.attributed.values())
-        return all(bool(np.isfinite(values).all()) for values in found)
+        """Return True if no number is infinite or NaN."""
+        arrays = (np.array([self.high, self.low]), *self.scores.values(), *self.attributed.values())
+        return all(bool(np.isfinite(values).all()) for values in arrays)
 
     @property
     def effects(self) -> dict[str, np.ndarray]:
-        """The indirect effects by kind: restored minus corrupted; of a trace without scores, the attributed ones."""
+        """Return the indirect effects by kind: restored minus corrupted, or without scores the attributed ones."""
         if not self.scores:
             return dict(self.attributed)
         return {kind: scores - self.low for kind, scores in self.scores.items()}
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
-        """The effects that have a value for every token and layer."""
+        """Return the effects that have a value for every token and layer."""
         return {kind: effects for kind, effects in self.effects.items() if kind not in SEVERED_KINDS}
 
     @property
     def places(self) -> dict[str, slice]:
-        """The tokens at each of PLACES: a subject's only token is first and last, the last may be the first after."""
+        """Return the tokens at each of PLACES; the only token of a subject is its first and its last."""
         begin, end = self.subject
         last = len(self.tokens) - 1
-        found = {
+        slices = {
             "first subject": slice(begin, begin + 1),
             "middle subject": slice(begin + 1, end - 1),
             "last subject": slice(end - 1, end),
@@ -82,7 +82,7 @@ class CausalTrace:
             "further": slice(end + 1, last),
             "last": slice(last, last + 1),
         }
-        return {name: tokens for name, tokens in found.items() if tokens.stop > tokens.start}
+        return {name: tokens for name, tokens in slices.items() if tokens.stop > tokens.start}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> CausalTrace:
@@ -127,15 +127,15 @@ class CausalTrace:
         }
 
 
-def read_traces(made: Run) -> list[CausalTrace]:
-    """Return finished traces of a build. Raises DataError for a row that is none."""
-    return list(read_values(made.path(TRACED), conforming("traces", CausalTrace.of_row)))
+def read_traces(run: Run) -> list[CausalTrace]:
+    """Return the traces of a finished run. Raises DataError for a row that is no trace."""
+    return list(read_values(run.path(TRACED), conforming("traces", CausalTrace.of_row)))
 
 
 def mlp_effects(traces: Sequence[CausalTrace]) -> list[tuple[int, float]]:
-    """Return (layer, mean effect of the MLPs around it at the last subject token), by which ROME chose its layer.
+    """Return each layer with the mean effect of the MLPs around it at the last subject token, as ROME's authors chose.
 
-    It is empty where no fact, or nothing but other kinds, was traced.
+    It is empty if no fact was traced, or no MLPs.
     """
     if not traces or MLP not in traces[0].effects:
         return []
@@ -144,7 +144,7 @@ def mlp_effects(traces: Sequence[CausalTrace]) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Untraced:
-    """A fact that was not traced: `rule` is the reason by name, `answer` what the model says instead."""
+    """A fact that was not traced: `rule` is the name of the reason, `answer` the model's answer."""
 
     case_id: int
     relation: str
@@ -152,13 +152,13 @@ class Untraced:
     answer: str
 
     def as_row(self) -> dict[str, Any]:
-        """Return the fact as a row of the log."""
+        """Return the fact as a row of the log of skipped facts."""
         return {"case_id": self.case_id, "relation_id": self.relation, "rule": self.rule, "answer": self.answer}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """The mean effect of each layer and the half width of its 95% interval, each [layers], over `count` tokens."""
+    """The mean effect in each layer and the half width of its 95% interval, each [layers], over `count` tokens."""
 
     mean: np.ndarray
     half_width: np.ndarray
@@ -171,7 +171,7 @@ class Curve:
 
     @property
     def best(self) -> int:
-        """The layer of the largest mean."""
+        """Return the layer of the largest mean."""
         return int(self.mean.argmax())
 
     def as_dict(self) -> dict[str, Any]:
@@ -181,9 +181,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class AverageEffects:
-    """The effects of facts, averaged: the total one, and by kind those at each place (severed kinds: at one).
+    """The effects of facts, averaged: the total effect with the half width of its 95% interval, and curves by kind.
 
-    correlations: by kind, of exact effects with attributed ones, over all tokens and layers of all facts.
+    curves: by kind and place; severed kinds have the last subject token only. correlations: by kind, of exact effects
+    with attributed ones, over all tokens and layers of all facts.
     """
 
     facts: int
@@ -195,7 +196,7 @@ class AverageEffects:
 
     @classmethod
     def of(cls, traces: Sequence[CausalTrace]) -> AverageEffects:
-        """Return the averages over traces, at least one, of one model and with the same kinds."""
+        """Return the averages over traces, at least one, of the same model and kinds."""
         totals = np.array([trace.total for trace in traces])
         return cls(
             len(traces),
@@ -224,28 +225,28 @@ class AverageEffects:
 
 
 def _by_place(traces: Sequence[CausalTrace], kind: str) -> dict[str, Curve]:
-    """Return the curve of each place that some trace has, all tokens at a place counted alike (as released)."""
+    """Return the curve of each place that any trace has; all tokens at a place count alike, as released."""
     if kind in SEVERED_KINDS:
         return {"last subject": Curve.of(np.stack([trace.effects[kind] for trace in traces]))}
-    found: dict[str, list[np.ndarray]] = {}
+    effects: dict[str, list[np.ndarray]] = {}
     for trace in traces:
         for place, tokens in trace.places.items():
-            found.setdefault(place, []).append(trace.effects[kind][tokens])
-    return {place: Curve.of(np.concatenate(found[place])) for place in PLACES if place in found}
+            effects.setdefault(place, []).append(trace.effects[kind][tokens])
+    return {place: Curve.of(np.concatenate(effects[place])) for place in PLACES if place in effects}
 
 
 def _correlations(traces: Sequence[CausalTrace]) -> dict[str, float]:
-    """Return Pearson's correlation of exact and attributed effects by kind, where both were made.
+    """Return Pearson's correlation of exact and attributed effects, by the kinds that have both.
 
-    Tokens before the subject are left out: nothing is corrupted there, and both are 0.
+    Tokens before the subject are left out, where both are 0.
     """
-    found = {}
+    correlations = {}
     for kind in traces[0].attributed if traces[0].scores else ():
         exact = np.concatenate([trace.effects[kind][trace.subject[0] :].ravel() for trace in traces])
         attributed = np.concatenate([trace.attributed[kind][trace.subject[0] :].ravel() for trace in traces])
         if exact.std() and attributed.std():
-            found[kind] = float(np.corrcoef(exact, attributed)[0, 1])
-    return found
+            correlations[kind] = float(np.corrcoef(exact, attributed)[0, 1])
+    return correlations
 
 
 def _listed(values: np.ndarray) -> Any:

@@ -1,8 +1,8 @@
-"""Exact traces: corrupted runs in which one state, or one part's outputs in a window of layers, are the clean run's.
+"""Exact traces: corrupted runs in which a state, or the outputs of a part in a window of layers, are the clean run's.
 
-Restoring something at token t in layer l changes neither earlier tokens nor the layers up to l. So a restored run is
-that of the layers above l on the tokens from t on, which see the keys and values that the corrupted rows have for the
-tokens before. Runs of many tokens, noise rows and facts are rows of one batch, laid out once for all layers and kinds.
+Restoring a state of token t in layer l changes neither earlier tokens nor lower layers. So a restored run is one of the
+layers above l on the tokens from t on, which see the corrupted rows' keys and values of the earlier tokens. Many facts,
+tokens and corrupted rows are rows of a batch, laid out once for all layers and kinds.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PARTS = {MLP: VALUE_PROJECTION, ATTENTION: "attention_out"}
 
 @dataclass(frozen=True, slots=True)
 class AnswerMetric:
-    """The metric of facts: the probability of `answers`, or, with `others`, its logit minus the other's."""
+    """The metric of facts: the probability of the token in `answers`, or with `others` its logit minus the other's."""
 
     answers: Sequence[int]
     others: Sequence[int] | None = None
 
     def of(self, lm: LanguageModel, ends: Tensor, facts: Sequence[int]) -> np.ndarray:
-        """Return the metric of finished last states [n, d_model], each of the fact of that place in `facts`, [n]."""
+        """Return the metric [n] of finished last states `ends` [n, d_model]; facts: the index of each state's fact."""
         rows = range(len(facts))
         nll, _ = token_nll(lm, ends, [(row, self.answers[fact]) for row, fact in zip(rows, facts, strict=True)])
         if self.others is None:
@@ -47,7 +47,7 @@ class AnswerMetric:
         return np.asarray(against - nll)
 
     def differentiable(self, lm: LanguageModel, ends: Tensor, facts: Sequence[int]) -> Tensor:
-        """Return the sum of what `of` returns, with a gradient."""
+        """Return the sum of what `of` returns for `ends`, with a gradient."""
         logits, rows = lm.logits(ends), torch.arange(len(facts), device=ends.device)
         answers = torch.tensor([self.answers[fact] for fact in facts], device=ends.device)
         if self.others is None:
@@ -58,10 +58,10 @@ class AnswerMetric:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BothRuns:
-    """The clean and the corrupted run of some facts, `rows` corrupted ones each, fact after fact.
+    """The clean and the corrupted run of facts; `corrupted` has `rows` rows of each fact, fact after fact.
 
-    places: the facts' rows in the clean run. past: the corrupted rows' keys and values. high, low: the metric of each
-    fact, clean and corrupted.
+    places: the indices of the facts' rows in the clean run. past: the corrupted rows' keys and values. high, low: the
+    metric of each fact, clean and corrupted.
     """
 
     lm: LanguageModel
@@ -78,7 +78,7 @@ class BothRuns:
 
 @dataclass(frozen=True, slots=True)
 class RestoredPoint:
-    """A token of a fact at which something is restored; `fact` is its place among the facts of the runs."""
+    """A token at which states are restored: the indices of its fact and of itself, and the tokens from it on."""
 
     fact: int
     token: int
@@ -88,95 +88,81 @@ class RestoredPoint:
 def restored_scores(
     runs: BothRuns, settings: TraceSettings, done: Callable[[int], None] = no_progress
 ) -> list[dict[str, np.ndarray]]:
-    """Return the scores of each fact by kind, [tokens, layers], for severed kinds [layers].
+    """Return the scores of each fact by kind, [tokens, layers], or for severed kinds [layers].
 
-    done: gets the number of single restorations that are finished.
+    done: gets the number of finished restorations.
     """
     lm, depth = runs.lm, len(runs.lm.layers)
     points = [
         RestoredPoint(fact, token, len(prompt.ids) - token)
         for fact, prompt in enumerate(runs.prompts)
-        for token in range(prompt.first, len(prompt.ids))  # before the subject nothing is corrupted
+        for token in range(prompt.first, len(prompt.ids))  # nothing is corrupted before the subject
     ]
-    # Of a fact the metric is `low` wherever restoring changes nothing.
-    found = [
+    # Where restoring changes nothing, the metric is `low`.
+    by_fact = [
         {kind: np.full((len(prompt.ids), depth), low) for kind in settings.maps}
         for prompt, low in zip(runs.prompts, runs.low, strict=True)
     ]
-    counted = _Counted(done)
+    finished = 0
 
-    def restore(part: Sequence[RestoredPoint]) -> list[dict[str, np.ndarray]]:
-        return RestoredRows(runs, part, counted).scores(settings)
+    def count(restored: int) -> None:
+        nonlocal finished
+        finished += restored
+        done(finished)
 
-    def sever(part: Sequence[RestoredPoint]) -> list[dict[str, np.ndarray]]:
-        rows = RestoredRows(runs, part, counted)
+    def width(point: RestoredPoint) -> int:
+        return point.tokens_left * runs.rows
+
+    def restore(batch: Sequence[RestoredPoint]) -> list[dict[str, np.ndarray]]:
+        return RestoredRows(runs, batch, count).scores(settings)
+
+    def sever(batch: Sequence[RestoredPoint]) -> list[dict[str, np.ndarray]]:
+        rows = RestoredRows(runs, batch, count)
         by_kind = {name: rows.states(hold=kind) for name, kind in SEVERED_KINDS.items()}
-        return [{name: values[place] for name, values in by_kind.items()} for place in range(len(part))]
+        return [{name: values[place] for name, values in by_kind.items()} for place in range(len(batch))]
 
-    for point, scores in zip(points, in_batches(lm, points, restore, runs_width(runs)), strict=True):
+    for point, scores in zip(points, in_batches(lm, points, restore, width), strict=True):
         for kind, values in scores.items():
-            found[point.fact][kind][point.token] = values
+            by_fact[point.fact][kind][point.token] = values
     if settings.severs:
         ends = [point for point in points if point.token == runs.prompts[point.fact].last]
-        for point, scores in zip(ends, in_batches(lm, ends, sever, runs_width(runs)), strict=True):
-            found[point.fact] |= scores
-    return found
-
-
-def runs_width(runs: BothRuns) -> Callable[[RestoredPoint], int]:
-    """Return the function from a point to the tokens of its rows."""
-    return lambda point: point.tokens_left * runs.rows
-
-
-class _Counted:
-    """The number of finished restorations, reported as it grows."""
-
-    def __init__(self, done: Callable[[int], None]) -> None:
-        self._done = done
-        self._count = 0
-
-    def add(self, count: int) -> None:
-        self._count += count
-        self._done(self._count)
+        for point, scores in zip(ends, in_batches(lm, ends, sever, width), strict=True):
+            by_fact[point.fact] |= scores
+    return by_fact
 
 
 class RestoredRows:
-    """Rows in which something is restored at some points: for each, every corrupted row of its fact from there on.
+    """The rows of restored points: for each point every corrupted row of its fact, from the point's token on.
 
-    They are laid out against the right edge, as the finished rows are. Fillers in front of a row's own tokens stand for
-    the finished ones, whose keys and values they leave in place.
+    Rows end in the last column, as those of the corrupted run do. Where a row has fillers in front of its own tokens,
+    the keys and values of the corrupted run stay. `count` gets the number of finished restorations of each pass.
     """
 
-    def __init__(self, runs: BothRuns, points: Sequence[RestoredPoint], counted: _Counted) -> None:
-        self._runs, self._points, self._counted = runs, points, counted
+    def __init__(self, runs: BothRuns, points: Sequence[RestoredPoint], count: Callable[[int], None]) -> None:
+        self._runs, self._points, self._count = runs, points, count
         device, rows, all_columns = runs.lm.device, runs.rows, runs.corrupted.real.shape[1]
         self._facts = [point.fact for point in points for _ in range(rows)]
         width = max(point.tokens_left for point in points)
         columns = torch.arange(all_columns, device=device)
-        left, finished = (
-            torch.tensor(numbers, device=device)
-            for numbers in (
-                [point.tokens_left for point in points for _ in range(rows)],
-                [point.fact * rows + row for point in points for row in range(rows)],
-            )
-        )
-        own = columns[-width:] >= all_columns - left[:, None]  # [rows, width]
+        lengths = torch.tensor([point.tokens_left for point in points for _ in range(rows)], device=device)
+        corrupted = torch.tensor([point.fact * rows + row for point in points for row in range(rows)], device=device)
+        own = columns[-width:] >= all_columns - lengths[:, None]  # [rows, width]
         self._packing = Packing.of(own)
-        here = finished[:, None] * all_columns + columns[-width:]
-        self._corrupted = here.flatten()[self._packing.real]
-        self._lasts = own.sum(dim=1).cumsum(dim=0) - 1
-        self._firsts = self._lasts + 1 - left
+        # Indices of the rows' own tokens in the corrupted run, and of their first tokens there and in the clean run.
+        self._corrupted = (corrupted[:, None] * all_columns + columns[-width:]).flatten()[self._packing.real]
+        self._corrupted_first = (corrupted + 1) * all_columns - lengths
         places = torch.tensor([runs.places[fact] for fact in self._facts], device=device)
-        clean_columns = runs.clean.real.shape[1]
-        self._clean = (places + 1) * clean_columns - left
-        self._finished_first = (finished + 1) * all_columns - left
-        self._traced = self._lay_out(finished, own)
+        self._clean_first = (places + 1) * runs.clean.real.shape[1] - lengths
+        # Indices of the rows' last and first tokens among all own ones.
+        self._lasts = own.sum(dim=1).cumsum(dim=0) - 1
+        self._firsts = self._lasts + 1 - lengths
+        self._traced = self._lay_out(corrupted, own)
         first = own & (own.cumsum(dim=1) == 1)
-        self._first_packing, self._first_traced = Packing.of(first), self._lay_out(finished, first)
+        self._first_packing, self._first_traced = Packing.of(first), self._lay_out(corrupted, first)
 
-    def _lay_out(self, finished: Tensor, own: Tensor) -> Trace:
-        """Return how the layers are called for rows that go on from those finished; own: [rows, width]."""
-        lm, real = self._runs.lm, self._runs.corrupted.real[finished]
+    def _lay_out(self, corrupted: Tensor, own: Tensor) -> Trace:
+        """Return the arguments of layers for rows that go on from corrupted ones, by index; own: [rows, width]."""
+        lm, real = self._runs.lm, self._runs.corrupted.real[corrupted]
         width, all_columns = own.shape[1], real.shape[1]
         columns = torch.arange(all_columns, device=lm.device)
         queries = columns[-width:, None]
@@ -185,7 +171,7 @@ class RestoredRows:
         before = all_columns - real.sum(dim=1, keepdim=True)
         positions = (columns[-width:] - before).clamp_min(0)
         batch = Batch(torch.zeros_like(positions), positions, additive_mask(visible, lm.dtype))
-        return trace_below(lm, batch, 0, 1, past=SharedPast(self._runs.past, finished, own))
+        return trace_below(lm, batch, 0, 1, past=SharedPast(self._runs.past, corrupted, own))
 
     def scores(self, settings: TraceSettings) -> list[dict[str, np.ndarray]]:
         """Return the scores of each point by kind, each [layers]."""
@@ -198,7 +184,7 @@ class RestoredRows:
     def states(self, hold: str | None = None) -> np.ndarray:
         """Return the score of each point with the output of each layer restored, [points, layers].
 
-        hold: the kind, MLP or attention, whose outputs there stay corrupted in all layers above.
+        hold: MLP or ATTENTION, whose outputs at the point's token then stay corrupted in all layers above.
         """
         runs, depth = self._runs, len(self._runs.lm.layers)
         traced = self._traced
@@ -207,46 +193,47 @@ class RestoredRows:
             traced = replace(
                 traced,
                 fixed=lambda layer: FixedOutputs(
-                    part, self._firsts, runs.corrupted.output(part, layer, self._finished_first)
+                    part, self._firsts, runs.corrupted.output(part, layer, self._corrupted_first)
                 ),
             )
-        found = []
+        scores = []
         for layer in range(1, depth):
             below = runs.corrupted.state(layer, self._corrupted)
-            below[self._firsts] = runs.clean.state(layer, self._clean).to(below.dtype)
-            found.append(self._score(replay_packed(runs.lm, traced, self._packing, below, self._lasts, layer)))
-        # What the last layer puts out is read at the last token only.
-        found.append(np.array([(runs.high if p.tokens_left == 1 else runs.low)[p.fact] for p in self._points]))
-        return np.stack(found, axis=1)
+            below[self._firsts] = runs.clean.state(layer, self._clean_first).to(below.dtype)
+            scores.append(self._score(replay_packed(runs.lm, traced, self._packing, below, self._lasts, layer)))
+        # The last layer's output counts at the last token only.
+        scores.append(np.array([(runs.high if p.tokens_left == 1 else runs.low)[p.fact] for p in self._points]))
+        return np.stack(scores, axis=1)
 
     def windows(self, part: str, windows: Sequence[range]) -> np.ndarray:
         """Return the score of each point with a part's outputs restored in each window of layers, [points, windows].
 
         Windows that begin together are one run until the first of them ends. In the first layer of a window only the
-        point's own token is run: nothing else is different yet.
+        point's token runs, because no other differs yet.
         """
         runs, depth = self._runs, len(self._runs.lm.layers)
         lm, packing, plain = runs.lm, self._packing, self._traced
         restoring = replace(
-            plain, fixed=lambda layer: FixedOutputs(part, self._firsts, runs.clean.output(part, layer, self._clean))
+            plain,
+            fixed=lambda layer: FixedOutputs(part, self._firsts, runs.clean.output(part, layer, self._clean_first)),
         )
-        found = []
+        scores = []
         for start, together in groupby(windows, key=lambda window: window.start):
             hidden, reached = self._after_first(part, start), start + 1
             for window in together:
                 hidden = run_layers(lm, restoring, packing, hidden, range(reached, window.stop))
                 reached = window.stop
                 states = run_layers(lm, plain, packing, hidden, range(reached, depth), self._lasts)
-                found.append(self._score(lm.finish(states)))
-        return np.stack(found, axis=1)
+                scores.append(self._score(lm.finish(states)))
+        return np.stack(scores, axis=1)
 
     def _after_first(self, part: str, layer: int) -> Tensor:
-        """Return the output of the first layer of a window at the own tokens of all rows, [T, d_model]."""
+        """Return the output of `layer`, the first of a window, at the own tokens of all rows, [T, d_model]."""
         runs = self._runs
         everywhere = torch.arange(len(self._facts), device=runs.lm.device)
-        fixed = FixedOutputs(part, everywhere, runs.clean.output(part, layer, self._clean))
+        fixed = FixedOutputs(part, everywhere, runs.clean.output(part, layer, self._clean_first))
         traced = replace(self._first_traced, fixed=lambda layer: fixed)
-        below = runs.corrupted.state(layer, self._finished_first)
+        below = runs.corrupted.state(layer, self._corrupted_first)
         first = run_layers(runs.lm, traced, self._first_packing, below, range(layer, layer + 1))
         hidden = runs.corrupted.state(layer + 1, self._corrupted)
         hidden[self._firsts] = first.to(hidden.dtype)
@@ -255,5 +242,5 @@ class RestoredRows:
     def _score(self, ends: Tensor) -> np.ndarray:
         """Return the mean metric of each point's rows from their finished last states [rows, d_model]."""
         runs = self._runs
-        self._counted.add(len(self._points))
+        self._count(len(self._points))
         return np.asarray(runs.metric.of(runs.lm, ends, self._facts).reshape(-1, runs.rows).mean(axis=1))

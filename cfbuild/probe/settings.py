@@ -1,4 +1,4 @@
-"""The settings of causal traces; they are options of `cfbuild trace`."""
+"""The settings of causal traces, which are options of `cfbuild trace`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cfbuild.option import ABOUT_RUN, COMMA_SEPARATED, WORD, option
 
 STATE, MLP, ATTENTION = "state", "mlp", "attention"
 KINDS = (STATE, MLP, ATTENTION)
-"""Kinds of restored states: a layer's output; the outputs of the MLPs, or of attention, of a window of layers."""
+"""The kinds of restored states: a layer's output; the outputs of MLPs, or of attention, in a window of layers."""
 SEVERED = "severed"
 SEVERED_KINDS = {f"{SEVERED}_{name}": name for name in (MLP, ATTENTION)}
-"""States restored at the last subject token while its MLPs' (or attention's) outputs stay corrupted: the paper's Figure
-3. By name, what stays corrupted."""
+"""The kinds of states restored at the last subject token while other outputs there stay corrupted (the paper's Figure
+3): by name, what stays corrupted."""
 NOISE, SWAP = "noise", "swap"
 PROBABILITY, DIFFERENCE = "probability", "logit-difference"
 EXACT, ATTRIBUTION, BOTH = "exact", "attribution", "both"
@@ -24,7 +24,7 @@ ABOUT_TRACE = "The trace"
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:
-    """Settings of causal traces; the defaults are the released code's. Raises ConfigError for what makes no sense."""
+    """The settings of causal traces; the defaults are the released code's."""
 
     corrupt: str = option(
         NOISE,
@@ -82,21 +82,21 @@ class TraceSettings:
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """The kinds that have a value for every token and layer, in the order of KINDS."""
+        """Return the kinds that have a value for every token and layer, in the order of KINDS."""
         return tuple(kind for kind in KINDS if kind in self.kinds)
 
     @property
     def is_exact(self) -> bool:
-        """True if every state is restored in a run of its own."""
+        """Return True if states are restored in runs of their own."""
         return self.method != ATTRIBUTION
 
     @property
     def severs(self) -> bool:
-        """True if paths are severed, which only exact runs do."""
+        """Return True if paths are severed, which only exact runs do."""
         return SEVERED in self.kinds and self.is_exact
 
     def windows(self, layers: int) -> list[range]:
-        """Return the window of each layer: its middle, or a little above; cut off at both ends of the model."""
+        """Return the window of layers around each layer, cut off at both ends of the model."""
         below, above = self.window // 2, self.window - self.window // 2
         return [range(max(0, layer - below), min(layers, layer + above)) for layer in range(layers)]
 

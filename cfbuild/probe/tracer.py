@@ -1,4 +1,4 @@
-"""Causal traces of facts (Meng et al. 2022, section 2): clean run, corrupted runs, restored runs."""
+"""Causal traces of facts (Meng et al. 2022, section 2), by clean, corrupted and restored runs."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ from cfbuild.probe.settings import DIFFERENCE, EXACT, STATE, SWAP, TraceSettings
 from cfbuild.progress import no_progress
 
 TOKENS_KEPT = 4
-"""Tokens of a batch's budget that one of a corrupted row takes: all layers' states, keys and values are kept."""
+"""The memory of a corrupted row's token, in tokens of a batch: all layers' states, keys and values are kept."""
 TOKENS_WITH_GRADIENT = 16
-"""The same while a backward pass is to come: everything that the layers compute is kept."""
+"""The same for a backward pass, for which everything that layers compute is kept."""
 OTHER_ANSWER, NO_PAIR, NOT_FINITE = "other-answer", "no-pair", "not-finite"
-"""Why a fact is not traced: the model answers otherwise; no other subject has as many tokens and a known object; a
-number is infinite or NaN."""
+"""The reasons why a fact is not traced: the model answers otherwise; no other subject has as many tokens and a known
+object; a number is infinite or NaN."""
 
 
 @dataclass(frozen=True, slots=True)
 class TracedFact:
-    """A fact to trace. `prompt` has a slot for the subject; `expected` is the object, None for whatever the model says.
+    """A fact to trace; `prompt` has a slot for the subject.
 
-    others: other subjects that may be put in its place, each with its object (None: whatever the model says).
+    expected: the object that the model must answer. others: subjects that may replace this one, with their objects. An
+    object of None stands for any answer.
     """
 
     case_id: int
@@ -57,7 +58,7 @@ class TracedFact:
 
 
 def fact_to_trace(record: Record, pairs: Callable[[Record], Sequence[tuple[str, str]]]) -> TracedFact:
-    """Return a record's fact; `pairs` returns other subjects of its relation with their objects."""
+    """Return a record's fact; pairs: returns a record's other subjects of its relation, with their objects."""
     return TracedFact(
         record.case_id,
         record.relation,
@@ -69,8 +70,8 @@ def fact_to_trace(record: Record, pairs: Callable[[Record], Sequence[tuple[str, 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """A fact whose answer is the expected one: its tokens, its row in the clean run, and its corrupted rows."""
+class _KnownFact:
+    """A fact that the model knows: its prompt as tokens, its row in the clean run, and its corrupted rows."""
 
     fact: TracedFact
     prompt: TracedPrompt
@@ -79,17 +80,20 @@ class _Known:
 
 
 class Tracer:
-    """A maker of causal traces with one model and settings; `level` is the noise's standard deviation."""
+    """A maker of causal traces; `level` is the noise's standard deviation."""
 
     def __init__(self, lm: LanguageModel, settings: TraceSettings, level: float) -> None:
         missing = [kind for kind in settings.maps if kind != STATE and PARTS[kind] not in lm.family.parts]
         if missing:
-            raise ConfigError(f"{lm.name} has no part that writes the outputs of its {', '.join(missing)}")
+            raise ConfigError(
+                f"cfbuild knows no part of {lm.name} that writes the outputs of its {', '.join(missing)}; trace others "
+                "(--kinds)"
+            )
         self.lm, self.settings, self.level = lm, settings, level
 
     @staticmethod
     def of(lm: LanguageModel, settings: TraceSettings, subjects: Iterable[str]) -> Tracer:
-        """Return a tracer whose noise, unless it is set, is measured on subjects. Raises as `noise_level` does."""
+        """Return a tracer whose noise, unless it is set, is measured on `subjects`. Raises as `noise_level` does."""
         if settings.corrupt == SWAP:
             return Tracer(lm, settings, 0.0)
         return Tracer(lm, settings, noise_level(lm, subjects) if settings.noise is None else settings.noise)
@@ -97,28 +101,27 @@ class Tracer:
     def trace(
         self, facts: Sequence[TracedFact], done: Callable[[int], None] = no_progress
     ) -> list[CausalTrace | Untraced]:
-        """Return the trace of each fact, or why it has none; `done` gets the number of finished restorations."""
-        finished = 0
+        """Return the trace of each fact, or why it has none; done: gets the number of finished restorations."""
+        finished_before = finished = 0
 
-        def work(part: Sequence[TracedFact]) -> list[CausalTrace | Untraced]:
+        def count(restored: int) -> None:
             nonlocal finished
-            latest = 0
+            finished = finished_before + restored
+            done(finished)
 
-            def count(restored: int) -> None:
-                nonlocal latest
-                latest = restored
-                done(finished + restored)
-
-            traced = self._trace_together(part, count)
-            finished += latest
+        def work(batch: Sequence[TracedFact]) -> list[CausalTrace | Untraced]:
+            nonlocal finished_before, finished
+            finished = finished_before  # without what a pass had done when memory ran out
+            traces = self._trace_together(batch, count)
+            finished_before = finished
             give_back_freed_memory()
-            return traced
+            return traces
 
         with torch.no_grad(), fused_layers(self.lm):
             return in_batches(self.lm, facts, work, self._width)
 
     def _width(self, fact: TracedFact) -> int:
-        """Return a fact's share of a batch's budget in tokens."""
+        """Return the memory that a fact takes, in tokens of a batch."""
         tokens = len(self.lm.subject_span(fact.prompt, fact.subject)[0])
         rows = 1 + (1 if self.settings.corrupt == SWAP else self.settings.rows)
         return tokens * rows * (TOKENS_KEPT if self.settings.method == EXACT else TOKENS_WITH_GRADIENT)
@@ -130,22 +133,22 @@ class Tracer:
         )
         answers = [int(token) for token in self.lm.logits(clean.ends).argmax(dim=-1)]
         prompts = [TracedPrompt(*span, answer) for span, answer in zip(spans, answers, strict=True)]
-        found: dict[int, CausalTrace | Untraced] = {
+        traces: dict[int, CausalTrace | Untraced] = {
             place: self._untraced(fact, prompt, OTHER_ANSWER)
             for place, (fact, prompt) in enumerate(zip(facts, prompts, strict=True))
             if fact.expected is not None and not answers_with(self.lm, prompt.answer, fact.expected)
         }
-        left = [place for place in range(len(facts)) if place not in found]
-        made = self._corrupted([facts[place] for place in left], [prompts[place] for place in left])
+        answered = [place for place in range(len(facts)) if place not in traces]
+        all_corrupted = self._corrupted([facts[place] for place in answered], [prompts[place] for place in answered])
         known = []
-        for place, corrupted in zip(left, made, strict=True):
+        for place, corrupted in zip(answered, all_corrupted, strict=True):
             if corrupted is None:
-                found[place] = self._untraced(facts[place], prompts[place], NO_PAIR)
+                traces[place] = self._untraced(facts[place], prompts[place], NO_PAIR)
             else:
-                known.append(_Known(facts[place], prompts[place], place, corrupted))
+                known.append(_KnownFact(facts[place], prompts[place], place, corrupted))
         if known:
-            found |= zip([one.place for one in known], self._traces(known, clean, done), strict=True)
-        return [found[place] for place in range(len(facts))]
+            traces |= zip([case.place for case in known], self._traces(known, clean, done), strict=True)
+        return [traces[place] for place in range(len(facts))]
 
     def _untraced(self, fact: TracedFact, prompt: TracedPrompt, rule: str) -> Untraced:
         return Untraced(fact.case_id, fact.relation, rule, self._text(prompt.answer))
@@ -157,7 +160,7 @@ class Tracer:
         return [noisy(self.lm, prompt, self.settings, self.level) for prompt in prompts]
 
     def _traces(
-        self, known: Sequence[_Known], clean: CapturedRun, done: Callable[[int], None]
+        self, known: Sequence[_KnownFact], clean: CapturedRun, done: Callable[[int], None]
     ) -> list[CausalTrace | Untraced]:
         runs = self._both_runs(known, clean, with_gradient=not self.settings.is_exact)
         none: list[dict[str, np.ndarray]] = [{} for _ in known]
@@ -167,55 +170,49 @@ class Tracer:
             if self.settings.is_exact:
                 runs = replace(runs, corrupted=self._corrupted_run(known, with_gradient=True))
             attributed = attributed_effects(runs, self.settings)
-        made = [self._traced(case, runs, place, exact[place], attributed[place]) for place, case in enumerate(known)]
+        traces = [self._trace(case, runs, place, exact[place], attributed[place]) for place, case in enumerate(known)]
         return [
-            traced if traced.is_finite else self._untraced(case.fact, case.prompt, NOT_FINITE)
-            for traced, case in zip(made, known, strict=True)
+            trace if trace.is_finite else self._untraced(case.fact, case.prompt, NOT_FINITE)
+            for trace, case in zip(traces, known, strict=True)
         ]
 
-    def _both_runs(self, known: Sequence[_Known], clean: CapturedRun, with_gradient: bool) -> BothRuns:
-        past = Past(len(self.lm.layers), max(len(one.prompt.ids) for one in known))
+    def _both_runs(self, known: Sequence[_KnownFact], clean: CapturedRun, with_gradient: bool) -> BothRuns:
+        prompts, places = [case.prompt for case in known], [case.place for case in known]
+        past = Past(len(self.lm.layers), max(len(prompt.ids) for prompt in prompts))
         corrupted = self._corrupted_run(known, with_gradient, None if with_gradient else past)
-        rows, facts, places = len(known[0].corrupted.rows), range(len(known)), [one.place for one in known]
-        ends = corrupted.ends.detach()
-        metric = AnswerMetric(
-            [one.prompt.answer for one in known], self._others(known, ends.view(len(known), rows, -1))
-        )
+        rows, facts, ends = len(known[0].corrupted.rows), range(len(known)), corrupted.ends.detach()
+        others = self._others(known, ends.view(len(known), rows, -1))
+        metric = AnswerMetric([prompt.answer for prompt in prompts], others)
         high = metric.of(self.lm, clean.ends[places], facts)
         low = metric.of(self.lm, ends, [fact for fact in facts for _ in range(rows)]).reshape(-1, rows).mean(axis=1)
-        return BothRuns(self.lm, [one.prompt for one in known], clean, places, corrupted, past, rows, metric, high, low)
+        return BothRuns(self.lm, prompts, clean, places, corrupted, past, rows, metric, high, low)
 
-    def _corrupted_run(self, known: Sequence[_Known], with_gradient: bool, past: Past | None = None) -> CapturedRun:
-        """Return the run of all corrupted rows; severed paths need what parts write in it, and so do gradients."""
-        heard = self.settings.maps if with_gradient else (*PARTS,) if self.settings.severs else ()
-        change = noise_change([one.corrupted for one in known], [one.prompt for one in known], with_gradient)
+    def _corrupted_run(self, known: Sequence[_KnownFact], with_gradient: bool, past: Past | None = None) -> CapturedRun:
+        """Return the run of all corrupted rows, with the outputs of parts that severed paths or gradients need."""
+        kinds = self.settings.maps if with_gradient else (*PARTS,) if self.settings.severs else ()
+        change = noise_change([case.corrupted for case in known], [case.prompt for case in known], with_gradient)
+        rows = [ids for case in known for ids in case.corrupted.rows]
         with torch.set_grad_enabled(with_gradient):
-            return capture(
-                self.lm,
-                [ids for one in known for ids in one.corrupted.rows],
-                change,
-                [PARTS[kind] for kind in heard if kind != STATE],
-                past,
-            )
+            return capture(self.lm, rows, change, [PARTS[kind] for kind in kinds if kind != STATE], past)
 
-    def _others(self, known: Sequence[_Known], ends: Tensor) -> list[int] | None:
-        """Return the token that each fact's answer is measured against, or None where the metric is no difference.
+    def _others(self, known: Sequence[_KnownFact], ends: Tensor) -> list[int] | None:
+        """Return the token that each fact's answer is compared with, or None if the metric is no logit difference.
 
-        Without another subject it is the token that the corrupted rows find likeliest, the answer itself aside.
-        ends: the last states of the corrupted run, [facts, rows, d_model].
+        Without another subject it is the likeliest other token over the corrupted rows. ends: the last states of the
+        corrupted run, [facts, rows, d_model].
         """
         if self.settings.metric != DIFFERENCE:
             return None
         others = []
-        for case, own in zip(known, ends, strict=True):
-            mean = self.lm.logits(own).softmax(dim=-1).mean(dim=0)
+        for case, of_fact in zip(known, ends, strict=True):
+            mean = self.lm.logits(of_fact).softmax(dim=-1).mean(dim=0)
             mean[case.prompt.answer] = -1.0
             others.append(int(mean.argmax()) if case.corrupted.answer is None else case.corrupted.answer)
         return others
 
-    def _traced(
+    def _trace(
         self,
-        case: _Known,
+        case: _KnownFact,
         runs: BothRuns,
         place: int,
         exact: dict[str, np.ndarray],

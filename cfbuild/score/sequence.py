@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from cfbuild.data import CaseScore, Record
-from cfbuild.edit.editor import Edit, State, unfinished
+from cfbuild.edit.editor import Edit, State, failed_edit
 from cfbuild.edit.saved import load_edits_and_state, save_edits
 from cfbuild.errors import DataError, EditError
 from cfbuild.lm.delta import Delta, applied, summed
@@ -129,7 +129,7 @@ class SequentialPasses(Passes):
         deltas = [edit.delta for edit in edits if edit.delta is not None]
         total = summed([*([so_far.total] if so_far.total else []), *deltas])
         if total is not None and not total.is_finite():
-            return [unfinished(edit.records, edit.statistics) for edit in edits], so_far.total, so_far.state
+            return [failed_edit(edit.records, edit.statistics) for edit in edits], so_far.total, so_far.state
         return edits, total.to(self.lm.device) if total else None, state
 
     def _read(self, units: Sequence[Sequence[Record]], number: int, total: Delta | None) -> Reading:

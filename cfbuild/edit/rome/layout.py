@@ -1,8 +1,8 @@
-"""Records laid out for an optimisation: every text cut where the edit acts, and all below that run once.
+"""Records laid out so that a step of an optimisation runs as little of the model as it can.
 
-A text is cut at the edit's token, which is its subject's last unless `TOKENS` says another. What comes before it gives
-keys and values, once; the few tokens from there on are run up to the edited layer, once; a step runs the layers above,
-over those tokens, for many records together.
+Each text is cut at the edit's token, by default the subject's last one. The tokens before it run once, for their keys
+and values. Those from it on run once up to the edited layer. A step runs them through the layers above, for many
+records together.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from cfbuild.lm.hooks import projection_output
 from cfbuild.lm.model import Ids, LanguageModel
 
 SHARE_OF_BUDGET = {"float32": 0.22, "bfloat16": 0.155}
-"""A step keeps activations for the backward pass, so its batches are this much smaller than those that only score: the
-more so beside the weights' copies that products in bfloat16 take."""
+"""The share of a scoring batch's tokens that fits a step, by number format: a step keeps activations for its backward
+pass, and products in bfloat16 also copies of the weights."""
 EVEN_TRIES = 8
-"""Limits tried, from an even share up to the budget, for as many batches of more even cost."""
+"""The number of limits tried, from an even share up to the budget, to even out the costs of batches."""
 PAST_WORTH_OF_A_TOKEN = 8
-"""Earlier tokens whose keys and values take as much memory as one token's activations."""
+"""The number of earlier tokens whose keys and values take as much memory as one token's activations."""
 LOGITS_IN_TOKENS = 1
-"""Tokens whose activations take as much memory as one token's logits."""
+"""The number of tokens whose activations take as much memory as one token's logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CutText:
-    """A text cut at the edit's token: `past` before it, `rest` from it on, `targets` predicted at its end."""
+    """A text cut at the edit's token: `past` before it, `rest` from it on; its last tokens should predict `targets`."""
 
     past: Ids
     rest: Ids
@@ -42,27 +42,31 @@ class CutText:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A record's rows: the bare prompt first, one a context, and last the essence row."""
+    """A record's rows: the bare prompt, the prompt after each context, and last the essence prompt.
+
+    `index` is the record's among the requests.
+    """
 
     index: int
     rows: tuple[CutText, ...]
 
     @property
     def width(self) -> int:
+        """Return the most tokens of a row from the edit's token on."""
         return max(len(row.rest) for row in self.rows)
 
     @property
     def cost(self) -> float:
-        """The record's share of a batch's budget, in tokens: for its own, its earlier keys and values, its logits."""
+        """Return the memory that the record takes in a step, in tokens' activations."""
         return sum(len(row.rest) + len(row.past) / PAST_WORTH_OF_A_TOKEN + LOGITS_IN_TOKENS for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The tokens at which a batch's losses are read, counted through the batch's real tokens.
+    """The tokens at which a batch's losses are read, by their index among the batch's real tokens.
 
-    The first `len(targets)` should each predict its target: `records[i]` is the record it belongs to, `shares[i]` its
-    weight in that record's mean. The others are the records' essence rows.
+    The first `len(targets)` of them should predict `targets`: token i belongs to the record `records[i]` and has the
+    weight `shares[i]` in its mean. The others are those of the essence prompts, a record each.
     """
 
     tokens: Tensor
@@ -73,23 +77,23 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Keys and values before the edits' tokens; real: [rows, past], in any columns."""
+    """The keys and values of the tokens before the edits' tokens; real: [rows, past], True for tokens of the row."""
 
     layers: Past
     real: Tensor
 
     @property
     def lengths(self) -> Tensor:
-        """The number of earlier tokens of each row, [rows]."""
+        """Return the number of earlier tokens of each row, [rows]."""
         return self.real.sum(dim=1)
 
     def select(self, rows: Tensor) -> _Past:
-        """Return the past of these rows; do not use this one afterwards."""
+        """Return the past of the rows [n], whose memory it takes over: do not use `self` afterwards."""
         self.layers.select(rows)
         return _Past(self.layers, self.real[rows])
 
     def extended(self, lm: LanguageModel, texts: Sequence[Ids]) -> _Past:
-        """Return the past with the tokens of a text added to each row; texts may be empty."""
+        """Return the past with a text, which may be empty, added to each row."""
         if not any(texts):
             return self
         batch, real = left_padded(texts, lm, self.real)
@@ -100,7 +104,7 @@ class _Past:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Records laid out and traced together; row r of record i is row i * rows_per_record + r."""
+    """Records laid out together; row r of record i is row i * rows_per_record + r."""
 
     plans: tuple[Plan, ...]
     past: _Past | None
@@ -113,25 +117,26 @@ class Layout:
 
     @property
     def rows_per_record(self) -> int:
+        """Return the number of a record's rows."""
         return len(self.plans[0].rows)
 
     @property
     def firsts(self) -> Tensor:
-        """The edit's token of each row, counted through the real tokens, [rows]."""
+        """Return the index of each row's edit token among the real tokens, [rows]."""
         rows = torch.arange(self.packing.rows, device=self.below.device)
         return self.packing.source[rows * self.packing.width]
 
     @property
     def states(self) -> Tensor:
-        """The input of the first layer that a step runs, there: [records, rows_per_record, d_model]."""
+        """Return the input at the edits' tokens of the first layer that a step runs, [records, rows_per_record, d]."""
         return self.below[self.firsts].view(len(self.plans), self.rows_per_record, -1)
 
 
 def encode_at(lm: LanguageModel, token: str, prompt: str, subject: str, context: str = "") -> tuple[Ids, int]:
-    """Return the tokens of a context and a prompt with its subject, and the index of the one that `token` names.
+    """Return the tokens of a context and a prompt about a subject, and the index of the one that `token` names.
 
-    token: a key of TOKENS. After a subject with which the prompt ends, the first token after it is its last one, as
-    released. The last token is the prompt's own, never a filler or a target's.
+    token: a key of TOKENS. Where the prompt ends with the subject, the first token after it is the subject's last, as
+    released.
     """
     ids, first, last = lm.subject_span(prompt, subject, context)
     end = len(ids) - 1
@@ -139,44 +144,41 @@ def encode_at(lm: LanguageModel, token: str, prompt: str, subject: str, context:
     return ids, at[token]
 
 
-def in_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
-    """Return plans in batches of like width, as few as the budget allows and of costs as even as that leaves them.
+def even_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
+    """Return plans in as few batches as the memory allows, each of like widths, and of about even costs.
 
-    `products` is the number format of the products. A batch of what is left over would take more time for each of its
-    few records than the others do.
+    products: the number format of the matrix products. Costs are evened out because a small last batch would take more
+    time for each of its records.
     """
     ordered = sorted(plans, key=lambda plan: (plan.width, plan.index))
     budget = token_budget(lm, SHARE_OF_BUDGET[products], len(lm.layers))
     fewest = _cut(ordered, budget)
     even = min(budget, sum(plan.cost for plan in plans) / max(len(fewest), 1))
     limits = (even + (budget - even) * i / EVEN_TRIES for i in range(EVEN_TRIES))
-    evener = (parts for parts in (_cut(ordered, limit) for limit in limits) if len(parts) == len(fewest))
-    return next(evener, fewest)
+    as_few = (batches for batches in (_cut(ordered, limit) for limit in limits) if len(batches) == len(fewest))
+    return next(as_few, fewest)
 
 
 def _cut(plans: Sequence[Plan], limit: float) -> list[list[Plan]]:
-    """Return plans, in order, in parts that cost up to `limit`; a plan that costs more is a part by itself."""
-    parts: list[list[Plan]] = []
-    left = 0.0
+    """Return plans, in order, in batches that cost up to `limit`; a plan that costs more is a batch by itself."""
+    batches: list[list[Plan]] = []
+    budget_left = 0.0
     for plan in plans:
-        if plan.cost > left:
-            parts.append([])
-            left = limit
-        parts[-1].append(plan)
-        left -= plan.cost
-    return parts
+        if plan.cost > budget_left:
+            batches.append([])
+            budget_left = limit
+        batches[-1].append(plan)
+        budget_left -= plan.cost
+    return batches
 
 
 def lay_out(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...]) -> Layout:
-    """Return records laid out: what comes before the edits' tokens is kept, what comes from there on is traced.
-
-    `layer` is the edited one, `start` the first that a step runs.
-    """
+    """Return the layout of records for an edit of `layer` whose steps run the layers from `start` on."""
     return _trace_rest(lm, layer, start, plans, _remember_past(lm, plans))
 
 
 def keep(lm: LanguageModel, layer: int, layout: Layout, records: Sequence[int]) -> Layout:
-    """Return the layout of some of its records, by place; do not use the old one afterwards."""
+    """Return the layout of `records`, by index; it takes over the memory of `layout`, which must not be used again."""
     each = layout.rows_per_record
     rows = torch.tensor([record * each + row for record in records for row in range(each)], device=lm.device)
     past = layout.past.select(rows) if layout.past else None
@@ -184,9 +186,9 @@ def keep(lm: LanguageModel, layer: int, layout: Layout, records: Sequence[int]) 
 
 
 def _remember_past(lm: LanguageModel, plans: Sequence[Plan]) -> _Past | None:
-    """Return the keys and values before the edits' tokens, or None if there is no token before.
+    """Return the keys and values before the edits' tokens, or None if there is no token before them.
 
-    What a row begins with in every record, which is its context, is run once for all of them.
+    What a row begins with in every record, which is its context, runs once for all of them.
     """
     texts = [[row.past for row in plan.rows] for plan in plans]
     shared = [_common_start(row) for row in zip(*texts, strict=True)]
@@ -204,7 +206,7 @@ def _common_start(texts: Sequence[Ids]) -> Ids:
 
 
 def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ...], past: _Past | None) -> Layout:
-    """Return the layout of records run up to the edited layer, and no further."""
+    """Return the layout of records after a run, with `past`, up to the edited layer."""
     rows = [row for plan in plans for row in plan.rows]
     ids, real = pad([row.rest for row in rows], lm)
     steps = torch.arange(ids.shape[1], device=lm.device)
@@ -229,15 +231,15 @@ def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ..
 
 
 def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
-    """Return states [rows, width, d_model] plus `delta` [records, d_model] in the first column of a record's rows."""
+    """Return `hidden` [rows, width, d_model] with `delta` [records, d_model] added in the first column of its rows."""
     shift = delta.repeat_interleave(len(hidden) // len(delta), dim=0)[:, None].to(hidden.dtype)
     return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1)
 
 
 def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> Tensor:
-    """Return the finished states at the tokens that are read, [tokens, d_model].
+    """Return the finished states at the tokens that are read, [tokens, d_model], under a change of W's output.
 
-    `delta` [records, d_model] is added to W's output at the edits' tokens.
+    delta: [records, d_model], added to the output at the edits' tokens.
     """
     traced, packing, at = layout.traced, layout.packing, layout.reads.tokens
     if traced.start > layer:
@@ -252,7 +254,7 @@ def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> 
 
 
 def _reads(lm: LanguageModel, plans: Sequence[Plan]) -> Reads:
-    """Return the tokens that losses read; a record's essence row has no targets and is read at its first token."""
+    """Return the tokens at which losses are read; an essence prompt has no targets and is read at its first token."""
     scored = len(plans[0].rows) - 1
     rows = [(record, row) for record, plan in enumerate(plans) for row in plan.rows]
     starts = [0, *accumulate(len(row.rest) for _, row in rows)]

@@ -1,4 +1,4 @@
-"""The losses of ROME's objective, read from one pass of the output head."""
+"""The losses of ROME's objective, from one pass of the output head."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cfbuild.lm.products import ROWS_IN_CACHE
 
 
 class HeadLosses(torch.autograd.Function):
-    """The values that losses read from one pass of the output head, whose logits [n + m, vocabulary] are overwritten.
+    """A function of logits [n + m, vocabulary], which it overwrites, to (NLL [n], KL [m], log p [m, vocabulary]).
 
-    The first n rows: -log p in nats of one token each, ids [n] -> [n]. The others: the divergence from `before`
-    (log-probabilities [m, vocabulary]; None for their own) in nats, KL(now || before), [m]; and log-probabilities.
+    The first n rows give the NLL in nats of the tokens `ids` [n], a token each. The others give KL(now || before) in
+    nats, `before` being log-probabilities [m, vocabulary] or None for the rows' own, and their log-probabilities.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ids: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        count, norm = len(ids), torch.cat([some.logsumexp(dim=-1) for some in torch.split(logits, ROWS_IN_CACHE)])
+        count, norm = len(ids), torch.cat([rows.logsumexp(dim=-1) for rows in torch.split(logits, ROWS_IN_CACHE)])
         log_p = logits[count:] - norm[count:, None]
         change = torch.zeros_like(log_p) if before is None else log_p - before
         divergence = (log_p.exp() * change).sum(dim=-1)
@@ -33,7 +33,7 @@ class HeadLosses(torch.autograd.Function):
     def backward(ctx: Any, of_nll: Tensor, of_divergence: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         logits, norm, ids, change, divergence = ctx.saved_tensors
         count = len(ids)
-        # Nothing else reads them: what made the logits needs its inputs for its gradient, not its output.
+        # The logits can be overwritten: the gradient of the layer that made them needs its inputs, not its output.
         p = logits.detach().sub_(norm[:, None]).exp_()
         p[torch.arange(count, device=p.device), ids] -= 1
         p[:count].mul_(of_nll[:, None])
@@ -44,8 +44,8 @@ class HeadLosses(torch.autograd.Function):
 def losses(lm: LanguageModel, layout: Layout, states: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return NLL [records], KL(now || before) [records] and essence log-probabilities [records, vocabulary], detached.
 
-    states: finished, at `layout.reads.tokens`. The released code hands its two distributions to the divergence in this
-    order; the other order gives other values.
+    states: the finished ones at `layout.reads.tokens`. before: essence log-probabilities without a change, None in the
+    first step. The divergence has this order in the released code; the paper has the other.
     """
     reads = layout.reads
     token_nll, divergence, essence = HeadLosses.apply(lm.logits(states), reads.targets, before)  # type: ignore[no-untyped-call]

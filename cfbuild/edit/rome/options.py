@@ -1,4 +1,4 @@
-"""ROME's hyperparameters, exact and fast."""
+"""The hyperparameters of ROME and `rome-fast`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cfbuild.errors import ConfigError
 from cfbuild.lm.products import narrow_is_fast, note_slow_format
 
 Settings = TypeVar("Settings", bound="RomeOptions")
-
 KEY_MODES = ("reference", "consistent")
 AUTO = "auto"
 FAST_TAKES_EVERY = 3
-"""`rome-fast` takes every third context."""
+"""`rome-fast` takes every third context (docs/speed.md has its scores)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RomeOptions:
-    """ROME's hyperparameters; the defaults are the released ones. `contexts` are put before the prompt (appendix E.5).
+    """ROME's hyperparameters; the defaults are the released ones.
 
-    `key_mode`: `reference` averages the key over contexts for u but not for u . k0, as released; `consistent` uses the
-    average in both places (R-ROME, arXiv 2403.07175). `token` (a key of TOKENS) is the prompt's token at which keys and
-    values are taken, and at which the KL term reads. `products` is the number format of the matrix products in the
-    value optimisation (`auto`: bfloat16 where the device is fast at it); keys, values and everything else are float32
-    either way.
+    `contexts` are put before the prompt (appendix E.5). `stop_loss` is in nats. `clamp_norm_factor` limits the norm of
+    the change of W's output, as a multiple of the output's. `key_mode`: `reference` takes the mean key over contexts
+    for u but not for u . k0, as released; `consistent` takes it for both (R-ROME, arXiv 2403.07175). `token`, a key of
+    TOKENS, is the prompt's token at which keys and values are taken and the KL term is read. `products` is the number
+    format of the matrix products of the optimisation (`auto`: bfloat16 where the device is fast at it); everything else
+    is float32.
     """
 
     layer: int
@@ -57,18 +57,13 @@ class RomeOptions:
 
 @dataclass(frozen=True, slots=True)
 class FastRomeOptions(RomeOptions):
-    """ROME's hyperparameters as `rome-fast` has them: products in whatever format the device is fast at."""
+    """ROME's hyperparameters as `rome-fast` has them: products in the format that the device is fast at."""
 
     products: str = AUTO
 
 
-def fast(options: RomeOptions, device: torch.device) -> RomeOptions:
-    """Return options that take every third context, and products in bfloat16 where the device is fast at them."""
-    return on_device(replace(options, contexts=options.contexts[::FAST_TAKES_EVERY], products=AUTO), device)
-
-
 def on_device(options: Settings, device: torch.device) -> Settings:
-    """Return the options with the number format that `auto` means on a device; log a format that it is slow at."""
+    """Return options with a number format in place of `auto`; log a format that the device is slow at."""
     if options.products != AUTO:
         if options.products == "bfloat16":
             note_slow_format("--set products=bfloat16", device, torch.bfloat16)

@@ -1,5 +1,5 @@
-"""Editors that learn to edit: a network maps what a request's own gradient consists of to a change of weights.
+"""Editors that learn to edit: a network maps the gradient of a request's loss to a change of weights.
 
-`material` is what the networks see, `mend` and `ke` are the networks, `lessons` what they learn from, `training` the
-loop, `artefact` the trained network in files, `editor` the editors of the table.
+`material` is the networks' input, `mend` and `ke` are the networks, `lessons` what they learn from, `training` the
+loop, `artefact` the trained network in files, `network_editor` the editors.
 """

@@ -1,8 +1,8 @@
-"""KnowledgeEditor's network (De Cao et al. 2021, arXiv 2104.08164): it reads a request and gates its gradient.
+"""KnowledgeEditor's network (De Cao et al. 2021, arXiv 2104.08164): it reads a request and scales its gradient.
 
-An LSTM reads prompt and target; of what it read, a head for each matrix makes two vectors along the matrix's rows, two
-along its columns and a gate: Delta = sigmoid(s) (G * A + B), with A and B outer products and G the gradient of the
-request's loss. G is a sum over tokens of outer products, so the change has a factor for each token and one for B.
+An LSTM reads prompt and target. From its last state a head for each matrix makes two vectors along the matrix's rows,
+two along its columns and a number s: Delta = sigmoid(s) (G * A + B), with A and B the vectors' outer products and G the
+gradient of the request's loss. G is a sum over tokens of outer products, so the change's rank is the tokens and one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cfbuild.lm.delta import Delta, LowRank
 from cfbuild.lm.model import Ids, Weight
 
 LSTM_WIDTH, CONDITION_WIDTH, HEAD_WIDTH = 512, 768, 512
-"""Widths as released with MEND's trainer: of the LSTM each way, of what it reads, of a head's inner layer."""
+"""Widths of the LSTM in each direction, of a condition, and of a head's inner layer, as released in MEND's trainer."""
 PADDING = 0
-"""The token that counts as padding, as released: its row is never trained."""
+"""The token that counts as padding, as released: its embedding is never trained."""
 
 
 class Head(nn.Module):
-    """The part for one matrix, stored as [rows, columns]."""
+    """The part of the network for one matrix, stored as [rows, columns]."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -34,21 +34,21 @@ class Head(nn.Module):
         self.outer = weight_norm(nn.Linear(HEAD_WIDTH, sum(self.widths)))
 
     def forward(self, condition: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return for conditions [edits, 768] A's columns and rows, B's columns and rows, and the gate, [edits, ...].
+        """Return A's columns and rows, B's columns and rows, and the gate, [edits, ...], for `condition` [edits, 768].
 
-        Rows are after their softmax, the gate after its sigmoid.
+        Rows are after a softmax, the gate is after a sigmoid.
         """
-        made: Tensor = self.outer(torch.tanh(self.inner(condition)))
-        columns_a, rows_a, columns_b, rows_b, gate = torch.split(made, self.widths, dim=1)
+        outputs: Tensor = self.outer(torch.tanh(self.inner(condition)))
+        columns_a, rows_a, columns_b, rows_b, gate = torch.split(outputs, self.widths, dim=1)
         return columns_a, rows_a.softmax(dim=1), columns_b, rows_b.softmax(dim=1), gate.sigmoid()
 
 
 class KeNetwork(nn.Module):
-    """The reader of requests, and a head for each edited matrix.
+    """The LSTM that reads requests, and a head for each edited matrix.
 
-    `embeddings` [vocabulary, d_model] are the model's. The released network trains a copy of all of them; here only
-    `tokens` have rows of their own, those that training meets: no other ever gets a gradient. `shapes` gives (d_out,
-    d_in) of each matrix, `transposed` says that they are stored [d_in, d_out].
+    `embeddings` [vocabulary, d_model] are the model's. The released network trains a copy of all of them. Here only
+    `tokens`, those of the training's edits, have embeddings of their own, because no other gets a gradient. `shapes`
+    gives (d_out, d_in) of each matrix; with `transposed` they are stored [d_in, d_out].
     """
 
     embeddings: Tensor
@@ -69,25 +69,25 @@ class KeNetwork(nn.Module):
         self.heads = nn.ModuleList(Head(rows, columns) for rows, columns in stored)
 
     def forward(self, material: Material) -> list[Delta]:
-        """Return the change of each edit, its rank in a matrix the number of tokens, and one."""
+        """Return the change of each edit."""
         condition = self.condition(material.conditions)
         changes: list[dict[Weight, LowRank]] = [{} for _ in material.conditions]
         for weight, head in zip(self.weights, self.heads, strict=True):
-            made = head(condition)
+            outputs = head(condition)
             for place, change in enumerate(changes):
-                factors = tuple(one[place] for one in made)
+                factors = tuple(output[place] for output in outputs)
                 change[weight] = self._change(material.tokens[weight], place, factors)
         return [Delta(change) for change in changes]
 
     def condition(self, texts: tuple[Ids, ...]) -> Tensor:
-        """Return what is read of each text, [texts, 768]."""
+        """Return the LSTM's summary of each text, [texts, 768]."""
         device = self.own.device
         rows = [self._embedded(torch.tensor(ids, device=device)) for ids in texts]
         lengths = torch.tensor([*map(len, texts)])
         packed = pack_padded_sequence(pad_sequence(rows, batch_first=True), lengths, True, enforce_sorted=False)
         _, (last, _) = self.lstm(packed)  # [2, texts, 512], forwards and backwards
-        read: Tensor = self.condense(torch.cat((last[0], last[1]), dim=1))
-        return torch.tanh(read)
+        condensed: Tensor = self.condense(torch.cat((last[0], last[1]), dim=1))
+        return torch.tanh(condensed)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         if not len(self.tokens):
@@ -96,18 +96,13 @@ class KeNetwork(nn.Module):
         return torch.where((self.tokens[place] == ids)[:, None], self.own[place], self.embeddings[ids])
 
     def _change(self, tokens: Tokens, place: int, factors: tuple[Tensor, ...]) -> LowRank:
-        """Return sigmoid(s) (G * A + B) of one edit as factors; G = sum over tokens of (stored row) outer (column)."""
+        """Return sigmoid(s) (G * A + B) of an edit as factors."""
         columns_a, rows_a, columns_b, rows_b, gate = factors
+        # Of the matrix [d_out, d_in] the inputs go with columns; stored transposed, they go with rows.
+        input_a, input_b, output_a, output_b = columns_a, columns_b, rows_a, rows_b
+        if self.transposed:
+            input_a, input_b, output_a, output_b = rows_a, rows_b, columns_a, columns_b
         span = tokens.spans[place]
-        inputs, gradients = tokens.inputs[span], tokens.gradients[span]
-        if self.transposed:  # rows are the inputs
-            keys, values = (
-                torch.cat((inputs * rows_a, rows_b[None])),
-                torch.cat((gradients * columns_a, columns_b[None])),
-            )
-        else:
-            keys, values = (
-                torch.cat((inputs * columns_a, columns_b[None])),
-                torch.cat((gradients * rows_a, rows_b[None])),
-            )
+        keys = torch.cat((tokens.inputs[span] * input_a, input_b[None]))
+        values = torch.cat((tokens.gradients[span] * output_a, output_b[None]))
         return LowRank(keys, gate * values)

@@ -1,8 +1,7 @@
-"""The lessons of trained editors: made of records, divided by subject, or of passages of a text file.
+"""The lessons that trained editors learn from: an edit, other wordings of it, and texts whose predictions must stay.
 
-A lesson is an edit, other wordings after which it must hold, and texts whose predictions must stay. MEND-CF and KE-CF
-learn from records (the paper's Table 4; no code was released for it, so this is cfbuild's definition), MEND and KE from
-passages of which the model wrote the end.
+MEND-CF and KE-CF learn from records (the paper's Table 4; no code was released for it, so this is cfbuild's own
+definition), MEND and KE from passages of texts whose last tokens the model wrote.
 """
 
 from __future__ import annotations
@@ -19,23 +18,24 @@ from cfbuild.lm.sample import generate
 from cfbuild.progress import Progress, silent
 
 TRAIN, VALID = 10_000, 500
-"""Records to train on, as the paper says, and to validate on, as many as MEND's trainer; the rest is for tests."""
+"""The most records to train on, as in the paper, and to validate on, as in MEND's trainer; the others are for tests."""
 TEST_SHARE, VALID_SHARE = 0.2, 0.05
-"""Least share of a small file that is kept for tests, and the share of it to validate on."""
+"""The least share of a file that is kept for tests, and the largest share to validate on."""
 NEIGHBORS = 4
-"""Neighborhood prompts of a record that a lesson uses, drawn once: each more costs a pass through all layers."""
+"""The neighborhood prompts of a record that a lesson has, drawn at random: each takes a pass through all layers."""
 SAMPLED_TOKENS = 10
-"""Tokens at the end of a passage that the model wrote, the target, as released."""
+"""The tokens that the model writes at the end of a passage, which are the target, as released."""
 CUTS = 3
-"""Wordings of a passage: it without a number of its first tokens, drawn once for each."""
+"""The wordings of a passage, each without a random number of the passage's first tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """An edit to learn from, as tokens.
 
-    `inner` is the edit; `outers` are wordings after which it must hold; `rivals` are `inner` and `outers` with what
-    was true before (empty where nothing was); `locality` are texts whose predictions must stay.
+    `inner` is the edit and `outers` are other wordings of it, to which it must carry over. `rivals` are `inner` and
+    `outers` with the true object (empty for passages, which have none). `locality` are texts whose predictions must
+    stay.
     """
 
     inner: TargetedPrompt
@@ -45,13 +45,18 @@ class Lesson:
 
     @property
     def examples(self) -> tuple[TargetedPrompt, ...]:
-        """The edit and its wordings."""
+        """Return the edit and its wordings."""
         return (self.inner, *self.outers)
+
+    @property
+    def texts(self) -> tuple[Ids, ...]:
+        """Return all texts that run in training: the edit, its wordings, and those whose predictions must stay."""
+        return (*(example.ids for example in self.examples), *self.locality)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Records to train on, to validate on, and to test on; no subject is in two of them."""
+    """Records to train on, to validate on and to test on, no two of the parts with a subject in common."""
 
     train: tuple[Record, ...]
     valid: tuple[Record, ...]
@@ -60,7 +65,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Lessons to train and to validate on, and general texts whose predictions must stay."""
+    """Lessons to train and to validate on, and general texts, as tokens, whose predictions must stay."""
 
     train: tuple[Lesson, ...]
     valid: tuple[Lesson, ...]
@@ -68,14 +73,14 @@ class Lessons:
 
     @property
     def tokens(self) -> set[int]:
-        """The tokens of all edits that are trained on."""
-        return {token for one in self.train for token in one.inner.prompt + one.inner.target}
+        """Return the tokens of all edits that are trained on."""
+        return {token for lesson in self.train for token in lesson.inner.prompt + lesson.inner.target}
 
 
 def split(records: Sequence[Record], seed: int, train: int = TRAIN, valid: int = VALID) -> Parts:
-    """Return the records in three parts of which no two share a subject, by its id or its name.
+    """Return the records in three parts, no two with a subject in common by its id or its name.
 
-    `train` and `valid` are the most records to train and to validate on; a fifth at least is for tests.
+    `train` and `valid` are the most records of these parts; the part for tests gets at least a fifth.
     """
     groups = list(_by_subject(records))
     random.Random(f"{seed}:split").shuffle(groups)
@@ -90,65 +95,65 @@ def split(records: Sequence[Record], seed: int, train: int = TRAIN, valid: int =
 
 
 def _by_subject(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """Yield records in groups: those whose subjects have an id or a name in common, also by way of a third."""
+    """Yield records in groups: those whose subjects share an id or a name, also by way of a third record."""
     group_of: dict[str, list[Record]] = {}
     for record in records:
-        names = [name for name in (record.subject.id, record.subject.label.casefold()) if name]
         merged = [record]
-        for group in {id(group_of[name]): group_of[name] for name in names if name in group_of}.values():
+        for group in {id(group_of[name]): group_of[name] for name in _names(record) if name in group_of}.values():
             merged = group + merged
-        for member in merged:
-            for name in (member.subject.id, member.subject.label.casefold()):
-                if name:
-                    group_of[name] = merged
-    seen: set[int] = set()
-    for group in group_of.values():
-        if id(group) not in seen:
-            seen.add(id(group))
-            yield group
+        group_of.update((name, merged) for member in merged for name in _names(member))
+    yield from {id(group): group for group in group_of.values()}.values()
+
+
+def _names(record: Record) -> list[str]:
+    return [name for name in (record.subject.id, record.subject.label.casefold()) if name]
 
 
 def record_lessons(lm: LanguageModel, parts: Parts, texts: Iterable[str], seed: int, text_tokens: int) -> Lessons:
-    """Return lessons from records; `texts` are general ones, of which the first `text_tokens` tokens are used.
+    """Return lessons from records, and general ones from the first `text_tokens` tokens of each of `texts`.
 
-    Neighborhood prompts about subjects of the validation or test part are not trained on.
+    Neighborhood prompts about subjects of later parts (of validation and tests for training) are left out.
     """
-    held_out = _names((*parts.valid, *parts.test))
+    not_trained, tested = _Subjects.of((*parts.valid, *parts.test)), _Subjects.of(parts.test)
     return Lessons(
-        tuple(_of_record(lm, record, seed, held_out) for record in parts.train),
-        tuple(_of_record(lm, record, seed, _names(parts.test)) for record in parts.valid),
+        tuple(_of_record(lm, record, seed, not_trained) for record in parts.train),
+        tuple(_of_record(lm, record, seed, tested) for record in parts.valid),
         tuple(ids[:text_tokens] for ids in map(lm.encode, texts) if len(ids) > 1),
     )
 
 
-def _names(records: Iterable[Record]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the ids and the names of the records' subjects."""
-    records = tuple(records)
-    return frozenset(record.subject.id for record in records if record.subject.id), frozenset(
-        record.subject.label for record in records
-    )
+@dataclass(frozen=True, slots=True)
+class _Subjects:
+    """The ids and the names of subjects."""
+
+    ids: frozenset[str]
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> _Subjects:
+        subjects = [record.subject for record in records]
+        return cls(frozenset(item.id for item in subjects if item.id), frozenset(item.label for item in subjects))
+
+    def has_subject_of(self, prompt: EntityPrompt) -> bool:
+        """Return True if a prompt is about one of them, by its item, or if that is not known, by its text."""
+        return prompt.entity in self.ids if prompt.entity else any(name in prompt.text for name in self.names)
 
 
-def _of_record(lm: LanguageModel, record: Record, seed: int, held_out: tuple[frozenset[str], frozenset[str]]) -> Lesson:
+def _of_record(lm: LanguageModel, record: Record, seed: int, held_out: _Subjects) -> Lesson:
     new, true = lm.continuation(record.target_new.label), lm.continuation(record.target_true.label)
-    clean = dict.fromkeys(one.clean for one in record.paraphrases)
-    # A record without paraphrases must at least hold behind another sentence: its first generation prompt serves.
+    clean = dict.fromkeys(prompt.clean for prompt in record.paraphrases)
+    # Without paraphrases the wording is the rewrite prompt after another sentence, the first generation prompt.
     wordings = list(clean) or [f"{text}. {record.rewrite}" for text in record.generation[:1]] or [record.rewrite]
     prompts = [lm.encode(text) for text in (record.rewrite, *wordings)]
-    neighbors = [one for one in record.neighborhood if not _is_about(one, *held_out)]
+    neighbors = [prompt for prompt in record.neighborhood if not held_out.has_subject_of(prompt)]
     drawn = random.Random(f"{seed}:neighbors:{record.case_id}").sample(neighbors, min(NEIGHBORS, len(neighbors)))
     examples = [TargetedPrompt(prompt, new) for prompt in prompts]
     return Lesson(
         examples[0],
         tuple(examples[1:]),
         tuple(TargetedPrompt(prompt, true) for prompt in prompts),
-        tuple(lm.encode(one.text) + true for one in drawn),
+        tuple(lm.encode(prompt.text) + true for prompt in drawn),
     )
-
-
-def _is_about(prompt: EntityPrompt, ids: frozenset[str], names: frozenset[str]) -> bool:
-    """Return True if a prompt is about a subject: by its entity, or where that is not known, by its text."""
-    return prompt.entity in ids if prompt.entity else any(name in prompt.text for name in names)
 
 
 def text_lessons(
@@ -159,10 +164,10 @@ def text_lessons(
     valid: int = VALID,
     progress: Progress = silent,
 ) -> Lessons:
-    """Return lessons from passages: the last SAMPLED_TOKENS tokens of each are the model's, sampled with the seed.
+    """Return lessons from texts, at most `valid` of them to validate on.
 
-    A passage is the first `text_tokens` tokens of a text; shorter texts are used whole, those of fewer than
-    SAMPLED_TOKENS tokens not at all. The texts themselves are those whose predictions must stay.
+    A passage is the first `text_tokens` tokens of a text of at least SAMPLED_TOKENS. The model writes SAMPLED_TOKENS
+    more, and the last SAMPLED_TOKENS of the whole are the target. The passages' predictions must stay.
     """
     passages = [ids[:text_tokens] for ids in map(lm.encode, texts) if len(ids) >= SAMPLED_TOKENS]
     keys = [f"{seed}:passage:{place}" for place in range(len(passages))]

@@ -1,14 +1,13 @@
-"""MEND's network (Mitchell et al. 2022, arXiv 2110.11309): it transforms a request's own gradient, token by token.
+"""MEND's network (Mitchell et al. 2022, arXiv 2110.11309): it transforms the gradient of a request's loss.
 
-The gradient of a matrix is a sum over tokens of an outer product, of the gradient at the output and the input x. Both
-are normalised, transformed by two residual blocks of low rank and multiplied again, so the change is as low in rank
-and never formed. At the start the transform is the identity on normalised numbers.
+The gradient in a matrix is a sum over tokens of outer products of the gradient at the output and the input x. Both are
+normalised, transformed by two residual blocks and multiplied again, so the change is of low rank and kept as factors.
+Before training the blocks are the identity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +17,17 @@ from cfbuild.lm.delta import Delta, LowRank
 from cfbuild.lm.model import Weight
 
 BLOCKS = 2
-"""Residual blocks of a transform, as released."""
+"""The number of residual blocks of a transform, as released."""
 START_RATE = 1e-4
-"""A matrix's learned rate at the start, as released; its sign is learned."""
+"""The learned rate of a matrix before training, as released; training may change its sign."""
 TINY = 1e-7
-"""Added to a standard deviation that is divided by, as released."""
+"""The number added to a standard deviation before it divides, as released."""
 RANK = 1920
-"""The rank of a block as released; no more than the number of its inputs."""
+"""The rank of a block, as released; blocks of fewer inputs have as many."""
 
 
 class Statistics(nn.Module):
-    """The running mean and standard deviation of each number of all rows seen so far (Welford), saved as buffers."""
+    """The mean and standard deviation, by coordinate, of all rows so far (Welford), kept as buffers."""
 
     count: Tensor
     mean: Tensor
@@ -42,14 +41,14 @@ class Statistics(nn.Module):
 
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
-        """Add rows [T, width]: what adding them one after another gives, but for rounding."""
+        """Add rows [T, width]."""
         if not len(rows):
             return
         count = self.count + len(rows)
         mean = rows.mean(dim=0)
-        away = mean - self.mean
-        self.squares += (rows - mean).square().sum(dim=0) + away.square() * self.count * len(rows) / count
-        self.mean += away * len(rows) / count
+        distance = mean - self.mean
+        self.squares += (rows - mean).square().sum(dim=0) + distance.square() * self.count * len(rows) / count
+        self.mean += distance * len(rows) / count
         self.count.copy_(count)
 
     def restart(self) -> None:
@@ -59,7 +58,7 @@ class Statistics(nn.Module):
 
     @property
     def deviation(self) -> Tensor:
-        """The standard deviation of each number, [width]; not a number before the second row."""
+        """Return the standard deviations, [width]; they are NaN before the second row."""
         return (self.squares / (self.count - 1)).sqrt()
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -68,7 +67,7 @@ class Statistics(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A residual layer of low rank, whose output is scaled and shifted for each mode; it starts as the identity."""
+    """A residual layer of low rank, scaled and shifted for each mode (matrix); before training it is the identity."""
 
     def __init__(self, width: int, rank: int, modes: int) -> None:
         super().__init__()
@@ -79,14 +78,14 @@ class ResidualBlock(nn.Module):
         self.shift = nn.Parameter(torch.zeros(modes, width))
 
     def forward(self, rows: Tensor, modes: Tensor) -> Tensor:
-        """Return rows [T, width] transformed; modes: [T]."""
+        """Return rows [T, width] transformed; modes: [T], the mode of each row."""
         inner = rows @ self.into.T @ self.out.T + self.bias
-        # clamp, not relu: its gradient at 0, where everything starts, is 1.
+        # clamp, because relu's gradient at 0, where training begins, is 0.
         return rows + (inner * self.scale[modes] + self.shift[modes]).clamp(min=0)
 
 
 class Transform(nn.Module):
-    """The transform of all matrices of one shape, told apart by a mode."""
+    """The transform of all matrices of a shape, each of which is a mode."""
 
     def __init__(self, d_in: int, d_out: int, rank: int, modes: int) -> None:
         super().__init__()
@@ -96,7 +95,10 @@ class Transform(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width, min(rank, width), modes) for _ in range(BLOCKS))
 
     def forward(self, inputs: Tensor, gradients: Tensor, modes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x [T, d_in] and the gradients [T, d_out] transformed; in training, after the statistics took them."""
+        """Return `inputs` [T, d_in] and `gradients` [T, d_out] transformed; modes: [T].
+
+        In training the statistics take them in first.
+        """
         if self.training:
             self.inputs.update(inputs)
             self.gradients.update(gradients)
@@ -109,7 +111,7 @@ class Transform(nn.Module):
 class MendNetwork(nn.Module):
     """A transform for each shape of matrix and a learned rate for each matrix.
 
-    `shapes` gives (d_out, d_in) of each edited matrix, in the order of their rates.
+    `shapes` gives (d_out, d_in) of each edited matrix, in the order of the rates.
     """
 
     def __init__(self, shapes: Mapping[Weight, tuple[int, int]], rank: int = RANK) -> None:
@@ -125,14 +127,14 @@ class MendNetwork(nn.Module):
             self.transforms[name] = Transform(d_in, d_out, rank, len(weights))
 
     def restart_statistics(self) -> None:
-        """Forget the running statistics, as the released evaluation does after it has loaded a network."""
+        """Forget the statistics, as the released evaluation does after it has loaded a network."""
         for transform in self.transforms.values():
             assert isinstance(transform, Transform)
             transform.inputs.restart()
             transform.gradients.restart()
 
     def forward(self, material: Material) -> list[Delta]:
-        """Return the change of each edit, its rank in a matrix the number of tokens."""
+        """Return the change of each edit."""
         changes: list[dict[Weight, LowRank]] = [{} for _ in material.conditions]
         for name, weights in self._groups.items():
             for weight, tokens in self._transformed(name, [material.tokens[weight] for weight in weights]):
@@ -141,15 +143,15 @@ class MendNetwork(nn.Module):
                     change[weight] = LowRank(tokens.inputs[span], rate * tokens.gradients[span])
         return [Delta({weight: change[weight] for weight in self.weights}) for change in changes]
 
-    def _transformed(self, name: str, given: Sequence[Tokens]) -> list[tuple[Weight, Tokens]]:
-        """Return the transformed tokens of all matrices of a shape, computed together."""
-        lengths = [len(tokens.inputs) for tokens in given]
-        modes = torch.repeat_interleave(torch.arange(len(given)), torch.tensor(lengths)).to(self.rates.device)
-        inputs, gradients = self.transforms[name](
-            torch.cat([tokens.inputs for tokens in given]), torch.cat([tokens.gradients for tokens in given]), modes
-        )
-        spans = [slice(start, end) for start, end in pairwise((0, *accumulate(lengths)))]
+    def _transformed(self, name: str, by_matrix: Sequence[Tokens]) -> list[tuple[Weight, Tokens]]:
+        """Return the transformed tokens of each matrix of a shape, computed together."""
+        lengths = [len(tokens.inputs) for tokens in by_matrix]
+        modes = torch.repeat_interleave(torch.arange(len(by_matrix)), torch.tensor(lengths)).to(self.rates.device)
+        inputs = torch.cat([tokens.inputs for tokens in by_matrix])
+        gradients = torch.cat([tokens.gradients for tokens in by_matrix])
+        inputs, gradients = self.transforms[name](inputs, gradients, modes)
+        split = zip(torch.split(inputs, lengths), torch.split(gradients, lengths), strict=True)
         return [
-            (weight, Tokens(inputs[span], gradients[span], tokens.counts))
-            for weight, tokens, span in zip(self._groups[name], given, spans, strict=True)
+            (weight, Tokens(*tensors, tokens.counts))
+            for weight, tokens, tensors in zip(self._groups[name], by_matrix, split, strict=True)
         ]

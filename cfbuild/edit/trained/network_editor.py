@@ -1,4 +1,4 @@
-"""The editors of the table that a trained network answers for: MEND and KE, each trained on texts or on records."""
+"""The editors that have a trained network: MEND and KE, each trained on texts or on records."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cfbuild.progress import no_progress
 
 @dataclass(frozen=True, slots=True)
 class TrainedOptions:
-    """The setting of an editor with a trained network.
+    """The settings of an editor with a trained network.
 
-    `trained` is the network's folder, by default the build's own; once the editor is made, the network's digest.
+    `trained` is the network's folder, by default the build's own; in an editor's options it is the network's digest.
     """
 
     trained: str | None = None
@@ -36,16 +36,16 @@ class TrainedOptions:
 class MendOptions(TrainedOptions):
     """MEND's settings.
 
-    `as_released` edits as the released evaluation does: the learned rates are handed out in the order in which the
-    model names its weights, whatever their order in training was, and the running statistics start anew with the
-    first request of a call and take in each request before it is edited, so that an edit depends on those before it.
+    `as_released` edits as the released evaluation does: learned rates go to the matrices in the order in which the
+    model names these, which may not be the order in training; and the statistics start anew with the first request of
+    a call and take in each request before it is edited, so that an edit depends on those before it.
     """
 
     as_released: bool = False
 
 
 class TrainedEditor:
-    """The editor: it answers each request by the change that its network makes of the request's own gradient."""
+    """The editor: its network makes each request's change from the gradient of the request's loss."""
 
     def __init__(self, lm: LanguageModel, options: TrainedOptions, network: MendNetwork | KeNetwork) -> None:
         self.lm = lm
@@ -53,7 +53,7 @@ class TrainedEditor:
         self.network = network
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
-        """Return one edit for each request, in order; `done` gets their number as they come."""
+        """Return one edit for each request, in order."""
         examples = [
             TargetedPrompt(
                 self.lm.encode_subject(request.prompt, request.subject)[0], self.lm.continuation(request.target_new)
@@ -61,45 +61,39 @@ class TrainedEditor:
             for request in requests
         ]
         with fused_layers(self.lm):
-            made = self._made(examples, done)
+            changes = self._changes(examples, done)
         return [
             Edit((place,), delta, statistics={"target_nll_nats": nll, "delta_norm": delta.norm})
-            for place, (delta, nll) in enumerate(made)
+            for place, (delta, nll) in enumerate(changes)
         ]
 
-    def _made(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
-        return in_batches(
-            self.lm,
-            examples,
-            lambda part: _changes(self.lm, self.network, part),
-            lambda example: len(example.ids),
-            done,
-        )
+    def _changes(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
+        def work(batch: Sequence[TargetedPrompt]) -> list[tuple[Delta, float]]:
+            return _changes(self.lm, self.network, batch)
+
+        return in_batches(self.lm, examples, work, lambda example: len(example.ids), done)
 
 
 class ReleasedMend(TrainedEditor):
-    """MEND with the two faults of its released evaluation."""
+    """MEND with the two faults of its released evaluation (`MendOptions.as_released`)."""
 
     network: MendNetwork
 
-    def _made(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
+    def _changes(self, examples: Sequence[TargetedPrompt], done: Callable[[int], None]) -> list[tuple[Delta, float]]:
         network = copy.deepcopy(self.network)
         network.restart_statistics()
         network.train()
         with torch.no_grad():
             network.rates.copy_(network.rates[rates_as_released(self.lm, network.weights)])
-        made = []
+        changes = []
         for example in examples:
-            made += _changes(self.lm, network, [example])
-            done(len(made))
-        return made
+            changes += _changes(self.lm, network, [example])
+            done(len(changes))
+        return changes
 
 
 def rates_as_released(lm: LanguageModel, weights: Sequence[Weight]) -> list[int]:
-    """Return for each weight the place of the rate that the released evaluation gives it.
-
-    It hands them out in the order of the model's parameters, to weights that had them in another order in training.
-    """
+    """Return for each of `weights` the index of the rate that the released evaluation gives it."""
     order = {id(parameter): place for place, parameter in enumerate(lm.model.parameters())}
     named = sorted(weights, key=lambda weight: order[id(lm.weight(weight))])
     return [named.index(weight) for weight in weights]
@@ -109,14 +103,15 @@ def rates_as_released(lm: LanguageModel, weights: Sequence[Weight]) -> list[int]
 def _changes(
     lm: LanguageModel, network: MendNetwork | KeNetwork, examples: Sequence[TargetedPrompt]
 ) -> list[tuple[Delta, float]]:
-    """Return the change of each example, and the NLL of its target before it in nats."""
+    """Return the change of each example, and the NLL of its target in nats before the change."""
     top = TopLayers(lm, min(weight.layer for weight in network.weights), kept_bytes=0)
-    seen: Material = material(top, top.rows(tuple(one.ids for one in examples)), examples, network.weights)
-    return [(_own(delta), float(nll)) for delta, nll in zip(network(seen), seen.losses, strict=True)]
+    rows = top.rows(tuple(example.ids for example in examples))
+    given: Material = material(top, rows, examples, network.weights)
+    return [(_copied(delta), float(nll)) for delta, nll in zip(network(given), given.losses, strict=True)]
 
 
-def _own(delta: Delta) -> Delta:
-    """Return a delta whose tensors are not parts of a batch's, which they would keep in memory."""
+def _copied(delta: Delta) -> Delta:
+    """Return a copy of a delta, which keeps no batch's tensors in memory as views of them would."""
     changes = {
         weight: LowRank(change.keys.clone(), change.values.clone())
         for weight, change in delta.changes.items()

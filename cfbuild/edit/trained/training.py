@@ -1,8 +1,7 @@
-"""The training of a trained editor: MEND's loop, with several edits a step, each under its own change.
+"""The training of a trained editor's network: MEND's loop, with several edits a step, each under its own change.
 
-A step runs nothing below the edited layers twice (`TopLayers`), and no change is ever formed: the gradient reaches the
-network through the factors that the overlay multiplies with. What a step draws depends on its number and the seed
-alone, so a checkpoint needs weights, optimisers and the number.
+Gradients reach the network through the factors of the changes, which the overlay multiplies with. What a step draws
+depends on its number and the seed alone, so a checkpoint holds weights, optimisers and the number.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.edit.trained.lessons import Lesson, Lessons
-from cfbuild.edit.trained.material import Material, TargetedPrompt, TextStates, TopLayers, material, target_nll
+from cfbuild.edit.trained.material import TargetedPrompt, TextStates, TopLayers, material, target_nll
 from cfbuild.errors import ConfigError, ModelError
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.fused import fused_layers
@@ -27,19 +26,18 @@ from cfbuild.progress import Progress, silent
 CLIP = 100.0
 """The largest norm of a step's gradient, as released."""
 LOCALITY_WEIGHT = 1.0
-"""The weight of what must stay, as released."""
+"""The weight of the locality loss, as released."""
 CHECKPOINT = "checkpoint.pt"
-"""The file of a training that is not finished."""
+"""The file that an interrupted training goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """All settings of a training.
+    """The settings of a training.
 
-    `batch` edits make a step, like the released 10 whose gradients are accumulated; `learning_rate` is that of the
-    network and `rate_learning_rate` that of the learned rates, which both step; `edit_weight` multiplies the edit's
-    loss; a validation comes every `valid_every` steps, and the training ends after `patience` of them without a better
-    loss.
+    A step has `batch` edits, as the released code accumulates the gradients of 10. `learning_rate` is for all of the
+    network, and `rate_learning_rate` for a second step of the learned rates. `edit_weight` multiplies the edit loss. A
+    validation comes every `valid_every` steps; the training ends after `patience` validations without a better loss.
     """
 
     steps: int
@@ -62,12 +60,12 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The figures of a network on the validation part.
+    """The figures of a network on the validation part, after `step` steps, of which `skipped` were not finite.
 
-    `loss` is what training makes small, `edit` (nats) and `locality` (nats) its parts. `es` and `ps` are the shares in
-    percent of rewrites and of wordings after which the new target is likelier than the old one (where there is none, of
-    its tokens that are the likeliest). `drawdown` is the share in percent of the positions of texts that must stay
-    at which another token is now the likeliest.
+    `loss` is the training's, the weighted sum of `edit` and `locality` (nats). `es` and `ps` are the percentages of
+    rewrite prompts and of other wordings after which o* is likelier than the true object (without a true object, of the
+    target's tokens that are the likeliest). `drawdown` is the percentage of positions of texts that must stay at which
+    another token has become the likeliest.
     """
 
     step: int
@@ -82,7 +80,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Losses of a step: of the edits and of what must stay, each a mean in nats."""
+    """The losses of a step, each a mean in nats: of the edits, and of the texts that must stay."""
 
     edit: Tensor
     locality: Tensor
@@ -90,15 +88,19 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A step's share of a lesson: the place of a wording, and a text that must stay, of a group of texts."""
+    """A step's part of a lesson: the wording `lesson.outers[wording]`, and the text that must stay, `texts[place]`.
+
+    The states of all `texts` are computed together.
+    """
 
     lesson: Lesson
     wording: int
-    locality: tuple[tuple[Ids, ...], int]
+    texts: tuple[Ids, ...]
+    place: int
 
 
 class Training:
-    """A training of one network on one model. `weights` are the edited matrices."""
+    """A training of a network that changes the matrices `weights` of a model."""
 
     def __init__(
         self,
@@ -110,8 +112,8 @@ class Training:
     ) -> None:
         if not lessons.train or not lessons.valid:
             raise ConfigError(
-                f"{len(lessons.train)} lessons to train and {len(lessons.valid)} to validate on; expected at least one "
-                "of each: give a larger file"
+                f"the file has {len(lessons.train)} lessons to train and {len(lessons.valid)} to validate on; expected "
+                "at least one of each: give a larger file"
             )
         self.lm = lm
         self.network = network
@@ -122,22 +124,22 @@ class Training:
         self.step = self._skipped = 0
         self._best: dict[str, Tensor] = {}
         self._top = TopLayers(lm, min(weight.layer for weight in weights))
-        rates = [one for name, one in network.named_parameters() if name == "rates"]
-        # Released: one optimiser steps everything, the rates among it, a second the rates alone.
+        rates = [parameter for name, parameter in network.named_parameters() if name == "rates"]
+        # As released: an optimiser steps all parameters, the rates among them, and another the rates alone.
         self._optimisers = [torch.optim.Adam(network.parameters(), settings.learning_rate)]
         self._optimisers += [torch.optim.Adam(rates, settings.rate_learning_rate)] if rates else []
 
     @property
     def best(self) -> Validation:
-        """The validation with the least loss."""
+        """Return the validation with the least loss."""
         return min(self.history, key=lambda validation: validation.loss)
 
     def run(
         self, folder: Path, progress: Progress = silent, note: Callable[[Validation], None] = lambda validation: None
     ) -> None:
-        """Train until the steps are done or nothing improves; then the network is the best one of all validations.
+        """Train until the steps are done or the loss stays; then the network has the weights of the best validation.
 
-        A training whose checkpoint is in `folder` goes on from it. `note` gets each validation.
+        A training goes on from its checkpoint in `folder`, if there is one. `note` gets each validation.
         """
         self._resume(folder / CHECKPOINT)
         settings = self.settings
@@ -155,11 +157,9 @@ class Training:
         self.network.eval()
 
     def _is_over(self) -> bool:
-        """Return True if the last `patience` validations were no better than one before."""
+        """Return True if none of the last `patience` validations is the best."""
         recent = self.history[-self.settings.patience :]
         return len(self.history) > self.settings.patience and self.best not in recent
-
-    # ------------------------------------------------------------------------------------------------ a step
 
     def _train_step(self) -> None:
         self.network.train()
@@ -176,7 +176,7 @@ class Training:
             optimiser.step()
 
     def draw(self, step: int) -> list[Drawn]:
-        """Return what a step takes: lessons in an order of their own each time through, a wording and a text."""
+        """Return what a step takes: lessons in a new order each time through, of each a wording and a text."""
         train, seed, drawn = self.lessons.train, self.settings.seed, []
         for number in range(step * self.settings.batch, (step + 1) * self.settings.batch):
             turn, place = divmod(number, len(train))
@@ -186,39 +186,34 @@ class Training:
         return drawn
 
     def _drawn(self, lesson: Lesson, draw: random.Random) -> Drawn:
-        own = lesson.locality
-        if own and (not self.lessons.texts or draw.random() < 0.5):
-            locality = (self._group(lesson), len(lesson.examples) + draw.randrange(len(own)))
+        if lesson.locality and (not self.lessons.texts or draw.random() < 0.5):
+            texts, place = lesson.texts, len(lesson.examples) + draw.randrange(len(lesson.locality))
         else:
-            locality = ((draw.choice(self.lessons.texts),), 0)
-        return Drawn(lesson, draw.randrange(len(lesson.outers)), locality)
-
-    @staticmethod
-    def _group(lesson: Lesson) -> tuple[Ids, ...]:
-        """Return all texts of a lesson that are trained on: their states are computed together."""
-        return (*(one.ids for one in lesson.examples), *lesson.locality)
+            texts, place = (draw.choice(self.lessons.texts),), 0
+        return Drawn(lesson, draw.randrange(len(lesson.outers)), texts, place)
 
     def losses(self, drawn: Sequence[Drawn]) -> Losses:
-        """Return the losses of some edits under their own changes, with a gradient to the network."""
-        top, lessons = self._top, [one.lesson for one in drawn]
-        groups = [top.rows(self._group(lesson)) for lesson in lessons]
-        deltas = self.network(self._material([rows[0] for rows in groups], lessons))
-        outers = [rows[1 + one.wording] for rows, one in zip(groups, drawn, strict=True)]
-        stay = [top.rows(texts)[place] for texts, place in (one.locality for one in drawn)]
+        """Return the losses of edits under their own changes, with a gradient to the network."""
+        rows, deltas = self._edits([edit.lesson for edit in drawn])
+        outers = [of_lesson[1 + edit.wording] for of_lesson, edit in zip(rows, drawn, strict=True)]
         with overlay(self.lm, deltas):
-            hidden = top.replay(outers)
-        edit = target_nll(self.lm, hidden, [one.lesson.outers[one.wording] for one in drawn]).mean()
-        locality, _ = self._divergence(stay, deltas)
-        return Losses(edit, locality.mean())
+            hidden = self._top.replay(outers)
+        edit_loss = target_nll(self.lm, hidden, [edit.lesson.outers[edit.wording] for edit in drawn]).mean()
+        locality, _ = self._divergence(drawn, deltas)
+        return Losses(edit_loss, locality.mean())
 
-    def _material(self, rows: Sequence[TextStates], lessons: Sequence[Lesson]) -> Material:
-        return material(self._top, rows, [lesson.inner for lesson in lessons], self.weights)
+    def _edits(self, lessons: Sequence[Lesson]) -> tuple[list[list[TextStates]], list[Delta]]:
+        """Return the texts of each lesson with their states, and the change that the network makes of its edit."""
+        rows = [self._top.rows(lesson.texts) for lesson in lessons]
+        inner = [lesson.inner for lesson in lessons]
+        return rows, self.network(material(self._top, [of_lesson[0] for of_lesson in rows], inner, self.weights))
 
-    def _divergence(self, rows: Sequence[TextStates], deltas: Sequence[Delta]) -> tuple[Tensor, Tensor]:
-        """Return, of each text, the mean over its positions of KL(before || after) in nats, and its drawdown.
+    def _divergence(self, drawn: Sequence[Drawn], deltas: Sequence[Delta]) -> tuple[Tensor, Tensor]:
+        """Return, for each text that must stay, the mean over its positions of KL(before || after), and its drawdown.
 
-        The drawdown is the share of positions at which another token became the likeliest.
+        The drawdown is the share of positions at which another token has become the likeliest.
         """
+        rows = [self._top.rows(edit.texts)[edit.place] for edit in drawn]
         with torch.no_grad():
             before = self.lm.logits(torch.cat([row.finished for row in rows])).log_softmax(dim=-1)
         with overlay(self.lm, deltas):
@@ -228,17 +223,15 @@ class Training:
         divergence = (before.exp() * (before - after)).sum(dim=1)
         changed = (before.argmax(dim=1) != after.detach().argmax(dim=1)).float()
         lengths = [len(row.ids) for row in rows]
-        divergences = torch.stack([part.mean() for part in torch.split(divergence, lengths)])
-        return divergences, torch.stack([part.mean() for part in torch.split(changed, lengths)])
-
-    # ------------------------------------------------------------------------------------------------ validation
+        divergences = torch.stack([of_text.mean() for of_text in torch.split(divergence, lengths)])
+        return divergences, torch.stack([of_text.mean() for of_text in torch.split(changed, lengths)])
 
     @torch.no_grad()
     def _validate(self) -> None:
         self.network.eval()
         lessons, size = self.lessons.valid, self.settings.batch
-        parts = [self._validated(lessons[start : start + size], start) for start in range(0, len(lessons), size)]
-        edit, locality, es, ps, drawdown = (float(torch.cat(column).mean()) for column in zip(*parts, strict=True))
+        batches = [self._validated(lessons[start : start + size], start) for start in range(0, len(lessons), size)]
+        edit, locality, es, ps, drawdown = (float(torch.cat(column).mean()) for column in zip(*batches, strict=True))
         loss = self.settings.edit_weight * edit + LOCALITY_WEIGHT * locality
         if not math.isfinite(loss):
             raise ModelError(
@@ -251,24 +244,23 @@ class Training:
             self._best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _validated(self, lessons: Sequence[Lesson], start: int) -> tuple[Tensor, ...]:
-        """Return, for each of some lessons, edit loss, locality loss, ES and drawdown; and PS for each wording."""
-        top = self._top
-        groups = [top.rows(self._group(lesson)) for lesson in lessons]
-        with torch.no_grad():
-            deltas = self.network(self._material([rows[0] for rows in groups], lessons))
+        """Return the edit loss and locality loss of each lesson, ES of each, PS of each wording, and each drawdown.
+
+        start: the index of the first lesson among all of the validation part.
+        """
+        all_rows, deltas = self._edits(lessons)
         drawn = [
             self._drawn(lesson, random.Random(f"{self.settings.seed}:valid:{start + place}"))
             for place, lesson in enumerate(lessons)
         ]
-        stay = [top.rows(texts)[place] for texts, place in (one.locality for one in drawn)]
-        locality, drawdown = self._divergence(stay, deltas)
+        locality, drawdown = self._divergence(drawn, deltas)
         edits, rewrites, wordings = [], [], []
-        for lesson, delta, rows in zip(lessons, deltas, groups, strict=True):
+        for lesson, delta, rows in zip(lessons, deltas, all_rows, strict=True):
             examples = lesson.examples
             hidden = self._edited(rows[: len(examples)], delta)
             nll = target_nll(self.lm, hidden, examples)
             if lesson.rivals:
-                rivals = self._edited(top.rows(tuple(one.ids for one in lesson.rivals)), delta)
+                rivals = self._edited(self._top.rows(tuple(rival.ids for rival in lesson.rivals)), delta)
                 better = (nll < target_nll(self.lm, rivals, lesson.rivals)).float()
             else:
                 better = self._is_likeliest(hidden, examples)
@@ -282,42 +274,37 @@ class Training:
             return self._top.replay(rows)
 
     def _is_likeliest(self, hidden: Tensor, examples: Sequence[TargetedPrompt]) -> Tensor:
-        """Return for each example the share of its target's tokens that are the likeliest."""
+        """Return the share of each example's target tokens that are the likeliest."""
         shares = []
         for states, example in zip(hidden, examples, strict=True):
-            at = slice(len(example.prompt) - 1, len(example.prompt) - 1 + len(example.target))
-            wanted = torch.tensor(example.target, device=self.lm.device)
-            shares.append((self.lm.logits(states[at]).argmax(dim=1) == wanted).float().mean())
+            target = torch.tensor(example.target, device=self.lm.device)
+            shares.append((self.lm.logits(states[example.predicting]).argmax(dim=1) == target).float().mean())
         return torch.stack(shares)
-
-    # ------------------------------------------------------------------------------------------------ checkpoints
 
     def _save(self, path: Path) -> None:
         part = path.with_name(f"{path.name}.part")
         state = {
             "step": self.step,
             "skipped": self._skipped,
-            "history": [asdict(one) for one in self.history],
+            "history": [asdict(validation) for validation in self.history],
             "network": self.network.state_dict(),
             "best": self._best,
-            "optimisers": [one.state_dict() for one in self._optimisers],
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
         }
         torch.save(state, part)
         part.replace(path)
 
     def _resume(self, path: Path) -> None:
-        """Go on from a checkpoint, if there is one. Raises ModelError for a file that is none."""
+        """Load a checkpoint, if there is one. Raises ModelError for a file that is none of this training."""
         if not path.is_file():
             return
         try:
             state = torch.load(path, map_location=self.lm.device, weights_only=True)
             self.network.load_state_dict(state["network"])
-            for optimiser, kept in zip(self._optimisers, state["optimisers"], strict=True):
-                optimiser.load_state_dict(kept)
+            for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
             self.step, self._skipped, self._best = state["step"], state["skipped"], state["best"]
-            self.history = [Validation(**one) for one in state["history"]]
-        except Exception as error:  # torch raises many kinds for a file that is broken, with advice on pickles
-            kind = type(error).__name__
-            raise ModelError(
-                f"{path}: is no checkpoint of this training ({kind}); start over with --restart"
-            ) from error
+            self.history = [Validation(**row) for row in state["history"]]
+        except Exception as error:  # torch raises many types for a broken file, with advice on pickles
+            reason = type(error).__name__
+            raise ModelError(f"{path}: is no checkpoint of this training ({reason}); add --restart") from error
