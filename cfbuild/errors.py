@@ -39,6 +39,14 @@ def check_least(options: object, **minima: int) -> None:
             raise ConfigError(f"{name} is {value}; expected at least {minimum}")
 
 
+def check_positive(options: object, *names: str) -> None:
+    """Raise ConfigError for the first of the numbers `names` of `options` that is set and not above 0."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} is {value}; expected more than 0")
+
+
 class BuildStateError(ConfigError):
     """The build holds work made with other settings, or lacks a file that the verb reads."""
 

@@ -135,5 +135,5 @@ def test_the_directions_are_a_share_of_all_or_those_below_a_threshold(cache: Pat
     assert len([*cache.glob("eigenvectors/*/basis.npz")]) == 1  # of one C they are found once
     with pytest.raises(ConfigError, match=r"no singular value of C is below 0\.01: the least is"):
         AlphaEdit(lm, AlphaEditOptions(layer=2, layers=1, nullspace_threshold=0.01), covariances)
-    with pytest.raises(ConfigError, match="expected a ridge above 0"):
+    with pytest.raises(ConfigError, match="l2 is 0; expected more than 0"):
         AlphaEditOptions(layer=2, l2=0)

@@ -22,7 +22,7 @@ from cfbuild.edit.covariance import UNREADABLE, Covariance
 from cfbuild.edit.editor import Context, Edit, EditorSpec, State
 from cfbuild.edit.memit import Memit, MemitOptions, solved_with
 from cfbuild.edit.rome.options import on_device
-from cfbuild.errors import ConfigError, ModelError
+from cfbuild.errors import ConfigError, ModelError, check_positive
 from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import no_progress
 
@@ -45,11 +45,9 @@ class AlphaEditOptions(MemitOptions):
 
     def __post_init__(self) -> None:
         MemitOptions.__post_init__(self)
-        if self.l2 <= 0 or not 0 < self.nullspace_share <= 1:
-            raise ConfigError(
-                f"l2={self.l2:g}, nullspace_share={self.nullspace_share:g}; expected a ridge above 0 and a share above "
-                "0 and up to 1"
-            )
+        check_positive(self, "l2", "nullspace_share")
+        if self.nullspace_share > 1:
+            raise ConfigError(f"nullspace_share is {self.nullspace_share}; expected at most 1")
 
 
 class AlphaEdit:

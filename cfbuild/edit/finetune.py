@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cfbuild.data import Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec, failed_edit
-from cfbuild.errors import ConfigError
+from cfbuild.errors import check_least, check_positive
 from cfbuild.lm.batch import Packing, right_padded
 from cfbuild.lm.batching import halving
 from cfbuild.lm.delta import Delta, Dense
@@ -58,12 +58,8 @@ class FineTuneOptions:
         return self.as_released
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"{self.steps} optimisation steps; expected at least 1")
-        for name in ("learning_rate", "norm_constraint"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} is {value}; expected more than 0")
+        check_least(self, steps=1)
+        check_positive(self, "learning_rate", "norm_constraint")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from cfbuild.data import Request
 from cfbuild.edit.editor import Edit, EditorSpec, failed_edit
 from cfbuild.edit.rome.layout import PAST_WORTH_OF_A_TOKEN, SHARE_OF_BUDGET
 from cfbuild.edit.rome.losses import HeadLosses
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Delta, LowRank
@@ -68,8 +68,7 @@ class KnOptions:
     def __post_init__(self) -> None:
         if self.site not in SITES:
             raise ConfigError(f"site {self.site!r} does not exist; expected one of {', '.join(SITES)}")
-        if self.steps < 2:
-            raise ConfigError(f"steps is {self.steps}; expected at least 2: no activation and all of it")
+        check_least(self, steps=2)  # no activation, and all of it
         for name in ("share", "refine_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 0 and less than 1")

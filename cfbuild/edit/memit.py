@@ -19,7 +19,7 @@ from cfbuild.edit.editor import Context, Edit, EditorSpec
 from cfbuild.edit.rome.layout import encode_at
 from cfbuild.edit.rome.optimise import ValueOptimiser, edit_together
 from cfbuild.edit.rome.options import RomeOptions, on_device
-from cfbuild.errors import ConfigError
+from cfbuild.errors import check_least, check_positive
 from cfbuild.lm.batch import right_padded
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Change, Delta, LowRank, compact, overlay
@@ -47,11 +47,8 @@ class MemitOptions(RomeOptions):
 
     def __post_init__(self) -> None:
         RomeOptions.__post_init__(self)
-        if self.layers < 1 or self.covariance_weight <= 0:
-            raise ConfigError(
-                f"layers={self.layers}, covariance_weight={self.covariance_weight:g}; expected at least one layer and "
-                "a weight above 0"
-            )
+        check_least(self, layers=1)
+        check_positive(self, "covariance_weight")
 
     @property
     def changed(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from cfbuild.data import Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec, State
 from cfbuild.edit.memit import solved_with
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_positive
 from cfbuild.lm.batch import Packing, right_padded
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Change, Delta, LowRank, compact
@@ -53,8 +53,7 @@ class UltraEditOptions:
     learning_rate: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate is {self.learning_rate}; expected more than 0")
+        check_positive(self, "learning_rate")
 
 
 @dataclass(frozen=True, slots=True)

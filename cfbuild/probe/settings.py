@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.option import ABOUT_RUN, COMMA_SEPARATED, WORD, option
 
 STATE, MLP, ATTENTION = "state", "mlp", "attention"
@@ -72,9 +72,7 @@ class TraceSettings:
             _check("kinds", kind, (*KINDS, SEVERED))
         if not set(self.kinds) & {*KINDS}:
             raise ConfigError(f"kinds are {', '.join(self.kinds) or 'none'}; expected some of {', '.join(KINDS)}")
-        for name in ("window", "rows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        check_least(self, window=1, rows=1)
         if self.noise is not None and not 0 < self.noise < float("inf"):
             raise ConfigError(f"noise is {self.noise}; expected a positive number")
         if not 0 <= self.seed < 1 << 32:

@@ -9,7 +9,7 @@ import torch
 
 from cfbuild.edit import TOKENS
 from cfbuild.edit.rome.layout import SHARE_OF_BUDGET
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.lm.products import narrow_is_fast, note_slow_format
 
 Settings = TypeVar("Settings", bound="RomeOptions")
@@ -51,8 +51,7 @@ class RomeOptions:
             raise ConfigError(f"key mode {self.key_mode!r} does not exist; expected one of {', '.join(KEY_MODES)}")
         if self.token not in TOKENS:
             raise ConfigError(f"token {self.token!r} does not exist; expected one of {', '.join(TOKENS)}")
-        if self.steps < 1:
-            raise ConfigError(f"{self.steps} optimisation steps; expected at least 1")
+        check_least(self, steps=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cfbuild.edit.trained.lessons import Lesson, Lessons
 from cfbuild.edit.trained.material import TargetedPrompt, TextStates, TopLayers, material, target_nll
-from cfbuild.errors import ConfigError, ModelError
+from cfbuild.errors import ConfigError, ModelError, check_least, check_positive
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel, Weight
@@ -50,12 +50,8 @@ class TrainingSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "valid_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("learning_rate", "rate_learning_rate", "edit_weight"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
+        check_least(self, steps=1, batch=1, valid_every=1, patience=1)
+        check_positive(self, "learning_rate", "rate_learning_rate", "edit_weight")
 
 
 @dataclass(frozen=True, slots=True)
