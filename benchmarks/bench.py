@@ -10,11 +10,10 @@ from typing import Any
 from benchmarks import plain, plain_trace
 from benchmarks.families import random_world
 from benchmarks.measure import Timed, timed
-from benchmarks.world import World, requests
+from benchmarks.world import World, fast, requests
 from cfbuild.data import Record
 from cfbuild.edit.editor import Edit
 from cfbuild.edit.rome import Rome
-from cfbuild.edit.rome.options import fast
 from cfbuild.lm.model import LanguageModel
 from cfbuild.probe.settings import ATTRIBUTION, KINDS, TraceSettings
 from cfbuild.probe.tracer import Tracer, fact_to_trace

@@ -12,9 +12,8 @@ from typing import Any
 from benchmarks import plain_texts
 from benchmarks.bench import Bench
 from benchmarks.measure import peak_memory_bytes
-from benchmarks.world import World, requests
+from benchmarks.world import World, fast, requests
 from cfbuild.edit.rome import Rome
-from cfbuild.edit.rome.options import fast
 from cfbuild.lm.sample import generate
 from cfbuild.score.cases import GENERATION_TOKENS
 

@@ -12,14 +12,13 @@ from benchmarks import plain
 from benchmarks.agreement import different, figures, value_distance
 from benchmarks.bench import Bench, Row, mean
 from benchmarks.measure import Timed, count_flops, peak_flops
-from benchmarks.world import requests
+from benchmarks.world import fast, requests
 from cfbuild.data import Record
 from cfbuild.edit.corpus import of_texts
 from cfbuild.edit.editor import open_editor, settled_options
 from cfbuild.edit.kn import Kn, KnOptions
 from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
-from cfbuild.edit.rome.options import fast
 from cfbuild.edit.supplies import ModelSupplies, build_corpus
 from cfbuild.edit.ultraedit import UltraEdit
 from cfbuild.lm.products import narrow_is_fast
