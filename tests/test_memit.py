@@ -248,4 +248,4 @@ def test_wide_keys_take_more_tokens_for_their_covariance() -> None:
     lm = SimpleNamespace(key_width=lambda layer: (400, 20_000)[layer])
     supplies = ModelSupplies(cast(Any, lm), corpus=lambda: of_texts("none", []))
     assert supplies._tokens([0]) == COVARIANCE_TOKENS == 100_000
-    assert supplies._enough([0, 1]) == 200_000
+    assert supplies._tokens([0, 1]) == 200_000

@@ -83,7 +83,7 @@ def memit_z(bench: Bench) -> Row:
         part = records[i * len(records) // bench.few : (i + 1) * len(records) // bench.few]
         theirs.append(bench.timed(f"baseline z {i + 1}", partial(plain.layer_output, lm, record, options)))
         ours.append(bench.timed(f"z of {len(part)}", partial(_values, optimiser, part)))
-    found = [turn.result[place].wanted for turn in ours for place in sorted(turn.result)]
+    found = [turn.result[place].target_output for turn in ours for place in sorted(turn.result)]
     far = max(
         float((z - one.result).norm() / one.result.norm()) for z, one in zip(bench.spread(found), theirs, strict=True)
     )
