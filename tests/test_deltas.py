@@ -193,7 +193,7 @@ def test_an_edit_is_applied_to_the_model_it_fits_and_undone_to_the_bit(tmp_path:
     assert tiny.digest(lm) == before
     with pytest.raises(EditError, match=r"layer 1 by a change of shape \(32, 128\); expected \(64, 256\)"):
         edit.applied(wider)
-    with pytest.raises(EditError, match="nothing to apply: no luck"):
+    with pytest.raises(EditError, match="the edit changes no weight: no luck"):
         Edit((0,), None, fault="no luck").applied(lm)
 
 
