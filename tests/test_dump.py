@@ -499,7 +499,7 @@ def test_options_that_do_not_fit_are_refused(dumps: Any, tmp_path: Path) -> None
         ({"source": "dump", "dump": path, "statements": True}, "no statements"),
         ({"source": "dump", "dump": path, "workers": 0}, "workers is 0"),
         ({"source": "dump", "dump": str(tmp_path / "none.nt")}, "is not a file"),
-        ({"source": "snapshot", "workers": 2}, "no work for several"),
+        ({"source": "snapshot", "workers": 2}, "needs no workers"),
         ({"source": "dump", "dump": path, "endpoint": "wikidata"}, "asks no endpoint"),
         ({"source": "dump", "dump": path, "references": True}, "cannot tell which articles"),
     ):

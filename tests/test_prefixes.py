@@ -149,7 +149,7 @@ def test_sampled_texts_are_written_once_and_kept_while_records_are_made(
 
     sampler = Sampler({"model": "tiny", "revision": "r1", "seed": 0}, texts)
     options = small_options(prefixes="model")
-    with pytest.raises(ConfigError, match="asks for a model"):
+    with pytest.raises(ConfigError, match="needs a model"):
         generate(folder, options)
     with monkeypatch.context() as patched:
         patched.setattr("cfbuild.pipeline.generate.map_chunks", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
