@@ -44,7 +44,6 @@ from cfbuild.sources.failures import retry_after_s
 from cfbuild.sources.http import HttpRequest, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
-from cfbuild.sources.parts import item_of
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -128,8 +127,7 @@ def _sparql(body: bytes, folder: Path) -> None:
     for row in rows:
         for term in row.values():
             (
-                item_of(term),
-                statements._item(term),
+                statements.item_of(term),
                 statements._date({"end": term, "end_precision": term}, "end"),
                 _local_id(term.value),
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cfbuild.data import id_number, item_id, property_id
+from cfbuild.data import id_number, property_id
 from cfbuild.errors import SourceError
 from cfbuild.progress import Progress
 from cfbuild.sources.failures import HeavyAnswerError
@@ -18,6 +18,7 @@ from cfbuild.sources.http import HEAVY_ATTEMPTS
 from cfbuild.sources.parts import Part, PartReader, RefusedError
 from cfbuild.sources.source import CENSUS, ChosenPart, KnownObjects, ObjectGroups, in_seeded_order
 from cfbuild.sources.sparql import batch_rows, halves
+from cfbuild.sources.statements import values_of
 from cfbuild.sources.subset import Pair, Sample, SampleOrder
 
 LEAST_SHARE = 25
@@ -177,8 +178,7 @@ class ByObject:
         return pairs
 
     def _of_subjects(self, batch: tuple[str, ...]) -> str:
-        values = " ".join("wd:" + item_id(one) for one in batch)
-        return f"VALUES ?s {{ {values} }} ?s wdt:{property_id(self.whole.relation)} ?o ."
+        return f"{values_of('?s', batch)} ?s wdt:{property_id(self.whole.relation)} ?o ."
 
 
 def even_share(numbers: list[int], limit: int) -> int:

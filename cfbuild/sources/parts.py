@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from math import ceil, inf
 
-from cfbuild.data import ITEM_ID, id_number, item_id, property_id
+from cfbuild.data import UNKNOWN, id_number, property_id
 from cfbuild.errors import SourceError
 from cfbuild.sources.failures import HeavyAnswerError
 from cfbuild.sources.http import HEAVY_ATTEMPTS
 from cfbuild.sources.source import SourceTally
-from cfbuild.sources.sparql import PAGE_ROWS, Binding, Counted, Endpoint, Term, halves
-from cfbuild.sources.statements import GENID, is_unknown
-from cfbuild.sources.subset import DIGITS, ENTITY, HASHES, UNKNOWN_NUMBER, Pair, Sample, SampleOrder, Span
+from cfbuild.sources.sparql import PAGE_ROWS, Binding, Counted, Endpoint, halves
+from cfbuild.sources.statements import GENID, is_unknown, item_of, values_of
+from cfbuild.sources.subset import DIGITS, HASHES, Pair, Sample, SampleOrder, Span
 
 SCAN_ROWS = 500_000
 """The most facts that the server looks at for an answer about a sample of them."""
@@ -31,8 +31,6 @@ SCAN_OBJECTS = 5_000
 """The most objects in a part, without and with a range of hashes."""
 SMALL_PART = 4
 """Facts expected in a part that is not split on: if even these are too much, their number is not the cause."""
-ID_CHARACTERS = 20
-"""The most characters of an item id; int() refuses numbers of absurd length."""
 
 
 class RefusedError(Exception):
@@ -61,7 +59,7 @@ class Part:
     @property
     def pattern(self) -> str:
         """Return the part as a SPARQL group graph pattern over ?s and ?o."""
-        values = f"VALUES ?o {{ {' '.join('wd:' + item_id(one) for one in self.objects)} }} " if self.objects else ""
+        values = f"{values_of('?o', self.objects)} " if self.objects else ""
         return f"{values}?s wdt:{property_id(self.relation)} ?o .{self._filter()}"
 
     @property
@@ -122,10 +120,6 @@ class PartReader:
     tally: SourceTally
     page_rows: int = PAGE_ROWS
     scan_rows: int = SCAN_ROWS
-
-    def count(self, part: Part) -> int:
-        """Return the number of facts of a part."""
-        return self.endpoint.count(part.pattern)
 
     def everything(self, whole: Part) -> set[Pair]:
         """Return all facts of `whole`."""
@@ -199,17 +193,17 @@ class PartReader:
         groups = self.endpoint.groups(Part(relation).pattern, "?o")
         if groups is None:
             return None
-        numbers: dict[int, int] = {}
+        numbers: dict[str, int] = {}
         unknown = 0
         for term, number in groups:
-            value = item_of(term)
+            item = item_of(term)
             if is_unknown(term):
                 unknown += number
-            elif value is None:
+            elif item is None:
                 self.tally.add("object is no item", number)
             else:
-                numbers[value] = number
-        return Census([(f"Q{value}", numbers[value]) for value in sorted(numbers)], unknown)
+                numbers[item] = number
+        return Census(sorted(numbers.items(), key=lambda entry: id_number(entry[0])), unknown)
 
     def pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
         """Yield the facts of the parts that are between items."""
@@ -217,16 +211,13 @@ class PartReader:
             yield from self.items(self._rows(part))
 
     def items(self, rows: Iterable[Binding]) -> Iterator[Pair]:
-        """Yield the (subject number, object number) of the rows whose ?s and ?o are items; `tally` counts the rest.
-
-        An object that nobody knows is UNKNOWN_NUMBER.
-        """
+        """Yield the pairs of the rows whose ?s is an item and ?o an item or unknown; `tally` counts the rest."""
         for row in rows:
-            subject, value = item_of(row["s"]), UNKNOWN_NUMBER if is_unknown(row["o"]) else item_of(row["o"])
+            subject, value = item_of(row["s"]), UNKNOWN if is_unknown(row["o"]) else item_of(row["o"])
             if subject is None or value is None:
                 self.tally.add("subject is no item" if subject is None else "object is no item")
             else:
-                yield subject, value
+                yield id_number(subject), id_number(value)
 
     def first(self, part: Part, number: int) -> set[Pair]:
         """Return at most `number` facts of a part, and at most a page, that come first in the service's own order."""
@@ -262,11 +253,3 @@ class PartReader:
         if answer is None:
             raise RefusedError(f"the service does not manage {part}")
         return answer
-
-
-def item_of(term: Term) -> int | None:
-    """Return the number of the item that a term names; None if it names none, as a literal or an unknown value."""
-    if term.kind != "uri" or not term.value.startswith(ENTITY):
-        return None
-    local = term.value[len(ENTITY) :]
-    return id_number(local) if len(local) <= ID_CHARACTERS and ITEM_ID.match(local) else None

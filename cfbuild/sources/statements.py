@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from cfbuild.data import ITEM_ID, UNKNOWN, Fact, id_number, item_id, property_id
 from cfbuild.facts.dates import of_precision
 from cfbuild.sources.sparql import Binding, Endpoint, Term, batch_rows
+from cfbuild.sources.subset import ENTITY
 
-ENTITY = "http://www.wikidata.org/entity/"
 RANKS = {
     "http://wikiba.se/ontology#PreferredRank": "preferred",
     "http://wikiba.se/ontology#NormalRank": "normal",
@@ -88,7 +88,7 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
         new: dict[str, str] = {}
         for start in range(0, len(front), SUBJECTS):
             for row in batch_rows(endpoint, _same_as, "?e ?v", tuple(front[start : start + SUBJECTS])):
-                source, target = _item(row["e"]), _item(row["v"])
+                source, target = item_of(row["e"]), item_of(row["v"])
                 if source is not None and target is not None and source != target:
                     new[source] = target
         found.update(new)
@@ -112,8 +112,8 @@ def _statements(
     variables = " ".join(f"?{name} ?{name}_precision" for name in DATES)
     rows = batch_rows(endpoint, lambda part: _pattern(relation, part), f"?s ?x ?o ?rank {variables}", tuple(subjects))
     for row in rows:
-        subject, rank = _item(row["s"]), RANKS.get(row["rank"].value)
-        value = UNKNOWN if is_unknown(row["o"]) else _item(row["o"])
+        subject, rank = item_of(row["s"]), RANKS.get(row["rank"].value)
+        value = UNKNOWN if is_unknown(row["o"]) else item_of(row["o"])
         if subject is None or value is None or rank is None:
             continue
         fact = Fact(relation, redirected(subject), redirected(value), rank=rank, source="wikidata")
@@ -126,14 +126,13 @@ def _statements(
 
 
 def _same_as(ids: tuple[str, ...]) -> str:
-    return f"VALUES ?e {{ {_values(ids)} }} ?e owl:sameAs ?v ."
+    return f"{values_of('?e', ids)} ?e owl:sameAs ?v ."
 
 
 def _pattern(relation: str, subjects: tuple[str, ...]) -> str:
     name = property_id(relation)
-    return (
-        f"VALUES ?s {{ {_values(subjects)} }} ?s p:{name} ?x . ?x ps:{name} ?o . ?x wikibase:rank ?rank . "
-        + " ".join(_dated(variable, qualifier) for variable, qualifier in DATES.items())
+    return f"{values_of('?s', subjects)} ?s p:{name} ?x . ?x ps:{name} ?o . ?x wikibase:rank ?rank . " + " ".join(
+        _dated(variable, qualifier) for variable, qualifier in DATES.items()
     )
 
 
@@ -146,13 +145,17 @@ def _dated(variable: str, qualifier: str) -> str:
     )
 
 
-def _values(ids: Iterable[str]) -> str:
-    return " ".join("wd:" + item_id(one) for one in ids)
+def values_of(variable: str, ids: Iterable[str]) -> str:
+    """Return the SPARQL pattern that binds `variable` to the items `ids`: "VALUES ?e { wd:Q1 wd:Q2 }"."""
+    return f"VALUES {variable} {{ {' '.join('wd:' + item_id(item) for item in ids)} }}"
 
 
-def _item(term: Term) -> str | None:
-    local = term.value.removeprefix(ENTITY)
-    return local if term.kind == "uri" and term.value.startswith(ENTITY) and ITEM_ID.match(local) else None
+def item_of(term: Term) -> str | None:
+    """Return the id of the item that a term names; None if it names none, as a literal or an unknown value."""
+    if term.kind != "uri" or not term.value.startswith(ENTITY):
+        return None
+    local = term.value[len(ENTITY) :]
+    return local if ITEM_ID.match(local) else None
 
 
 def is_unknown(term: Term) -> bool:

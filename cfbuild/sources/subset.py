@@ -21,9 +21,7 @@ HASHES = 16**DIGITS
 ENTITY = "http://www.wikidata.org/entity/"
 
 Pair = tuple[int, int]
-"""Subject and object numbers: Q90 is 90."""
-UNKNOWN_NUMBER = 0
-"""The number of an unknown object, as `id_number` gives it."""
+"""Subject and object as numbers: (142, 90) is Q142 and Q90. The object 0 is one that nobody knows (`id_number`)."""
 
 Span = tuple[int, int]
 """A range of hashes: from the first number to before the second, each from 0 to HASHES."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from cfbuild.data import UNKNOWN, Entity, Fact, id_number, item_id, property_id
+from cfbuild.data import UNKNOWN, Entity, Fact, id_number, property_id
 from cfbuild.errors import ConfigError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import COMMA_SEPARATED, option
@@ -20,7 +20,7 @@ from cfbuild.sources.address import redact
 from cfbuild.sources.by_object import ByObject
 from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.sources.journal import JournaledClient
-from cfbuild.sources.parts import SCAN_ROWS, Part, PartReader, RefusedError, item_of
+from cfbuild.sources.parts import SCAN_ROWS, Part, PartReader, RefusedError
 from cfbuild.sources.source import (
     ChosenPart,
     EndpointOptions,
@@ -31,8 +31,8 @@ from cfbuild.sources.source import (
     TooLargeError,
 )
 from cfbuild.sources.sparql import PAGE_ROWS, Binding, Endpoint, batch_rows
-from cfbuild.sources.statements import PREFIXES, redirects, with_statements
-from cfbuild.sources.subset import ENTITY, UNKNOWN_NUMBER, Pair, SampleOrder
+from cfbuild.sources.statements import PREFIXES, item_of, redirects, values_of, with_statements
+from cfbuild.sources.subset import ENTITY, Pair, SampleOrder
 from cfbuild.text.codes import chain, fits_script, is_code
 from cfbuild.text.languages import LANGUAGES
 
@@ -120,11 +120,14 @@ class Wikidata:
 
     def _truthy(self, relation: str) -> Iterator[Fact]:
         whole = Part(property_id(relation))
-        total = self.reader.count(whole)
+        total = self.endpoint.count(whole.pattern)
         whole = replace(whole, facts=total)
         left_out = dict(self.tally.left_out)
         try:
-            pairs = self._pairs(whole, total)
+            if self.per_relation is None or self.per_relation >= total:
+                pairs = self.reader.everything(whole)
+            else:
+                pairs = self.reader.sample(whole, self.per_relation, SampleOrder(self.seed, relation))
         except RefusedError as refused:
             self.tally.left_out = left_out
             raise TooLargeError(
@@ -135,16 +138,11 @@ class Wikidata:
 
     def _facts(self, relation: str, pairs: set[Pair]) -> Iterator[Fact]:
         """Yield facts by subject, without the subjects that have unknown objects alone."""
-        named = {subject for subject, value in pairs if value != UNKNOWN_NUMBER}
+        named = {subject for subject, value in pairs if value}
         for subject, value in sorted(pairs):
             if subject in named:
                 yield Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
         self.tally.add("subject with an unknown object alone", len({subject for subject, _ in pairs} - named))
-
-    def _pairs(self, whole: Part, total: int) -> set[Pair]:
-        if self.per_relation is None or self.per_relation >= total:
-            return self.reader.everything(whole)
-        return self.reader.sample(whole, self.per_relation, SampleOrder(self.seed, whole.relation))
 
     def _by_object(self, whole: Part, known: KnownObjects, progress: Progress) -> tuple[Iterator[Fact], ChosenPart]:
         fetch = ByObject(self.reader, whole, SampleOrder(self.seed, whole.relation), self.per_relation, progress)
@@ -154,17 +152,15 @@ class Wikidata:
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
         """Yield an entity with label, aliases, attributes and sitelinks for each of `ids`, in their order."""
         for start in range(0, len(ids), ENTITIES):
-            batch = tuple(item_id(item) for item in ids[start : start + ENTITIES])
+            batch = ids[start : start + ENTITIES]
             collectors = [
                 EntityCollector(code, self.tally if code == self.language else SourceTally()) for code in self.languages
             ]
-            for row in batch_rows(self.endpoint, self._description, "?e ?k ?v", batch, self.reader.page_rows):
+            pattern = partial(_description, languages=self.languages, revisions=self.statements)
+            for row in batch_rows(self.endpoint, pattern, "?e ?k ?v", batch, self.reader.page_rows):
                 for collector in collectors:
                     collector.add(row)
             yield from (_merged([collector.entity(item) for collector in collectors]) for item in batch)
-
-    def _description(self, batch: tuple[str, ...]) -> str:
-        return _description(batch, self.languages, self.statements)
 
 
 SPEC = SourceSpec(WikidataOptions, Wikidata, frozenset({"facts", "statements", "names", "references"}))
@@ -182,7 +178,7 @@ def _description(batch: tuple[str, ...], languages: Sequence[str], revisions: bo
 
     Its rows are ?e (the item), ?k ("label", "alias", an attribute's property, "sitelinks" or "revision") and ?v.
     """
-    values = f"VALUES ?e {{ {' '.join('wd:' + one for one in batch)} }}"
+    values = values_of("?e", batch)
     codes = dict.fromkeys(code for language in languages for code in chain(language))
     languages = "FILTER(LCASE(LANG(?v)) IN ({}))".format(", ".join(f'"{code}"' for code in codes))
     branches = [
@@ -211,11 +207,7 @@ class EntityCollector:
     def add(self, row: Binding) -> None:
         """Add a row of a description: ?e, ?k and ?v."""
         entity_id, kind, value = row["e"].value.removeprefix(ENTITY), row["k"].value, row["v"]
-        if kind in ATTRIBUTES:
-            number = item_of(value)
-            text = None if number is None else f"Q{number}"
-        else:
-            text = value.value
+        text = item_of(value) if kind in ATTRIBUTES else value.value
         if text is not None:
             self.put(entity_id, kind, text, value.language)
 

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from cfbuild.data import ITEM_ID, UNKNOWN, Fact, Reference, id_number, item_id
+from cfbuild.data import ITEM_ID, UNKNOWN, Fact, Reference, id_number
 from cfbuild.errors import DataError, SourceError
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over
 from cfbuild.option import option
@@ -23,6 +23,8 @@ from cfbuild.sources.http import HEAVY_ATTEMPTS, AddressOption, HttpRequest
 from cfbuild.sources.journal import JournaledClient
 from cfbuild.sources.source import SourceTally
 from cfbuild.sources.sparql import Endpoint, batch_rows, halves
+from cfbuild.sources.statements import values_of
+from cfbuild.sources.subset import ENTITY
 from cfbuild.store.jsonl import parse_json
 
 LICENCE = "CC-BY-SA-4.0"
@@ -48,7 +50,6 @@ WIKIS = {"nb": "no", "zh-hans": "zh", "zh-hant": "zh", "zh-cn": "zh", "zh-tw": "
 """The code of a language's Wikipedia, if it is not the language's own code."""
 
 PROLOGUE = "PREFIX wd: <http://www.wikidata.org/entity/> PREFIX schema: <http://schema.org/> "
-ENTITY = "http://www.wikidata.org/entity/"
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,7 @@ def titles(endpoint: Endpoint, ids: Iterable[str], language: str) -> dict[str, s
 
 
 def _sitelinks(batch: tuple[str, ...], language: str) -> str:
-    values = " ".join("wd:" + item_id(one) for one in batch)
-    return f"VALUES ?e {{ {values} }} ?a schema:about ?e ; schema:isPartOf <{site(language)}> ; schema:name ?t ."
+    return f"{values_of('?e', batch)} ?a schema:about ?e ; schema:isPartOf <{site(language)}> ; schema:name ?t ."
 
 
 class Wikipedia:
