@@ -434,8 +434,6 @@ def test_a_weight_of_two_layers_is_refused() -> None:
 def test_a_model_that_is_not_all_on_one_device_is_refused() -> None:
     lm = tiny.make("llama")
     lm.layers[2].to("meta")
-    with pytest.raises(ModelError, match=r"model\.layers\.2\..* is on meta"):
-        check_weights(lm)
     with pytest.raises(ModelError, match=r"its weights are on cpu, meta"):
         load._refuse_scattered(lm.model, "somewhere")
 
@@ -660,7 +658,7 @@ def test_sums_are_float32_where_there_is_no_float64(caplog: pytest.LogCaptureFix
 
 def chosen(monkeypatch: pytest.MonkeyPatch, free: int | None, dtype: str = "auto") -> torch.dtype:
     monkeypatch.setattr(load, "free_memory", lambda device: free)
-    wanted = load._Wanted("somewhere", load.ModelSource("x", None, None), torch.device("cuda"), dtype, None, True)
+    wanted = load._LoadPlan("somewhere", load.ModelSource("x", None, None), torch.device("cuda"), dtype, None, True)
     return load._choose_dtype(wanted, tiny.make("llama").model.config)
 
 

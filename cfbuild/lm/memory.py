@@ -1,4 +1,4 @@
-"""Memory: what many batches of different shapes would leave behind, kept small; and what work takes at its most."""
+"""Memory: keep small what batches of many shapes leave behind, and measure the most that work takes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 import torch
 
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""Environment variables that bound the kernels oneDNN keeps, and those torch's binding to it keeps, on a CPU."""
+"""Environment variables for the most kernels that oneDNN keeps on a CPU, and that torch's binding to it keeps."""
 KERNELS = "64"
-"""Kernels to keep: a batch needs about 30. The usual 1,024 of 0.6 MB each take 0.7 GB, between freed memory."""
+"""Kernels to keep: a batch needs about 30. The default, 1,024 of 0.6 MB each, scatters 0.7 GB among freed memory."""
 SAMPLED_EVERY_S = 0.005
-"""Seconds between two looks at the process's memory; a look takes some 20 µs."""
+"""Seconds between two readings of the process's memory; a reading takes about 20 µs."""
 
 
 def bound_kernel_caches() -> None:
-    """Bound the kernels kept to KERNELS unless the user's environment says otherwise.
+    """Let oneDNN keep only KERNELS kernels, unless the user's environment says otherwise.
 
-    It has an effect until the process's first product.
+    It has no effect after the process's first product.
     """
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, KERNELS)
 
 
 def give_back_freed_memory() -> None:
-    """Let the C library return the memory that is free inside the process, where it can (glibc).
+    """Return the process's freed memory to the system, if the C library can (glibc's).
 
-    By itself it keeps what large tensors leave, in pieces that later batches of other shapes do not fit. Giving it back
-    takes some 40 ms a batch.
+    By itself it keeps what large tensors leave, in pieces that later batches of other shapes do not fit. It takes about
+    40 ms a batch.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -49,17 +49,18 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until the device has done all that it was given, as a clock must that is read afterwards."""
+    """Wait until the device has done all that it was given, before a clock is read."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 class PeakMemory:
-    """The memory that work takes while a context is open, at its most, beyond what was in use when it began.
+    """The most memory that is in use while the context is open, beyond what was in use at its beginning.
 
-    On an accelerator that is what torch has allocated, exact. On a CPU it is the process's resident memory, looked at
-    every SAMPLED_EVERY_S seconds (Linux only): shorter peaks are missed, and all of the process counts. What was freed
-    before is given back to the system first, or work that takes it again would seem to take nothing.
+    rise_bytes: the result, once the context is closed. On an accelerator it is exact, by what torch has allocated. On a
+    CPU it is that of the process's resident memory, read every SAMPLED_EVERY_S seconds, so shorter peaks are missed;
+    None where it cannot be read (it can on Linux). Freed memory is returned to the system first, or work that takes it
+    again would seem to take none.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -94,7 +95,7 @@ class PeakMemory:
 
 
 def _resident_bytes() -> int | None:
-    """Return the resident memory of this process, or None where the system does not tell."""
+    """Return the resident memory of this process, or None if the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -234,7 +234,7 @@ class LanguageModel:
         return functools.lru_cache(maxsize=1 << 16)(continuation)
 
     def encode_subject(self, prompt: str, subject: str, prefix: str = "") -> tuple[Ids, int]:
-        """Return the tokens and the last of the indices that `subject_span` returns."""
+        """Return `subject_span(prompt, subject, prefix)` without the index of the subject's first token."""
         ids, _, last = self.subject_span(prompt, subject, prefix)
         return ids, last
 

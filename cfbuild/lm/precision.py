@@ -1,4 +1,4 @@
-"""The widest numbers that a device computes with."""
+"""The widest number format of a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WITHOUT_FLOAT64 = ("mps",)
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """Return float64, or float32 for a device that has no float64."""
+    """Return float64, or float32 on a device that has no float64."""
     if device.type in WITHOUT_FLOAT64:
         log_once(f"{device.type}: has no float64, so sums there are in float32")
         return torch.float32

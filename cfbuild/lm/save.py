@@ -17,8 +17,8 @@ CARD = "README.md"
 def save_edited(lm: LanguageModel, delta: Delta, folder: Path, card: str) -> None:
     """Write the model with `delta` in its weights, its tokenizer and a card into a new folder, whole or not at all.
 
-    The weights are safetensors in the model's number format; the model itself stays as it is. Raises ConfigError if
-    the folder is there already.
+    card: the text of README.md. The weights are safetensors in the model's number format; the loaded model stays as it
+    is. Raises ConfigError if the folder exists.
     """
     with _whole_folder(folder) as part:
         with applied(lm, delta):
@@ -29,7 +29,7 @@ def save_edited(lm: LanguageModel, delta: Delta, folder: Path, card: str) -> Non
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill, which becomes `folder` at the end; what an earlier interruption left is thrown away."""
+    """Yield a folder to fill, which is renamed to `folder` at the end; that of an interrupted call is deleted first."""
     if folder.exists():
         raise ConfigError(f"{folder} is there already; expected the name of a new folder")
     part = folder.with_name(f"{folder.name}.part")

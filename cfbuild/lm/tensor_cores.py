@@ -1,8 +1,8 @@
 """Float32 products by a GPU's tensor cores, which multiply a narrower format several times as fast.
 
-A number is the sum of two in TF32, which has float32's exponent and 11 of its 24 bits: its head, and what is left of
-it. Of the four products of heads and rests that of the rests is beyond rounding, so three make a product whose numbers
-are right to about 21 bits, and sums are float32's. NVIDIA calls it 3xTF32.
+A float32 number is about the sum of two in TF32, which has its exponent and 11 of its 24 bits: a head, and the rest. Of
+the four products of heads and rests, that of the rests is lost in rounding anyway, so three are enough: they are right
+to about 21 bits, and sums are float32's. NVIDIA calls this 3xTF32.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 from torch import Tensor
 
 FIRST_WITH_TF32 = (8, 0)
-"""The first compute capability whose tensor cores know TF32."""
+"""The first compute capability of NVIDIA's GPUs whose tensor cores multiply TF32."""
 OPERATIONS_WORTH_SPLITTING = 3e9
-"""Operations of a product from which on three products and their splits take less time than it: on an H200, where
-starting their kernels takes 60 us, and a product of so many operations as long."""
+"""Operations of a product from which on three products take less time: on an H200 a product of so many takes 60 us, as
+long as starting the kernels of the three."""
 BITS_OF_REST = 13
-"""Bits of a float32 that TF32 has no room for."""
+"""Bits of a float32 that TF32 does not have."""
 
 
 def has_tensor_cores(device: torch.device) -> bool:
-    """Return True for a GPU of NVIDIA's that multiplies TF32."""
+    """Return whether the device is a GPU of NVIDIA's that multiplies TF32."""
     is_nvidia = device.type == "cuda" and torch.version.hip is None
     return is_nvidia and torch.cuda.get_device_capability(device) >= FIRST_WITH_TF32
 
 
 def by_tensor_cores(inputs: Tensor, weight: Tensor, addend: Tensor | None = None) -> Tensor:
-    """Return inputs W^T, plus what is added: [T, d_in], [d_out, d_in], [T, d_out] or [d_out] -> [T, d_out].
+    """Return inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] or [d_out] -> [T, d_out].
 
     All are float32 on a GPU that `has_tensor_cores`; there are no gradients. The small products are summed first.
     """
@@ -41,7 +41,7 @@ def by_tensor_cores(inputs: Tensor, weight: Tensor, addend: Tensor | None = None
 
 
 def split(numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two tensors whose sum is float32 `numbers`: the nearest numbers of TF32, and what is left of each."""
+    """Return two tensors whose sum is `numbers` (float32): the nearest numbers of TF32, and the rest of each."""
     rounded = numbers.view(torch.int32) + (1 << (BITS_OF_REST - 1))
     head = rounded.bitwise_and_(-(1 << BITS_OF_REST)).view(torch.float32)
     return head, numbers - head
@@ -49,7 +49,7 @@ def split(numbers: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _narrow_products() -> Iterator[None]:
-    """Let products of float32 take TF32 while open, whatever the process has chosen."""
+    """Multiply float32 as TF32 while open, whatever the process has chosen."""
     products = torch.backends.cuda.matmul
     before = products.fp32_precision
     products.fp32_precision = "tf32"

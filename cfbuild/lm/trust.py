@@ -1,8 +1,8 @@
-"""The permissions of `--trust`, for the one model that it names: weights that are pickles, and code of its repository.
+"""The permissions of `--trust` for the model that it names: pickled weights, and code of the model's repository.
 
-Pickled weights are read by torch's reader for weights, which runs no code of a pickle. Code of a repository runs as its
-user. The model that it makes is used as one of the family whose parts it has, once cfbuild's way of running these parts
-has given the numbers that the code gives.
+Pickled weights are read by torch's reader for weights, which runs no code of a pickle. Code of a repository runs with
+the rights of its user. The model that it makes is used as one of the family whose parts it has, once running these
+parts has returned the numbers that the code returns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CODE = "transformers_modules."
 
 
 def is_trusted(model: str, trust: str | None) -> bool:
-    """Return True if the user trusts `model`. Raises ConfigError if `trust` names another one."""
+    """Return whether the user trusts `model`. trust: the value of `--trust`. Raises ConfigError if it names another."""
     if trust not in (None, model):
         raise ConfigError(
             f"--trust {trust}: the model is {model}. --trust allows pickled weights and code of the model it names and "
@@ -32,9 +32,9 @@ def is_trusted(model: str, trust: str | None) -> bool:
 
 
 def refuse_code_elsewhere(location: str, **hub: Any) -> None:
-    """Raise ModelError if the model would run code of another repository than its own.
+    """Raise ModelError if a model would run code of another repository than its own.
 
-    hub: transformers' arguments for the place that it is read from.
+    location: its folder or Hub id. hub: transformers' arguments for reading it.
     """
     from transformers import PreTrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -58,15 +58,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def is_own_code(model: nn.Module) -> bool:
-    """Return True if a loaded model's class comes from its repository."""
+    """Return whether a loaded model's class comes from its repository."""
     return type(model).__module__.startswith(CODE)
 
 
 def family_of_code(model: nn.Module) -> Family:
     """Return the family whose parts a model of a repository's code has. Raises ModelError if no family has them.
 
-    Only the names are the family's: the order of a weight's dimensions is read from its module, and no layer runs
-    fused.
+    The order of a weight's dimensions is read from the model, and no layer runs fused.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -79,5 +78,5 @@ def family_of_code(model: nn.Module) -> Family:
             continue
         transposed = isinstance(projection, Conv1D)
         return dataclasses.replace(family, projection_is_transposed=transposed, is_llama_like=False)
-    shapes = {f"{family.base}.{family.layers}[i].{family.parts[VALUE_PROJECTION]}": None for family in FAMILIES}
-    raise ModelError(f"its code names its parts otherwise than any family does; expected one of {', '.join(shapes)}")
+    paths = dict.fromkeys(f"{of.base}.{of.layers}[i].{of.parts[VALUE_PROJECTION]}" for of in FAMILIES)
+    raise ModelError(f"its code names its parts otherwise than any family does; expected one of {', '.join(paths)}")

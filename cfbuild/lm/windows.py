@@ -14,7 +14,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def window_of(config: Any) -> int | None:
-    """Return the number of tokens that a token sees in sliding layers, itself included; None without any."""
+    """Return the tokens that a token sees in the sliding layers of a `config`, itself included; None without any."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     return None if not window or (kinds is not None and SLIDING not in kinds) else int(window)

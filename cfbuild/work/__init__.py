@@ -1,8 +1,8 @@
 """Work in chunks, by this process, by several, or by a Ray cluster: the same results, in the order of the chunks.
 
-A job is a value that is sent to whoever works; there `open` makes the function that does a chunk, once a worker. A
-worker that is killed is replaced, and its chunk is done again, once. Of the chunks, few are made ahead, so a stream of
-them of any length takes the memory of those in hand.
+A job is a value that is sent to each worker, where its `open` makes the function that does a chunk. A worker that dies
+is replaced, and its chunk is done once more. Few chunks are made ahead, so a stream of any length takes the memory of
+the chunks that are worked on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -27,13 +27,16 @@ Done_co = TypeVar("Done_co", covariant=True)
 Chunk = TypeVar("Chunk")
 Done = TypeVar("Done")
 
+LogMessage = tuple[int, str, str]
+"""A message that was logged: its level, the name of its logger, and its text."""
+
 GPUS = "CUDA_VISIBLE_DEVICES"
-"""The variable by which a process is told which GPUs it sees."""
+"""The environment variable with the GPUs that a process sees, by CUDA's documentation."""
 LOCAL = "local"
-"""The address that stands for a Ray cluster of this machine, which ends with the work."""
+"""The address that means a Ray cluster of this machine, which ends with the work; Ray's own word."""
 AHEAD = 2
-"""Chunks that are made for each worker before their turn, so that none waits while results are taken in."""
-FAREWELL_S = 5.0
+"""Chunks that are made for each worker before their turn, so that none waits while results are used."""
+END_WITHIN_S = 5.0
 """Seconds that a process has to end once its pipe is closed."""
 
 _log = logging.getLogger(__name__)
@@ -43,13 +46,13 @@ class Job(Protocol[Chunk_contra, Done_co]):
     """Work on chunks: a value that can be sent to another process."""
 
     def open(self) -> Callable[[Chunk_contra], Done_co]:
-        """Return the function that does a chunk; what takes long to make is made here."""
+        """Return the function that does a chunk; it is called once in each worker, so it may take long."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """The workers of a command. `workers` None is one, and with `ray` as many as the cluster has CPUs."""
+    """The workers of a command. workers: None is one, and with `ray` as many as the cluster has CPUs."""
 
     workers: int | None = option(
         None, "Work in N processes. [default: 1; with --ray one for each CPU of the cluster]", panel=ABOUT_RUN
@@ -64,21 +67,18 @@ class WorkerOptions:
 
     @property
     def count(self) -> int:
-        """The number of processes, where no cluster says how many it has."""
+        """Return the number of processes, if they are no cluster's."""
         return self.workers or 1
 
     @property
     def is_alone(self) -> bool:
-        """True if this process does the work."""
+        """Return whether this process does the work."""
         return self.ray is None and self.count == 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelWorkerOptions(WorkerOptions):
-    """The workers of a command that runs a model; each loads its own.
-
-    gpus: how many GPUs each worker has to itself, of those that are visible; with 0 all workers see all of them.
-    """
+    """The workers of a command that runs a model, which each of them loads. gpus: with 0, each sees all GPUs."""
 
     gpus: int = option(0, "Give each process N GPUs of its own.", panel=ABOUT_RUN)
 
@@ -94,20 +94,20 @@ ALONE = WorkerOptions()
 def map_chunks(
     job: Job[Chunk, Done], chunks: Iterable[Chunk], workers: WorkerOptions = ALONE, *, ahead: int = AHEAD
 ) -> Iterator[Done]:
-    """Yield the result of the job for each chunk, in their order, whoever does it.
+    """Yield the result of the job for each chunk, in their order.
 
     ahead: the chunks that are made for each worker before their turn. Raises what the job raises; WorkerError if two
-    workers died of one chunk; ConfigError where Ray is not installed or its cluster is too small.
+    workers died of the same chunk; ConfigError if Ray is not installed or its cluster is too small.
     """
     if workers.is_alone:
         yield from map(job.open(), chunks)
         return
-    hiring = _Processes(job, workers) if workers.ray is None else _ray_actors(job, workers)
-    with closing(hiring), closing(_Crew[Chunk, Done](hiring)) as crew:
-        yield from crew.results(chunks, ahead)
+    pool = _Processes(job, workers) if workers.ray is None else _ray_actors(job, workers)
+    with closing(pool), closing(_Scheduler[Chunk, Done](pool)) as scheduler:
+        yield from scheduler.results(chunks, ahead)
 
 
-def _ray_actors(job: Job[Any, Any], workers: WorkerOptions) -> _Hiring:
+def _ray_actors(job: Job[Any, Any], workers: WorkerOptions) -> _WorkerPool:
     from cfbuild.work.cluster import RayActors
 
     return RayActors(job, workers)
@@ -115,110 +115,113 @@ def _ray_actors(job: Job[Any, Any], workers: WorkerOptions) -> _Hiring:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """The result of a chunk, or the error that it ended in with its trace; `notes` are what was logged meanwhile."""
+    """The result of a chunk, or the error that it ended in with its trace.
+
+    logged: what the worker logged meanwhile.
+    """
 
     value: Any = None
     error: Exception | None = None
     trace: str = ""
-    notes: tuple[tuple[int, str, str], ...] = ()
+    logged: tuple[LogMessage, ...] = ()
 
     def get(self) -> Any:
         """Return the value, or raise the error."""
         if self.error is not None:
-            raise self.error from _WorkersTraceError(f"\n{self.trace}")
+            raise self.error from _WorkerTraceError(f"\n{self.trace}")
         return self.value
 
 
-class _WorkersTraceError(Exception):
+class _WorkerTraceError(Exception):
     """The trace of an error in another process, as text."""
 
 
 class DiedError(Exception):
-    """The end of a worker before the end of its chunk; the text says how it ended."""
+    """The death of a worker before its chunk was done. The text goes on after "a worker": "was killed by signal 9"."""
 
 
 class _Worker(Protocol):
-    """A worker with at most one chunk in hand."""
+    """A worker, which does at most one chunk at a time."""
 
-    def give(self, chunk: Any) -> None: ...
+    def send(self, chunk: Any) -> None: ...
 
-    def take(self) -> ChunkResult:
-        """Return the result of the chunk in hand. Raises DiedError."""
+    def receive(self) -> ChunkResult:
+        """Return the result of the chunk that was sent. Raises DiedError if the worker died."""
         ...
 
     def stop(self) -> None: ...
 
 
-class _Hiring(Protocol):
-    """A place where workers come from, `count` at most at a time."""
+class _WorkerPool(Protocol):
+    """The starter of workers, of which at most `count` exist at the same time."""
 
     count: int
 
     def start(self) -> _Worker: ...
 
-    def leave(self, worker: Any) -> None:
-        """Note that a worker has ended; another may be started."""
+    def release(self, worker: Any) -> None:
+        """Note that a worker has ended, so that another may be started."""
         ...
 
     def finished(self, workers: Sequence[Any]) -> Sequence[_Worker]:
-        """Return those of `workers` that are done with their chunk or dead, after waiting for the first."""
+        """Return those of `workers` whose chunk is done or that have died, after waiting for the first."""
         ...
 
     def close(self) -> None: ...
 
 
-class _Crew(Generic[Chunk, Done]):
-    """The workers of a map: who has which chunk in hand, and the outcomes whose turn has not come."""
+class _Scheduler(Generic[Chunk, Done]):
+    """The chunks of a map: which worker does which, and the results whose turn has not come."""
 
-    def __init__(self, hiring: _Hiring) -> None:
-        self._hiring = hiring
+    def __init__(self, pool: _WorkerPool) -> None:
+        self._pool = pool
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, tuple[int, Chunk]] = {}
         self._results: dict[int, ChunkResult] = {}
         self._repeated: set[int] = set()
-        self._noted: set[Hashable] = set()
+        self._logged: set[LogMessage] = set()
 
     def results(self, chunks: Iterable[Chunk], ahead: int) -> Iterator[Done]:
         """Yield the results of the chunks in order."""
-        numbered, given, place, left = enumerate(chunks), 0, 0, True
+        numbered, sent, place, has_more = enumerate(chunks), 0, 0, True
         while True:
-            while left and given - place < self._hiring.count * ahead and self._is_free():
-                found = next(numbered, None)
-                left = found is not None
-                if found is not None:
-                    self._give(found)
-                    given += 1
-            if place == given:
+            while has_more and sent - place < self._pool.count * ahead and self._has_free_worker():
+                task = next(numbered, None)
+                has_more = task is not None
+                if task is not None:
+                    self._send(*task)
+                    sent += 1
+            if place == sent:
                 return
             if place in self._results:
                 result = self._results.pop(place)
                 place += 1
-                self._tell(result)
+                self._log(result)
                 yield result.get()
             else:
-                self._collect()
+                self._receive()
 
-    def _is_free(self) -> bool:
-        return bool(self._idle) or len(self._busy) < self._hiring.count
+    def _has_free_worker(self) -> bool:
+        return bool(self._idle) or len(self._busy) < self._pool.count
 
-    def _give(self, task: tuple[int, Chunk]) -> None:
-        worker = self._idle.pop() if self._idle else self._hiring.start()
-        self._busy[worker] = task
-        worker.give(task[1])
+    def _send(self, number: int, chunk: Chunk) -> None:
+        worker = self._idle.pop() if self._idle else self._pool.start()
+        self._busy[worker] = number, chunk
+        worker.send(chunk)
 
-    def _collect(self) -> None:
-        """Take the outcomes that are there; a chunk whose worker died is given to a new one."""
-        for worker in self._hiring.finished(list(self._busy)):
+    def _receive(self) -> None:
+        """Receive the results that are there; a chunk whose worker died is sent to a new one."""
+        for worker in self._pool.finished(list(self._busy)):
             number, chunk = self._busy.pop(worker)
             try:
-                self._results[number] = worker.take()
+                self._results[number] = worker.receive()
                 self._idle.append(worker)
             except DiedError as error:
                 worker.stop()
-                self._hiring.leave(worker)
+                self._pool.release(worker)
                 self._refuse_repeated(number, error)
                 _log.warning("a worker %s with chunk %d in hand, which is done again", error, number + 1)
-                self._give((number, chunk))
+                self._send(number, chunk)
 
     def _refuse_repeated(self, number: int, error: DiedError) -> None:
         if number in self._repeated:
@@ -228,44 +231,44 @@ class _Crew(Generic[Chunk, Done]):
             ) from error
         self._repeated.add(number)
 
-    def _tell(self, result: ChunkResult) -> None:
-        """Log what workers logged: what several of them say in the same words, once."""
-        for note in result.notes:
-            if note not in self._noted:
-                self._noted.add(note)
-                level, name, message = note
-                logging.getLogger(name).log(level, "%s", message)
+    def _log(self, result: ChunkResult) -> None:
+        """Log what workers logged, a message of several workers once."""
+        for message in result.logged:
+            if message not in self._logged:
+                self._logged.add(message)
+                level, name, text = message
+                logging.getLogger(name).log(level, "%s", text)
 
     def close(self) -> None:
-        """Stop all workers, whatever they have in hand."""
+        """Stop all workers, whether their chunks are done or not."""
         for worker in (*self._idle, *self._busy):
             worker.stop()
 
 
-class _Notes(logging.Handler):
-    """A handler that keeps the messages logged in a worker."""
+class _LogKeeper(logging.Handler):
+    """A handler that keeps what is logged in a worker until it is taken."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: list[tuple[int, str, str]] = []
+        self._messages: list[LogMessage] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._found.append((record.levelno, record.name, record.getMessage()))
+        self._messages.append((record.levelno, record.name, record.getMessage()))
 
-    def taken(self) -> tuple[tuple[int, str, str], ...]:
-        found, self._found = tuple(self._found), []
-        return found
+    def take(self) -> tuple[LogMessage, ...]:
+        messages, self._messages = tuple(self._messages), []
+        return messages
 
 
-class Service:
-    """A job in the process of a worker, opened with its first chunk."""
+class JobRunner:
+    """A job in a worker's process, opened with its first chunk."""
 
     def __init__(self, job: Job[Any, Any]) -> None:
         self._job = job
         self._do: Callable[[Any], Any] | None = None
-        self._notes = _Notes()
+        self._log_keeper = _LogKeeper()
         logger = logging.getLogger("cfbuild")
-        logger.addHandler(self._notes)
+        logger.addHandler(self._log_keeper)
         logger.propagate = False
 
     def do(self, chunk: Any) -> ChunkResult:
@@ -274,13 +277,13 @@ class Service:
             if self._do is None:
                 self._do = self._job.open()
             value = self._do(chunk)
-        except Exception as error:  # noqa: BLE001  an error of any kind is raised again by whoever waits for the chunk
-            return ChunkResult(error=_sendable(error), trace=traceback.format_exc(), notes=self._notes.taken())
-        return ChunkResult(value, notes=self._notes.taken())
+        except Exception as error:  # noqa: BLE001  raised again by `ChunkResult.get`
+            return ChunkResult(error=_sendable(error), trace=traceback.format_exc(), logged=self._log_keeper.take())
+        return ChunkResult(value, logged=self._log_keeper.take())
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return the error if another process can be given it, else one with its type and message."""
+    """Return the error, or if it cannot be sent to another process, one with its type and message."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001  whatever a foreign error's constructor raises
@@ -289,19 +292,19 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _serve(connection: Connection, job: Job[Any, Any]) -> None:
-    """Do chunks until there are no more, or whoever gives them is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who pressed the keys stops the process that gives the chunks
-    service = Service(job)
+    """Do the chunks that come through a pipe until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that sends chunks stops this
+    runner = JobRunner(job)
     try:
         while True:
-            connection.send(service.do(connection.recv()))
+            connection.send(runner.do(connection.recv()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment while open, for processes that are started meanwhile."""
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment to `values` while open."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -315,29 +318,30 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 class _Process:
-    """A process of this machine, started afresh: nothing of this one is copied but the job and the environment.
+    """A new process of this machine, which copies nothing of this one but the job and the environment.
 
-    `seat` is its number among the workers, which one that takes its place gets too.
+    number: its number among the workers, which goes on to a process that replaces it. variables: those that are added
+    to its environment.
     """
 
-    def __init__(self, job: Job[Any, Any], seat: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, job: Job[Any, Any], number: int, variables: Mapping[str, str]) -> None:
         context = get_context("spawn")
-        self.seat = seat
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
-        with _environment(environment):
+        self.number = number
+        self.connection, its_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(its_end, job), daemon=True)
+        with environment(variables):
             self._process.start()
-        theirs.close()
+        its_end.close()
 
-    def give(self, chunk: Any) -> None:
-        with suppress(OSError):  # a dead one's `take` says so
+    def send(self, chunk: Any) -> None:
+        with suppress(OSError):  # `receive` says that the process is dead
             self.connection.send(chunk)
 
-    def take(self) -> ChunkResult:
+    def receive(self) -> ChunkResult:
         try:
             result: ChunkResult = self.connection.recv()
         except (EOFError, OSError) as error:
-            self._process.join(FAREWELL_S)
+            self._process.join(END_WITHIN_S)
             code = self._process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
             raise DiedError(how) from error
@@ -346,29 +350,25 @@ class _Process:
     def stop(self) -> None:
         self.connection.close()
         self._process.kill()
-        self._process.join(FAREWELL_S)
+        self._process.join(END_WITHIN_S)
 
 
 class _Processes:
-    """Processes of this machine, which share out its GPUs where that is asked for.
-
-    Raises ConfigError if there are fewer GPUs than are asked for.
-    """
+    """Processes of this machine, each with GPUs of its own if the options say so. Raises what `gpus_of` does."""
 
     def __init__(self, job: Job[Any, Any], workers: WorkerOptions) -> None:
         self.count = workers.count
         self._job = job
-        self._gpus = [gpus_of(seat, workers) for seat in range(self.count)]
-        self._seats = [*range(self.count)]
+        self._gpus = [gpus_of(number, workers) for number in range(self.count)]
+        self._free_numbers = [*range(self.count)]
 
     def start(self) -> _Process:
-        seat = self._seats.pop(0)
-        own = self._gpus[seat]
-        return _Process(self._job, seat, {GPUS: ",".join(own)} if own else {})
+        number = self._free_numbers.pop(0)
+        gpus = self._gpus[number]
+        return _Process(self._job, number, {GPUS: ",".join(gpus)} if gpus else {})
 
-    def leave(self, worker: _Process) -> None:
-        """Give a worker that has ended no work again: its seat is free."""
-        self._seats.append(worker.seat)
+    def release(self, worker: _Process) -> None:
+        self._free_numbers.append(worker.number)
 
     def finished(self, workers: Sequence[_Process]) -> Sequence[_Process]:
         ready = wait([worker.connection for worker in workers])
@@ -379,20 +379,21 @@ class _Processes:
 
 
 def gpus_each(workers: WorkerOptions) -> int:
+    """Return the number of GPUs that each worker has to itself."""
     return workers.gpus if isinstance(workers, ModelWorkerOptions) else 0
 
 
-def gpus_of(seat: int, workers: WorkerOptions) -> list[str]:
-    """Return the names of the GPUs that the worker with number `seat` has to itself; empty where none are asked for.
+def gpus_of(number: int, workers: WorkerOptions) -> list[str]:
+    """Return the names of the GPUs that a worker has to itself; none without `--gpus`. number: the worker's, from 0.
 
-    Raises ConfigError if the environment shows too few; whether the machine has them, a worker finds out.
+    Raises ConfigError if the environment names too few; whether the machine has them, only a worker can find out.
     """
     each = gpus_each(workers)
     shown = os.environ.get(GPUS)
-    names = shown.split(",") if shown else [str(number) for number in range(workers.count * each)]
+    names = shown.split(",") if shown else [str(gpu) for gpu in range(workers.count * each)]
     if len(names) < workers.count * each:
         raise ConfigError(
             f"{workers.count} workers with {each} GPUs each need {workers.count * each}, and {GPUS} "
             f"shows {len(names)}; give fewer --workers or --gpus"
         )
-    return names[seat * each : (seat + 1) * each]
+    return names[number * each : (number + 1) * each]
