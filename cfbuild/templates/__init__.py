@@ -1,1 +1,1 @@
-"""Prompt templates: the bundled ones, ParaRel's, and their grammar."""
+"""Prompt templates: the bundled ones, ParaRel's, and those of users; sentences to put before prompts."""

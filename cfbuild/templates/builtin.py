@@ -1,13 +1,14 @@
 """The bundled templates, written for cfbuild: a text file for each relation in the folder `builtin`.
 
-Those of another language are in a folder in it that is called as the language's code: `builtin/fr/P103.txt`.
-`P103.txt` holds a template a line, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines
-that start with `#` are comments. A relation is added by a file and removed by deleting it. A rewrite template must be
-a sentence that breaks off where the object's label comes next, with no article between, right for every
-subject that the relation has, living or dead. What is right for some kinds of subject only says so in its section, by
-the kinds of `facts/subjects.py`: `[rewrite: film, series]`, or `[rewrite: not currency]` for all the others. A
-template with a verb that agrees with its subject ("{} is", "where {} lies") is never used about a plural name; those of
-`[rewrite: plural]` are used about no other.
+Those of other languages are in folders named by the language's code: `builtin/fr/P103.txt`. A file has a template a
+line, rewrite templates under `[rewrite]`, generation prompts under `[generation]`; lines that start with `#` are
+comments. A relation is added by a file and removed by deleting it.
+
+A rewrite template is a sentence that ends where the object's label comes next, with no article between, and is right
+for every subject of the relation, living or dead. If it is right for some kinds of subject only, its section names them
+(`facts/subjects.py`): `[rewrite: film, series]`, or `[rewrite: not currency]` for all others. A template with a verb
+that agrees with its subject ("{} is", "where {} lies") is never used about a plural name; those of `[rewrite: plural]`
+are used about no other.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 LANGUAGE = "en"
+"""The language of the files that are in no folder of a language."""
 ORIGIN = "cfbuild"
+"""The origin of bundled templates, in `templates.origin`."""
 SUFFIX = ".txt"
 CODE = re.compile(r"[a-z]{2,3}\Z")
+"""A language's code, by which its folder is named: of ISO 639."""
 OTHER_SCRIPT = frozenset({"hant", "hk", "mo", "tw"})
-"""Variants of a language in other letters than its bundled templates."""
+"""Variants of Chinese in traditional characters; the bundled templates are in simplified ones."""
 SECTIONS: Mapping[str, TemplateKind] = MappingProxyType({"rewrite": "rewrite", "generation": "generation"})
 HEADER = re.compile(r"\[(?P<kind>\w+)(?:: (?P<unless>not )?(?P<subjects>[\w ]+(?:, [\w ]+)*))?\]")
 """A section's header: the kind of its templates, and the kinds of subject that they fit or do not fit."""
@@ -40,7 +44,7 @@ HEADER = re.compile(r"\[(?P<kind>\w+)(?:: (?P<unless>not )?(?P<subjects>[\w ]+(?
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of a file: the kind of its templates, and the kinds of subject that they fit and do not fit."""
+    """A section of a file: the kind of its templates, and the kinds of subject that they fit or do not fit."""
 
     kind: TemplateKind
     fits: tuple[str, ...] = ()
@@ -53,17 +57,16 @@ def languages() -> tuple[str, ...]:
 
 
 def written_in(code: str) -> str | None:
-    """Return the language whose bundled templates serve the language `code`, or None: `pt` serves `pt-br`.
-
-    Chinese in traditional characters has none: the templates are in simplified ones.
-    """
-    base, _, variant = code.lower().partition("-")
-    served = code.lower() in languages() or (base in languages() and variant not in OTHER_SCRIPT)
-    return (code.lower() if code.lower() in languages() else base) if served else None
+    """Return the language of the bundled templates for a language's code, `pt` for `pt-br`; None if none fits."""
+    code = code.lower()
+    base, _, variant = code.partition("-")
+    if code in languages():
+        return code
+    return base if base in languages() and variant not in OTHER_SCRIPT else None
 
 
 def relations(language: str = LANGUAGE) -> tuple[str, ...]:
-    """Return the relations that have bundled templates in a language, ordered by number; none for an unknown one."""
+    """Return the relations that have bundled templates in a language, by number; none for an unknown language."""
     return tuple(sorted(_texts(language), key=id_number))
 
 
@@ -71,7 +74,7 @@ def relations(language: str = LANGUAGE) -> tuple[str, ...]:
 def templates(relation: str, language: str = LANGUAGE) -> tuple[Template, ...]:
     """Return the bundled templates of `relation` in a language, in the file's order; none if it has no file.
 
-    Raises DataError if `relation` is not a property id and TemplateError, naming file and line, for a broken line.
+    Raises DataError if `relation` is no property id, and TemplateError for a broken line.
     """
     text = _texts(language).get(property_id(relation), "")
     name = f"{relation}{SUFFIX}" if language == LANGUAGE else f"{language}/{relation}{SUFFIX}"
@@ -81,9 +84,8 @@ def templates(relation: str, language: str = LANGUAGE) -> tuple[Template, ...]:
 def read_templates(relation: str, lines: Iterable[str], name: str, origin: str = ORIGIN) -> Iterator[Template]:
     """Yield the templates in the lines of a file.
 
-    name: the file's name, for messages. origin: the templates' origin.
-    Raises TemplateError with `name` and line for a template before any section, an unknown section or kind of subject,
-    a text that is no template, or a text that comes again.
+    name: the file's name, for messages. origin: the templates' origin. Raises TemplateError for a template before any
+    section, an unknown section or kind of subject, a text that is no template, or a repeated text.
     """
     section: Section | None = None
     seen: dict[str, int] = {}
@@ -107,14 +109,14 @@ def read_templates(relation: str, lines: Iterable[str], name: str, origin: str =
 def read_section(line: str, place: str) -> Section:
     """Return the section that a header such as `[rewrite: film, series]` begins.
 
-    Raises TemplateError, naming `place`, for an unknown section or kind of subject.
+    place: file and line, for messages. Raises TemplateError for an unknown section or kind of subject.
     """
     header = HEADER.fullmatch(line)
     if header is None or header["kind"] not in SECTIONS:
         expected = ", ".join(f"[{kind}]" for kind in SECTIONS)
         raise TemplateError(f"{place}: section {line!r}, expected one of {expected}, or [rewrite: KIND, KIND]")
     subjects = tuple(header["subjects"].split(", ")) if header["subjects"] else ()
-    unknown = [one for one in subjects if one not in (*SUBJECTS, PLURAL)]
+    unknown = [kind for kind in subjects if kind not in (*SUBJECTS, PLURAL)]
     if unknown:
         raise TemplateError(
             f"{place}: no kind of subject is called {unknown[0]!r}; there are {', '.join((*SUBJECTS, PLURAL))}"
@@ -125,13 +127,13 @@ def read_section(line: str, place: str) -> Section:
 
 @cache
 def _texts(language: str) -> Mapping[str, str]:
-    """Return the files' texts by relation; files that are not named after a relation are left out."""
+    """Return the files' texts by relation, without files that are not named by a relation."""
     written = written_in(language)
-    folder = _folder() if written == LANGUAGE else _folder().joinpath(written or "")
+    if written is None:
+        return {}
+    folder = _folder() if written == LANGUAGE else _folder().joinpath(written)
     files = ((file.name.removesuffix(SUFFIX), file) for file in folder.iterdir() if file.name.endswith(SUFFIX))
-    return (
-        {name: file.read_text(encoding="utf-8") for name, file in files if PROPERTY_ID.match(name)} if written else {}
-    )
+    return {name: file.read_text(encoding="utf-8") for name, file in files if PROPERTY_ID.match(name)}
 
 
 def _folder() -> Traversable:

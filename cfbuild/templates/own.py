@@ -10,10 +10,11 @@ from cfbuild.store.files import sha256_file, sha256_text
 from cfbuild.templates.builtin import SUFFIX, read_templates
 
 ORIGIN = "own"
+"""The origin of these templates, in `templates.origin`."""
 
 
 def relations(folder: Path) -> tuple[str, ...]:
-    """Return the relations that have a file, ordered by number. Raises TemplateError if the folder has none."""
+    """Return the relations that have a file, by number. Raises TemplateError if the folder has none."""
     names = [path.stem for path in folder.glob(f"*{SUFFIX}") if PROPERTY_ID.match(path.stem)]
     if not names:
         raise TemplateError(f"{folder}: holds no file of templates; expected one such as P6{SUFFIX}")
@@ -23,7 +24,7 @@ def relations(folder: Path) -> tuple[str, ...]:
 def templates(folder: Path, relation: str) -> tuple[Template, ...]:
     """Return the templates of `relation` in its file's order; none if it has no file.
 
-    Raises TemplateError, naming file and line or byte, for a broken file.
+    Raises TemplateError for a broken line or a file that is not UTF-8.
     """
     path = folder / f"{relation}{SUFFIX}"
     if not path.is_file():
@@ -36,5 +37,5 @@ def templates(folder: Path, relation: str) -> tuple[Template, ...]:
 
 
 def digest(folder: Path) -> str:
-    """Return the sha256 over the files' names and digests, which changes when a template does."""
+    """Return the sha256 of the files' names and digests, which changes with any template."""
     return sha256_text("\n".join(f"{name} {sha256_file(folder / (name + SUFFIX))}" for name in relations(folder)))

@@ -1,4 +1,4 @@
-"""ParaRel's patterns as templates: those whose object comes last; the others are refused with a reason."""
+"""Templates from ParaRel's patterns: those whose object comes last; the others are refused with a reason."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cfbuild.data import SLOT, Template
 from cfbuild.errors import TemplateError
 from cfbuild.text.scripts import is_unspaced
 
-SUBJECT = "[X]"
-OBJECT = "[Y]"
+SUBJECT, OBJECT = "[X]", "[Y]"
+"""The slots of ParaRel's patterns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Refusal:
 
 
 ENDS = ("", ".", "。", "です", "です。", "である", "である。")
-"""Endings that may follow the object, since a prompt says as much without them: a full stop, the Japanese copula."""
+"""Endings that may follow the object, since a prompt means the same without them: a full stop, the Japanese copula."""
 ENOUGH = 3
 """Templates that a record needs: for the rewrite and two paraphrases."""
 
@@ -32,10 +32,10 @@ ENOUGH = 3
 def templates(
     relation: str, patterns: Iterable[str], unchecked: Iterable[str] = ()
 ) -> tuple[tuple[Template, ...], tuple[Refusal, ...]]:
-    """Return the rewrite templates that `patterns` give, in their order, and a refusal for each that gives none.
+    """Return the rewrite templates of `patterns`, in their order, and a refusal for each pattern that gives none.
 
-    A template ends where the object begins, so a pattern is used only if nothing but ENDS follows `[Y]`. Runs of
-    spaces count as one. unchecked: patterns that nobody has read, of which as many are used as make ENOUGH.
+    A template ends where the object begins, so nothing but one of ENDS may follow `[Y]`. Several spaces count as one.
+    unchecked: patterns that no human has checked; they are used until there are ENOUGH templates.
     """
     kept: dict[str, Template] = {}
     refused = []
@@ -62,7 +62,7 @@ def _template(relation: str, pattern: str) -> Template:
         raise TemplateError("the object does not come last")
     if set("{}") & set(pattern):
         raise TemplateError("holds a brace")
-    # Its last letter tells if the script has spaces.
+    # Reversed, so that the last letter decides whether the script has spaces.
     if not before.endswith(" ") and not is_unspaced(before[::-1]):
         raise TemplateError("no space comes before the object")
     text = re.sub(" +", " ", before).strip().replace(SUBJECT, SLOT)

@@ -1,8 +1,8 @@
 """Distractor prefixes: unrelated sentences before a paraphrase prompt, as in CounterFact's paraphrases.
 
 CounterFact's were sampled from a model and are often broken ("... Riley. "). The bundled ones are written for cfbuild:
-whole sentences of 5 to 15 words that name nobody and nothing that could be a subject or an object. Others are cut from
-texts: reference texts, a file, or texts that a model wrote.
+whole sentences of 5 to 15 words that name no possible subject or object. Others are cut from texts: reference texts, a
+file, or texts that a model wrote.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WORDS = range(5, 26)
 CHARACTERS = range(10, 61)
 """The number of letters that a sentence may have in a script without spaces: WORDS of about two letters each."""
 MOST = 2000
-"""The most sentences that are kept: enough that a record's two differ from the next record's."""
+"""The most sentences that are kept: enough that two records seldom have the same."""
 SENTENCE_ENDS = frozenset("。｡！？!?။។")
 """Marks that end a sentence in a script without spaces."""
 CLOSING = frozenset("\"'”’»“«」』")
 """Quotation marks that may follow the end of a sentence in some language: „So.“ in German, »So.« in Danish."""
 BRACKETS = (("(", ")"), ("[", "]"), ("«", "»"), ("「", "」"), ("『", "』"), ("（", "）"))
-"""Marks that are balanced in a whole sentence of any language; of other pairs, the opening mark depends on it."""
+"""Marks that are balanced in a whole sentence of any language; which marks open other pairs depends on the language."""
 
 
 @cache
@@ -40,7 +40,10 @@ def distractor_prefixes() -> tuple[str, ...]:
 
 
 def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, ...]:
-    """Return the sentences of `texts` that make sense alone, each once; a seeded choice of MOST if there are more."""
+    """Return the sentences of `texts` that make sense alone, each once; a seeded choice of MOST if there are more.
+
+    language: the code of the texts' language.
+    """
     lines = (" ".join(part.split()) for text in texts for part in text.splitlines())
     paragraphs = (line for line in lines if line)
     wording = wording_of(language)
@@ -49,15 +52,15 @@ def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, 
 
 
 def _spaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
-    """Yield the sentences that make sense alone, as spaCy's tokenizer and sentencizer tell them."""
+    """Yield the sentences that make sense alone, cut by spaCy's tokenizer and sentencizer."""
     pipeline = _pipeline(wording.code)
     ends = frozenset(pipeline.get_pipe("sentencizer").punct_chars)
     for document in pipeline.pipe(paragraphs):
-        yield from (one.text.strip() for one in document.sents if _stands_alone(one, ends, wording))
+        yield from (cut.text.strip() for cut in document.sents if _makes_sense_alone(cut, ends, wording))
 
 
 def _unspaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
-    """Yield the sentences that make sense alone in a script without spaces, where letters are counted, not words."""
+    """Yield the sentences that make sense alone in a script without spaces; letters are counted, not words."""
     sentences = (sentence for text in paragraphs for sentence in (wording.sentences or list)(text))
     for sentence in sentences:
         whole = SENTENCE_END.search(sentence) is not None and wording.sentence_fault(sentence) is None
@@ -66,10 +69,10 @@ def _unspaced(paragraphs: Iterable[str], wording: Language) -> Iterator[str]:
 
 
 class Mentions:
-    """An index of many sentences for many names: spaCy's PhraseMatcher over tokens.
+    """A search for many names in many sentences, by spaCy's PhraseMatcher over tokens.
 
-    Letter case is ignored, except in names of up to three letters; of those, lower-case codes are not looked for
-    (see `find_name`).
+    Letter case is ignored, except in names of up to SHORT_NAME letters; of those, lower-case ones are not searched for,
+    as in `find_name`. language: the sentences'.
     """
 
     def __init__(self, sentences: Sequence[str], language: str) -> None:
@@ -82,15 +85,16 @@ class Mentions:
 
         matchers = {attribute: PhraseMatcher(self._pipeline.vocab, attr=attribute) for attribute in ("LOWER", "ORTH")}
         for name in {name for name in names if name.strip()}:
-            short = len(name) <= SHORT_NAME
-            if not (short and name.isascii() and name.islower()):
-                matchers["ORTH" if short else "LOWER"].add(name, [self._pipeline.make_doc(name)])
-        silent = (one for one in self._documents if not any(matcher(one) for matcher in matchers.values()))
-        return tuple(one.text for one in silent)
+            is_short = len(name) <= SHORT_NAME
+            if not (is_short and name.isascii() and name.islower()):
+                matchers["ORTH" if is_short else "LOWER"].add(name, [self._pipeline.make_doc(name)])
+        return tuple(
+            document.text for document in self._documents if not any(matcher(document) for matcher in matchers.values())
+        )
 
 
 def without_names(sentences: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the sentences that contain none of `names`; for few sentences, without spaCy."""
+    """Return the sentences that contain none of `names`, found without spaCy: faster for few sentences."""
     return tuple(one for one in sentences if find_name(one, names) is None)
 
 
@@ -106,10 +110,10 @@ def _pipeline(language: str) -> Any:
     return pipeline
 
 
-def _stands_alone(sentence: Any, ends: frozenset[str], wording: Language) -> bool:
-    """Return True if a spaCy sentence is whole, has a number of words in WORDS, and is right by the rules of `wording`.
+def _makes_sense_alone(sentence: Any, ends: frozenset[str], wording: Language) -> bool:
+    """Return whether a spaCy sentence is whole, has a number of words in WORDS, and keeps the rules of its language.
 
-    `ends` are the marks that may end a sentence.
+    ends: the marks that may end a sentence.
     """
     text = sentence.text.strip()
     tokens = [token.text for token in sentence if not token.is_space]

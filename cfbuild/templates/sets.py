@@ -1,4 +1,4 @@
-"""The template sets that a fetch can take: the bundled one, ParaRel's, and folders of your own."""
+"""The template sets that a fetch can use: the bundled one, ParaRel's, and folders of your own."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class TemplateOptions:
 
 
 def is_own(name: str) -> bool:
-    """Return True if `name` is no named set, and so a folder of your own."""
+    """Return whether `name` is a folder, not a named set."""
     return name not in TEMPLATE_SETS
 
 
 def recorded_name(name: str) -> str:
-    """Return a template set's name for the manifest: a folder's without its path, but with its digest."""
+    """Return a template set's name for the manifest: a folder's with its digest instead of its path."""
     return f"{Path(name).resolve().name}@{own.digest(Path(name))[:16]}" if is_own(name) else name
 
 
 def recalled_name(recorded: str) -> tuple[str, str]:
-    """Return the name and the start of the digest that `recorded_name` joined; a named set has an empty digest."""
+    """Return the name and the start of the digest in a `recorded` name; the digest of a named set is empty."""
     name, at, digest = recorded.rpartition("@")
     return (name, digest) if at else (recorded, "")
