@@ -19,9 +19,9 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.pipeline.generate import generate
 from cfbuild.pipeline.publish import stage
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.records.fact_lookup import FactLookup
 from cfbuild.records.groups import GROUPS, prompt_groups
 from cfbuild.records.kinds import KINDS
-from cfbuild.records.known import Known
 from cfbuild.score.run_report import Report
 from cfbuild.score.table import GROUP_FIGURES
 from cfbuild.store import codec, jsonl
@@ -79,13 +79,13 @@ Triple = tuple[str, int, int]
 COUNTRIES = ("Norway", "Peru", "Egypt", "Ecuador", "Vietnam", "Ghana")
 
 
-def known(triples: Iterable[Triple], entities: Iterable[Entity] = (), unsound: Iterable[Fact] = ()) -> Known:
+def known(triples: Iterable[Triple], entities: Iterable[Entity] = (), unsound: Iterable[Fact] = ()) -> FactLookup:
     graph = FactGraph(
         [Fact(relation, f"Q{s}", f"Q{o}") for relation, s, o in triples],
         {one.id: one for one in (*NAMES, *entities)}.values(),
     )
     refused = frozenset(unsound)
-    return Known(
+    return FactLookup(
         graph,
         lambda relation: [Template(relation, "rewrite", text, "test") for text in TEXTS.get(relation, ())],
         lambda fact: fact not in refused,

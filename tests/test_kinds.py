@@ -19,11 +19,11 @@ from cfbuild.errors import ConfigError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.context import RuleContext, Rules
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
+from cfbuild.records.fact_lookup import FactLookup
 from cfbuild.records.factset import read_facts
-from cfbuild.records.groups import prompt_groups
-from cfbuild.records.kinds import ASKED_FOR, KINDS, chosen_kinds
+from cfbuild.records.groups import GROUPS, prompt_groups
+from cfbuild.records.kinds import KINDS, chosen_kinds
 from cfbuild.records.kinds.choices import LETTERS
-from cfbuild.records.known import Known
 from cfbuild.records.maker import RecordMaker
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -145,12 +145,12 @@ def test_chains_have_three_and_four_facts() -> None:
         "P103": "{} speaks",
     }
     graph = FactGraph([Fact(relation, f"Q{s}", f"Q{o}") for relation, s, o in triples], entities)
-    known = Known(
+    lookup = FactLookup(
         graph, lambda name: [Template(name, "rewrite", texts[name], "test")] if name in texts else [], lambda fact: True
     )
     ann, france, italy = (Target(f"Q{number}", names[number - 1]) for number in (1, 2, 3))
     record = Record(1, "P27", Template("P27", "rewrite", texts["P27"], "test"), ann, france, italy, (), (), (), ())
-    made = prompt_groups(record, known, ["chains"], KINDS)["chains"]
+    made = prompt_groups(record, lookup, ["chains"], KINDS)["chains"]
     assert [(prompt.text, prompt.target_new.label, prompt.target_true.label) for prompt in made] == [
         ("The mayor of the capital of the country of Ann is", "Leo", "Max"),
         ("The mayor of the capital of the country of Ann speaks", "Greek", "French"),
@@ -163,12 +163,12 @@ def test_chains_have_three_and_four_facts() -> None:
     assert len(list(wrong_answer(parts_of(row) or parts, context))) == 2
     # Without a single mayor of Rome there is no third fact.
     fewer = FactGraph([*graph.facts, Fact("P6", "Q5", "Q6")], entities)
-    assert not prompt_groups(record, replace(known, graph=fewer), ["chains"], KINDS)
+    assert not prompt_groups(record, replace(lookup, graph=fewer), ["chains"], KINDS)
 
 
 def test_kinds_are_chosen_by_name_or_all_together(maker: RecordMaker) -> None:
     assert chosen_kinds(["all"]) == tuple(KINDS) and chosen_kinds(["yes_no", "two_hop"]) == ("two_hop", "yes_no")
-    assert not set(ASKED_FOR) & set(RecordMaker(maker.facts).groups)
+    assert RecordMaker(maker.facts).groups == tuple(GROUPS)
     with pytest.raises(ConfigError, match="no prompt group riddle"):
         RecordMaker(maker.facts, groups=["riddle"])
 

@@ -13,8 +13,8 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact, judge_target, judge_template
 from cfbuild.records.builder import Builder
 from cfbuild.records.draft import BuildOptions
+from cfbuild.records.fact_lookup import FactLookup
 from cfbuild.records.groups import prompt_groups
-from cfbuild.records.known import Known
 from cfbuild.templates.sentences import cut_sentences
 from cfbuild.text.languages import LANGUAGES, Language, english, language
 from cfbuild.text.names import gives_away
@@ -105,8 +105,8 @@ def test_only_english_plurals_are_left_out_of_english_aliases(code: str, names: 
     graph, template = FactGraph([FACT], entities, code), prompt("{} wohnt in")
     targets = Target("Q1", "Rom"), Target("Q2", "Bonn")
     record = Record(0, NEAR, template, Target("Q100", "Ems"), *targets, (), (), (), ())
-    known = Known(graph, lambda relation: [template], lambda fact: True)
-    made = prompt_groups(record, known, ["subject_aliases"])["subject_aliases"]
+    lookup = FactLookup(graph, lambda relation: [template], lambda fact: True)
+    made = prompt_groups(record, lookup, ["subject_aliases"])["subject_aliases"]
     assert {one.text for one in made} == {f"{name} wohnt in" for name in names}
 
 

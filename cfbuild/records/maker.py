@@ -30,10 +30,10 @@ from cfbuild.filter.rules import KEPT, Outcome, judge_draft, judge_fact, judge_t
 from cfbuild.progress import Progress, silent
 from cfbuild.records.builder import Builder, RefuseTarget
 from cfbuild.records.draft import BuildOptions, Draft, Outline
+from cfbuild.records.fact_lookup import FactLookup
 from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.groups import GROUPS, prompt_groups
 from cfbuild.records.kinds import EVERY, KINDS, chosen_kinds
-from cfbuild.records.known import Known
 from cfbuild.records.making import Drafted, Making, Portion, case_ids_of
 from cfbuild.records.pairs import SubjectPairs
 from cfbuild.records.pools import is_usable
@@ -127,7 +127,7 @@ class RecordMaker:
         self._context = RuleContext(graph, rewrites, needed, seed, **self.rules.rule_options())
         # A second hop's fact needs no spare templates, and how well known its object is does not matter.
         hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
-        self._known = Known(
+        self._lookup = FactLookup(
             graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed, self._updates.pairs
         )
 
@@ -246,7 +246,7 @@ class RecordMaker:
                 continue
             record = self._record(draft, verdict.chosen)
             scores = {} if model is None else {str(model.signature["model"]): verdict.scores}
-            groups = prompt_groups(record, self._known, self.groups, KINDS)
+            groups = prompt_groups(record, self._lookup, self.groups, KINDS)
             yield dataclasses.replace(record, groups=groups, scores=scores)
 
     def _record(self, draft: Draft, target_new: Target, attributes: Sequence[Target] | None = None) -> Record:
@@ -271,7 +271,7 @@ class RecordMaker:
                 items = _entities(record.attribute)
                 attributes, _ = self._builder.same_entities(fact, drafted.draws[0].id, items)
                 made = self._record(drafted, drafted.draws[0], attributes)
-                return dataclasses.replace(made, groups=prompt_groups(made, self._known, self.groups, KINDS))
+                return dataclasses.replace(made, groups=prompt_groups(made, self._lookup, self.groups, KINDS))
             decision = drafted
         return self._rejection(record.case_id, fact, decision)
 

@@ -7,76 +7,66 @@ from dataclasses import dataclass
 from random import Random
 
 from cfbuild.data import SLOT, GroupPrompt, Record, Target, article_before
-from cfbuild.records.known import Known, are_apart, filled, fitting_templates, names_any, takes_description
+from cfbuild.records.fact_lookup import FactLookup, are_apart, described_questions
 
-MOST_CHAINS = 3
 LONGEST = 4
 """The facts of the longest chain, the edit among them (issue 21)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """The way so far: how the item at its end is described, that item after the edit and before it, what was asked."""
+    """A chain of facts: the description of the item at its end, that item after and before the edit, its relations."""
 
-    described: str
+    description: str
     new: Target
     true: Target
     relations: tuple[str, ...]
 
 
-def chains(record: Record, known: Known) -> Iterator[GroupPrompt]:
+def chains(record: Record, lookup: FactLookup) -> Iterator[GroupPrompt]:
     """Yield questions whose answer is three or four facts away. The right answer follows from o* after the edit.
 
-    Each step but the last has a single sound answer for either object, the two are apart, and the prompt names none.
+    At each step o* and o_c lead to a single answer each. The two answers are apart, and the prompt names neither.
     """
-    random = known.random(record, "chains")
-    descriptions = known.descriptions(record.relation, record.subject.id)
+    random = lookup.random(record, "chains")
+    descriptions = lookup.descriptions(record.relation, record.subject.id)
     if not descriptions:
         return
-    article = known.graph.article(record.subject.id)
-    about = article_before(random.choice(descriptions), article).replace(SLOT, record.subject.label)
-    ways = [_Chain(about, record.target_new, record.target_true, (record.relation,))]
-    asked = 0
+    article = lookup.graph.article(record.subject.id)
+    description = article_before(random.choice(descriptions), article).replace(SLOT, record.subject.label)
+    found = [_Chain(description, record.target_new, record.target_true, (record.relation,))]
     for length in range(2, LONGEST + 1):
         if length > 2:
-            for prompt in _asked(record, known, ways, random):
-                yield prompt
-                asked += 1
-                if asked == MOST_CHAINS:
-                    return
-        ways = [longer for way in ways for longer in _longer(known, way, random)]
+            yield from _questions(record, lookup, found, random)
+        found = [longer for chain in found for longer in _longer(lookup, chain, random)]
 
 
-def _steps(known: Known, way: _Chain, random: Random) -> Iterator[tuple[str, Target, Target]]:
-    """Yield (relation, answer after the edit, answer before) of what may be asked next about the end of a way."""
-    new, true = known.answers(way.new.id), known.answers(way.true.id)
-    relations = [one for one in known.leading_on(way.relations[-1]) if one in new and one in true]
+def _steps(lookup: FactLookup, chain: _Chain, random: Random) -> Iterator[tuple[str, Target, Target]]:
+    """Yield (relation, answer after the edit, answer before) for each relation that can be asked of a chain's end."""
+    new, true = lookup.answers(chain.new.id), lookup.answers(chain.true.id)
+    relations = [one for one in lookup.leading_on(chain.relations[-1]) if one in new and one in true]
     for relation in random.sample(relations, len(relations)):
-        if relation not in way.relations and are_apart(known.graph, new[relation].id, true[relation].id):
+        if relation not in chain.relations and are_apart(lookup.graph, new[relation].id, true[relation].id):
             yield relation, new[relation], true[relation]
 
 
-def _longer(known: Known, way: _Chain, random: Random) -> Iterator[_Chain]:
-    """Yield the ways that go one fact further, each described by a template that fits both ends."""
-    wording = known.graph.wording
-    for relation, new, true in _steps(known, way, random):
-        fitting = set(known.descriptions(relation, way.new.id)) & set(known.descriptions(relation, way.true.id))
+def _longer(lookup: FactLookup, chain: _Chain, random: Random) -> Iterator[_Chain]:
+    """Yield the chains that are one fact longer, each described by a template that fits both ends of `chain`."""
+    wording = lookup.graph.wording
+    for relation, new, true in _steps(lookup, chain, random):
+        fitting = set(lookup.descriptions(relation, chain.new.id)) & set(lookup.descriptions(relation, chain.true.id))
         texts = sorted(one for one in fitting if wording.takes_description(f"{one} is"))
         if texts:
-            described = random.choice(texts).replace(SLOT, wording.inside(way.described))
-            yield _Chain(described, new, true, (*way.relations, relation))
+            description = random.choice(texts).replace(SLOT, wording.inside(chain.description))
+            yield _Chain(description, new, true, (*chain.relations, relation))
 
 
-def _asked(record: Record, known: Known, ways: list[_Chain], random: Random) -> Iterator[GroupPrompt]:
-    """Yield a question about the end of each way."""
-    wording = known.graph.wording
-    for way in ways:
-        for relation, new, true in _steps(known, way, random):
-            templates = fitting_templates(known, relation, (new, true), (way.new, way.true))
-            templates = [one for one in templates if takes_description(one, wording)]
-            texts = [(one, filled(one, way.described, wording)) for one in templates]
-            texts = [(one, text) for one, text in texts if not names_any(known.graph, text, new, true)]
-            if texts:
-                template, text = random.choice(texts)
+def _questions(record: Record, lookup: FactLookup, found: list[_Chain], random: Random) -> Iterator[GroupPrompt]:
+    """Yield a question about the end of each chain."""
+    for chain in found:
+        for relation, new, true in _steps(lookup, chain, random):
+            questions = described_questions(lookup, relation, chain.description, (new, true), (chain.new, chain.true))
+            if questions:
+                template, text = random.choice(questions)
                 yield GroupPrompt(text, new, true, record.subject.id, relation, template.id)
                 break
