@@ -111,7 +111,7 @@ def test_items_of_a_form_are_asked_about_by_the_same_templates() -> None:
         small = GRAPH.wording.begins_small(GRAPH.label(item) or "") and not article
         for needed in (1, 3):
             expected = inside if small and len(inside) >= needed else fitting
-            ways = made._ways(fact, needed)[made._forms[item]]
+            ways = made._fitting_templates(fact, needed)[made._forms[item]]
             assert [one.template for one in ways] == expected
             assert [one.text for one in ways] == [article_before(one.text, article) for one in expected]
         count = RuleContext(GRAPH, {fact.relation: tuple(made.templates(fact.relation))}).fitting(

@@ -1,4 +1,4 @@
-"""Ways to ask about an item: the templates that fit its name and kinds, found once for all items of a form."""
+"""The templates that can ask about an item: those that fit its name and kinds, found once for all items of a form."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from cfbuild.facts.graph import FactGraph
 
 
 class NameForm(NamedTuple):
-    """All that decides which templates can ask about an item, and with which article: it is that of many items.
+    """The properties of an item that decide which templates can ask about it; many items share them.
 
-    small: True if its name begins with a small letter that begins no sentence.
+    article: the one before its name, such as "the "; empty for none.
+    small: True if its name begins with a small letter, so that it cannot begin a sentence.
     """
 
     kinds: frozenset[str]
@@ -21,34 +22,34 @@ class NameForm(NamedTuple):
     small: bool
 
 
-class Asking(NamedTuple):
-    """A template as it asks about items of a form: `text` has their article before its slot."""
+class ArticledTemplate(NamedTuple):
+    """A template for items of a form; its `text` with their article before the slot."""
 
     text: str
     template: Template
 
 
-class Forms(Bounded[str, NameForm]):
-    """The form of each item; items of one form share it."""
+class NameForms(Bounded[str, NameForm]):
+    """The form of each item by its id; equal forms are the same object."""
 
     def __init__(self, graph: FactGraph) -> None:
         super().__init__()
         self._graph = graph
-        self._same: dict[NameForm, NameForm] = {}
+        self._shared: dict[NameForm, NameForm] = {}
 
     def __missing__(self, item: str) -> NameForm:
         graph = self._graph
         small = graph.wording.begins_small(graph.label(item) or "")
         form = NameForm(graph.subject_kinds(item), graph.article(item), small)
-        self[item] = self._same.setdefault(form, form)
+        self[item] = self._shared.setdefault(form, form)
         return self[item]
 
 
-class Ways(dict[NameForm, list[Asking]]):
-    """Those of `templates` that can ask about items of a form.
+class FittingTemplates(dict[NameForm, list[ArticledTemplate]]):
+    """The templates that can ask about items of a form.
 
-    Templates that begin with the name of an item are left out where it begins no sentence, unless fewer than `needed`
-    are left.
+    A small name begins no sentence: templates with the slot in front are dropped for it, unless fewer than `needed`
+    would remain.
     """
 
     def __init__(self, templates: Sequence[Template], needed: int) -> None:
@@ -56,10 +57,10 @@ class Ways(dict[NameForm, list[Asking]]):
         self._templates = templates
         self._needed = needed
 
-    def __missing__(self, form: NameForm) -> list[Asking]:
+    def __missing__(self, form: NameForm) -> list[ArticledTemplate]:
         fitting = [one for one in self._templates if one.suits(form.kinds)]
         if form.small and not form.article:
             inside = [one for one in fitting if not one.text.startswith(SLOT)]
             fitting = inside if len(inside) >= self._needed else fitting
-        self[form] = [Asking(article_before(one.text, form.article), one) for one in fitting]
+        self[form] = [ArticledTemplate(article_before(one.text, form.article), one) for one in fitting]
         return self[form]

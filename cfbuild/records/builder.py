@@ -1,8 +1,8 @@
-"""Drafts and records from facts and templates: pure, seeded, without a model or files (paper section 3.4).
+"""Drafts and records from facts and templates, without a model or files (paper section 3.4).
 
-A draft is a record whose o* is not chosen yet: every prompt that does not depend on o*, and the objects to try as o*
-in the order they are drawn. Each random choice comes from its own generator, seeded with the seed, the relation, the
-subject and the part's name. So a record does not depend on which others are built, in what order, or where.
+A draft is a record whose o* is not chosen yet. Each random choice comes from its own generator, seeded with the seed,
+the relation, the subject and the part's name. So a record does not depend on which others are built, in what order, or
+where.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cfbuild.data import (
 from cfbuild.errors import TemplateError
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.subjects import with_number
-from cfbuild.records.asking import Asking, Forms, NameForm, Ways
+from cfbuild.records.asking import ArticledTemplate, FittingTemplates, NameForm, NameForms
 from cfbuild.records.draft import BuildOptions, Draft, Outline
 from cfbuild.records.pools import Pools, is_usable
 from cfbuild.records.shuffling import sampled, shuffled
@@ -32,22 +32,22 @@ from cfbuild.text.names import find_name, gives_away
 from cfbuild.text.scripts import stated
 
 RefuseTarget = Callable[[Fact, Target], "str | None"]
-"""A function called with each o* as it is drawn; it returns the name of the rule that refuses it, or None."""
+"""A function of a fact and an o* that returns the name of the rule that refuses the o*, or None."""
 
 Lasts = Callable[[str, str, str], bool]
-"""A question about an item that has an object under a relation, given (item, relation, object)."""
+"""A function of an item, a relation and its object that returns True if the item has this object alone, unchanged."""
 
 PREFERRED_TIERS = 2
-"""The tiers of entities that are preferred, where some are."""
+"""The number of tiers of preferred entities: those with a single object, and those with several."""
 
 
 class Builder:
     """A maker of drafts and records from the facts of a graph.
 
-    prefixes: returns the distractor sentences for a relation's paraphrases; without any, paraphrases have no prefix.
-    suits: returns True for a relation and an item if the relation's prompts make sense about the item; only such items
-    become neighbors or attribute entities.
-    min_pool: the number of objects below which the pool that o* is ranked in takes objects of coarser kinds (`Pools`).
+    prefixes: returns the sentences that may stand before a relation's paraphrases; without any, they have no prefix.
+    suits: returns True if a relation's prompts make sense about an item; only such items become neighbors or attribute
+    entities.
+    min_pool: see `Pools`.
     """
 
     def __init__(
@@ -68,31 +68,31 @@ class Builder:
         for key, template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
             self._templates.setdefault(key[:2], []).append(with_number(template, graph.wording))
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
-        self._forms = Forms(graph)
+        self._forms = NameForms(graph)
         self._clashing: dict[tuple[str, str], frozenset[str]] = {}
-        self._asking: dict[tuple[str, frozenset[str], int], Ways] = {}
-        self._telling: dict[tuple[str, NameForm], tuple[list[str], list[str]]] = {}
-        self._preferred: Lasts | None = None
+        self._fitting: dict[tuple[str, frozenset[str], int], FittingTemplates] = {}
+        self._texts_of: dict[tuple[str, NameForm], tuple[list[str], list[str]]] = {}
+        self._preferred: Callable[[str, str, str], bool] | None = None
 
-    def prefer(self, preferred: Lasts) -> None:
-        """Choose entities with an object first of which `preferred` is True, and others only where these do not do."""
+    def prefer(self, preferred: Callable[[str, str, str], bool]) -> None:
+        """Take others as neighbors and attribute entities only where the preferred ones are too few.
+
+        preferred: returns True for a preferred item, given the item, the relation and its object.
+        """
         self._preferred = preferred
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
         """Return the relation's templates of a kind (`rewrite` or `generation`), each text once, sorted by text."""
         return self._templates.get((relation, kind), [])
 
-    def _ways(self, fact: Fact, needed: int) -> Mapping[NameForm, Sequence[Asking]]:
-        """Return the rewrite templates that do not end in an article which o_c cannot follow, by the form they fit.
-
-        Of those for names that begin no sentence `needed` should do without such a beginning.
-        """
+    def _fitting_templates(self, fact: Fact, needed: int) -> Mapping[NameForm, Sequence[ArticledTemplate]]:
+        """Return the rewrite templates that o_c can follow, by the form of the items that they can ask about."""
         clashes = self._clashes(fact)
         key = fact.relation, clashes, needed
-        if key not in self._asking:
+        if key not in self._fitting:
             templates = [one for one in self.templates(fact.relation) if one.text not in clashes]
-            self._asking[key] = Ways(templates, needed)
-        return self._asking[key]
+            self._fitting[key] = FittingTemplates(templates, needed)
+        return self._fitting[key]
 
     def _clashes(self, fact: Fact) -> frozenset[str]:
         """Return the texts of the rewrite templates that end in an article which o_c cannot follow."""
@@ -104,16 +104,17 @@ class Builder:
         return self._clashing[key]
 
     def _texts(self, relation: str, item: str) -> tuple[list[str], list[str]]:
-        """Return the generation and the rewrite templates that fit `item`, with its article before their slot."""
-        key = relation, self._forms[item]
-        if key not in self._telling:
-            kinds, article = key[1].kinds, key[1].article
-            every = self.templates(relation, "generation"), self.templates(relation)
+        """Return the texts of the generation and rewrite templates that suit `item`, its article before their slot."""
+        form = self._forms[item]
+        key = relation, form
+        if key not in self._texts_of:
+            by_kind = self.templates(relation, "generation"), self.templates(relation)
             generation, rewrite = (
-                [article_before(one.text, article) for one in pool if one.suits(kinds)] for pool in every
+                [article_before(one.text, form.article) for one in templates if one.suits(form.kinds)]
+                for templates in by_kind
             )
-            self._telling[key] = generation, rewrite
-        return self._telling[key]
+            self._texts_of[key] = generation, rewrite
+        return self._texts_of[key]
 
     def outline(
         self,
@@ -124,8 +125,10 @@ class Builder:
     ) -> Outline:
         """Return the neighborhood prompts of a fact and the o* to try.
 
-        most: the most o*; None for `max_draws`. Where there are not `enough` prompts, a single o* is drawn.
-        Raises TemplateError if a label is not usable: the rules should have rejected such a fact before.
+        refusal: called with each o* as it is drawn; a refused one is not tried.
+        enough: the fewest neighborhood prompts of a record. With fewer, the rules reject the fact: one o* is drawn.
+        most: the most o*; None for `max_draws`.
+        Raises TemplateError if a label is not usable; the rules reject such a fact before.
         """
         neighbors = self._neighbors(fact, enough)
         prompts = self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood)
@@ -140,19 +143,19 @@ class Builder:
         refusal: RefuseTarget = lambda fact, target: None,
         outline: Outline | None = None,
     ) -> Draft:
-        """Return the draft of a fact: all that does not depend on o*, and the o* to try.
+        """Return the draft of a fact: all prompts that do not depend on o*, and the o* to try.
 
-        outline: that of the fact, if it is made already.
-        Raises TemplateError if the relation has too few rewrite templates or a label is not usable: the rules should
-        have rejected such a fact before.
+        refusal: as in `outline`, which is called if `outline` is None.
+        Raises TemplateError if the relation has too few rewrite templates or a label is not usable; the rules reject
+        such a fact before.
         """
         subject, target_true = self._target(fact.subject), self._target(fact.object)
         neighborhood, draws, refused = outline or self.outline(fact, refusal)
-        asking, *others = self._rewrite_and_paraphrases(fact)
+        rewrite, *others = self._rewrite_and_paraphrases(fact)
         return Draft(
             case_id=case_id,
             fact=fact,
-            prompt=Template(fact.relation, "rewrite", asking.text, asking.template.origin),
+            prompt=Template(fact.relation, "rewrite", rewrite.text, rewrite.template.origin),
             subject=subject,
             target_true=target_true,
             paraphrases=self._paraphrases(fact, subject, others, draws),
@@ -163,15 +166,16 @@ class Builder:
         )
 
     def outline_change(self, fact: Fact, now: str, lasts: Lasts, enough: int = 0) -> Outline:
-        """Return the outline of a real change: what holds `now` in place of the fact's object is the only o*.
+        """Return the outline of a real change, whose only o* is `now`, the object that took the place of the fact's.
 
-        A neighbor is an entity of which that object still holds alone and of which nothing changed, as `lasts` tells.
+        lasts: decides which entities still have the fact's object; only these become neighbors.
+        enough: as in `outline`.
         """
-        neighbors = self._neighbors(
-            fact,
-            enough,
-            lambda entity: lasts(entity, fact.relation, fact.object) and now not in self._values(entity, fact),
-        )
+
+        def fits(entity: str) -> bool:
+            return lasts(entity, fact.relation, fact.object) and now not in self.graph.values(entity, fact.relation)
+
+        neighbors = self._neighbors(fact, enough, fits)
         prompts = self._entity_prompts(fact, "neighborhood", neighbors, self.options.neighborhood)
         return Outline(prompts, (self._target(now),), {})
 
@@ -184,8 +188,9 @@ class Builder:
     ) -> Record:
         """Return the record of a draft and the chosen o*, with attribute prompts about other entities that have o*.
 
-        An attribute entity does not have o_c, is no neighbor, and is not named like the subject. With `lasts`, o* holds
-        of it alone and nothing of it changed. attributes: these entities, if they are chosen already.
+        An attribute entity does not have o_c, is no neighbor, and is not named like the subject.
+        lasts: decides which entities still have o* in a record of a real change; None for any that has it.
+        attributes: the attribute entities; None to choose them.
         """
         fact = draft.fact
         attributes = self._attribute_entities(draft, target_new, lasts) if attributes is None else attributes
@@ -220,14 +225,14 @@ class Builder:
             _, texts = self._texts(fact.relation, fact.subject) if self.templates(fact.relation) else ([], [])
             subject, value = self.graph.label(fact.subject), self.graph.label(fact.object)
             if texts and is_usable(subject) and is_usable(value):
-                said = self._random(fact, f"reference:{fact.object}").choice(texts)
-                text = stated(said.replace(SLOT, subject), value)
-                yield Reference(fact.relation, fact.object, fact.subject, subject, text)
+                text = self._random(fact, f"reference:{fact.object}").choice(texts)
+                sentence = stated(text.replace(SLOT, subject), value)
+                yield Reference(fact.relation, fact.object, fact.subject, subject, sentence)
 
     def forget(self) -> None:
-        """Drop what is kept of whole relations, which takes the most memory and is of no use for other relations."""
+        """Clear what is kept for each relation: it takes the most memory, and other relations do not use it."""
         self.pools.forget()
-        for kept in (self._tiers, self._clashing, self._asking, self._telling):
+        for kept in (self._tiers, self._clashing, self._fitting, self._texts_of):
             kept.clear()
 
     def _random(self, fact: Fact, part: str) -> Random:
@@ -239,20 +244,21 @@ class Builder:
             raise TemplateError(f"{item} has the label {label!r} in {self.graph.language!r}; expected a name")
         return Target(item, label)
 
-    def _rewrite_and_paraphrases(self, fact: Fact) -> list[Asking]:
+    def _rewrite_and_paraphrases(self, fact: Fact) -> list[ArticledTemplate]:
+        """Return the templates of the rewrite and of each paraphrase, in seeded order."""
         needed = 1 + self.options.paraphrases
-        ways = self._ways(fact, needed)[self._forms[fact.subject]]
-        if len(ways) < needed:
+        templates = self._fitting_templates(fact, needed)[self._forms[fact.subject]]
+        if len(templates) < needed:
             raise TemplateError(
-                f"{fact.relation} has {len(ways)} rewrite templates for {fact.subject}; expected at least "
+                f"{fact.relation} has {len(templates)} rewrite templates for {fact.subject}; expected at least "
                 f"{needed}: one for the rewrite and one for each paraphrase"
             )
-        return self._random(fact, "rewrite").sample(ways, needed)
+        return self._random(fact, "rewrite").sample(templates, needed)
 
     def _paraphrases(
-        self, fact: Fact, subject: Target, ways: Sequence[Asking], draws: Iterable[Target]
+        self, fact: Fact, subject: Target, templates: Sequence[ArticledTemplate], draws: Iterable[Target]
     ) -> tuple[Paraphrase, ...]:
-        """Return a paraphrase for each way of asking, behind a prefix as long as there are prefixes left.
+        """Return a paraphrase for each template, each with a prefix of its own as long as there are any.
 
         A prefix names neither the subject nor any object that the record may get.
         """
@@ -261,7 +267,7 @@ class Builder:
         prefixes = shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
         silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
         return tuple(
-            Paraphrase(next(silent, ""), way.text.replace(SLOT, subject.label), way.template.id) for way in ways
+            Paraphrase(next(silent, ""), one.text.replace(SLOT, subject.label), one.template.id) for one in templates
         )
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
@@ -282,18 +288,19 @@ class Builder:
     def _draws(
         self, fact: Fact, neighbors: Iterable[Target], refusal: RefuseTarget, most: int
     ) -> tuple[tuple[Target, ...], dict[str, int]]:
-        """Return at most `most` false objects, drawn without replacement, and refusals by rule.
+        """Return at most `most` false objects, drawn without replacement, and the number of refusals by rule.
 
-        Never drawn are the subject itself, an object of the subject or of one of `neighbors` under this relation, and
-        an object that shares a name with one of those objects. `refusal` judges the rest.
+        Never drawn are the subject itself, an object of the subject or of a neighbor under this relation, and an object
+        that shares a name with one of those objects.
         """
-        held = {value for one in (fact.subject, *(n.id for n in neighbors)) for value in self._values(one, fact)}
-        names = frozenset().union(*map(self.graph.folded_names, held))
-        held.add(fact.subject)
+        items = (fact.subject, *(neighbor.id for neighbor in neighbors))
+        excluded = {value for item in items for value in self.graph.values(item, fact.relation)}
+        names = frozenset().union(*map(self.graph.folded_names, excluded))
+        excluded.add(fact.subject)
         draws: list[Target] = []
         refused: dict[str, int] = {}
         for target in self.pools.drawn(fact.relation, fact.object, self._random(fact, "draws").random):
-            if target.id in held or not names.isdisjoint(self.graph.folded_names(target.id)):
+            if target.id in excluded or not names.isdisjoint(self.graph.folded_names(target.id)):
                 continue
             rule = refusal(fact, target)
             if rule is not None:
@@ -304,30 +311,27 @@ class Builder:
                 break
         return tuple(draws), refused
 
-    def _values(self, item: str, fact: Fact) -> tuple[str, ...]:
-        return self.graph.values(item, fact.relation)
-
     def _neighbors(self, fact: Fact, enough: int, fits: Callable[[str], bool] = lambda entity: True) -> list[Target]:
-        """Return other entities that have o_c, each label once, none whose name contains the subject's or is in it."""
-        random, wanted = self._random(fact, "neighborhood"), self.options.neighborhood
-        return self._choose(random, fact, fact.object, wanted, fits, enough)
+        random, most = self._random(fact, "neighborhood"), self.options.neighborhood
+        return self._choose(random, fact, fact.object, most, fits, enough)
 
     def _attribute_entities(self, draft: Draft, target_new: Target, lasts: Lasts | None) -> list[Target]:
-        fact, relation, values = draft.fact, draft.fact.relation, self.graph.values
+        fact, relation = draft.fact, draft.fact.relation
 
         def fits(entity: str) -> bool:
             lasting = lasts is None or lasts(entity, relation, target_new.id)
-            return lasting and fact.object not in values(entity, relation)
+            return lasting and fact.object not in self.graph.values(entity, relation)
 
         random = self._random(fact, f"attribute-entities:{target_new.id}")
         return self._choose(random, fact, target_new.id, self.options.attribute, fits)
 
     def _choose(
-        self, random: Random, fact: Fact, value: str, wanted: int, fits: Callable[[str], bool], enough: int = 0
+        self, random: Random, fact: Fact, value: str, most: int, fits: Callable[[str], bool], enough: int = 0
     ) -> list[Target]:
-        """Return entities that have `value` and that fit, none of them the fact's subject or named like it.
+        """Return at most `most` entities that have the object `value` and that fit, each label once.
 
-        Where some are preferred, others are among them only where these are not `enough`.
+        None is the fact's subject or named like it: neither name contains the other.
+        enough: the number of preferred entities at which no others are taken.
         """
         chosen: dict[str, Target] = {}
         subject = self._target(fact.subject)
@@ -336,20 +340,20 @@ class Builder:
             if number == PREFERRED_TIERS and len(chosen) >= enough:
                 break
             for entity in shuffled(random, tier):
-                if len(chosen) == wanted:
+                if len(chosen) == most:
                     return list(chosen.values())
                 name = entity.label.casefold()
-                # Names are seldom alike: a look at their letters saves most of the question.
-                like = (name in own or own in name) and _alike(entity.label, subject.label)
-                if not like and entity.id != subject.id and name not in chosen and fits(entity.id):
+                # Names are seldom alike: comparing their letters saves most calls of `_alike`.
+                alike = (name in own or own in name) and _alike(entity.label, subject.label)
+                if not alike and entity.id != subject.id and name not in chosen and fits(entity.id):
                     chosen[name] = entity
         return list(chosen.values())
 
     def _entities(self, relation: str, value: str) -> tuple[tuple[Target, ...], ...]:
-        """Return tiers of entities with (entity, relation, value): those with this value alone, then the others.
+        """Return tiers of the entities that have `value`: those with this value alone, then those with several.
 
-        Where some are preferred, theirs are the first PREFERRED_TIERS. An entity whose name gives the value away is in
-        none, nor is one that no template fits.
+        After `prefer`, the first PREFERRED_TIERS are the preferred entities'. No tier has an entity whose name gives
+        the value away or that no template can ask about.
         """
         key = (relation, value)
         if key not in self._tiers:
@@ -366,13 +370,18 @@ class Builder:
     def entity(self, item: str, relation: str, value: str) -> Target | None:
         """Return an item with its name if a prompt of `relation` can ask about it without giving `value` away."""
         label, wording = self.graph.label(item), self.graph.wording
-        if not is_usable(label) or wording.noise(label) is not None or not self._is_askable(relation, item):
+        if not is_usable(label) or wording.noise(label) is not None:
+            return None
+        if not self._suits(relation, item) or not self._texts(relation, item)[1]:
             return None
         given = gives_away(label, self.graph.label(value) or "", self.graph.names(value), wording)
         return Target(item, label) if given is None else None
 
     def same_entities(self, fact: Fact, value: str, items: Iterable[str]) -> tuple[list[Target], list[str]]:
-        """Return those of some items that have `value` about which prompts can ask here, and the other items."""
+        """Return the items that can be asked about in this language, with their names, and the ids of the others.
+
+        items: entities that have `value`, chosen in another language.
+        """
         subject, chosen, others = self._target(fact.subject), dict[str, Target](), list[str]()
         for item in items:
             entity = self.entity(item, fact.relation, value)
@@ -382,30 +391,29 @@ class Builder:
                 chosen[entity.label.casefold()] = entity
         return list(chosen.values()), others
 
-    def prompts_about(self, fact: Fact, entities: Sequence[Target], wanted: int) -> tuple[EntityPrompt, ...]:
-        """Return up to `wanted` neighborhood prompts about entities that are chosen already."""
-        return self._entity_prompts(fact, "neighborhood", entities, wanted)
+    def prompts_about(self, fact: Fact, entities: Sequence[Target], most: int) -> tuple[EntityPrompt, ...]:
+        """Return at most `most` neighborhood prompts about the entities."""
+        return self._entity_prompts(fact, "neighborhood", entities, most)
 
-    def _is_askable(self, relation: str, item: str) -> bool:
-        return self._suits(relation, item) and bool(self._texts(relation, item)[1])
+    def _entity_prompts(self, fact: Fact, part: str, entities: Sequence[Target], most: int) -> tuple[EntityPrompt, ...]:
+        """Return at most `most` prompts: one for each entity, then second ones by other templates, and so on.
 
-    def _entity_prompts(
-        self, fact: Fact, part: str, entities: Sequence[Target], wanted: int
-    ) -> tuple[EntityPrompt, ...]:
-        """Return up to `wanted` prompts: one for each entity, then more rounds under other templates up to the cap."""
-        random, most = self._random(fact, f"{part}-templates"), self.options.prompts_per_entity
-        ways, forms = self._ways(fact, most), self._forms
-        orders = [sampled(random, ways[forms[entity.id]], most) for entity in entities]
+        part: the prompts' name in the seed of the choice of templates.
+        """
+        random, rounds = self._random(fact, f"{part}-templates"), self.options.prompts_per_entity
+        fitting, forms = self._fitting_templates(fact, rounds), self._forms
+        chosen = [sampled(random, fitting[forms[entity.id]], rounds) for entity in entities]
         prompts: dict[str, EntityPrompt] = {}
-        for turn in range(max(map(len, orders), default=0)):
-            for entity, order in zip(entities, orders, strict=True):
-                if turn < len(order):
-                    text = order[turn].text.replace(SLOT, entity.label)
+        for number in range(max(map(len, chosen), default=0)):
+            for entity, templates in zip(entities, chosen, strict=True):
+                if number < len(templates):
+                    text = templates[number].text.replace(SLOT, entity.label)
                     if text not in prompts:
-                        prompts[text] = EntityPrompt(text, entity.id, order[turn].template.id)
-        return tuple(prompts.values())[:wanted]
+                        prompts[text] = EntityPrompt(text, entity.id, templates[number].template.id)
+        return tuple(prompts.values())[:most]
 
 
-def _alike(first: str, second: str) -> bool:
-    same = first.casefold() == second.casefold()
-    return same or find_name(first, (second,)) is not None or find_name(second, (first,)) is not None
+def _alike(label: str, other_label: str) -> bool:
+    """Return True if two labels are equal, letter case ignored, or one is a name in the other."""
+    same = label.casefold() == other_label.casefold()
+    return same or find_name(label, (other_label,)) is not None or find_name(other_label, (label,)) is not None

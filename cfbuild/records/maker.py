@@ -1,4 +1,4 @@
-"""Records from facts and rules, with or without a model: no folder, no files, the same records in every process.
+"""Records from facts and rules, with or without a model, without reading or writing files.
 
 records, rejected = RecordMaker(snapshot(), seed=0).make(limit=50)
 """
@@ -34,7 +34,7 @@ from cfbuild.records.fact_lookup import FactLookup
 from cfbuild.records.factset import FactSet, StoredFacts
 from cfbuild.records.groups import GROUPS, prompt_groups
 from cfbuild.records.kinds import EVERY, KINDS, chosen_kinds
-from cfbuild.records.making import Drafted, Making, Portion, case_ids_of
+from cfbuild.records.making import Drafted, FactChunk, Making, case_ids_of
 from cfbuild.records.pairs import SubjectPairs
 from cfbuild.records.pools import is_usable
 from cfbuild.records.prefixes import Prefixes
@@ -54,14 +54,16 @@ class Made(NamedTuple):
 
 
 def check_groups(groups: Iterable[str]) -> None:
-    """Raise ConfigError if `groups` holds a name that the table GROUPS does not."""
+    """Raise ConfigError if `groups` has a name that is neither in the table KINDS nor EVERY."""
     unknown = sorted(set(groups) - KINDS.keys() - {EVERY})
     if unknown:
-        raise ConfigError(f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
+        raise ConfigError(
+            f"there is no prompt group {', '.join(unknown)}; expected some of {', '.join(KINDS)}, or {EVERY}"
+        )
 
 
 def check_neighbors(rules: Rules, build: BuildOptions) -> None:
-    """Raise ConfigError if records must have more neighborhood prompts than are asked for: all would be rejected."""
+    """Raise ConfigError if the rules want more neighborhood prompts than records get: they would reject all facts."""
     if rules.min_neighbors > build.neighborhood:
         raise ConfigError(
             f"min_neighbors is {rules.min_neighbors} and neighborhood is {build.neighborhood}: no record would have "
@@ -70,13 +72,13 @@ def check_neighbors(rules: Rules, build: BuildOptions) -> None:
 
 
 class RecordMaker:
-    """A maker of records from facts, by all rules. Picklable: another process makes the same records of the same facts.
+    """A maker of records from facts, by all rules. Picklable: every process makes the same records of the same facts.
 
     facts: a `FactSet`, such as `snapshot()`, or the index of a build's facts on the disk.
     rules: the options of the rules; a model's thresholds belong to its filter.
-    build: how many prompts of each kind a record has, and the seed.
+    build: the number of prompts of each kind in a record, and the seed.
     prefixes: the sentences before paraphrases; None for the bundled ones if the facts are English, else for none.
-    groups: the prompt groups beyond CounterFact's, `all` for all KINDS; None for those of GROUPS.
+    groups: names of prompt groups beyond CounterFact's; `all` for all KINDS, None for those of GROUPS.
     seed: replaces the seed in `build`, if given.
     Raises ConfigError for an unknown prompt group, and for rules that want more neighborhood prompts than `build`.
     """
@@ -108,24 +110,28 @@ class RecordMaker:
         self._prepare()
 
     def align(self, others: Sequence[RecordMaker]) -> None:
-        """Choose neighbors and o* first that makers of the same facts in other languages can ask about, too.
+        """Prefer neighbors, attribute entities and o* that makers in other languages can ask about, too.
 
-        Attribute entities are only those. A record is made where there are none as well: that the others cannot say it
-        is found out when they are asked for the same (`same`).
+        others: makers of the same facts, one a language. Records are made where there are none such, too; `same` then
+        returns a rejection.
         """
         self._others = tuple(others)
-        self._builder.prefer(lambda *told: all(one._builder.entity(*told) is not None for one in self._others))
+
+        def preferred(item: str, relation: str, value: str) -> bool:
+            return all(one._builder.entity(item, relation, value) is not None for one in self._others)
+
+        self._builder.prefer(preferred)
 
     def _prepare(self) -> None:
-        """Make the builder, the rules' context, and the material of the prompt groups."""
+        """Make the builder, the rules' context, and the lookups of the prompt groups."""
         graph, seed = self.graph, self.build.seed
-        sound = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
+        templates = [template for template in self.facts.templates if judge_template(template, graph.wording).kept]
         sentences = self.prefixes.by_relation(self._object_names)
-        self._builder = Builder(graph, sound, self.build, sentences, self._serves, self.rules.min_pool)
+        self._builder = Builder(graph, templates, self.build, sentences, self._suits, self.rules.min_pool)
         rewrites = {relation: tuple(self._builder.templates(relation)) for relation in graph.relations}
         needed = 1 + self.build.paraphrases
         self._context = RuleContext(graph, rewrites, needed, seed, **self.rules.rule_options())
-        # A second hop's fact needs no spare templates, and how well known its object is does not matter.
+        # A second hop's fact needs a single template, and its subject may be little known.
         hops = dataclasses.replace(self._context, min_templates=1, min_sitelinks=None, max_sitelinks=None)
         self._lookup = FactLookup(
             graph, self._builder.templates, lambda fact: judge_fact(fact, hops).kept, seed, self._updates.pairs
@@ -142,11 +148,9 @@ class RecordMaker:
         model: TargetFilter | LanguageModel | None = None,
         progress: Progress = silent,
     ) -> Made:
-        """Return the records and the rejected facts of a selection (see `Selection`), each by case id.
+        """Return the records and the rejected facts of a selection, each by case id.
 
-        limit: the most records in all; None for any number.
-        per_relation: the most records of a relation; None for any number.
-        relations: the relations to take facts of; all if empty.
+        limit, per_relation, relations: see `Selection`.
         model: a filter that chooses o*; or a language model, used with the default thresholds; or None to keep the
         first o* that is drawn.
         Raises ConfigError for a relation without facts or a number below 1, and DataError for a filter that does not
@@ -155,8 +159,8 @@ class RecordMaker:
         selection = Selection(relations=tuple(relations), limit=limit, per_relation=per_relation)
         making = self.start(selection, model)
         decided: list[Record | Rejection] = []
-        for portion in making:
-            decided += portion
+        for decisions in making:
+            decided += decisions
             progress("facts", making.place, len(making.turns))
         decided.sort(key=lambda decision: decision.case_id)
         return Made(
@@ -192,28 +196,28 @@ class RecordMaker:
                 return case_id, fact, self._builder.draft(case_id, fact, outline=outline)
         return case_id, fact, decision
 
-    def decided(self, portion: Portion, model: TargetFilter | None = None) -> Iterator[Record | Rejection]:
-        """Return an iterator over the records and rejections of a portion, in order. Raises DataError as `make` does.
+    def decided(self, chunk: FactChunk, model: TargetFilter | None = None) -> Iterator[Record | Rejection]:
+        """Return an iterator over the records and rejections of a chunk, in order. Raises DataError as `make` does.
 
-        They are the same in whichever process, and in whichever portion the facts are.
+        They depend neither on the process nor on the chunk that a fact is in.
         """
-        self._turn_to(portion.relation)
-        drafted = [self.draft(turn, ranked=model is not None) for turn in self.cases(case_ids_of(portion))]
-        return self.decide(drafted or [one for one in portion.facts if not isinstance(one, int)], model)
+        self._forget_all_but(chunk.relation)
+        drafted = [self.draft(turn, ranked=model is not None) for turn in self.cases(case_ids_of(chunk))]
+        return self.decide(drafted or [one for one in chunk.facts if not isinstance(one, int)], model)
 
-    def _turn_to(self, relation: str | None) -> None:
-        """Forget what is kept of the relation before, which does not come again."""
+    def _forget_all_but(self, relation: str | None) -> None:
+        """Clear what is kept of the relation before `relation`, since none comes twice; nothing for None."""
         if relation is not None and relation != self._relation:
             self._builder.forget()
             self._relation = relation
 
     @property
     def changed(self) -> list[NumberedFact]:
-        """The changes that records are made of, as turns of what held."""
+        """The case id and the old fact of each change that records are made of."""
         return [(case_id, self._updates.judged(case_id).old) for case_id in self._updates.by_case]
 
     def cases(self, case_ids: Sequence[int]) -> list[NumberedFact]:
-        """Return the facts with these case ids, in this order; of a change, what held."""
+        """Return each case id with its fact, in order; for a change the old fact."""
         changes = self._updates.by_case
         if not changes:
             return self.graph.cases(case_ids)
@@ -221,7 +225,7 @@ class RecordMaker:
         return [(one, self._updates.judged(one).old if one in changes else facts[one]) for one in case_ids]
 
     def _draft_change(self, case_id: int) -> Draft | Decision:
-        """Return the draft of a change, or the decision of the rule that drops it."""
+        """Return the draft of a change, or the decision of the rule that rejects it."""
         change = self._updates.judged(case_id)
         decision = judge_change(change, self._context)
         if decision.kept:
@@ -250,7 +254,7 @@ class RecordMaker:
             yield dataclasses.replace(record, groups=groups, scores=scores)
 
     def _record(self, draft: Draft, target_new: Target, attributes: Sequence[Target] | None = None) -> Record:
-        """Return the record of a draft without groups and scores; one about a change says so."""
+        """Return the record of a draft, without groups and scores; of a real change with `change`."""
         case_id, updates = draft.case_id, self._updates
         if case_id not in updates.by_case:
             return self._builder.record(draft, target_new, None, attributes)
@@ -259,10 +263,10 @@ class RecordMaker:
         return dataclasses.replace(record, source=now.source, change=change)
 
     def same(self, record: Record, fact: Fact) -> Record | Rejection:
-        """Return what another maker's record is in this one's language, or the rejection that says why it is not.
+        """Return another maker's record in this maker's language, or the rejection by the rule that it breaks there.
 
-        fact: what the record is about (of a change, what held). The case id, o* and the neighbors are the record's;
-        attribute entities are those that have a name here.
+        fact: the record's fact; of a change the old one. The case id, o* and the neighbors are the record's; attribute
+        entities are those of the record's that have a name here.
         """
         decision = self._judge_same(record, fact)
         if decision.kept:
@@ -276,7 +280,7 @@ class RecordMaker:
         return self._rejection(record.case_id, fact, decision)
 
     def _judge_same(self, record: Record, fact: Fact) -> Decision:
-        """Return the decision of the rules of names and wording about a fact and the o* that another maker chose."""
+        """Return the decision of the rules about a fact and the o* that another maker chose for it."""
         if record.case_id in self._updates.by_case:
             return judge_change(self._updates.judged(record.case_id), self._context)
         decision = judge_fact(fact, self._context)
@@ -288,7 +292,7 @@ class RecordMaker:
         return judge_target(fact, Target(record.target_new.id, label), self._context)
 
     def _drafted_same(self, record: Record, fact: Fact) -> Draft | Decision:
-        """Return the draft with another record's neighbors and o*, or the decision about the first that has no name."""
+        """Return the draft with another record's neighbors and o*, or the decision that rejects one of them."""
         neighbors, others = self._builder.same_entities(fact, fact.object, _entities(record.neighborhood))
         if others:
             return Decision(False, "unaligned-neighbor", {"item": others[0], "label": self.graph.label(others[0])})
@@ -296,8 +300,8 @@ class RecordMaker:
         if len(prompts) < len(record.neighborhood):
             return Decision(False, "too-few-neighbors", {"neighbors": len(prompts), "needed": len(record.neighborhood)})
         target = Target(record.target_new.id, self.graph.label(record.target_new.id) or "")
-        held = {value for one in neighbors for value in self.graph.values(one.id, fact.relation)}
-        if any(not self.graph.folded_names(one).isdisjoint(self.graph.folded_names(target.id)) for one in held):
+        values = {value for one in neighbors for value in self.graph.values(one.id, fact.relation)}
+        if any(not self.graph.folded_names(one).isdisjoint(self.graph.folded_names(target.id)) for one in values):
             return Decision(False, "unaligned-target", {"item": target.id, "label": target.label})
         return self._builder.draft(record.case_id, fact, outline=Outline(prompts, (target,), {}))
 
@@ -305,44 +309,43 @@ class RecordMaker:
         """Return an iterator over the facts of `relations` (None for all) as sentences; see `Builder.sentences`."""
         return self._builder.references(relations)
 
-    def sentences(self, portion: Portion) -> Iterator[Reference]:
-        """Return an iterator over the facts of a portion, given by case id, as sentences; see `Builder.sentences`."""
-        self._turn_to(portion.relation)
-        return self._builder.sentences(fact for _, fact in self.graph.cases(case_ids_of(portion)))
+    def sentences(self, chunk: FactChunk) -> Iterator[Reference]:
+        """Return an iterator over the facts of a chunk, given by case id, as sentences; see `Builder.sentences`."""
+        self._forget_all_but(chunk.relation)
+        return self._builder.sentences(fact for _, fact in self.graph.cases(case_ids_of(chunk)))
 
     def pairs(self, record: Record) -> tuple[tuple[str, str], ...]:
-        """Return other subjects of the record's relation with other objects, (subject, object), in a seeded order.
+        """Return (subject, object) of the record's relation that can take the place of its own, in a seeded order.
 
-        A causal trace by `swap` puts one in the subject's place; that it has as many tokens, and that the model knows
-        its object, is found out there.
+        A causal trace by `swap` uses the first whose subject has as many tokens and whose object the model knows.
         """
         if self._pairs is None:
             self._pairs = SubjectPairs.of_facts(self.graph, self.build.seed)
         return self._pairs.others(record)
 
     def _verdicts(self, drafts: Sequence[Draft], model: TargetFilter | None) -> dict[int, Verdict]:
-        """Return the verdicts of drafts by case id. Candidates are sorted by pool, so that it is prepared once."""
+        """Return the verdicts of drafts by case id; candidates are sorted by pool, so that each is encoded once."""
         if model is None:
             return {draft.case_id: Verdict(draft.draws[0], KEPT) for draft in drafts}
         candidates = sorted(map(self._candidate, drafts), key=_by_pool)
         verdicts = model.judge(candidates) if candidates else []
         if len(verdicts) != len(candidates):
             raise DataError(
-                f"the model filter gave {len(verdicts)} verdicts; expected {len(candidates)}, one a candidate"
+                f"the model filter gave {len(verdicts)} verdicts; expected {len(candidates)}, one for each candidate"
             )
         for candidate, verdict in zip(candidates, verdicts, strict=True):
             if verdict.chosen is not None and verdict.chosen not in candidate.draws:
                 raise DataError(
-                    f"the model filter chose {verdict.chosen} for case {candidate.case_id}; expected a draw"
+                    f"the model filter chose {verdict.chosen} for case {candidate.case_id}; expected one of its draws"
                 )
         return {candidate.case_id: verdict for candidate, verdict in zip(candidates, verdicts, strict=True)}
 
     def _candidate(self, draft: Draft) -> Candidate:
         pool, is_change = self._pool(draft.fact), draft.case_id in self._updates.by_case
         if is_change:
-            # Nobody may have what held any longer, and what holds now may be of another kind.
-            there = {target.id for target in pool}
-            pool += tuple(one for one in (draft.target_true, *draft.draws) if one.id not in there)
+            # The old object may be no subject's any longer, and the new one may be of another kind.
+            ids = {target.id for target in pool}
+            pool += tuple(one for one in (draft.target_true, *draft.draws) if one.id not in ids)
         return Candidate(
             case_id=draft.case_id,
             relation=draft.fact.relation,
@@ -363,23 +366,27 @@ class RecordMaker:
     def _object_names(self, relation: str) -> list[str]:
         return [name for item in self.graph.object_counts(relation) for name in self.graph.names(item)]
 
-    def _serves(self, relation: str, item: str) -> bool:
-        """Return True if prompts of `relation` about `item` make sense and name it as one would."""
+    def _suits(self, relation: str, item: str) -> bool:
+        """Return True if prompts of `relation` about `item` make sense and its label is a plain name."""
         return self._context.suits(relation, item) and noise_in(item, self._context) is None
 
     def _refusal_of(self, fact: Fact) -> RefuseTarget:
-        """Return the refusal of an o* of `fact` by the rules here, and in other languages that can say the fact."""
+        """Return the function that refuses an o* of `fact` by this maker's rules and by those of the others.
+
+        The others are those in whose languages the fact itself is kept.
+        """
         others = [one for one in self._others if judge_fact(fact, one._context).kept]
 
         def refusal(fact: Fact, target: Target) -> str | None:
-            found = self._refusal(fact, target)
-            unsaid = found is None and any(one._refuses(fact, target.id) for one in others)
-            return "unaligned-target" if unsaid else found
+            rule = self._refusal(fact, target)
+            if rule is None and any(one._refuses(fact, target.id) for one in others):
+                return "unaligned-target"
+            return rule
 
         return refusal if others else self._refusal
 
     def _refuses(self, fact: Fact, item: str) -> bool:
-        """Return True if an item has no name here, or the rules refuse it as o*."""
+        """Return True if an item has no name in this maker's language, or the rules refuse it as o*."""
         label = self.graph.label(item)
         return not is_usable(label) or self._refusal(fact, Target(item, label)) is not None
 
@@ -388,9 +395,9 @@ class RecordMaker:
         return None if decision.kept else decision.rule
 
 
-def _remade(others: tuple[RecordMaker, ...], *told: Any) -> RecordMaker:
-    """Return a maker in another process, aligned as it was."""
-    maker = RecordMaker(*told)
+def _remade(others: tuple[RecordMaker, ...], *arguments: Any) -> RecordMaker:
+    """Return an unpickled maker, aligned as it was."""
+    maker = RecordMaker(*arguments)
     if others:
         maker.align(others)
     return maker

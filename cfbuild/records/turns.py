@@ -1,4 +1,4 @@
-"""The order in which facts get their turn, and the caps that end it."""
+"""The selection of facts, the order in which they get their turn to become records, and the caps that end a pass."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cfbuild.templates.builtin import relations
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The facts that get their turn, and how many records are enough. Raises ConfigError for a number below 1.
+    """The facts that get their turn, and the number of records that is enough. Raises ConfigError for one below 1.
 
     relations: the relations to take facts of; all if empty.
     limit: the most records in all, taken from the relations in turn; None for any number.
     per_relation: the most records of a relation; None for any number.
-    only_updates: take only the changes that the facts come with, where they come with some.
+    only_updates: make records of changes alone, not of other facts.
     Facts whose turn does not come are neither kept nor rejected.
     """
 
@@ -39,24 +39,25 @@ class Selection:
         check_least(self, limit=1, per_relation=1)
 
     def chosen(self, relations: Sequence[str]) -> tuple[str, ...]:
-        """Return the selected relations among `relations`, which are all that have facts.
+        """Return the selected relations; `relations` are all that have facts.
 
         Raises ConfigError for a selected relation without facts.
         """
         unknown = sorted(set(self.relations) - set(relations))
         if unknown:
             raise ConfigError(
-                f"there are no facts of {', '.join(unknown)}; there are some of {', '.join(relations) or 'no relation'}"
+                f"there are no facts of {', '.join(unknown)}; expected some of {', '.join(relations) or 'no relation'}"
             )
         return tuple(relation for relation in relations if not self.relations or relation in self.relations)
 
 
 def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[NumberedFact] = ()) -> array[int]:
-    """Return the case ids of the selected facts in the order of their turn: eight bytes a fact.
+    """Return the case ids of the selected facts in the order of their turns: eight bytes a fact.
 
     The order is the graph's. Under a limit or a cap a relation's facts are shuffled by the seed; under a limit the
-    relations alternate, a fact each. What `changed` comes first in its relation, and what else is known of the same
-    subject under it has no turn: two edits of the same would contradict each other.
+    relations alternate, a fact each.
+    changed: the case id and old fact of each change. They come first in their relation; other facts of the same
+    subject and relation get no turn, since two edits of the same would contradict each other.
     """
     by_relation = {
         relation: _of_relation(graph, relation, selection, seed, changed)
@@ -67,7 +68,7 @@ def turns(graph: FactGraph, selection: Selection, seed: int, changed: Sequence[N
         for case_ids in by_relation.values():
             found.extend(case_ids)
     else:
-        found.extend(one for some in zip_longest(*by_relation.values()) for one in some if one is not None)
+        found.extend(one for round_ in zip_longest(*by_relation.values()) for one in round_ if one is not None)
     return found
 
 
@@ -79,17 +80,17 @@ def _of_relation(
     first, others = array("q", (case_id for case_id, _ in own)), array("q")
     if not selection.only_updates:
         subjects = {fact.subject for _, fact in own}
-        all_of_it = graph.case_ids(relation)
-        kept = (one for one, fact in graph.cases(all_of_it) if fact.subject not in subjects) if subjects else all_of_it
-        others.extend(kept)
+        case_ids = graph.case_ids(relation)
+        free = (one for one, fact in graph.cases(case_ids) if fact.subject not in subjects) if subjects else case_ids
+        others.extend(free)
     if selection.limit is not None or selection.per_relation is not None:
-        for key, case_ids in (("changes", first), ("turns", others)):
-            Random(f"{seed}:{relation}:{key}").shuffle(case_ids)
+        for key, shuffled in (("changes", first), ("turns", others)):
+            Random(f"{seed}:{relation}:{key}").shuffle(shuffled)
     return first + others
 
 
 class Caps:
-    """The number of records that are still wanted, in all and of each relation."""
+    """The numbers of records that are still missing, in all and of each relation."""
 
     def __init__(self, selection: Selection) -> None:
         self._limit = selection.limit
@@ -97,20 +98,20 @@ class Caps:
         self._kept: Counter[str] = Counter()
 
     @property
-    def wanted(self) -> int | None:
-        """The number of records still wanted in all; None for any number."""
+    def missing(self) -> int | None:
+        """The number of records missing in all; None for any number."""
         return None if self._limit is None else self._limit - self._kept.total()
 
-    def wanted_of(self, relation: str) -> int | None:
-        """Return the number of records of `relation` that its cap leaves; None for any number."""
+    def missing_of(self, relation: str) -> int | None:
+        """Return the number of records of `relation` missing under its cap; None for any number."""
         return None if self._per_relation is None else self._per_relation - self._kept[relation]
 
     def admits(self, relation: str) -> bool:
         """Return True if the next fact of `relation` gets its turn."""
-        return self.wanted != 0 and (self._per_relation is None or self._kept[relation] < self._per_relation)
+        return self.missing != 0 and (self._per_relation is None or self._kept[relation] < self._per_relation)
 
     def count(self, relation: str, kept: bool) -> bool:
-        """Return True and count a fact that was kept or rejected; return False, counting nothing, if it has no turn."""
+        """Return True and count a kept or rejected fact; return False, counting nothing, if it has no turn."""
         admitted = self.admits(relation)
         self._kept[relation] += admitted and kept
         return admitted
