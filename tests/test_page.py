@@ -18,7 +18,7 @@ from scored_build import HOSTILE, record, records, write_run, write_scored
 
 from cfbuild.errors import BuildStateError
 from cfbuild.pipeline.report import report, write_page
-from cfbuild.records.composition import composition
+from cfbuild.records.composition import Tally
 from cfbuild.store.codec import encode_record
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_rows, write_json, write_jsonl
@@ -202,7 +202,10 @@ def test_a_page_of_more_records_than_it_lists_has_a_sample_of_them(
 
 
 def test_composition_counts_distinct_items() -> None:
-    counted = composition([record(0), record(4, entity=0), record(1)])
+    tally = Tally()
+    for counted_record in (record(0), record(4, entity=0), record(1)):
+        tally.add(counted_record)
+    counted = tally.composition()
     assert counted.total["records"] == 3 and counted.total["subjects"] == 2
     assert list(counted.by_relation) == ["P19", "P36"]
     assert counted.by_relation["P19"]["records"] == 2 and counted.per_relation["records"] == 1.5

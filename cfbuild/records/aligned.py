@@ -1,6 +1,6 @@
-"""Records in several languages that ask the same: a maker of the same facts for each, and a file of records each.
+"""Records in several languages that ask the same: a maker of the same facts and a file of records for each language.
 
-The first language leads: its maker chooses o* and the neighbors, such as the others can name where there are enough.
+The first language's maker chooses o* and the neighbors. It prefers those that have a name in all languages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from cfbuild.data import Record, Rejection, Template
+from cfbuild.data import Record, Rejection
 from cfbuild.errors import ConfigError
 from cfbuild.facts.graph import NumberedFact
 from cfbuild.records.factset import FactSet, StoredFacts
@@ -22,78 +22,79 @@ from cfbuild.templates import builtin
 Facts = TypeVar("Facts", FactSet, StoredFacts)
 
 
-def check_languages(codes: Sequence[str]) -> None:
+def check_languages(languages: Sequence[str]) -> None:
     """Raise ConfigError for fewer than two languages, or one that is named twice."""
-    if len(codes) < 2 or len(set(codes)) < len(codes):
-        raise ConfigError(f"languages {','.join(codes)}: expected at least two, each once, such as en,fr,de")
+    if len(languages) < 2 or len(set(languages)) < len(languages):
+        raise ConfigError(f"languages {','.join(languages)}: expected at least two, each once, such as en,fr,de")
 
 
-def file_in(name: str, code: str, codes: Sequence[str]) -> str:
-    """Return the name of a language's file beside `name`, which is the first language's: `records.fr.jsonl`."""
+def file_in(name: str, language: str, languages: Sequence[str]) -> str:
+    """Return the name of a language's file: `name` for the first of `languages`, else such as `records.fr.jsonl`."""
     path = PurePath(name)
-    return name if code == codes[0] else f"{path.stem}.{code}{path.suffix}"
+    return name if language == languages[0] else f"{path.stem}.{language}{path.suffix}"
 
 
 def record_files(manifest: Manifest) -> dict[str, str]:
     """Return the names of a build's files of records by language, the first language's first."""
-    made = manifest.entry("generate")
-    codes = made.config.get("languages") or [made.config.get("language") or "en"]
-    return {code: file_in("records.jsonl", code, codes) for code in codes}
+    config = manifest.entry("generate").config
+    languages = config.get("languages") or [config.get("language") or "en"]
+    return {language: file_in("records.jsonl", language, languages) for language in languages}
 
 
-def in_language(facts: Facts, code: str, fetched: str) -> Facts:
-    """Return the same facts in another language: with its labels, in which they are indexed already, and its templates.
+def in_language(facts: Facts, language: str, fetched: str) -> Facts:
+    """Return the same facts with the labels of another language, in which they are indexed already, and its templates.
 
-    fetched: the language of the templates in `facts`; those of any other are the bundled ones.
+    fetched: the language of the templates in `facts`; for any other the bundled templates are taken.
     Raises ConfigError for a language without templates.
     """
-    if code == fetched:
-        return replace(facts, language=code)
-    if builtin.written_in(code) is None:
+    if language == fetched:
+        return replace(facts, language=language)
+    if builtin.written_in(language) is None:
         raise ConfigError(
-            f"there are no templates in {code!r}: the build's are in {fetched!r}, and the bundled ones in "
-            f"{', '.join(builtin.languages())}; fetch with --language {code} and templates of your own"
+            f"there are no templates in {language!r}: the build's are in {fetched!r}, and the bundled ones in "
+            f"{', '.join(builtin.languages())}; fetch with --language {language} and templates of your own"
         )
-    return replace(facts, language=code, templates=tuple(_bundled(facts.relations, code)))
-
-
-def _bundled(relations: Iterable[str], code: str) -> Iterator[Template]:
-    return (one for relation in relations for one in builtin.templates(relation, code))
+    templates = (one for relation in facts.relations for one in builtin.templates(relation, language))
+    return replace(facts, language=language, templates=tuple(templates))
 
 
 @dataclass
-class Survivors:
-    """The count of aligned records: by language, those in all languages, and what was dropped by language and rule."""
+class AlignedCounts:
+    """The counts of aligned records beside those of the first language, `lead`.
+
+    records: the number of records by language. rules: the number of rejections by language and rule.
+    languages: the number of other languages that have a record, by its case id.
+    """
 
     lead: str
     records: Counter[str] = field(default_factory=Counter)
     rules: dict[str, Counter[str]] = field(default_factory=dict)
-    spoken: Counter[int] = field(default_factory=Counter)
+    languages: Counter[int] = field(default_factory=Counter)
 
     def same(
         self, maker: RecordMaker, records: Iterable[Record], cases: Callable[[Sequence[int]], Sequence[NumberedFact]]
     ) -> Iterator[Record | Rejection]:
-        """Yield what each of the first language's records is in a maker's language, and count it.
+        """Yield each record in a maker's language, or its rejection there (`RecordMaker.same`), and count it.
 
-        cases: returns the facts with some case ids.
+        records: those of the first language. cases: `RecordMaker.cases` of the first language's maker.
         """
-        code = maker.graph.language
-        self.rules[code] = Counter()
+        language = maker.graph.language
+        self.rules[language] = Counter()
         for record in records:
             ((_, fact),) = cases([record.case_id])
             made = maker.same(record, fact)
             if isinstance(made, Record):
-                self.records[code] += 1
-                self.spoken[record.case_id] += 1
+                self.records[language] += 1
+                self.languages[record.case_id] += 1
             else:
-                self.rules[code][made.decision.rule] += 1
+                self.rules[language][made.decision.rule] += 1
             yield made
 
     def as_dict(self, kept: int) -> Mapping[str, Any]:
         """Return the counts for a manifest; `kept` is the number of the first language's records."""
         others = len(self.rules)
         return {
-            "records": {self.lead: kept, **{code: self.records[code] for code in self.rules}},
-            "in_all": sum(count == others for count in self.spoken.values()),
-            "rules": {code: dict(sorted(counts.items())) for code, counts in self.rules.items()},
+            "records": {self.lead: kept, **{language: self.records[language] for language in self.rules}},
+            "in_all": sum(count == others for count in self.languages.values()),
+            "rules": {language: dict(sorted(counts.items())) for language, counts in self.rules.items()},
         }

@@ -75,10 +75,7 @@ class Builder:
         self._preferred: Callable[[str, str, str], bool] | None = None
 
     def prefer(self, preferred: Callable[[str, str, str], bool]) -> None:
-        """Take others as neighbors and attribute entities only where the preferred ones are too few.
-
-        preferred: returns True for a preferred item, given the item, the relation and its object.
-        """
+        """Take neighbors and attribute entities for which `preferred(item, relation, object)` is True before others."""
         self._preferred = preferred
 
     def templates(self, relation: str, kind: str = "rewrite") -> Sequence[Template]:
@@ -123,9 +120,8 @@ class Builder:
         enough: int = 0,
         most: int | None = None,
     ) -> Outline:
-        """Return the neighborhood prompts of a fact and the o* to try.
+        """Return the neighborhood prompts of a fact and the o* to try, none of which `refusal` refuses.
 
-        refusal: called with each o* as it is drawn; a refused one is not tried.
         enough: the fewest neighborhood prompts of a record. With fewer, the rules reject the fact: one o* is drawn.
         most: the most o*; None for `max_draws`.
         Raises TemplateError if a label is not usable; the rules reject such a fact before.
@@ -168,8 +164,7 @@ class Builder:
     def outline_change(self, fact: Fact, now: str, lasts: Lasts, enough: int = 0) -> Outline:
         """Return the outline of a real change, whose only o* is `now`, the object that took the place of the fact's.
 
-        lasts: decides which entities still have the fact's object; only these become neighbors.
-        enough: as in `outline`.
+        Neighbors still have the fact's object, as `lasts` decides. enough: as in `outline`.
         """
 
         def fits(entity: str) -> bool:
@@ -266,9 +261,8 @@ class Builder:
         names = [name for item in items for name in self.graph.names(item)]
         prefixes = shuffled(self._random(fact, "prefix"), self._prefixes(fact.relation))
         silent = (prefix for prefix in prefixes if find_name(prefix, names) is None)
-        return tuple(
-            Paraphrase(next(silent, ""), one.text.replace(SLOT, subject.label), one.template.id) for one in templates
-        )
+        texts = ((template.text.replace(SLOT, subject.label), template.template.id) for template in templates)
+        return tuple(Paraphrase(next(silent, ""), text, template_id) for text, template_id in texts)
 
     def _generation(self, fact: Fact, subject: Target) -> tuple[str, ...]:
         """Return distinct generation prompts: from the generation templates in seeded order, then from the rewrites.

@@ -32,26 +32,18 @@ class Composition:
 
     @property
     def per_relation(self) -> Mapping[str, float]:
-        """The mean of the relations' counts, by item."""
+        """Return the mean of the relations' counts, by item."""
         count = max(1, len(self.by_relation))
         return {item: sum(counts[item] for counts in self.by_relation.values()) / count for item in ITEMS}
 
     @property
     def per_record(self) -> Mapping[str, float]:
-        """The totals divided by the number of records, by item."""
+        """Return the totals divided by the number of records, by item."""
         return {item: value / max(1, self.total["records"]) for item, value in self.total.items()}
 
 
-def composition(records: Iterable[Record]) -> Composition:
-    """Return the counts of what the records hold, which may be a stream."""
-    tally = Tally()
-    for record in records:
-        tally.add(record)
-    return tally.composition()
-
-
 class Tally:
-    """The records counted so far, eight bytes being kept of each distinct prompt; several can be put together."""
+    """The counts of records so far, in eight bytes for each distinct prompt; tallies can be added to each other."""
 
     def __init__(self) -> None:
         self._relations: dict[str, _Counter] = {}
@@ -63,66 +55,63 @@ class Tally:
         self._relations[record.relation].add(record)
 
     def take_in(self, tally: Tally) -> None:
-        """Add the counts of further records."""
+        """Add the counts of another tally."""
         for relation, counter in tally._relations.items():
             self._relations.setdefault(relation, _Counter()).take_in(counter)
 
     def composition(self) -> Composition:
         """Return the counts."""
         ordered = {relation: self._relations[relation] for relation in sorted(self._relations, key=id_number)}
-        found = {relation: counter.distinct() for relation, counter in ordered.items()}
-        total = [len(_distinct(*(each[place] for each in found.values()))) for place in range(len(ITEMS) - 1)]
+        distinct = {relation: counter.distinct() for relation, counter in ordered.items()}
+        total = [len(_distinct(*(each[place] for each in distinct.values()))) for place in range(len(ITEMS) - 1)]
         count = sum(counter.records for counter in ordered.values())
         return Composition(
             _counts(count, total),
-            {relation: _counts(ordered[relation].records, map(len, each)) for relation, each in found.items()},
+            {relation: _counts(ordered[relation].records, map(len, each)) for relation, each in distinct.items()},
         )
 
 
 MANY = 10_000
-"""Digests that are held before repeated ones are looked for: 80 kB."""
+"""The number of digests from which repeated ones are dropped: 80 kB."""
 
 
-class _Seen:
-    """Digests of things, of which repeated ones are dropped whenever they may be half of all."""
+class _Digests:
+    """An array of digests, from which repeated ones are dropped whenever they may be half of all."""
 
     def __init__(self) -> None:
-        self.held = array("q")
+        self.values = array("q")
         self._distinct = 0
 
     def add(self, digests: bytes) -> None:
-        self.held.frombytes(digests)
-        if len(self.held) > max(MANY, 2 * self._distinct):
-            self.held = array("q", _distinct(self.held).tobytes())
-            self._distinct = len(self.held)
+        self.values.frombytes(digests)
+        if len(self.values) > max(MANY, 2 * self._distinct):
+            self.values = array("q", _distinct(self.values).tobytes())
+            self._distinct = len(self.values)
 
 
 class _Counter:
-    """The things in a relation's records: digests, since which things they are does not matter, only how many."""
+    """The number of a relation's records, and digests of their texts and ids for each other item."""
 
     def __init__(self) -> None:
         self.records = 0
-        self._seen = tuple(_Seen() for _ in ITEMS[1:])
+        self._digests = tuple(_Digests() for _ in ITEMS[1:])
 
     def add(self, record: Record) -> None:
         self.records += 1
-        for seen, items in zip(self._seen, _items(record), strict=True):
-            seen.add(short_digests(items))
+        for digests, texts in zip(self._digests, _texts(record), strict=True):
+            digests.add(short_digests(texts))
 
     def take_in(self, counter: _Counter) -> None:
         self.records += counter.records
-        for seen, more in zip(self._seen, counter._seen, strict=True):
-            seen.add(more.held.tobytes())
+        for digests, more in zip(self._digests, counter._digests, strict=True):
+            digests.add(more.values.tobytes())
 
-    def distinct(self) -> list[Digests]:
-        return [_distinct(seen.held) for seen in self._seen]
-
-
-Digests = Any
-"""An array of distinct digests."""
+    def distinct(self) -> list[Any]:
+        return [_distinct(digests.values) for digests in self._digests]
 
 
-def _distinct(*digests: Any) -> Digests:
+def _distinct(*digests: Any) -> Any:
+    """Return the distinct ones of all digests, as an array."""
     import numpy
 
     arrays = [numpy.asarray(one, numpy.int64) for one in digests]
@@ -133,8 +122,8 @@ def _counts(records: int, distinct: Iterable[int]) -> dict[str, int]:
     return dict(zip(ITEMS, (records, *distinct), strict=True))
 
 
-def _items(record: Record) -> Sequence[Iterable[str]]:
-    """Return what a record adds to each item but the first; rows without `meta` lack subject ids, so labels count."""
+def _texts(record: Record) -> Sequence[Iterable[str]]:
+    """Return the texts and ids of a record for each item but the first; without a subject's id its label counts."""
     return (
         (record.subject.id or record.subject.label,),
         (record.target_true.id, record.target_new.id),

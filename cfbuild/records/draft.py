@@ -1,4 +1,4 @@
-"""A draft of a record: every prompt that does not depend on o*, and the objects to try as o*; and how much it holds."""
+"""Drafts: records whose o* is not chosen yet, with the objects to try as o*; and the options of their size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from cfbuild.option import option, seed_option
 class BuildOptions:
     """The number of prompts of each kind in a record, and the seed; CounterFact's numbers (paper Table 2 and appendix).
 
-    `prompts_per_entity` caps how many neighborhood (or attribute) prompts are about the same entity. Above 1, where
-    entities are too few, they are used again under other templates. `max_draws` is the most o* that a model tries for
-    a fact; without a model the first is taken. Raises ConfigError for a number below its minimum.
+    prompts_per_entity: the most neighborhood or attribute prompts about the same entity. Above 1, entities are used
+    again with other templates where they are too few.
+    max_draws: the most o* that a model tries for a fact; without a model the first is taken.
+    Raises ConfigError for a number below its minimum.
     """
 
     seed: int = seed_option()
@@ -34,7 +35,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record without its o*: `draws` are the objects to try, in order; `refused` counts refused objects by rule."""
+    """A record without its o*: `draws` are the objects to try, in order; `refused` is the number of others by rule."""
 
     case_id: int
     fact: Fact
@@ -49,7 +50,7 @@ class Draft:
 
     @property
     def rewrite(self) -> str:
-        """The rewrite prompt with the subject in its slot."""
+        """Return the rewrite prompt with the subject in its slot."""
         return self.prompt.fill(self.subject.label)
 
 

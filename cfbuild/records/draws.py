@@ -1,9 +1,8 @@
-"""The order in which a relation's objects are drawn as o*: those closest to the true object first.
+"""Weighted draws without replacement: the order in which equally close objects of a relation are drawn as o*.
 
-Among equals it is the order of weighted draws without replacement: in a race each object arrives after an exponential
-time whose rate is its count (Efraimidis and Spirakis 2006), which takes a random number an object. Where there are MANY
-objects, they are drawn instead, one by one, from sums of counts, and what does not count is drawn again: the same
-distribution from a few numbers a fact, whatever the number of objects.
+Two methods give the same distribution. In a race each object arrives after an exponential time whose rate is its count
+(Efraimidis and Spirakis 2006), which takes a random number for each object. With more than MANY objects they are drawn
+one by one from cumulated counts, and a draw that does not count is repeated, which takes few random numbers.
 """
 
 from __future__ import annotations
@@ -17,28 +16,31 @@ from math import log
 from typing import NamedTuple
 
 MANY = 1_000
-"""Objects of a relation from which on they are drawn one by one: a race of so many takes a third of a millisecond."""
+"""The most objects of a relation for a race: with so many it takes a third of a millisecond."""
 MISSES = 64
-"""Draws in a row that do not count before a race decides among what is left."""
+"""The draws in a row that do not count after which a race decides among the remaining objects."""
 
 RandomNumber = Callable[[], float]
 
 
 class Weighted(NamedTuple):
-    """Places of objects, ascending, and the sum of their counts up to each."""
+    """Places of objects in a relation's list, ascending, and the sum of their counts up to each."""
 
     places: array[int]
     sums: array[int]
 
     @classmethod
     def of(cls, places: Iterable[int], counts: Sequence[int]) -> Weighted:
-        """Return the places with the sums of their counts; `counts` holds the count at each place."""
-        given = array("I", places)
-        return cls(given, array("Q", accumulate(counts[place] for place in given)))
+        """Return the places with the sums of their counts; `counts` holds those of all places."""
+        kept = array("I", places)
+        return cls(kept, array("Q", accumulate(counts[place] for place in kept)))
 
 
 def race(places: Iterable[int], counts: Sequence[int], numbers: Callable[[int], float]) -> Iterator[int]:
-    """Yield places in the order of their arrival; `numbers` returns the random number of a place."""
+    """Yield places in the order of their arrival.
+
+    counts: the weights of all places. numbers: returns the random number of a place, in [0, 1).
+    """
     arrivals = [(-log(1.0 - numbers(place)) / counts[place], place) for place in places]
     heapify(arrivals)
     while arrivals:
@@ -50,7 +52,7 @@ def drawn(
 ) -> Iterator[int]:
     """Yield the places in `pools`, none of which is empty, in the order of weighted draws, each once.
 
-    takes: returns True for a place and the number of a pool if the place counts there; it must in one of them at most.
+    takes: returns True for a place and a pool's number if the place counts in that pool; it may count in one at most.
     """
     totals = list(accumulate(pool.sums[-1] for pool in pools))
     seen: set[int] = set()
@@ -66,5 +68,5 @@ def drawn(
         misses = 0
         seen.add(place)
         yield place
-    left = {place for which, pool in enumerate(pools) for place in pool.places if takes(place, which)} - seen
-    yield from race(sorted(left), counts, lambda place: random())
+    remaining = {place for which, pool in enumerate(pools) for place in pool.places if takes(place, which)} - seen
+    yield from race(sorted(remaining), counts, lambda place: random())

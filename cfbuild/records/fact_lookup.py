@@ -141,7 +141,7 @@ def names_any(graph: FactGraph, text: str, *items: Target) -> bool:
 
 
 def are_apart(graph: FactGraph, item_id: str, other_id: str) -> bool:
-    """Return True if two items are different things with different names, neither inside the other."""
+    """Return True if the items `item_id` and `other_id` have different names and neither is inside the other."""
     if item_id == other_id or not graph.folded_names(item_id).isdisjoint(graph.folded_names(other_id)):
         return False
     label, other_label = graph.label(item_id) or "", graph.label(other_id) or ""

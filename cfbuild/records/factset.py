@@ -1,4 +1,4 @@
-"""The facts, entities and templates that records are made of: the bundled ones, a build's, or your own."""
+"""The facts, entities and templates that records are made of: the bundled ones, a build's, or a user's own."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class FactSet:
 
     language: the code of the language whose labels records use, such as `en`. An entity without a label in it becomes
     neither subject nor object.
-    today: the day for which the facts hold, such as `2026-11-26`; None where it is not told.
-    changes: those since an older fetch; where an object took another's place a record is made of that.
+    today: the day for which the facts hold, such as `2026-11-26`; None if it is not known.
+    changes: the changes since an older fetch, of which records are made too (`records/updates.py`).
     """
 
     facts: tuple[Fact, ...]
@@ -42,7 +42,7 @@ class FactSet:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """The relations that have facts, ordered by number."""
+        """Return the relations that have facts, ordered by number."""
         return tuple(sorted({fact.relation for fact in self.facts}, key=id_number))
 
     def graph(self) -> FactGraph:
@@ -52,7 +52,7 @@ class FactSet:
 
 @dataclass(frozen=True, slots=True)
 class StoredFacts:
-    """The facts and entities of a build, indexed on the disk (`facts/index.py`), and the templates."""
+    """As `FactSet`, with the facts and entities of a build in an index on the disk (`facts/index.py`)."""
 
     index: Path
     templates: tuple[Template, ...]
@@ -62,11 +62,11 @@ class StoredFacts:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """The relations that have facts, ordered by number."""
+        """Return the relations that have facts, ordered by number."""
         return self.graph().relations
 
     def graph(self) -> FactGraph:
-        """Return the graph of the facts, which reads what it is asked for."""
+        """Return the graph of the facts, which reads from the index when it is asked."""
         return StoredGraph(self.index, self.language, self.today)
 
 
@@ -81,14 +81,33 @@ def read_facts(
     Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is not valid.
     """
     folder = BuildFolder(Path(root))
+    facts, entities, templates = _read_build(folder, today)
+    today = today or folder.manifest().today
+    return FactSet(tuple(facts), tuple(entities), tuple(templates), language, today, _read_changes(changes))
+
+
+def index_facts(
+    folder: BuildFolder, index: Path, language: str, today: str | None, changes: Path | None = None
+) -> StoredFacts:
+    """Return a build's facts and entities, indexed in the file `index`.
+
+    index: a whole file is used again; it must be of the same facts.
+    language, today, changes: as in `read_facts`, which raises the same.
+    """
+    facts, entities, templates = _read_build(folder, today)
+    today = today or folder.manifest().today
+    if not is_whole(index):
+        write_index(index, facts, entities, language, today or ASSUMED_TODAY)
+    return StoredFacts(index, tuple(templates), language, today, _read_changes(changes))
+
+
+def _read_build(folder: BuildFolder, today: str | None) -> tuple[Iterator[Fact], Iterator[Entity], Iterator[Template]]:
+    """Return iterators over a build's facts, entities and templates. Raises BuildStateError if a file is missing."""
     facts, entities, templates = (folder.require(name) for name in FILES)
-    return FactSet(
-        tuple(dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)),
-        tuple(jsonl.read_values(entities, conforming("entities", codec.decode_entity))),
-        tuple(jsonl.read_values(templates, conforming("templates", codec.decode_template))),
-        language,
-        today or folder.manifest().today,
-        _read_changes(changes),
+    return (
+        dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
+        jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
+        jsonl.read_values(templates, conforming("templates", codec.decode_template)),
     )
 
 
@@ -96,36 +115,19 @@ def _read_changes(path: Path | None) -> tuple[FactChange, ...]:
     return tuple(jsonl.read_values(path, conforming("changes", codec.decode_change))) if path else ()
 
 
-def index_facts(
-    folder: BuildFolder, index: Path, language: str, today: str | None, changes: Path | None = None
-) -> StoredFacts:
-    """Return a build's facts and entities, indexed in the file `index`; one that is whole is used again.
-
-    language, today, changes: as in `read_facts`, which raises the same. The file must be of the same facts.
-    """
-    facts, entities, templates = (folder.require(name) for name in FILES)
-    told = today or folder.manifest().today
-    if not is_whole(index):
-        dated = dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)
-        described = jsonl.read_values(entities, conforming("entities", codec.decode_entity))
-        write_index(index, dated, described, language, told or ASSUMED_TODAY)
-    checked = conforming("templates", codec.decode_template)
-    return StoredFacts(index, tuple(jsonl.read_values(templates, checked)), language, told, _read_changes(changes))
-
-
 def dated_facts(folder: BuildFolder, facts: Iterable[Fact], today: str | None) -> Iterator[Fact]:
-    """Yield a build's facts; a first of January counts as its year where the fetch did not note how precise dates are.
+    """Yield a build's facts. If the fetch did not note how precise dates are, a first of January becomes its year.
 
-    today: as in `read_facts`. What is assumed is logged, if a fact has a date.
+    today: as in `read_facts`. A warning tells what is assumed, if any fact has a date.
     """
     manifest = folder.manifest()
     if manifest.notes_today:
         yield from facts
         return
-    dated = False
+    warned = False
     for fact in facts:
-        if (fact.start or fact.end) and not dated:
-            dated = True
+        if (fact.start or fact.end) and not warned:
+            warned = True
             _log.warning(
                 "%s: the fetch noted neither its day nor how precise dates are; %s is taken for today (--today of "
                 "`cfbuild generate` sets another day), and a first of January for its year",
@@ -141,8 +143,8 @@ def _by_year(fact: Fact) -> Fact:
 
 
 def snapshot() -> FactSet:
-    """Return the bundled English facts with their entities and the bundled templates: no file and no network."""
-    # Imported here, because the source's module loads the HTTP client.
+    """Return the bundled English facts with their entities and templates."""
+    # Imported here because the source's module loads the HTTP client.
     from cfbuild.sources.snapshot import LANGUAGE, Snapshot
 
     source = Snapshot()

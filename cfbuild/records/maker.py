@@ -213,7 +213,7 @@ class RecordMaker:
 
     @property
     def changed(self) -> list[NumberedFact]:
-        """The case id and the old fact of each change that records are made of."""
+        """Return the case id and the old fact of each change that records are made of."""
         return [(case_id, self._updates.judged(case_id).old) for case_id in self._updates.by_case]
 
     def cases(self, case_ids: Sequence[int]) -> list[NumberedFact]:

@@ -1,4 +1,4 @@
-"""An order for many edits of one model: no two of them about the same subject and relation, in batches of any size."""
+"""An order of many edits of one model, in batches of any size; no two are about the same subject and relation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cfbuild.store.digests import BYTES, random_keys, short_digest, short_digest
 from cfbuild.store.jsonl import Row
 
 SIZES = (1, 10, 100, 1_000)
-"""The batches that MEMIT's figure 4 and people's readers ask for."""
+"""Sizes of batches for which rows have a number: powers of ten up to those of MEMIT's figure 4."""
 
 
 class AboutFact(Protocol):
-    """A record, or what is kept of one."""
+    """The properties of a record that tell which fact it edits."""
 
     @property
     def relation(self) -> str: ...
@@ -35,45 +35,49 @@ AnyEdit = TypeVar("AnyEdit", bound=AboutFact)
 
 
 def free_of_conflicts(edits: Iterable[AnyEdit]) -> Iterator[AnyEdit]:
-    """Yield the edits but those about whose fact an earlier one says something else, also the other way round."""
+    """Return an iterator over the edits without those whose fact, or its inverse, an earlier edit is about."""
     edits = list(edits)
-    return compress(edits, _free((_fact(edit), _implied(edit)) for edit in edits))
+    return compress(edits, _are_free((_fact(edit), _implied(edit)) for edit in edits))
 
 
-def _free(facts: Iterable[tuple[Hashable, Hashable]]) -> Iterator[bool]:
-    """Yield for each edit's fact, and that which it implies if it does, whether no earlier one conflicts with it."""
-    said: set[Hashable] = set()
+def _are_free(facts: Iterable[tuple[Hashable, Hashable]]) -> Iterator[bool]:
+    """Yield True for each edit that conflicts with no earlier one.
+
+    facts: (the edit's fact, the inverse fact that it implies, or a false value) of each edit.
+    """
+    edited: set[Hashable] = set()
     implied: set[Hashable] = set()
-    for fact, back in facts:
-        free = fact not in said and fact not in implied and (not back or back not in said)
-        if free:
-            said.add(fact)
-            if back:
-                implied.add(back)
-        yield free
+    for fact, inverse in facts:
+        is_free = fact not in edited and fact not in implied and (not inverse or inverse not in edited)
+        if is_free:
+            edited.add(fact)
+            if inverse:
+                implied.add(inverse)
+        yield is_free
 
 
 def _fact(edit: AboutFact) -> str:
-    """Return the fact that an edit is about, as a text."""
-    return _about(edit.subject.id, edit.subject.label, edit.relation)
+    """Return a key of the subject and relation that an edit is about."""
+    return _key(edit.subject.id, edit.subject.label, edit.relation)
 
 
 def _implied(edit: AboutFact) -> str:
-    """Return the fact about o* that follows from an edit, as a text; an empty one where nothing does."""
+    """Return a key of o* and the inverse relation, whose object follows from an edit; empty without an inverse."""
     inverse = INVERSE.get(edit.relation)
-    return _about(edit.target_new.id, edit.target_new.label, inverse) if inverse else ""
+    return _key(edit.target_new.id, edit.target_new.label, inverse) if inverse else ""
 
 
-def _about(item: str, label: str, relation: str) -> str:
+def _key(item: str, label: str, relation: str) -> str:
     return f"{relation}\0{item}\0{'' if item else label}"
 
 
 @dataclass
 class PlannedEdits:
-    """The edits of records, in some 200 bytes each: enough for an order of a million; several can be put together.
+    """The edits of records, in some 200 bytes each, so that a million can be ordered; they can be added to each other.
 
-    `facts` and `implied` are digests of them (0: nothing is implied), `neighbors` those of all records' neighbors' own
-    facts, of which each record has as many as `counts` says.
+    facts, implied: digests of each edit's fact and of the one that it implies (0 for none).
+    neighbors: digests of the facts of the neighbors of all records, one record after the other.
+    counts: the number of neighbors of each record.
     """
 
     case_ids: array[int] = field(default_factory=lambda: array("q"))
@@ -90,14 +94,14 @@ class PlannedEdits:
         self.relations.append(intern(record.relation))
         self.subjects.append(record.subject.label)
         self.facts.frombytes(short_digest(_fact(record)))
-        back = _implied(record)
-        self.implied.frombytes(short_digest(back) if back else bytes(BYTES))
+        implied = _implied(record)
+        self.implied.frombytes(short_digest(implied) if implied else bytes(BYTES))
         items = [prompt.entity for prompt in record.neighborhood if prompt.entity]
-        self.neighbors.frombytes(short_digests(_about(item, "", record.relation) for item in items))
+        self.neighbors.frombytes(short_digests(_key(item, "", record.relation) for item in items))
         self.counts.append(len(items))
 
     def take_in(self, planned: PlannedEdits) -> None:
-        """Add the edits of further records."""
+        """Add other planned edits."""
         self.case_ids += planned.case_ids
         self.relations += map(intern, planned.relations)
         self.subjects += planned.subjects
@@ -106,23 +110,25 @@ class PlannedEdits:
         self.neighbors += planned.neighbors
         self.counts += planned.counts
 
-    def rows(self, places: Sequence[int], seed: int = 0) -> Iterator[Row]:
-        """Yield rows of the configuration `multi`: the edits at `places` in a seeded order, each with its batches.
+    def rows(self, indices: Sequence[int], seed: int = 0) -> Iterator[Row]:
+        """Yield rows of the configuration `multi`: edits in a seeded order, each with the numbers of its batches.
 
-        A neighbor whose own fact the order edits is no test of specificity any more; each row counts them.
+        indices: which of these edits to order. `neighbors_edited` is the number of a record's neighbors whose own fact
+        is edited too: they do not test specificity any more.
         """
-        numbers = random_keys(f"{seed}:multi:{self.case_ids[place]}" for place in places)
-        order = [places[at] for at in numbers.argsort(kind="stable").tolist()]
-        ordered = array("q", compress(order, _free((self.facts[at], self.implied[at]) for at in order)))
-        edited = {self.facts[at] for at in ordered}
+        numbers = drawn(f"{seed}:multi:{self.case_ids[index]}" for index in indices)
+        order = [indices[rank] for rank in numbers.argsort(kind="stable").tolist()]
+        free = _are_free((self.facts[index], self.implied[index]) for index in order)
+        ordered = array("q", compress(order, free))
+        edited = {self.facts[index] for index in ordered}
         ends = array("q", accumulate(self.counts))
-        for place, at in enumerate(ordered):
-            beside = self.neighbors[ends[at] - self.counts[at] : ends[at]]
+        for place, index in enumerate(ordered):
+            neighbors = self.neighbors[ends[index] - self.counts[index] : ends[index]]
             yield {
-                "case_id": self.case_ids[at],
-                "relation_id": self.relations[at],
-                "subject": self.subjects[at],
+                "case_id": self.case_ids[index],
+                "relation_id": self.relations[index],
+                "subject": self.subjects[index],
                 "place": place,
                 **{f"batch_{size}": place // size for size in SIZES},
-                "neighbors_edited": sum(item in edited for item in beside),
+                "neighbors_edited": sum(fact in edited for fact in neighbors),
             }

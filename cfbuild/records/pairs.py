@@ -1,4 +1,4 @@
-"""Pairs of subjects: for a record, others of its relation with another object, as corrupted prompts need them."""
+"""Subjects that can take the place of a record's own in a corrupted prompt: of its relation, with another object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfbuild.facts.graph import FactGraph
 
 
 class PairedSubject(NamedTuple):
-    """A subject that may take another's place in a prompt, its object, and the prompt's text (None: any will do)."""
+    """A subject, its object, and the template that is made for it (None: any template of the relation)."""
 
     subject: str
     object: str
@@ -19,38 +19,38 @@ class PairedSubject(NamedTuple):
 
 
 class SubjectPairs:
-    """The subjects of each relation with their objects. Which others a record gets, and in which order, is seeded."""
+    """The subjects of each relation with their objects; `others` orders them by the seed."""
 
-    def __init__(self, known: Iterable[tuple[str, PairedSubject]], seed: int = 0) -> None:
+    def __init__(self, subjects: Iterable[tuple[str, PairedSubject]], seed: int = 0) -> None:
         self._seed = seed
         self._by_relation: dict[str, list[PairedSubject]] = {}
-        for relation, paired in known:
+        for relation, paired in subjects:
             self._by_relation.setdefault(relation, []).append(paired)
 
     @staticmethod
     def of_records(records: Iterable[Record], seed: int = 0) -> SubjectPairs:
-        """Return the subjects of records, each with the true object and the prompt that is made for it."""
-        known = (
+        """Return the pairs of the subjects of records, each with its true object and its own template."""
+        subjects = (
             (record.relation, PairedSubject(record.subject.label, record.target_true.label, record.prompt.text))
             for record in records
         )
-        return SubjectPairs(known, seed)
+        return SubjectPairs(subjects, seed)
 
     @staticmethod
     def of_facts(graph: FactGraph, seed: int = 0) -> SubjectPairs:
-        """Return the named subjects of a graph that have a single object, named too."""
-        found = []
+        """Return the pairs of the subjects of a graph that have a single object, both with a label."""
+        subjects = []
         for relation in graph.relations:
             for fact in graph.facts_of(relation):
-                names = graph.label(fact.subject), graph.label(fact.object)
-                if names[0] and names[1] and len(graph.values(fact.subject, relation)) == 1:
-                    found.append((relation, PairedSubject(names[0], names[1])))
-        return SubjectPairs(found, seed)
+                subject, value = graph.label(fact.subject), graph.label(fact.object)
+                if subject and value and len(graph.values(fact.subject, relation)) == 1:
+                    subjects.append((relation, PairedSubject(subject, value)))
+        return SubjectPairs(subjects, seed)
 
     def others(self, record: Record) -> tuple[tuple[str, str], ...]:
-        """Return the (subject, object) pairs that may stand in the record's prompt, those with the same prompt first.
+        """Return the (subject, object) pairs that fit the record's prompt, those with the same template first.
 
-        How many tokens they have and what a model knows of them is not looked at: only a model can say.
+        Only a model can tell how many tokens they have and whether it knows them; this is not looked at.
         """
         fitting = [
             paired

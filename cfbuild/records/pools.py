@@ -1,6 +1,6 @@
-"""The objects of a relation, in which o* is drawn, and the pool of all that could be said there, in which it is ranked.
+"""The objects of a relation, from which o* is drawn, and the pool of possible objects, in which it is ranked.
 
-A pool holds the relation's objects, and objects of their kind in the whole build and in the bundled table, since the
+A pool holds the relation's objects and objects of their kind in the whole build and in the bundled table, since the
 least likely of three objects is no unlikely one. o* is drawn from the relation's objects alone: those that share the
 class closest to the true object first.
 """
@@ -23,24 +23,25 @@ from cfbuild.records.draws import MANY, RandomNumber, Weighted, drawn, race
 from cfbuild.text.names import find_id
 
 ENOUGH = 100
-"""Objects beyond which a pool takes no others than the relation's own: more cost time and tell a rank little better."""
+"""The size up to which a pool takes objects of other relations: more cost time and make a rank little more precise."""
 FAR = 255
-"""The distance of an object that shares no class; nearer ones are below it."""
+"""The distance of an object that shares no class; all other distances are smaller."""
 TIERS = 1024
 """The most ladders of classes whose tiers are kept: 40 MB where relations have 10,000 objects each."""
 USUAL = 0.5
-"""Least share of a relation's facts whose objects are of a kind that makes it the kind of an object without a class."""
+"""The least share of a relation's facts with objects of a kind that makes the kind that of objects without a class."""
 
 
 def is_usable(label: str | None) -> TypeGuard[str]:
-    """Return True if a prompt can use the label: it is there, not blank, and holds no item id for a name."""
+    """Return True if a prompt can use the label: it is not None, not blank, and has no item id in it."""
     return label is not None and bool(label.strip()) and find_id(label) is None
 
 
 class Tier(NamedTuple):
-    """The objects of a relation that are equally far from another: `steps` up to the closest class that they share.
+    """The objects of a relation that are equally far from a given one.
 
-    `places` are theirs among the relation's objects, in ascending order; `steps` is FAR for those that share none.
+    steps: from the given object up to the closest class that they share with it; FAR if they share none.
+    places: their places in the relation's list of objects, ascending.
     """
 
     steps: int
@@ -50,7 +51,7 @@ class Tier(NamedTuple):
 class Pools:
     """The objects and pools of a graph's relations, each made once.
 
-    min_pool: the number of objects below which a pool also takes objects of coarser kinds.
+    min_pool: the size up to which a pool takes objects of coarser kinds, too.
     """
 
     def __init__(self, graph: FactGraph, min_pool: int = 0) -> None:
@@ -67,7 +68,7 @@ class Pools:
         self._of_kind: dict[str, list[Target]] | None = None
 
     def forget(self) -> None:
-        """Drop the objects and pools of all relations, which are made again when they are asked for."""
+        """Clear the objects and pools of all relations, which are made again when they are asked for."""
         for kept in (self._objects, self._counts, self._pools, self._places, self._classes, self._weighted):
             kept.clear()
         self._tiers.cache_clear()
@@ -75,7 +76,7 @@ class Pools:
     def objects(self, relation: str) -> tuple[Target, ...]:
         """Return every object of `relation` with a usable label, the most frequent first.
 
-        Of objects with the same label, letter case ignored, only the most frequent is there.
+        Of objects with the same label, letter case ignored, only the most frequent is kept.
         """
         if relation not in self._objects:
             counts = self._graph.object_counts(relation)
@@ -95,23 +96,23 @@ class Pools:
         return self._counts[relation]
 
     def pool(self, relation: str, true: str) -> tuple[Target, ...]:
-        """Return all that could be said where `true` is the object of `relation`, each name once.
+        """Return the possible objects where `true` is the object of `relation`, each name once.
 
-        These are the relation's objects but those of another kind, and other objects of the same kind, until there are
-        ENOUGH; of a coarser kind too, if there are fewer than `min_pool`. The kinds of an object without a class are
-        the relation's usual ones.
+        These are the relation's objects without those of another kind, and other objects of the same kind, until there
+        are ENOUGH; of a coarser kind too, if there are fewer than `min_pool`. An object without a class has the kinds
+        that are usual in the relation.
         """
         kinds = self._kinds.of(true)
         if (relation, kinds) not in self._pools:
             own = (one for one in self.objects(relation) if self._fits(one.id, kinds))
-            named = _Named(self._graph, own, max(ENOUGH, self._min_pool))
-            wanted = kinds or self._usual(relation)
-            for kind in sorted(wanted - OTHERS.keys()):
-                named.fill(self._all_of_kind().get(kind, ()))
-            if len(named) < self._min_pool:
-                for kind in sorted(wanted & OTHERS.keys()):
-                    named.fill(self._all_of_kind().get(kind, ()))
-            self._pools[relation, kinds] = tuple(named)
+            pool = _NamedOnce(self._graph, own, max(ENOUGH, self._min_pool))
+            filling = kinds or self._usual(relation)
+            for kind in sorted(filling - OTHERS.keys()):
+                pool.fill(self._all_of_kind().get(kind, ()))
+            if len(pool.targets) < self._min_pool:
+                for kind in sorted(filling & OTHERS.keys()):
+                    pool.fill(self._all_of_kind().get(kind, ()))
+            self._pools[relation, kinds] = tuple(pool.targets)
         return self._pools[relation, kinds]
 
     def tiers(self, relation: str, true: str) -> tuple[Tier, ...]:
@@ -119,23 +120,24 @@ class Pools:
         return self._tiers(relation, self._kinds.ladder(true))
 
     def drawn(self, relation: str, true: str, random: RandomNumber) -> Iterator[Target]:
-        """Yield the objects of `relation` in the order in which they are drawn where `true` is the object.
+        """Yield the objects of `relation` in the order in which they are drawn as o* where `true` is the object.
 
-        Those that share the class closest to it are first (`tiers`); among equals see `draws.py`.
+        Tier follows tier, the nearest first; within a tier the order is that of weighted draws (`draws.py`).
+        random: returns the next random number, in [0, 1).
         """
         objects, counts = self.objects(relation), self.counts(relation)
         if len(objects) > MANY:
             for place in self._drawn_of_many(relation, true, random):
                 yield objects[place]
             return
-        # Each object has a number of its own, but few are ever reached: times are computed a tier at a time.
+        # Each object has a random number, but few objects are reached: arrivals are computed tier by tier.
         numbers = [random() for _ in objects]
         for tier in self.tiers(relation, true):
             for place in race(tier.places, counts, numbers.__getitem__):
                 yield objects[place]
 
     def _drawn_of_many(self, relation: str, true: str, random: RandomNumber) -> Iterator[int]:
-        """Yield places among the objects, tier by tier: the tiers are not made, each step's classes are drawn from."""
+        """Yield places among the objects, tier by tier, drawing from the classes of each step without making tiers."""
         counts, own, before = self.counts(relation), self._classes_of(relation), frozenset[str]()
         for step in self._kinds.ladder(true):
             found = [(one, self._in_class(relation, one)) for one in sorted(step, key=id_number)]
@@ -150,12 +152,15 @@ class Pools:
         yield from drawn([every] if every else [], counts, lambda place, _: before.isdisjoint(own[place]), random)
 
     def _classes_of(self, relation: str) -> list[frozenset[str]]:
-        """Return the classes that each of the relation's objects is in or below; equal sets are one."""
+        """Return the classes that each of the relation's objects is in or below; equal sets are the same object."""
         if relation not in self._classes:
             shared: dict[frozenset[str], frozenset[str]] = {}
-            sets = (frozenset().union(*self._kinds.ladder(one.id)) for one in self.objects(relation))
-            self._classes[relation] = [shared.setdefault(one, one) for one in sets]
+            found = map(self._classes_above, self.objects(relation))
+            self._classes[relation] = [shared.setdefault(classes, classes) for classes in found]
         return self._classes[relation]
+
+    def _classes_above(self, target: Target) -> frozenset[str]:
+        return frozenset().union(*self._kinds.ladder(target.id))
 
     def _in_class(self, relation: str, class_id: str | None) -> Weighted | None:
         """Return the relation's objects in a class or below it (None: all objects); None if there are none."""
@@ -166,16 +171,16 @@ class Pools:
             self._weighted[key] = Weighted.of(places, counts) if places else None
         return self._weighted[key]
 
-    def shared_class(self, relation: str, true: str, new: str) -> SharedClass:
-        """Return the class that o* shares with the true object closest to it."""
-        ladder, classes = self._kinds.ladder(true), frozenset().union(*self._kinds.ladder(new))
+    def shared_class(self, relation: str, true_id: str, new_id: str) -> SharedClass:
+        """Return the class closest to the true object (`true_id`) that o* (`new_id`) shares with it."""
+        ladder, classes = self._kinds.ladder(true_id), frozenset().union(*self._kinds.ladder(new_id))
         shared = ((steps, step & classes) for steps, step in enumerate(ladder, 1))
         steps, found = next((pair for pair in shared if pair[1]), (None, frozenset[str]()))
         fallback = None
         if not ladder:
             fallback = "class-unknown"
         elif steps is None or steps > 1:
-            nearest = self._nearest(relation, true, ladder)
+            nearest = self._nearest(relation, true_id, ladder)
             if nearest == FAR:
                 fallback = "none-shares"
             elif steps is None or steps > nearest:
@@ -195,13 +200,13 @@ class Pools:
 
     def _tiers_by_ladder(self, relation: str, ladder: Ladder) -> tuple[Tier, ...]:
         """Return the objects of `relation` by the closest class that they share with an object of this ladder."""
-        by_class, left = self._places_by_class(relation), set(range(len(self.objects(relation))))
+        by_class, remaining = self._places_by_class(relation), set(range(len(self.objects(relation))))
         found: dict[int, set[int]] = {}
         for steps, classes in enumerate(ladder, 1):
-            reached = left.intersection(chain.from_iterable(by_class.get(one, ()) for one in classes))
+            reached = remaining.intersection(chain.from_iterable(by_class.get(one, ()) for one in classes))
             found.setdefault(min(steps, FAR - 1), set()).update(reached)
-            left -= reached
-        found[FAR] = left
+            remaining -= reached
+        found[FAR] = remaining
         return tuple(Tier(steps, array("I", sorted(places))) for steps, places in found.items() if places)
 
     def _fits(self, item: str, kinds: frozenset[str]) -> bool:
@@ -218,11 +223,11 @@ class Pools:
         return frozenset(kind for kind, number in kinds.items() if number >= USUAL * total)
 
     def _places_by_class(self, relation: str) -> dict[str, list[int]]:
-        """Return, for each class, the places in `objects(relation)` of those that are in it or below it."""
+        """Return, by class, the places in `objects(relation)` of the objects in it or below it."""
         if relation not in self._places:
             found: dict[str, list[int]] = {}
             for place, target in enumerate(self.objects(relation)):
-                for class_id in frozenset().union(*self._kinds.ladder(target.id)):
+                for class_id in self._classes_above(target):
                     found.setdefault(class_id, []).append(place)
             self._places[relation] = found
         return self._places[relation]
@@ -240,7 +245,7 @@ class Pools:
                         found.setdefault(kind, []).append(Target(item, label))
             for bundled in bundled_classes().values() if graph.language == LANGUAGE else ():
                 others = [member for member in bundled.members if member.id not in counts]
-                # Where a pool takes a part of them, it is not the first of the alphabet.
+                # A pool may take only some of them: not those that come first in the alphabet.
                 Random(bundled.id).shuffle(others)
                 for kind in kinds_in({bundled.id: bundled.name}):
                     found.setdefault(kind, []).extend(others)
@@ -248,13 +253,13 @@ class Pools:
         return self._of_kind
 
 
-class _Named:
-    """Objects, each name once: an object is left out if its label is a name of another that is there."""
+class _NamedOnce:
+    """A growing list of objects, `targets`, to which none is added whose label is a name of another."""
 
     def __init__(self, graph: FactGraph, targets: Iterable[Target], enough: int) -> None:
+        self.targets: list[Target] = []
         self._graph = graph
         self._enough = enough
-        self._found: list[Target] = []
         self._names: set[str] = set()
         for target in targets:
             self._put(target)
@@ -262,18 +267,12 @@ class _Named:
     def fill(self, targets: Iterable[Target]) -> None:
         """Add targets until there are `enough`."""
         for target in targets:
-            if len(self._found) >= self._enough:
+            if len(self.targets) >= self._enough:
                 return
             if target.label.casefold() not in self._names:
                 self._put(target)
 
     def _put(self, target: Target) -> None:
-        self._found.append(target)
+        self.targets.append(target)
         self._names.add(target.label.casefold())
         self._names.update(name.casefold() for name in self._graph.names(target.id))
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __iter__(self) -> Iterator[Target]:
-        return iter(self._found)

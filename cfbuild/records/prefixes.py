@@ -1,4 +1,4 @@
-"""The sentences that may come before a paraphrase, and the choice of those that suit a relation."""
+"""Prefixes: the sentences that may stand before a paraphrase, and the choice of those that suit a relation."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """Sentences that may come before a paraphrase, in `language`; without any, paraphrases have no prefix.
+    """Sentences that may stand before a paraphrase, in `language`; without any, paraphrases have no prefix.
 
-    indexed: True to find names in them by an index of tokens, which pays for many sentences; False to search each one.
+    indexed: True to find names by an index of words, faster for many sentences; False to search each sentence.
     """
 
     sentences: tuple[str, ...] = ()
@@ -45,8 +45,8 @@ class Prefixes:
 
     @classmethod
     def cut(cls, texts: Iterable[str], language: str = "en", seed: int = 0) -> Prefixes:
-        """Return the sentences of `texts` that make sense alone, a seeded choice where there are very many."""
-        # The index is one of words, which scripts without spaces do not show.
+        """Return the sentences of `texts` that make sense alone, or a seeded choice of very many."""
+        # The index is of words, which scripts without spaces do not separate.
         return cls(cut_sentences(texts, language, seed), language, indexed=wording_of(language).sentences is None)
 
     def by_relation(self, names: Names) -> Callable[[str], Sequence[str]]:
@@ -56,10 +56,14 @@ class Prefixes:
 
         def of(relation: str) -> Sequence[str]:
             if relation not in found:
-                unwanted = names(relation)
-                silent = mentions.without(unwanted) if mentions else without_names(self.sentences, unwanted)
+                objects = names(relation)
+                silent = mentions.without(objects) if mentions else without_names(self.sentences, objects)
                 if self.sentences and not silent:
-                    _log.warning("%s: each of %d sentences names one of its objects", relation, len(self.sentences))
+                    _log.warning(
+                        "%s: each of %d sentences names one of its objects, so its paraphrases have no prefix",
+                        relation,
+                        len(self.sentences),
+                    )
                 found[relation] = silent
             return found[relation]
 

@@ -9,24 +9,24 @@ from cfbuild.records.kinds.choices import LETTERS
 
 def prompts_of(record: Record) -> list[tuple[str, str, Target, Target]]:
     """Return (group, text, new target, true target) of every prompt that is scored, in the record's order."""
-    own = [
+    counterfact = [
         ("rewrite", record.rewrite),
         *(("paraphrase", paraphrase.text) for paraphrase in record.paraphrases),
         *(("neighborhood", prompt.text) for prompt in record.neighborhood),
         *(("attribute", prompt.text) for prompt in record.attribute),
     ]
-    beyond = [(group, one) for group, prompts in record.groups.items() for one in prompts]
+    kinds = [(kind, prompt) for kind, prompts in record.groups.items() for prompt in prompts]
     return [
-        *((group, text, record.target_new, record.target_true) for group, text in own),
-        *((group, one.text, one.target_new, one.target_true) for group, one in beyond),
+        *((group, text, record.target_new, record.target_true) for group, text in counterfact),
+        *((kind, prompt.text, prompt.target_new, prompt.target_true) for kind, prompt in kinds),
     ]
 
 
 def choices_of(kind: str, new: Target, true: Target) -> list[str]:
-    """Return what may follow a prompt of a kind: its two targets, or every letter of a question with options."""
+    """Return the possible answers to a prompt of `kind`: its two targets, or the letters of a question with options."""
     return list(LETTERS) if kind == "multiple_choice" else [new.label, true.label]
 
 
 def stays_true(group: str) -> bool:
-    """Return True if after the edit the true target should stay likelier after a group's prompts."""
+    """Return True if the true target should stay likelier than o* after a group's prompts in the edited model."""
     return group == "neighborhood" or (group in KINDS and KINDS[group].stays_true)

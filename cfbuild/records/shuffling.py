@@ -10,14 +10,14 @@ Member = TypeVar("Member")
 
 
 def sampled(random: Random, items: Sequence[Member], most: int) -> list[Member]:
-    """Return at most `most` of `items`, those that `Random.sample` draws; one is drawn in a fifth of its time."""
+    """Return at most `most` of `items`, the same as `Random.sample` draws; a single one in a fifth of its time."""
     if most == 1 and items:
         return [items[_below(random.getrandbits, len(items))]]
     return random.sample(items, min(most, len(items)))
 
 
 def _below(getrandbits: Callable[[int], int], number: int) -> int:
-    """Return a random number below `number`, the one that `Random.randrange` draws, in a third of its time."""
+    """Return a random number below `number`, the same as `Random.randrange` draws, in a third of its time."""
     bits = number.bit_length()
     drawn = getrandbits(bits)
     while drawn >= number:

@@ -1,4 +1,4 @@
-"""Count a build's records by number of neighbors, by o*'s rank in its pool, by the class that o* shares."""
+"""Counts of a build's records by number of neighbors, by o*'s rank in its pool, and by the class that o* shares."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cfbuild.store.jsonl import Row
 
 TENTHS = 10
 FIRST = 10
-"""The likeliest objects of a pool, among which an unlikely o* is not."""
+"""The number of a pool's likeliest objects among which no o* should be."""
 BELIEFS = ("old", "new", "neither")
-"""The answers to what a model believes of a change before it is edited."""
+"""A model's possible beliefs about a change before it is edited."""
 
 
-class Noted(NamedTuple):
-    """The figures of a record or a reject that are counted: small enough to be sent for each from another process.
+class RowFigures(NamedTuple):
+    """The figures of a record or a reject that are counted: few enough to be sent from another process for each row.
 
-    ranks: o*'s rank in its pool and the pool's size, by each model. sharing: whether o* shares a class with the true
-    object, with `fallback`, the reason why it is not the nearest class. change: the kind of the real change that the
-    record is about, with `believed`, each model and what it believes of it.
+    ranks: (rank of o*, size of its pool) by each model.
+    sharing: True if o* shares a class with the true object; `fallback`: the reason why it is not the nearest class.
+    change: the kind of the real change that the record is about; `believed`: (model, one of BELIEFS).
     """
 
     kept: bool
@@ -33,22 +33,22 @@ class Noted(NamedTuple):
     believed: tuple[tuple[str, str], ...] = ()
 
 
-def noted(row: Row) -> Noted:
-    """Return the figures of a row of a record or a reject."""
+def row_figures(row: Row) -> RowFigures:
+    """Return the figures of a record's or a reject's row."""
     if "rule" in row:
-        return Noted(False, row["measured"]["neighbors"] if row["rule"] == "too-few-neighbors" else None)
+        return RowFigures(False, row["measured"]["neighbors"] if row["rule"] == "too-few-neighbors" else None)
     neighbors, change = len(row["neighborhood_prompts"]), row["meta"].get("change")
     if change is not None:
-        # A filter of somebody's own may not ask.
-        asked = ((model, one.get("believes")) for model, one in row["meta"]["scores"].items())
-        believed = tuple((model, answer) for model, answer in asked if answer is not None)
-        return Noted(True, neighbors, change=change["kind"], believed=believed)
+        # A user's own filter may give no belief.
+        beliefs = ((model, scores.get("believes")) for model, scores in row["meta"]["scores"].items())
+        believed = tuple((model, belief) for model, belief in beliefs if belief is not None)
+        return RowFigures(True, neighbors, change=change["kind"], believed=believed)
     measured = row["meta"]["scores"].values()
     pairs = ((one.get("target_new_rank"), one.get("pool_size")) for one in measured)
     ranks = tuple((rank, size) for rank, size in pairs if isinstance(rank, int) and isinstance(size, int))
     shared: Mapping[str, Any] | None = row["meta"].get("shared_class")
-    about = (None, None) if shared is None else (shared["id"] is not None, shared["fallback"])
-    return Noted(True, neighbors, ranks, *about)
+    sharing, fallback = (None, None) if shared is None else (shared["id"] is not None, shared["fallback"])
+    return RowFigures(True, neighbors, ranks, sharing, fallback)
 
 
 class Spread:
@@ -66,10 +66,10 @@ class Spread:
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield `rows`, records or rejects, and count each."""
         for row in rows:
-            self.count(noted(row))
+            self.count(row_figures(row))
             yield row
 
-    def count(self, figures: Noted) -> None:
+    def count(self, figures: RowFigures) -> None:
         """Count a record or a reject by its figures."""
         if figures.neighbors is not None:
             (self._kept if figures.kept else self._dropped)[figures.neighbors] += 1
@@ -80,20 +80,19 @@ class Spread:
             self._fallbacks[figures.fallback] += 1
         if figures.change is not None:
             self._changes[figures.change] += 1
-        for model, answer in figures.believed:
-            self._believed.setdefault(model, Counter())[answer] += 1
+        for model, belief in figures.believed:
+            self._believed.setdefault(model, Counter())[belief] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts for a manifest.
 
-        `neighbors`: the number of records, and of facts dropped for it, by number of neighborhood prompts.
-        `pools`: of records with a rank: their number, the least, median and greatest size of a pool, the number of
-        records by the tenth of the pool in which o* is, likeliest first, and of those with o* among the first ten;
-        None where no record has a rank.
-        `shared_class`: of records that say so: their number, those whose o* shares a class with the true object, and
-        those by reason whose class is not the nearest (`SharedClass`).
-        `changes`, where there are records about real changes: their number, those by kind, and for each model those of
-        which it believes what held (`old`), what holds (`new`), or `neither`. They count in nothing else but neighbors.
+        neighbors: the number of records, and of facts rejected for too few, by number of neighborhood prompts.
+        pools: of the records with a rank: their number, the sizes of pools, the number of records by the tenth of the
+        pool in which o* is, likeliest first, and of those with o* among the FIRST; None if no record has a rank.
+        shared_class: the number of records with `meta.shared_class`, of those whose o* shares a class with the true
+        object, and of those whose class is not the nearest, by reason (`SharedClass`).
+        changes, if there are records about real changes: their number, by kind, and for each model by its belief.
+        These records count in nothing else but neighbors.
         """
         numbers = sorted({*self._kept, *self._dropped})
         return {

@@ -99,7 +99,7 @@ class Caps:
 
     @property
     def missing(self) -> int | None:
-        """The number of records missing in all; None for any number."""
+        """Return the number of records missing in all; None for any number."""
         return None if self._limit is None else self._limit - self._kept.total()
 
     def missing_of(self, relation: str) -> int | None:

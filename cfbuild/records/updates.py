@@ -1,4 +1,4 @@
-"""The real changes of which records are made, with their case ids, and what they left as it was."""
+"""The real changes of which records are made, with their case ids, and the facts that did not change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cfbuild.filter.changed import Judged
 class Updates:
     """The changes between an older fetch and the facts of `graph`.
 
-    `by_case` are those in which a known object took another's place, by case id: ids go on after those of the facts.
-    `pairs` are the subjects and relations of which anything changed.
+    by_case: by case id, the changes in which a known object took another's place. Their ids follow those of the facts.
+    pairs: the (subject, relation) pairs of which anything changed.
     """
 
     def __init__(self, changes: Iterable[FactChange], graph: FactGraph) -> None:
@@ -31,14 +31,14 @@ class Updates:
         return Judged(change.old, change.new)
 
     def real_change(self, case_id: int) -> RealChange:
-        """Return what a record says of its change; when what held ended the newer fetch tells, or else the older."""
+        """Return the kind and dates of a change. The old fact's end is the newer fetch's, or else the older one's."""
         kind, change = self.by_case[case_id].kind, self.judged(case_id)
-        later = (one for one in self._graph.statements(change.old.subject, change.old.relation) if one.end)
-        ends = [one.end for one in later if one.object == change.old.object]
+        ended = (one for one in self._graph.statements(change.old.subject, change.old.relation) if one.end)
+        ends = [one.end for one in ended if one.object == change.old.object]
         return RealChange(kind, change.new.start, ends[0] if len(set(ends)) == 1 else change.old.end)
 
     def lasts(self, item: str, relation: str, value: str) -> bool:
-        """Return True if `value` is all that holds of an item under a relation, and nothing of it changed."""
+        """Return True if `value` is an item's only current object under a relation, and nothing of it changed."""
         return (item, relation) not in self.pairs and self._graph.current_values(item, relation) == (value,)
 
 
