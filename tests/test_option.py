@@ -188,7 +188,7 @@ def test_options_that_no_record_can_fulfil_together_are_refused() -> None:
     with pytest.raises(ConfigError, match="min_sitelinks is 9 and max_sitelinks is 8"):
         GenerateOptions(min_sitelinks=9, max_sitelinks=8)
     assert GenerateOptions(min_sitelinks=9, max_sitelinks=9)
-    with pytest.raises(ConfigError, match="no_filter is given and so is max_true_rank"):
+    with pytest.raises(ConfigError, match="no_filter is given together with max_true_rank"):
         FilterChoice(True, FilterOptions(max_true_rank=3))
 
 

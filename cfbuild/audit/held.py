@@ -14,7 +14,7 @@ from cfbuild.audit.evidence import AuditContext, resolve
 from cfbuild.audit.reader import Prompt
 from cfbuild.audit.row import RecordParts, wikidata_id
 from cfbuild.data import Fact, Measured
-from cfbuild.filter.changed import CHANGE_RULES, Judged, faults_of_old
+from cfbuild.filter.changed import CHANGE_RULES, ChangePair, faults_of_old
 from cfbuild.filter.context import RuleContext
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
 from cfbuild.store.schema.faults import Fault, show
@@ -68,7 +68,7 @@ def _against_change(parts: RecordParts, context: AuditContext) -> Iterator[Fault
         yield Fault(about, name, _shown(measured), "a change that the rule keeps")
 
 
-def _change_of(parts: RecordParts, rules: RuleContext | None) -> Judged | None:
+def _change_of(parts: RecordParts, rules: RuleContext | None) -> ChangePair | None:
     """Return the facts before and after a record's change; None where the build knows nothing of the subject."""
     ids = parts.subject_id, parts.target_true.id, parts.target_new.id
     if rules is None or not parts.relation or not all(item.startswith("Q") for item in ids):
@@ -80,7 +80,7 @@ def _change_of(parts: RecordParts, rules: RuleContext | None) -> Judged | None:
         next((one for one in known if one.object == item), Fact(parts.relation, parts.subject_id, item))
         for item in ids[1:]
     )
-    return Judged(old, new)
+    return ChangePair(old, new)
 
 
 def neighbor_changed(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:

@@ -1,7 +1,7 @@
-"""Rules for records of real changes: what held is over, what holds now is true, and only a change was made of it.
+"""Rules for records of real changes: the old fact is over, the new one is true, and neither object contains the other.
 
-Fact rules judge what holds now, as they judge any fact. What held is judged by those that a fact which is over can
-pass (PAST names the others), and o* by the target rules that do not want it to be false (HELD names the others).
+Fact rules judge the new fact as any other. The old fact is judged by the fact rules that an ended fact can pass (not
+those in PAST), and o*, the new object, by the target rules that a true object can pass (not those in HELD).
 """
 
 from __future__ import annotations
@@ -11,39 +11,37 @@ from dataclasses import dataclass
 
 from cfbuild.data import Decision, Fact, Measured, Target
 from cfbuild.filter.context import RuleContext
-from cfbuild.filter.rules import FACT_RULES, KEPT, TARGET_RULES, judge_fact
+from cfbuild.filter.rules import FACT_RULES, KEPT, TARGET_RULES, first_decision, judge_fact
 
 PAST = frozenset({"deprecated-fact", "ended-fact", "future-fact", "outranked-fact", "several-objects"})
-"""Fact rules about time and rank, which drop every fact that held and does not any longer."""
+"""Fact rules about time and rank, which reject every fact that is over."""
 HELD = frozenset({"target-true", "target-contains"})
-"""Target rules that drop an o* because it is true, or may be."""
+"""Target rules that refuse an o* because it is true, or may be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A change of which a record may be made: the fact that held, and the one that holds."""
+class ChangePair:
+    """The two facts of a change: the `old` one, which is over, and the `new` one."""
 
     old: Fact
     new: Fact
 
 
-ChangeRule = Callable[[Judged, RuleContext], "Measured | None"]
+ChangeRule = Callable[[ChangePair, RuleContext], "Measured | None"]
 
 
-def judge_change(change: Judged, context: RuleContext) -> Decision:
-    """Return the decision about a change: kept, or the first rule that drops it and what it measured."""
-    for name, rule in CHANGE_RULES.items():
-        measured = rule(change, context)
-        if measured is not None:
-            return Decision(False, name, measured)
-    decision = judge_fact(change.new, context)
+def judge_change(change: ChangePair, context: RuleContext) -> Decision:
+    """Return the decision about a change: kept, or rejected by the first rule that finds a fault."""
+    decision = first_decision(CHANGE_RULES, change, context)
+    if decision.kept:
+        decision = judge_fact(change.new, context)
     if not decision.kept:
         return decision
     return next(iter(faults_of_old(change, context)), KEPT)
 
 
-def faults_of_old(change: Judged, context: RuleContext) -> list[Decision]:
-    """Return the decisions of the rules that drop the fact that held, and of those that drop o* beside it."""
+def faults_of_old(change: ChangePair, context: RuleContext) -> list[Decision]:
+    """Return the decisions of the rules that reject the old fact, then of those that refuse the new object as o*."""
     found = ((name, rule(change.old, context)) for name, rule in FACT_RULES.items() if name not in PAST)
     target = Target(change.new.object, context.graph.label(change.new.object) or "")
     refused = (
@@ -54,16 +52,16 @@ def faults_of_old(change: Judged, context: RuleContext) -> list[Decision]:
     return [Decision(False, name, measured) for name, measured in (*found, *refused) if measured is not None]
 
 
-def _untrue(change: Judged, context: RuleContext) -> Measured | None:
-    """Return what holds of the subject where that is not o*, or what held still does, or None."""
+def _untrue(change: ChangePair, context: RuleContext) -> Measured | None:
+    """Return the subject's current objects if the new one is missing or the old one is still there, or None."""
     values = context.graph.current_values(change.new.subject, change.new.relation)
     if change.new.object in values and change.old.object not in values:
         return None
     return {"holds": ", ".join(values) or "nothing", "new": change.new.object, "old": change.old.object}
 
 
-def _nested(change: Judged, context: RuleContext) -> Measured | None:
-    """Return the inner and the outer object where one of the two contains the other, or None: both may be right."""
+def _nested(change: ChangePair, context: RuleContext) -> Measured | None:
+    """Return the inner and the outer object if one of the two contains the other, or None: both may be right."""
     for inner, outer in ((change.old.object, change.new.object), (change.new.object, change.old.object)):
         if outer in context.graph.containers(inner):
             return {"inner": inner, "outer": outer}

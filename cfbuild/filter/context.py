@@ -16,27 +16,24 @@ from cfbuild.facts.relations import INSTANCE_OF, PERSONAL
 from cfbuild.option import option
 
 USUAL_SHARE = 0.9
-"""Least share of a relation's facts that makes a kind of place the usual one; below it the relation mixes kinds."""
+"""The least share of a relation's facts that makes a kind of place the usual one; below it the relation mixes kinds."""
 REMEMBERED = 100_000
-"""The most decisions about pairs of o_c and o* that are kept: 30 MB. A pair that is judged again is judged alike."""
+"""The most decisions about pairs of o_c and o* that are kept: 30 MB. Judging a pair again gives the same decision."""
 USUAL_FACTS = 20
-"""Fewest facts with a place of a known kind as their object that can make a kind the usual one."""
+"""The fewest facts with a place of a known kind as object from which the usual kind is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """The options of the rules that need no model.
 
-    Raises ConfigError for a number below 0, and for fewest sitelinks above the most.
-
-    min_neighbors: fewest neighborhood prompts that a record may have. The default is CounterFact's number: NS is then
-    over ten prompts of every record, as in the paper, and a record without neighbors has no NS and no S at all.
-    min_pool: fewest objects that o* may be ranked among, where a model ranks it. Of 50 the middle one is the 25th
-    likeliest, so an o* of the unlikelier half is far from what the model would say.
-    allow_several: keep a subject with several true objects, with one of them drawn by the seed.
-    allow_symmetric: keep relations that hold both ways, such as P47.
-    min_sitelinks, max_sitelinks: fewest and most wikis that have a page about the subject (None: any number).
-    no_place_suffix: drop names that end in the name of what contains the item ("Ruda, Podlaskie Voivodeship").
+    min_neighbors: the default is CounterFact's number: NS is then over ten prompts of every record, as in the paper. A
+    record without neighbors has no NS and no S at all.
+    min_pool: of the default 50 the middle object is the 25th likeliest, so an o* of the unlikelier half is far from the
+    model's own answer.
+    allow_several: the seed draws one of the true objects.
+    min_sitelinks, max_sitelinks: None for any number.
+    Raises ConfigError for a number below its minimum, and for min_sitelinks above max_sitelinks.
     """
 
     min_neighbors: int = option(10, "A record needs N neighborhood prompts at least.")
@@ -59,17 +56,17 @@ class Rules:
             )
 
     def rule_options(self) -> dict[str, Any]:
-        """Return these options alone by name, without the other fields of a subclass."""
-        return {rule.name: getattr(self, rule.name) for rule in fields(Rules)}
+        """Return the values of these options by name, without the other fields of a subclass."""
+        return {one.name: getattr(self, one.name) for one in fields(Rules)}
 
 
 @dataclass(frozen=True)
 class RuleContext(Rules):
     """The facts that rules read, the rewrite templates by relation, and the options.
 
-    `min_templates` is the fewest rewrite templates of a relation: one for the rewrite and one for each paraphrase.
-    `seed` draws the object that is kept where several are allowed. `remembered` keeps the decisions of the
-    target rules that do not read the subject, by relation, object and o*.
+    min_templates: the fewest templates of a fact: one for the rewrite and one for each paraphrase.
+    seed: draws the object that is kept where several are allowed.
+    remembered: the decisions of the target rules that do not read the subject, by relation, object and o*.
     """
 
     graph: FactGraph
@@ -83,18 +80,12 @@ class RuleContext(Rules):
     _usual: dict[str, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def suits(self, relation: str, item: str) -> bool:
-        """Return True if prompts of `relation` make sense about `item`.
-
-        They do not if they speak of a person and the item is known to be something else.
-        """
+        """Return True unless prompts of `relation` speak of a person and `item` is known to be something else."""
         classes = self.graph.attributes(item, INSTANCE_OF) if relation in PERSONAL else ()
         return not classes or HUMAN in classes
 
     def fitting(self, fact: Fact) -> int:
-        """Return the number of the relation's rewrite templates that can ask about the fact's subject.
-
-        They fit its kinds, and end in no article that the object cannot follow.
-        """
+        """Return the number of the relation's rewrite templates that suit the subject and fit before the object."""
         return self._fitting(fact.relation, fact.object, self.graph.subject_kinds(fact.subject))
 
     @cached_property
@@ -102,13 +93,13 @@ class RuleContext(Rules):
         @lru_cache(REMEMBERED)
         def fitting(relation: str, value: str, kinds: frozenset[str]) -> int:
             label, clash = self.graph.label(value) or "", self.graph.wording.article_clash
-            suited = [one for one in self.rewrite_templates.get(relation, ()) if one.suits(kinds)]
-            return sum(clash(one.text, label) is None for one in suited)
+            suitable = [one for one in self.rewrite_templates.get(relation, ()) if one.suits(kinds)]
+            return sum(clash(one.text, label) is None for one in suitable)
 
         return fitting
 
     def facts_with(self, relation: str, value: str) -> tuple[Fact, ...]:
-        """Return the best fact of each subject that has `value`, ended and deprecated ones among them."""
+        """Return the best fact with the object `value` of each subject, even if it is ended or deprecated."""
         if relation not in self._by_object:
             found: dict[str, list[Fact]] = {}
             for fact in self.graph.facts_of(relation):
@@ -120,13 +111,13 @@ class RuleContext(Rules):
         """Return the kind of place that nearly all facts of `relation` have as their object, or None."""
         if relation not in self._usual:
             counts: Counter[str] = Counter()
-            told = 0
+            total = 0
             for item, number in self.graph.object_counts(relation).items():
                 places = self.kinds(item) & PLACES.keys()
-                told += number if places else 0
+                total += number if places else 0
                 counts.update(dict.fromkeys(places, number))
             kind, most = max(counts.items(), key=lambda pair: (pair[1], pair[0]), default=("", 0))
-            self._usual[relation] = kind if told >= USUAL_FACTS and most >= USUAL_SHARE * told else None
+            self._usual[relation] = kind if total >= USUAL_FACTS and most >= USUAL_SHARE * total else None
         return self._usual[relation]
 
     def kinds(self, item: str) -> frozenset[str]:
@@ -140,9 +131,9 @@ class RuleContext(Rules):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of building a fact: the numbers of o* left, of neighbors, and of o* that each target rule refused.
+    """The numbers that draft rules judge: of o* to try, of neighborhood prompts, of refused o* by rule, of the pool.
 
-    `pool` is the number of objects that a model will rank o* among; None where no model is asked.
+    pool: the number of objects that a model will rank o* among; None without a model.
     """
 
     draws: int
@@ -157,7 +148,7 @@ DraftRule = Callable[[Fact, Outcome, RuleContext], "Measured | None"]
 
 
 class FilterRecipe(Protocol):
-    """A value of which another process makes a filter."""
+    """A value that can be sent to another process, which makes a filter of it."""
 
     def filter(self) -> TargetFilter:
         """Return the filter, with its model loaded."""
@@ -165,13 +156,13 @@ class FilterRecipe(Protocol):
 
 
 class TargetFilter(Protocol):
-    """A filter that chooses, for each candidate, the first o* that a model does not believe already."""
+    """A filter that chooses for each candidate the first o* that is a counterfactual to a model, too."""
 
     @property
     def signature(self) -> Mapping[str, Any]:
-        """All that verdicts depend on, as JSON values; `model` names the scores in a record's meta."""
+        """Return all that verdicts depend on, as JSON values; `model` is the key of the scores in `meta.scores`."""
         ...
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Return a verdict for each candidate, in order; no verdict depends on the other candidates."""
+        """Return a verdict for each candidate, in order; it must not depend on the other candidates."""
         ...

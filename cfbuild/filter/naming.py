@@ -1,6 +1,6 @@
 """Rules about names: missing, noisy, shared, one inside the other, or against the article before them.
 
-A rule returns what it found where it drops a fact or an o*, and None where it keeps it.
+A rule returns what it found if it rejects a fact or refuses an o*, and None if it keeps it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cfbuild.filter.context import RuleContext
 from cfbuild.text.names import find_id, find_name, gives_away
 
 COMPOUND = 4
-"""Fewest letters of a name that does not end another name by mere chance."""
+"""The fewest letters of a name that ends another one not by chance: "bishop" in "archbishop"."""
 
 
 def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
@@ -25,7 +25,7 @@ def missing_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the part whose label is, or holds, an item id, because nobody gave an item a name, or None."""
+    """Return the part whose label is or holds an item id, which stands for a missing name, or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         label = context.graph.label(item) or ""
         if find_id(label) is not None:
@@ -34,7 +34,7 @@ def qid_label(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the part whose label holds something that nobody would say (`noise_in`), or None."""
+    """Return the part whose label has noise (`noise_in`), or None."""
     for part, item in (("subject", fact.subject), ("object", fact.object)):
         found = noise_in(item, context)
         if found is not None:
@@ -43,9 +43,9 @@ def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def noise_in(item: str, context: RuleContext) -> str | None:
-    """Return what nobody would say in an item's label, or None.
+    """Return the noise in an item's label, or None.
 
-    That is markup, a control character, or a suffix that only tells namesakes apart, as the words or the facts tell.
+    Noise is markup, a control character, or a suffix that only tells namesakes apart: "(album)".
     """
     graph = context.graph
     found = graph.wording.noise(graph.label(item) or "") or needless_bracket(item, graph)
@@ -53,20 +53,14 @@ def noise_in(item: str, context: RuleContext) -> str | None:
 
 
 def ambiguous_subject(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the subject's label and its number of items where several carry it, or None.
-
-    No prompt says which of them is meant.
-    """
+    """Return the subject's label and the number of items with that name if there are several, or None."""
     label = context.graph.label(fact.subject) or ""
     count = context.graph.items_named(label)
     return {"label": label, "items": count} if count > 1 else None
 
 
 def ambiguous_object(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return another object of the relation that carries the object's label, or None.
-
-    The name does not say which of the two is meant.
-    """
+    """Return another object of the relation that has the object's label as a name, or None."""
     label = (context.graph.label(fact.object) or "").casefold()
     if context.graph.items_named(label) < 2:
         return None
@@ -91,15 +85,12 @@ def target_same_name(fact: Fact, target: Target, context: RuleContext) -> Measur
 
 
 def target_in_subject(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return o*'s name in the subject's label, or the reverse, or None: the prompt itself would suggest o*."""
+    """Return o*'s name in the subject's label, or the reverse, or None: such a prompt suggests o*."""
     return one_in_other(fact.subject, target.id, context.graph)
 
 
 def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return the label of o_c or o* that the other's label ends in or holds as a word, or None.
-
-    Examples are archbishop and bishop, bass guitar and guitar.
-    """
+    """Return the label of o_c or o* that the other's label ends in or holds as a word ("bishop", "guitar"), or None."""
     true = context.graph.label(fact.object) or ""
     for longer, shorter in ((true, target.label), (target.label, true)):
         inside = find_name(longer, (shorter,)) is not None
@@ -109,7 +100,7 @@ def target_in_true(fact: Fact, target: Target, context: RuleContext) -> Measured
 
 
 def target_noise(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return the part of o*'s label that nobody would say, or None."""
+    """Return the noise in o*'s label, or None."""
     found = context.graph.wording.noise(target.label) or noise_in(target.id, context)
     return None if found is None else {"label": target.label, "noise": found}
 
@@ -123,22 +114,22 @@ def target_article(fact: Fact, target: Target, context: RuleContext) -> Measured
     return None
 
 
-def shared_name(first: str, second: str, graph: FactGraph) -> Measured | None:
-    """Return a name that both items carry, letter case ignored, or None."""
-    names = graph.folded_names(second)
-    if names.isdisjoint(graph.folded_names(first)):
+def shared_name(item: str, other_id: str, graph: FactGraph) -> Measured | None:
+    """Return a name of `item` that is also one of the item `other_id`, letter case ignored, or None."""
+    names = graph.folded_names(other_id)
+    if names.isdisjoint(graph.folded_names(item)):
         return None
-    return {"name": next(name for name in graph.names(first) if name.casefold() in names), "item": second}
+    return {"name": next(name for name in graph.names(item) if name.casefold() in names), "item": other_id}
 
 
 def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:
-    """Return the part of an item's label that gives the other item away, or None.
+    """Return the part of the subject's or the item's label that gives the other away, or None.
 
     That is a name of the other as whole words, or a word made from the other's label.
     """
-    for part, holder, held in (("subject", subject, item), ("object", item, subject)):
+    for part, holder, hidden in (("subject", subject, item), ("object", item, subject)):
         label = graph.label(holder) or ""
-        name = gives_away(label, graph.label(held) or "", graph.names(held), graph.wording)
+        name = gives_away(label, graph.label(hidden) or "", graph.names(hidden), graph.wording)
         if name is not None:
             return {"in": part, "label": label, "name": name}
     return None

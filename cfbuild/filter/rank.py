@@ -1,7 +1,7 @@
-"""Keep only counterfactuals that a language model finds unlikely: the published data's leak is closed here.
+"""The model filter: it keeps only counterfactuals that a language model finds unlikely.
 
-Every object of the candidate's pool is scored once after its rewrite prompt, and every draw of o* is judged by these
-scores. The user sets the thresholds; what was measured is kept with each record and each reject.
+Every object of a candidate's pool is scored once after the rewrite prompt, and every draw of o* is judged by these
+scores and the user's thresholds. The figures are kept with each record and each reject.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cfbuild.lm.selection import ModelOptions
 from cfbuild.progress import Progress, Running, silent
 
 MARGIN_NATS = 1e-3
-"""Least lead of o_c that is a preference: batches of different shape differ by up to 1e-4 in float32."""
+"""The least difference of NLLs that is a preference: batches of different shapes differ by up to 1e-4 in float32."""
 
 
 @dataclass(slots=True)
 class _Trial:
-    """A candidate under judgement: its pool's NLLs, the draws left, the figures, and the last draw's refusal."""
+    """A candidate with its pool's NLLs, its draws that are still to be judged, the figures, and the last refusal."""
 
     candidate: Candidate
     nlls: Mapping[Target, float]
@@ -35,7 +35,7 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True)
 class RankRecipe:
-    """A model and thresholds, of which a worker makes a filter of its own."""
+    """A model and thresholds, of which a worker makes its own filter."""
 
     model: ModelRecipe
     options: FilterOptions
@@ -46,10 +46,10 @@ class RankRecipe:
 
 
 class RankFilter:
-    """A filter that judges candidates with one model; see FilterOptions for what passes.
+    """A filter that judges candidates with one model, by the thresholds in `options`.
 
-    progress: told how many prompts the model was asked. model: the options by which workers load the model too; None
-    where there are no workers.
+    progress: gets the number of prompts that the model has scored.
+    model: the options by which workers load the model; None without workers.
     """
 
     def __init__(
@@ -62,30 +62,27 @@ class RankFilter:
 
     @property
     def signature(self) -> dict[str, object]:
-        """Model, weights, number format and thresholds: all that affects a verdict."""
+        """Return the model, its weights and number format, and the thresholds: all that affects a verdict."""
         return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Return a verdict for each candidate, in order.
-
-        It has the first draw that passes every threshold, or the reason why none did.
-        """
+        """Return a verdict for each candidate, in order: the first draw that passes all thresholds, or why none does."""
         verdicts: dict[int, Verdict] = {}
         trials = dict(enumerate(self._trials(candidates)))
         while trials:
-            asked: dict[int, Target] = {}
+            drawn: dict[int, tuple[_Trial, Target]] = {}
             for index, trial in trials.items():
-                verdict = self._next_draw(trial)
-                if isinstance(verdict, Verdict):
-                    verdicts[index] = verdict
+                result = self._next_draw(trial)
+                if isinstance(result, Verdict):
+                    verdicts[index] = result
                 else:
-                    asked[index] = verdict
-            verdicts.update(self._ask_neighbors({index: (trials[index], target) for index, target in asked.items()}))
-            trials = {index: trials[index] for index in asked if index not in verdicts}
+                    drawn[index] = trial, result
+            verdicts.update(self._judge_by_neighbors(drawn))
+            trials = {index: trial for index, (trial, _) in drawn.items() if index not in verdicts}
         return [verdicts[index] for index in range(len(candidates))]
 
     def _trials(self, candidates: Sequence[Candidate]) -> Iterator[_Trial]:
-        """Yield the trial of each candidate; one pass for all scores their pools after the rewrite prompts."""
+        """Yield the trial of each candidate, after scoring all pools after the rewrite prompts in one pass."""
         questions = [
             Question(
                 self.lm.encode(candidate.rewrite),
@@ -106,9 +103,9 @@ class RankFilter:
             yield _Trial(candidate, nlls, iter(enumerate(candidate.draws, 1)), measured)
 
     def _next_draw(self, trial: _Trial) -> Target | Verdict:
-        """Return the next draw that passes on the rewrite prompt, or the rejection of a candidate without.
+        """Return the next draw that passes on the rewrite prompt, or a verdict if there is none to try.
 
-        A candidate whose fact is unknown, or whose likelihoods are not finite, is rejected too.
+        A candidate whose fact is unknown or whose likelihoods are not finite is rejected; a real change is kept.
         """
         limit = self.options.max_true_rank
         if trial.measured["target_true_nll"] is None:
@@ -133,20 +130,23 @@ class RankFilter:
                 return target
         return _reject(trial.refusal, trial.measured)
 
-    def _ask_neighbors(self, asked: Mapping[int, tuple[_Trial, Target]]) -> dict[int, Verdict]:
-        """Return the verdicts of trials whose draw keeps enough neighbors right; the others go on to the next draw."""
+    def _judge_by_neighbors(self, drawn: Mapping[int, tuple[_Trial, Target]]) -> dict[int, Verdict]:
+        """Return the verdicts of the trials with enough right neighborhood prompts; the others go on to the next draw.
+
+        drawn: by the candidate's index, its trial and the drawn o*.
+        """
         if not self.options.min_neighbors_right:
-            return {index: _keep(trial, target) for index, (trial, target) in asked.items()}
+            return {index: _keep(trial, target) for index, (trial, target) in drawn.items()}
         rows = [
             (index, Question(self.lm.encode(prompt), self._targets(trial, target)))
-            for index, (trial, target) in asked.items()
+            for index, (trial, target) in drawn.items()
             for prompt in trial.candidate.neighborhood
         ]
-        right = dict.fromkeys(asked, 0)
+        right = dict.fromkeys(drawn, 0)
         for (index, _), (true, new) in zip(rows, self._score([row[1] for row in rows]), strict=True):
             right[index] += new.nll_nats - true.nll_nats >= MARGIN_NATS
         kept = {}
-        for index, (trial, target) in asked.items():
+        for index, (trial, target) in drawn.items():
             total = len(trial.candidate.neighborhood)
             trial.measured |= {"neighbors_right": right[index], "neighbors": total}
             if right[index] >= self.options.min_neighbors_right * total:
@@ -172,7 +172,7 @@ def _keep(trial: _Trial, target: Target) -> Verdict:
 
 
 def _kept_change(trial: _Trial) -> Verdict:
-    """Return the verdict on a real change, which no model refuses: what it believes, old, new or neither, is kept."""
+    """Return the verdict on a real change: it is always kept, with the model's belief in its scores."""
     target = trial.candidate.draws[0]
     rank = _rank(trial.nlls, target)
     believes = "old" if trial.measured["target_true_rank"] == 1 else "new" if rank == 1 else "neither"

@@ -1,15 +1,16 @@
 """Rules that need no model: one small function each, in tables from the rule's name to the function.
 
 Fact rules judge a fact before anything is built; target rules judge one o* that was drawn for it; draft rules judge the
-result of building; template rules judge a template before it is used. A rule returns what it measured where it refuses,
-else None. The first rule that refuses names the reject, so the order of a table is part of its meaning. A new rule is a
+result of building; template rules judge a template before it is used. A rule returns what it measured if it rejects,
+and None if not. The first rule that rejects is named in the reject, so the order of a table matters. A new rule is a
 function and a line in a table. Rules about names are in `naming.py`, rules about what is true in `truth.py`, and those
 for finished files in `cfbuild/audit/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cfbuild.data import SLOT, Decision, Fact, Measured, Target, Template
 from cfbuild.filter import naming, truth
@@ -24,21 +25,29 @@ KEPT = Decision(True, "kept")
 
 
 def judge_fact(fact: Fact, context: RuleContext) -> Decision:
-    """Return the decision about a fact: kept, or the first fact rule that drops it and what it measured."""
-    for name, rule in FACT_RULES.items():
-        measured = rule(fact, context)
+    """Return the decision of the fact rules about a fact."""
+    return first_decision(FACT_RULES, fact, context)
+
+
+def first_decision(rules: Mapping[str, Callable[..., Measured | None]], *judged: Any) -> Decision:
+    """Return the rejection by the first of `rules` that rejects, with what it measured, or KEPT.
+
+    judged: the arguments of each rule.
+    """
+    for name, rule in rules.items():
+        measured = rule(*judged)
         if measured is not None:
             return Decision(False, name, measured)
     return KEPT
 
 
 def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
-    """Return the decision about `target` as the fact's o*: kept, or the first target rule that refuses it."""
+    """Return the decision of the target rules about `target` as the fact's o*."""
     key = fact.relation, fact.object, target.id
     if key not in context.remembered:
         if len(context.remembered) >= REMEMBERED:
             context.remembered.clear()
-        context.remembered[key] = _judge_by_object(fact, target, context)
+        context.remembered[key] = first_decision(_RULES_BY_OBJECT, fact, target, context)
     remembered = context.remembered[key]
     for name, rule in TARGET_RULES.items():
         if name == remembered.rule:
@@ -48,67 +57,45 @@ def judge_target(fact: Fact, target: Target, context: RuleContext) -> Decision:
     return KEPT
 
 
-def _judge_by_object(fact: Fact, target: Target, context: RuleContext) -> Decision:
-    """Return the decision of the rules BY_OBJECT, which is the same for all subjects that have the fact's object."""
-    for name, rule in TARGET_RULES.items():
-        if name in BY_OBJECT and (measured := rule(fact, target, context)) is not None:
-            return Decision(False, name, measured)
-    return KEPT
-
-
 def judge_draft(fact: Fact, outcome: Outcome, context: RuleContext) -> Decision:
-    """Return the decision about what was built of a fact: kept, or the first draft rule that drops it."""
-    for name, rule in DRAFT_RULES.items():
-        measured = rule(fact, outcome, context)
-        if measured is not None:
-            return Decision(False, name, measured)
-    return KEPT
+    """Return the decision of the draft rules about a fact, by the numbers of what was built of it."""
+    return first_decision(DRAFT_RULES, fact, outcome, context)
 
 
 def judge_template(template: Template, wording: Language) -> Decision:
-    """Return the decision about a template: kept, or the first rule that drops it by the rules of `wording`."""
-    for name, rule in TEMPLATE_RULES.items():
-        measured = rule(template, wording)
-        if measured is not None:
-            return Decision(False, name, measured)
-    return KEPT
+    """Return the decision of the template rules about a template in the language of `wording`."""
+    return first_decision(TEMPLATE_RULES, template, wording)
 
 
 def _too_few_templates(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the number of templates that fit subject and object where it is below `min_templates`, or None.
-
-    A template fits subjects of its kinds, and an object that can follow its article.
-    """
+    """Return the number of templates that fit subject and object if it is below `min_templates`, or None."""
     count = context.fitting(fact)
     return {"templates": count, "needed": context.min_templates} if count < context.min_templates else None
 
 
 def _no_counterfactual(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
-    """Return the size of the pool and the refusals by rule where no object is left that could be o*, or None."""
+    """Return the number of objects and of refusals by rule if no object can be o*, or None."""
     if outcome.draws:
         return None
     return {"pool": len(context.graph.object_counts(fact.relation)), **outcome.refused}
 
 
 def _too_few_neighbors(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
-    """Return the number of neighborhood prompts where it is below `min_neighbors`, or None."""
+    """Return the number of neighborhood prompts if it is below `min_neighbors`, or None."""
     if outcome.neighbors >= context.min_neighbors:
         return None
     return {"neighbors": outcome.neighbors, "needed": context.min_neighbors}
 
 
 def _pool_too_small(fact: Fact, outcome: Outcome, context: RuleContext) -> Measured | None:
-    """Return the number of objects that o* would be ranked among where it is below `min_pool`, or None.
-
-    The last of seven continents is no unlikely object.
-    """
+    """Return the size of the pool if it is below `min_pool`, or None: the last of seven continents is not unlikely."""
     if outcome.pool is None or outcome.pool >= context.min_pool:
         return None
     return {"pool": outcome.pool, "needed": context.min_pool}
 
 
 def _ungrammatical(template: Template, wording: Language) -> Measured | None:
-    """Return what the language's rules find broken in a rewrite template (two articles in a row), or None."""
+    """Return the grammatical fault of a rewrite template, such as two articles in a row, or None."""
     if template.kind != "rewrite":
         return None
     found = wording.template_fault(template.text, SLOT)
@@ -148,7 +135,8 @@ TARGET_RULES: dict[str, TargetRule] = {
 }
 
 BY_OBJECT = frozenset({"target-in-true", "target-noise", "target-kind", "target-article"})
-"""Target rules that read only o_c and o*, never the subject: one result serves all subjects."""
+"""Target rules that read only o_c and o*, never the subject: one decision serves all subjects."""
+_RULES_BY_OBJECT = {name: rule for name, rule in TARGET_RULES.items() if name in BY_OBJECT}
 
 DRAFT_RULES: dict[str, DraftRule] = {
     "no-counterfactual": _no_counterfactual,

@@ -12,10 +12,7 @@ from cfbuild.option import option
 class FilterOptions:
     """Thresholds of the model filter. Ranks count from 1, the likeliest object of the pool.
 
-    `min_rank_share`: least rank of o*, as a share of the size of its pool. `max_true_rank`: largest rank of o_c (None:
-    the fact need not be known). `min_neighbors_right`: least share of the neighborhood prompts on which o_c must be
-    more likely than o*.
-
+    max_true_rank: None for any; the model need not know the fact then.
     Raises ConfigError for a share that is not between 0 and 1, and for a rank below 1.
     """
 
@@ -34,15 +31,14 @@ class FilterOptions:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1")
         if self.max_true_rank is not None and self.max_true_rank < 1:
-            raise ConfigError(f"max_true_rank is {self.max_true_rank}; ranks count from 1")
+            raise ConfigError(
+                f"max_true_rank is {self.max_true_rank}; expected at least 1, the likeliest object's rank"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class FilterChoice:
-    """Options of a command that may filter: to do without a model, and the thresholds.
-
-    Raises ConfigError for thresholds without a model that could be held against them.
-    """
+    """Options of a command that may filter by a model. Raises ConfigError for thresholds together with `no_filter`."""
 
     no_filter: bool = option(False, "Use no model: keep the first o* that is drawn.")
     thresholds: FilterOptions = field(default_factory=FilterOptions)
@@ -51,6 +47,6 @@ class FilterChoice:
         given = [one.name for one in fields(FilterOptions) if getattr(self.thresholds, one.name) != one.default]
         if self.no_filter and given:
             raise ConfigError(
-                f"no_filter is given and so is {', '.join(given)}: without a model nothing is held against a "
-                "threshold; give one or the other"
+                f"no_filter is given together with {', '.join(given)}: thresholds need a model; "
+                "give no_filter or thresholds, not both"
             )

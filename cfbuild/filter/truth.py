@@ -1,6 +1,6 @@
 """Rules about what is true: several or former objects, an o* that is true after all, or of another kind than o_c.
 
-A rule returns what it found where it drops a fact or an o*, and None where it keeps it.
+A rule returns what it found if it rejects a fact or refuses an o*, and None if it keeps it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def symmetric(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def open_relation(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the relation if its subjects surely have objects that nobody wrote down, or None.
+    """Return the relation if its subjects have objects that Wikidata does not list, or None.
 
     Of arginine's parts nitrogen is listed and oxygen is not, so no fact shows that an o* is false.
     """
@@ -37,10 +37,7 @@ def deprecated(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def ended(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the date on which the fact ended (P582), or None: a citizen of a state that is gone.
-
-    An end that is yet to come on the day of the fetch is none: the term of whoever holds an office.
-    """
+    """Return the date on which the fact ended (P582), or None if that is after the day of the fetch."""
     return {"end": fact.end, "today": context.graph.today} if is_over(fact.end, context.graph.today) else None
 
 
@@ -51,10 +48,7 @@ def to_come(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def outranked(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return another object of the subject that is preferred to this one, or None.
-
-    A fact of normal rank is then not the best answer.
-    """
+    """Return another object of the subject that is preferred to a fact of normal rank, or None."""
     if fact.rank != "normal":
         return None
     others = context.graph.statements(fact.subject, fact.relation)
@@ -65,8 +59,8 @@ def outranked(fact: Fact, context: RuleContext) -> Measured | None:
 def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
     """Return the number of the subject's current objects if there are several, or None.
 
-    Any prompt then has several right answers, of which o_c is but one. Where several are allowed, the object that the
-    seed draws is kept; but not beside an unknown one, which may be any o*.
+    Prompts then have several right answers. Where several are allowed, the object that the seed draws is kept, unless
+    one of the others is unknown, for that may be any o*.
     """
     if len(context.graph.statements(fact.subject, fact.relation)) == 1:
         return None
@@ -82,7 +76,7 @@ def several_objects(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def unpopular(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the subject's number of sitelinks if it is out of the limits or not known, or None."""
+    """Return the subject's number of sitelinks if it is unknown, below the minimum or above the maximum, or None."""
     low, high = context.min_sitelinks, context.max_sitelinks
     if low is None and high is None:
         return None
@@ -94,17 +88,14 @@ def unpopular(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def unsuited(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the subject's classes if it is no person and the relation's templates speak of a person, or None."""
+    """Return the subject's classes if the relation's templates speak of a person and it is none, or None."""
     if context.suits(fact.relation, fact.subject):
         return None
     return {"classes": ", ".join(context.graph.attributes(fact.subject, INSTANCE_OF))}
 
 
 def object_kind(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the object's kinds if it is a place of another kind than nearly all of the relation's objects, or None.
-
-    Such a place is a city as country of citizenship.
-    """
+    """Return the kinds of an object that is a place of an unusual kind for the relation, or None (a city as citizenship)."""
     usual, kinds = context.usual_place(fact.relation), context.kinds(fact.object)
     if usual is None or usual in kinds or kinds.isdisjoint(PLACES):
         return None
@@ -112,7 +103,7 @@ def object_kind(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return the object that makes o* true of the subject too, at any time and under any name, or None."""
+    """Return the object of the subject, at any time, that is o* or shares a name with it, or None."""
     for value in context.graph.values(fact.subject, fact.relation):
         if value == target.id:
             return {"item": value}
@@ -122,12 +113,13 @@ def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | 
 
 
 def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return an item and what contains it if o* may be true of the subject for that reason, or None.
+    """Return an item and its container if o* may therefore be true of the subject, or None.
 
-    That is where o* contains the subject or an object of it, or is in such an object, as far as the facts say.
+    That is so if o* contains the subject or an object of it, or is inside such an object.
     """
     graph = context.graph
-    pairs = [pair for one in graph.values(fact.subject, fact.relation) for pair in ((one, target.id), (target.id, one))]
+    values = graph.values(fact.subject, fact.relation)
+    pairs = [pair for value in values for pair in ((value, target.id), (target.id, value))]
     for inner, outer in (*pairs, (fact.object, target.id), (target.id, fact.object), (fact.subject, target.id)):
         if outer in graph.containers(inner):
             return {"inner": inner, "outer": outer}
@@ -135,7 +127,7 @@ def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measure
 
 
 def target_kind(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return the kinds of o_c and o* if both are known and they share none (a city for a country), or None."""
+    """Return the kinds of o_c and o* if both have some and they share none (a city for a country), or None."""
     true, new = context.kinds(fact.object), context.kinds(target.id)
     if not true or not new or true & new:
         return None

@@ -214,7 +214,7 @@ class RecordMaker:
     @property
     def changed(self) -> list[NumberedFact]:
         """Return the case id and the old fact of each change that records are made of."""
-        return [(case_id, self._updates.judged(case_id).old) for case_id in self._updates.by_case]
+        return [(case_id, self._updates.facts(case_id).old) for case_id in self._updates.by_case]
 
     def cases(self, case_ids: Sequence[int]) -> list[NumberedFact]:
         """Return each case id with its fact, in order; for a change the old fact."""
@@ -222,11 +222,11 @@ class RecordMaker:
         if not changes:
             return self.graph.cases(case_ids)
         facts = dict(self.graph.cases([one for one in case_ids if one not in changes]))
-        return [(one, self._updates.judged(one).old if one in changes else facts[one]) for one in case_ids]
+        return [(one, self._updates.facts(one).old if one in changes else facts[one]) for one in case_ids]
 
     def _draft_change(self, case_id: int) -> Draft | Decision:
         """Return the draft of a change, or the decision of the rule that rejects it."""
-        change = self._updates.judged(case_id)
+        change = self._updates.facts(case_id)
         decision = judge_change(change, self._context)
         if decision.kept:
             outline = self._builder.outline_change(
@@ -259,7 +259,7 @@ class RecordMaker:
         if case_id not in updates.by_case:
             return self._builder.record(draft, target_new, None, attributes)
         record = self._builder.record(draft, target_new, updates.lasts, attributes)
-        now, change = updates.judged(case_id).new, updates.real_change(case_id)
+        now, change = updates.facts(case_id).new, updates.real_change(case_id)
         return dataclasses.replace(record, source=now.source, change=change)
 
     def same(self, record: Record, fact: Fact) -> Record | Rejection:
@@ -282,7 +282,7 @@ class RecordMaker:
     def _judge_same(self, record: Record, fact: Fact) -> Decision:
         """Return the decision of the rules about a fact and the o* that another maker chose for it."""
         if record.case_id in self._updates.by_case:
-            return judge_change(self._updates.judged(record.case_id), self._context)
+            return judge_change(self._updates.facts(record.case_id), self._context)
         decision = judge_fact(fact, self._context)
         label = self.graph.label(record.target_new.id)
         if not decision.kept:

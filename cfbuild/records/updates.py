@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cfbuild.data import UNKNOWN, FactChange, RealChange, id_number
 from cfbuild.facts.changes import SAME, TOOK_PLACE
 from cfbuild.facts.graph import FactGraph
-from cfbuild.filter.changed import Judged
+from cfbuild.filter.changed import ChangePair
 
 
 class Updates:
@@ -24,15 +24,15 @@ class Updates:
         first = sum(len(graph.case_ids(relation)) for relation in graph.relations)
         self.by_case = dict(enumerate(sorted(filter(_is_recorded, changes), key=_order), first))
 
-    def judged(self, case_id: int) -> Judged:
+    def facts(self, case_id: int) -> ChangePair:
         """Return the two facts of a change."""
         change = self.by_case[case_id]
         assert change.old is not None and change.new is not None
-        return Judged(change.old, change.new)
+        return ChangePair(change.old, change.new)
 
     def real_change(self, case_id: int) -> RealChange:
         """Return the kind and dates of a change. The old fact's end is the newer fetch's, or else the older one's."""
-        kind, change = self.by_case[case_id].kind, self.judged(case_id)
+        kind, change = self.by_case[case_id].kind, self.facts(case_id)
         ended = (one for one in self._graph.statements(change.old.subject, change.old.relation) if one.end)
         ends = [one.end for one in ended if one.object == change.old.object]
         return RealChange(kind, change.new.start, ends[0] if len(set(ends)) == 1 else change.old.end)
