@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from small_world import item, write_build, write_excerpt
 
-from cfbuild.audit.asked import CHECKS, wrong_answer
 from cfbuild.audit.evidence import AuditContext
+from cfbuild.audit.group_answers import CHECKS, wrong_answer
 from cfbuild.audit.row import parts_of
 from cfbuild.data import Fact, Record, Target, Template
 from cfbuild.errors import ConfigError

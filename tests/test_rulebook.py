@@ -97,7 +97,7 @@ def audited(path: Path) -> Iterator[tuple[int, list[Any]]]:
     earlier = EarlierRows()
     for located in validate.read_located(path):
         row = judge(located, AuditContext())
-        yield located.line, [*row.faults, *row.beside(earlier)]
+        yield located.line, [*row.faults, *row.faults_after(earlier)]
 
 
 @pytest.mark.parametrize(("rule", "plant"), [*FAULTS, *IN_META, *IN_GROUPS])

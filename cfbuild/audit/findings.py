@@ -1,4 +1,4 @@
-"""The faults of a row: by itself, and what to keep of it for the rules that compare it with the rows before it."""
+"""The faults of a row: those of the row alone, and those in view of the rows before it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Edited = tuple[tuple[str, str], str, str]
 
 @dataclass(frozen=True, slots=True)
 class JudgedRow:
-    """A row's own `faults`, and what is needed of it to compare it with the rows before it.
+    """A row's own `faults`, and what the comparison with the rows before it needs.
 
-    case_id: as messages show it. shared_id, edited: its case id and what it edits, if another row may have the same.
-    is_known: True if it is about a fact of the build. mended: as a cleaned file has it.
+    case_id: as messages show it. shared_id, edited: its case id and its edit, or None if no other row has the same.
+    is_known: True if it is about a fact of the build. mended: the row as a cleaned file has it.
     """
 
     line: int
@@ -33,8 +33,8 @@ class JudgedRow:
     is_known: bool = False
     mended: Mended | None = None
 
-    def beside(self, earlier: EarlierRows) -> list[Fault]:
-        """Return the row's faults in view of the rows before it, and remember it for those behind it."""
+    def faults_after(self, earlier: EarlierRows) -> list[Fault]:
+        """Return the row's faults in view of the earlier rows, and add it to them."""
         found = [] if self.edited is None else [*earlier.conflicting_edit(*self.edited, self.line)]
         return [*found, *earlier.duplicate_case_id(self.shared_id, self.line)]
 
@@ -42,10 +42,10 @@ class JudgedRow:
 def judge(
     located: Located, context: AuditContext, repeats: Repeats | None = None, cleaning: Cleaning | None = None
 ) -> JudgedRow:
-    """Return a row with its faults, mended if it is to be cleaned.
+    """Return a row with its faults, and mended if `cleaning` is given.
 
-    repeats: what several rows of the file have; None where that is not known, so that any may. A row that is not whole
-    is checked for violations as far as it can be read, so that validation finds no more.
+    repeats: the case ids and edits that several rows of the file have; None if not known, so that any may be repeated.
+    A row that cannot be read whole is checked for violations in its other parts, as validation does.
     """
     row = AuditedRow.of(located)
     parts, whole, faults = row.parts, row.whole, list(row.misread)

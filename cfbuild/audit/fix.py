@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from cfbuild.audit.meta import BESIDE
+from cfbuild.audit.meta import PROMPTS_OF
 from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS, CaseId
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import violations_in
@@ -19,20 +19,20 @@ from cfbuild.store.schema.faults import Fault, Located, keys_of
 from cfbuild.store.schema.located import FileForm
 
 UNPREFIXED = frozenset({"prefix-fragment", "prefix-mention"})
-"""Rules whose faults are mended by removing the prefix: the paraphrase's clean form is kept."""
+"""Rules whose faults are mended by removing a paraphrase's prefix."""
 NEEDED = frozenset({("paraphrase_prompts",), ("generation_prompts",)})
-"""Lists of prompts without which a row is useless."""
+"""Lists of prompts that a row must have."""
 BRACKETS: Mapping[FileForm, tuple[str, str]] = {"array": ("[", "]"), "object": ("{", "}")}
 """The brackets around rows, by the forms that have them."""
 
 Note = dict[str, Any]
 ListPlace = tuple[str, ...]
-"""The keys that lead to a list of prompts in a row."""
+"""The keys that lead to a list of prompts in a row: ("locality", "Forgetfulness")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """The settings of cleaning a file: its form, as `LocatedRows.form`, and if faults that are `guesses` are mended."""
+    """The options of cleaning a file: its form (`LocatedRows.form`), and if faults that are guesses are mended too."""
 
     form: FileForm
     guesses: bool = False
@@ -40,9 +40,9 @@ class Cleaning:
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """A row without its own faults: its `text` in the form of the file, None if it is dropped, and the changes.
+    """A row without its own faults: its `text` in the form of the file (None if it is dropped), and the changes.
 
-    case_id: as the changes name it. is_final: True if one of its own faults drops it, so that others say nothing more.
+    is_final: True if one of its own faults drops it, so that other rows do not matter.
     """
 
     text: str | None
@@ -50,25 +50,25 @@ class Mended:
     case_id: CaseId | None = None
     is_final: bool = False
 
-    def beside(self, faults: Sequence[Fault]) -> Mended:
-        """Return what is left in view of its faults beside rows before it, which nothing but dropping it mends."""
+    def without(self, faults: Sequence[Fault]) -> Mended:
+        """Return the row without its faults in view of earlier rows: dropped if there are any."""
         return self if self.is_final or not faults else Mended(None, [_note("drop-row", faults[0])], self.case_id)
 
 
 def mended(located: Located, parts: RecordParts | None, faults: Sequence[Fault], cleaning: Cleaning) -> Mended:
-    """Return a row without its faults; `parts` are its own, None to drop it."""
+    """Return a row without its faults; `parts` is None for a row that was not read whole, which is dropped."""
     if parts is None:
         return Mended(None, [_note("drop-row", faults[0])], is_final=True)
     certain = [fault for fault in faults if cleaning.guesses or not fault.guess]
     fatal = next((fault for fault in certain if _is_fatal(parts, fault)), None)
     if fatal is not None:
         return Mended(None, [_note("drop-row", fatal)], parts.case_id, is_final=True)
-    row, notes = mend(parts, certain)
+    row, notes = _mend(parts, certain)
     return Mended(None if row is None else _written(row, located.key, cleaning.form), notes, parts.case_id)
 
 
 def _written(row: Any, key: str | None, form: FileForm) -> str:
-    """Return a row as a line, or as it stands in an indented array or object of rows."""
+    """Return a row's text in a file of the form: a line, or an indented entry; `key` is that in an object of rows."""
     if form not in BRACKETS:
         return jsonl.dump_row(row) + "\n"
     text = jsonl.dump_indented(row).replace("\n", "\n ")
@@ -76,9 +76,9 @@ def _written(row: Any, key: str | None, form: FileForm) -> str:
 
 
 class CleanedFile:
-    """A cleaned file that is written row by row, with each change in its .changes.jsonl; `written` counts rows.
+    """A cleaned file that is written row by row, with each change in its .changes.jsonl.
 
-    Arrays and objects of rows are written as such, any other form as JSON lines.
+    Arrays and objects of rows are written as such, any other form as JSON lines. written: the number of rows so far.
     """
 
     def __init__(self, rows: TextIO, changes: TextIO, form: FileForm) -> None:
@@ -87,7 +87,7 @@ class CleanedFile:
         self._opening, self._closing = BRACKETS.get(form, ("", ""))
 
     def add(self, line: int, row: Mended) -> None:
-        """Add the row that begins in a line, or only its changes if it is dropped."""
+        """Add the row that begins on `line`, or only its changes if it is dropped."""
         for note in row.notes:
             self._changes.write(jsonl.dump_row({"line": line, "case_id": row.case_id, **note}) + "\n")
         if row.text is not None:
@@ -102,19 +102,19 @@ class CleanedFile:
 
 
 @contextmanager
-def cleaned_file(target: Path, form: FileForm) -> Iterator[CleanedFile]:
+def cleaned_file(path: Path, form: FileForm) -> Iterator[CleanedFile]:
     """Yield the file to add rows to; it and its changes are put in place, whole, at the end."""
-    changes = target.with_name(target.name + ".changes.jsonl")
-    with atomic(changes) as notes, atomic(target) as rows:
-        made = CleanedFile(rows, notes, form)
-        yield made
-        made.finish()
+    changes = path.with_name(path.name + ".changes.jsonl")
+    with atomic(changes) as notes, atomic(path) as rows:
+        cleaned = CleanedFile(rows, notes, form)
+        yield cleaned
+        cleaned.finish()
 
 
-def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
-    """Return the row without its faults, or None if too little would be left, and a note for each change.
+def _mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
+    """Return the row without its faults, none of which is fatal, and a note for each change.
 
-    None of the faults is fatal.
+    The row is None if a needed list would be empty.
     """
     row = copy.deepcopy(dict(parts.row))
     removed: dict[ListPlace, set[int]] = {}
@@ -132,7 +132,7 @@ def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
         else:
             removed.setdefault(_kind(fault.path) or group, set())
             notes.append(_note("remove-prompt", fault))
-    # Inner lists first: their places are given as they were before anything around them was removed.
+    # Inner lists first: places are counted before anything around them is removed.
     for group, places in sorted(removed.items(), key=lambda item: -len(item[0])):
         _remove(row, group, places)
         if group in NEEDED and not _at(row, group):
@@ -140,19 +140,19 @@ def mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
     if any(note["change"] == "remove-repeats" for note in notes):
         row["generation_prompts"] = list(dict.fromkeys(row["generation_prompts"]))
     # A paraphrase without its prefix may equal another prompt of the row.
-    left = violations_in(rest) if faults and (rest := parts_of(row)) is not None else []
-    return (None, [_note("drop-row", left[0])]) if left else (row, notes)
+    violations = violations_in(rest) if faults and (rest := parts_of(row)) is not None else []
+    return (None, [_note("drop-row", violations[0])]) if violations else (row, notes)
 
 
 def _is_fatal(parts: RecordParts, fault: Fault) -> bool:
-    """Return True for a fault that is in no list of prompts and in no kind of them, so that it takes the row along."""
+    """Return True if only dropping the row mends a fault: it is in no list of prompts and in no kind of them."""
     if fault.rule == "repeated-generation" or fault.rule in UNPREFIXED:
         return False
     return _place(parts.row, fault.path)[1] is None and _kind(fault.path) is None
 
 
 def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None:
-    """Put the clean form of the paraphrase at `path` into the row, and set its prefix in `meta` to the empty text."""
+    """Replace the paraphrase at `path` by its clean form, and its prefix in `meta` by an empty text."""
     number = next(n for n, prompt in enumerate(parts.group("paraphrase")) if prompt.path == path)
     *group, key = keys_of(path)
     holder = _at(row, tuple(group))
@@ -163,22 +163,22 @@ def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None
 
 
 def _remove(row: Any, group: ListPlace, places: set[int]) -> None:
-    """Remove prompts from a list together with what belongs to each elsewhere; remove a group or kind that is empty."""
+    """Remove prompts from a list and the entries for them elsewhere; without `places` remove the whole group."""
     holder, name = _at(row, group[:-1]), group[-1]
     if not places:
         del holder[name]
         return
-    for values in (_at(row, group), *_beside(row, group)):
+    for values in (_at(row, group), *_parallel_lists(row, group)):
         values[:] = [value for place, value in enumerate(values) if place not in places]
     if group[:-1] == ("meta", "groups") and not holder[name]:
         del holder[name]
 
 
-def _beside(row: Any, group: ListPlace) -> Iterator[list[Any]]:
-    """Yield the lists with an entry for each prompt of a list: in `meta`, answers, and what was measured of them."""
+def _parallel_lists(row: Any, group: ListPlace) -> Iterator[list[Any]]:
+    """Yield the lists with an entry for each prompt of a list: those of `meta`, answers, and measured values."""
     prompts = _at(row, group)
     meta = row.get("meta") or {}
-    yield from (meta[name] for name, key in BESIDE.items() if group == (key,) and name in meta)
+    yield from (meta[name] for name, key in PROMPTS_OF.items() if group == (key,) and name in meta)
     yield from (values for other in _answer_groups(row, group) if _is_parallel(values := _at(row, other), prompts))
     if group[0] == "requested_rewrite" and len(group) > 2:
         for stage in ("pre", "post"):
@@ -190,7 +190,7 @@ def _beside(row: Any, group: ListPlace) -> Iterator[list[Any]]:
 
 
 def _answer_groups(row: Any, group: ListPlace) -> Iterator[ListPlace]:
-    """Yield the places of answers that lie beside a list of prompts."""
+    """Yield the places of the lists of answers to a list of prompts."""
     for depth, key in enumerate(group):
         if key in PROMPT_KEYS:
             holder = _at(row, group[:depth])
@@ -202,16 +202,16 @@ def _is_parallel(values: Any, prompts: list[Any]) -> bool:
 
 
 def _at(row: Any, group: ListPlace) -> Any:
-    """Return the value at a place in the row, such as `("locality", "Forgetfulness")`."""
+    """Return the value at a place in the row."""
     for key in group:
         row = row[int(key)] if isinstance(row, list) else row[key]
     return row
 
 
 def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
-    """Return the list of prompts that a fault is in and the prompt's number; None for a fault that is in no list.
+    """Return the list of prompts that a fault is in and the prompt's number there, or None for it if there is no list.
 
-    path: a JSON pointer into the row; an answer, or a prompt's entry in `meta`, leads to that prompt.
+    path: a JSON pointer into the row; that of an answer or of an entry in `meta` leads to the prompt.
     """
     keys, whole = tuple(keys_of(path)), row
     group, place = keys, None
@@ -221,18 +221,18 @@ def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
             row = row[place] if place < len(row) else None
         else:
             row = row.get(key) if isinstance(row, dict) else None
-    if group[:1] == ("meta",) and len(group) == 2 and group[1] in BESIDE:
-        group = (BESIDE[group[1]],)
+    if group[:1] == ("meta",) and len(group) == 2 and group[1] in PROMPTS_OF:
+        group = (PROMPTS_OF[group[1]],)
     for depth, key in enumerate(group):
         if key in ANSWER_KEYS and place is not None:
             holder = _at(whole, group[:depth])
-            beside = (one for one in PROMPT_KEYS if isinstance(holder, dict) and one in holder)
-            group = (*group[:depth], next(beside, key), *group[depth + 1 :])  # answers may stand alone
+            prompt_keys = (one for one in PROMPT_KEYS if isinstance(holder, dict) and one in holder)
+            group = (*group[:depth], next(prompt_keys, key), *group[depth + 1 :])  # answers may have no prompts
     return group, place
 
 
 def _kind(path: str) -> ListPlace | None:
-    """Return the kind of locality or portability that a fault is in, which is dropped whole where it is no list."""
+    """Return the place of the kind of locality or portability that a fault is in, or None."""
     keys = tuple(keys_of(path))
     for depth, key in enumerate(keys[:2]):
         if key in ("locality", "portability"):

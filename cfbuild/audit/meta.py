@@ -11,7 +11,7 @@ from typing import Any
 from cfbuild.audit.row import ABOUT_OTHERS, RecordParts, wikidata_id
 from cfbuild.store.schema.faults import Fault, show
 
-BESIDE = {
+PROMPTS_OF = {
     "paraphrases": "paraphrase_prompts",
     "neighborhood": "neighborhood_prompts",
     "attribute": "attribute_prompts",
@@ -21,7 +21,7 @@ BESIDE = {
 
 def meta_length(parts: RecordParts) -> Iterator[Fault]:
     """Yield a fault for each list of `meta` with another number of entries than there are prompts."""
-    for name, key in BESIDE.items():
+    for name, key in PROMPTS_OF.items():
         entries, prompts = _meta(parts).get(name), parts.row.get(key)
         if isinstance(entries, list) and isinstance(prompts, list) and len(entries) != len(prompts):
             expected = f"{len(prompts)}, one for each of {key}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cfbuild.audit import asked, held, meta, quality, violations
+from cfbuild.audit import build_facts, group_answers, meta, quality, violations
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.reader import CaseId
 from cfbuild.audit.row import RecordParts
@@ -55,12 +55,12 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "template-grammar": AuditRule(quality.template_grammar),
     "symmetric-relation": AuditRule(quality.symmetric_relation),
     "answer-in-prompt": AuditRule(quality.answer_in_prompt),
-    "wrong-answer": AuditRule(asked.wrong_answer),
-    "neighbor-lacks-object": AuditRule(held.neighbor_lacks_object),
-    "neighbor-has-target": AuditRule(held.neighbor_has_target),
-    "neighbor-changed": AuditRule(held.neighbor_changed),
-    "past-answer": AuditRule(held.past_answer),
-    "changed-answer": AuditRule(held.changed_answer),
+    "wrong-answer": AuditRule(group_answers.wrong_answer),
+    "neighbor-lacks-object": AuditRule(build_facts.neighbor_lacks_object),
+    "neighbor-has-target": AuditRule(build_facts.neighbor_has_target),
+    "neighbor-changed": AuditRule(build_facts.neighbor_changed),
+    "past-answer": AuditRule(build_facts.past_answer),
+    "changed-answer": AuditRule(build_facts.changed_answer),
 }
 """The rules for a single record. Where a build's facts are known, those of `filter/rules.py` are added."""
 
@@ -77,7 +77,7 @@ def faults_in(parts: RecordParts, context: AuditContext) -> list[Fault]:
     """Return every fault of a record, in the table's order; a rule has at most one fault for a place."""
     found: dict[tuple[str, str], Fault] = {}
     beside = context.of(parts)
-    for find in (*(rule.find for rule in AUDIT_RULES.values()), held.against_facts):
+    for find in (*(rule.find for rule in AUDIT_RULES.values()), build_facts.against_facts):
         for fault in find(parts, beside):
             found.setdefault((fault.rule, fault.path), fault)
     return list(found.values())

@@ -66,7 +66,7 @@ class RankFilter:
         return {**self.lm.identity, **asdict(self.options)}
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Return a verdict for each candidate, in order: the first draw that passes all thresholds, or why none does."""
+        """Return a verdict for each candidate, in order: the first draw that passes, or why none does."""
         verdicts: dict[int, Verdict] = {}
         trials = dict(enumerate(self._trials(candidates)))
         while trials:

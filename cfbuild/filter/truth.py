@@ -95,7 +95,7 @@ def unsuited(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def object_kind(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the kinds of an object that is a place of an unusual kind for the relation, or None (a city as citizenship)."""
+    """Return the object's kinds if it is a place of an unusual kind for the relation, or None."""
     usual, kinds = context.usual_place(fact.relation), context.kinds(fact.object)
     if usual is None or usual in kinds or kinds.isdisjoint(PLACES):
         return None

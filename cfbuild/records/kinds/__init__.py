@@ -1,7 +1,7 @@
 """All kinds of questions beyond CounterFact's: the groups of every record, and those that are made on request.
 
 A kind is a function in a file of this folder and a line in the table KINDS. Its answers follow from facts alone;
-`audit/asked.py` checks them against the facts again.
+`audit/group_answers.py` checks them against the facts again.
 """
 
 from __future__ import annotations
