@@ -1,4 +1,4 @@
-"""A row of any file with its parts, as an audit sees it."""
+"""A row of any file with its parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfbuild.store.schema.faults import Fault, Located, show
 
 @dataclass(frozen=True, slots=True)
 class AuditedRow:
-    """A row with its parts (None if it has none); `misread` holds the faults because of which they are not whole."""
+    """A row with its parts (None if it has none); `misread` are the faults of parts that could not be read."""
 
     located: Located
     parts: RecordParts | None
@@ -27,12 +27,12 @@ class AuditedRow:
 
     @property
     def whole(self) -> RecordParts | None:
-        """The parts of a row that was read whole; None for any other."""
+        """Return the parts if the row was read whole, or None."""
         return None if self.misread else self.parts
 
 
 def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
-    """Yield faults that keep a row from being audited whole: no JSON, not writable again, or of no known format."""
+    """Yield the faults of a row that cannot be read whole: no JSON, not writable again, or of no known format."""
     if located.fault is not None:
         yield located.fault
         return
@@ -41,9 +41,9 @@ def _misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
     yield from unwritable
     if unwritable:
         return
-    named = foreign_format(located.row)
-    if named is not None:
-        yield Fault("", "row-format", named.what, named.advice)
+    foreign = foreign_format(located.row)
+    if foreign is not None:
+        yield Fault("", "row-format", foreign.what, foreign.advice)
     elif parts is None or is_unknown(located.row):
         yield Fault("", "row-format", show(located.row), FORMATS)
     else:

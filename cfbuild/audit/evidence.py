@@ -1,4 +1,4 @@
-"""The knowledge of an audit beside the record itself: the file's templates, the limits, and a build's facts."""
+"""What an audit's rules read besides the record: the file's templates, the options, and a build's facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_TEMPLATES = Templates()
 
 
 class Mention(NamedTuple):
-    """A prompt about another entity, with that entity's name: the build's, or as read off the prompt, or None."""
+    """A prompt about another entity and that entity's name, from the build or read off the prompt, or None."""
 
     prompt: Prompt
     name: str | None
@@ -26,10 +26,12 @@ class Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class AuditContext:
-    """The knowledge of quality rules beside the record; `rules` holds the build's facts, None without a build.
+    """What an audit's rules read besides the record.
 
-    `templates` are those of each relation that the file shows. `max_per_entity` is the most prompts of a group about
-    the same entity. `about` belongs to the record that is judged: its prompts about other entities, by group.
+    templates: those that the file shows, by relation.
+    max_per_entity: the most prompts of a group about the same entity.
+    rules: the build's facts; None without a build.
+    about: the prompts about other entities of the record that is judged, by group.
     """
 
     templates: Mapping[str, Templates] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class AuditContext:
 
 
 def resolve(parts: RecordParts, rules: RuleContext | None) -> Fact | None:
-    """Return the build's fact that a record is about, or None; it is found by the subject's id, or else its name."""
+    """Return the build's fact that a record is about, found by the subject's id or else its name, or None."""
     if rules is None or not parts.relation or not parts.target_true.id:
         return None
     value = parts.target_true.id
@@ -57,18 +59,18 @@ def resolve(parts: RecordParts, rules: RuleContext | None) -> Fact | None:
 
 
 def _about(parts: RecordParts, context: AuditContext) -> dict[str, tuple[Mention, ...]]:
-    """Return the mentions of each group, with the build's names, or else names read off the prompts of both groups."""
+    """Return the mentions by group, with the build's names or else names that are read off the prompts."""
     prompts = [prompt for group in ABOUT_OTHERS for prompt in parts.group(group)]
     graph = context.rules.graph if context.rules else None
     known = [graph.label(prompt.entity) if graph and prompt.entity else None for prompt in prompts]
     read: list[str | None] = known if all(known) else _read([prompt.text for prompt in prompts], parts, context)
-    named = zip(prompts, known, read, strict=True)
-    found = (Mention(prompt, name or other, is_read=not name) for prompt, name, other in named)
-    return {group: tuple(islice(found, len(parts.group(group)))) for group in ABOUT_OTHERS}
+    names_of = zip(prompts, known, read, strict=True)
+    mentions = (Mention(prompt, name or read_name, is_read=not name) for prompt, name, read_name in names_of)
+    return {group: tuple(islice(mentions, len(parts.group(group)))) for group in ABOUT_OTHERS}
 
 
 def _read(prompts: Sequence[str], parts: RecordParts, context: AuditContext) -> list[str | None]:
-    """Return names read off prompts by the templates of the record's relation that the file shows, and its own."""
+    """Return the names read off prompts by the relation's templates in the file and by the record's own."""
     shown = context.templates.get(parts.relation, NO_TEMPLATES)
     own = {halves(text) for text in (parts.template, *parts.shown_templates()) if text.count(SLOT) == 1}
     return names(prompts, shown, own - shown.known)

@@ -1,4 +1,4 @@
-"""Formats of other projects that are recognised by their keys but not read, each with what to do about it."""
+"""Formats of other projects that are recognised by their keys but not read, each with advice how to convert it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RENAME = "an audit reads EasyEdit's keys: "
 
 @dataclass(frozen=True, slots=True)
 class ForeignFormat:
-    """A format: whose it is, sets of keys of which a row has at least one whole, and what to do with such a file."""
+    """A format: whose it is, sets of keys of which a row has at least one completely, and how to convert a file."""
 
     owner: str
     signs: tuple[frozenset[str], ...]
@@ -25,7 +25,7 @@ class ForeignFormat:
 
     @property
     def what(self) -> str:
-        """The format's name, as a message says it."""
+        """Return the format's name for messages."""
         return f"this is {self.owner} format"
 
 
@@ -61,7 +61,7 @@ FOREIGN = (
         "give its folder to `cfbuild fetch --source pararel`",
     ),
 )
-"""The table of formats; the first whose keys a row has is the row's."""
+"""The table of formats; a row's is the first whose keys it has."""
 
 
 def foreign_format(row: Any) -> ForeignFormat | None:
@@ -72,26 +72,21 @@ def foreign_format(row: Any) -> ForeignFormat | None:
 
 
 def is_unknown(row: Mapping[str, Any]) -> bool:
-    """Return True for a row that has the keys of no format at all."""
+    """Return True if a row has neither CounterFact's keys nor EasyEdit's."""
     return "requested_rewrite" not in row and not row.keys() >= EASYEDIT
 
 
-def refuse_foreign(file: Path, first: Any) -> None:
-    """Raise DataError if a file's first row has a format that is recognised but not read."""
-    found = foreign_format(first)
-    if found is not None:
-        refuse_format(file, found)
+def refuse_format(path: Path, found: ForeignFormat) -> NoReturn:
+    """Raise DataError for a file in the format `found`."""
+    raise DataError(f"{path}: {found.what}, which is not read; {found.advice}")
 
 
-def refuse_format(file: Path, found: ForeignFormat) -> NoReturn:
-    """Raise DataError for a file of a format that is recognised but not read."""
-    raise DataError(f"{file}: {found.what}, which is not read; {found.advice}")
-
-
-def refuse_unscored(file: Path, first: Any) -> None:
-    """Raise DataError if a file's first row has a format that is recognised but cannot be scored."""
-    refuse_foreign(file, first)
-    parts = parts_of(first)
+def refuse_unscored(path: Path, row: Any) -> None:
+    """Raise DataError if a file's first row is in a format that cannot be scored: a foreign one, or EasyEdit's."""
+    foreign = foreign_format(row)
+    if foreign is not None:
+        refuse_format(path, foreign)
+    parts = parts_of(row)
     if parts is not None and not parts.is_counterfact:
-        expected = "CounterFact's rows are what is validated and scored; `cfbuild audit` reads EasyEdit's too"
-        raise DataError(f"{file}: this is EasyEdit's format; {expected}")
+        expected = "only CounterFact's rows are validated and scored; `cfbuild audit` reads EasyEdit's too"
+        raise DataError(f"{path}: this is EasyEdit's format; {expected}")

@@ -1,9 +1,9 @@
 """The names of the entities that prompts are about, read off the prompts where the file does not give them.
 
-A relation's templates are known from rewrites and paraphrases, whose subject is known; a prompt that fits a template
-gives a name. Of templates that no rewrite shows, those are found that several prompts share with different names in
-their slot. What fits none of these is read only where it begins with a name that was found and goes on as another
-prompt does behind its name. All else stays unread: a wrong name would put a good prompt under suspicion.
+A relation's templates are known from rewrites and paraphrases, whose subject is known; a prompt that fits one of them
+gives a name. Other templates are found where several prompts differ only in a name. A prompt that fits none of these
+gives a name only if it begins with one that was found and goes on as another prompt does after its name. No name is
+read off other prompts: with a wrong one a good prompt would get a fault.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cfbuild.data import SLOT
 from cfbuild.text.names import FUNCTION_WORDS
 
 LONGEST_NAME = 12
-"""The most words of a name; more mean that the template does not really fit."""
+"""The most words of a name; more mean that the template does not fit."""
 TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 
 ENDING = 4
-"""Characters at the end of a template by which those that may fit a prompt are found: few end alike."""
+"""The number of last characters by which the templates that may fit a prompt are found: few end alike."""
 
 Halves = tuple[str, str]
 """A template, as the texts before and after its slot."""
@@ -31,12 +31,12 @@ Halves = tuple[str, str]
 
 @dataclass(frozen=True)
 class Templates:
-    """Texts that are known to be templates of a relation."""
+    """The known templates of a relation."""
 
     known: frozenset[Halves] = frozenset()
 
     def ending(self, prompt: str) -> tuple[Halves, ...]:
-        """Return the templates that may fit a prompt: those that end as it does, and those with short ends."""
+        """Return the templates that may fit `prompt`: those that end as it does, and those with short ends."""
         return self._by_ending.get(prompt[-ENDING:], ()) + self._by_ending.get("", ())
 
     @cached_property
@@ -49,14 +49,14 @@ class Templates:
 
     @cached_property
     def starts(self) -> frozenset[str]:
-        """The words that follow a name at the beginning of a prompt."""
+        """Return the words that follow a name at the beginning of a prompt."""
         return frozenset(_starts(self.known))
 
 
 def names(prompts: Sequence[str], known: Templates, own: AbstractSet[Halves]) -> list[str | None]:
     """Return the name of the entity that each prompt is about, or None where it cannot be read.
 
-    prompts: of one relation, of which `known` are templates, and `own` those of the prompts' record.
+    prompts: those of one record about other entities. known: templates of its relation. own: its own templates.
     """
     found = [_shortest(prompt, (*known.ending(prompt), *own)) for prompt in prompts]
     if all(name is not None and not _begins_small(name) for name in found):
@@ -79,7 +79,7 @@ def halves(text: str) -> Halves:
 
 
 def _fits(prompt: str, templates: Iterable[Halves]) -> set[str]:
-    """Return the names that templates leave of a prompt."""
+    """Return the texts in the slots of the templates that fit a prompt, if they can be names."""
     return {
         name
         for head, tail in templates
@@ -93,15 +93,15 @@ def _shortest(prompt: str, templates: Iterable[Halves]) -> str | None:
 
 
 def _agreed(prompt: str, known: str | None, shared: Iterable[Halves]) -> str | None:
-    """Return the name that all templates leave of a prompt, or None if they differ.
+    """Return the name in a prompt by all templates that fit it, or None if they disagree.
 
-    A known template decides, unless its name begins as a template does: "The capital of France" fits "{} is" too.
+    The name by a known template decides, unless it begins with a small word: "The capital of France" fits "{} is" too.
     """
     if known is not None and not _begins_small(known):
         return known
     fits = {name for name in _fits(prompt, shared) if _ends_as_name(name)} | ({known} if known is not None else set())
     likely = {name for name in fits if not _begins_small(name)} or fits
-    # One inside another at its beginning: what follows the shorter name is a template's.
+    # Names that begin alike agree: the words after the shortest belong to the template.
     shortest = min(likely, key=len, default="")
     return shortest if likely and all(name.startswith(shortest) for name in likely) else None
 
@@ -109,7 +109,7 @@ def _agreed(prompt: str, known: str | None, shared: Iterable[Halves]) -> str | N
 def _begins(prompt: str, found: Iterable[str], starts: Iterable[str]) -> str | None:
     """Return the name that a prompt of an unknown template begins with, or None.
 
-    What follows must begin as in another prompt, and hold nothing that may belong to a name: a capital or a digit.
+    The next word must follow a name in another prompt, and the rest must have no capital and no digit.
     """
     for name in found:
         rest = prompt[len(name) :]
@@ -128,59 +128,48 @@ def _is_name(text: str) -> bool:
 
 
 def _ends_as_name(text: str) -> bool:
-    """Return True if the last word of a name is no small one, which might as well be the template's."""
+    """Return True if the last word is not small: a small one may belong to the template."""
     return not text.rsplit(maxsplit=1)[-1].islower()
 
 
 def _begins_small(name: str) -> bool:
-    return _is_function_word(name.split(maxsplit=1)[0])
-
-
-def _is_function_word(word: str) -> bool:
-    return word.lower() in FUNCTION_WORDS
+    return name.split(maxsplit=1)[0].lower() in FUNCTION_WORDS
 
 
 def _shared_template(first: str, second: str) -> Halves | None:
-    """Return the template of two prompts that differ in one place, where each has a name; None if they are not such.
+    """Return the template of two prompts that differ only in a name, or None.
 
-    Neither half may hold what could belong to a name: of capitals only the first letter of the prompt, no digit; and
-    what stands before the slot ends in a small word ("The capital of", not "New").
+    Neither half may have a digit, or a capital but at the beginning of the prompt; the first half must end in a small
+    word ("The capital of", not "New").
     """
-    words, others = TOKEN.findall(first), TOKEN.findall(second)
-    head = _common(words, others)
+    words, other_words = TOKEN.findall(first), TOKEN.findall(second)
+    head = _common(words, other_words, may_begin_large=True)
     while head and not (words[head - 1].isspace() and head > 1 and _is_small(words[head - 2])):
         head -= 1
-    tail = _common_tail(words, others)
+    tail = _common(words[::-1], other_words[::-1], may_begin_large=False)
     if not tail:
         return None
-    middles = ["".join(parts[head : len(parts) - tail]) for parts in (words, others)]
+    middles = ["".join(parts[head : len(parts) - tail]) for parts in (words, other_words)]
     if middles[0] == middles[1] or not all(_is_name(name) and _ends_as_name(name) for name in middles):
         return None
     return "".join(words[:head]), "".join(words[len(words) - tail :])
 
 
-def _common(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return how many tokens both begin with, but for names."""
-    count = 0
-    for mine, theirs in zip(first, second, strict=False):
-        if mine != theirs or (count and not _is_plain(mine)):
-            break
-        count += 1
-    return count
+def _common(words: Sequence[str], other_words: Sequence[str], may_begin_large: bool) -> int:
+    """Return the number of equal tokens at the beginning that have no capital and no digit.
 
-
-def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return how many tokens both end in, but for names."""
+    may_begin_large: True if that does not matter for the first token.
+    """
     count = 0
-    for mine, theirs in zip(reversed(first), reversed(second), strict=False):
-        if mine != theirs or not _is_plain(mine):
+    for word, other_word in zip(words, other_words, strict=False):
+        if word != other_word or not (_is_plain(word) or (may_begin_large and not count)):
             break
         count += 1
     return count
 
 
 def _is_small(token: str) -> bool:
-    return token[0].islower() or _is_function_word(token)
+    return token[0].islower() or token.lower() in FUNCTION_WORDS
 
 
 def _is_plain(token: str) -> bool:

@@ -1,6 +1,6 @@
-"""Rules for `meta`, which cfbuild adds to CounterFact's rows: it must fit the prompts. Breaking a rule refuses the row.
+"""Rules for `meta`, which cfbuild adds to CounterFact's rows: it must fit the prompts. Their faults are violations.
 
-`meta` is read as it is in the row, entry by entry; an entry of a wrong type is left to JSON Schema.
+An entry of a wrong type is skipped: JSON Schema reports it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PROMPTS_OF = {
     "neighborhood": "neighborhood_prompts",
     "attribute": "attribute_prompts",
 }
-"""The list of prompts that each list of `meta` belongs to, with an entry for each prompt."""
+"""The list of prompts for which each list of `meta` has entries, one a prompt."""
 
 
 def meta_length(parts: RecordParts) -> Iterator[Fault]:
@@ -50,7 +50,7 @@ def own_entity(parts: RecordParts) -> Iterator[Fault]:
 
 
 def shared_entity(parts: RecordParts) -> Iterator[Fault]:
-    """Yield a fault for each attribute entity that is a neighbor too, and so has both objects."""
+    """Yield a fault for each attribute entity that is a neighbor too: it would have both objects."""
     neighbors = {entity for _, entity in _entities(parts, "neighborhood")}
     for place, entity in _entities(parts, "attribute"):
         if entity in neighbors:
@@ -72,7 +72,7 @@ def _entries(parts: RecordParts, name: str) -> list[Mapping[str, Any]]:
 
 
 def _entities(parts: RecordParts, name: str) -> Iterator[tuple[int, str]]:
-    """Yield (number, id) of the entries that name an item; a placeholder names none."""
+    """Yield (number, id) of the entries that have a Wikidata id."""
     for place, entry in enumerate(_entries(parts, name)):
         entity = entry.get("entity")
         if isinstance(entity, str) and wikidata_id(entity):

@@ -1,7 +1,6 @@
-"""Rules for the quality of a record, whoever made it: each yields every fault that is certain.
+"""Rules for the quality of a record, whoever made it. A row with such faults can be used, so validation accepts it.
 
-A rule is silent where the row does not suffice to judge; without facts, it judges by the texts alone. No fault of
-quality makes a row unusable, so validation does not refuse it.
+A rule yields nothing if the row does not suffice to judge; without a build's facts it judges by the texts alone.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ def prefix_fragment(parts: RecordParts, context: AuditContext) -> Iterator[Fault
 
 def prefix_mention(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
     """Yield a fault for each paraphrase whose prefix names the subject or a target."""
-    wanted = [parts.subject, parts.target_true.label, parts.target_new.label]
+    names = [parts.subject, parts.target_true.label, parts.target_new.label]
     if context.rules is not None:
         ids = (parts.subject_id, parts.target_true.id, parts.target_new.id)
-        wanted += [name for item in ids for name in context.rules.graph.names(item)]
+        names += [name for item in ids for name in context.rules.graph.names(item)]
     for place, prompt in enumerate(parts.group("paraphrase")):
-        name = find_name(parts.split(place)[0], wanted)
+        name = find_name(parts.split(place)[0], names)
         if name is not None:
             yield Fault(prompt.path, "prefix-mention", show(name), "a prefix that names no part of the fact")
 
 
 def repeated_generation(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault if generation prompts repeat, since texts from the same prompt say the same again."""
+    """Yield a fault if generation prompts repeat: texts from the same prompt are alike."""
     texts = [prompt.text for prompt in parts.group("generation")]
     if len(set(texts)) < len(texts):
         got = f"{len(set(texts))} distinct of {len(texts)}"
@@ -54,24 +53,24 @@ def repeated_generation(parts: RecordParts, context: AuditContext) -> Iterator[F
 
 
 def repeated_entity(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each prompt beyond the most that a group may have about the same entity."""
+    """Yield a fault for each prompt about an entity that has `max_per_entity` earlier prompts of the group."""
     for group in ABOUT_OTHERS:
         count: Counter[str] = Counter()
         for mention in context.about[group]:
-            who = mention.prompt.entity or mention.name
-            if who is None:
+            entity = mention.prompt.entity or mention.name
+            if entity is None:
                 continue
-            count[who] += 1
-            if count[who] > context.max_per_entity:
-                got = f"{show(mention.name or who)} for time {count[who]}"
+            count[entity] += 1
+            if count[entity] > context.max_per_entity:
+                got = f"{show(mention.name or entity)} for time {count[entity]}"
                 expected = f"at most {context.max_per_entity} prompts an entity"
                 yield Fault(mention.prompt.path, "repeated-entity", got, expected, guess=not mention.prompt.entity)
 
 
 def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each name that is not plain: markup, a control, a suffix that tells namesakes apart.
+    """Yield a fault for each name with noise: markup, a control character, a suffix that only tells namesakes apart.
 
-    A build's facts tell more about the entities of prompts; those of subject and object are judged by the facts' rules.
+    With a build, names of the entities of prompts are judged by its facts too; subject and object by its fact rules.
     """
     noise = parts.wording.noise
     for path, label in (*_labels(parts), *_answers(parts)):
@@ -85,7 +84,7 @@ def label_noise(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
 
 def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each name that is blank or a language's code, and for each text with an item id for a name."""
+    """Yield a fault for each name that is blank or a language code, and for each text with an item id for a name."""
     for path, label in (*_labels(parts), *_answers(parts)):
         if is_code(label, parts.language) or not label.strip():
             yield Fault(path, "qid-label", show(label), "a name")
@@ -96,17 +95,17 @@ def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
 
 
 def object_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Return the faults of a true object that the subject's name gives away, or whose name gives away the subject."""
+    """Return the faults of a true object whose name and the subject's give each other away."""
     return _named_in_subject(parts, "target_true", "object-in-subject")
 
 
 def target_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Return the faults of an o* that the subject's name gives away, or whose name gives away the subject."""
+    """Return the faults of an o* whose name and the subject's give each other away."""
     return _named_in_subject(parts, "target_new", "target-in-subject")
 
 
 def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each prompt about another entity whose name gives away the object that the prompt asks for."""
+    """Yield a fault for each prompt about another entity whose name gives the prompt's answer away."""
     wording = parts.wording
     for group, target in (("neighborhood", parts.target_true), ("attribute", parts.target_new)):
         for mention in context.about[group]:
@@ -158,7 +157,7 @@ def symmetric_relation(parts: RecordParts, context: AuditContext) -> Iterator[Fa
 
 
 def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Yield a fault for each prompt with its own answers that names such an answer."""
+    """Yield a fault for each prompt that names one of its own answers."""
     for prompt in _answered(parts):
         for answer in prompt.answers:
             if find_name(prompt.text, (answer,)) is not None:
@@ -168,9 +167,9 @@ def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Faul
 
 def _named_in_subject(parts: RecordParts, target: str, rule: str) -> Iterator[Fault]:
     label = getattr(parts, target).label
-    for holder, held in ((parts.subject, label), (label, parts.subject)):
-        if holder and held and gives_away(holder, held, (held,), parts.wording) is not None:
-            yield Fault(parts.target_path(target), rule, f"{show(held)} in {show(holder)}", "names apart")
+    for outer, inner in ((parts.subject, label), (label, parts.subject)):
+        if outer and inner and gives_away(outer, inner, (inner,), parts.wording) is not None:
+            yield Fault(parts.target_path(target), rule, f"{show(inner)} in {show(outer)}", "names apart")
 
 
 def _labels(parts: RecordParts) -> Iterator[tuple[str, str]]:
@@ -187,14 +186,14 @@ def _answers(parts: RecordParts) -> Iterator[tuple[str, str]]:
 
 
 def _prompts(parts: RecordParts) -> Iterator[tuple[str, str]]:
-    """Yield every prompt with its place; the subject's name, which is judged by itself, is left out of the rewrite."""
+    """Yield (path, text) of every prompt; the rewrite has a slot instead of the subject's name."""
     yield parts.rewrite_path, parts.template
     for prompts in (*map(parts.group, PROMPT_GROUPS), *parts.answered.values()):
         yield from ((prompt.path, prompt.text) for prompt in prompts)
 
 
 def _answered(parts: RecordParts) -> Iterator[Prompt]:
-    """Yield the prompts that have their own answers, but for those that state an answer on purpose."""
+    """Yield the prompts that have their own answers, without the groups in STATING."""
     for path, prompts in parts.answered.items():
         if path not in STATING:
             yield from (prompt for prompt in prompts if prompt.answers)

@@ -1,4 +1,4 @@
-"""Reading of values by type: for a value of another type the place is noted, and an empty value stands for it."""
+"""Lenient reading of a row's values: for a value of a wrong type a fault is noted and an empty value is returned."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NO_ANSWER = frozenset({"", "<|endoftext|>"})
 
 
 class Prompt(NamedTuple):
-    """A prompt with its place in the row (`path`, a JSON pointer); `entity` is its entity's id, empty if unknown.
+    """A prompt with its place in the row, a JSON pointer. A tuple, since a row has some sixty and speed matters.
 
-    `answers` are the prompt's own answers, empty if those are the row's targets; `answers_path` is their place. A row
-    has some sixty, and a tuple is made in half the time of a dataclass.
+    entity: the id of the entity that it is about; empty if unknown.
+    answers: its own answers; empty if they are the row's targets. answers_path: their place.
     """
 
     path: str
@@ -32,21 +32,26 @@ class Prompt(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The prompt's number in its list, as text; 0 where the format has a single prompt instead of a list."""
+        """Return the prompt's number in its list, as text; 0 if the format has no list there."""
         return next((key for key in reversed(self.path.split("/")) if key.isdecimal()), "0")
 
 
 class Reader:
-    """A reader of a row's values; `unread` are the faults of values of a wrong type, with the place and what fits."""
+    """A reader of a row's values; `unread` are the faults of values of a wrong type.
+
+    Its methods take the `value` at a place in the row, or None if there is none; `path` is the place, a JSON pointer.
+    `optional` values may be None.
+    """
 
     def __init__(self) -> None:
         self.unread: list[Fault] = []
 
     def refuse(self, value: Any, path: str, expected: str) -> None:
-        """Note that the value at `path` is not what was expected."""
+        """Add a fault of the value at `path`."""
         self.unread.append(Fault(path, "row-format", "nothing" if value is None else show(value), expected))
 
     def text(self, value: Any, path: str, optional: bool = False) -> str:
+        """Return a text; an empty one for None if `optional`."""
         if isinstance(value, str):
             return value
         if value is not None or not optional:
@@ -54,6 +59,7 @@ class Reader:
         return ""
 
     def mapping(self, value: Any, path: str, optional: bool = False) -> Mapping[str, Any]:
+        """Return an object; an empty one for None if `optional`."""
         if isinstance(value, dict):
             return value
         if value is not None or not optional:
@@ -61,7 +67,7 @@ class Reader:
         return {}
 
     def entries(self, value: Any, path: str) -> list[Any]:
-        """Return a list; an absent value gives an empty list."""
+        """Return a list; an empty one for None."""
         if isinstance(value, list):
             return value
         if value is not None:
@@ -69,18 +75,19 @@ class Reader:
         return []
 
     def number(self, value: Any, path: str) -> None:
-        """Note a value that is neither a number nor null."""
+        """Add a fault if a value is neither a number nor None."""
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             self.refuse(value, path, "a number or null")
 
     def case_id(self, value: Any, path: str) -> CaseId | None:
+        """Return a case id, or None."""
         if value is not None and (isinstance(value, bool) or not isinstance(value, CaseId)):
             self.refuse(value, path, "a number, or a text")
             return None
         return value
 
     def target(self, value: Any, path: str, optional: bool = False) -> Target:
-        """Return a target: an object with `str` and `id`, a text, or a list whose first text has aliases behind it."""
+        """Return the target in `value`, an object with `str` and `id`, text or a list of names; None if `optional`."""
         while isinstance(value, list):
             value = value[0] if value else None
         if isinstance(value, dict):
@@ -91,13 +98,13 @@ class Reader:
     def _named(self, value: Mapping[str, Any], path: str) -> tuple[str, str]:
         """Return the id and the name of a target."""
         id_, name = value.get("id"), value.get("str")
-        # Nothing is read as often: no place is written down before something is wrong there.
+        # Targets are read the most often: a path is made only for a fault.
         if isinstance(id_, str) and isinstance(name, str):
             return id_, name
         return self.text(id_, f"{path}/id", optional=True), self.text(name, f"{path}/str")
 
     def texts(self, entry: Mapping[str, Any], keys: Sequence[str], path: str) -> list[str]:
-        """Return the optional texts of an entry by its keys."""
+        """Return the optional texts of an entry at `keys`."""
         found: list[str] = []
         for key in keys:
             value = entry.get(key)
@@ -105,7 +112,7 @@ class Reader:
         return found
 
     def prompts(self, texts: Any, path: str, entities: Sequence[str] = ()) -> Iterator[Prompt]:
-        """Yield the prompts of a list; `entities` are their entities' ids in the same order, as far as known."""
+        """Yield the prompts in the list `texts`; `entities` are their entities' ids, as far as they are known."""
         for place, value in enumerate(self.entries(texts, path)):
             if isinstance(value, str):
                 yield Prompt(f"{path}/{place}", value, entities[place] if place < len(entities) else "")
@@ -113,7 +120,7 @@ class Reader:
                 self.refuse(value, f"{path}/{place}", "a text")
 
     def few(self, value: Any, base: str, key: str) -> Iterator[Prompt]:
-        """Yield the prompts of a key that holds a text, a list of texts, or null."""
+        """Yield the prompts in `value`, a text, a list of texts, or None; it is at `key` of the object at `base`."""
         path = f"{base}/{key}"
         if isinstance(value, str):
             yield Prompt(path, value)
@@ -123,7 +130,7 @@ class Reader:
             self.refuse(value, path, "a text, a list of texts, or null")
 
     def groups(self, groups: Any, path: str, keys: Sequence[str]) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
-        """Yield (place, prompts with their answers) of each of `meta.groups`; `keys` name the answers of an entry."""
+        """Yield (path, prompts) for each of `groups`, as in `meta.groups`; `keys` are those of an entry's answers."""
         for name, entries in self.mapping(groups, path, optional=True).items():
             place = pointer(path, name)
             found = tuple(
@@ -143,10 +150,10 @@ class Reader:
             yield Prompt(f"{path}/prompt", text, answers=tuple(filter(None, answers)), answers_path=path)
 
     def answered(self, kinds: Any, path: str) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
-        """Yield (place, prompts) of each kind under EasyEdit's `locality` and `portability`.
+        """Yield (path, prompts) for each of `kinds`, as in EasyEdit's `locality` and `portability`.
 
-        A kind holds a prompt, an entry (an object with a prompt and its answers, or with a list of prompts and a list
-        of their answers), or lists of either, however deep. There may be a single kind without a name.
+        A kind is a prompt, an entry (an object with a prompt and its answers, or with a list of prompts and a list of
+        their answers), or nested lists of either. `kinds` may also be a single kind without a name.
         """
         if isinstance(kinds, dict) and not _prompt_key(kinds):
             for name, found in kinds.items():
@@ -155,25 +162,26 @@ class Reader:
             yield from self._kind(kinds, path)
 
     def _kind(self, found: Any, path: str) -> Iterator[tuple[str, tuple[Prompt, ...]]]:
-        prompts = tuple(self._asked(found, path))
+        prompts = tuple(self._prompts_in(found, path))
         if prompts:
             yield path, prompts
 
-    def _asked(self, found: Any, path: str) -> Iterator[Prompt]:
+    def _prompts_in(self, found: Any, path: str) -> Iterator[Prompt]:
+        """Yield the prompts of a kind, with their answers."""
         if isinstance(found, list):
             for number, part in enumerate(found):
-                yield from self._asked(part, f"{path}/{number}")
+                yield from self._prompts_in(part, f"{path}/{number}")
         elif isinstance(found, dict) and (key := _prompt_key(found)):
             answer = next((name for name in ANSWER_KEYS if name in found), ANSWER_KEYS[0])
             yield from self._paired(found[key], pointer(path, key), found.get(answer), pointer(path, answer))
         elif isinstance(found, dict):
             for name, part in found.items():
-                yield from self._asked(part, pointer(path, name))
+                yield from self._prompts_in(part, pointer(path, name))
         else:
             yield from self._paired(found, path, None, "")
 
     def _paired(self, texts: Any, path: str, answers: Any, answers_path: str) -> Iterator[Prompt]:
-        """Yield the prompts of a text, or of a list of texts with as many answers."""
+        """Yield the prompt of a text with its answer, or the prompts of a list of texts with as many answers."""
         if not isinstance(texts, list):
             label = self.target(answers, answers_path, optional=True).label
             if not (texts is None or texts == "") or label:

@@ -1,9 +1,9 @@
-"""The parts of a record, read alike from every format, and leniently: a value of a wrong type is left out and noted.
+"""The parts of a record, read from every known format; a value of a wrong type is left out and becomes a fault.
 
 Known formats are CounterFact's (with or without cfbuild's `meta`) and EasyEdit's: `prompt` with the subject in place,
 `subject`, `target_new`, `ground_truth`, `rephrase_prompt`, `locality_prompt` (zjunlp/EasyEdit), and KnowEdit's
-`rephrase`. `locality` and `portability` hold prompts with their own answers in every shape that is in use; see
-`Reader.answered`. In EasyEdit's result files the same keys lie under `requested_rewrite`, beside `pre` and `post`.
+`rephrase`. For `locality` and `portability` see `Reader.answered`. EasyEdit's result files have the same keys under
+`requested_rewrite`, and `pre` and `post` for what was measured.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ ABOUT_OTHERS = ("neighborhood", "attribute")
 TARGETS = ("target_new", "target_true")
 REWRITE = "/requested_rewrite"
 EASYEDIT = frozenset({"prompt", "subject", "target_new"})
-"""Keys by which a request of EasyEdit's format is recognised."""
+"""Keys by which a request in EasyEdit's format is recognised."""
 EASYEDIT_ONLY = frozenset({"ground_truth", "rephrase_prompt", "locality", "portability"})
-"""Keys that a request of EasyEdit's has and CounterFact's `requested_rewrite` has not."""
+"""Keys of EasyEdit's requests that CounterFact's `requested_rewrite` does not have."""
 STAGES = frozenset({"pre", "post"})
 """Keys of EasyEdit's result files for what was measured before and after the edit."""
 NAMED = re.compile(r"(?:.*[/:])?([QP][1-9][0-9]{0,18})")
@@ -36,12 +36,13 @@ NAMED = re.compile(r"(?:.*[/:])?([QP][1-9][0-9]{0,18})")
 
 @dataclass(frozen=True, slots=True)
 class RecordParts:
-    """The parts of a row. `template` is the rewrite prompt with a slot, and `base` the place of what it is read from.
+    """The parts of a row; places are JSON pointers into it. Ids and `relation` are Wikidata's, or else empty.
 
-    Ids and `relation` are Wikidata's, and empty for anything else that stands there: a placeholder identifies nothing.
-    `answered` are the lists of prompts that have their own answers, by place in the row; `prefixes` are prefix and
-    clean form of each paraphrase, if `meta` has them; `unread` are faults at the places of values of a wrong type,
-    which the parts lack. `change` is the kind of the real change that the row says it is about, empty for none.
+    template: the rewrite prompt with a slot. base: the place of the object with subject, prompt and targets.
+    prompts: by the groups of PROMPT_GROUPS. answered: the prompts that have their own answers, by the list's place.
+    prefixes: prefix and clean form of each paraphrase, if `meta` has them.
+    unread: the faults of values of a wrong type, which the parts lack.
+    change: the kind of the real change that the row is about; empty for none.
     """
 
     row: Mapping[str, Any]
@@ -63,17 +64,17 @@ class RecordParts:
 
     @property
     def wording(self) -> Language:
-        """The rules of the row's language, which is `meta.language`, or English if the row has none."""
+        """Return the rules of the row's language: `meta.language`, or else English."""
         return language(self.language)
 
     @property
     def rewrite_path(self) -> str:
-        """The place of the rewrite prompt in the row."""
+        """Return the place of the rewrite prompt in the row."""
         return f"{self.base}/prompt"
 
     @property
     def rewrite(self) -> str:
-        """The rewrite prompt with the subject in its slot."""
+        """Return the rewrite prompt with the subject in its slot."""
         return self.template.replace(SLOT, self.subject)
 
     def was_read(self, path: str) -> bool:
@@ -85,7 +86,7 @@ class RecordParts:
         return self.prompts.get(name, ())
 
     def split(self, place: int) -> tuple[str, str]:
-        """Return prefix and clean form of paraphrase number `place`: as in `meta`, else split where sentences end."""
+        """Return prefix and clean form of paraphrase number `place`, from `meta` or split at a sentence's end."""
         if place < len(self.prefixes):
             return self.prefixes[place]
         return split_prefix(self.group("paraphrase")[place].text, self.subject)
@@ -98,7 +99,7 @@ class RecordParts:
 
     @property
     def edited(self) -> tuple[str, str]:
-        """The subject and relation, or the template if the relation is unknown: an edit changes what they lead to."""
+        """Return what the record edits: subject and relation, or the template if the relation is unknown."""
         return self.subject_id or self.subject, self.relation or self.template
 
     def target_path(self, target: str, key: str = "str") -> str:
@@ -109,10 +110,7 @@ class RecordParts:
 
 
 def parts_of(row: Any) -> RecordParts | None:
-    """Return the parts of a row, or None for a value that is no JSON object.
-
-    A row of no known format is read as CounterFact's; then much is unread.
-    """
+    """Return the parts of a row, or None if it is no JSON object; a row of no known format is read as CounterFact's."""
     if not isinstance(row, dict):
         return None
     if "requested_rewrite" not in row:
@@ -187,7 +185,7 @@ def _easyedit(row: Mapping[str, Any], request: Mapping[str, Any], base: str) -> 
 
 @lru_cache(maxsize=10_000)
 def wikidata_id(text: str) -> str:
-    """Return Wikidata's id of an item or property in `text`, alone or at the end of an address; else an empty text."""
+    """Return the Wikidata id in `text`, alone or at the end of an address, or an empty text."""
     found = NAMED.fullmatch(text)
     return found[1] if found else ""
 
@@ -206,7 +204,7 @@ def _slotted(prompt: str, subject: str) -> str:
 
 
 def _entities(reader: Reader, meta: Mapping[str, Any], name: str) -> list[str]:
-    """Return the ids that `meta` gives for a group's prompts, in their order; none for groups that it does not have."""
+    """Return the ids of the entities of a group's prompts in `meta`, in order."""
     path = f"/meta/{name}"
     found = []
     for place, value in enumerate(reader.entries(meta.get(name), path) if name in ABOUT_OTHERS else ()):

@@ -1,7 +1,7 @@
 """The rules for records: each has one id, one meaning and one function, and finds violations or faults of quality.
 
 A row with a violation cannot be used: validation refuses it and `generate` never writes it. A fault of quality makes
-figures worth less; only an audit reports it. So a file in which an audit finds nothing has no violation.
+figures less reliable; only an audit reports it. An audit reports violations, too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class AuditRule:
 
 
 def _violation(find: Callable[[RecordParts], Iterator[Fault]]) -> AuditRule:
-    """Return a rule whose faults are violations; it sees only the record, so that validation and audit agree."""
+    """Return a rule whose faults are violations; it reads the record alone, so that validation and audit agree."""
     return AuditRule(lambda parts, context: find(parts), is_violation=True)
 
 
@@ -62,7 +62,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = {
     "past-answer": AuditRule(build_facts.past_answer),
     "changed-answer": AuditRule(build_facts.changed_answer),
 }
-"""The rules for a single record. Where a build's facts are known, those of `filter/rules.py` are added."""
+"""The rules for a single record. With a build's facts those of `filter/rules.py` are added."""
 
 VIOLATIONS = tuple(rule.find for rule in AUDIT_RULES.values() if rule.is_violation)
 _ALONE = AuditContext()
@@ -76,22 +76,25 @@ def violations_in(parts: RecordParts) -> list[Fault]:
 def faults_in(parts: RecordParts, context: AuditContext) -> list[Fault]:
     """Return every fault of a record, in the table's order; a rule has at most one fault for a place."""
     found: dict[tuple[str, str], Fault] = {}
-    beside = context.of(parts)
+    of_record = context.of(parts)
     for find in (*(rule.find for rule in AUDIT_RULES.values()), build_facts.against_facts):
-        for fault in find(parts, beside):
+        for fault in find(parts, of_record):
             found.setdefault((fault.rule, fault.path), fault)
     return list(found.values())
 
 
 class EarlierRows:
-    """The rules that compare a row with the rows before it in a file; call them for the rows in their order."""
+    """The rules that compare a row with the earlier rows of a file; call them for the rows in order.
+
+    `line` is the one on which the row begins.
+    """
 
     def __init__(self) -> None:
         self._lines: dict[CaseId, int] = {}
         self._edits: dict[tuple[str, str], tuple[int, str]] = {}
 
     def duplicate_case_id(self, case_id: CaseId | None, line: int) -> Iterator[Fault]:
-        """Yield a fault for a case id that an earlier row has; it is a violation. `line` is the row's in the file."""
+        """Yield a fault, a violation, for a case id that an earlier row has."""
         if case_id is None:
             return
         if case_id in self._lines:
@@ -100,7 +103,7 @@ class EarlierRows:
         self._lines.setdefault(case_id, line)
 
     def conflicting_edit(self, edited: tuple[str, str], subject: str, label: str, line: int) -> Iterator[Fault]:
-        """Yield a fault for a second edit of the same (`RecordParts.edited`); `label` is the new target's."""
+        """Yield a fault if an earlier row has the same `edited` (`RecordParts.edited`); `label` is the new target's."""
         if edited in self._edits:
             first, target = self._edits[edited]
             got = "again" if target == label else f"{show(target)} in line {first}"

@@ -20,7 +20,7 @@ from cfbuild.store.schema.located import LocatedRows, read_located
 
 @dataclass
 class RowTally:
-    """A count of a file's rows: `rows` that were checked, `faulty` those among them with a fault."""
+    """A count of a file's rows: the checked ones, and the `faulty` ones among them."""
 
     rows: int = 0
     faulty: int = 0
@@ -28,10 +28,7 @@ class RowTally:
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """A file of records, read once: its digest, the valid records, and the violations of the other rows.
-
-    `sha256` is the digest of the file's bytes; `records` are in the file's order.
-    """
+    """A file of records, read once: the digest of its bytes, its valid records, and the violations of other rows."""
 
     path: Path
     sha256: str
@@ -40,7 +37,7 @@ class RecordFile:
     tally: RowTally
 
     def all_valid(self) -> RecordFile:
-        """Return the file itself. Raises SchemaError if rows have violations."""
+        """Return the file itself. Raises SchemaError if any row has violations."""
         if self.violations:
             raise SchemaError(
                 f"{self.path}: {self.tally.faulty} of {self.tally.rows} rows have violations; `cfbuild audit "
@@ -50,19 +47,15 @@ class RecordFile:
 
 
 def read_records(path: Path) -> RecordFile:
-    """Return the records and violations of a CounterFact file (a JSON array or JSON lines, whoever made it), read once.
+    """Return the records and violations of a CounterFact file, a JSON array or JSON lines, whoever made it.
 
-    Violations are those of `violations`, in its order.
-
-    Raises DataError if the file cannot be read.
+    Violations are those of `violations`, in its order. Raises DataError if the file cannot be read.
     """
     records: list[Record] = []
     found: list[Violation] = []
     tally = RowTally()
     with LocatedRows(path) as rows:
-        for located, faults in _examine(path, rows):
-            tally.rows += 1
-            tally.faulty += bool(faults)
+        for located, faults in _examine(path, rows, tally):
             found += _placed(path, located, faults)
             if not faults:
                 records.append(decode_record(located.row))
@@ -73,27 +66,21 @@ def read_records(path: Path) -> RecordFile:
 
 
 def violations(path: Path, tally: RowTally | None = None) -> Iterator[Violation]:
-    """Yield the violations of a CounterFact file (a JSON array or JSON lines, whoever made it).
+    """Yield the violations of a CounterFact file, a JSON array or JSON lines, whoever made it.
 
-    Rows are read one by one and in order. `tally`, if given, counts them. A file without rows is a violation too.
-
+    Rows are read one by one and in order; `tally`, if given, counts them. A file without rows is a violation too.
     Raises DataError if the file cannot be read.
     """
     tally = RowTally() if tally is None else tally
-    for located, faults in _examine(path, read_located(path)):
-        tally.rows += 1
-        tally.faulty += bool(faults)
+    for located, faults in _examine(path, read_located(path), tally):
         yield from _placed(path, located, faults)
     if not tally.rows:
         yield _empty(path)
 
 
 def read_valid(path: Path) -> Iterator[dict[str, Any]]:
-    """Return an iterator over the rows of a CounterFact file that have no fault.
-
-    Raises DataError if the file cannot be read.
-    """
-    return (located.row for located, faults in _examine(path, read_located(path)) if not faults)
+    """Return an iterator over the valid rows of a CounterFact file. Raises DataError if the file cannot be read."""
+    return (located.row for located, faults in _examine(path, read_located(path), RowTally()) if not faults)
 
 
 def record_faults(row: Any) -> list[Fault]:
@@ -107,19 +94,22 @@ def _faults(row: Any, parts: RecordParts | None, is_plain: bool = False) -> list
     return [*schema_faults(row, "record"), *found, *(() if is_plain else writing_faults(row))]
 
 
-def _examine(path: Path, rows: Iterable[Located]) -> Iterator[tuple[Located, list[Fault]]]:
-    """Yield each row of the file `path` with its faults."""
+def _examine(path: Path, rows: Iterable[Located], tally: RowTally) -> Iterator[tuple[Located, list[Fault]]]:
+    """Yield each row of the file `path` with its faults, and count it."""
     earlier = EarlierRows()
     for number, located in enumerate(rows):
+        tally.rows += 1
         if located.fault is not None:
-            yield located, [located.fault]
-            continue
-        if not number:
-            refuse_unscored(path, located.row)
-        parts = parts_of(located.row)
-        case_id = None if parts is None else parts.case_id
-        found = _faults(located.row, parts, located.is_plain)
-        yield located, [*found, *earlier.duplicate_case_id(case_id, located.line)]
+            faults = [located.fault]
+        else:
+            if not number:
+                refuse_unscored(path, located.row)
+            parts = parts_of(located.row)
+            case_id = None if parts is None else parts.case_id
+            faults = _faults(located.row, parts, located.is_plain)
+            faults += earlier.duplicate_case_id(case_id, located.line)
+        tally.faulty += bool(faults)
+        yield located, faults
 
 
 def _placed(path: Path, located: Located, faults: Iterable[Fault]) -> Iterator[Violation]:

@@ -1,7 +1,6 @@
-"""Rules for the texts of a record that an editor or a metric relies on: a row that breaks a rule is refused.
+"""Rules for the texts of a record that an editor or a metric relies on: a row that breaks a rule cannot be used.
 
-Each yields every fault that is certain, in every format. Types are JSON Schema's to check: a value of a wrong type is
-not among the parts and is not judged here.
+They apply to every format. A value of a wrong type is not among the parts: JSON Schema reports it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from cfbuild.store.schema.faults import Fault, show
 def slot(parts: RecordParts) -> Iterator[Fault]:
     """Yield a fault for a rewrite template with more than one slot, or, in CounterFact's format, with none."""
     count = parts.template.count(SLOT)
-    # EasyEdit's prompts have the subject in place; `lacks_subject` reports those without it, so only a slot too many
-    # is a fault here.
+    # EasyEdit's prompts have the subject instead of a slot; `lacks_subject` reports those without it.
     if parts.was_read(parts.rewrite_path) and (count > 1 or (count == 0 and parts.is_counterfact)):
         yield Fault(parts.rewrite_path, "slot", show(parts.template), f"exactly one {SLOT} for the subject")
 
@@ -87,7 +85,7 @@ def duplicate_prompt(parts: RecordParts) -> Iterator[Fault]:
 
 
 def own_prompt(parts: RecordParts) -> Iterator[Fault]:
-    """Yield a fault for each prompt that an edit should leave alone but that is its rewrite or a paraphrase."""
+    """Yield a fault for each prompt that an edit should leave alone but that equals the rewrite or a paraphrase."""
     own = {prompt.text for prompt in parts.group("paraphrase")}
     if parts.template and parts.subject:
         own.add(parts.rewrite)
