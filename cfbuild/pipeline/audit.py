@@ -15,7 +15,7 @@ from cfbuild.audit.fix import CleanedFile, Cleaning, cleaned_file
 from cfbuild.audit.foreign import refuse_format
 from cfbuild.audit.mentions import Templates
 from cfbuild.audit.rulebook import EarlierRows
-from cfbuild.audit.survey import GlanceAtRows, Repeats, Survey, chunks
+from cfbuild.audit.survey import Repeats, Survey, SurveyChunks, chunks
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.facts.dates import ASSUMED_TODAY
 from cfbuild.facts.index import write_index
@@ -194,7 +194,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
                 for row, repeated in _judged(job, again, progress, survey.rows):
                     summary.count(row, [*row.faults, *repeated])
                     if cleaned is not None and row.mended is not None:
-                        cleaned.add(row.line, row.mended.beside(repeated))
+                        cleaned.add(row.line, row.mended.without(repeated))
                 if again.sha256 != located.sha256:
                     raise DataError(f"{options.file}: changed while it was read; audit it again")
     if cleaned is not None:
@@ -206,7 +206,7 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
 def _surveyed(options: AuditOptions, located: LocatedRows, progress: Progress) -> Survey:
     """Return what the rows of a file show together. Raises DataError for a file without rows of a known format."""
     survey = Survey()
-    for part in map_chunks(GlanceAtRows(), chunks(located), options):
+    for part in map_chunks(SurveyChunks(), chunks(located), options):
         survey.add(part)
         progress("rows read", survey.rows, None)
     progress("rows read", survey.rows, survey.rows)
@@ -224,7 +224,7 @@ def _judged(
     earlier, done = EarlierRows(), 0
     progress("rows", done, total)
     for part in map_chunks(job, chunks(located), job.options):
-        yield from ((row, row.beside(earlier)) for row in part)
+        yield from ((row, row.faults_after(earlier)) for row in part)
         done += len(part)
         progress("rows", done, total)
 

@@ -18,15 +18,15 @@ from cfbuild.filter.context import FilterRecipe, Rules, TargetFilter
 from cfbuild.option import COMMA_SEPARATED, COMMA_SEPARATED_OR_NONE, DAY, WORD, option, restart_option
 from cfbuild.pipeline.prefix_source import PrefixSource
 from cfbuild.progress import Progress, silent
-from cfbuild.records.aligned import Survivors, check_languages, file_in, in_language
+from cfbuild.records.aligned import AlignedCounts, check_languages, file_in, in_language
 from cfbuild.records.draft import BuildOptions
 from cfbuild.records.factset import FILES, StoredFacts, index_facts
 from cfbuild.records.groups import GROUPS
 from cfbuild.records.kinds import EVERY, KINDS
 from cfbuild.records.maker import RecordMaker, check_groups, check_neighbors
-from cfbuild.records.making import Making, Portion
+from cfbuild.records.making import FactChunk, Making
 from cfbuild.records.prefixes import BUILTIN, MODEL, NONE, REFERENCES, Prefixes, Sampler
-from cfbuild.records.spread import Noted, Spread, noted
+from cfbuild.records.spread import RowFigures, Spread, row_figures
 from cfbuild.records.turns import Selection
 from cfbuild.store import codec, jsonl
 from cfbuild.store.files import sha256_file
@@ -116,15 +116,15 @@ class GenerateOptions(Rules, Selection, ModelWorkerOptions):
 
 
 class MadeRows(NamedTuple):
-    """The rows of a portion of facts, as lines of the log with the figures to count; `place` is the portion's."""
+    """The rows of a chunk of facts, as lines of the log with the figures to count; `place` is the chunk's."""
 
     place: int
-    rows: list[tuple[LogLine, Noted]]
+    rows: list[tuple[LogLine, RowFigures]]
 
 
 @dataclass(frozen=True)
 class MakeRows:
-    """The job that makes the rows of a portion of facts.
+    """The job that makes the rows of a chunk of facts.
 
     model: the filter in this process; None for none.
     recipe: how another process makes its own filter.
@@ -134,27 +134,27 @@ class MakeRows:
     model: TargetFilter | None = None
     recipe: FilterRecipe | None = None
 
-    def open(self) -> Callable[[Portion], MadeRows]:
-        """Return the function that makes a portion's rows."""
+    def open(self) -> Callable[[FactChunk], MadeRows]:
+        """Return the function that makes a chunk's rows."""
         model = self.recipe.filter() if self.recipe else self.model
 
-        def make(portion: Portion) -> MadeRows:
-            rows = map(_row, self.maker.decided(portion, model))
-            return MadeRows(portion.place, [(line_of(row), noted(row)) for row in rows])
+        def make(chunk: FactChunk) -> MadeRows:
+            rows = map(_row, self.maker.decided(chunk, model))
+            return MadeRows(chunk.place, [(line_of(row), row_figures(row)) for row in rows])
 
         return make
 
 
 @dataclass(frozen=True)
 class StateFacts:
-    """The job that states the facts of a portion as sentences, which are reference texts."""
+    """The job that states the facts of a chunk as sentences, which are reference texts."""
 
     maker: RecordMaker
 
-    def open(self) -> Callable[[Portion], list[str]]:
-        """Return the function that makes a portion's lines of references.jsonl."""
-        return lambda portion: [
-            jsonl.dump_row(codec.encode_reference(reference)) + "\n" for reference in self.maker.sentences(portion)
+    def open(self) -> Callable[[FactChunk], list[str]]:
+        """Return the function that makes a chunk's lines of references.jsonl."""
+        return lambda chunk: [
+            jsonl.dump_row(codec.encode_reference(reference)) + "\n" for reference in self.maker.sentences(chunk)
         ]
 
 
@@ -164,7 +164,7 @@ class GenerateSummary:
 
     filtered: True if a model filter chose o*.
     neighbors, pools, shared_class, changes: as `Spread.as_dict` has them; no `changes` if no record is about one.
-    languages: as `Survivors.as_dict` has them; None for a single language.
+    languages: as `AlignedCounts.as_dict` has them; None for a single language.
     """
 
     facts: int
@@ -189,7 +189,7 @@ def generate(
 ) -> GenerateSummary:
     """Make records.jsonl, rejected.jsonl and references.jsonl of the build's facts; return their counts.
 
-    An interrupted run goes on after its last finished portion, to the same bytes; a finished run is not repeated.
+    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated.
 
     model_filter: chooses o*; None takes the first o* drawn, and the manifest says `filtered: false`.
     sampler: writes the texts that prefixes are cut from, for the source `model`.
@@ -211,7 +211,7 @@ def generate(
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
         spread = _resumed(making, log)
         job = MakeRows(maker, model_filter) if workers.is_alone else MakeRows(maker, None, _recipe(model_filter))
-        for made in map_chunks(job, making.portions(), workers):
+        for made in map_chunks(job, making.chunks(), workers):
             _take_in(made, making, log, spread)
             progress("facts", made.place, len(making.turns))
         without_model = WorkerOptions(workers=options.workers, ray=options.ray)
@@ -302,18 +302,18 @@ def _write_others(
     progress: Progress,
 ) -> tuple[dict[str, int], Mapping[str, Any]]:
     """Write the records and rejects of the other languages; return the number of rows by file, and their counts."""
-    survivors, files = Survivors(options.lead), {}
+    aligned, files = AlignedCounts(options.lead), {}
     records = folder.path("records.jsonl")
     kept = sum(1 for _ in jsonl.read_rows(records))
     for code, maker in others.items():
         read = (codec.decode_record(row) for _, row in jsonl.read_rows(records))
         rejected: list[Rejection] = []
-        decided = survivors.same(maker, read, lead.cases)
+        decided = aligned.same(maker, read, lead.cases)
         accepted = _accepted(decided, rejected, (f"records in {code}", kept), progress)
         for name, rows in (("records.jsonl", accepted), ("rejected.jsonl", rejected)):
             file = file_in(name, code, options.languages)
             files[file] = jsonl.write_jsonl(folder.path(file), map(_row, rows))
-    return files, survivors.as_dict(kept)
+    return files, aligned.as_dict(kept)
 
 
 def _accepted(
@@ -352,12 +352,12 @@ def _resumed(making: Making, log: RowLog) -> Spread:
         ) from error
     spread = Spread()
     for row in log.rows(log.entries):
-        spread.count(noted(row))
+        spread.count(row_figures(row))
     return spread
 
 
 def _take_in(made: MadeRows, making: Making, log: RowLog, spread: Spread) -> None:
-    """Append a portion's rows to the log and count them, without those beyond a limit that other rows have reached."""
+    """Append a chunk's rows to the log and count them, without those beyond a limit that other rows have reached."""
     admitted = [(line, figures) for line, figures in made.rows if making.count(line.relation, line.rule is None)]
     if admitted:
         log.append_lines(line for line, _ in admitted)

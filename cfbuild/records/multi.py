@@ -116,7 +116,7 @@ class PlannedEdits:
         indices: which of these edits to order. `neighbors_edited` is the number of a record's neighbors whose own fact
         is edited too: they do not test specificity any more.
         """
-        numbers = drawn(f"{seed}:multi:{self.case_ids[index]}" for index in indices)
+        numbers = random_keys(f"{seed}:multi:{self.case_ids[index]}" for index in indices)
         order = [indices[rank] for rank in numbers.argsort(kind="stable").tolist()]
         free = _are_free((self.facts[index], self.implied[index]) for index in order)
         ordered = array("q", compress(order, free))
