@@ -1,4 +1,4 @@
-"""What an audit's rules read besides the record: the file's templates, the options, and a build's facts."""
+"""The evidence of an audit besides the record itself: the file's templates, the options, and a build's facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class AuditContext:
-    """What an audit's rules read besides the record.
+    """The evidence for an audit's rules besides the record itself.
 
     templates: those that the file shows, by relation.
     max_per_entity: the most prompts of a group about the same entity.

@@ -47,7 +47,7 @@ class Reader:
         self.unread: list[Fault] = []
 
     def refuse(self, value: Any, path: str, expected: str) -> None:
-        """Add a fault of the value at `path`."""
+        """Add a fault of the value at `path`, of which `expected` says what it should be."""
         self.unread.append(Fault(path, "row-format", "nothing" if value is None else show(value), expected))
 
     def text(self, value: Any, path: str, optional: bool = False) -> str:
