@@ -26,17 +26,20 @@ HALF = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of each case: the mean of `of` over the prompts of a group, reported times 100.
+    """A figure of each case: the mean of `of` over the prompts of a group, reported times `scale`.
 
-    Below `fails_below`, times 100 too, the wrong object wins (None: the figure has no such limit). `stays` is true if
-    the right answer is the same before and after the edit.
+    `meaning` is a line of text for tables. Below `fails_below`, times `scale` too, the wrong object wins (None: the
+    figure has no such limit). `stays` is true if the right object is the one that the model should have said before.
+    `scale` is 100 for shares and differences of probabilities, 1 for a figure in units of its own.
     """
 
     name: str
     group: str
     of: Callable[[PromptScore], float]
+    meaning: str
     fails_below: float | None = None
     stays: bool = False
+    scale: float = 100.0
 
 
 def _new_wins(score: PromptScore) -> float:
@@ -52,21 +55,49 @@ def _true_wins(score: PromptScore) -> float:
 
 
 METRICS = (
-    Metric("ES", "rewrite", _new_wins, HALF),
-    Metric("EM", "rewrite", _new_margin, 0.0),
-    Metric("PS", "paraphrase", _new_wins, HALF),
-    Metric("PM", "paraphrase", _new_margin, 0.0),
-    Metric("NS", "neighborhood", _true_wins, HALF, stays=True),
-    Metric("NM", "neighborhood", lambda score: -_new_margin(score), 0.0, stays=True),
-    Metric("rewrite_exact", "rewrite", lambda score: float(score.target_new_argmax)),
-    Metric("paraphrase_exact", "paraphrase", lambda score: float(score.target_new_argmax)),
-    Metric("neighborhood_exact", "neighborhood", lambda score: float(score.target_true_argmax)),
+    Metric("ES", "rewrite", _new_wins, "efficacy: o* likelier than the true object after the rewrite prompt", HALF),
+    Metric("EM", "rewrite", _new_margin, "efficacy margin: P(o*) − P(true)", 0.0),
+    Metric("PS", "paraphrase", _new_wins, "paraphrase score: the same after paraphrases", HALF),
+    Metric("PM", "paraphrase", _new_margin, "paraphrase margin", 0.0),
+    Metric(
+        "NS",
+        "neighborhood",
+        _true_wins,
+        "neighborhood score: true object likelier after prompts about neighbours",
+        HALF,
+        stays=True,
+    ),
+    Metric(
+        "NM",
+        "neighborhood",
+        lambda score: -_new_margin(score),
+        "neighborhood margin: P(true) − P(o*)",
+        0.0,
+        stays=True,
+    ),
+    Metric(
+        "rewrite_exact",
+        "rewrite",
+        lambda score: float(score.target_new_argmax),
+        "o* is what greedy decoding says after the rewrite prompt",
+    ),
+    Metric(
+        "paraphrase_exact",
+        "paraphrase",
+        lambda score: float(score.target_new_argmax),
+        "the same after paraphrases",
+    ),
+    Metric(
+        "neighborhood_exact",
+        "neighborhood",
+        lambda score: float(score.target_true_argmax),
+        "greedy decoding says the true object about neighbours",
+    ),
     *(
-        Metric(name, name, _true_wins if group.stays_true else _new_wins, HALF, stays=group.stays_true)
+        Metric(name, name, _true_wins if group.stays_true else _new_wins, group.meaning, HALF, group.stays_true)
         for name, group in KINDS.items()
     ),
 )
-
 MARGINS = frozenset(metric.name for metric in METRICS if metric.fails_below == 0.0)
 """The metrics that lie between -100 and 100; all others are shares."""
 TEXT_METRICS = {
@@ -80,7 +111,7 @@ TEXT_METRICS = {
 }
 """Figures that are computed once a case from its texts and answers: name -> field of StageScore."""
 PERPLEXITY = "perplexity"
-"""The only figure that is not times 100; the lower it is, the better."""
+"""The perplexity of the fixed text, not times 100; the lower it is, the better."""
 HARMONIC = ("ES", "PS", "NS")
 """The metrics whose harmonic mean is S."""
 
@@ -226,7 +257,7 @@ def _prompts(cases: Sequence[CaseScore], stage: str) -> dict[str, int]:
 
 def _mean(metric: Metric, stage: StageScore | None) -> float | None:
     scores = stage.prompts.get(metric.group) if stage else None
-    return 100 * sum(map(metric.of, scores)) / len(scores) if scores else None
+    return metric.scale * sum(map(metric.of, scores)) / len(scores) if scores else None
 
 
 def _times_100(value: float | None) -> float | None:

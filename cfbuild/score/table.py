@@ -10,25 +10,28 @@ from typing import Any
 from cfbuild.records.kinds import KINDS
 from cfbuild.score.cost import Cost
 from cfbuild.score.marks import RULE, SIGNS, marks_of
-from cfbuild.score.metrics import PERPLEXITY, CaseValues, Figure, figures_as_dict, paired_differences, rounded
+from cfbuild.score.metrics import (
+    METRICS,
+    PERPLEXITY,
+    TEXT_METRICS,
+    CaseValues,
+    Figure,
+    figures_as_dict,
+    paired_differences,
+    rounded,
+)
 from cfbuild.score.run_report import Report
 
 HEADLINE = ("S", "ES", "EM", "PS", "PM", "NS", "NM", "GE", "RS")
 """Columns of the table, as in the paper's Table 4."""
-OTHER_FIGURES = (
-    "rewrite_exact",
-    "paraphrase_exact",
-    "neighborhood_exact",
-    "generation_mentions",
-    "distinct_1",
-    "distinct_2",
-    PERPLEXITY,
-    "in_use_rewrite",
-    "in_use_paraphrase",
-)
-"""Figures that are not the paper's, such as the exact matches that are easily confused with its metrics."""
 GROUP_FIGURES = tuple(KINDS)
 """Scores of the groups that CounterFact does not have: share of prompts on which the right target wins."""
+OTHER_FIGURES = tuple(
+    name
+    for name in (*(metric.name for metric in METRICS), *TEXT_METRICS, PERPLEXITY)
+    if name not in (*HEADLINE, *GROUP_FIGURES)
+)
+"""Figures that are not the paper's, such as the exact matches that are easily confused with its metrics."""
 UNEDITED = "unedited"
 """The name of the row of a model before any edit."""
 TITLE = "scores times 100, mean ± 95% interval"

@@ -10,32 +10,27 @@ from typing import Any
 
 from cfbuild.errors import ConfigError
 
-EXPORTS = (
-    *("export-counterfact", "export-easyedit", "export-knowedit", "export-zsre", "export-mquake", "export-bmike"),
-    *("export-wikibigedit", "export-rippleedits", "export-uniedit", "export-question", "export-tracing"),
-    *("export-pairs", "export-chat"),
-)
-"""The schemas of exported files."""
 BUILT = (
     *("facts", "entities", "templates", "references", "rejected", "changes", "cases", "prompts", "pre_edit", "multi"),
     *("traces", "manifest"),
 )
 """The schemas of a build's files beside `record`."""
+_PACKAGE = Path(__file__).resolve().parents[2]
+# A wheel has the schemas inside the package, a checkout of the repository has them beside it.
+_FOLDER = next(path for path in (_PACKAGE / "schemas", _PACKAGE.parent / "schemas") if path.is_dir())
+_ENDING = ".schema.json"
+EXPORTS = tuple(sorted(path.name.removesuffix(_ENDING) for path in _FOLDER.glob(f"export-*{_ENDING}")))
+"""The schemas of exported files: every file with this beginning."""
 NAMES = ("record", *BUILT, *EXPORTS)
 """All schemas; `record` is that of records.jsonl and CounterFact files."""
-
-_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @cache
 def load_schema(name: str) -> Mapping[str, Any]:
     """Return the schema `name`. Raises ConfigError for a name that is not in NAMES."""
     if name not in NAMES:
-        raise ConfigError(f"there is no schema {name!r}; expected one of {', '.join(NAMES)}")
-    # A wheel has the schemas inside the package, a checkout of the repository has them beside it.
-    folders = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
-    file = next(path for folder in folders if (path := folder / f"{name}.schema.json").is_file())
-    schema: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        raise ConfigError(f"there is no schema {name!r} in {_FOLDER}; expected one of {', '.join(NAMES)}")
+    schema: Mapping[str, Any] = json.loads((_FOLDER / f"{name}{_ENDING}").read_text(encoding="utf-8"))
     return schema
 
 

@@ -16,10 +16,9 @@ from markupsafe import Markup
 
 from cfbuild import __version__
 from cfbuild.records.composition import ITEMS
-from cfbuild.records.kinds import KINDS
 from cfbuild.score.marks import SIGNS
 from cfbuild.score.matrix import SHOWN, LanguageMatrix
-from cfbuild.score.metrics import Figure
+from cfbuild.score.metrics import METRICS, Figure
 from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.swept import SweepReport
 from cfbuild.score.table import COSTS, GROUP_FIGURES, HEADLINE, OTHER_FIGURES, ScoreTable, figure_text
@@ -32,17 +31,8 @@ from cfbuild.views.page.shown import ShownCases, ShownRecords
 
 MEANING = {
     "S": "score: harmonic mean of ES, PS and NS",
-    "ES": "efficacy: o* likelier than the true object after the rewrite prompt",
-    "EM": "efficacy margin: P(o*) − P(true)",
-    "PS": "paraphrase score: the same after paraphrases",
-    "PM": "paraphrase margin",
-    "NS": "neighborhood score: true object likelier after prompts about neighbours",
-    "NM": "neighborhood margin: P(true) − P(o*)",
     "GE": "fluency: n-gram entropy of the generated texts",
     "RS": "consistency: TF-IDF similarity with reference texts about o*",
-    "rewrite_exact": "o* is what greedy decoding says after the rewrite prompt",
-    "paraphrase_exact": "the same after paraphrases",
-    "neighborhood_exact": "greedy decoding says the true object about neighbours",
     "generation_mentions": "generated texts that name o*",
     "distinct_1": "distinct words of the generated texts for each of their words",
     "distinct_2": "distinct pairs of words for each word",
@@ -51,7 +41,7 @@ MEANING = {
     "in_use_paraphrase": "the same after paraphrases",
     "s/edit": "seconds of editing for each record",
     "MB": "memory that editing took at its most, in 10^6 bytes",
-    **{name: group.meaning for name, group in KINDS.items()},
+    **{metric.name: metric.meaning for metric in METRICS},
 }
 """The meaning of each figure of report.json, in a line of text."""
 
