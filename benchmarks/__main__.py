@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench import Bench, Row, as_json
 from benchmarks.draw import draw_curve
 from benchmarks.measure import machine
 from benchmarks.memory import memory, probe
 from benchmarks.parts import NARROW, PARTS
 from benchmarks.parts.editing import curve, share_of_peak
+from benchmarks.shared import Row, SharedMeasurements, as_json
 from benchmarks.world import make
 from cfbuild.cli.shared import shown_progress
 from cfbuild.lm.products import narrow_is_fast
@@ -33,7 +33,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command(epilog="Example: `python -m benchmarks --parts scoring,ranking --few 3 --many 20`")
-def bench(
+def compare(
     parts: Annotated[str, typer.Option(help=f"Some of: {', '.join((*PARTS, *WHOLE_RUNS))}.")] = "",
     few: Annotated[int, typer.Option(help="Records the baseline is timed on.")] = 4,
     many: Annotated[int, typer.Option(help="Records the package is timed on.")] = 100,
@@ -46,10 +46,10 @@ def bench(
     memory_probe: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Compare outputs, then times; print ratios; write JSON and the curve of cost over records."""
-    wanted = split(parts) or (*PARTS, *WHOLE_RUNS)
-    if unknown := [name for name in wanted if name not in (*PARTS, *WHOLE_RUNS)]:
+    chosen = split(parts) or (*PARTS, *WHOLE_RUNS)
+    if unknown := [name for name in chosen if name not in (*PARTS, *WHOLE_RUNS)]:
         raise typer.BadParameter(f"no such part: {', '.join(unknown)}; there are {', '.join((*PARTS, *WHOLE_RUNS))}")
-    if "curve" in wanted and find_spec("matplotlib") is None:
+    if "curve" in chosen and find_spec("matplotlib") is None:
         raise typer.BadParameter("matplotlib draws the curve: pip install -e '.[bench]', or choose --parts without it")
     with shown_progress(quiet=False) as progress:
         world = make(out, model, device, many, seed, progress)
@@ -57,24 +57,24 @@ def bench(
         typer.echo(json.dumps({"bytes": probe(world, memory_probe, few)}))
         return
     console = Console(stderr=True)
-    runs = Bench(world, few, len(world.records), lambda text: console.print(f"[dim]{text}[/dim]"))
+    runs = SharedMeasurements(world, few, len(world.records), lambda text: console.print(f"[dim]{text}[/dim]"))
     result: dict[str, Any] = {"model": world.lm.name, "revision": world.lm.revision, **machine(world.lm.device)}
     rows: list[Row] = []
     left_out = () if narrow_is_fast(world.lm.device) else NARROW
-    for name in (name for name in left_out if name in wanted):
+    for name in (name for name in left_out if name in chosen):
         console.print(f"{name} is left out: {world.lm.device} has no instructions for bfloat16")
-    for name in (name for name in PARTS if name in wanted and name not in left_out):
+    for name in (name for name in PARTS if name in chosen and name not in left_out):
         rows.append(PARTS[name](runs))
         _write(result | {"rows": [as_json(row) for row in rows]}, out)
     result["rows"] = [as_json(row) for row in rows]
-    if "peak" in wanted:
+    if "peak" in chosen:
         result["peak"] = share_of_peak(runs)
         _write(result, out)
-    if "memory" in wanted:
+    if "memory" in chosen:
         given = {"many": many, "model": model, "device": device, "seed": seed, "out": out}
         result["memory"] = memory(world, given)
         _write(result, out)
-    if "curve" in wanted:
+    if "curve" in chosen:
         result["curve"] = curve(runs, [count for count in COUNTS if count <= curve_to], curve_steps)
         _write(result, out)
         draw_curve(result["curve"], out / "curve.svg")

@@ -12,19 +12,19 @@ from cfbuild.edit.editor import Edit
 from cfbuild.score.metrics import aggregate
 
 
-def value_distance(edit: Edit, other: plain.PlainEdit) -> float:
+def value_distance(edit: Edit, plain_edit: plain.PlainEdit) -> float:
     """|v* - v*'| / |v*'|: what the two edits add to W k0 is in proportion to v* - W k0."""
     assert edit.delta is not None
-    change = edit.delta.only.matrix() - other.change
+    change = edit.delta.only.matrix() - plain_edit.change
     scale = float(edit.statistics["u_dot_key"] or 0)
-    return float(change.norm()) * abs(scale) / float(other.value.norm())
+    return float(change.norm()) * abs(scale) / float(plain_edit.value.norm())
 
 
-def different(one: Sequence[CaseScore], other: Sequence[CaseScore]) -> float:
+def different(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> float:
     """Share of the decisions (o* or the true object likelier, before and after) that differ."""
     pairs = [
         (nlls[0] < nlls[1], others[0] < others[1])
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
         for stage, same in ((a.pre, b.pre), (a.post, b.post))
         for nlls, others in zip(pairs(nlls(stage)), pairs(nlls(same)), strict=True)
     ]
@@ -37,8 +37,8 @@ def nlls(stage: Any) -> list[float]:
     return [
         nll
         for group in groups
-        for one in stage.prompts.get(group, ())
-        for nll in (one.target_new_nll, one.target_true_nll)
+        for score in stage.prompts.get(group, ())
+        for nll in (score.target_new_nll, score.target_true_nll)
     ]
 
 

@@ -25,7 +25,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def random_world(world: World, family: str, seed: int = 0) -> World:
-    """The same records and tokenizer with a random model of another family, and ROME's contexts and C of its own."""
+    """Return the same records and tokenizer with a random model of another family, its contexts and its C."""
     config = AutoConfig.for_model(family, vocab_size=len(world.lm.tokenizer), **SHAPES[family])
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -43,7 +43,7 @@ def timed(work: Callable[[], T], device: torch.device) -> Timed:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """The best rate of a large matrix product here, in operations a second (a product and its sum are two).
+    """Return the best rate of a large matrix product here, in operations a second (a product and its sum are two).
 
     The best of torch's own products and of the package's, which may take another library.
     """

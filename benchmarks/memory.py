@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks import plain_texts
-from benchmarks.bench import Bench
 from benchmarks.measure import peak_memory_bytes
+from benchmarks.shared import SharedMeasurements
 from benchmarks.world import World, fast, requests
 from cfbuild.edit.rome import Rome
 from cfbuild.lm.sample import generate
@@ -27,33 +27,33 @@ WRITTEN = (16,)
 """Records whose texts are written, ten each: the keys and values of all are in memory together."""
 
 
-def _edit(bench: Bench, count: int, editor: Rome) -> None:
-    editor.edit(requests(bench.spread(bench.world.records, count)))
+def _edit(shared: SharedMeasurements, count: int, editor: Rome) -> None:
+    editor.edit(requests(shared.spread(shared.world.records, count)))
 
 
-def _exact(bench: Bench, count: int) -> None:
-    _edit(bench, count, bench.world.editor(lambda options: replace(options, steps=STEPS)))
+def _exact(shared: SharedMeasurements, count: int) -> None:
+    _edit(shared, count, shared.world.editor(lambda options: replace(options, steps=STEPS)))
 
 
-def _fast(bench: Bench, count: int) -> None:
-    _edit(bench, count, bench.world.editor(lambda options: fast(replace(options, steps=STEPS), bench.lm.device)))
+def _fast(shared: SharedMeasurements, count: int) -> None:
+    _edit(shared, count, shared.world.editor(lambda options: fast(replace(options, steps=STEPS), shared.lm.device)))
 
 
-def _prompts(bench: Bench, count: int) -> list[tuple[int, ...]]:
-    some = bench.spread(bench.world.records, count)
-    return [bench.lm.encode(text) for record in some for text in record.generation]
+def _prompts(shared: SharedMeasurements, count: int) -> list[tuple[int, ...]]:
+    records = shared.spread(shared.world.records, count)
+    return [shared.lm.encode(text) for record in records for text in record.generation]
 
 
-def _texts(bench: Bench, count: int) -> None:
-    prompts = _prompts(bench, count)
-    generate(bench.lm, prompts, [str(place) for place in range(len(prompts))], GENERATION_TOKENS)
+def _texts(shared: SharedMeasurements, count: int) -> None:
+    prompts = _prompts(shared, count)
+    generate(shared.lm, prompts, [str(place) for place in range(len(prompts))], GENERATION_TOKENS)
 
 
-def _plain_texts(bench: Bench, count: int) -> None:
-    plain_texts.texts(bench.lm, _prompts(bench, count), GENERATION_TOKENS, seed=0)
+def _plain_texts(shared: SharedMeasurements, count: int) -> None:
+    plain_texts.texts(shared.lm, _prompts(shared, count), GENERATION_TOKENS, seed=0)
 
 
-PROBES: Mapping[str, tuple[Callable[[Bench, int], None], tuple[int, ...]]] = {
+PROBES: Mapping[str, tuple[Callable[[SharedMeasurements, int], None], tuple[int, ...]]] = {
     "exact": (_exact, SAMPLED),
     "fast": (_fast, SAMPLED),
     "texts": (_texts, WRITTEN),
@@ -65,7 +65,7 @@ PROBES: Mapping[str, tuple[Callable[[Bench, int], None], tuple[int, ...]]] = {
 def probe(world: World, name: str, count: int) -> int:
     """Do one thing in this process; return the most bytes that it has taken."""
     work, _ = PROBES[name]
-    work(Bench(world, count, len(world.records)), count)
+    work(SharedMeasurements(world, count, len(world.records)), count)
     return peak_memory_bytes(world.lm.device)
 
 

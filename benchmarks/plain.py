@@ -63,7 +63,7 @@ def layer_output(lm: LanguageModel, record: Record, options: RomeOptions) -> Ten
 
 
 def gradients(lm: LanguageModel, record: Record, weights: Sequence[Weight]) -> list[Tensor]:
-    """The gradients [n, d_out] of the target's NLL at each matrix's output where a target token is predicted."""
+    """Return the gradients [n, d_out] of the target's NLL at each matrix's output where a target token is predicted."""
     prompt, target = lm.encode(record.rewrite), lm.continuation(record.target_new.label)
     outputs: list[Tensor] = []
     hooks = [
@@ -193,7 +193,7 @@ def edited(lm: LanguageModel, layer: int, change: Tensor) -> Iterator[None]:
 
 
 def score(lm: LanguageModel, prompts: Sequence[str], targets: Sequence[str]) -> list[list[float]]:
-    """The mean NLL in nats of each target after each prompt: every pair is a row, all rows are one batch."""
+    """Return the mean NLL in nats of each target after each prompt: every pair is a row, all rows are one batch."""
     continuations = [lm.continuation(target) for target in targets]
     pairs = [(lm.encode(prompt), continuation) for prompt in prompts for continuation in continuations]
     flat = _score_rows(lm, pairs)
@@ -201,7 +201,7 @@ def score(lm: LanguageModel, prompts: Sequence[str], targets: Sequence[str]) -> 
 
 
 def rank(lm: LanguageModel, prompt: str, pool: Sequence[str]) -> list[float]:
-    """The mean NLL of every object of a pool after one prompt: every object is a row."""
+    """Return the mean NLL of every object of a pool after one prompt: every object is a row."""
     ids = lm.encode(prompt)
     pairs = [(ids, lm.continuation(label)) for label in pool]
     parts = [pairs[start : start + ROWS_AT_ONCE] for start in range(0, len(pairs), ROWS_AT_ONCE)]

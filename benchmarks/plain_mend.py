@@ -21,17 +21,17 @@ from cfbuild.lm.model import LanguageModel, Weight
 def gradients(lm: LanguageModel, network: Any, drawn: Sequence[Any], edit_weight: float) -> tuple[float, list[Tensor]]:
     """Return the loss of a step over the edits `drawn`, and its gradient to each parameter of the network."""
     parameters = [*network.parameters()]
-    total, sums = 0.0, [torch.zeros_like(one) for one in parameters]
-    for one in drawn:
-        loss = _loss(lm, network, one, edit_weight) / len(drawn)
+    total, sums = 0.0, [torch.zeros_like(lesson) for lesson in parameters]
+    for lesson in drawn:
+        loss = _loss(lm, network, lesson, edit_weight) / len(drawn)
         for kept, gradient in zip(sums, torch.autograd.grad(loss, parameters), strict=True):
             kept += gradient
         total += float(loss.detach())
     return total, sums
 
 
-def _loss(lm: LanguageModel, network: Any, one: Any, edit_weight: float) -> Tensor:
-    inner, outer = one.lesson.inner, one.lesson.outers[one.wording]
+def _loss(lm: LanguageModel, network: Any, lesson: Any, edit_weight: float) -> Tensor:
+    inner, outer = lesson.lesson.inner, lesson.lesson.outers[lesson.wording]
     seen = material_of(lm, network.weights, inner)
     (delta,) = network(seen)
     names = {id(parameter): name for name, parameter in lm.model.named_parameters()}
@@ -40,9 +40,9 @@ def _loss(lm: LanguageModel, network: Any, one: Any, edit_weight: float) -> Tens
         original, matrix = lm.weight(weight), change.matrix()
         changed[names[id(original)]] = original + (matrix.T if lm.is_transposed(weight) else matrix)
     logits = functional_call(lm.model, changed, (torch.tensor([outer.prompt + outer.target], device=lm.device),)).logits
-    wanted = torch.tensor(outer.target, device=lm.device)
-    edit = torch.nn.functional.cross_entropy(logits[0, len(outer.prompt) - 1 : -1].float(), wanted)
-    text = torch.tensor([one.locality[0][one.locality[1]]], device=lm.device)
+    target = torch.tensor(outer.target, device=lm.device)
+    edit = torch.nn.functional.cross_entropy(logits[0, len(outer.prompt) - 1 : -1].float(), target)
+    text = torch.tensor([lesson.locality[0][lesson.locality[1]]], device=lm.device)
     with torch.no_grad():
         before = lm.model(text).logits[0].float().log_softmax(dim=-1)
     after = functional_call(lm.model, changed, (text,)).logits[0].float().log_softmax(dim=-1)

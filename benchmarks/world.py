@@ -42,7 +42,7 @@ class World:
         return self.rome.covariance
 
     def editor(self, change: Callable[[RomeOptions], RomeOptions]) -> Rome:
-        """The same editor with other options."""
+        """Return the same editor with other options."""
         return Rome(self.lm, change(self.options), self.covariance)
 
 

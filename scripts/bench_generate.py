@@ -53,10 +53,10 @@ def main() -> None:
         for facts in inputs:
             found = [_measured(facts, checkouts, Path(scratch)) for _ in range(given.runs)]
             best = [
-                min((one[place] for one in found), key=lambda one: one["user_s"]) for place in range(len(checkouts))
+                min((run[place] for run in found), key=lambda run: run["user_s"]) for place in range(len(checkouts))
             ]
-            for checkout, one in zip(checkouts, best, strict=True):
-                print(f"{_line(one)}: {checkout.name}")
+            for checkout, run in zip(checkouts, best, strict=True):
+                print(f"{_line(run)}: {checkout.name}")
             if len(best) > 1:
                 equal = best[0]["bytes"] == best[1]["bytes"]
                 same = same and equal
@@ -66,10 +66,10 @@ def main() -> None:
     sys.exit(0 if same else 1)
 
 
-def _line(one: dict[str, Any]) -> str:
-    rate, each = one["kept"] / one["user_s"], 1024 * one["peak_mb"] / one["facts"]
-    made = f"{one['facts']:7} facts, {one['kept']:7} records, {one['user_s']:7.2f} s user, {rate:6.0f} records/s"
-    return f"{made}, {one['peak_mb']:5.0f} MB at most, {each:5.1f} KB a fact"
+def _line(run: dict[str, Any]) -> str:
+    rate, each = run["kept"] / run["user_s"], 1024 * run["peak_mb"] / run["facts"]
+    made = f"{run['facts']:7} facts, {run['kept']:7} records, {run['user_s']:7.2f} s user, {rate:6.0f} records/s"
+    return f"{made}, {run['peak_mb']:5.0f} MB at most, {each:5.1f} KB a fact"
 
 
 def _measured(facts: Path, checkouts: list[Path], scratch: Path) -> list[dict[str, Any]]:

@@ -55,11 +55,11 @@ def shared(records: Sequence[Record], graph: FactGraph) -> str:
 
 
 def first(records: Sequence[Record], graph: FactGraph, lm: LanguageModel) -> str:
-    """The share of prompts after which o* is among the likeliest of its kind."""
+    """Return the share of prompts after which o* is among the likeliest of its kind."""
     from cfbuild.lm.likelihood import Question, score
 
     pools = Pools(graph, Rules().min_pool)
-    asked: list[tuple[str, int]] = []
+    answered: list[tuple[str, int]] = []
     questions = []
     for record in records:
         pool = list(pools.pool(record.relation, record.target_true.id))
@@ -69,20 +69,20 @@ def first(records: Sequence[Record], graph: FactGraph, lm: LanguageModel) -> str
         continuations = tuple(lm.continuation(target.label) for target in pool)
         for kind, prompts in (("rewrite", [record.rewrite]), ("paraphrase", [one.clean for one in record.paraphrases])):
             for prompt in prompts:
-                asked.append((kind, place))
+                answered.append((kind, place))
                 questions.append(Question(lm.encode(prompt), continuations))
     started, hits = time.monotonic(), dict[str, list[bool]]()
-    for (kind, place), answers in zip(asked, score(lm, questions), strict=True):
+    for (kind, place), answers in zip(answered, score(lm, questions), strict=True):
         mine = answers[place].nll_nats
         hits.setdefault(kind, []).append(sum(one.nll_nats < mine for one in answers) < FIRST)
     took = (time.monotonic() - started) / len(questions)
-    told = ", ".join(f"{sum(found) / len(found):.1%} of {len(found)} {kind}s" for kind, found in hits.items())
+    shares = ", ".join(f"{sum(found) / len(found):.1%} of {len(found)} {kind}s" for kind, found in hits.items())
     sizes = sorted(len(question.continuations) for question in questions)
-    return f"among the {FIRST} likeliest in {told}; median pool {sizes[len(sizes) // 2]}, {took:.2f} s a prompt"
+    return f"among the {FIRST} likeliest in {shares}; median pool {sizes[len(sizes) // 2]}, {took:.2f} s a prompt"
 
 
 def sample(records: Iterable[Record], count: int | None) -> list[Record]:
-    """A seeded sample in the file's order, or all."""
+    """Return a seeded sample in the file's order, or all."""
     whole = list(records)
     if count is None or count >= len(whole):
         return whole

@@ -73,13 +73,13 @@ def read_excerpt(path: Path) -> Excerpt:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, unpacked if its name ends in .gz."""
+    """Yield the lines of a text file, unpacked if its name ends in .gz."""
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
         yield from stream
 
 
 def wrong_labels(excerpt: Excerpt) -> Iterator[str]:
-    """A line for every item of the snapshot that the excerpt does not know by that name."""
+    """Yield a line for every item of the snapshot that the excerpt does not know by that name."""
     for item, label in labels().items():
         known = excerpt.labels.get(item)
         if known != label:
@@ -93,7 +93,7 @@ def removed() -> dict[tuple[str, str], str]:
 
 
 def unwanted() -> Iterator[str]:
-    """A line for every fact of the snapshot that a reviewer took out, or that will end unnoticed."""
+    """Yield a line for every fact of the snapshot that a reviewer took out, or that will end unnoticed."""
     gone = removed()
     for row in rows():
         reason = gone.get(("*", row.subject)) or gone.get((row.relation, row.subject))
@@ -104,7 +104,7 @@ def unwanted() -> Iterator[str]:
 
 
 def criminals(excerpt: Excerpt) -> Iterator[str]:
-    """A line for every subject that the excerpt calls a criminal, or says was convicted."""
+    """Yield a line for every subject that the excerpt calls a criminal, or says was convicted."""
     for subject, label in {row.subject: row.subject_label for row in rows()}.items():
         occupations = [excerpt.labels.get(one, "") for one in excerpt.objects.get((subject, OCCUPATION), ())]
         found = [name for name in occupations if CRIMINAL.search(name)]

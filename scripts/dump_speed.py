@@ -34,7 +34,7 @@ from cfbuild.templates import builtin
 from cfbuild.text.codes import chain
 from cfbuild.work import WorkerOptions, map_chunks
 
-RELATIONS = tuple(sorted(builtin.relations(), key=lambda one: int(one[1:])))
+RELATIONS = tuple(sorted(builtin.relations(), key=lambda relation: int(relation[1:])))
 """The relations of a fetch without --relations."""
 
 
@@ -98,10 +98,10 @@ def plain_lines(path: Path) -> Iterable[str]:
 
 def plain_truthy(path: Path) -> int:
     """Return the number of triples of the wanted relations, read line by line; names are kept as well."""
-    wanted, attributes, names, number = set(RELATIONS), set(ATTRIBUTES), [], 0
+    relations, attributes, names, number = set(RELATIONS), set(ATTRIBUTES), [], 0
     for line in plain_lines(path):
         if match := TRIPLE.match(line):
-            number += match[2] in wanted
+            number += match[2] in relations
             if match[2] in attributes:
                 names.append((match[1], match[2], match[3]))
         elif match := NAME.match(line):
@@ -125,13 +125,13 @@ def plain_json(path: Path) -> int:
         for relation in RELATIONS:
             stated = entity["claims"].get(relation, ())
             best = "preferred" if any(one["rank"] == "preferred" for one in stated) else "normal"
-            number += sum(one["rank"] == best and _told(one["mainsnak"]) for one in stated)
+            number += sum(one["rank"] == best and _is_stated(one["mainsnak"]) for one in stated)
         if len(names) > 100_000:
             names.clear()
     return number
 
 
-def _told(snak: dict[str, Any]) -> bool:
+def _is_stated(snak: dict[str, Any]) -> bool:
     if snak["snaktype"] != "value":
         return bool(snak["snaktype"] == "somevalue")
     value = snak["datavalue"]["value"]

@@ -87,17 +87,17 @@ def mixed_deltas(lm: LanguageModel) -> list[Delta]:
 def likelihoods(lm: LanguageModel) -> torch.Tensor:
     """Return every NLL before, after and under mixed deltas."""
     deltas, asked = mixed_deltas(lm), questions(lm)
-    pairs = score_before_and_after(lm, asked, deltas)
-    rows = [*score(lm, asked), *score_edited(lm, asked, deltas), *(row for pair in pairs for row in pair)]
+    pairs = score_before_and_after(lm, scored, deltas)
+    rows = [*score(lm, scored), *score_edited(lm, scored, deltas), *(row for pair in pairs for row in pair)]
     return torch.tensor([answer.nll_nats for row in rows for answer in row])
 
 
 def edits(lm: LanguageModel, editor: str) -> torch.Tensor:
     """Return every change that an editor makes for the requests, flat; one zero where it changes no weight."""
     has = editor_spec(editor).options.__dataclass_fields__
-    asked = {name: value for name, value in {"layer": 1, "steps": 6, "products": "float32"}.items() if name in has}
+    options = {name: value for name, value in {"layer": 1, "steps": 6, "products": "float32"}.items() if name in has}
     try:
-        made = open_editor(editor, lm, asked, FewSupplies(lm)).edit(REQUESTS)
+        made = open_editor(editor, lm, options, FewSupplies(lm)).edit(REQUESTS)
     except ConfigError:  # the editor does not fit the model
         return torch.zeros(1)
     changes = [change.matrix().cpu().flatten() for edit in made if edit.delta for change in edit.delta.changes.values()]
@@ -106,9 +106,9 @@ def edits(lm: LanguageModel, editor: str) -> torch.Tensor:
 
 def texts(lm: LanguageModel) -> list[str]:
     """Return texts written under mixed deltas."""
-    asked = questions(lm)
+    scored = questions(lm)
     return generate(
-        lm, [one.prompt for one in asked], [str(place) for place in range(len(asked))], 24, mixed_deltas(lm)
+        lm, [one.prompt for one in scored], [str(place) for place in range(len(scored))], 24, mixed_deltas(lm)
     )
 
 
@@ -120,9 +120,9 @@ def is_undone(lm: LanguageModel) -> bool:
     return all(torch.equal(before[name], value) for name, value in lm.model.state_dict().items())
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+def distance(first: torch.Tensor, second: torch.Tensor) -> float:
     """Return the relative difference of two tensors."""
-    return float((one - other).norm() / one.norm().clamp_min(1e-9))
+    return float((first - second).norm() / first.norm().clamp_min(1e-9))
 
 
 def differences(family: str, device: torch.device) -> Iterator[tuple[str, float]]:
@@ -145,9 +145,9 @@ def sharpness(family: str, device: torch.device) -> dict[str, float]:
     prompts, targets = list(PROMPTS), ("Germany", "New Zealand English")
     truth = torch.tensor(plain_nlls(exact, prompts, targets))
     found = {}
-    for name, one in (("cpu", lm), ("device", moved(lm, device))):
-        asked = [Question(one.encode(text), tuple(map(one.continuation, targets))) for text in prompts]
-        answers = torch.tensor([[answer.nll_nats for answer in row] for row in score(one, asked)])
+    for name, model in (("cpu", lm), ("device", moved(lm, device))):
+        prompted = [Question(model.encode(text), tuple(map(model.continuation, targets))) for text in prompts]
+        answers = torch.tensor([[answer.nll_nats for answer in row] for row in score(model, prompted)])
         found[f"float32 on the {name} from float64"] = distance(truth, answers)
     return found
 

@@ -109,8 +109,8 @@ class Speed:
             lm = tiny.make(family, dtype=dtype, **POSITIONS, **shape)
         lm = replace(lm, name=name, model=lm.model.to(device))
         layer = min(17, len(lm.layers) // 3)
-        asked = {"layer": layer, "steps": amount.steps, "products": "float32", "stop_loss": 0.0}
-        editor = open_editor("rome", lm, asked, ManyContexts(lm)).editor
+        options = {"layer": layer, "steps": amount.steps, "products": "float32", "stop_loss": 0.0}
+        editor = open_editor("rome", lm, options, ManyContexts(lm)).editor
         assert isinstance(editor, Rome)
         return Speed(lm, amount, editor)
 
@@ -136,14 +136,14 @@ class Speed:
 
         edit_plainly()
         theirs = timed(edit_plainly, self.lm.device)
-        self._beside("s an edit", ours.seconds / len(requests), theirs.seconds / len(records), lower_is_better=True)
-        some = requests[: min(8, len(requests))]
-        again = timed(lambda: self.editor.edit(some), self.lm.device)
+        self._compare("s an edit", ours.seconds / len(requests), theirs.seconds / len(records), lower_is_better=True)
+        edited = requests[: min(8, len(requests))]
+        again = timed(lambda: self.editor.edit(edited), self.lm.device)
         self.lm.__dict__["libraries"], chosen = Libraries(), self.lm.libraries
-        self.rows["s an edit of 8"] = again.seconds / len(some)
-        usual = timed(lambda: self.editor.edit(some), self.lm.device)
-        self.rows["s an edit of 8 by the usual library"] = usual.seconds / len(some)
-        flops = count_flops(lambda: self.editor.edit(some))
+        self.rows["s an edit of 8"] = again.seconds / len(edited)
+        usual = timed(lambda: self.editor.edit(edited), self.lm.device)
+        self.rows["s an edit of 8 by the usual library"] = usual.seconds / len(edited)
+        flops = count_flops(lambda: self.editor.edit(edited))
         self.lm.__dict__["libraries"] = chosen
         self.rows["edits' share of the peak of products"] = flops / again.seconds / peak
         return [edit.delta for edit in ours.result if edit.delta is not None]
@@ -151,16 +151,18 @@ class Speed:
     def _scores(self, deltas: Sequence[Delta]) -> None:
         if not deltas:
             return
-        asked = [
-            Question(self.lm.encode(one.prompt.format(one.subject)), tuple(map(self.lm.continuation, TARGETS)))
-            for one in many_requests(self.amount.prompts)
+        prompted = [
+            Question(
+                self.lm.encode(question.prompt.format(question.subject)), tuple(map(self.lm.continuation, TARGETS))
+            )
+            for question in many_requests(self.amount.prompts)
         ]
-        own = [deltas[place % len(deltas)] for place in range(len(asked))]
-        ours = timed(lambda: score_before_and_after(self.lm, asked, own), self.lm.device)
-        texts = [one.prompt.format(one.subject) for one in many_requests(13)]  # a record's
+        own = [deltas[place % len(deltas)] for place in range(len(prompted))]
+        ours = timed(lambda: score_before_and_after(self.lm, prompted, own), self.lm.device)
+        texts = [question.prompt.format(question.subject) for question in many_requests(13)]  # a record's
         plain.score(self.lm, texts, TARGETS)
         theirs = timed(lambda: [plain.score(self.lm, texts, TARGETS) for _ in range(2)], self.lm.device)
-        self._beside("prompts scored before and after, a second", len(asked) / ours.seconds, 13 / theirs.seconds)
+        self._compare("prompts scored before and after, a second", len(prompted) / ours.seconds, 13 / theirs.seconds)
 
     def _texts(self, bandwidth: float) -> None:
         prompts = [self.lm.encode(one.prompt.format(one.subject)) for one in many_requests(self.amount.texts)]
@@ -169,16 +171,16 @@ class Speed:
         total = TEXT_TOKENS if self.amount is not LITTLE else max(map(len, prompts)) + 4
         ours = timed(lambda: generate(self.lm, prompts, keys, total), self.lm.device)
         written = sum(total - len(prompt) for prompt in prompts)
-        some = prompts[:BASELINE_TEXTS]
-        plain_texts.texts(self.lm, some, max(map(len, some)) + 4, seed=0)
-        theirs = timed(lambda: plain_texts.texts(self.lm, some, total, seed=0), self.lm.device)
-        plain_written = len(some) * (total - max(map(len, some)))
-        self._beside("tokens a second", written / ours.seconds, plain_written / theirs.seconds)
+        few = prompts[:BASELINE_TEXTS]
+        plain_texts.texts(self.lm, few, max(map(len, few)) + 4, seed=0)
+        theirs = timed(lambda: plain_texts.texts(self.lm, few, total, seed=0), self.lm.device)
+        plain_written = len(few) * (total - max(map(len, few)))
+        self._compare("tokens a second", written / ours.seconds, plain_written / theirs.seconds)
         weights = sum(one.numel() * one.element_size() for one in self.lm.model.parameters())
         steps = total - min(map(len, prompts))
         self.rows["texts' share of the bandwidth, weights alone"] = weights * steps / ours.seconds / bandwidth
 
-    def _beside(self, what: str, ours: float, theirs: float, lower_is_better: bool = False) -> None:
+    def _compare(self, what: str, ours: float, theirs: float, lower_is_better: bool = False) -> None:
         self.rows |= {what: ours, f"{what}, plain": theirs}
         self.rows[f"{what}, times the plain way"] = theirs / ours if lower_is_better else ours / theirs
 

@@ -153,7 +153,7 @@ class World:
 
     @property
     def huge_number(self) -> int:
-        """The number of the item of 3 MB; 0 for none."""
+        """Return the number of the item of 3 MB; 0 for none."""
         return self.items // 2 - (self.redirect(self.items // 2) is not None) if self.huge else 0
 
     def numbers(self) -> Iterator[int]:
@@ -322,7 +322,9 @@ def _dates(statement: Statement, name: str) -> list[str]:
 
 def facts(world: World, form: str, relations: Iterable[str], statements: bool = False) -> list[dict[str, Any]]:
     """Return the facts that a reader must find, as the rows of facts.jsonl, in their order."""
-    found: dict[str, list[dict[str, Any]]] = {one: [] for one in sorted(relations, key=lambda one: int(one[1:]))}
+    found: dict[str, list[dict[str, Any]]] = {
+        relation: [] for relation in sorted(relations, key=lambda relation: int(relation[1:]))
+    }
     gone = lost(world, form)
     for number in range(1, world.items + 1):
         if world.redirect(number) is None and number not in gone:
@@ -333,25 +335,25 @@ def facts(world: World, form: str, relations: Iterable[str], statements: bool = 
 
 
 def _facts_of(world: World, item: Item, relation: str, form: str, statements: bool) -> list[dict[str, Any]]:
-    def resolved(one: Statement) -> str | None:
-        if one.snak != "value":
-            return UNKNOWN if one.snak == "somevalue" else None
-        if isinstance(one.value, str):
+    def resolved(statement: Statement) -> str | None:
+        if statement.snak != "value":
+            return UNKNOWN if statement.snak == "somevalue" else None
+        if isinstance(statement.value, str):
             return None
-        return f"Q{world.final(one.value) if form == 'truthy' else one.value}"
+        return f"Q{world.final(statement.value) if form == 'truthy' else statement.value}"
 
     stated = item.claims.get(relation, [])
-    plain = {resolved(one) for one in truthy(stated)} - {None}
+    plain = {resolved(statement) for statement in truthy(stated)} - {None}
     if not plain - {UNKNOWN}:
         return []
     rows = set()
-    for one in stated if statements else truthy(stated):
-        value = resolved(one)
+    for statement in stated if statements else truthy(stated):
+        value = resolved(statement)
         if value is None:
             continue
-        starts = _dates(one, "P580") or _dates(one, "P585")
-        ends = [end for end in _dates(one, "P582") if end != UNKNOWN] or _dates(one, "P582")
-        more = (one.rank, min(starts, default=""), max(ends, default="")) if statements else ("", "", "")
+        starts = _dates(statement, "P580") or _dates(statement, "P585")
+        ends = [end for end in _dates(statement, "P582") if end != UNKNOWN] or _dates(statement, "P582")
+        more = (statement.rank, min(starts, default=""), max(ends, default="")) if statements else ("", "", "")
         rows.add((0 if value == UNKNOWN else int(value[1:]), value, *more))
     return [
         {
@@ -443,33 +445,33 @@ BROKEN_TRIPLES = (
 
 
 def _triples(item: Item, escaped: bool) -> bytes:
-    one = f"<{WD}Q{item.number}>"
+    subject = f"<{WD}Q{item.number}>"
     data = f"<{DATA}Q{item.number}>"
     lines = [
         f"{data} <{TYPE}> <http://schema.org/Dataset> .",
-        f"{data} <http://schema.org/about> {one} .",
+        f"{data} <http://schema.org/about> {subject} .",
         f'{data} <http://schema.org/version> "{item.revision}"^^<{XSD}integer> .',
         f'{data} <http://schema.org/dateModified> "2026-10-0{item.number % 9 + 1}T00:00:00Z"^^<{XSD}dateTime> .',
-        f"{one} <{TYPE}> <http://wikiba.se/ontology#Item> .",
+        f"{subject} <{TYPE}> <http://wikiba.se/ontology#Item> .",
     ]
     for code, text in item.labels.items():
         written = _n_triples_text(text, escaped)
-        lines += [f'{one} <{name}> "{written}"@{code} .' for name in LABELS]
+        lines += [f'{subject} <{name}> "{written}"@{code} .' for name in LABELS]
     for code, text in item.descriptions.items():
-        lines.append(f'{one} <{DESCRIPTION}> "{_n_triples_text(text, escaped)}"@{code} .')
+        lines.append(f'{subject} <{DESCRIPTION}> "{_n_triples_text(text, escaped)}"@{code} .')
     for code, texts in item.aliases.items():
-        lines += [f'{one} <{ALIAS}> "{_n_triples_text(text, escaped)}"@{code} .' for text in texts]
+        lines += [f'{subject} <{ALIAS}> "{_n_triples_text(text, escaped)}"@{code} .' for text in texts]
     for name, stated in item.claims.items():
-        lines += [_triple(one, name, statement, place) for place, statement in enumerate(truthy(stated))]
+        lines += [_triple(subject, name, statement, place) for place, statement in enumerate(truthy(stated))]
     return ("\n".join(lines) + "\n").encode()
 
 
-def _triple(one: str, name: str, statement: Statement, place: int) -> str:
+def _triple(subject: str, name: str, statement: Statement, place: int) -> str:
     if statement.snak == "novalue":
-        return f"{one} <{TYPE}> <{NOVALUE}{name}> ."
+        return f"{subject} <{TYPE}> <{NOVALUE}{name}> ."
     if statement.snak == "somevalue":
-        return f"{one} <{WDT}{name}> _:{name}x{place:030x} ."
-    return f"{one} <{WDT}{name}> {_object_term(name, statement.value)} ."
+        return f"{subject} <{WDT}{name}> _:{name}x{place:030x} ."
+    return f"{subject} <{WDT}{name}> {_object_term(name, statement.value)} ."
 
 
 def _object_term(name: str, value: Any) -> str:
@@ -487,11 +489,11 @@ def _object_term(name: str, value: Any) -> str:
 
 
 def _lexeme_triples(rng: Random) -> bytes:
-    one = f"<{WD}L{rng.randrange(1, 99_999)}>"
+    lexeme = f"<{WD}L{rng.randrange(1, 99_999)}>"
     return (
-        f"{one} <{TYPE}> <http://www.w3.org/ns/lemon/ontolex#LexicalEntry> .\n"
-        f'{one} <{LABELS[0]}> "{rng.choice(_words("latin"))}"@en .\n'
-        f"{one} <{WDT}P31> <{WD}Q{rng.randrange(1, 40)}> .\n"
+        f"{lexeme} <{TYPE}> <http://www.w3.org/ns/lemon/ontolex#LexicalEntry> .\n"
+        f'{lexeme} <{LABELS[0]}> "{rng.choice(_words("latin"))}"@en .\n'
+        f"{lexeme} <{WDT}P31> <{WD}Q{rng.randrange(1, 40)}> .\n"
         f'<{WD}P{rng.randrange(1, 9_999)}> <{LABELS[0]}> "a property"@en .\n'
     ).encode()
 
@@ -552,7 +554,7 @@ def _json_item(item: Item) -> dict[str, Any]:
     }
 
 
-def _json_statement(name: str, statement: Statement, one: str, place: int) -> dict[str, Any]:
+def _json_statement(name: str, statement: Statement, subject: str, place: int) -> dict[str, Any]:
     digest = f"{place:08x}-{name}"
     made: dict[str, Any] = {"mainsnak": _snak(name, statement.value, statement.snak), "type": "statement"}
     if statement.qualifiers:
@@ -561,7 +563,7 @@ def _json_statement(name: str, statement: Statement, one: str, place: int) -> di
             for name, values in statement.qualifiers.items()
         }
         made["qualifiers-order"] = list(statement.qualifiers)
-    made |= {"id": f"{one}${digest}-4C5D-A4C3-4F2B7E1D9A00", "rank": statement.rank}
+    made |= {"id": f"{subject}${digest}-4C5D-A4C3-4F2B7E1D9A00", "rank": statement.rank}
     if place % 2 == 0 and name != "P2860":
         # References name wanted properties too: a reader of bytes must not take them for statements.
         snaks = {"P248": [_snak("P248", 36_578, "value")], "P17": [_snak("P17", 30, "value")]}
@@ -578,8 +580,8 @@ def _snak(name: str, value: Any, snak: str) -> dict[str, Any]:
         return {"snaktype": snak, "property": name, "datatype": "time" if name in QUALIFIERS else "wikibase-item"}
     if isinstance(value, Time):
         calendar = JULIAN if value.julian else GREGORIAN
-        told = {"time": value.text, "timezone": 0, "before": 0, "after": 0, "precision": value.precision}
-        data, kind = {"value": {**told, "calendarmodel": calendar}, "type": "time"}, "time"
+        timestamp = {"time": value.text, "timezone": 0, "before": 0, "after": 0, "precision": value.precision}
+        data, kind = {"value": {**timestamp, "calendarmodel": calendar}, "type": "time"}, "time"
     elif isinstance(value, tuple):
         point = {"latitude": value[0], "longitude": value[1], "altitude": None, "precision": 0.001, "globe": WD + "Q2"}
         data, kind = {"value": point, "type": "globecoordinate"}, "globe-coordinate"

@@ -12,7 +12,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [
         "# Formats\n\nEvery key of every file that cfbuild writes or reads, a section for each format. The JSON "
         "schemas in `schemas/` are the contract; `scripts/make_formats.py` makes this page of them."
@@ -27,12 +27,14 @@ def page() -> str:
 
 def _rows(schema: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for key, given in schema.get("properties", {}).items():
-        one = _resolved(given, root)
+        resolved = _resolved(given, root)
         name = f"{prefix}{key}"
-        about = str(given.get("description") or one.get("description", "")).replace("|", "\\|").replace("{}", "`{}`")
-        yield f"| `{name}` | {_type(one)} | {about} |"
-        yield from _rows(one, root, f"{name}.")
-        yield from _rows(_resolved(one.get("items", {}), root), root, f"{name}[].")
+        about = (
+            str(given.get("description") or resolved.get("description", "")).replace("|", "\\|").replace("{}", "`{}`")
+        )
+        yield f"| `{name}` | {_type(resolved)} | {about} |"
+        yield from _rows(resolved, root, f"{name}.")
+        yield from _rows(_resolved(resolved.get("items", {}), root), root, f"{name}[].")
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,15 +24,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", type=Path)
     build = BuildFolder(parser.parse_args().build)
-    faulty = _told("records.jsonl", build.require("records.jsonl"))
+    faulty = _count_told("records.jsonl", build.require("records.jsonl"))
     with tempfile.TemporaryDirectory() as folder:
         for name in FORMATS:
             made = export_records(build, ExportOptions(name, Path(folder) / f"{name}.json"))
-            faulty += _told(name, made.path)
+            faulty += _count_told(name, made.path)
     return min(faulty, 1)
 
 
-def _told(name: str, path: Path) -> int:
+def _count_told(name: str, path: Path) -> int:
     """Print what an audit of a file finds; return the number of rows with a fault."""
     start = time.monotonic()
     summary = audit(AuditOptions(path))

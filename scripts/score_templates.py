@@ -48,7 +48,7 @@ SPLIT_SEED = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TemplatePrompt:
     """A filled template of a set and the label that is to follow it."""
 
     set: str
@@ -76,18 +76,20 @@ def drawn(graph: FactGraph, relation: str, count: int, seed: int) -> list[Fact]:
     return Random(f"{seed}:{relation}").sample(named, min(count, len(named)))
 
 
-def asked(fact: Fact, graph: FactGraph, sets: Mapping[str, Sequence[Template]], most: int) -> Iterator[Asked]:
+def prompts_about(
+    fact: Fact, graph: FactGraph, sets: Mapping[str, Sequence[Template]], most: int
+) -> Iterator[TemplatePrompt]:
     """Yield the prompts of a fact: the first `most` templates of each set that fit its subject."""
     kinds, article = graph.subject_kinds(fact.subject), graph.article(fact.subject)
     subject, value = graph.label(fact.subject) or "", graph.label(fact.object) or ""
     for name, templates in sets.items():
-        fitting = [one for one in templates if one.suits(kinds)][:most]
-        for one in fitting:
-            text = one.with_article(article if name == OURS else "").fill(subject)
-            yield Asked(name, fact.relation, text, value)
+        fitting = [template for template in templates if template.suits(kinds)][:most]
+        for template in fitting:
+            text = template.with_article(article if name == OURS else "").fill(subject)
+            yield TemplatePrompt(name, fact.relation, text, value)
 
 
-def costs(lm: LanguageModel, prompts: Sequence[Asked]) -> list[tuple[float, float]]:
+def costs(lm: LanguageModel, prompts: Sequence[TemplatePrompt]) -> list[tuple[float, float]]:
     """Return (object, prompt) of each prompt in nats per token.
 
     A prompt's first token, which follows nothing, costs 0.
@@ -112,11 +114,11 @@ Table = dict[str, dict[str, dict[str, float]]]
 """Figures by relation, set and what is measured."""
 
 
-def table(prompts: Sequence[Asked], measured: Sequence[tuple[float, float]]) -> Table:
+def table(prompts: Sequence[TemplatePrompt], measured: Sequence[tuple[float, float]]) -> Table:
     """Return the means over each relation's prompts; a relation is left out where a set has none."""
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for one, pair in zip(prompts, measured, strict=True):
-        found.setdefault(one.relation, {}).setdefault(one.set, []).append(pair)
+    for prompt, pair in zip(prompts, measured, strict=True):
+        found.setdefault(prompt.relation, {}).setdefault(prompt.set, []).append(pair)
     return {
         relation: {
             name: {OBJECT: mean(pair[0] for pair in pairs), PROMPT: mean(pair[1] for pair in pairs)}
@@ -139,7 +141,7 @@ def lines(figures: Table, aside: frozenset[str]) -> Iterator[str]:
     """Yield a Markdown table, the relations in which ours are worst beside ParaRel's first."""
     yield "| relation | object: ours | ParaRel's | prompt: ours | ParaRel's |"
     yield "|---|---:|---:|---:|---:|"
-    by_gap = sorted(figures, key=lambda one: figures[one][THEIRS][OBJECT] - figures[one][OURS][OBJECT])
+    by_gap = sorted(figures, key=lambda name: figures[name][THEIRS][OBJECT] - figures[name][OURS][OBJECT])
     for relation in by_gap:
         known = RELATIONS.get(relation)
         name = f"{relation} {known.name if known else ''}".strip() + (" (held out)" if relation in aside else "")
@@ -173,7 +175,7 @@ def main() -> int:
     facts = read_facts(options.build)
     graph, files = FactGraph(facts.facts, facts.entities, facts.language), Files(options.pararel, None)
     relations = sorted({*graph.relations} & {*builtin.relations()} & {*files.relations()}, key=id_number)
-    prompts: list[Asked] = []
+    prompts: list[TemplatePrompt] = []
     chosen = frozenset(options.relations.split(",")) if options.relations else frozenset(relations)
     if not chosen <= {*part_of(relations, options.part)}:
         sys.exit(f"--relations {options.relations}: expected some of {', '.join(part_of(relations, options.part))}")
@@ -181,7 +183,7 @@ def main() -> int:
         ours = [with_number(one, graph.wording) for one in builtin.templates(relation) if one.kind == "rewrite"]
         sets = {OURS: ours, THEIRS: pararel_templates(relation, files.patterns(relation))[0]}
         for fact in drawn(graph, relation, options.facts, options.seed):
-            prompts += asked(fact, graph, sets, options.templates)
+            prompts += prompts_about(fact, graph, sets, options.templates)
     measured = costs(load(options.model), prompts)
     figures = table(prompts, measured)
     if options.json:
@@ -194,7 +196,7 @@ def main() -> int:
 def as_json(
     options: argparse.Namespace,
     figures: Table,
-    prompts: Sequence[Asked],
+    prompts: Sequence[TemplatePrompt],
     measured: Sequence[tuple[float, float]],
     relations: Sequence[str],
 ) -> dict[str, object]:
@@ -208,14 +210,14 @@ def as_json(
         "relations": figures,
         "prompts": [
             {
-                "set": one.set,
-                "relation": one.relation,
-                "prompt": one.text,
-                "object": one.value,
+                "set": prompt.set,
+                "relation": prompt.relation,
+                "prompt": prompt.text,
+                "object": prompt.value,
                 OBJECT + "_nats": value,
                 PROMPT + "_nats": text,
             }
-            for one, (value, text) in zip(prompts, measured, strict=True)
+            for prompt, (value, text) in zip(prompts, measured, strict=True)
         ],
     }
 

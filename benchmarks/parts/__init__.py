@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from benchmarks.bench import Bench, Row
 from benchmarks.families import SHAPES
 from benchmarks.parts.editing import edit_exact, edit_fast, edit_mixed, kn, memit_z, ultraedit
 from benchmarks.parts.likelihoods import ranking, scoring, scoring_narrow
@@ -14,13 +13,14 @@ from benchmarks.parts.texts import texts, texts_wide
 from benchmarks.parts.traces import trace, trace_attribution
 from benchmarks.parts.training import mend
 from benchmarks.parts.whole import end_to_end, end_to_end_fast, end_to_end_texts, end_to_end_texts_fast
+from benchmarks.shared import Row, SharedMeasurements
 
-Part = Callable[[Bench], Row]
+Part = Callable[[SharedMeasurements], Row]
 
 
-def _of_family(bench: Bench, family: str, part: Part) -> Row:
-    """A part on a random model of another family, under that one's name, with its own least ratio."""
-    row = part(bench.of_family(family))
+def _of_family(shared: SharedMeasurements, family: str, part: Part) -> Row:
+    """Return a part on a random model of another family, under that one's name, with its own least ratio."""
+    row = part(shared.of_family(family))
     return replace(row, name=f"{family}, random: {row.name}", at_least=LEAST_OF_A_FAMILY)
 
 

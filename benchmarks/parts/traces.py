@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.bench import Bench, Row, mean
+from benchmarks.shared import Row, SharedMeasurements, mean
 from cfbuild.probe.settings import ATTRIBUTION, EXACT, KINDS
 
 
-def trace(bench: Bench) -> Row:
+def trace(shared: SharedMeasurements) -> Row:
     """Full traces of the few records: all tokens, all layers, 10 noise rows, states and windows of both parts."""
-    ours = bench.traced(EXACT)
+    ours = shared.traced(EXACT)
     far = max(
         float(np.abs(found.scores[kind] - values).max())
-        for found, one in zip(ours.result, bench.plain_traces, strict=True)
-        for kind, values in one.result.scores.items()
+        for found, plain_trace in zip(ours.result, shared.plain_traces, strict=True)
+        for kind, values in plain_trace.result.scores.items()
     )
     return Row(
         "causal traces, exact, three kinds",
-        mean(bench.plain_traces),
+        mean(shared.plain_traces),
         ours.seconds / len(ours.result),
         6,
         f"probabilities of {len(ours.result)} records equal within {far:.1e} (limit 1e-4)",
@@ -27,27 +27,27 @@ def trace(bench: Bench) -> Row:
     )
 
 
-def trace_attribution(bench: Bench) -> Row:
+def trace_attribution(shared: SharedMeasurements) -> Row:
     """All effects of the same records from a backward pass; the baseline is the exact way's."""
-    ours = bench.traced(ATTRIBUTION)
-    pairs = list(zip(ours.result, bench.plain_traces, strict=True))
+    ours = shared.traced(ATTRIBUTION)
+    pairs = list(zip(ours.result, shared.plain_traces, strict=True))
     far = max(abs(found.low - one.result.low) + abs(found.high - one.result.high) for found, one in pairs)
-    told = []
+    correlations = []
     for kind in KINDS:
         exact, attributed = (
-            np.concatenate([values.ravel() for values in some])
-            for some in (
+            np.concatenate([values.ravel() for values in kinds])
+            for kinds in (
                 [one.result.scores[kind] - one.result.low for _, one in pairs],
                 [found.attributed[kind] for found, _ in pairs],
             )
         )
-        told.append(f"{kind} {np.corrcoef(exact, attributed)[0, 1]:.2f}")
+        correlations.append(f"{kind} {np.corrcoef(exact, attributed)[0, 1]:.2f}")
     return Row(
         "causal traces by attribution, beside exact ones",
-        mean(bench.plain_traces),
+        mean(shared.plain_traces),
         ours.seconds / len(ours.result),
         100,
-        f"clean and corrupted runs equal within {far:.1e} (limit 1e-4); correlation with exact: {', '.join(told)}",
+        f"clean and corrupted runs equal within {far:.1e} (limit 1e-4); correlation with exact: {', '.join(correlations)}",
         far < 1e-4,
         len(ours.result),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks import plain_mend
-from benchmarks.bench import Bench, Row, mean
+from benchmarks.shared import Row, SharedMeasurements, mean
 from cfbuild.edit.trained.artefact import new_network
 from cfbuild.edit.trained.lessons import record_lessons, split
 from cfbuild.edit.trained.training import Training, TrainingSettings
@@ -18,9 +18,9 @@ MEND_EDITS, MEND_RANK, MEND_TEXT_TOKENS = 10, 256, 24
 STEPS_TIMED = 3
 
 
-def mend(bench: Bench) -> Row:
-    """A step of MEND's training, its lessons met before: a training meets each again and again."""
-    lm, records = bench.lm, bench.records[: 4 * MEND_EDITS]
+def mend(shared: SharedMeasurements) -> Row:
+    """Compare a step of MEND's training, on lessons met before: a training meets each again and again."""
+    lm, records = shared.lm, shared.records[: 4 * MEND_EDITS]
     lessons = record_lessons(lm, split(records, 0), [record.rewrite for record in records], 0, MEND_TEXT_TOKENS)
     network: Any = new_network("mend", lm, 0, MEND_RANK)
     settings = TrainingSettings(MEND_EDITS, MEND_EDITS, 1e-5, 2e-5, 0.1, MEND_EDITS, MEND_EDITS, 0)
@@ -36,13 +36,13 @@ def mend(bench: Bench) -> Row:
         network.train()
         step()  # the running statistics and the states below the edited layers
         network.eval()
-        turns = [bench.timed("MEND steps", step) for _ in range(STEPS_TIMED)]
-    theirs = bench.timed("baseline MEND step", lambda: plain_mend.gradients(lm, network, drawn, settings.edit_weight))
+        turns = [shared.timed("MEND steps", step) for _ in range(STEPS_TIMED)]
+    theirs = shared.timed("baseline MEND step", lambda: plain_mend.gradients(lm, network, drawn, settings.edit_weight))
     ours = turns[0].result
     far = max(
-        float((one - other).norm() / other.norm().clamp_min(1e-12))
-        for one, other in zip(ours[1], theirs.result[1], strict=True)
-        if float(other.norm()) > 0
+        float((gradient - plain_gradient).norm() / plain_gradient.norm().clamp_min(1e-12))
+        for gradient, plain_gradient in zip(ours[1], theirs.result[1], strict=True)
+        if float(plain_gradient.norm()) > 0
     )
     return Row(
         f"step of MEND's training, an edit, rank {MEND_RANK}",

@@ -47,7 +47,7 @@ class Turn:
 
 
 @dataclass
-class Bench:
+class SharedMeasurements:
     """Measurements that several rows share are made once. `few` records are enough for the baseline, whose cost per
     record is flat: it takes them one at a time.
 
@@ -58,10 +58,10 @@ class Bench:
     few: int
     many: int
     note: Callable[[str], None] = lambda text: None
-    others: dict[str, Bench] = field(default_factory=dict)
+    others: dict[str, SharedMeasurements] = field(default_factory=dict)
 
-    def of_family(self, family: str) -> Bench:
-        """The same measurements on a random model of another family; made once."""
+    def of_family(self, family: str) -> SharedMeasurements:
+        """Return the same measurements on a random model of another family; made once."""
         if family not in self.others:
             self.note(f"a random {family}")
             self.others[family] = replace(self, world=random_world(self.world, family), others={})
@@ -88,7 +88,7 @@ class Bench:
 
     @cached_property
     def turns(self) -> list[Turn]:
-        """The baseline and exact edits by turns: a machine's speed drifts, and both should meet all of it."""
+        """Return the baseline and exact edits by turns: a machine's speed drifts, and both should meet all of it."""
         world = self.world
         world.rome.edit(requests(self.records[:1]))  # caches and threads are warm
         turns = []
@@ -152,14 +152,14 @@ class Bench:
 
     @cached_property
     def plain_traces(self) -> list[Timed]:
-        """The baseline's traces of the few records."""
+        """Return the baseline's traces of the few records."""
         return [
             self.timed("baseline trace", partial(plain_trace.trace, self.lm, record, self.tracer.level))
             for record in self.spread(self.records)
         ]
 
     def traced(self, method: str) -> Timed:
-        """The package's traces of the same records: a trace's cost depends on its prompt's length."""
+        """Return the package's traces of the same records: a trace's cost depends on its prompt's length."""
         tracer = Tracer(self.lm, replace(self.tracer.settings, method=method), self.tracer.level)
         facts = [replace(fact_to_trace(one, lambda _: ()), expected=None) for one in self.spread(self.records)]
         warm = Tracer(self.lm, replace(tracer.settings, method=ATTRIBUTION), tracer.level)
@@ -176,5 +176,5 @@ def mean(times: Sequence[Timed]) -> float:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """A row with its ratio."""
+    """Return a row with its ratio."""
     return {**asdict(row), "ratio": row.ratio}
