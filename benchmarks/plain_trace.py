@@ -34,7 +34,7 @@ class PlainTrace:
 
 
 def trace(lm: LanguageModel, record: Record, level: float) -> PlainTrace:
-    """Return the trace of a record's rewrite prompt under noise of a standard deviation, for states, MLPs and attention."""
+    """Return the trace of a record's rewrite prompt under noise of deviation `level`, for all three kinds."""
     ids, first, last = lm.subject_span(record.prompt.text, record.subject.label)
     batch = torch.tensor([ids] * (ROWS + 1), device=lm.device)
     embeddings: Any = lm.model.get_input_embeddings()

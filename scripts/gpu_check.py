@@ -86,7 +86,7 @@ def mixed_deltas(lm: LanguageModel) -> list[Delta]:
 
 def likelihoods(lm: LanguageModel) -> torch.Tensor:
     """Return every NLL before, after and under mixed deltas."""
-    deltas, asked = mixed_deltas(lm), questions(lm)
+    deltas, scored = mixed_deltas(lm), questions(lm)
     pairs = score_before_and_after(lm, scored, deltas)
     rows = [*score(lm, scored), *score_edited(lm, scored, deltas), *(row for pair in pairs for row in pair)]
     return torch.tensor([answer.nll_nats for row in rows for answer in row])

@@ -47,7 +47,8 @@ def trace_attribution(shared: SharedMeasurements) -> Row:
         mean(shared.plain_traces),
         ours.seconds / len(ours.result),
         100,
-        f"clean and corrupted runs equal within {far:.1e} (limit 1e-4); correlation with exact: {', '.join(correlations)}",
+        f"clean and corrupted runs equal within {far:.1e} (limit 1e-4); "
+        f"correlation with exact: {', '.join(correlations)}",
         far < 1e-4,
         len(ours.result),
     )
