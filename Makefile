@@ -102,6 +102,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/house.py
 
 # 100,000 mutated inputs for every parser of a user's or the network's bytes: some ten minutes.
 fuzz: $(INSTALLED)

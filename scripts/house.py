@@ -245,6 +245,7 @@ def main(only: list[str]) -> int:
     places = [place for place in beyond_limits() if not only or place.startswith(tuple(only))]
     for place in places:
         print(f"  {place}")
+    print(f"beyond a limit: {len(places)}" if places else "all within the limits")
     return bool(places)
 
 

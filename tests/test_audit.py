@@ -127,6 +127,14 @@ def test_every_rule_has_a_planted_fault() -> None:
     assert set(AUDIT_RULES) | set(CHANGE_RULES) <= found
 
 
+def test_every_rule_is_on_the_page_about_quality() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    rows = page[page.index("## What an audit finds") : page.index("## How many neighbors")].splitlines()
+    assert {name for row in rows if row.startswith("| ") for name in row.split(" | ")[0][2:].split(", ")} >= set(
+        AUDIT_RULES
+    )
+
+
 KNOWEDIT = {
     "subject": "Danielle Darrieux",
     "prompt": "The mother tongue of Danielle Darrieux is",

@@ -74,7 +74,11 @@ def covariance_option() -> Any:
 def covariance_tokens_option() -> Any:
     """Return the field of the option `--covariance-tokens`."""
     usual = f"{COVARIANCE_TOKENS:,}, or {TOKENS_PER_WIDTH} times the width of a key if that is more"
-    return option(None, f"Measure the covariance on N tokens of its texts. [default: {usual}]", panel=ABOUT_EDITOR)
+    return option(
+        None,
+        f"Measure the covariance on N tokens of its texts; 5,000 do for a trial. [default: {usual}]",
+        panel=ABOUT_EDITOR,
+    )
 
 
 def steps_option() -> Any:
