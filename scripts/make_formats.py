@@ -49,3 +49,4 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE}: {len(NAMES)} schemas")
