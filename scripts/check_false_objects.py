@@ -41,7 +41,7 @@ def closure(item: str, graph: FactGraph) -> set[str]:
 
 
 def shared(records: Sequence[Record], graph: FactGraph) -> str:
-    """The share of records whose objects share a class, of those of which both have classes."""
+    """Return the share of records whose objects share a class, of those of which both have classes."""
     own = anyhow = known = 0
     for record in records:
         true, new = record.target_true.id, record.target_new.id
