@@ -32,7 +32,7 @@ class ReferenceTexts:
         self._vectorizer = _fitted([text for object_texts in texts.values() for text in object_texts])
 
     def similarity(self, relation: str, object_id: str, generations: Sequence[str]) -> float | None:
-        """Return RS: the cosine of a case's `generations` and the references of its o*, `object_id`; None without any."""
+        """Return RS: the cosine of `generations` and the references of the o* `object_id`; None without any."""
         reference = self._joined.get((relation, object_id))
         if reference is None or not generations:
             return None

@@ -24,7 +24,7 @@ from cfbuild.errors import DataError
 from cfbuild.sources.failures import HeavyAnswerError, MiscountedAnswerError
 from cfbuild.sources.http import HEAVY_ATTEMPTS, MAX_BYTES, Client, HttpRequest
 
-Checked = TypeVar("Checked")
+Parsed = TypeVar("Parsed")
 
 HEADER_BYTES = 512
 """More bytes than any header has (about 200); a longer line is no header."""
@@ -159,7 +159,7 @@ class JournaledClient:
         self.client = client
         self.journal = journal
 
-    def ask(self, request: HttpRequest, check: Callable[[bytes], Checked], heavy_attempts: int | None = None) -> Checked:
+    def ask(self, request: HttpRequest, check: Callable[[bytes], Parsed], heavy_attempts: int | None = None) -> Parsed:
         """Return the value of `check` for the answer to `request`: the stored one if it passes, else a new one.
 
         check, heavy_attempts, and what is raised: as in `Client.answer`.
@@ -175,8 +175,8 @@ class JournaledClient:
         return value
 
     def ask_unless_refused(
-        self, request: HttpRequest, check: Callable[[bytes], Checked], check_alive: Callable[[], object]
-    ) -> Checked | None:
+        self, request: HttpRequest, check: Callable[[bytes], Parsed], check_alive: Callable[[], object]
+    ) -> Parsed | None:
         """Return as `ask`, or None if the query is too much for the service; that outcome is stored as well.
 
         check_alive: sends the service an easy query, past the journal; raises SourceError if there is no answer. It is

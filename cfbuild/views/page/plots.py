@@ -103,7 +103,7 @@ def run_plots(points: CasePoints, report: Report) -> dict[str, Plot]:
 
 
 def record_plots(shares: Sequence[float], dropped: Mapping[str, int]) -> dict[str, Plot]:
-    """Return the plots of the `shares` of all records (`rank_shares`), and of facts `dropped` by rule, by key in ORDER."""
+    """Return plots by key in ORDER: of the `shares` (`rank_shares`) of all records, and of facts `dropped` by rule."""
     return _drawn(ranks=_ranks(shares), drops=_drops(dropped))
 
 
