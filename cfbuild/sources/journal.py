@@ -18,13 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from cfbuild.errors import DataError
-from cfbuild.sources.failures import HeavyAnswerError, MiscountedAnswerError
+from cfbuild.sources.failures import HeavyAnswerError, MiscountedAnswerError, Parsed
 from cfbuild.sources.http import HEAVY_ATTEMPTS, MAX_BYTES, Client, HttpRequest
-
-Parsed = TypeVar("Parsed")
 
 HEADER_BYTES = 512
 """More bytes than any header has (about 200); a longer line is no header."""
