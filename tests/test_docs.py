@@ -30,8 +30,8 @@ DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 COMMANDS = {verb: command_of(verb) for verb in VERBS}
 ABOUT_THE_CODE = (ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", DOCS / "internals.md", DOCS / "extending.md")
-NOT_THERE = {"config.py", "cfbuild/sources/table.py"}
-"""Files that these pages name as what there might be."""
+NOT_THERE = {"config.py", "cfbuild/sources/table.py", "dist/"}
+"""Files that these pages name as what there might be, and a folder that is made."""
 OTHER_TOOLS = ("lm_eval", "inspect", "podman")
 """Programs that read what cfbuild exports, which test_tools.py runs, and the one that makes and runs images."""
 LANGUAGES = {"sh": "sh", "bash": "sh", "console": "sh", "": "sh", "python": "python"}

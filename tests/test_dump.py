@@ -456,7 +456,7 @@ def test_a_line_without_end_is_an_error_and_fills_no_memory(tmp_path: Path, monk
 def test_a_json_dump_without_its_end_is_an_error(dumps: Any, tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     path.write_bytes(dumps("json", "plain").read_bytes()[:-3])
-    with pytest.raises(DataError, match=r"no end \( \] in the last line\)"):
+    with pytest.raises(DataError, match=r"breaks off: its last line is not the \] that ends its array"):
         _found(path, tmp_path)
 
 

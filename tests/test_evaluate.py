@@ -250,7 +250,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
 def test_an_empty_corpus_is_an_error(folder: BuildFolder, lm: LanguageModel, tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
-    with pytest.raises(EditError, match="corpus is empty"):
+    with pytest.raises(EditError, match="texts for the covariance have no token"):
         evaluate(folder, EvaluateOptions(**{**OPTIONS, "covariance": str(empty)}), lm)
 
 

@@ -260,7 +260,7 @@ def test_relations_can_be_chosen_and_keep_their_case_ids(tmp_path: Path) -> None
     assert set(summary.by_relation) == {"P937"}
     expected = [row for row in read(whole, "records.jsonl") if row["requested_rewrite"]["relation_id"] == "P937"]
     assert read(part, "records.jsonl") == expected
-    with pytest.raises(ConfigError, match="no facts of P17; there are some of P551, P937"):
+    with pytest.raises(ConfigError, match="no facts of P17; expected some of P551, P937"):
         generate(part, small_options(relations=("P17", "P937"), restart=True))
 
 
@@ -322,7 +322,7 @@ def test_a_filter_that_breaks_its_promises_is_refused(tmp_path: Path) -> None:
         def _verdict(self, candidate: Candidate) -> Verdict:
             return Verdict(candidate.target_true, KEPT)
 
-    for kind, message in ((Short, "one a candidate"), (Wild, "expected a draw")):
+    for kind, message in ((Short, "one for each candidate"), (Wild, "expected one of its draws")):
         with pytest.raises(DataError, match=message):
             generate(build(tmp_path / kind.__name__), small_options(), kind())
 

@@ -73,8 +73,9 @@ def load(
 ) -> LanguageModel:
     """Return a causal language model, loaded for scoring and editing.
 
-    name: a preset, a folder, a `.gguf` file or a Hub id. device, dtype: as the command line has them. trust: the same
-    name again allows pickled weights and code of that repository. progress: gets downloads, conversions and bytes read.
+    name: a preset, a folder, a `.gguf` file or a Hub id. device, dtype: as the command line has them. revision: a
+    commit, tag or branch of a Hub id (None: its default branch). trust: the same name again allows pickled weights and
+    code of that repository. progress: gets downloads, conversions and bytes read.
 
     Raises ConfigError for a device or dtype that does not exist and for another name in `trust`, ModelError for a model
     that cannot be found, has no safetensors or GGUF, or is of an unknown family.
