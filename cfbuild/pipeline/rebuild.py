@@ -80,7 +80,7 @@ def _fetch(config: Mapping[str, Any]) -> _Command:
         values |= {"references": True, "references_per_object": count}
     spec = SOURCES.get(str(config.get("source")))
     if spec and values.get("endpoint") == spec.options().service:
-        del values["endpoint"]
+        values.pop("endpoint", None)
     if values.get("wikipedia") in (None, api_url(str(config.get("language", FetchOptions().language)))):
         values.pop("wikipedia", None)
     if "templates" in values:

@@ -20,6 +20,8 @@ BOOTSTRAP_DRAWS = 1000
 BOOTSTRAP_SEED = 0
 DIGITS = 4
 """Decimals of a figure: two batch sizes agree on no more."""
+PERCENT = 100.0
+"""The scale of shares and of differences of probabilities, as in the paper's tables."""
 HALF = 50.0
 """The share of prompts, times 100, on which one of two objects wins by chance."""
 
@@ -39,7 +41,7 @@ class Metric:
     meaning: str
     fails_below: float | None = None
     stays: bool = False
-    scale: float = 100.0
+    scale: float = PERCENT
 
 
 def _new_wins(score: PromptScore) -> float:
@@ -99,7 +101,7 @@ METRICS = (
     ),
 )
 MARGINS = frozenset(metric.name for metric in METRICS if metric.fails_below == 0.0)
-"""The metrics that lie between -100 and 100; all others are shares."""
+"""The metrics whose sign says who wins; those times PERCENT lie between -100 and 100, and all others are shares."""
 TEXT_METRICS = {
     "GE": "generation_entropy",
     "RS": "reference_score",

@@ -12,6 +12,7 @@ from cfbuild.score.cost import Cost
 from cfbuild.score.marks import RULE, SIGNS, marks_of
 from cfbuild.score.metrics import (
     METRICS,
+    PERCENT,
     PERPLEXITY,
     TEXT_METRICS,
     CaseValues,
@@ -291,11 +292,14 @@ def _differences(values: Mapping[str, CaseValues], first: str, name: str) -> dic
 
 
 def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
-    """Yield sentences that explain the marks, the perplexity and the costs of rows, if there are any."""
+    """Yield sentences that explain the marks, figures that are not times 100 and the costs of rows, if there are any."""
     if any(row.marks for row in rows):
         yield RULE
     if any(PERPLEXITY in row.figures for row in rows):
         yield f"{PERPLEXITY} is a fixed text's under the changed weights and not times 100; the lowest is the best."
+    for metric in METRICS:
+        if metric.scale != PERCENT and any(metric.name in row.figures for row in rows):
+            yield f"{metric.name} is not times 100: {metric.meaning}."
     costs = {row.run: row.cost for row in rows if row.cost is not None}
     if costs:
         together = ", ".join(f"{run} {cost.together}" for run, cost in costs.items())
