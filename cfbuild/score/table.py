@@ -292,7 +292,7 @@ def _differences(values: Mapping[str, CaseValues], first: str, name: str) -> dic
 
 
 def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
-    """Yield sentences that explain the marks, figures that are not times 100 and the costs of rows, if there are any."""
+    """Yield sentences that explain the marks of rows, their costs and their figures that are not times 100, if any."""
     if any(row.marks for row in rows):
         yield RULE
     if any(PERPLEXITY in row.figures for row in rows):
