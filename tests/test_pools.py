@@ -49,7 +49,7 @@ def firms() -> list[Entity]:
 
 
 def made_by(*makers: int) -> FactGraph:
-    """A graph of things, one for each of `makers`, and these by P176."""
+    """Return a graph of things, one for each of `makers`, and these by P176."""
     things = [item(700_000 + place, f"Thing {place}") for place, _ in enumerate(makers)]
     facts = [Fact("P176", f"Q{700_000 + place}", f"Q{800_000 + maker}") for place, maker in enumerate(makers)]
     return FactGraph(facts, [*firms(), *things])

@@ -124,7 +124,7 @@ class _Sized(nn.Module):
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Kind]]:
-    """The kinds that are measured, in a cache of its own: MKL takes half of oneDNN's time for gradients."""
+    """Yield the kinds that are measured, in a cache of its own: MKL takes half of oneDNN's time for gradients."""
     asked: list[Kind] = []
 
     def measure(kind: Kind) -> tuple[float, float]:

@@ -165,7 +165,7 @@ def test_progress_in_a_log_moves_and_a_quiet_command_is_silent(tmp_path: Path) -
 def test_lines_of_progress_are_never_more_than_five_seconds_apart(
     spacing_s: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where calls come at least every 2.5 seconds; and few calls have a line."""
+    """Check calls that come at least every 2.5 seconds; few of them have a line."""
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     lines, written = shared._Lines(), [0.0]

@@ -111,7 +111,7 @@ ROW = codec.encode_record(record(3))
 
 @st.composite
 def changed_rows(draw: st.DrawFn) -> Any:
-    """A valid row in which something, anywhere, is something else."""
+    """Return a valid row in which something, anywhere, is something else."""
     row: Any = copy.deepcopy(ROW)
     part, keys = row, []
     while isinstance(part, dict | list) and part:

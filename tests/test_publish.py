@@ -74,7 +74,7 @@ def staged(build: BuildFolder) -> tuple[StagedFile, ...]:
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> tuple[StagedFile, ...]:
-    """The files of another build of the same name."""
+    """Return the files of another build of the same name."""
     return stage(write_scored(tmp_path_factory.mktemp("publish") / "other", records(9)), NAME).files
 
 
@@ -100,7 +100,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def read_back(row: dict[str, Any], table: str) -> dict[str, Any]:
-    """A published row as it was in the build: columns of JSON text are read, as the card says."""
+    """Return a published row as it was in the build: columns of JSON text are read, as the card says."""
     for path in columns(table).json_texts:
         *outer, name = path.split(".")
         place = row[outer[0]] if outer else row
@@ -111,7 +111,7 @@ def read_back(row: dict[str, Any], table: str) -> dict[str, Any]:
 
 
 def with_groups(one: Record) -> Record:
-    """The record with a prompt of every group."""
+    """Return the record with a prompt of every group."""
     prompt = GroupPrompt(
         f"The home of {one.subject.label} is in", one.target_new, one.target_true, one.subject.id, one.relation, "t9"
     )
@@ -128,7 +128,7 @@ def prompt_rows(one: Record) -> list[dict[str, Any]]:
 
 
 def group_rows(row: dict[str, Any], group: str) -> list[dict[str, Any]]:
-    """The rows of a group's configuration that a record's row should give."""
+    """Return the rows of a group's configuration that a record's row should give."""
     request = {**row["requested_rewrite"]}
     return [
         {"case_id": row["case_id"], "requested_rewrite": request, **prompt} for prompt in row["meta"]["groups"][group]
@@ -214,7 +214,7 @@ def test_the_card_says_what_the_manifest_says(build: BuildFolder) -> None:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    """A build whose records two runs scored."""
+    """Return a build whose records two runs scored."""
     return write_scored(tmp_path_factory.mktemp("publish") / "compared", records(30), runs=("rome", "ft"))
 
 
@@ -483,7 +483,7 @@ def test_every_key_of_a_row_is_published(tmp_path: Path) -> None:
 def test_nothing_published_says_where_things_lay_or_holds_a_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A build made from paths wherever paths can be given: models, templates, patterns, a corpus, another file."""
+    """Publish a build made from paths in every option: models, templates, patterns, a corpus, another file."""
     home = tmp_path / "home of ann"
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("CFBUILD_CACHE", str(home / "cache"))
@@ -641,7 +641,7 @@ def test_a_commit_that_fails_once(staged: tuple[StagedFile, ...], whole: dict[st
 
 @pytest.fixture
 def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The hub with Xet's client, which is told to give up soon, and knows nothing of an earlier hub at its port."""
+    """Yield the hub with Xet's client, which gives up soon and knows nothing of an earlier hub at its port."""
     import huggingface_hub
     from huggingface_hub.utils import _xet
 

@@ -57,7 +57,7 @@ READERS = {
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a dataset with a row or more in each configuration."""
+    """Return the folder of a dataset with a row or more in each configuration."""
     build = write_scored(tmp_path_factory.mktemp("readers") / "build", [record(number) for number in range(30)])
     stage(build, "someone/set")
     return build.path("publish")

@@ -81,7 +81,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A small Wikidata: people with a mother tongue and a place of birth, some with two, in English and French."""
+    """Yield a small Wikidata: people with a mother tongue and one or two places of birth, in English and French."""
     item, direct = "http://www.wikidata.org/entity/Q", "http://www.wikidata.org/prop/direct/"
     label = "http://www.w3.org/2000/01/rdf-schema#label"
     names = {10: ("Oslo", "Oslo"), 11: ("Lima", "Lima"), 12: ("Quito", "Quito"), 20: ("German", "allemand")}
@@ -104,7 +104,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def wikipedia() -> Iterator[str]:
-    """The API of a small Wikipedia with articles about the people."""
+    """Yield the API of a small Wikipedia with articles about the people."""
     titles = {100 + number: f"Ada Moe{number}" for number in range(18)}
     pages = [Page(title, f"{title} was a poet of note.", f"Q{number}", revision=7) for number, title in titles.items()]
     with MediaWiki(Wiki({page.title: page for page in pages})) as served:
@@ -112,7 +112,7 @@ def wikipedia() -> Iterator[str]:
 
 
 def commands(card: str) -> tuple[list[list[str]], list[str]]:
-    """The commands of a card as words, and the notes under them."""
+    """Return the commands of a card as words, and the notes under them."""
     found = re.search(r"^## Rebuild$.*?^(`{3,})sh\n(.*?)\n\1$", card, flags=re.DOTALL | re.MULTILINE)
     assert found, card
     lines = found[2].split("\n")
@@ -130,7 +130,7 @@ def configs(folder: BuildFolder) -> dict[str, Any]:
 
 
 def made_again(folder: BuildFolder, home: Home, place: Path) -> dict[str, str]:
-    """The digests of what the card's commands make in the folder `place`, with the user's files in it."""
+    """Return the digests of what the card's commands make in the folder `place`, with the user's files in it."""
     shutil.copytree(home.root, place)
     words, _ = commands(stage(folder, "ann/again").card)
     assert [each[:2] for each in words] == [["cfbuild", "fetch"], ["cfbuild", "generate"]]
@@ -266,7 +266,7 @@ def test_files_of_the_user_are_named_and_their_digests_told(home: Home, tmp_path
 
 
 def words_of(verb: str, config: dict[str, Any]) -> tuple[str, list[str]]:
-    """The command for one verb's config in one line, and its notes."""
+    """Return the command for one verb's config in one line, and its notes."""
     made = rebuild({verb: VerbEntry(config)})
     (command,) = made.commands
     return shlex.join(command), list(made.notes)

@@ -37,7 +37,7 @@ def citation() -> dict[str, Any]:
 
 
 def faults(citation: dict[str, Any]) -> list[str]:
-    """What the rules of the Citation File Format 1.2.0 say against a citation, of the parts that ours has."""
+    """Return the faults of a citation by the rules of the Citation File Format 1.2.0."""
     found = [f"no {key}" for key in ("authors", "cff-version", "message", "title") if not citation.get(key)]
     found += [f"unknown key {key}" for key in citation.keys() - {*ABOUT_WORK.split()}]
     found += [] if citation.get("cff-version") == "1.2.0" else ["another version of the format"]
@@ -53,7 +53,7 @@ def faults(citation: dict[str, Any]) -> list[str]:
 
 
 def is_author(author: dict[str, Any]) -> bool:
-    """An entity has a name and no names of a person; a person has at least one of theirs."""
+    """Return whether the keys fit: an entity has a name and none of a person; a person has at least one of theirs."""
     keys = author.keys()
     return ("name" in keys and keys <= {*ABOUT_ENTITY.split()}) or (bool(keys) and keys <= {*ABOUT_PERSON.split()})
 

@@ -39,7 +39,7 @@ def builder() -> Builder:
 
 
 def distance(kinds: Kinds, true: str, other: str) -> int:
-    """The steps from `true` up to the closest class that it shares with `other`."""
+    """Return the steps from `true` up to the closest class that it shares with `other`."""
     classes = {one for step in kinds.ladder(other) for one in step}
     return next((steps for steps, step in enumerate(kinds.ladder(true), 1) if classes & step), FAR)
 
@@ -84,7 +84,7 @@ def test_of_many_objects_each_is_drawn_once_tier_by_tier(monkeypatch: pytest.Mon
 def test_few_or_many_objects_are_drawn_in_proportion_to_their_counts(
     many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first two of five objects, of 6,000 draws: each pair comes as often as weighted draws give it."""
+    """Draw the first two of five objects, of 6,000 draws: each pair comes as often as weighted draws give it."""
     monkeypatch.setattr(pools_module, "MANY", many)
     counts = (1, 2, 3, 5, 9)
     subjects = iter(range(100, 200))

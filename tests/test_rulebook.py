@@ -59,7 +59,7 @@ def at(row: Any, path: tuple[Any, ...]) -> Any:
 
 @st.composite
 def changed_rows(draw: st.DrawFn) -> Row:
-    """A row in which up to four values are other ones, gone, or copies of values elsewhere in it."""
+    """Return a row in which up to four values are other ones, gone, or copies of values elsewhere in it."""
     row = copy.deepcopy(WHOLE)
     for _ in range(draw(st.integers(1, 4))):
         *path, last = draw(st.sampled_from(PLACES))
@@ -93,7 +93,7 @@ def test_an_audit_reports_every_violation_of_any_row(row: Row) -> None:
 
 
 def audited(path: Path) -> Iterator[tuple[int, list[Any]]]:
-    """The faults that an audit finds in each row of a file, by line."""
+    """Yield the faults that an audit finds in each row of a file, by line."""
     earlier = EarlierRows()
     for located in validate.read_located(path):
         row = judge(located, AuditContext())

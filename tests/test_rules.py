@@ -41,7 +41,7 @@ def context(
     facts: Iterable[Fact] = (),
     **options: object,
 ) -> RuleContext:
-    """The clean world with some entities, pairs or whole facts put in the place of its own."""
+    """Return the clean world with some entities, pairs or whole facts put in the place of its own."""
     by_id = {entity.id: entity for entity in (*CLEAN, *entities)}
     texts = options.pop("rewrite_templates", {"P551": TEXTS})
     assert isinstance(texts, dict)
@@ -80,7 +80,7 @@ JOBS = (item(1, "poet"), item(2, "actor"))
 
 
 def album(label: str, *entities: Entity, **about: object) -> RuleContext:
-    """The clean world with a subject of this label, an album unless `about` says otherwise, and other entities."""
+    """Return the clean world with a subject of this label, an album unless `about` says otherwise, and others."""
     given = {"attributes": {"P31": ("Q60",), "P361": ("Q61",)}, **about}
     classes = item(60, "live album"), item(61, "IRT Pelham Line"), item(62, "television series", "TV series")
     return context([*classes, *entities, Entity("Q100", {"en": label}, **given)])  # type: ignore[arg-type]

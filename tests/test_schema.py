@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def own_row(case: int = 0) -> Row:
-    """A row as cfbuild writes it."""
+    """Return a row as cfbuild writes it."""
     graph = FactGraph(*world(60))
     builder = Builder(graph, templates("P551"), BuildOptions(), lambda relation: ("The door was open.", "Nobody came."))
     case_id, fact = list(cases(graph))[case]
@@ -37,7 +37,7 @@ def own_row(case: int = 0) -> Row:
 
 
 def plain_row(case: int = 0) -> Row:
-    """A row as CounterFact has it."""
+    """Return a row as CounterFact has it."""
     row = own_row(case) | {"pararel_idx": 7}
     del row["meta"]
     return row
@@ -53,7 +53,7 @@ def test_own_and_plain_rows_are_valid() -> None:
 
 
 def put(*path: Any) -> Callable[[Row], None]:
-    """An edit that puts the last argument where the others point."""
+    """Return an edit that puts the last argument where the others point."""
     *keys, last, value = path
 
     def edit(row: Row) -> None:

@@ -119,7 +119,7 @@ def test_no_two_of_the_order_are_about_one_fact_in_either_direction() -> None:
 
 
 def multi_rows(some: Iterable[Record]) -> list[Row]:
-    """The rows of the order of these records, put together from two parts."""
+    """Return the rows of the order of these records, put together from two parts."""
     parts = PlannedEdits(), PlannedEdits()
     for number, one in enumerate(some):
         parts[number > 3].add(one)

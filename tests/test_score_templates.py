@@ -30,7 +30,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def world(tmp_path: Path) -> tuple[Path, Path]:
-    """A build of two relations, one of them with ParaRel's patterns, and the folder of these patterns."""
+    """Return a build of two relations, one of them with ParaRel's patterns, and the folder of these patterns."""
     entities = [item(1, "Netherlands"), item(2, "Peru"), item(3, "Lima"), item(4, "Amsterdam"), Entity("Q5")]
     facts = [Fact("P36", "Q1", "Q4"), Fact("P36", "Q2", "Q3"), Fact("P36", "Q5", "Q3"), Fact("P50", "Q1", "Q2")]
     patterns = tmp_path / "pararel"
@@ -40,7 +40,7 @@ def world(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def nats(lm: LanguageModel, text: str) -> list[float]:
-    """The cost of each token of a text after those before it; of the first nothing."""
+    """Return the cost of each token of a text after those before it; of the first nothing."""
     ids = torch.tensor([lm.encode(text)])
     with torch.no_grad():
         chances = lm.model(ids).logits[0].log_softmax(-1)

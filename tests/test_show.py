@@ -33,7 +33,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    """A build whose records two runs scored."""
+    """Return a build whose records two runs scored."""
     return write_scored(tmp_path_factory.mktemp("show") / "compared", records(24), runs=("rome", "ft"))
 
 

@@ -50,7 +50,7 @@ def forget_notices() -> Iterator[None]:
 
 
 def plain_nll(lm: LanguageModel, prompt: str, target: str) -> float:
-    """The slow, obvious way: one row, all logits, the last tokens read off."""
+    """Return the NLL in the slow, obvious way: a single row, all logits, the last tokens read off."""
     ids = lm.encode(f"{prompt} {target}")
     count = len(ids) - len(lm.encode(prompt))
     with torch.no_grad():
@@ -153,7 +153,7 @@ class Louder(nn.Module):
 
 
 def gemma_norm(norm: Any) -> nn.Module:
-    """A norm of the library's own, with 1 + gain."""
+    """Return a norm of the library's own, with 1 + gain."""
     from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
     other = GemmaRMSNorm(len(norm.weight), eps=norm.variance_epsilon)
@@ -216,7 +216,7 @@ def test_why_a_layer_runs_plain_is_logged_once(caplog: pytest.LogCaptureFixture)
 
 
 def called(lm: LanguageModel, **more: Any) -> Tensor:
-    """The first layer's output, called as the model calls it and with `more`."""
+    """Return the first layer's output, called as the model calls it and with `more`."""
     with torch.no_grad():
         traced = trace(lm, some_batch(), 0)
         args, named = traced.calls[0]
@@ -262,7 +262,7 @@ def test_a_mask_of_another_kind_is_refused(mask: Tensor) -> None:
 def tokenizer(
     template: str = "$A", *, bos: str | None = None, decoder: Any = None, lower: bool = False
 ) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with a template around a text; `bos` is what it declares."""
+    """Return a byte-level BPE with a template around a text; `bos` is what it declares."""
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.Lowercase() if lower else None
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

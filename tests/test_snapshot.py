@@ -49,7 +49,7 @@ def test_size() -> None:
 
 
 def test_full_neighborhoods(graph: FactGraph) -> None:
-    """A record has prompts about 10 other subjects with the object, and 10 about subjects of any o*."""
+    """Check that a record has prompts about 10 other subjects with the object, and 10 about subjects of any o*."""
     full = [row for row in rows() if len(graph.subjects(row.relation, row.object)) >= 11]
     assert len(full) / len(rows()) >= 0.9
     for relation in graph.relations:

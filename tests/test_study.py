@@ -49,7 +49,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
 
 @pytest.fixture(scope="module")
 def study(build: BuildFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The paper's study: three systems, 50 cases, 15 raters of 10 pages."""
+    """Return the paper's study: three systems, 50 cases, 15 raters of 10 pages."""
     out = tmp_path_factory.mktemp("made") / "study"
     made = make(build, StudyOptions(runs=("rome", "ft-l"), unedited=True, out=out))
     assert (made.systems, made.eligible, made.alike) == (("unedited", "rome", "ft-l"), 57, 0)
@@ -465,7 +465,7 @@ def test_the_sign_test_is_the_exact_binomial(wins: int, losses: int) -> None:
 
 
 def test_intervals_are_over_cases_not_pages() -> None:
-    """A hundred cases of a rater each have the interval of a share; with four raters of one mind it is no narrower."""
+    """Give 100 cases a rater each, then four that agree: the interval is the same."""
 
     def width(raters: int) -> float:
         rankings = [

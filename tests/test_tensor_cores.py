@@ -11,7 +11,7 @@ from cfbuild.lm.tensor_cores import BITS_OF_REST, split
 
 
 def as_tf32(numbers: torch.Tensor) -> torch.Tensor:
-    """The numbers as tensor cores read them: without the bits that TF32 has no room for."""
+    """Return the numbers as tensor cores read them: without the bits that TF32 has no room for."""
     return (numbers.view(torch.int32) & -(1 << BITS_OF_REST)).view(torch.float32)
 
 

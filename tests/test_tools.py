@@ -67,7 +67,7 @@ def build(three: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Buil
 
 @pytest.fixture(scope="module")
 def model(smollm2: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unedited embedded model as a folder."""
+    """Return the unedited embedded model as a folder."""
     folder = tmp_path_factory.mktemp("model") / "smollm2"
     if TOOLS.is_file():
         smollm2.model.save_pretrained(folder)

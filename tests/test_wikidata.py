@@ -96,7 +96,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, JournaledClient]]:
-    """A source that does not sleep, with a journal in `folder`."""
+    """Yield a source that does not sleep, with a journal in `folder`."""
     with Client(sleep=lambda seconds: None, timeout_s=20, attempts=2) as client, Journal(folder / "journal") as journal:
         asker = JournaledClient(client, journal)
         pages = {name: settings.pop(name) for name in ("page_rows", "scan_rows") if name in settings}
@@ -104,7 +104,7 @@ def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, 
 
 
 def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:
-    """The facts' subjects and known objects; a subject with an unknown object has it beside all its known ones."""
+    """Return the facts' subjects and known objects; a subject with an unknown object has known ones too."""
     told = list(facts)
     unknown = {int(fact.subject[1:]) for fact in told if fact.object == UNKNOWN}
     assert unknown == UNKNOWN_BESIDE & {int(fact.subject[1:]) for fact in told}
@@ -253,7 +253,7 @@ def test_entities_of_a_batch_that_is_too_much_are_asked_for_in_halves(small: str
 
 
 def dropped(body: bytes, number: int = 1) -> bytes:
-    """A valid answer with fewer rows: what a server with a silent cap on rows sends."""
+    """Return a valid answer with fewer rows: what a server with a silent cap on rows sends."""
     answer = json.loads(body)
     facts = [row for row in answer["results"]["bindings"] if "s" in row or "e" in row]
     for row in facts[:number]:
@@ -310,7 +310,7 @@ LIMIT = 40
 def test_what_is_too_much_for_the_server_is_asked_in_halves(
     small: str, tmp_path: Path, refuse: Callable[[bytes], bytes]
 ) -> None:
-    """A server that gives up at more than LIMIT rows, by whatever name: ranges of hashes, objects, batches of items."""
+    """Query a server that fails at more than LIMIT rows, by whatever name: ranges of hashes, objects, batches of items."""
     ids = [f"Q{number}" for number in range(1, 50)]
     (tmp_path / "freely").mkdir()
     with source(small, tmp_path / "freely", per_relation=100) as (freely, _):
@@ -439,7 +439,7 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(known: Excerpt, endpoint: str, patterns: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build fetched without interruption."""
+    """Return a build fetched without interruption."""
     root = tmp_path_factory.mktemp("build")
     relations = tuple(sorted({relation for relation, _, _ in known.facts}))
     summary = fetch(BuildFolder(root), options(endpoint, relations, patterns))
@@ -477,7 +477,7 @@ def test_the_excerpt_comes_exactly(whole: Path, known: Excerpt) -> None:
 def test_killed_halfway_it_ends_with_the_same_bytes_and_asks_nothing_twice(
     known: Excerpt, endpoint: str, patterns: Path, tmp_path: Path
 ) -> None:
-    """A fifth of the excerpt: every kind of question is asked of it, several times."""
+    """Fetch a fifth of the excerpt: every kind of question is asked of it, several times."""
     relations = tuple(sorted({relation for relation, _, _ in known.facts}))[::5]
     uninterrupted, root = tmp_path / "uninterrupted", tmp_path / "killed"
     for folder in (uninterrupted, root):
