@@ -180,11 +180,11 @@ def test_a_sample_of_tuples_is_seeded(tmp_path: Path) -> None:
     rows = [row(f"s{n}", "o", sub_uri=f"Q{n}", obj_uri="Q9") for n in range(10, 60)]
     root = checkout(tmp_path / "pararel", {"P36": list(KEPT)}, {"P36": rows})
     with asker(tmp_path) as asking:
-        one, same, other = (
+        first, same, different = (
             list(Pararel(PararelOptions(per_relation=7, seed=seed, pararel=str(root)), asking).facts("P36"))
             for seed in (1, 1, 2)
         )
-    assert one == same != other and len(one) == 7
+    assert first == same != different and len(first) == 7
 
 
 def remote(*replies: bytes, folder: Path, read: str = "patterns") -> Any:

@@ -46,9 +46,9 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "stands"), SENTENCES)
-def test_only_whole_sentences_that_speak_for_themselves(text: str, stands: bool) -> None:
-    assert cut_sentences([text], "en", 0) == ((text,) if stands else ())
+@pytest.mark.parametrize(("text", "whole"), SENTENCES)
+def test_only_whole_sentences_that_speak_for_themselves(text: str, whole: bool) -> None:
+    assert cut_sentences([text], "en", 0) == ((text,) if whole else ())
 
 
 def test_texts_are_cut_at_sentences_and_lines_and_said_once() -> None:
@@ -59,8 +59,8 @@ def test_texts_are_cut_at_sentences_and_lines_and_said_once() -> None:
 
 def test_of_very_many_sentences_a_seeded_choice_is_kept() -> None:
     text = "\n".join(f"The train number {n} was late again." for n in range(MOST + 500))
-    one, other = cut_sentences([text], "en", 0), cut_sentences([text], "en", 1)
-    assert len(set(one)) == MOST and one == cut_sentences([text], "en", 0) != other
+    first, different = cut_sentences([text], "en", 0), cut_sentences([text], "en", 1)
+    assert len(set(first)) == MOST and first == cut_sentences([text], "en", 0) != different
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def rows(folder: BuildFolder) -> list[dict[str, Any]]:
     return [row for _, row in jsonl.read_rows(folder.path("records.jsonl"))]
 
 
-def check_prefixes(folder: BuildFolder, wanted: set[str]) -> None:
+def check_prefixes(folder: BuildFolder, expected: set[str]) -> None:
     found = set()
     for row in rows(folder):
         for text, one in zip(row["paraphrase_prompts"], row["meta"]["paraphrases"], strict=True):
-            assert text == f"{one['prefix']} {one['clean']}" and one["prefix"] in wanted
+            assert text == f"{one['prefix']} {one['clean']}" and one["prefix"] in expected
             assert row["requested_rewrite"]["subject"] in one["clean"]
             found.add(one["prefix"])
         assert len({one["prefix"] for one in row["meta"]["paraphrases"]}) == 2
-    assert found == wanted
+    assert found == expected
 
 
 def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ ACROSS, ALONG = Kind(24, 10, along=False, sums=False), Kind(10, 24, along=True, 
 @pytest.mark.skipif(not has_onednn(torch.ones(2, 2)), reason="torch has one library for float32 here")
 @pytest.mark.parametrize("usual", (ONEDNN, MKL))
 def test_each_kind_goes_to_its_library(usual: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {name: Mock(wraps=getattr(libraries, name)) for name in ("by_onednn", "into_sum_by_onednn")}
-    for name, product in asked.items():
+    products = {name: Mock(wraps=getattr(libraries, name)) for name in ("by_onednn", "into_sum_by_onednn")}
+    for name, product in products.items():
         monkeypatch.setattr(libraries, name, product)
     choice, stored = Libraries(usual, frozenset({ACROSS, ALONG})), _draw(10, 24)
     products_of = {
@@ -106,9 +106,9 @@ def test_each_kind_goes_to_its_library(usual: str, monkeypatch: pytest.MonkeyPat
     }
     takes_onednn = {}
     for (along, sums), product in products_of.items():
-        before = sum(one.call_count for one in asked.values())
+        before = sum(one.call_count for one in products.values())
         product()
-        takes_onednn[along, sums] = sum(one.call_count for one in asked.values()) > before
+        takes_onednn[along, sums] = sum(one.call_count for one in products.values()) > before
     others = {(False, False), (True, True)}
     assert takes_onednn == {ways: (ways in others) != (usual == ONEDNN) for ways in products_of}
 
@@ -125,10 +125,10 @@ class _Sized(nn.Module):
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Kind]]:
     """Yield the kinds that are measured, in a cache of its own: MKL takes half of oneDNN's time for gradients."""
-    asked: list[Kind] = []
+    kinds: list[Kind] = []
 
     def measure(kind: Kind) -> tuple[float, float]:
-        asked.append(kind)
+        kinds.append(kind)
         return 1.0, 1.0 if kind.along else 0.5
 
     monkeypatch.setenv("CFBUILD_CACHE", str(tmp_path))
@@ -136,7 +136,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[K
     monkeypatch.setattr(libraries, "measure", measure)
     monkeypatch.setattr(libraries, "WORTH_MEASURING", 240)
     libraries._measured_once.cache_clear()
-    yield asked
+    yield kinds
     libraries._measured_once.cache_clear()
 
 

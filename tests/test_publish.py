@@ -63,8 +63,8 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    some = [record(number, entity=number // 2) for number in range(30)]
-    return write_scored(tmp_path_factory.mktemp("publish") / "build", some)
+    scored = [record(number, entity=number // 2) for number in range(30)]
+    return write_scored(tmp_path_factory.mktemp("publish") / "build", scored)
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +306,8 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     """Wherever a name of somebody else can get into it: model, endpoint, folder, reason, rule, licence, label."""
     from huggingface_hub import DatasetCard
 
-    some = [record(number, subject=f"{hostile} {number}", relation="P36") for number in range(3)]
-    folder = write_scored(tmp_path / "build", some, scored=False)
+    hostile_records = [record(number, subject=f"{hostile} {number}", relation="P36") for number in range(3)]
+    folder = write_scored(tmp_path / "build", hostile_records, scored=False)
     generated = folder.manifest().entry("generate").as_dict()
     judge = {"model": hostile, "revision": hostile, hostile: hostile, "trusted": True}
     config = {**generated["config"], "model_filter": judge, "prefixes": {"source": hostile}, "language": hostile}
@@ -318,7 +318,7 @@ def test_hostile_names_are_inert_in_the_card(tmp_path: Path, hostile: str) -> No
     shared = {**facts["shared_class"], "fallbacks": {hostile: 3}}
     folder.finish("fetch", {"source": hostile, "endpoint": hostile, "templates": [hostile]}, {}, {"facts": {}})
     folder.finish("generate", config, files, {**facts, "by_rule": {hostile: 3}, "shared_class": shared})
-    cases = [case(one, hostile) for one in some]
+    cases = [case(one, hostile) for one in hostile_records]
     report = Report.of_cases(cases, {"model": hostile, "editor": hostile}).as_dict()
     write_json(folder.path("report.json"), report)
     folder.finish("validate-and-score", {"model": hostile, "editor": hostile, "trusted": True}, {"report.json": 1}, {})
@@ -665,13 +665,13 @@ def xet(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[H
 def test_storage_that_fails_once_or_for_good(
     staged: tuple[StagedFile, ...], whole: dict[str, int], xet: Hub, route: str, fault: int
 ) -> None:
-    xet.plan = lambda number, asked: fault if asked == route else None
+    xet.plan = lambda number, called: fault if called == route else None
     with pytest.raises(PublishError) as caught:
         upload(staged)
     assert TOKEN not in str(caught.value) and STORAGE_TOKEN not in str(caught.value)
     assert digests(xet) == {} and xet.log.count("commit") == 0
     faults = iter([fault])
-    xet.plan = lambda number, asked: next(faults, None) if asked == route else None
+    xet.plan = lambda number, called: next(faults, None) if called == route else None
     assert upload(staged).changed
     assert digests(xet) == whole
     assert len(xet.repositories[NAME].commits) == 2
@@ -722,16 +722,16 @@ def test_branch_tag_and_pull_request(staged: tuple[StagedFile, ...], others: tup
     assert repository.branches == {"main": old, "next": there.commit} and repository.tags == {"v2": there.commit}
     with pytest.raises(PublishError, match="has a tag v2 already"):
         upload(staged, tag="v2")
-    asked = upload(others, create_pr=True)
-    assert asked.url.endswith("/discussions/1") and repository.branches["main"] == old
-    assert upload(others, create_pr=True).commit == asked.commit and len(repository.requests) == 1
+    opened = upload(others, create_pr=True)
+    assert opened.url.endswith("/discussions/1") and repository.branches["main"] == old
+    assert upload(others, create_pr=True).commit == opened.commit and len(repository.requests) == 1
 
 
 def test_a_pull_request_whose_answer_was_lost_is_found(staged: tuple[StagedFile, ...], hub: Hub) -> None:
     faults = iter([LOST])
     hub.plan = lambda number, route: next(faults, None) if route == "commit" else None
-    asked = upload(staged, create_pr=True)
-    assert asked.changed and asked.url.endswith("/discussions/1") and len(hub.repositories[NAME].requests) == 1
+    opened = upload(staged, create_pr=True)
+    assert opened.changed and opened.url.endswith("/discussions/1") and len(hub.repositories[NAME].requests) == 1
 
 
 def test_private_is_not_pretended(staged: tuple[StagedFile, ...], hub: Hub) -> None:

@@ -253,12 +253,12 @@ def test_files_of_the_user_are_named_and_their_digests_told(home: Home, tmp_path
     assert words[0][words[0].index("--templates") + 1] == "builtin,./my templates"
     assert words[1][words[1].index("--prefixes") + 1] == "./notes.txt"
     assert words[1][words[1].index("--model") + 1] == "./tiny model" and "--revision" not in words[1]
-    told = {
+    expected = {
         "my templates": config["fetch"]["templates"][1].split("@")[1],
         "notes.txt": config["generate"]["prefixes"]["sha256"][:16],
         "tiny model": config["generate"]["model_filter"]["revision"].removeprefix("folder:")[:16],
     }
-    for name, digest in told.items():
+    for name, digest in expected.items():
         assert any(f"'{name}'" in note and note.endswith(digest) for note in notes), (name, notes)
     assert (
         str(tmp_path) not in stage(folder, "ann/again").card and str(home.root) not in stage(folder, "ann/again").card

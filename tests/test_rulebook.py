@@ -104,21 +104,21 @@ def audited(path: Path) -> Iterator[tuple[int, list[Any]]]:
 def test_a_rule_speaks_under_its_own_id_only(rule: str, plant: Any) -> None:
     parts = parts_of(planted(ROWS[1], plant))
     assert parts is not None
-    said = {
+    found = {
         name: {fault.rule for fault in entry.find(parts, AuditContext().of(parts))}
         for name, entry in AUDIT_RULES.items()
     }
-    assert said[rule] == {rule}
-    assert all(rules <= {name} for name, rules in said.items())
+    assert found[rule] == {rule}
+    assert all(rules <= {name} for name, rules in found.items())
 
 
 def test_violations_are_the_rules_that_validation_has() -> None:
     for rule, plant in (*FAULTS, *IN_META):
         row = planted(ROWS[1], plant)
-        beyond = [fault for fault in record_faults(row) if fault not in schema_faults(row, "record")]
+        others = [fault for fault in record_faults(row) if fault not in schema_faults(row, "record")]
         parts = parts_of(row)
-        assert parts is not None and beyond == violations_in(parts)
-        assert (rule in {fault.rule for fault in beyond}) is AUDIT_RULES[rule].is_violation
+        assert parts is not None and others == violations_in(parts)
+        assert (rule in {fault.rule for fault in others}) is AUDIT_RULES[rule].is_violation
 
 
 @pytest.mark.parametrize("form", ["ours", "plain"])

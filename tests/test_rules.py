@@ -318,14 +318,14 @@ def test_template_rules_keep_and_drop(keep: str, drop: str) -> None:
 
 
 def test_draft_rules_keep_and_drop() -> None:
-    asked = replace(context(), min_neighbors=3)
-    assert judge_draft(FACT, Outcome(1, 3), asked).kept
-    few = judge_draft(FACT, Outcome(1, 2), asked)
+    strict = replace(context(), min_neighbors=3)
+    assert judge_draft(FACT, Outcome(1, 3), strict).kept
+    few = judge_draft(FACT, Outcome(1, 2), strict)
     assert (few.rule, few.measured) == ("too-few-neighbors", {"neighbors": 2, "needed": 3})
-    small = judge_draft(FACT, Outcome(1, 3, pool=49), asked)
+    small = judge_draft(FACT, Outcome(1, 3, pool=49), strict)
     assert (small.rule, small.measured) == ("pool-too-small", {"pool": 49, "needed": 50})
-    assert judge_draft(FACT, Outcome(1, 3, pool=50), asked).kept
-    none = judge_draft(FACT, Outcome(0, 9, {"target-in-subject": 1}), asked)
+    assert judge_draft(FACT, Outcome(1, 3, pool=50), strict).kept
+    none = judge_draft(FACT, Outcome(0, 9, {"target-in-subject": 1}), strict)
     assert (none.rule, none.measured) == ("no-counterfactual", {"pool": 2, "target-in-subject": 1})
 
 

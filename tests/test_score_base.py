@@ -50,8 +50,8 @@ def test_rows_are_what_a_run_has_before_its_edits(folder: BuildFolder, lm: Langu
     for case in cases:
         for kind, scores in case.pre.prompts.items():
             found = [row for row in rows if (row["case_id"], row["kind"]) == (case.case_id, kind)]
-            told = [(row["target_new_nll"], row["target_true_nll"]) for row in found]
-            for (new, true), score in zip(told, scores, strict=True):
+            expected = [(row["target_new_nll"], row["target_true_nll"]) for row in found]
+            for (new, true), score in zip(expected, scores, strict=True):
                 assert (new, true) == pytest.approx((score.target_new_nll, score.target_true_nll), abs=1e-4)
     assert made.figures.keys() == aggregate(cases, "pre").keys() and made.prompts == len(rows)
     assert made.figures["ES"].mean == pytest.approx(aggregate(cases, "pre")["ES"].mean)
@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(folder: BuildFolder, lm: L
     )
     assert min(seen) > 4 and Path(made.file).read_bytes() == Path(whole.file).read_bytes()
     seen.clear()
-    again = score_base(folder, BaseOptions(), lm, lambda *told: seen.append(1))
+    again = score_base(folder, BaseOptions(), lm, lambda *given: seen.append(1))
     assert again == made and not seen
     with pytest.raises(BuildStateError, match="other settings"):
         score_base(folder, BaseOptions(limit=3), lm)
@@ -104,9 +104,9 @@ def test_the_command(folder: BuildFolder, lm: LanguageModel, tmp_path: Path) -> 
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
     words = ["score-base", "--build", str(folder.root), "--models", str(tmp_path / "model"), "--device", "cpu"]
-    said = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
-    (told,) = json.loads(said.stdout)
-    assert told["figures"]["ES"]["cases"] == len(RECORDS) and told["prompts"] == len(RECORDS) * 23
+    shown = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    (made,) = json.loads(shown.stdout)
+    assert made["figures"]["ES"]["cases"] == len(RECORDS) and made["prompts"] == len(RECORDS) * 23
     assert "before any edit: ES" in CliRunner().invoke(app, words, catch_exceptions=False).stdout
 
 
@@ -140,5 +140,5 @@ def test_batches_of_the_order() -> None:
         record(5_000),
         neighborhood=tuple(replace(one, entity=record(5_001).subject.id) for one in record(5_000).neighborhood),
     )
-    beside = [row for row in multi_rows([edited, record(5_001, relation=edited.relation)]) if row["case_id"] == 5_000]
-    assert beside[0]["neighbors_edited"] == len(edited.neighborhood)
+    made = [row for row in multi_rows([edited, record(5_001, relation=edited.relation)]) if row["case_id"] == 5_000]
+    assert made[0]["neighbors_edited"] == len(edited.neighborhood)

@@ -58,27 +58,27 @@ def test_prompts_and_what_they_cost(
     script: Any, world: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(script, monkeypatch, world, "--templates", "2", "--json")
-    told = json.loads(capsys.readouterr().out)
-    asked = {(one["set"], one["prompt"], one["object"]) for one in told["prompts"]}
+    made = json.loads(capsys.readouterr().out)
+    found = {(one["set"], one["prompt"], one["object"]) for one in made["prompts"]}
     ours = [one.text for one in builtin.templates("P36") if one.kind == "rewrite"][:2]
-    assert asked == {
+    assert found == {
         *(("cfbuild", text.replace("{}", "Peru"), "Lima") for text in ours),
         *(("cfbuild", text.replace("{}", "the Netherlands"), "Amsterdam") for text in ours),
         *(("pararel", text.replace("{}", "Peru"), "Lima") for text in ("{} has its capital,", "{} is led from")),
         *(("pararel", f"Netherlands {text}", "Amsterdam") for text in ("has its capital,", "is led from")),
     }
     lm = tiny.make("gpt2")
-    for one in told["prompts"]:
+    for one in made["prompts"]:
         whole = nats(lm, f"{one['prompt']} {one['object']}")
         count = len(lm.encode(one["prompt"]))
         assert one["prompt_nats"] == pytest.approx(sum(whole[:count]) / count, abs=1e-4)
         assert one["object_nats"] == pytest.approx(sum(whole[count:]) / len(whole[count:]), abs=1e-4)
     mean = [
-        sum(one["object_nats"] for one in told["prompts"] if one["set"] == name) / 4 for name in ("cfbuild", "pararel")
+        sum(one["object_nats"] for one in made["prompts"] if one["set"] == name) / 4 for name in ("cfbuild", "pararel")
     ]
-    figures = told["relations"]["P36"]
+    figures = made["relations"]["P36"]
     assert [figures[name]["object"] for name in ("cfbuild", "pararel")] == pytest.approx(mean)
-    assert told["relations"].keys() == {"P36"} and told["overall"] == figures
+    assert made["relations"].keys() == {"P36"} and made["overall"] == figures
 
 
 def test_a_table_to_read(

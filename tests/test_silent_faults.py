@@ -208,8 +208,8 @@ def test_why_a_layer_runs_plain_is_logged_once(caplog: pytest.LogCaptureFixture)
     lm = tiny.make("llama", hidden_act="gelu")
     for _ in range(2):
         score(lm, [Question(lm.encode(PROMPT), (lm.continuation("French"),))])
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == len(set(said)) == 4 and "activation is gelu, not SiLU" in said[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(set(messages)) == 4 and "activation is gelu, not SiLU" in messages[0]
 
 
 # Calls that we do not know.
@@ -560,12 +560,12 @@ def test_a_hook_on_all_modules_is_heard() -> None:
 
 
 def test_a_module_or_weight_that_is_exchanged_meanwhile_is_seen() -> None:
-    lm, other = tiny.make("llama"), tiny.make("llama", seed=1)
+    lm, donor = tiny.make("llama"), tiny.make("llama", seed=1)
     with fused_layers(lm, 0):
         states(lm)
-        lm.layers[1].mlp = other.layers[1].mlp
-        lm.layers[2].self_attn.v_proj.weight = other.layers[2].self_attn.v_proj.weight
-        lm.layers[3].mlp.up_proj.weight.copy_(other.layers[3].mlp.up_proj.weight)
+        lm.layers[1].mlp = donor.layers[1].mlp
+        lm.layers[2].self_attn.v_proj.weight = donor.layers[2].self_attn.v_proj.weight
+        lm.layers[3].mlp.up_proj.weight.copy_(donor.layers[3].mlp.up_proj.weight)
         lm.layers[0].post_attention_layernorm.weight.mul_(2)
         got = states(lm)
     with fused_layers(lm, 0):
@@ -642,9 +642,9 @@ def test_a_copy_of_a_model_has_a_lock_of_its_own() -> None:
     lm = tiny.make("llama")
     with lm.lock:
         copied = copy.deepcopy(lm.model)
-    other = LanguageModel(copied, lm.tokenizer, lm.family, lm.name, None, lm.revision)
+    separate = LanguageModel(copied, lm.tokenizer, lm.family, lm.name, None, lm.revision)
     again = LanguageModel(lm.model, lm.tokenizer, lm.family, lm.name, None, lm.revision)
-    assert again.lock is lm.lock is not other.lock and torch.equal(states(other), states(lm))
+    assert again.lock is lm.lock is not separate.lock and torch.equal(states(separate), states(lm))
 
 
 # Devices, number formats and memory.
@@ -658,8 +658,8 @@ def test_sums_are_float32_where_there_is_no_float64(caplog: pytest.LogCaptureFix
 
 def chosen(monkeypatch: pytest.MonkeyPatch, free: int | None, dtype: str = "auto") -> torch.dtype:
     monkeypatch.setattr(load, "free_memory", lambda device: free)
-    wanted = load._LoadPlan("somewhere", load.ModelSource("x", None, None), torch.device("cuda"), dtype, None, True)
-    return load._choose_dtype(wanted, tiny.make("llama").model.config)
+    plan = load._LoadPlan("somewhere", load.ModelSource("x", None, None), torch.device("cuda"), dtype, None, True)
+    return load._choose_dtype(plan, tiny.make("llama").model.config)
 
 
 def test_auto_number_format_needs_to_know_the_memory(

@@ -35,8 +35,8 @@ def statement(number: int, subject: int, value: str, rank: str, truthy: bool = F
     yield f"{node} <{RANK}rank> <{RANK}{rank}Rank> ."
     if truthy:
         yield f"<{WD}Q{subject}> <{P}direct/{CAPITALS}> {value} ."
-    for name, told in dates.items():
-        date, _, precision = told.partition("/")
+    for name, dated in dates.items():
+        date, _, precision = dated.partition("/")
         term = date if date.startswith("_:") else f'"{date}T00:00:00Z"^^<{DATE}>'
         yield f"{node} <{P}qualifier/{name.split('_')[0]}> {term} ."
         if precision:

@@ -23,7 +23,7 @@ from cfbuild.records.maker import RecordMaker
 
 TODAY = "2026-11-26"
 NAMES = ("Ruda", "Ruda (Silesia)", "RUDA", "Lima", "en", "Ann", "Ann (painter)", "", "straße", "STRASSE", "Łódź")
-ASKED = [*filter(None, NAMES), "nobody"]
+LABELS = [*filter(None, NAMES), "nobody"]
 
 
 def tangled(seed: int, items: int = 60) -> FactSet:
@@ -89,9 +89,9 @@ def answers(graph: FactGraph, items: list[str], labels: list[str]) -> list[objec
 def test_the_same_questions_have_the_same_answers(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = tangled(seed)
     items = [*sorted({one for fact in facts.facts for one in (fact.subject, fact.object)}), "Q999", ""]
-    plain = answers(facts.graph(), items, ASKED)
+    plain = answers(facts.graph(), items, LABELS)
     path = index_of(facts, tmp_path)
-    assert answers(StoredGraph(path, facts.language, TODAY), items, ASKED) == plain
+    assert answers(StoredGraph(path, facts.language, TODAY), items, LABELS) == plain
     for module, name in (
         (stored, "CACHED_ITEMS"),
         (stored, "CACHED_LABELS"),
@@ -99,7 +99,7 @@ def test_the_same_questions_have_the_same_answers(seed: int, tmp_path: Path, mon
         (bounded, "MOST"),
     ):
         monkeypatch.setattr(module, name, 2)  # too small a memory changes nothing
-    assert answers(StoredGraph(path, facts.language, TODAY), items, ASKED) == plain
+    assert answers(StoredGraph(path, facts.language, TODAY), items, LABELS) == plain
 
 
 def test_the_order_of_rows_changes_no_answer(tmp_path: Path) -> None:

@@ -199,9 +199,9 @@ def test_a_page_shows_the_statements_and_the_first_texts(build: BuildFolder, stu
         read = _Read(text)
         shown = iter(read.texts)
         for page in pages:
-            asked, case = rewrites[page["case_id"]], page["case_id"]
-            if not any(sign in asked["subject"] for sign in "\x1b\u202e\u2066\x9b\x07"):
-                assert next(shown) == f"{asked['prompt'].replace('{}', asked['subject'])} {asked['target_new']['str']}"
+            edit, case = rewrites[page["case_id"]], page["case_id"]
+            if not any(sign in edit["subject"] for sign in "\x1b\u202e\u2066\x9b\x07"):
+                assert next(shown) == f"{edit['prompt'].replace('{}', edit['subject'])} {edit['target_new']['str']}"
                 for system in page["order"]:
                     stage = cases["rome"][case]["pre"] if system == "unedited" else cases[system][case]["post"]
                     assert next(shown) == stage["generations"][0]
@@ -322,8 +322,8 @@ def test_answers_that_cannot_be_used_are_all_named_and_left_out_on_request(study
     torn.write_text(code_of(sent(key, 5)).replace("ABCA", "ABCB", 1))
     with pytest.raises(DataError) as caught:
         read_answers(study, [good, *some, torn])
-    told = str(caught.value)
-    assert told.startswith("6 of the answers cannot be used") and told.endswith("--skip-invalid leaves them out")
+    message = str(caught.value)
+    assert message.startswith("6 of the answers cannot be used") and message.endswith("--skip-invalid leaves them out")
     for name, words in (
         ("torn.txt", "does not fit its checksum"),
         ("other.txt", "are of another study, 000000000000; this one is"),
@@ -332,7 +332,7 @@ def test_answers_that_cannot_be_used_are_all_named_and_left_out_on_request(study
         ("letters.txt", "expected 10 pages"),
         ("differs.txt", "gave answers that differ"),
     ):
-        (line,) = [line for line in told.splitlines() if name in line]
+        (line,) = [line for line in message.splitlines() if name in line]
         assert words in line
     found = read_answers(study, [good, *some, torn], skip_invalid=True)
     assert len(found.checked.errors) == 6 and list(found.checked.pages) == [next(iter(key["raters"]))]
@@ -357,11 +357,11 @@ def test_open_questions_and_repeated_codes_lose_nothing(study: Path, tmp_path: P
     found = read_answers(study, [folder])
     rater, other = list(key["raters"])[:2]
     assert found.checked.pages == {rater: tuple(whole), other: ("ABCA",) * 10} and found.checked.errors == ()
-    told = "\n".join(found.checked.warnings)
-    assert f"rater {rater} comes more than once without contradiction" in told
-    assert f"rater {rater}: fluency is left open on page 10" in told
-    assert f"rater {rater}: one passage has most and least fluency on page 9; not counted" in told
-    assert "no answers of 13 of 15 raters" in told
+    warnings = "\n".join(found.checked.warnings)
+    assert f"rater {rater} comes more than once without contradiction" in warnings
+    assert f"rater {rater}: fluency is left open on page 10" in warnings
+    assert f"rater {rater}: one passage has most and least fluency on page 9; not counted" in warnings
+    assert "no answers of 13 of 15 raters" in warnings
     assert (found.votes["consistency"].pages, found.votes["fluency"].pages) == (20, 18)
 
 
@@ -504,13 +504,13 @@ FOCUSED = "document.activeElement.id || document.activeElement.name || document.
 SHOWN = "[...document.querySelectorAll('main section')].filter((one) => one.checkVisibility()).map((one) => one.id)"
 
 
-def tab_to(tab: Page, wanted: str) -> None:
+def tab_to(tab: Page, target: str) -> None:
     """Press Tab until the element of that id, name or text has the focus."""
     for _ in range(12):
         tab.key("Tab", 9)
-        if tab.run(FOCUSED) == wanted:
+        if tab.run(FOCUSED) == target:
             return
-    raise AssertionError(f"Tab does not reach {wanted}, but {tab.run(FOCUSED)}")
+    raise AssertionError(f"Tab does not reach {target}, but {tab.run(FOCUSED)}")
 
 
 def choose(tab: Page, group: str, letter: str) -> None:

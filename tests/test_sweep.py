@@ -72,19 +72,19 @@ def test_tokens_are_found_where_the_text_says(adds_bos: bool, request_: Request)
         for token in TOKENS:
             ids, found[token] = encode_at(lm, token, request_.prompt, request_.subject, context)
             found[token] -= len(lm.leading_ids)
-        said = texts_until(lm, ids)
+        texts = texts_until(lm, ids)
         before = context + request_.prompt.partition("{}")[0]
         # A token that ends within a letter decodes to a sign of replacement, so only whole letters are compared.
         first = next(
             i
-            for i, text in enumerate(said)
+            for i, text in enumerate(texts)
             if len(text.rstrip("\N{REPLACEMENT CHARACTER}")) > len(before)
             or (text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(before))
         )
-        last = next(i for i, text in enumerate(said) if text.startswith(before + request_.subject))
-        end = len(said) - 1
+        last = next(i for i, text in enumerate(texts) if text.startswith(before + request_.subject))
+        end = len(texts) - 1
         expected = (first, last, min(last + 1, end), end)
-        assert tuple(found.values()) == expected, (context, said)
+        assert tuple(found.values()) == expected, (context, texts)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -97,10 +97,10 @@ def test_rome_at_a_token_is_the_plain_way_at_that_token(family: str, token: str)
     options_ = RomeOptions(1, CONTEXTS, steps=5, token=token, kl_factor=0.5, clamp_norm_factor=50, learning_rate=0.05)
     for request, edit in zip(REQUESTS, Rome(lm, options_, c).edit(REQUESTS), strict=True):
         base = scored_build.record(0, request.subject)
-        asked = replace(
+        record = replace(
             base, prompt=replace(base.prompt, text=request.prompt), target_new=Target("Q1", request.target_new)
         )
-        expected = plain.edit(lm, asked, options_, c).change
+        expected = plain.edit(lm, record, options_, c).change
         assert edit.delta is not None
         found = edit.delta.only.matrix()
         assert float((found - expected).norm() / expected.norm()) < 2e-3, request
@@ -124,13 +124,13 @@ def test_scores_under_many_changes_are_those_of_whole_runs(family: str, monkeypa
     lm = tiny.make(family)
     texts = ("Rome lies in", "Rome lies in the country of", "She speaks English and", "Berlin lies in Germany, Rome")
     targets = tuple(map(lm.continuation, ("Italy", "New Zealand English", "Germany")))
-    asked = [Question(lm.encode(text), targets) for text in texts]
+    queries = [Question(lm.encode(text), targets) for text in texts]
 
     def nlls(found: Sequence[Sequence[likelihood.Likelihood]]) -> list[float]:
         return [one.nll_nats for some in found for one in some]
 
-    many = ManyScores(lm, asked, (1, 3))
-    assert nlls(many.before) == pytest.approx(nlls(score(lm, asked)), abs=1e-5)
+    many = ManyScores(lm, queries, (1, 3))
+    assert nlls(many.before) == pytest.approx(nlls(score(lm, queries)), abs=1e-5)
     draw = torch.Generator().manual_seed(0)
     deltas: dict[int, Delta] = {}
     for layer in (1, 2, 3):  # below layer 2 the states of layer 1 are what is kept
@@ -138,7 +138,7 @@ def test_scores_under_many_changes_are_those_of_whole_runs(family: str, monkeypa
         values, keys = (torch.randn(1, width, generator=draw) for width in shape)
         deltas[layer] = Delta.of(layer, LowRank(keys, values))
     for given in ([deltas[1]] * 4, [deltas[3]] * 4, [deltas[2], None, deltas[3], deltas[2]], [None] * 4):
-        expected = nlls(score_edited(lm, asked, given))
+        expected = nlls(score_edited(lm, queries, given))
         assert nlls(many.under(given)) == pytest.approx(expected, abs=1e-5)
         assert given == [None] * 4 or expected != pytest.approx(nlls(many.before), abs=1e-3)
 
@@ -146,7 +146,9 @@ def test_scores_under_many_changes_are_those_of_whole_runs(family: str, monkeypa
         return [*work(items[:1]), *work(items[1:])]
 
     monkeypatch.setattr(likelihood, "halving", runs_out)
-    assert nlls(many.under([deltas[1]] * 4)) == pytest.approx(nlls(score_edited(lm, asked, [deltas[1]] * 4)), abs=1e-5)
+    assert nlls(many.under([deltas[1]] * 4)) == pytest.approx(
+        nlls(score_edited(lm, queries, [deltas[1]] * 4)), abs=1e-5
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- sweeps
@@ -407,9 +409,9 @@ def test_the_command_from_end_to_end(folder: BuildFolder, lm: LanguageModel, mon
     assert shown.exit_code == 0, shown.output
     assert "layer to edit" in shown.output and "subject_last" in shown.output and "points: 6 of 6" in shown.output
     as_json = CliRunner().invoke(app, [*words, "--positions", "last,subject_last", "--json", "-q"])
-    told = json.loads(as_json.stdout)
-    assert [point["layer"] for point in told["points"]] == [0, 0, 2, 2, 3, 3] and told["setting"] == "token"
-    assert "layers:0,2-3|token:last,subject_last" in told["signature"]
+    printed = json.loads(as_json.stdout)
+    assert [point["layer"] for point in printed["points"]] == [0, 0, 2, 2, 3, 3] and printed["setting"] == "token"
+    assert "layers:0,2-3|token:last,subject_last" in printed["signature"]
     page = folder.path("report.html").read_text(encoding="utf-8")
     for name in ("EM", "PM", "NM", "S"):
         drawing = folder.path(f"sweeps/rome/{name}.svg").read_text(encoding="utf-8")
@@ -434,7 +436,7 @@ def test_a_trace_is_drawn_beside_a_sweep() -> None:
     figures = {name: Figure(50.0, 5.0, 3) for name in ("EM", "PM", "NM", "S")}
     points = tuple(Point(layer, "subject_last", figures) for layer in range(3))
     report = SweepReport({"model": "m", "editor": "rome"}, "token", 3, {"NM": Figure(-20.0, 3.0, 3)}, points)
-    alone, beside = (sweep_plots(report, trace) for trace in ((), [(0, 0.01), (1, 0.08), (2, 0.02)]))
+    alone, traced = (sweep_plots(report, trace) for trace in ((), [(0, 0.01), (1, 0.08), (2, 0.02)]))
     assert [plot.title for plot in alone] == [f"{name} over the layers" for name in ("EM", "PM", "NM", "S")]
-    assert "trace: 0.08 at layer 1" in beside[0].svg and "trace" not in alone[0].svg
+    assert "trace: 0.08 at layer 1" in traced[0].svg and "trace" not in alone[0].svg
     assert "Unedited (dotted): -20.0" in alone[2].caption

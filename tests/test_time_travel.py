@@ -131,8 +131,8 @@ def test_of_a_change_what_held_before_is_asked_about(records: dict[str, Record])
     record = records[world.person(world.DATED)]
     (prompt,) = record.groups["time_travel"]
     assert 2002 <= year_in(prompt.text) <= 2024 and prompt.target_true == record.target_true
-    asked = {one for one, record in records.items() if "time_travel" in record.groups}
-    assert asked == {world.person(number) for number in (world.DATED, world.BOTH, world.MOVED)}
+    changed = {one for one, record in records.items() if "time_travel" in record.groups}
+    assert changed == {world.person(number) for number in (world.DATED, world.BOTH, world.MOVED)}
 
 
 def test_who_may_have_shared_the_year_or_is_o_star_is_not_asked_about() -> None:
@@ -147,21 +147,21 @@ def test_who_may_have_shared_the_year_or_is_o_star_is_not_asked_about() -> None:
 Row = dict[str, Any]
 
 
-def _asked(row: Row) -> Row:
+def _entry(row: Row) -> Row:
     entry: Row = row["meta"]["groups"]["time_travel"][0]
     return entry
 
 
 def _in_year(year: str) -> Callable[[Row], None]:
     def plant(row: Row) -> None:
-        entry = _asked(row)
+        entry = _entry(row)
         entry["prompt"] = re.sub(r"In \d{4}, ", year, entry["prompt"])
 
     return plant
 
 
 def _now(row: Row) -> None:
-    _asked(row)["target_true"] = dict(row["requested_rewrite"]["target_true"])
+    _entry(row)["target_true"] = dict(row["requested_rewrite"]["target_true"])
 
 
 @pytest.mark.parametrize("plant", [_in_year("In 2005, "), _in_year("In 1990, "), _in_year("Long ago, "), _now])

@@ -90,8 +90,8 @@ def test_lm_evaluation_harness_prints_our_figures(
     words = ("-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32")
     words += ("--device", "cpu", "--batch_size", "4", "--tasks", "cfbuild", "--include_path", str(tasks))
     run(tmp_path, *words, "--output_path", str(tmp_path / "out"), "--log_samples")
-    (told,) = (tmp_path / "out").rglob("results_*.json")
-    results = json.loads(told.read_text(encoding="utf-8"))["results"]
+    (file,) = (tmp_path / "out").rglob("results_*.json")
+    results = json.loads(file.read_text(encoding="utf-8"))["results"]
     figures = aggregate(ours, "pre")
     for kind, names in FIGURES.items():
         measured = ("acc_per_token", "margin_per_token", "exact")
@@ -107,10 +107,10 @@ def test_lm_evaluation_harness_prints_our_figures(
         for row, score in zip(sorted(rows, key=lambda row: row["doc_id"]), scores, strict=True):
             new_wins = score.target_new_nll < score.target_true_nll
             assert row["acc_per_token"][1] == float(new_wins != stays_true(kind))
-            said = [
+            nlls = [
                 -float(sums[0]) / count for sums, count in zip(row["filtered_resps"], row["doc"]["tokens"], strict=True)
             ]
-            assert said == pytest.approx([score.target_new_nll, score.target_true_nll], abs=1e-3)
+            assert nlls == pytest.approx([score.target_new_nll, score.target_true_nll], abs=1e-3)
 
 
 INSPECT = """
@@ -158,8 +158,8 @@ def test_inspect_says_what_we_decode(
     for kind, figure in (("rewrite", "in_use_rewrite"), ("paraphrase", "in_use_paraphrase")):
         found = result(run(tmp_path, "-c", INSPECT, str(folder), str(model), kind))
         assert found["accuracy"] == pytest.approx(aggregate(ours, "pre")[figure].mean / 100)
-        said = [(case.case_id, text) for case in ours for text in case.pre.answers[kind]]
-        assert sorted((case, text.strip()) for case, _, text in found["answers"]) == sorted(said)
+        answers = [(case.case_id, text) for case in ours for text in case.pre.answers[kind]]
+        assert sorted((case, text.strip()) for case, _, text in found["answers"]) == sorted(answers)
 
 
 def test_inspect_scores_what_is_named_first(build: BuildFolder, three: list[Record], tmp_path: Path) -> None:
@@ -195,10 +195,10 @@ def test_mlcroissant_finds_nothing_wrong_and_reads_the_rows(tmp_path: Path) -> N
 
     folder = write_scored(tmp_path / "build", [record(number) for number in range(30)])
     stage(folder, "someone/set")
-    told = result(run(tmp_path, "-c", CROISSANT, str(folder.path("publish"))))
+    made = result(run(tmp_path, "-c", CROISSANT, str(folder.path("publish"))))
     # Such a build has no day: its facts were fetched from nowhere.
-    assert told["errors"] == [] and all("datePublished" in one for one in told["warnings"])
-    for name, rows in told["found"].items():
+    assert made["errors"] == [] and all("datePublished" in one for one in made["warnings"])
+    for name, rows in made["found"].items():
         table, split = name.split("-")
         (file,) = folder.path(f"publish/data/{table}").glob(f"{split}-*.parquet")
         there = parquet.read_table(file).to_pylist()
@@ -208,8 +208,8 @@ def test_mlcroissant_finds_nothing_wrong_and_reads_the_rows(tmp_path: Path) -> N
             [row[key] for row in rows] == [row[key] for row in there] for key in plain
         )
         if table == "records":
-            asked = [{key.rsplit("/", 1)[1]: value for key, value in row["requested_rewrite"].items()} for row in rows]
-            assert asked == [{key: row["requested_rewrite"][key] for key in asked[0]} for row in there]
+            given = [{key.rsplit("/", 1)[1]: value for key, value in row["requested_rewrite"].items()} for row in rows]
+            assert given == [{key: row["requested_rewrite"][key] for key in given[0]} for row in there]
 
 
 def test_chats_load_and_take_a_template(build: BuildFolder, three: list[Record], tmp_path: Path) -> None:

@@ -366,11 +366,11 @@ def test_effects_are_averaged_by_the_place_of_a_token() -> None:
 def test_the_released_codes_traces_of_smollm2(
     place: int, kinds: tuple[str, ...], golden: Path, smollm2: LanguageModel
 ) -> None:
-    told, arrays = json.loads((golden / "trace.json").read_text()), np.load(golden / "trace.npz")
-    assert noise_level(smollm2, told["subjects_for_noise"]) == pytest.approx(told["noise"], rel=1e-5)
-    expected = told["facts"][place]
+    release, arrays = json.loads((golden / "trace.json").read_text()), np.load(golden / "trace.npz")
+    assert noise_level(smollm2, release["subjects_for_noise"]) == pytest.approx(release["noise"], rel=1e-5)
+    expected = release["facts"][place]
     fact = TracedFact(1, "P1", expected["prompt"].replace(expected["subject"], "{}"), expected["subject"])
-    settings = TraceSettings(kinds=kinds, noise=told["noise"])
+    settings = TraceSettings(kinds=kinds, noise=release["noise"])
     (trace,) = traces(smollm2, settings, (fact,))
     assert (list(trace.tokens), list(trace.subject)) == (expected["input_tokens"], expected["subject_range"])
     assert trace.answer == expected["answer"]

@@ -458,28 +458,30 @@ def test_lessons_of_texts_end_in_what_the_model_wrote() -> None:
 
 @pytest.mark.shared
 def test_the_transform_of_the_released_code(golden: Path) -> None:
-    told = json.loads((golden / "mend.json").read_text())
+    release = json.loads((golden / "mend.json").read_text())
     with np.load(golden / "mend.npz") as arrays:
         arrays = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     lm = load(str(golden / "tiny-gpt2"), device="cpu")
     weights = [Weight(layer, part) for layer in (1, 2) for part in ("mlp_out", "mlp_in")]
-    assert told["inner_params"] == [
+    assert release["inner_params"] == [
         f"transformer.h.{weight.layer}.mlp.{'c_proj' if weight.part == 'mlp_out' else 'c_fc'}.weight"
         for weight in weights
     ]
     network = MendNetwork({weight: lm.shape(weight) for weight in weights}, 16)
     names = {"out": "u", "into": "v", "bias": "bias", "scale": "scale", "shift": "shift"}
-    for shape in told["shapes"]:
+    for shape in release["shapes"]:
         for number in range(2):
             block = network.transforms[shape].blocks[number]
             for ours, theirs in names.items():
                 getattr(block, ours).data.copy_(arrays[f"{shape}_block{number}_{theirs}"])
-    examples = [TargetedPrompt(lm.encode(prompt), lm.continuation(target.strip())) for prompt, target in told["edits"]]
+    examples = [
+        TargetedPrompt(lm.encode(prompt), lm.continuation(target.strip())) for prompt, target in release["edits"]
+    ]
     top = TopLayers(lm, 1)
     network.train()
     for example in examples[:3]:
         network(material(top, top.rows((example.ids,)), [example], weights))
-    for shape in told["shapes"]:
+    for shape in release["shapes"]:
         transform = network.transforms[shape]
         for statistics, name in ((transform.inputs, "u"), (transform.gradients, "v")):
             assert int(statistics.count) == int(arrays[f"{shape}_k"])
@@ -488,11 +490,11 @@ def test_the_transform_of_the_released_code(golden: Path) -> None:
                 assert float((found - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max()))
     network.eval()
     seen = material(top, top.rows((examples[3].ids,)), examples[3:], weights)
-    assert float(seen.losses[0]) == pytest.approx(told["loss_of_last"], abs=1e-5)
+    assert float(seen.losses[0]) == pytest.approx(release["loss_of_last"], abs=1e-5)
     with torch.no_grad():
         network.rates.fill_(1)
         (delta,) = network(seen)
-    for weight, name in zip(weights, told["inner_params"], strict=True):
+    for weight, name in zip(weights, release["inner_params"], strict=True):
         name = name.replace(".", "_")
         kept = arrays[f"delta_{name}"].abs().sum(1) > 0
         assert torch.allclose(seen.tokens[weight].inputs, arrays[f"x_{name}"][kept], atol=1e-5)

@@ -173,10 +173,10 @@ def test_other_changes_are_other_settings_and_the_command_is_told(folder: BuildF
     jsonl.write_jsonl(file, map(codec.encode_change, world.found()[:2]))
     with pytest.raises(BuildStateError, match=r"updates: 'changes\.jsonl@"):
         generate(folder, world.options(file))
-    told = rebuild(folder.manifest().verbs)
-    (command,) = [one for one in told.commands if one[0] == "generate"]
+    rebuilt = rebuild(folder.manifest().verbs)
+    (command,) = [one for one in rebuilt.commands if one[0] == "generate"]
     assert command[command.index("--updates") + 1] == "./changes.jsonl"
-    assert any("changes of" in note for note in told.notes)
+    assert any("changes of" in note for note in rebuilt.notes)
     jsonl.write_jsonl(file, map(codec.encode_change, [_of_other_relation()]))
     with pytest.raises(ConfigError, match="P6, of which the build has no facts"):
         generate(world.write_both(tmp_path)[1], world.options(file))

@@ -105,10 +105,10 @@ def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, 
 
 def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:
     """Return the facts' subjects and known objects; a subject with an unknown object has known ones too."""
-    told = list(facts)
-    unknown = {int(fact.subject[1:]) for fact in told if fact.object == UNKNOWN}
-    assert unknown == UNKNOWN_BESIDE & {int(fact.subject[1:]) for fact in told}
-    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in told if fact.object != UNKNOWN]
+    listed = list(facts)
+    unknown = {int(fact.subject[1:]) for fact in listed if fact.object == UNKNOWN}
+    assert unknown == UNKNOWN_BESIDE & {int(fact.subject[1:]) for fact in listed}
+    return [(int(fact.subject[1:]), int(fact.object[1:])) for fact in listed if fact.object != UNKNOWN]
 
 
 @pytest.mark.parametrize("page_rows", [50_000, 100, 17, 3])
@@ -310,7 +310,7 @@ LIMIT = 40
 def test_what_is_too_much_for_the_server_is_asked_in_halves(
     small: str, tmp_path: Path, refuse: Callable[[bytes], bytes]
 ) -> None:
-    """Query a server that fails at more than LIMIT rows, by whatever name: ranges of hashes, objects, batches of items."""
+    """Query a server that fails at over LIMIT rows in any way: ranges of hashes, objects, batches of items."""
     ids = [f"Q{number}" for number in range(1, 50)]
     (tmp_path / "freely").mkdir()
     with source(small, tmp_path / "freely", per_relation=100) as (freely, _):
@@ -366,9 +366,9 @@ def test_presets_are_data_with_a_date_and_the_help_shows_both() -> None:
     assert endpoint_url(None) == endpoint_url("wikidata") == "https://query.wikidata.org/sparql"
     assert endpoint_url("qlever") == "https://qlever.dev/api/wikidata"
     assert endpoint_url("http://localhost:7878/query") == "http://localhost:7878/query"
-    told = " ".join(each.help for each in options_of(FetchOptions) if each.name == "endpoint")
+    help_text = " ".join(each.help for each in options_of(FetchOptions) if each.name == "endpoint")
     for name, preset in ENDPOINTS.items():
-        assert date.fromisoformat(preset.checked) and f"{name} ({preset.url}, checked {preset.checked})" in told
+        assert date.fromisoformat(preset.checked) and f"{name} ({preset.url}, checked {preset.checked})" in help_text
 
 
 def test_no_query_uses_what_is_not_standard(small: str, tmp_path: Path) -> None:
@@ -493,12 +493,12 @@ def test_killed_halfway_it_ends_with_the_same_bytes_and_asks_nothing_twice(
         assert _run(proxy, None, root, relations, patterns) == 0
         assert killed > 0.9 * total, "the last kill came late"
         assert set(proxy.answered.values()) == {1}, "a query was answered twice"
-        asked = proxy.asked
+        sent = proxy.asked
         _same(root, uninterrupted)
         assert _run(proxy, None, root, relations, patterns) == 0
         (root / "facts.jsonl").unlink()
         assert _run(proxy, None, root, relations, patterns) == 0
-        assert proxy.asked == asked, "a finished fetch asks nothing"
+        assert proxy.asked == sent, "a finished fetch asks nothing"
     _same(root, uninterrupted)
 
 

@@ -114,22 +114,22 @@ def test_a_finished_fetch_asks_nothing_and_an_interrupted_one_ends_with_the_same
 ) -> None:
     source = wiki(extracts=3)
     with MediaWiki(source) as served:
-        asked = options(endpoint, served, references_per_object=15)
-        fetch(whole := BuildFolder(tmp_path / "whole"), asked)
+        fetched = options(endpoint, served, references_per_object=15)
+        fetch(whole := BuildFolder(tmp_path / "whole"), fetched)
         count = len(source.log)
-        assert count > 6 and fetch(whole, asked).unchanged and len(source.log) == count
+        assert count > 6 and fetch(whole, fetched).unchanged and len(source.log) == count
         whole.path("references.jsonl").unlink()
-        assert fetch(whole, asked).sent == 0 and len(source.log) == count
+        assert fetch(whole, fetched).sent == 0 and len(source.log) == count
         source.log.clear()
         broken = BuildFolder(tmp_path / "broken")
         for stop in range(1, count, 2):
             source.plan = lambda number, stop=stop: (500, {}, b"") if number > stop else None
             with pytest.raises(SourceError, match="run the same command again"):
-                fetch(broken, asked)
+                fetch(broken, fetched)
             assert not broken.path("references.jsonl").exists()
             source.log[stop:] = []
         source.plan = lambda number: None
-        fetch(broken, asked)
+        fetch(broken, fetched)
         assert len(source.log) == count, "nothing was asked twice"
         assert files(broken) == files(whole)
 

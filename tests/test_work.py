@@ -93,8 +93,8 @@ def test_a_killed_workers_chunk_is_done_again_once_and_told(
     assert list(map_chunks(job, range(12), workers)) == [(number, number * number) for number in range(12)]
     tries = {number: len((tmp_path / f"tries-{number}").read_text()) for number in range(12)}
     assert {number for number, count in tries.items() if count > 1} >= {0, 3, 9}
-    told = [record.message for record in caplog.records if "done again" in record.message]
-    assert len(told) == 3 and any("chunk 4 in hand" in one for one in told)
+    repeated = [record.message for record in caplog.records if "done again" in record.message]
+    assert len(repeated) == 3 and any("chunk 4 in hand" in one for one in repeated)
 
 
 @pytest.mark.parametrize("workers", EXECUTORS[1:])
@@ -120,9 +120,9 @@ def test_what_workers_log_is_told_once(
     workers: WorkerOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     list(map_chunks(Squares(tmp_path, words="squares are large"), range(8), workers))
-    told = [record for record in caplog.records if record.message == "squares are large"]
-    assert told and (len(told) == 1 or not workers.workers)
-    assert {(one.name, one.levelno) for one in told} == {("cfbuild.test", logging.WARNING)}
+    logged = [record for record in caplog.records if record.message == "squares are large"]
+    assert logged and (len(logged) == 1 or not workers.workers)
+    assert {(one.name, one.levelno) for one in logged} == {("cfbuild.test", logging.WARNING)}
 
 
 class UnsendableError(Exception):
