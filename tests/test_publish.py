@@ -122,8 +122,8 @@ def split_by_subject(records: Iterable[Record], seed: int) -> Splits:
     return divide(((one.case_id, one.subject.id) for one in records), seed)
 
 
-def prompt_rows(one: Record) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = prompt_table([one]).to_pylist()
+def prompt_rows(item: Record) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = prompt_table([item]).to_pylist()
     return rows
 
 
@@ -148,15 +148,15 @@ def upload(staged: tuple[StagedFile, ...], **where: Any) -> Published:
 
 
 def test_splits_share_no_subject_and_do_not_depend_on_order() -> None:
-    some = [record(number, entity=number // 3) for number in range(90)]
-    splits = split_by_subject(some, seed=0)
+    split_records = [record(number, entity=number // 3) for number in range(90)]
+    splits = split_by_subject(split_records, seed=0)
     names: dict[str, set[str]] = {}
-    for one in some:
-        names.setdefault(one.subject.id, set()).add(splits[one.case_id])
+    for member in split_records:
+        names.setdefault(member.subject.id, set()).add(splits[member.case_id])
     assert all(len(found) == 1 for found in names.values())
     assert Counter(splits.values()) == {"train": 72, "validation": 9, "test": 9}
-    assert split_by_subject(list(reversed(some)), seed=0) == splits != split_by_subject(some, seed=1)
-    assert set(split_by_subject(some[:3], seed=0).values()) == {"train"}
+    assert split_by_subject(list(reversed(split_records)), seed=0) == splits != split_by_subject(split_records, seed=1)
+    assert set(split_by_subject(split_records[:3], seed=0).values()) == {"train"}
 
 
 def test_the_same_build_is_staged_as_the_same_bytes(build: BuildFolder, whole: dict[str, int]) -> None:
@@ -523,11 +523,11 @@ def test_a_dry_run_shows_every_file_and_asks_nothing(
     monkeypatch.delenv("HF_TOKEN", raising=False)
     words = ["publish", NAME, "--build", str(build.root), "--dry-run"]
     shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
-    for one in staged:
-        assert one.path in shown and one.sha256 in shown
+    for file in staged:
+        assert file.path in shown and file.sha256 in shown
     assert "pretty_name: counterfact-test" in shown
     as_json = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)
-    assert "data/records/train-00000-of-00001.parquet" in {one["path"] for one in as_json["files"]}
+    assert "data/records/train-00000-of-00001.parquet" in {file["path"] for file in as_json["files"]}
 
 
 @pytest.mark.parametrize("storage", ["xet", pytest.param("lfs", marks=pytest.mark.long)])

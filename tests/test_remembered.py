@@ -38,9 +38,9 @@ def builder() -> Builder:
     return Builder(GRAPH, FACTS.templates, BuildOptions(seed=3))
 
 
-def distance(kinds: Kinds, true: str, other: str) -> int:
+def distance(kinds: Kinds, true: str, new_object: str) -> int:
     """Return the steps from `true` up to the closest class that it shares with `other`."""
-    classes = {one for step in kinds.ladder(other) for one in step}
+    classes = {one for step in kinds.ladder(new_object) for one in step}
     return next((steps for steps, step in enumerate(kinds.ladder(true), 1) if classes & step), FAR)
 
 
@@ -132,11 +132,11 @@ def test_containers_are_reached_by_containing_relations_alone() -> None:
 
 @given(seed=st.integers(), size=st.integers(1, 40))
 def test_draws_are_those_of_the_standard_library(seed: int, size: int) -> None:
-    items, plain, other = range(size), Random(seed), list(range(size))
+    items, plain, swapped = range(size), Random(seed), list(range(size))
     for place in range(size):
         chosen = plain.randrange(place, size)
-        other[place], other[chosen] = other[chosen], other[place]
-    assert list(shuffled(Random(seed), items)) == other
+        swapped[place], swapped[chosen] = swapped[chosen], swapped[place]
+    assert list(shuffled(Random(seed), items)) == swapped
     for most in (1, 2):
         assert sampled(Random(seed), items, most) == Random(seed).sample(items, min(most, size))
     assert sampled(Random(seed), [], 1) == []

@@ -69,8 +69,8 @@ def changed_rows(draw: st.DrawFn) -> Row:
             if kind == "gone":
                 del holder[last]
             else:
-                other = at(row, draw(st.sampled_from(PLACES))) if kind == "copy" else draw(VALUES)
-                holder[last] = copy.deepcopy(other)
+                value = at(row, draw(st.sampled_from(PLACES))) if kind == "copy" else draw(VALUES)
+                holder[last] = copy.deepcopy(value)
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change has taken the place away
     if draw(st.booleans()):
@@ -133,8 +133,8 @@ def test_letter_case_means_the_same_to_both(tmp_path: Path, form: str) -> None:
     place = "/requested_rewrite/target_new/str"
     assert [(fault.rule, fault.path) for fault in record_faults(row)] == [("same-targets", place)]
     jsonl.write_jsonl(tmp_path / "rows.jsonl", [row])
-    (one,) = audit(AuditOptions(tmp_path / "rows.jsonl")).rules["same-targets"].examples
-    assert one.path == place and "lacks-subject" not in audit(AuditOptions(tmp_path / "rows.jsonl")).rules
+    (example,) = audit(AuditOptions(tmp_path / "rows.jsonl")).rules["same-targets"].examples
+    assert example.path == place and "lacks-subject" not in audit(AuditOptions(tmp_path / "rows.jsonl")).rules
 
 
 FILES = {
@@ -185,8 +185,8 @@ def test_values_of_wrong_types_stop_no_audit(tmp_path: Path, change: Row) -> Non
     jsonl.write_jsonl(tmp_path / "rows.jsonl", [{**ROWS[0], **change}, ROWS[1]])
     summary = audit(AuditOptions(tmp_path / "rows.jsonl", fix=tmp_path / "fixed.jsonl"))
     assert (summary.rows, summary.written) == (2, 1) and list(summary.rules) == ["row-format"]
-    (one, *_) = summary.rules["row-format"].examples
-    assert one.line == 1 and one.path and one.expected.startswith(("a ", "an "))
+    (example, *_) = summary.rules["row-format"].examples
+    assert example.line == 1 and example.path and example.expected.startswith(("a ", "an "))
 
 
 def test_rows_on_the_same_line_are_told_apart(tmp_path: Path) -> None:

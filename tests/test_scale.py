@@ -229,10 +229,10 @@ def test_reporting_holds_few_records_and_cases(monkeypatch: pytest.MonkeyPatch) 
     most = {Record: 0, CaseScore: 0}
 
     def looked_at(made: Iterator[Any]) -> Iterator[Any]:
-        for one in made:
+        for item in made:
             for kind, count in most.items():
                 most[kind] = max(count, alive(kind))
-            yield one
+            yield item
 
     found = shown.show_records(looked_at(record(number) for number in range(60)), 60)
     cases = shown.ShownCases(looked_at(case(record(number)) for number in range(60)), found.case_ids)

@@ -205,9 +205,9 @@ def test_lines_are_right_in_every_form(tmp_path: Path, form: str, block: int, mo
 
 def test_a_case_id_that_comes_again_names_its_first_line(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", [plain_row(0), plain_row(1), plain_row(0)], "lines")
-    (one,) = violations(tmp_path / "rows.jsonl")
-    assert (one.line, one.path, one.rule) == (3, "/case_id", "duplicate-case-id")
-    assert "line 1" in one.got
+    (violation,) = violations(tmp_path / "rows.jsonl")
+    assert (violation.line, violation.path, violation.rule) == (3, "/case_id", "duplicate-case-id")
+    assert "line 1" in violation.got
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 def test_a_violation_says_where_what_and_what_was_expected(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", [plain_row() | {"case_id": "a"}], "lines")
-    (one,) = violations(tmp_path / "rows.jsonl")
-    assert str(one).startswith(f'{tmp_path / "rows.jsonl"}:1: /case_id: type: got "a"; expected integer')
+    (violation,) = violations(tmp_path / "rows.jsonl")
+    assert str(violation).startswith(f'{tmp_path / "rows.jsonl"}:1: /case_id: type: got "a"; expected integer')
 
 
 @pytest.mark.parametrize("name", NAMES)

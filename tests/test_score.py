@@ -58,19 +58,19 @@ def test_intervals_are_of_the_population_deviation_over_cases() -> None:
 def test_the_interval_of_s_is_the_bootstraps_and_comes_out_the_same_twice() -> None:
     """Resampled by hand over cases of 0 or 100: S of a draw follows from how many of each kind it holds."""
     wins, fails = prompt(1.0, 2.0), prompt(2.0, 1.0)
-    some = [case(i, wins if i % 4 else fails, [wins], [fails if i % 3 else wins]) for i in range(400)]
-    figures = aggregate(some, "post")
+    scored = [case(i, wins if i % 4 else fails, [wins], [fails if i % 3 else wins]) for i in range(400)]
+    figures = aggregate(scored, "post")
     draw = random.Random(1)
     samples = []
     for _ in range(2000):
-        drawn = [some[draw.randrange(400)] for _ in range(400)]
+        drawn = [scored[draw.randrange(400)] for _ in range(400)]
         es = sum(one.case_id % 4 != 0 for one in drawn) / 4
         ns = sum(one.case_id % 3 != 0 for one in drawn) / 4
         samples.append(3 / (1 / es + 1 / 100 + 1 / ns))
     samples.sort()
     assert figures["S"].half_width == pytest.approx((samples[1950] - samples[50]) / 2, rel=0.1)
-    assert aggregate(some, "post") == figures
-    assert means(some, "post") == pytest.approx({name: figure.mean for name, figure in figures.items()})
+    assert aggregate(scored, "post") == figures
+    assert means(scored, "post") == pytest.approx({name: figure.mean for name, figure in figures.items()})
 
 
 def test_a_score_that_is_zero_makes_s_zero() -> None:
@@ -178,8 +178,10 @@ def test_what_is_no_report_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_each_models_unedited_row_is_above_its_runs() -> None:
-    other = {"model": "n", "revision": None}
-    table = ScoreTable.of({"a": report(), "b": report(**other), "c": report(editor="ft"), "d": report(revision="r2")})
+    second_model = {"model": "n", "revision": None}
+    table = ScoreTable.of(
+        {"a": report(), "b": report(**second_model), "c": report(editor="ft"), "d": report(revision="r2")}
+    )
     assert [(row.run, row.model, row.revision) for row in table.rows] == [
         *((None, "m", "r1"), ("a", "m", "r1"), ("c", "m", "r1")),
         *((None, "n", None), ("b", "n", None)),

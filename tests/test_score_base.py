@@ -128,14 +128,14 @@ def multi_rows(some: Iterable[Record]) -> list[Row]:
 
 
 def test_batches_of_the_order() -> None:
-    some = records(1_203)
-    rows = list(multi_rows(some))
+    ordered = records(1_203)
+    rows = list(multi_rows(ordered))
     assert [row["place"] for row in rows] == list(range(len(rows))) and len(rows) > 1_000
     for size in SIZES:
         assert all(row[f"batch_{size}"] == row["place"] // size for row in rows)
-    assert {row["case_id"] for row in rows} <= {one.case_id for one in some}
+    assert {row["case_id"] for row in rows} <= {one.case_id for one in ordered}
     assert [row["case_id"] for row in rows] != sorted(row["case_id"] for row in rows)
-    assert list(multi_rows(reversed(some))) == rows, "the order depends on the seed alone"
+    assert list(multi_rows(reversed(ordered))) == rows, "the order depends on the seed alone"
     edited = replace(
         record(5_000),
         neighborhood=tuple(replace(one, entity=record(5_001).subject.id) for one in record(5_000).neighborhood),

@@ -151,8 +151,10 @@ def test_the_curve_its_points_and_its_drawing(
     assert curve is not None and curve.batch == 1 and curve.fault is None
     assert [one.edits for one in curve.readings] == [1, 2, 3, 4, 5, 6] and [one.edits for one in curve.points] == [3, 6]
     cases = cases_of(folder)
-    for point, some in zip(curve.points, (cases[:3], cases[3:]), strict=True):
-        won = [score.target_new_nll < score.target_true_nll for case in some for score in case.post.prompts["rewrite"]]
+    for point, window in zip(curve.points, (cases[:3], cases[3:]), strict=True):
+        won = [
+            score.target_new_nll < score.target_true_nll for case in window for score in case.post.prompts["rewrite"]
+        ]
         assert point.right_after["ES"] == pytest.approx(100 * sum(won) / len(won), abs=1e-3)
     total = summed([edit.delta for edit in load_edits(new_run(folder, "s").path(EDITS)) if edit.delta])
     assert curve.readings[-1].perplexity == pytest.approx(sequence.perplexity(lm, total), rel=1e-4)

@@ -156,10 +156,10 @@ def gemma_norm(norm: Any) -> nn.Module:
     """Return a norm of the library's own, with 1 + gain."""
     from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
-    other = GemmaRMSNorm(len(norm.weight), eps=norm.variance_epsilon)
-    other.weight = norm.weight
-    other.variance_epsilon = norm.variance_epsilon
-    return other
+    copied = GemmaRMSNorm(len(norm.weight), eps=norm.variance_epsilon)
+    copied.weight = norm.weight
+    copied.variance_epsilon = norm.variance_epsilon
+    return copied
 
 
 NORMS: dict[str, Callable[[Any], nn.Module]] = {
@@ -484,9 +484,9 @@ def doubling(module: Any) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("when", ["before", "while"])
 def test_anothers_patch_is_heard_and_stays(path: str, when: str) -> None:
     lm, patched = tiny.make("llama"), tiny.make("llama")
-    for other in (lm, patched):
-        if other is patched or when == "before":
-            module = other.layers[1].get_submodule(path)
+    for model in (lm, patched):
+        if model is patched or when == "before":
+            module = model.layers[1].get_submodule(path)
             module.forward = doubling(module)
     expected = states(patched)
     before = forwards(lm)
@@ -503,9 +503,9 @@ def test_anothers_patch_is_heard_and_stays(path: str, when: str) -> None:
     torch.testing.assert_close(states(lm), expected, **CLOSE)
 
 
-def assert_scores_one_target_like(lm: LanguageModel, other: LanguageModel) -> None:
+def assert_scores_one_target_like(lm: LanguageModel, plain: LanguageModel) -> None:
     question = Question(lm.encode(PROMPT), (lm.continuation("French"),))
-    assert score(lm, [question])[0][0].nll_nats == pytest.approx(plain_nll(other, PROMPT, "French"), abs=1e-4)
+    assert score(lm, [question])[0][0].nll_nats == pytest.approx(plain_nll(plain, PROMPT, "French"), abs=1e-4)
 
 
 def test_a_patch_on_a_map_of_another_family_is_heard_and_stays() -> None:

@@ -128,8 +128,8 @@ def test_records_of_the_bundled_facts_are_the_same(tmp_path: Path) -> None:
     index = StoredFacts(index_of(facts, tmp_path), facts.templates, facts.language, facts.today)
     made, plain = RecordMaker(index).make(limit=60), RecordMaker(facts).make(limit=60)
     assert made == plain and made.records
-    some = "P36", "P103"
-    sentences = RecordMaker(index).references(some), RecordMaker(facts).references(some)
+    relations = "P36", "P103"
+    sentences = RecordMaker(index).references(relations), RecordMaker(facts).references(relations)
     assert list(islice(sentences[0], 200)) == list(islice(sentences[1], 200))
 
 

@@ -67,8 +67,8 @@ def key_of(study: Path) -> dict[str, Any]:
 
 def raters_of(pages: Sequence[Sequence[PagePlan]]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for rater, some in enumerate(pages):
-        for page in some:
+    for rater, rated in enumerate(pages):
+        for page in rated:
             found.setdefault(page.case, []).append(rater)
     return found
 
@@ -253,16 +253,16 @@ def test_builds_that_have_no_study_in_them_say_why(build: BuildFolder, tmp_path:
         ConfigError, match="57 records have texts in all of the runs, and --cases is 75; --cases 50 would do"
     ):
         make(build, StudyOptions(runs=("rome",), unedited=True, cases=75))
-    other = write_scored(tmp_path / "other", records(8), runs=("rome", "ft"))
-    path = other.path("runs/ft/cases.jsonl")
+    small_build = write_scored(tmp_path / "other", records(8), runs=("rome", "ft"))
+    path = small_build.path("runs/ft/cases.jsonl")
     rows = [row for _, row in read_rows(path)]
     rows[2]["pre"]["generations"][0] = "Something else."
     write_jsonl(path, rows)
     with pytest.raises(ConfigError, match="the run rome wrote other texts than ft, first of case 2"):
-        make(other, StudyOptions(unedited=True, **small))
+        make(small_build, StudyOptions(unedited=True, **small))
     write_jsonl(path, [{**row, "pre": {**row["pre"], "generations": []}, "post": None} for row in rows])
     with pytest.raises(ConfigError, match=r"0 records have texts in all.*without --skip-generation"):
-        make(other, StudyOptions(**small))
+        make(small_build, StudyOptions(**small))
     assert not (tmp_path / "x").exists()
 
 
@@ -274,33 +274,33 @@ def sent(key: dict[str, Any], place: int = 0, pages: Sequence[str] | None = None
     return dataclasses.replace(Sent(key["study"], rater, tuple(pages or ["ABCA"] * 10)), **changed)
 
 
-def write_codes(path: Path, *some: Sent) -> Path:
-    path.write_text("".join(f"Here are my answers:\n{code_of(one)}\nThanks!\n" for one in some))
+def write_codes(path: Path, *answers: Sent) -> Path:
+    path.write_text("".join(f"Here are my answers:\n{code_of(one)}\nThanks!\n" for one in answers))
     return path
 
 
 @given(st.lists(st.text("ABC-", min_size=4, max_size=4), min_size=1, max_size=10), st.randoms(use_true_random=False))
 def test_a_code_comes_back_from_any_mail(pages: list[str], draw: random.Random) -> None:
-    one = Sent("0123456789ab", "07-3fa", tuple(pages))
-    code = code_of(one)
+    answers = Sent("0123456789ab", "07-3fa", tuple(pages))
+    code = code_of(answers)
     for _ in range(3):
         place = draw.randrange(len(code))
         code = code[:place] + draw.choice((" ", "\n", "\r\n", "\t")) + code[place:]
     found, errors = codes_in(f"My code:{code}Best wishes", "mail")
-    assert errors == [] and found == [dataclasses.replace(one, origin="mail")]
+    assert errors == [] and found == [dataclasses.replace(answers, origin="mail")]
     assert codes_in(code.swapcase(), "mail") == (found, [])
 
 
 def test_every_slip_of_a_character_is_found() -> None:
-    one = Sent("0123456789ab", "07-3fa", ("ABCA", "B-AC"))
-    code = code_of(one)
+    answers = Sent("0123456789ab", "07-3fa", ("ABCA", "B-AC"))
+    code = code_of(answers)
     for place in range(len(code)):
         for changed in (
             code[:place] + code[place + 1 :],
             *(code[:place] + sign + code[place + 1 :] for sign in "A7c-.:"),
         ):
             found, errors = codes_in(changed, "mail")
-            assert errors or [dataclasses.replace(each, origin="") for each in found] == [one], changed
+            assert errors or [dataclasses.replace(each, origin="") for each in found] == [answers], changed
     assert codes_in("Sorry, no time.", "mail")[1] == [
         "mail: holds no code; expected a text with cfs1:... as the page's end gives it"
     ]
@@ -317,11 +317,11 @@ def test_answers_that_cannot_be_used_are_all_named_and_left_out_on_request(study
         "letters.txt": sent(key, 4, ["ABCD"] * 10),
         "differs.txt": sent(key, 1, ["ABAC"] * 10),
     }
-    some = [write_codes(tmp_path / name, one) for name, one in files.items()]
+    faulty = [write_codes(tmp_path / name, one) for name, one in files.items()]
     torn = tmp_path / "torn.txt"
     torn.write_text(code_of(sent(key, 5)).replace("ABCA", "ABCB", 1))
     with pytest.raises(DataError) as caught:
-        read_answers(study, [good, *some, torn])
+        read_answers(study, [good, *faulty, torn])
     message = str(caught.value)
     assert message.startswith("6 of the answers cannot be used") and message.endswith("--skip-invalid leaves them out")
     for name, words in (
@@ -334,7 +334,7 @@ def test_answers_that_cannot_be_used_are_all_named_and_left_out_on_request(study
     ):
         (line,) = [line for line in message.splitlines() if name in line]
         assert words in line
-    found = read_answers(study, [good, *some, torn], skip_invalid=True)
+    found = read_answers(study, [good, *faulty, torn], skip_invalid=True)
     assert len(found.checked.errors) == 6 and list(found.checked.pages) == [next(iter(key["raters"]))]
     with pytest.raises(DataError, match="no answers are left"):
         read_answers(study, [torn], skip_invalid=True)
@@ -355,8 +355,8 @@ def test_open_questions_and_repeated_codes_lose_nothing(study: Path, tmp_path: P
     write_codes(folder / "2.txt", sent(key, 0, whole))
     write_codes(folder / "3.txt", sent(key, 1))
     found = read_answers(study, [folder])
-    rater, other = list(key["raters"])[:2]
-    assert found.checked.pages == {rater: tuple(whole), other: ("ABCA",) * 10} and found.checked.errors == ()
+    rater, second = list(key["raters"])[:2]
+    assert found.checked.pages == {rater: tuple(whole), second: ("ABCA",) * 10} and found.checked.errors == ()
     warnings = "\n".join(found.checked.warnings)
     assert f"rater {rater} comes more than once without contradiction" in warnings
     assert f"rater {rater}: fluency is left open on page 10" in warnings
@@ -622,9 +622,9 @@ def test_of_two_passages_the_one_that_is_not_more_is_less(build: BuildFolder, ta
     code.write_text(tab.run("document.getElementById('code').value"))
     found = read_answers(tmp_path, [code])
     assert list(found.checked.pages.values()) == [("BAAB", "----")]
-    first, other = key_of(tmp_path)["raters"][next(iter(found.checked.pages))][0]["order"]
+    first, second = key_of(tmp_path)["raters"][next(iter(found.checked.pages))][0]["order"]
     winners = {question: (votes.pairs[0].first, votes.pairs[0].other) for question, votes in found.votes.items()}
-    assert winners == {"consistency": (other, first), "fluency": (first, other)}
+    assert winners == {"consistency": (second, first), "fluency": (first, second)}
     assert [(votes.pairs[0].wins, votes.pairs[0].losses) for votes in found.votes.values()] == [(1, 0), (1, 0)]
 
 

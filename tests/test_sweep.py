@@ -377,9 +377,9 @@ def test_layer_auto_is_the_layer_that_the_models_own_sweep_found(
     wider = sweep(folder, options(covariance="none", layers="1-3", run="wider"), lm)
     assert wider.found is not None
     assert layer_found(folder, lm.name, lm.revision) == wider.found.layer
-    other = tiny.make("llama", seed=5)
+    second_model = tiny.make("llama", seed=5)
     with pytest.raises(ConfigError, match=r"sweeps/rome/preset.json: tiny-llama \(random-0-\w+\).*random-5"):
-        evaluate(folder, replace(scoring, run="other"), other)
+        evaluate(folder, replace(scoring, run="other"), second_model)
     folder.path("sweeps/wider/preset.json").write_text("{}")
     with pytest.raises(BuildStateError, match="changed since `cfbuild sweep --run wider`"):
         evaluate(folder, replace(scoring, run="again"), lm)

@@ -295,18 +295,18 @@ def test_attributed_effects_are_differences_times_gradients(family: str) -> None
 def test_attribution_alone_says_the_same_as_beside_the_exact_way() -> None:
     lm = tiny.make("gpt2")
     both, alone = (traces(lm, replace(SMALL, method=method), FACTS[:2]) for method in (BOTH, "attribution"))
-    for one, other in zip(both, alone, strict=True):
-        assert not other.scores and other.low == pytest.approx(one.low, abs=1e-6)
-        np.testing.assert_allclose(other.maps["state"], one.attributed["state"], atol=1e-6)
+    for exact, attributed in zip(both, alone, strict=True):
+        assert not attributed.scores and attributed.low == pytest.approx(exact.low, abs=1e-6)
+        np.testing.assert_allclose(attributed.maps["state"], exact.attributed["state"], atol=1e-6)
 
 
 def test_batches_do_not_change_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = tiny.make("llama")
     together = traces(lm)
     monkeypatch.setitem(batching.TOKENS_PER_BATCH, "cpu", 30)
-    for one, other in zip(together, traces(lm), strict=True):
-        for kind, values in one.scores.items():
-            np.testing.assert_allclose(other.scores[kind], values, atol=1e-6)
+    for whole, batched in zip(together, traces(lm), strict=True):
+        for kind, values in whole.scores.items():
+            np.testing.assert_allclose(batched.scores[kind], values, atol=1e-6)
 
 
 def test_noise_is_three_deviations_of_all_embeddings_of_the_subjects() -> None:
@@ -332,8 +332,8 @@ def test_effects_are_averaged_by_the_place_of_a_token() -> None:
         words = tuple("abcdefgh"[:tokens])
         return CausalTrace(1, "P1", "x", "y", (0,) * tokens, words, subject, "a", 9.0, 1.0, {"state": scores})
 
-    one, other = made((1, 4), 7, 0.0), made((0, 1), 2, 2.0)
-    assert {name: list(range(7))[tokens] for name, tokens in one.places.items()} == {
+    long, short = made((1, 4), 7, 0.0), made((0, 1), 2, 2.0)
+    assert {name: list(range(7))[tokens] for name, tokens in long.places.items()} == {
         "first subject": [1],
         "middle subject": [2],
         "last subject": [3],
@@ -341,7 +341,7 @@ def test_effects_are_averaged_by_the_place_of_a_token() -> None:
         "further": [5],
         "last": [6],
     }
-    assert other.places == {
+    assert short.places == {
         "first subject": slice(0, 1),
         "last subject": slice(0, 1),
         "first after": slice(1, 2),
@@ -349,7 +349,7 @@ def test_effects_are_averaged_by_the_place_of_a_token() -> None:
     }
     ends = made((1, 3), 3, 0.0)
     assert "first after" not in ends.places and ends.places["last"] == ends.places["last subject"]
-    average = AverageEffects.of([one, other])
+    average = AverageEffects.of([long, short])
     curve = average.curves["state"]["last subject"]
     values = np.array([[2.0, 2.5], [1.0, 1.5]])
     np.testing.assert_allclose(curve.mean, values.mean(0))

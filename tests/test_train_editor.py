@@ -112,11 +112,11 @@ def test_a_missing_network_is_told_with_the_command_that_makes_it(trained: Build
 
 def test_a_network_is_refused_for_another_model_another_kind_and_broken(trained: BuildFolder, tmp_path: Path) -> None:
     home = trained.path("editors/mend-cf")
-    for other in (tiny.make("gpt2", seed=1), tiny.make("llama", seed=2)):
+    for model in (tiny.make("gpt2", seed=1), tiny.make("llama", seed=2)):
         with pytest.raises(
             ConfigError, match=r"was trained for tiny-gpt2 \(random-0-\w+\).*train-editor mend --model tiny-"
         ):
-            load_network(home, "mend-cf", "mend", other)
+            load_network(home, "mend-cf", "mend", model)
     with pytest.raises(ConfigError, match="is a network of mend; the editor ke-cf needs one of ke"):
         load_network(home, "ke-cf", "ke", tiny.make("gpt2"))
     body = bytearray((home / NETWORK).read_bytes())

@@ -502,10 +502,10 @@ def test_killed_halfway_it_ends_with_the_same_bytes_and_asks_nothing_twice(
     _same(root, uninterrupted)
 
 
-def _same(one: Path, other: Path) -> None:
+def _same(found: Path, expected: Path) -> None:
     for name in ("facts.jsonl", "entities.jsonl", "templates.jsonl"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert not list(one.rglob("*.part"))
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+    assert not list(found.rglob("*.part"))
 
 
 def _run(proxy: Proxy, kill_at: int | None, root: Path, relations: tuple[str, ...], patterns: Path) -> int:

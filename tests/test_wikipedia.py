@@ -261,9 +261,9 @@ def test_titles_that_are_too_many_for_the_server_are_asked_for_in_halves(tmp_pat
 
 
 def test_a_server_that_forgets_a_page_or_runs_in_circles_is_an_error(tmp_path: Path) -> None:
-    other = GOOD.replace("Person 1", "Person 9").encode()
+    renamed = GOOD.replace("Person 1", "Person 9").encode()
     with pytest.raises(SourceError, match="left 'Person 1' out of its answer"):
-        leads(tmp_path / "a", wiki(plan=lambda number: (200, {}, other)), some(1))
+        leads(tmp_path / "a", wiki(plan=lambda number: (200, {}, renamed)), some(1))
     circle = json.dumps({"continue": {"excontinue": 1}, "query": {"pages": []}}).encode()
     with pytest.raises(SourceError, match="did not come to an end"):
         leads(tmp_path / "b", wiki(plan=lambda number: (200, {}, circle)), some(1))

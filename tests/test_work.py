@@ -152,9 +152,9 @@ def test_results_that_nobody_takes_leave_no_process(tmp_path: Path) -> None:
     results.close()  # type: ignore[attr-defined]
     ids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("opened-*")]
     assert ids
-    for one in ids:
+    for process_id in ids:
         with pytest.raises(ProcessLookupError):
-            os.kill(one, 0)
+            os.kill(process_id, 0)
 
 
 def runs(process: int) -> bool:
