@@ -253,7 +253,7 @@ def test_every_link_leads_to_a_file() -> None:
 
 @pytest.mark.parametrize("page", ABOUT_THE_CODE, ids=lambda page: page.stem)
 def test_files_of_the_code_that_a_page_names_are_there(page: Path) -> None:
-    """A file is named by the end of its path, such as `sources/parts.py`."""
+    """Find each by the end of its path, such as `sources/parts.py`."""
     files = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.rglob("*") if ".venv" not in path.parts]
     named = set(re.findall(r"`([a-z_0-9/]+(?:\.(?:py|tsv|txt)|/))`", page.read_text(encoding="utf-8")))
     assert not [name for name in named - NOT_THERE if not any(file.endswith(f"/{name.rstrip('/')}") for file in files)]

@@ -120,8 +120,8 @@ def read(kinds: tuple[type, ...], words: list[str]) -> list[Any]:
 def same(first: Any, second: Any) -> bool:
     """Return True if two values of options are equal; a build folder by its path."""
     plain = [
-        {name: value.root if isinstance(value, BuildFolder) else value for name, value in values_of(one).items()}
-        for one in (first, second)
+        {name: value.root if isinstance(value, BuildFolder) else value for name, value in values_of(text).items()}
+        for text in (first, second)
     ]
     return type(first) is type(second) and plain[0] == plain[1]
 
@@ -162,10 +162,14 @@ def test_nothing_is_written_for_defaults(verb: str) -> None:
 @pytest.mark.parametrize("verb", sorted(DECLARED))
 def test_every_declared_option_is_one_of_the_verbs_and_none_twice(verb: str) -> None:
     flags = [
-        flag for kind in DECLARED[verb] for one in options_of(kind) if one.default is not REQUIRED for flag in one.flags
+        flag
+        for kind in DECLARED[verb]
+        for part in options_of(kind)
+        if part.default is not REQUIRED
+        for flag in part.flags
     ]
     assert len(flags) == len(set(flags))
-    known = [flag for one in command(verb).params for flag in one.opts]
+    known = [flag for part in command(verb).params for flag in part.opts]
     assert set(flags) <= set(known) and len(known) == len(set(known)), "typer has each flag once"
     assert verb in VERBS
 

@@ -59,12 +59,12 @@ def made_by(*makers: int) -> FactGraph:
 
 
 def test_every_bundled_class_but_the_continents_has_fifty_members() -> None:
-    few = {one.name: len(one.members) for one in bundled_classes().values() if len(one.members) < 50}
+    few = {class_.name: len(class_.members) for class_ in bundled_classes().values() if len(class_.members) < 50}
     assert few == {"continent": 7}
     assert len(bundled_classes()) >= 18
-    for one in bundled_classes().values():
-        assert kinds_in({one.id: one.name}), "a class without a kind helps no pool"
-        ids = [member.id for member in one.members if member.id]
+    for class_ in bundled_classes().values():
+        assert kinds_in({class_.id: class_.name}), "a class without a kind helps no pool"
+        ids = [member.id for member in class_.members if member.id]
         assert len(set(ids)) == len(ids)
 
 

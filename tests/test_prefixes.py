@@ -96,11 +96,11 @@ def rows(folder: BuildFolder) -> list[dict[str, Any]]:
 def check_prefixes(folder: BuildFolder, expected: set[str]) -> None:
     found = set()
     for row in rows(folder):
-        for text, one in zip(row["paraphrase_prompts"], row["meta"]["paraphrases"], strict=True):
-            assert text == f"{one['prefix']} {one['clean']}" and one["prefix"] in expected
-            assert row["requested_rewrite"]["subject"] in one["clean"]
-            found.add(one["prefix"])
-        assert len({one["prefix"] for one in row["meta"]["paraphrases"]}) == 2
+        for text, detail in zip(row["paraphrase_prompts"], row["meta"]["paraphrases"], strict=True):
+            assert text == f"{detail['prefix']} {detail['clean']}" and detail["prefix"] in expected
+            assert row["requested_rewrite"]["subject"] in detail["clean"]
+            found.add(detail["prefix"])
+        assert len({detail["prefix"] for detail in row["meta"]["paraphrases"]}) == 2
     assert found == expected
 
 
@@ -111,10 +111,10 @@ def test_a_file_gives_sentences_that_name_no_object_of_the_relation(tmp_path: Pa
     generate(folder, small_options(prefixes=str(file)))
     check_prefixes(folder, set(LINES[2:]))
     assert all(
-        "Person A0" not in one["prefix"]
+        "Person A0" not in detail["prefix"]
         for row in rows(folder)
         if row["requested_rewrite"]["subject"] == "Person A0"
-        for one in row["meta"]["paraphrases"]
+        for detail in row["meta"]["paraphrases"]
     )
     summary = audit(AuditOptions(folder.path("records.jsonl"), folder))
     assert not {"prefix-fragment", "prefix-mention"} & summary.rules.keys()

@@ -61,11 +61,11 @@ def test_a_sample_is_seeded_ordered_and_keeps_subjects_whole(pairs: Any, limit: 
     facts = [Fact("P1", f"Q{s}", f"Q{o}") for s, o in pairs]
     sample = sampled(facts, "P1", limit, seed)
     assert sample == sampled(data.draw(st.permutations(facts)), "P1", limit, seed)
-    taken = {(int(one.subject[1:]), int(one.object[1:])) for one in sample}
+    taken = {(int(fact.subject[1:]), int(fact.object[1:])) for fact in sample}
     assert taken <= pairs and len(sample) == len(taken) <= limit
     subjects = {subject for subject, _ in taken}
     assert taken == {pair for pair in pairs if pair[0] in subjects}
-    assert sample == sorted(sample, key=lambda one: (int(one.subject[1:]), int(one.object[1:])))
+    assert sample == sorted(sample, key=lambda fact: (int(fact.subject[1:]), int(fact.object[1:])))
 
 
 @given(seed=st.integers(), first=st.integers(0, HASHES - 1), width=st.integers(1, HASHES))

@@ -110,12 +110,17 @@ def read_back(row: dict[str, Any], table: str) -> dict[str, Any]:
     return row
 
 
-def with_groups(one: Record) -> Record:
+def with_groups(plain: Record) -> Record:
     """Return the record with a prompt of every group."""
     prompt = GroupPrompt(
-        f"The home of {one.subject.label} is in", one.target_new, one.target_true, one.subject.id, one.relation, "t9"
+        f"The home of {plain.subject.label} is in",
+        plain.target_new,
+        plain.target_true,
+        plain.subject.id,
+        plain.relation,
+        "t9",
     )
-    return replace(one, groups=dict.fromkeys(KINDS, (prompt,)))
+    return replace(plain, groups=dict.fromkeys(KINDS, (prompt,)))
 
 
 def split_by_subject(records: Iterable[Record], seed: int) -> Splits:
@@ -382,7 +387,7 @@ def test_a_build_in_any_language_has_a_card_that_the_hub_takes(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ("language: [pt-br]", r'"language\[0\]" with value "pt-br" is not valid.*language_bcp47'),
         ("language: [en, xx]", '"xx" is not valid'),
@@ -392,10 +397,10 @@ def test_a_build_in_any_language_has_a_card_that_the_hub_takes(
         ("configs: [{config_name: a/b, data_files: []}]", "config_name"),
     ],
 )
-def test_the_loopback_hub_refuses_what_the_hub_refuses(hub: Hub, tmp_path: Path, wrong: str, said: str) -> None:
+def test_the_loopback_hub_refuses_what_the_hub_refuses(hub: Hub, tmp_path: Path, wrong: str, message: str) -> None:
     card = tmp_path / "README.md"
     card.write_text(f"---\n{wrong}\n---\n\n# Card\n", encoding="utf-8")
-    with pytest.raises(PublishError, match=said):
+    with pytest.raises(PublishError, match=message):
         upload((StagedFile("README.md", card, card.stat().st_size, "0" * 64),))
     assert digests(hub) == {}
 
@@ -427,8 +432,8 @@ def test_the_files_hold_no_type_that_a_reader_may_not_know(tmp_path: Path) -> No
 
     def leaves(kind: pyarrow.DataType) -> Iterator[pyarrow.DataType]:
         if pyarrow.types.is_struct(kind):
-            for one in kind:
-                yield from leaves(one.type)
+            for part in kind:
+                yield from leaves(part.type)
         elif pyarrow.types.is_list(kind):
             yield from leaves(kind.value_type)
         else:
@@ -450,12 +455,12 @@ def test_the_files_hold_no_type_that_a_reader_may_not_know(tmp_path: Path) -> No
 
 
 def test_prompts_are_rows_with_the_object_that_should_be_likelier_after_the_edit() -> None:
-    one = with_groups(record(0))
-    rows = prompt_rows(one)
+    grouped = with_groups(record(0))
+    rows = prompt_rows(grouped)
     assert all(schema_faults(row, "prompts") == [] for row in rows)
     counted = Counter(row["kind"] for row in rows)
-    groups = {name: len(prompts) for name, prompts in one.groups.items()}
-    lists = (one.paraphrases, one.neighborhood, one.attribute, one.generation)
+    groups = {name: len(prompts) for name, prompts in grouped.groups.items()}
+    lists = (grouped.paraphrases, grouped.neighborhood, grouped.attribute, grouped.generation)
     own = dict(zip(("paraphrase", "neighborhood", "attribute", "generation"), map(len, lists), strict=True))
     assert counted == {"rewrite": 1, **own, **groups} and len(groups) == len(KINDS)
     for row in rows:
@@ -463,7 +468,7 @@ def test_prompts_are_rows_with_the_object_that_should_be_likelier_after_the_edit
         assert row["answer"] == row["target_true" if stays else "target_new"]
         assert (row["answer"] is None) == (row["kind"] == "generation") == (row["choices"] == [])
         assert row["answer"] is None or row["kind"] == "multiple_choice" or row["answer"] in row["choices"]
-    assert rows[0]["prompt"] == one.rewrite and rows[0]["answer"] == one.target_new.label
+    assert rows[0]["prompt"] == grouped.rewrite and rows[0]["answer"] == grouped.target_new.label
 
 
 def test_every_key_of_a_row_is_published(tmp_path: Path) -> None:

@@ -95,16 +95,16 @@ def test_few_or_many_objects_are_drawn_in_proportion_to_their_counts(
     random, number = Random(1), 6_000
     pairs = Counter(tuple(one.id for one in islice(pools.drawn("P551", "Q1", random.random), 2)) for _ in range(number))
     total = sum(counts)
-    for (one, first), (other, second) in permutations(enumerate(counts, 1), 2):
+    for (i, first), (j, second) in permutations(enumerate(counts, 1), 2):
         share = first / total * second / (total - first)
         error = (number * share * (1 - share)) ** 0.5
-        assert abs(pairs[f"Q{one}", f"Q{other}"] - number * share) < 4.5 * error
+        assert abs(pairs[f"Q{i}", f"Q{j}"] - number * share) < 4.5 * error
 
 
 def test_items_of_a_form_are_asked_about_by_the_same_templates() -> None:
     made, clash = builder(), GRAPH.wording.article_clash
-    for fact, other in product(SOME[::3], SOME[::4]):
-        item, label = other.subject, GRAPH.label(fact.object) or ""
+    for fact, neighbor in product(SOME[::3], SOME[::4]):
+        item, label = neighbor.subject, GRAPH.label(fact.object) or ""
         kinds, article = GRAPH.subject_kinds(item), GRAPH.article(item)
         fitting = [one for one in made.templates(fact.relation) if one.suits(kinds) and not clash(one.text, label)]
         inside = [one for one in fitting if not one.text.startswith(SLOT)]
@@ -145,10 +145,10 @@ def test_draws_are_those_of_the_standard_library(seed: int, size: int) -> None:
 NAMES = st.text(alphabet="aAbBsSßİ '-1é", min_size=1, max_size=8)
 
 
-@given(one=NAMES, other=NAMES)
-def test_names_of_which_none_is_in_the_other_are_not_alike(one: str, other: str) -> None:
-    first, second = one.casefold(), other.casefold()
-    assert first in second or second in first or not _alike(one, other)
+@given(left=NAMES, right=NAMES)
+def test_names_of_which_none_is_in_the_other_are_not_alike(left: str, right: str) -> None:
+    first, second = left.casefold(), right.casefold()
+    assert first in second or second in first or not _alike(left, right)
 
 
 @given(text=NAMES, label=NAMES, aliases=st.lists(NAMES, max_size=3))

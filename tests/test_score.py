@@ -242,9 +242,13 @@ def test_distinct_n_is_distinct_n_grams_of_all_texts_for_each_word() -> None:
 def test_perplexity_is_not_times_100_and_the_lowest_is_the_best() -> None:
     def scored(after: float) -> list[CaseScore]:
         return [
-            replace(one, pre=replace(one.pre, perplexity=20.0), post=replace(one.post, perplexity=after + one.case_id))
-            for one in CASES
-            if one.post is not None
+            replace(
+                scored,
+                pre=replace(scored.pre, perplexity=20.0),
+                post=replace(scored.post, perplexity=after + scored.case_id),
+            )
+            for scored in CASES
+            if scored.post is not None
         ]
 
     reports = {name: Report.of_cases(scored(after), {"model": "m"}) for name, after in (("ft", 50.0), ("rome", 21.0))}

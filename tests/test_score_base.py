@@ -118,11 +118,11 @@ def test_no_two_of_the_order_are_about_one_fact_in_either_direction() -> None:
     assert [one.case_id for one in free_of_conflicts([capital, again, inverse, free])] == [1, 4]
 
 
-def multi_rows(some: Iterable[Record]) -> list[Row]:
+def multi_rows(ordered: Iterable[Record]) -> list[Row]:
     """Return the rows of the order of these records, put together from two parts."""
     parts = PlannedEdits(), PlannedEdits()
-    for number, one in enumerate(some):
-        parts[number > 3].add(one)
+    for number, edited in enumerate(ordered):
+        parts[number > 3].add(edited)
     parts[0].take_in(parts[1])
     return list(parts[0].rows(range(len(parts[0].case_ids))))
 

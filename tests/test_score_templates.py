@@ -59,7 +59,7 @@ def test_prompts_and_what_they_cost(
 ) -> None:
     run(script, monkeypatch, world, "--templates", "2", "--json")
     made = json.loads(capsys.readouterr().out)
-    found = {(one["set"], one["prompt"], one["object"]) for one in made["prompts"]}
+    found = {(prompt["set"], prompt["prompt"], prompt["object"]) for prompt in made["prompts"]}
     ours = [one.text for one in builtin.templates("P36") if one.kind == "rewrite"][:2]
     assert found == {
         *(("cfbuild", text.replace("{}", "Peru"), "Lima") for text in ours),
@@ -68,13 +68,14 @@ def test_prompts_and_what_they_cost(
         *(("pararel", f"Netherlands {text}", "Amsterdam") for text in ("has its capital,", "is led from")),
     }
     lm = tiny.make("gpt2")
-    for one in made["prompts"]:
-        whole = nats(lm, f"{one['prompt']} {one['object']}")
-        count = len(lm.encode(one["prompt"]))
-        assert one["prompt_nats"] == pytest.approx(sum(whole[:count]) / count, abs=1e-4)
-        assert one["object_nats"] == pytest.approx(sum(whole[count:]) / len(whole[count:]), abs=1e-4)
+    for prompt in made["prompts"]:
+        whole = nats(lm, f"{prompt['prompt']} {prompt['object']}")
+        count = len(lm.encode(prompt["prompt"]))
+        assert prompt["prompt_nats"] == pytest.approx(sum(whole[:count]) / count, abs=1e-4)
+        assert prompt["object_nats"] == pytest.approx(sum(whole[count:]) / len(whole[count:]), abs=1e-4)
     mean = [
-        sum(one["object_nats"] for one in made["prompts"] if one["set"] == name) / 4 for name in ("cfbuild", "pararel")
+        sum(prompt["object_nats"] for prompt in made["prompts"] if prompt["set"] == name) / 4
+        for name in ("cfbuild", "pararel")
     ]
     figures = made["relations"]["P36"]
     assert [figures[name]["object"] for name in ("cfbuild", "pararel")] == pytest.approx(mean)

@@ -48,13 +48,13 @@ def tangled(seed: int, items: int = 60) -> FactSet:
     ]
     entities = [
         Entity(
-            one,
+            entity_id,
             {code: name() for code in random.sample(("en", "mul", "de", "ru"), random.randrange(4))},
             {code: (name(), name()) for code in random.sample(("en", "mul", "en-gb"), random.randrange(3))},
             {relation: (random.choice(ids),) for relation in random.sample(("P31", "P279", "P361"), 1)},
             random.choice((None, 3)),
         )
-        for one in ids[3:]
+        for entity_id in ids[3:]
     ]
     again = replace(entities[0], labels={"en": "Ruda"})
     language = random.choice(("en", "ru"))
@@ -69,17 +69,31 @@ def index_of(facts: FactSet, folder: Path) -> Path:
 
 def answers(graph: FactGraph, items: list[str], labels: list[str]) -> list[object]:
     """Every answer of a graph about these items and labels."""
-    about: list[object] = [graph.relations, sorted(graph.entities), [graph.entities.get(one) for one in items]]
+    about: list[object] = [
+        graph.relations,
+        sorted(graph.entities),
+        [graph.entities.get(entity_id) for entity_id in items],
+    ]
     for relation in graph.relations:
         about += [graph.facts_of(relation), graph.case_ids(relation), graph.cases(graph.case_ids(relation)[::-2])]
         about += [list(graph.object_counts(relation).items())]
         about += [graph.objects_named(relation, label) for label in labels]
-        for one in items:
-            about += [graph.values(one, relation), graph.statements(one, relation), graph.subjects(relation, one)]
-            about += [graph.current_values(one, relation), graph.attributes(one, relation)]
-    for one in items:
-        about += [graph.label(one), graph.names(one), graph.containers(one), graph.class_names(one), graph.article(one)]
-        about += [graph.known_values(one), graph.subject_kinds(one), graph.folded_names(one)]
+        for entity_id in items:
+            about += [
+                graph.values(entity_id, relation),
+                graph.statements(entity_id, relation),
+                graph.subjects(relation, entity_id),
+            ]
+            about += [graph.current_values(entity_id, relation), graph.attributes(entity_id, relation)]
+    for entity_id in items:
+        about += [
+            graph.label(entity_id),
+            graph.names(entity_id),
+            graph.containers(entity_id),
+            graph.class_names(entity_id),
+            graph.article(entity_id),
+        ]
+        about += [graph.known_values(entity_id), graph.subject_kinds(entity_id), graph.folded_names(entity_id)]
     for label in labels:
         about += [graph.items_named(label), graph.namesakes(label), graph.items_called(label)]
     return about

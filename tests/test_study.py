@@ -88,18 +88,22 @@ def test_every_design_is_balanced(numbers: tuple[int, int, int], systems: int, s
     raters, pages, cases = numbers
     size = StudySize(raters, pages, cases, systems)
     plan = design(size, seed)
-    assert design(size, seed) == plan and [len(some) for some in plan] == [pages] * raters
+    assert design(size, seed) == plan and [len(rater_pages) for rater_pages in plan] == [pages] * raters
     of_case = raters_of(plan)
-    assert sorted(of_case) == list(range(cases)) and {len(some) for some in of_case.values()} == {size.each}
-    assert all(len(set(some)) == len(some) for some in of_case.values())  # no rater sees a case twice
-    orders = [page.order for some in plan for page in some]
+    assert sorted(of_case) == list(range(cases)) and {len(rater_pages) for rater_pages in of_case.values()} == {
+        size.each
+    }
+    assert all(
+        len(set(rater_pages)) == len(rater_pages) for rater_pages in of_case.values()
+    )  # no rater sees a case twice
+    orders = [page.order for rater_pages in plan for page in rater_pages]
     assert all(sorted(order) == list(range(systems)) for order in orders)
     count = factorial(systems) if factorial(systems) <= size.ratings else systems
     assert len(set(orders)) <= count and _spread(orders, count) <= 1
-    for some in plan:
-        assert _spread([page.order for page in some], count) <= 1
+    for rater_pages in plan:
+        assert _spread([page.order for page in rater_pages], count) <= 1
     for case in range(cases):
-        own = [page.order for some in plan for page in some if page.case == case]
+        own = [page.order for rater_pages in plan for page in rater_pages if page.case == case]
         assert _spread(own, count) <= 1 and (len(own) > count or len(set(own)) == len(own))
 
 
@@ -426,7 +430,7 @@ def test_the_tables_have_the_papers_figures(study: Path, tmp_path: Path) -> None
     shown = CliRunner().invoke(app, ["study", "read", str(study), *files, "--json", "-q"], catch_exceptions=False)
     read = json.loads(shown.stdout)
     (pair,) = [
-        one for one in read["questions"]["consistency"]["pairs"] if {one["first"], one["other"]} == {"rome", "ft-l"}
+        pair for pair in read["questions"]["consistency"]["pairs"] if {pair["first"], pair["other"]} == {"rome", "ft-l"}
     ]
     assert (pair["wins"], pair["losses"]) == (97, 53) and pair["ratio"] == 97 / 53 and pair["p_pages"] < 0.001
     assert pair["share"]["low"] < 97 / 150 < pair["share"]["high"] and shown.stderr == ""

@@ -111,8 +111,8 @@ def test_tokens_make_different_edits_and_only_known_ones_are_taken() -> None:
     made = [Rome(lm, RomeOptions(1, CONTEXTS, steps=3, token=token)).edit(REQUESTS[:1])[0] for token in TOKENS]
     matrices = [edit.delta.only.matrix() for edit in made if edit.delta is not None]
     assert len(matrices) == len(TOKENS)
-    for place, one in enumerate(matrices):
-        assert all(not torch.allclose(one, other, atol=1e-4) for other in matrices[place + 1 :])
+    for place, matrix in enumerate(matrices):
+        assert all(not torch.allclose(matrix, other, atol=1e-4) for other in matrices[place + 1 :])
     usual = Rome(lm, RomeOptions(1, CONTEXTS, steps=3)).edit(REQUESTS[:1])[0]
     assert usual.delta is not None and torch.equal(usual.delta.only.matrix(), matrices[1])
     with pytest.raises(ConfigError, match="subject_last"):
@@ -325,8 +325,8 @@ def test_an_edit_that_fails_is_a_fault_of_its_point(
 def rows_at(layer: int, scores: Sequence[float], fault: str | None = None) -> list[SweptRow]:
     """Rows whose PS are the scores: S follows from them, with ES and NS at 100."""
     return [
-        SweptRow(number, "P36", layer, "subject_last", {"ES": 100, "PS": one, "NS": 100}, fault)
-        for number, one in enumerate(scores)
+        SweptRow(number, "P36", layer, "subject_last", {"ES": 100, "PS": score, "NS": 100}, fault)
+        for number, score in enumerate(scores)
     ]
 
 

@@ -27,7 +27,7 @@ RULES = Rules(min_neighbors=5, min_pool=2)
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "past"),
     [
         ("The head of government of {} is", "In 2010, the head of government of {} was"),
         ("{} is headed by", "In 2010, {} was headed by"),
@@ -49,8 +49,8 @@ RULES = Rules(min_neighbors=5, min_pool=2)
         ("{}, who resides in", None),
     ],
 )
-def test_english_says_a_state_in_the_past(template: str, said: str | None) -> None:
-    assert language("en").past(template, 2010) == said
+def test_english_says_a_state_in_the_past(template: str, past: str | None) -> None:
+    assert language("en").past(template, 2010) == past
     assert language("de").past(template, 2010) is None
 
 
@@ -83,7 +83,7 @@ def test_years_lie_between_dates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "held"),
+    ("second", "held"),
     [
         (None, "Q2"),
         (Fact("P6", "Q1", "Q3", start="2015"), "Q2"),
@@ -96,8 +96,8 @@ def test_years_lie_between_dates() -> None:
         (Fact("P6", "Q1", "Q3", start="2001", end=UNKNOWN), None),
     ],
 )
-def test_who_held_alone_in_a_year(other: Fact | None, held: str | None) -> None:
-    facts = [Fact("P6", "Q1", "Q2", start="2001", end="2015"), *([other] if other else [])]
+def test_who_held_alone_in_a_year(second: Fact | None, held: str | None) -> None:
+    facts = [Fact("P6", "Q1", "Q2", start="2001", end="2015"), *([second] if second else [])]
     assert FactGraph(facts, []).held_in("Q1", "P6", 2010) == held
 
 

@@ -165,14 +165,14 @@ def test_inspect_says_what_we_decode(
 def test_inspect_scores_what_is_named_first(build: BuildFolder, three: list[Record], tmp_path: Path) -> None:
     folder = export_records(build, ExportOptions("inspect")).path
     new, true = ([getattr(one, name).label for one in three] for name in ("target_new", "target_true"))
-    for said, right in (
+    for answers, right in (
         ([f" {one}. And" for one in new], "CCC"),
         ([f" not {b} but {a}" for a, b in zip(new, true, strict=True)], "III"),
         ([f" nothing.\n{one}" for one in new], "III"),
         ([f" {new[0].lower()}", f"{new[1]}x", f"the “{new[2]}”"], "CIC"),
     ):
-        asked = dict(zip((one.rewrite for one in three), said, strict=True))
-        assert result(run(tmp_path, "-c", MOCKED, str(folder), json.dumps(asked))) == right
+        by_prompt = dict(zip((one.rewrite for one in three), answers, strict=True))
+        assert result(run(tmp_path, "-c", MOCKED, str(folder), json.dumps(by_prompt))) == right
 
 
 CROISSANT = """

@@ -316,11 +316,11 @@ def test_noise_is_three_deviations_of_all_embeddings_of_the_subjects() -> None:
         with torch.no_grad():
             vectors = [
                 lm.model.get_input_embeddings()(
-                    lm.tokenizer(one, add_special_tokens=False, return_tensors="pt").input_ids
+                    lm.tokenizer(subject, add_special_tokens=False, return_tensors="pt").input_ids
                 )
-                for one in subjects
+                for subject in subjects
             ]
-        expected = 3 * float(torch.cat([one.flatten() for one in vectors]).std())
+        expected = 3 * float(torch.cat([subject.flatten() for subject in vectors]).std())
         assert noise_level(lm, subjects) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(DataError, match="no subject"):
         noise_level(lm, ())
@@ -540,7 +540,7 @@ def test_swaps_of_records_take_other_records_subjects(tmp_path: Path) -> None:
     records = known_records(lm)
     labels = {record.subject.label: record.target_true.label for record in records}
     made = cf.trace_records(lm, records, corrupt=SWAP, window=3, kinds=("state",))
-    for one, record in zip(made, records, strict=True):
-        if isinstance(one, CausalTrace):
-            assert one.swapped in labels and one.swapped != record.subject.label
-            assert labels[one.swapped] != record.target_true.label
+    for corrupted, record in zip(made, records, strict=True):
+        if isinstance(corrupted, CausalTrace):
+            assert corrupted.swapped in labels and corrupted.swapped != record.subject.label
+            assert labels[corrupted.swapped] != record.target_true.label

@@ -105,8 +105,11 @@ def assemble_again(words: Sequence[str]) -> TrainOptions:
 
 
 def test_a_missing_network_is_told_with_the_command_that_makes_it(trained: BuildFolder) -> None:
-    for name, told in {"ke-cf": "cfbuild train-editor ke`", "mend": "cfbuild train-editor mend --texts FILE`"}.items():
-        with pytest.raises(ConfigError, match=f"holds no trained network, and the editor {name} needs one.*{told}"):
+    for name, shown in {
+        "ke-cf": "cfbuild train-editor ke`",
+        "mend": "cfbuild train-editor mend --texts FILE`",
+    }.items():
+        with pytest.raises(ConfigError, match=f"holds no trained network, and the editor {name} needs one.*{shown}"):
             evaluate(trained, EvaluateOptions(editor=name, skip_generation=True), tiny.make("gpt2"))
 
 

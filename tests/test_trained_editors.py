@@ -166,29 +166,31 @@ def test_a_padded_batch_is_its_edits_one_at_a_time(kind: str) -> None:
 
 def plain_losses(lm: LanguageModel, network: Any, drawn: Sequence[Any]) -> Tensor:
     """Return the loss of a step: the whole model for every text, each edit's change formed densely and put into W."""
-    lessons = [one.lesson for one in drawn]
+    lessons = [lesson.lesson for lesson in drawn]
     plain = [plain_material(lm, lesson.inner) for lesson in lessons]
     tokens = {
         weight: Tokens(
-            torch.cat([one[weight][0] for one in plain]),
-            torch.cat([one[weight][1] for one in plain]),
-            tuple(len(one[weight][0]) for one in plain),
+            torch.cat([lesson[weight][0] for lesson in plain]),
+            torch.cat([lesson[weight][1] for lesson in plain]),
+            tuple(len(lesson[weight][0]) for lesson in plain),
         )
         for weight in network.weights
     }
-    deltas = network(Material(tuple(one.inner.prompt + one.inner.target for one in lessons), tokens, torch.zeros(0)))
+    deltas = network(
+        Material(tuple(lesson.inner.prompt + lesson.inner.target for lesson in lessons), tokens, torch.zeros(0))
+    )
     names = {id(parameter): name for name, parameter in lm.model.named_parameters()}
     edit, stay = [], []
-    for one, delta in zip(drawn, deltas, strict=True):
+    for lesson, delta in zip(drawn, deltas, strict=True):
         changed = {}
         for weight, change in delta.changes.items():
             matrix = change.matrix()
             original = lm.weight(weight)
             changed[names[id(original)]] = original + (matrix.T if lm.is_transposed(weight) else matrix)
-        outer = one.lesson.outers[one.wording]
+        outer = lesson.lesson.outers[lesson.wording]
         logits = functional_call(lm.model, changed, (torch.tensor([outer.prompt + outer.target]),)).logits[0]
         edit.append(torch.nn.functional.cross_entropy(logits[len(outer.prompt) - 1 : -1], torch.tensor(outer.target)))
-        text = torch.tensor([one.texts[one.place]])
+        text = torch.tensor([lesson.texts[lesson.place]])
         base = lm.model(text).logits[0].log_softmax(-1)
         now = functional_call(lm.model, changed, (text,)).logits[0].log_softmax(-1)
         stay.append((base.exp() * (base - now)).sum(-1).mean())
@@ -207,16 +209,16 @@ def test_the_gradient_through_the_overlay_is_that_of_dense_weights(family: str, 
     network.eval()  # both ways with the same statistics
     training = Training(lm, network, network.weights, lessons, SETTINGS)
     drawn = [*training.draw(0), *training.draw(1)]
-    assert {len(one.texts) for one in drawn} == {1, 5}, "general texts and a lesson's own"
+    assert {len(lesson.texts) for lesson in drawn} == {1, 5}, "general texts and a lesson's own"
     losses = training.losses(drawn)
     ours = torch.autograd.grad(0.1 * losses.edit + losses.locality, [*network.parameters()])
     loss = plain_losses(lm, network, drawn)
     theirs = torch.autograd.grad(loss, [*network.parameters()])
     assert float((0.1 * losses.edit + losses.locality).detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
-    for (name, _), one, other in zip(network.named_parameters(), ours, theirs, strict=True):
-        assert float((one - other).abs().max()) <= 1e-5 * max(1.0, float(other.abs().max())), name
-    assert all(float(one.abs().max()) > 0 for one in theirs)
-    assert tiny.digest(lm) == before and not any(one.requires_grad for one in lm.model.parameters())
+    for (name, _), gradient, expected in zip(network.named_parameters(), ours, theirs, strict=True):
+        assert float((gradient - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max())), name
+    assert all(float(gradient.abs().max()) > 0 for gradient in theirs)
+    assert tiny.digest(lm) == before and not any(weight.requires_grad for weight in lm.model.parameters())
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -252,8 +254,8 @@ def test_the_gradients_of_ke_s_heads_are_finite_differences() -> None:
     lessons = lessons_of(lm)
     network = network_of(lm, "ke", lessons).double().eval()
     seen = material_of(lm, [lessons.train[0].inner])
-    tokens = {weight: replace(one, inputs=one.inputs.double(), gradients=one.gradients.double() * 100)
-              for weight, one in seen.tokens.items()}  # fmt: skip
+    tokens = {weight: replace(token, inputs=token.inputs.double(), gradients=token.gradients.double() * 100)
+              for weight, token in seen.tokens.items()}  # fmt: skip
     seen = replace(seen, tokens=tokens)
 
     def value() -> Tensor:
@@ -369,7 +371,8 @@ def test_an_edit_does_not_depend_on_the_others_of_its_call_but_as_released() -> 
     for weight, alone in last(right, 2).items():
         assert torch.allclose(last(right, 0, 1, 2)[weight], alone, atol=1e-6)
     assert any(
-        not torch.allclose(last(released, 0, 2)[weight], one, atol=1e-6) for weight, one in last(released, 2).items()
+        not torch.allclose(last(released, 0, 2)[weight], tensor, atol=1e-6)
+        for weight, tensor in last(released, 2).items()
     )
     for weight, again in last(released, 0, 2).items():
         assert torch.equal(last(released, 0, 2)[weight], again), "a call begins anew"
@@ -406,16 +409,20 @@ def test_no_subject_is_in_two_parts() -> None:
     records += [scored_build.record(200, subject=records[0].subject.label, entity=70)]
     records += [scored_build.record(201, subject="Another Name", entity=70)]  # by way of record 200, like record 0
     parts = split(records, 0)
-    assert sorted(one.case_id for part in (parts.train, parts.valid, parts.test) for one in part) == sorted(
-        one.case_id for one in records
+    assert sorted(record.case_id for part in (parts.train, parts.valid, parts.test) for record in part) == sorted(
+        record.case_id for record in records
     )
     assert parts == split(records, 0) and parts != split(records, 1)
     assert len(parts.test) >= 0.2 * len(records) and 0 < len(parts.valid) <= 0.05 * len(records)
-    some = (parts.train, parts.valid, parts.test)
-    for keys in (lambda one: one.subject.id, lambda one: one.subject.label, lambda one: (one.subject.id, one.relation)):
-        sets = [{keys(one) for one in part} for part in some]
+    parts_drawn = (parts.train, parts.valid, parts.test)
+    for keys in (
+        lambda record: record.subject.id,
+        lambda record: record.subject.label,
+        lambda record: (record.subject.id, record.relation),
+    ):
+        sets = [{keys(record) for record in part} for part in parts_drawn]
         assert all(a.isdisjoint(b) for place, a in enumerate(sets) for b in sets[place + 1 :])
-    places = {one.case_id: place for place, part in enumerate(some) for one in part}
+    places = {record.case_id: place for place, part in enumerate(parts_drawn) for record in part}
     assert places[0] == places[200] == places[201]
     assert len(split(records, 0, train=10).train) <= 10
 

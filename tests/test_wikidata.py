@@ -130,15 +130,15 @@ def test_a_relation_without_facts_is_empty_because_the_server_says_so(small: str
         assert list(wikidata.facts("P999")) == []
 
 
-@pytest.mark.parametrize("wanted", [1, 10, 40, 200])
-def test_a_sample_is_the_same_whatever_the_pages(small: str, tmp_path: Path, wanted: int) -> None:
+@pytest.mark.parametrize("per_relation", [1, 10, 40, 200])
+def test_a_sample_is_the_same_whatever_the_pages(small: str, tmp_path: Path, per_relation: int) -> None:
     samples = []
     for number, pages in enumerate([(50_000, 50_000), (50, 1000), (50, 60), (7, 20)]):
         (tmp_path / str(number)).mkdir()
-        settings = {"page_rows": pages[0], "scan_rows": pages[1], "per_relation": wanted, "seed": 3}
+        settings = {"page_rows": pages[0], "scan_rows": pages[1], "per_relation": per_relation, "seed": 3}
         with source(small, tmp_path / str(number), **settings) as (wikidata, _):
             samples.append(pairs(wikidata.facts("P1")))
-    assert len(samples[0]) == wanted and set(samples[0]) <= set(PAIRS)
+    assert len(samples[0]) == per_relation and set(samples[0]) <= set(PAIRS)
     assert all(sample == samples[0] for sample in samples)
 
 
@@ -350,9 +350,9 @@ def test_nothing_but_ids_and_language_codes_gets_into_a_query(small: str, tmp_pa
         for relation in ("P1 ?o . ?x", "36", "Q1", "P1\n"):
             with pytest.raises(DataError):
                 list(wikidata.facts(relation))
-        for one in ("Q1 }", "P31", "Q1\n", "wd:Q1"):
+        for broken in ("Q1 }", "P31", "Q1\n", "wd:Q1"):
             with pytest.raises(DataError):
-                list(wikidata.entities([one]))
+                list(wikidata.entities([broken]))
         with pytest.raises(DataError):
             _ = Part("P1", ("Q1 } UNION {",)).pattern
         assert asker.client.sent == 0
@@ -459,16 +459,16 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_the_excerpt_comes_exactly(whole: Path, known: Excerpt) -> None:
     facts = [(row["relation_id"], row["subject_id"], row["object_id"]) for row in rows(whole / "facts.jsonl")]
     assert len(facts) == len(set(facts)) == 33_110 and set(facts) == known.facts
-    assert facts == sorted(facts, key=lambda fact: [int(one[1:]) for one in fact])
+    assert facts == sorted(facts, key=lambda fact: [int(entity_id[1:]) for entity_id in fact])
     entities = {row["id"]: row for row in rows(whole / "entities.jsonl")}
-    items = {one for fact in facts for one in fact[1:]}
-    values = {one for item in items for ids in known.attributes[item].values() for one in ids}
-    assert set(entities) == items | {one for one in values if one in known.labels}
-    assert list(entities) == sorted(entities, key=lambda one: int(one[1:]))
-    for one, row in entities.items():
-        assert row["labels"] == ({"en": known.labels[one]} if one in known.labels else {})
-        assert set(row["aliases"].get("en", ())) == known.aliases[one]
-        assert {name: set(ids) for name, ids in row["attributes"].items()} == known.attributes[one]
+    items = {entity_id for fact in facts for entity_id in fact[1:]}
+    values = {entity_id for item in items for ids in known.attributes[item].values() for entity_id in ids}
+    assert set(entities) == items | {entity_id for entity_id in values if entity_id in known.labels}
+    assert list(entities) == sorted(entities, key=lambda entity_id: int(entity_id[1:]))
+    for entity_id, row in entities.items():
+        assert row["labels"] == ({"en": known.labels[entity_id]} if entity_id in known.labels else {})
+        assert set(row["aliases"].get("en", ())) == known.aliases[entity_id]
+        assert {name: set(ids) for name, ids in row["attributes"].items()} == known.attributes[entity_id]
         assert row["sitelinks"] is None
 
 

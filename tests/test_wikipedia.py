@@ -84,16 +84,20 @@ def test_leads_of_subjects_are_kept_with_revision_url_and_licence(tmp_path: Path
     with MediaWiki(source) as served:
         summary = fetch(folder := BuildFolder(tmp_path), options(endpoint, served))
     found = texts(folder)
-    assert summary.references == len(found) == 12 and {one.relation for one in found} == {"P19"}
+    assert summary.references == len(found) == 12 and {article.relation for article in found} == {"P19"}
     facts = {(row["subject_id"], row["object_id"]) for _, row in read_rows(folder.path("facts.jsonl"))}
-    assert all((one.entity, one.object) in facts for one in found)
-    one = found[0]
-    number = int(one.entity[1:])
-    assert one.text == f"{person(number)} is a person. They were born." and one.name == one.title == person(number)
-    assert (one.revision, one.licence) == (900 + number, "CC-BY-SA-4.0")
-    assert one.url == f"https://wiki.example/Person_{number}"
+    assert all((article.entity, article.object) in facts for article in found)
+    article = found[0]
+    number = int(article.entity[1:])
+    assert article.text == f"{person(number)} is a person. They were born." and article.name == article.title == person(
+        number
+    )
+    assert (article.revision, article.licence) == (900 + number, "CC-BY-SA-4.0")
+    assert article.url == f"https://wiki.example/Person_{number}"
     assert all(schema_faults(row, "references") == [] for _, row in read_rows(folder.path("references.jsonl")))
-    assert not {10, 20, 30, 40, 50, 60} & {int(one.entity[1:]) for one in found}, "these have no article in English"
+    assert not {10, 20, 30, 40, 50, 60} & {int(article.entity[1:]) for article in found}, (
+        "these have no article in English"
+    )
     assert len(source.log) == 1 and len(source.log[0]["titles"].split("|")) == 12
     assert [agent.split(" ")[1] for agent in source.agents] == ["(me@example.org)"]
     entry = folder.manifest().entry("fetch").as_dict()
@@ -165,14 +169,14 @@ class Sleeps(list[float]):
 
 
 def leads(
-    path: Path, source: Wiki, wanted: dict[str, str], attempts: int = 3
+    path: Path, source: Wiki, expected: dict[str, str], attempts: int = 3
 ) -> tuple[list[Article], SourceTally, Sleeps, int]:
     """Return the texts by title, the items left out, the seconds slept, and how many answers were stored."""
     sleeps, tally = Sleeps(), SourceTally()
     client = Client("me@example.org", timeout_s=5, attempts=attempts, sleep=sleeps)
     with MediaWiki(source) as served, client, Journal(path / "journal") as journal:
         try:
-            found = list(Wikipedia(served.url, JournaledClient(client, journal), tally).articles(wanted))
+            found = list(Wikipedia(served.url, JournaledClient(client, journal), tally).articles(expected))
         finally:
             stored = len(journal)
     return found, tally, sleeps, stored
@@ -211,12 +215,12 @@ PAGES: dict[str, tuple[dict[str, Any], str | None]] = {
 }
 
 
-@pytest.mark.parametrize(("setting", "reason"), PAGES.values(), ids=PAGES)
-def test_which_pages_are_texts_about_the_item(tmp_path: Path, setting: dict[str, Any], reason: str | None) -> None:
-    source = wiki(redirects=setting.get("redirects", {}))
-    if "page" in setting:
-        source.pages["Old"] = setting["page"]
-    found, tally, _, _ = leads(tmp_path, source, {"Q1": setting.get("title", "Old"), "Q3": person(3)})
+@pytest.mark.parametrize(("changes", "reason"), PAGES.values(), ids=PAGES)
+def test_which_pages_are_texts_about_the_item(tmp_path: Path, changes: dict[str, Any], reason: str | None) -> None:
+    source = wiki(redirects=changes.get("redirects", {}))
+    if "page" in changes:
+        source.pages["Old"] = changes["page"]
+    found, tally, _, _ = leads(tmp_path, source, {"Q1": changes.get("title", "Old"), "Q3": person(3)})
     assert sorted(one.entity for one in found) == (["Q1"] if reason is None else []) + ["Q3"]
     assert sum(tally.left_out.values()) == (reason is not None) and (reason or "") in "".join(tally.left_out)
 

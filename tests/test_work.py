@@ -128,8 +128,8 @@ def test_what_workers_log_is_told_once(
 class UnsendableError(Exception):
     """An error that another process cannot be given: its constructor wants more than its message."""
 
-    def __init__(self, one: int, other: int) -> None:
-        super().__init__(f"{one} and {other}")
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
 
 
 @dataclass(frozen=True)
