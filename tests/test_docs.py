@@ -44,7 +44,7 @@ MODELS = {
 
 
 SMALL = "MODEL, RECORDS, COVARIANCE_TOKENS = 'gpt2-medium', 2, 300"
-"""What the notebook's cell of parameters becomes: everything else in it runs as it is."""
+"""The notebook's cell of parameters as it is run: everything else in it runs as it is."""
 
 
 class Block(NamedTuple):

@@ -14,7 +14,7 @@ from cfbuild.audit.survey import Repeats
 from cfbuild.store.schema.faults import Fault, Located
 
 Edited = tuple[tuple[str, str], str, str]
-"""What a row edits (`RecordParts.edited`), its subject and its o*."""
+"""The edit of a row (`RecordParts.edited`), its subject and its o*."""
 
 
 @dataclass(frozen=True, slots=True)

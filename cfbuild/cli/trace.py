@@ -63,7 +63,7 @@ REASONS = {
     "not-finite": "a number is infinite or NaN; try --dtype float32",
     "no-pair": "no other subject has as many tokens and an object that the model knows",
 }
-"""What the rules by which facts are skipped mean."""
+"""The meanings of the rules by which facts are skipped."""
 
 
 def _lines(summary: TraceSummary) -> Iterator[str]:

@@ -47,7 +47,7 @@ Need = Literal["contexts", "covariance", "trained"]
 PLAIN = {bool, int, float, str, NoneType}
 """The types of options that a user can set by name."""
 State = Mapping[str, Tensor]
-"""What an editor keeps between the batches of a sequence, as tensors by name; empty before the first batch."""
+"""The memory of an editor between the batches of a sequence, as tensors by name; empty before the first batch."""
 NOT_FINITE = "the edit is not finite"
 """The fault of an edit with a number that is infinite or NaN."""
 

@@ -20,7 +20,7 @@ LETTERS = "ABCDEF"
 OPEN = "-"
 """The letter of a question without an answer."""
 QUESTIONS = ("consistency", "fluency")
-"""What a page asks about: which passage has most of it, and which least."""
+"""The qualities that a page asks about: which passage has most of it, and which least."""
 CODE = re.compile(r"cfs1:([0-9a-f]{12}):([0-9a-z-]{1,20}):([A-Z.-]*):([0-9a-f]{8})", re.IGNORECASE)
 """A code without white space."""
 BEGINNING = re.compile(r"cfs\d+:", re.IGNORECASE)
