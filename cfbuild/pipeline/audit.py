@@ -17,16 +17,12 @@ from cfbuild.audit.mentions import Templates
 from cfbuild.audit.rulebook import EarlierRows
 from cfbuild.audit.survey import Repeats, Survey, SurveyChunks, chunks
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.facts.dates import ASSUMED_TODAY
-from cfbuild.facts.index import write_index
 from cfbuild.facts.stored import StoredGraph
 from cfbuild.filter.rules import RuleContext
 from cfbuild.option import REQUIRED, Form, option
 from cfbuild.progress import Progress, silent
-from cfbuild.records.factset import dated_facts
-from cfbuild.store import codec, jsonl
+from cfbuild.records.factset import write_facts_index
 from cfbuild.store.folder import BuildFolder
-from cfbuild.store.schema import conforming
 from cfbuild.store.schema.faults import Fault
 from cfbuild.store.schema.located import FileForm, LocatedRows, Piece, located_of
 from cfbuild.store.unpack import rereadable
@@ -242,7 +238,6 @@ def _indexed(options: AuditOptions, language: str | None) -> Iterator[Callable[[
     if options.build is None:
         yield None
         return
-    facts, entities = (options.build.require(name) for name in ("facts.jsonl", "entities.jsonl"))
     manifest = options.build.manifest()
     made, fetched = manifest.entry("generate").config, manifest.entry("fetch").config
     today = made.get("today") or manifest.today
@@ -250,7 +245,5 @@ def _indexed(options: AuditOptions, language: str | None) -> Iterator[Callable[[
     parent = None if options.ray is None else options.build.root  # the only folder that all machines of a cluster see
     with TemporaryDirectory(prefix="cfbuild-audit-", dir=parent) as scratch:
         index = Path(scratch) / "facts.sqlite"
-        dated = dated_facts(options.build, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today)
-        described = jsonl.read_values(entities, conforming("entities", codec.decode_entity))
-        write_index(index, dated, described, code, today or ASSUMED_TODAY)
+        write_facts_index(options.build, index, code, today)
         yield partial(StoredGraph, index, code, today)

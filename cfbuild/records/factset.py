@@ -81,7 +81,7 @@ def read_facts(
     Raises BuildStateError if a file is missing and DataError, naming file and line, for a row that is not valid.
     """
     folder = BuildFolder(Path(root))
-    facts, entities, templates = _read_build(folder, today)
+    (facts, entities), templates = _read_facts(folder, today), _read_templates(folder)
     today = today or folder.manifest().today
     return FactSet(tuple(facts), tuple(entities), tuple(templates), language, today, _read_changes(changes))
 
@@ -94,21 +94,34 @@ def index_facts(
     index: a whole file is used again; it must be of the same facts.
     language, today, changes: as in `read_facts`, which raises the same.
     """
-    facts, entities, templates = _read_build(folder, today)
-    today = today or folder.manifest().today
+    templates = _read_templates(folder)
     if not is_whole(index):
-        write_index(index, facts, entities, language, today or ASSUMED_TODAY)
+        write_facts_index(folder, index, language, today)
+    today = today or folder.manifest().today
     return StoredFacts(index, tuple(templates), language, today, _read_changes(changes))
 
 
-def _read_build(folder: BuildFolder, today: str | None) -> tuple[Iterator[Fact], Iterator[Entity], Iterator[Template]]:
-    """Return iterators over a build's facts, entities and templates. Raises BuildStateError if a file is missing."""
-    facts, entities, templates = (folder.require(name) for name in FILES)
+def write_facts_index(folder: BuildFolder, index: Path, language: str, today: str | None) -> None:
+    """Write the index of a build's facts and entities (`facts/index.py`), which `StoredGraph` opens.
+
+    language, today: as in `read_facts`, which raises the same; no templates are needed.
+    """
+    facts, entities = _read_facts(folder, today)
+    write_index(index, facts, entities, language, today or folder.manifest().today or ASSUMED_TODAY)
+
+
+def _read_facts(folder: BuildFolder, today: str | None) -> tuple[Iterator[Fact], Iterator[Entity]]:
+    """Return iterators over a build's facts and entities. Raises BuildStateError if a file is missing."""
+    facts, entities = (folder.require(name) for name in FILES[:2])
     return (
         dated_facts(folder, jsonl.read_values(facts, conforming("facts", codec.decode_fact)), today),
         jsonl.read_values(entities, conforming("entities", codec.decode_entity)),
-        jsonl.read_values(templates, conforming("templates", codec.decode_template)),
     )
+
+
+def _read_templates(folder: BuildFolder) -> Iterator[Template]:
+    """Return an iterator over a build's templates. Raises BuildStateError if the file is missing."""
+    return jsonl.read_values(folder.require(FILES[2]), conforming("templates", codec.decode_template))
 
 
 def _read_changes(path: Path | None) -> tuple[FactChange, ...]:
