@@ -30,7 +30,7 @@ from cfbuild.lm.model import Ids, LanguageModel, Weight
 from cfbuild.progress import no_progress
 
 Solve = Callable[[int, Tensor], Tensor]
-"""A function from a layer and its keys [N, d_in] to directions [N, d_in], with which Delta = R directions."""
+"""A function from a layer and its keys [N, d_in] to directions [N, d_in]: Delta = R^T directions, for residuals R."""
 
 
 @dataclass(frozen=True, slots=True)

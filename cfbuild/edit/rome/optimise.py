@@ -55,8 +55,8 @@ class TargetValue:
     def is_finite(self) -> bool:
         """Return True if every number, the losses included, is finite."""
         tensors = (self.keys, self.outputs, self.shift)
-        are_losses = all(map(math.isfinite, self.statistics.values()))
-        return are_losses and all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        losses_are_finite = all(map(math.isfinite, self.statistics.values()))
+        return losses_are_finite and all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     @property
     def mean_key(self) -> Tensor:
