@@ -15,23 +15,26 @@ from torch import Tensor
 from torch.func import functional_call
 
 from cfbuild.edit.trained.material import Material, Tokens
+from cfbuild.edit.trained.training import Drawn
 from cfbuild.lm.model import LanguageModel, Weight
 
 
-def gradients(lm: LanguageModel, network: Any, drawn: Sequence[Any], edit_weight: float) -> tuple[float, list[Tensor]]:
+def gradients(
+    lm: LanguageModel, network: Any, drawn: Sequence[Drawn], edit_weight: float
+) -> tuple[float, list[Tensor]]:
     """Return the loss of a step over the edits `drawn`, and its gradient to each parameter of the network."""
     parameters = [*network.parameters()]
-    total, sums = 0.0, [torch.zeros_like(lesson) for lesson in parameters]
-    for lesson in drawn:
-        loss = _loss(lm, network, lesson, edit_weight) / len(drawn)
+    total, sums = 0.0, [torch.zeros_like(parameter) for parameter in parameters]
+    for part in drawn:
+        loss = _loss(lm, network, part, edit_weight) / len(drawn)
         for kept, gradient in zip(sums, torch.autograd.grad(loss, parameters), strict=True):
             kept += gradient
         total += float(loss.detach())
     return total, sums
 
 
-def _loss(lm: LanguageModel, network: Any, lesson: Any, edit_weight: float) -> Tensor:
-    inner, outer = lesson.lesson.inner, lesson.lesson.outers[lesson.wording]
+def _loss(lm: LanguageModel, network: Any, drawn: Drawn, edit_weight: float) -> Tensor:
+    inner, outer = drawn.lesson.inner, drawn.lesson.outers[drawn.wording]
     seen = material_of(lm, network.weights, inner)
     (delta,) = network(seen)
     names = {id(parameter): name for name, parameter in lm.model.named_parameters()}
@@ -42,7 +45,7 @@ def _loss(lm: LanguageModel, network: Any, lesson: Any, edit_weight: float) -> T
     logits = functional_call(lm.model, changed, (torch.tensor([outer.prompt + outer.target], device=lm.device),)).logits
     target = torch.tensor(outer.target, device=lm.device)
     edit = torch.nn.functional.cross_entropy(logits[0, len(outer.prompt) - 1 : -1].float(), target)
-    text = torch.tensor([lesson.locality[0][lesson.locality[1]]], device=lm.device)
+    text = torch.tensor([drawn.texts[drawn.place]], device=lm.device)
     with torch.no_grad():
         before = lm.model(text).logits[0].float().log_softmax(dim=-1)
     after = functional_call(lm.model, changed, (text,)).logits[0].float().log_softmax(dim=-1)
