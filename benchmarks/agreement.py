@@ -21,14 +21,19 @@ def value_distance(edit: Edit, plain_edit: plain.PlainEdit) -> float:
 
 
 def different(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> float:
-    """Share of the decisions (o* or the true object likelier, before and after) that differ."""
-    pairs = [
-        (nlls[0] < nlls[1], others[0] < others[1])
-        for a, b in zip(first, second, strict=True)
-        for stage, same in ((a.pre, b.pre), (a.post, b.post))
-        for nlls, others in zip(pairs(nlls(stage)), pairs(nlls(same)), strict=True)
+    """Return the share of the decisions (o* or the true object likelier, before and after) that differ."""
+    both = [
+        decided
+        for case, same_case in zip(first, second, strict=True)
+        for stage, same in ((case.pre, same_case.pre), (case.post, same_case.post))
+        for decided in zip(decisions(stage), decisions(same), strict=True)
     ]
-    return sum(a != b for a, b in pairs) / len(pairs)
+    return sum(mine != theirs for mine, theirs in both) / len(both)
+
+
+def decisions(stage: Any) -> list[bool]:
+    """Return of every prompt whether o* is likelier than the true object."""
+    return [new < true for new, true in pairs(nlls(stage))]
 
 
 def nlls(stage: Any) -> list[float]:
