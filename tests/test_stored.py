@@ -83,6 +83,7 @@ def answers(graph: FactGraph, items: list[str], labels: list[str]) -> list[objec
                 graph.values(entity_id, relation),
                 graph.statements(entity_id, relation),
                 graph.subjects(relation, entity_id),
+                list(graph.holders(relation, entity_id)),
             ]
             about += [graph.current_values(entity_id, relation), graph.attributes(entity_id, relation)]
     for entity_id in items:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -27,6 +27,8 @@ NumberedFact = tuple[int, Fact]
 
 NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 """The counts of a relation without facts."""
+NO_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""The attributes of an item that was not fetched."""
 NO_CONTAINERS = frozenset[str]()
 """The containers of an item that has none: one set for all such items, since an empty set takes 216 bytes."""
 
@@ -101,6 +103,7 @@ class FactGraph:
                 counts = self._objects[fact.relation] = Counter()
             counts[fact.object] += 1
         self._values, self._subjects = _tuples(values), _tuples(subjects)
+        self._in_facts = frozenset(relation for _, relation in statements)
         self._by_relation, self._statements = _tuples(by_relation), _tuples(statements)
         self._case_ids: dict[str, range] = {}
         self._cases: list[Fact] = []
@@ -160,17 +163,22 @@ class FactGraph:
 
     def attributes(self, item: str, relation: str) -> tuple[str, ...]:
         """Return the values of the item with the id `item` under a relation: its entity's, then those of its facts."""
-        entity = self.entities.get(item)
-        attributes = entity.attributes.get(relation, ()) if entity else ()
-        found = (*attributes, *self.values(item, relation))
+        found = self._attributes_of(item).get(relation, ())
+        # Most attributes are of relations that no fact has: their values need not be looked for.
+        if relation in self._in_facts:
+            found = (*found, *self.values(item, relation))
         if len(found) < 2 and UNKNOWN not in found:
             return found
         return tuple(value for value in dict.fromkeys(found) if value != UNKNOWN)
 
+    def _attributes_of(self, item: str) -> Mapping[str, tuple[str, ...]]:
+        """Return the values of an item by relation that its entity has, without those of its facts."""
+        entity = self.entities.get(item)
+        return entity.attributes if entity else NO_ATTRIBUTES
+
     def known_values(self, item: str) -> frozenset[str]:
         """Return the values of `item` (an id) under all relations (`attributes`)."""
-        entity = self.entities.get(item)
-        relations = {*self.relations, *(entity.attributes if entity else ())}
+        relations = {*self.relations, *self._attributes_of(item)}
         return frozenset(value for relation in relations for value in self.attributes(item, relation))
 
     def containers(self, item: str) -> frozenset[str]:
@@ -185,8 +193,7 @@ class FactGraph:
         return self._containers[item]
 
     def _directly_in(self, item: str) -> set[str]:
-        entity = self.entities.get(item)
-        if not self._is_contained(item) and (entity is None or CONTAINING.isdisjoint(entity.attributes)):
+        if not self._is_contained(item) and CONTAINING.isdisjoint(self._attributes_of(item)):
             return set()
         return {outer for relation in CONTAINMENT for outer in self.attributes(item, relation)}
 
@@ -197,6 +204,11 @@ class FactGraph:
     def subjects(self, relation: str, value: str) -> tuple[str, ...]:
         """Return the subjects of the facts with this relation and object `value`, of any rank but deprecated."""
         return self._subjects.get((relation, value), ())
+
+    def holders(self, relation: str, value: str) -> Iterator[tuple[str, bool]]:
+        """Yield `subjects(relation, value)`, each with True if it has other objects under the relation, too."""
+        for subject in self.subjects(relation, value):
+            yield subject, len(self.values(subject, relation)) > 1
 
     def object_counts(self, relation: str) -> Mapping[str, int]:
         """Return the pool of `relation`, from which o* is drawn: the number of subjects by object."""
@@ -243,10 +255,14 @@ class FactGraph:
     def names(self, entity_id: str) -> tuple[str, ...]:
         """Return the label and the aliases in the graph's language, the label first."""
         if entity_id not in self._names:
-            entity, label = self.entities.get(entity_id), self.label(entity_id)
-            aliases = aliases_in(entity, self.language) if entity else ()
-            self._names[entity_id] = ((label,) if label else ()) + aliases
+            label = self.label(entity_id)
+            self._names[entity_id] = ((label,) if label else ()) + self._aliases(entity_id)
         return self._names[entity_id]
+
+    def _aliases(self, entity_id: str) -> tuple[str, ...]:
+        """Return the aliases in the graph's language (`aliases_in`)."""
+        entity = self.entities.get(entity_id)
+        return aliases_in(entity, self.language) if entity else ()
 
     def folded_names(self, entity_id: str) -> frozenset[str]:
         """Return the label and the aliases in the graph's language, case-folded."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cfbuild.errors import DataError
 from cfbuild.facts.graph import RANKS, aliases_in, holds, named
 from cfbuild.store.codec import encode_entity
 from cfbuild.store.files import sha256_file
-from cfbuild.store.jsonl import dump_row, read_json, write_json
+from cfbuild.store.jsonl import ENCODER, dump_row, read_json, write_json
 from cfbuild.text.codes import name_in
 from cfbuild.text.languages.neutral import without_bracket
 
@@ -30,7 +31,7 @@ CREATE TEMP TABLE unsorted_names (folded TEXT, kind INTEGER, id INTEGER);
 CREATE TABLE facts (place INTEGER PRIMARY KEY, relation INTEGER, subject INTEGER, object INTEGER, rank TEXT,
     starts TEXT, ends TEXT, source TEXT, held INTEGER, counted INTEGER, case_id INTEGER);
 CREATE TABLE relations (relation INTEGER PRIMARY KEY, first_case INTEGER, cases INTEGER);
-CREATE TABLE entities (id INTEGER PRIMARY KEY, label TEXT, row TEXT);
+CREATE TABLE entities (id INTEGER PRIMARY KEY, label TEXT, aliases TEXT, attributes TEXT, row TEXT);
 CREATE TABLE names (folded TEXT, kind INTEGER, id INTEGER, PRIMARY KEY (folded, kind, id)) WITHOUT ROWID;
 """
 INDICES = """
@@ -100,19 +101,21 @@ def _sorted(database: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
         "SELECT DISTINCT * FROM unsorted ORDER BY relation, subject, object, rank_place, over, source, "
         "coalesce(starts, ''), coalesce(ends, ''), rank"
     )
-    before: tuple[int, int, int] | None = None
-    case_id = 0
+    place = case_id = 0
     cases: dict[int, list[int]] = {}
-    for place, (relation, subject, item, _, _, source, starts, ends, rank) in enumerate(ordered):
+    for (relation, subject), rows in groupby(ordered, key=lambda row: row[:2]):
+        first_and_number = cases.setdefault(relation, [case_id, 0])
         # The best statement, which comes first, stands for all of its triple.
-        first = (relation, subject, item) != before
-        before = relation, subject, item
-        is_case, held = first and item != 0, first and rank != "deprecated"
-        case = case_id if is_case else None
-        yield place, relation, subject, item, rank, starts, ends, source, held, held and item != 0, case
-        if is_case:
-            cases.setdefault(relation, [case_id, 0])[1] += 1
-            case_id += 1
+        triples = [list(statements) for _, statements in groupby(rows, key=lambda row: row[2])]
+        objects = sum(statements[0][-1] != "deprecated" for statements in triples)
+        for statements in triples:
+            for number, (_, _, item, _, _, source, starts, ends, rank) in enumerate(statements):
+                is_case, held = number == 0 and item != 0, objects * (number == 0 and rank != "deprecated")
+                case = case_id if is_case else None
+                yield place, relation, subject, item, rank, starts, ends, source, held, held and item != 0, case
+                place += 1
+                case_id += is_case
+                first_and_number[1] += is_case
     rows = ((relation, *first_and_number) for relation, first_and_number in cases.items())
     database.executemany("INSERT INTO relations VALUES (?, ?, ?)", rows)
 
@@ -121,19 +124,25 @@ def _put_entities(database: sqlite3.Connection, entities: Iterable[Entity], lang
     """Fill the tables of entities and of their names; of an entity that comes twice, the last counts."""
     for entity in (named(each, language) for each in entities):
         number, label = id_number(entity.id), name_in(entity.labels, language)
-        row = (number, label, dump_row(encode_entity(entity)))
-        if not database.execute("INSERT OR IGNORE INTO entities VALUES (?, ?, ?)", row).rowcount:
+        aliases, fields = aliases_in(entity, language), encode_entity(entity)
+        row = (number, label, _text(aliases), _text(fields["attributes"]), dump_row(fields))
+        if not database.execute("INSERT OR IGNORE INTO entities VALUES (?, ?, ?, ?, ?)", row).rowcount:
             database.execute("DELETE FROM unsorted_names WHERE id = ?", (number,))
-            database.execute("REPLACE INTO entities VALUES (?, ?, ?)", row)
-        names = ((folded, kind, number) for folded, kind in _names(entity, label, language))
+            database.execute("REPLACE INTO entities VALUES (?, ?, ?, ?, ?)", row)
+        names = ((folded, kind, number) for folded, kind in _names(aliases, label))
         database.executemany("INSERT INTO unsorted_names VALUES (?, ?, ?)", names)
     database.execute("INSERT INTO names SELECT DISTINCT * FROM unsorted_names ORDER BY folded, kind, id")
 
 
-def _names(entity: Entity, label: str | None, language: str) -> set[tuple[str, int]]:
+def _text(value: Sequence[str] | Mapping[str, Sequence[str]]) -> str | None:
+    """Return a value as JSON, or None if it is empty, as most are."""
+    return ENCODER.encode(value) if value else None
+
+
+def _names(aliases: Iterable[str], label: str | None) -> set[tuple[str, int]]:
     """Return the names of an entity, case-folded, each with its kind."""
     folded = (label or "").casefold()
-    found = {(name.casefold(), ALIAS) for name in aliases_in(entity, language)} - {(folded, ALIAS)}
+    found = {(name.casefold(), ALIAS) for name in aliases} - {(folded, ALIAS)}
     if label:
         found.add((folded, LABEL))
         if (parts := without_bracket(label)) is not None:

@@ -7,11 +7,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfbuild.data import UNKNOWN, Entity, Fact, id_number
 from cfbuild.errors import DataError
-from cfbuild.facts.graph import NO_COUNTS, FactGraph, NumberedFact
+from cfbuild.facts.bounded import Bounded
+from cfbuild.facts.graph import NO_ATTRIBUTES, NO_COUNTS, FactGraph, NumberedFact
 from cfbuild.facts.index import ALIAS, BASE, LABEL
 from cfbuild.facts.relations import CONTAINING
 from cfbuild.store.codec import decode_entity
@@ -19,14 +20,28 @@ from cfbuild.store.codec import decode_entity
 CACHED_ITEMS = 20_000
 """Items in each cache of facts, entities or names: 50 MB."""
 CACHED_LABELS = 100_000
-"""Entries in the caches of labels and of lists of objects: 15 MB each."""
+"""Entries in the caches of names with attributes and of lists of objects: 20 MB each."""
 CACHED_COUNTS = 4
 """Relations in the cache of objects with their counts."""
 CASES = 500
 """Case ids in a query."""
 FACT = "relation, subject, object, rank, starts, ends, source"
+PARTS = "label, aliases, attributes"
+"""The columns that make an `_Item`."""
 FactColumns = Sequence[Any]
 """The columns FACT of a row, in `_about` followed by the column `held` (`write_index`)."""
+
+
+class _Item(NamedTuple):
+    """The parts of an entity that rules read of nearly every item: small enough to cache many."""
+
+    label: str | None
+    aliases: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+
+
+NO_ITEM = _Item(None, (), NO_ATTRIBUTES)
+"""The parts of an item that was not fetched."""
 
 
 class StoredGraph(FactGraph):
@@ -42,19 +57,23 @@ class StoredGraph(FactGraph):
         # A graph may be made in one thread and used in another, but never by two at a time.
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         rows = self._select("SELECT relation, first_case, cases FROM relations ORDER BY relation")
-        self._case_ids = {f"P{relation}": range(first, first + count) for relation, first, count in rows}
+        self._case_ids = {f"P{relation}": range(first, first + count) for relation, first, count in rows if count}
+        self._in_facts = frozenset(f"P{relation}" for relation, _, _ in rows)
         self.entities = _Entities(lru_cache(CACHED_ITEMS)(self._read_entity), self._select)
         self._about = lru_cache(CACHED_ITEMS)(self._read_about)
         # These methods are called most: as attributes they answer from the cache without running Python code.
         self.statements = lru_cache(CACHED_ITEMS)(self._read_statements)  # type: ignore[method-assign]
         self.values = lru_cache(CACHED_LABELS)(self._read_values)  # type: ignore[method-assign]
-        self.label = lru_cache(CACHED_LABELS)(self._read_label)  # type: ignore[method-assign]
+        self._items = _Items(self._select)
         self._counts = lru_cache(CACHED_COUNTS)(self._read_counts)
         self._named = lru_cache(CACHED_ITEMS)(self._read_named)
 
     def _select(self, query: str, *values: Any) -> list[Any]:
+        return list(self._rows(query, *values))
+
+    def _rows(self, query: str, *values: Any) -> Iterator[Any]:
         try:
-            return self._database.execute(query, values).fetchall()
+            yield from self._database.execute(query, values)
         except sqlite3.DatabaseError as error:
             raise DataError(f"{self._path}: damaged ({error}); delete it and run again, which makes it anew") from error
 
@@ -84,11 +103,22 @@ class StoredGraph(FactGraph):
         return tuple(_fact(row[:-1]) for row in self._about(subject).get(relation, ()))
 
     def _is_contained(self, item: str) -> bool:
-        return not CONTAINING.isdisjoint(self._about(item))
+        return not CONTAINING.isdisjoint(self._in_facts) and not CONTAINING.isdisjoint(self._about(item))
 
     def subjects(self, relation: str, value: str) -> tuple[str, ...]:
         query = "SELECT subject FROM facts WHERE counted AND relation = ? AND object = ? ORDER BY place"
         return tuple(f"Q{row[0]}" for row in self._select(query, id_number(relation), _number(value)))
+
+    def holders(self, relation: str, value: str) -> Iterator[tuple[str, bool]]:
+        """Yield the subjects as `FactGraph.holders` does, in one query for them, their labels and attributes."""
+        query = (
+            f"SELECT subject, held, {PARTS} FROM facts LEFT JOIN entities ON id = subject "
+            "WHERE counted AND relation = ? AND object = ? ORDER BY place"
+        )
+        for number, objects, *parts in self._rows(query, id_number(relation), _number(value)):
+            subject = f"Q{number}"
+            self._items[subject] = _item_of(*parts)
+            yield subject, objects > 1
 
     def object_counts(self, relation: str) -> Mapping[str, int]:
         return self._counts(relation) if relation in self._case_ids else NO_COUNTS
@@ -97,9 +127,14 @@ class StoredGraph(FactGraph):
         query = "SELECT object, count(*) FROM facts WHERE counted AND relation = ? GROUP BY object ORDER BY min(place)"
         return {f"Q{item}": count for item, count in self._select(query, id_number(relation))}
 
-    def _read_label(self, entity_id: str) -> str | None:
-        rows = self._select("SELECT label FROM entities WHERE id = ?", _number(entity_id))
-        return rows[0][0] if rows else None
+    def label(self, entity_id: str) -> str | None:
+        return self._items[entity_id].label
+
+    def _aliases(self, entity_id: str) -> tuple[str, ...]:
+        return self._items[entity_id].aliases
+
+    def _attributes_of(self, item: str) -> Mapping[str, tuple[str, ...]]:
+        return self._items[item].attributes
 
     def _read_entity(self, entity_id: str) -> Entity | None:
         rows = self._select("SELECT row FROM entities WHERE id = ?", _number(entity_id))
@@ -149,6 +184,29 @@ class _Entities(Mapping[str, Entity]):
 
     def __len__(self) -> int:
         return int(self._select("SELECT count(*) FROM entities")[0][0])
+
+
+class _Items(Bounded[str, _Item]):
+    """The parts of items by id; `select` returns the rows of a query."""
+
+    def __init__(self, select: Any) -> None:
+        super().__init__()
+        self._select = select
+
+    def __missing__(self, entity_id: str) -> _Item:
+        rows = self._select(f"SELECT {PARTS} FROM entities WHERE id = ?", _number(entity_id))
+        self[entity_id] = found = _item_of(*rows[0]) if rows else NO_ITEM
+        return found
+
+
+def _item_of(label: str | None, aliases: str | None, attributes: str | None) -> _Item:
+    return _Item(label, tuple(json.loads(aliases)) if aliases else (), _attributes(attributes))
+
+
+@lru_cache(CACHED_ITEMS)
+def _attributes(text: str | None) -> Mapping[str, tuple[str, ...]]:
+    """Return attributes from their text, which most items share with many others."""
+    return {relation: tuple(ids) for relation, ids in json.loads(text).items()} if text else NO_ATTRIBUTES
 
 
 def _fact(row: FactColumns) -> Fact:

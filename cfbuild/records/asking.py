@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cfbuild.data import SLOT, Template, article_before
-from cfbuild.facts.bounded import Bounded
 from cfbuild.facts.graph import FactGraph
 
 
@@ -29,8 +28,8 @@ class ArticledTemplate(NamedTuple):
     template: Template
 
 
-class NameForms(Bounded[str, NameForm]):
-    """The form of each item by its id; equal forms are the same object."""
+class NameForms(dict[str, NameForm]):
+    """The form of each item by its id; equal forms are the same object. Clear it after each relation."""
 
     def __init__(self, graph: FactGraph) -> None:
         super().__init__()

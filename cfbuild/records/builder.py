@@ -7,6 +7,7 @@ where.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
 
@@ -37,6 +38,8 @@ RefuseTarget = Callable[[Fact, Target], "str | None"]
 Lasts = Callable[[str, str, str], bool]
 """A function of an item, a relation and its object that returns True if the item has this object alone, unchanged."""
 
+FROZEN_AT_ONCE = 10_000
+"""Kept entities after which Python's collector of garbage is told not to look at them again."""
 PREFERRED_TIERS = 2
 """The number of tiers of preferred entities: those with a single object, and those with several."""
 
@@ -68,6 +71,8 @@ class Builder:
         for key, template in sorted({(one.relation, one.kind, one.text): one for one in templates}.items()):
             self._templates.setdefault(key[:2], []).append(with_number(template, graph.wording))
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
+        self._with_several: set[tuple[str, str]] = set()
+        self._not_frozen = 0
         self._forms = NameForms(graph)
         self._clashing: dict[tuple[str, str], frozenset[str]] = {}
         self._fitting: dict[tuple[str, frozenset[str], int], FittingTemplates] = {}
@@ -227,7 +232,7 @@ class Builder:
     def forget(self) -> None:
         """Clear what is kept for each relation: it takes the most memory, and other relations do not use it."""
         self.pools.forget()
-        for kept in (self._tiers, self._clashing, self._fitting, self._texts_of):
+        for kept in (self._tiers, self._with_several, self._forms, self._clashing, self._fitting, self._texts_of):
             kept.clear()
 
     def _random(self, fact: Fact, part: str) -> Random:
@@ -287,8 +292,8 @@ class Builder:
         Never drawn are the subject itself, an object of the subject or of a neighbor under this relation, and an object
         that shares a name with one of those objects.
         """
-        items = (fact.subject, *(neighbor.id for neighbor in neighbors))
-        excluded = {value for item in items for value in self.graph.values(item, fact.relation)}
+        excluded = {*self.graph.values(fact.subject, fact.relation)}
+        excluded.update(*(self._objects(neighbor.id, fact.relation, fact.object) for neighbor in neighbors))
         names = frozenset().union(*map(self.graph.folded_names, excluded))
         excluded.add(fact.subject)
         draws: list[Target] = []
@@ -314,7 +319,7 @@ class Builder:
 
         def fits(entity: str) -> bool:
             lasting = lasts is None or lasts(entity, relation, target_new.id)
-            return lasting and fact.object not in self.graph.values(entity, relation)
+            return lasting and fact.object not in self._objects(entity, relation, target_new.id)
 
         random = self._random(fact, f"attribute-entities:{target_new.id}")
         return self._choose(random, fact, target_new.id, self.options.attribute, fits)
@@ -352,14 +357,31 @@ class Builder:
         key = (relation, value)
         if key not in self._tiers:
             tiers: tuple[list[Target], ...] = ([], [], [], [])
-            for item in self.graph.subjects(relation, value):
+            for item, several in self.graph.holders(relation, value):
                 entity = self.entity(item, relation, value)
                 if entity is not None:
-                    several = len(self.graph.values(item, relation)) > 1
+                    if several:
+                        self._with_several.add((item, relation))
                     later = self._preferred is not None and not self._preferred(item, relation, value)
                     tiers[later * PREFERRED_TIERS + several].append(entity)
             self._tiers[key] = tuple(tuple(tier) for tier in tiers if tier or self._preferred)
+            self._freeze(sum(map(len, tiers)))
         return self._tiers[key]
+
+    def _freeze(self, added: int) -> None:
+        """Take the entities that are kept out of the garbage collector's rounds, now and then.
+
+        A frequent object has a hundred thousand, which stay while the relation lasts: to look at them again and again
+        took half of the time. They are freed by their counts of references as before.
+        """
+        self._not_frozen += added
+        if self._not_frozen >= FROZEN_AT_ONCE:
+            self._not_frozen = 0
+            gc.freeze()
+
+    def _objects(self, entity: str, relation: str, value: str) -> Sequence[str]:
+        """Return the objects of an entity out of `_entities(relation, value)`: mostly `value` alone, without a look."""
+        return self.graph.values(entity, relation) if (entity, relation) in self._with_several else (value,)
 
     def entity(self, item: str, relation: str, value: str) -> Target | None:
         """Return an item with its name if a prompt of `relation` can ask about it without giving `value` away."""
