@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable
+from math import log
 from pathlib import Path
+from random import Random
 
 import pytest
 from small_world import item, templates
@@ -18,6 +20,7 @@ from cfbuild.facts.kinds import Kinds, kinds_in
 from cfbuild.filter.context import Rules
 from cfbuild.records.builder import Builder
 from cfbuild.records.draft import BuildOptions
+from cfbuild.records.draws import SCOUTS, race
 from cfbuild.records.factset import FactSet, snapshot
 from cfbuild.records.maker import RecordMaker
 from cfbuild.records.pools import ENOUGH, FAR, Pools
@@ -237,3 +240,14 @@ def test_false_objects_of_the_closest_class_are_drawn_first() -> None:
         assert {target.label for target in draft.draws[3:]} == {"Nobody", "Lonely"}
         record = builder.record(draft, draft.draws[0])
         assert record.shared_class == SharedClass(f"Q{CAR}", 1, None)
+
+
+@pytest.mark.parametrize("size", [1, SCOUTS, SCOUTS + 1, 400])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_race_has_the_order_of_all_arrivals(size: int, seed: int) -> None:
+    random = Random(seed)
+    counts = [random.choice((1, 1, 2, 5, 1000)) for _ in range(2 * size)]
+    places = sorted(random.sample(range(2 * size), size))
+    numbers = [random.choice((0.0, 0.5, random.random())) for _ in counts]  # equal numbers: ties go by place
+    arrivals = sorted((-log(1.0 - numbers[place]) / counts[place], place) for place in places)
+    assert list(race(places, counts, numbers.__getitem__)) == [place for _, place in arrivals]

@@ -213,6 +213,8 @@ def test_the_table_has_the_columns_that_any_run_has_and_says_what_differs() -> N
         "NS is over 12 neighborhood prompts of 3 records (unedited).",
         "NS is over 8 neighborhood prompts of 2 records (rome, ft).",
         RULE,
+        "2 records are few for intervals of 1.96 standard errors: by Student's t a mean's interval, or a paired "
+        "difference's, is 9.2 times as wide.",
     )
     lines = table.as_text().splitlines()
     assert lines[0].split() == ["run", "records", "no", "edit", "S", "ES", "EM", "PS", "PM", "NS", "NM"]
@@ -222,7 +224,17 @@ def test_the_table_has_the_columns_that_any_run_has_and_says_what_differs() -> N
         "The runs do not have the same number format: rome float32, ft bfloat16.",
         "NS is over 8 neighborhood prompts of 2 records.",
         RULE,
+        "2 records are few for intervals of 1.96 standard errors: by Student's t a mean's interval, or a paired "
+        "difference's, is 9.2 times as wide.",
     )
+
+
+@pytest.mark.parametrize(("records", "wider"), [(1, None), (3, "2.7"), (10, "1.2"), (16, "1.1"), (17, None)])
+def test_an_interval_over_few_records_says_how_much_wider_it_should_be(records: int, wider: str | None) -> None:
+    cases = [replace(CASES[0], case_id=number) for number in range(records)]
+    remarks = ScoreTable.of({"rome": Report.of_cases(cases, {"model": "m"})}).remarks
+    found = [remark for remark in remarks if "Student's t" in remark]
+    assert found == [] if wider is None else f"is {wider} times as wide" in found[0] and str(records) in found[0]
 
 
 def test_a_table_without_runs_is_empty() -> None:

@@ -38,6 +38,8 @@ MOMENT_BYTES = 4 << 30
 CONDITION_LIMIT = 1e7
 """The largest ratio of the factor's squared extreme diagonal entries at which whitening amplifies no rounding noise:
 keys have float32's 7 digits."""
+FEWEST_PER_NUMBER = 3
+"""Tokens for each number of a key from which C serves; the measurements are in docs/editors.md."""
 
 _log = logging.getLogger(__name__)
 
@@ -153,7 +155,16 @@ def key_covariances(
     cached = _CachedMoments(lm, layers, corpus, tokens, progress)
     covariances = {}
     for layer in layers:
-        matrix, count = cached.get(layer, partial(_read_from, lm.key_width(layer)))
+        width = lm.key_width(layer)
+        matrix, count = cached.get(layer, partial(_read_from, width))
+        if count < FEWEST_PER_NUMBER * width:
+            _log.warning(
+                "the covariance of layer %d is over %s tokens, all that the texts have, for keys of %s numbers: edits "
+                "that use it change too much elsewhere; give more text (--covariance FILE) or --covariance none",
+                layer,
+                f"{count:,}",
+                f"{width:,}",
+            )
         covariances[layer] = factorise(torch.from_numpy(matrix), f"{corpus.name},tokens={count}")
     return covariances
 

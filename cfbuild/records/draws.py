@@ -20,6 +20,11 @@ MANY = 1_000
 MISSES = 64
 """The draws in a row that do not count after which a race decides among the remaining objects."""
 
+SCOUTS, REACHED = 32, 4
+"""The places, the most frequent ones, whose arrivals tell when at least how many have arrived."""
+ROUNDING = 1 + 1e-9
+"""A factor that is larger than what rounding does to an arrival."""
+
 RandomNumber = Callable[[], float]
 
 
@@ -41,10 +46,26 @@ def race(places: Iterable[int], counts: Sequence[int], numbers: Callable[[int], 
 
     counts: the weights of all places. numbers: returns the random number of a place, in [0, 1).
     """
-    arrivals = [(-log(1.0 - numbers(place)) / counts[place], place) for place in places]
+    runners = [(numbers(place), place) for place in places]
+    leaders = set[int]()
+    if len(runners) > SCOUTS:
+        # Few places are reached. An arrival is never before its number over its count: a comparison with the arrival of
+        # a scout says who may be among the first, without a logarithm of all.
+        until = sorted(_arrivals(runners[:SCOUTS], counts))[REACHED][0]
+        early = [runner for runner in runners if runner[0] <= until * ROUNDING * counts[runner[1]]]
+        for arrival, place in sorted(_arrivals(early, counts)):
+            if arrival <= until:
+                leaders.add(place)
+                yield place
+    arrivals = [one for one in _arrivals(runners, counts) if one[1] not in leaders]
     heapify(arrivals)
     while arrivals:
         yield heappop(arrivals)[1]
+
+
+def _arrivals(runners: Iterable[tuple[float, int]], counts: Sequence[int]) -> list[tuple[float, int]]:
+    """Return the arrival of each place with its place; `runners` are the places with their random numbers."""
+    return [(-log(1.0 - number) / counts[place], place) for number, place in runners]
 
 
 def drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from cfbuild.score.metrics import (
     PERCENT,
     PERPLEXITY,
     TEXT_METRICS,
+    Z_95,
     CaseValues,
     Figure,
     figures_as_dict,
@@ -40,6 +42,8 @@ COSTS = ("s/edit", "MB")
 """Columns of the costs of editing: seconds for each record, and the highest rise of memory."""
 COMPARED = {"records": "records (number@digest of the file)", "dtype": "number format"}
 """Settings that must be the same in runs whose figures are compared, with the words for them."""
+STUDENTS_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+"""Student's t of a 95% interval for 2 records, 3 and so on; for more than 16 it is at most an eighth more than 1.96."""
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 REVISION_SHOWN = 8
 """Characters of a commit by which two revisions of a model are distinguished."""
@@ -224,7 +228,7 @@ class ScoreTable:
             lines = (RowLine(row, self.labels(row), tuple(map(row.cell, columns))) for row in self.rows)
             yield Block("", self.heads, columns, tuple(lines))
         different = [row for row in self.rows if row.differences]
-        for section in self.sections[:2]:
+        for section in self.sections:
             columns = tuple(name for name in section if any(name in row.differences for row in different))
             if columns:
                 yield self._difference_block(columns, different)
@@ -295,6 +299,7 @@ def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
     """Yield sentences that explain the marks of rows, their costs and their figures that are not times 100, if any."""
     if any(row.marks for row in rows):
         yield RULE
+    yield from _few_records(rows)
     if any(PERPLEXITY in row.figures for row in rows):
         yield f"{PERPLEXITY} is a fixed text's under the changed weights and not times 100; the lowest is the best."
     for metric in METRICS:
@@ -308,6 +313,17 @@ def _about_rows(rows: Sequence[ScoreRow]) -> Iterator[str]:
             f"{COSTS[0]} is seconds of editing for each record on {devices}, {COSTS[1]} the most memory (10^6 bytes) "
             "that a call of the editor took beyond what was in use before; both without scoring, contexts, covariances "
             f"and training. Records in a call: {together}."
+        )
+
+
+def _few_records(rows: Sequence[ScoreRow]) -> Iterator[str]:
+    """Yield a sentence on the intervals of the row with the fewest records, if it has too few of them."""
+    fewest = min((row.records - row.without_edit for row in rows), default=0)
+    if 2 <= fewest < len(STUDENTS_T) + 2:
+        wider = STUDENTS_T[fewest - 2] * math.sqrt(fewest / (fewest - 1)) / Z_95
+        yield (
+            f"{fewest} records are few for intervals of {Z_95} standard errors: by Student's t a mean's interval, or a "
+            f"paired difference's, is {wider:.1f} times as wide."
         )
 
 
