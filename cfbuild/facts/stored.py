@@ -110,7 +110,7 @@ class StoredGraph(FactGraph):
         return tuple(f"Q{row[0]}" for row in self._select(query, id_number(relation), _number(value)))
 
     def holders(self, relation: str, value: str) -> Iterator[tuple[str, bool]]:
-        """Yield the subjects of `value` as `FactGraph.holders` does: one query for them, their labels and attributes."""
+        """Yield the subjects of `value` as `FactGraph.holders` does, by one query for them and their names."""
         query = (
             f"SELECT subject, held, {PARTS} FROM facts LEFT JOIN entities ON id = subject "
             "WHERE counted AND relation = ? AND object = ? ORDER BY place"

@@ -20,8 +20,8 @@ MANY = 1_000
 MISSES = 64
 """The draws in a row that do not count after which a race decides among the remaining objects."""
 
-SCOUTS, REACHED = 32, 4
-"""The places, the most frequent ones, whose arrivals tell when at least how many have arrived."""
+SCOUTS, REACHED = 32, 5
+"""The most frequent places that are looked at first, and how many of them have arrived by the time that is compared."""
 ROUNDING = 1 + 1e-9
 """A factor that is larger than what rounding does to an arrival."""
 
@@ -51,7 +51,7 @@ def race(places: Iterable[int], counts: Sequence[int], numbers: Callable[[int], 
     if len(runners) > SCOUTS:
         # Few places are reached. An arrival is never before its number over its count: a comparison with the arrival of
         # a scout says who may be among the first, without a logarithm of all.
-        until = sorted(_arrivals(runners[:SCOUTS], counts))[REACHED][0]
+        until = sorted(_arrivals(runners[:SCOUTS], counts))[REACHED - 1][0]
         early = [runner for runner in runners if runner[0] <= until * ROUNDING * counts[runner[1]]]
         for arrival, place in sorted(_arrivals(early, counts)):
             if arrival <= until:
