@@ -9,6 +9,7 @@ from math import log
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from small_world import item, templates
 
@@ -20,7 +21,7 @@ from cfbuild.facts.kinds import Kinds, kinds_in
 from cfbuild.filter.context import Rules
 from cfbuild.records.builder import Builder
 from cfbuild.records.draft import BuildOptions
-from cfbuild.records.draws import SCOUTS, race
+from cfbuild.records.draws import SCOUTS, race, random_numbers
 from cfbuild.records.factset import FactSet, snapshot
 from cfbuild.records.maker import RecordMaker
 from cfbuild.records.pools import ENOUGH, FAR, Pools
@@ -248,6 +249,13 @@ def test_a_race_has_the_order_of_all_arrivals(size: int, seed: int) -> None:
     random = Random(seed)
     counts = [random.choice((1, 1, 2, 5, 1000)) for _ in range(2 * size)]
     places = sorted(random.sample(range(2 * size), size))
-    numbers = [random.choice((0.0, 0.5, random.random())) for _ in counts]  # equal numbers: ties go by place
+    numbers = np.array([random.choice((0.0, 0.5, random.random())) for _ in counts])  # equal numbers: ties go by place
     arrivals = sorted((-log(1.0 - numbers[place]) / counts[place], place) for place in places)
-    assert list(race(places, counts, numbers.__getitem__)) == [place for _, place in arrivals]
+    assert list(race(places, counts, numbers)) == [place for _, place in arrivals]
+
+
+def test_random_numbers_are_those_that_python_draws_one_by_one() -> None:
+    together, alone = Random("seed"), Random("seed")
+    for count in (0, 1, 7, 1000):
+        assert random_numbers(together, count).tolist() == [alone.random() for _ in range(count)]
+    assert together.random() == alone.random()

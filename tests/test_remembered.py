@@ -63,7 +63,7 @@ def test_objects_are_drawn_in_the_order_of_their_times_tier_by_tier() -> None:
         random, objects = Random(f"3:{fact.relation}:{fact.subject}:draws"), made.pools.objects(fact.relation)
         times = [random.expovariate(GRAPH.object_counts(fact.relation)[one.id]) for one in objects]
         ranks = [(distance(kinds, fact.object, one.id), time) for one, time in zip(objects, times, strict=True)]
-        drawn = made.pools.drawn(fact.relation, fact.object, made._random(fact, "draws").random)
+        drawn = made.pools.drawn(fact.relation, fact.object, made._random(fact, "draws"))
         assert list(drawn) == [one for _, one in sorted(zip(ranks, objects, strict=True), key=lambda x: x[0])]
 
 
@@ -72,7 +72,7 @@ def test_of_many_objects_each_is_drawn_once_tier_by_tier(monkeypatch: pytest.Mon
     pools = Pools(GRAPH)
     for fact in SOME[::4]:
         objects = pools.objects(fact.relation)
-        found = list(pools.drawn(fact.relation, fact.object, Random(fact.subject).random))
+        found = list(pools.drawn(fact.relation, fact.object, Random(fact.subject)))
         places = {one.id: place for place, one in enumerate(objects)}
         tiers = iter([places[one.id] for one in found])
         for tier in pools.tiers(fact.relation, fact.object):
@@ -93,7 +93,7 @@ def test_few_or_many_objects_are_drawn_in_proportion_to_their_counts(
     entities = [Entity(f"Q{one}", {"en": f"Name {one}"}, attributes={"P31": of}) for one, of in classes.items()]
     pools = Pools(FactGraph(facts, entities))
     random, number = Random(1), 6_000
-    pairs = Counter(tuple(one.id for one in islice(pools.drawn("P551", "Q1", random.random), 2)) for _ in range(number))
+    pairs = Counter(tuple(one.id for one in islice(pools.drawn("P551", "Q1", random), 2)) for _ in range(number))
     total = sum(counts)
     for (i, first), (j, second) in permutations(enumerate(counts, 1), 2):
         share = first / total * second / (total - first)

@@ -298,7 +298,7 @@ class Builder:
         excluded.add(fact.subject)
         draws: list[Target] = []
         refused: dict[str, int] = {}
-        for target in self.pools.drawn(fact.relation, fact.object, self._random(fact, "draws").random):
+        for target in self.pools.drawn(fact.relation, fact.object, self._random(fact, "draws")):
             if target.id in excluded or not names.isdisjoint(self.graph.folded_names(target.id)):
                 continue
             rule = refusal(fact, target)

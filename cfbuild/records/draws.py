@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop
 from itertools import accumulate
 from math import log
+from random import Random
 from typing import NamedTuple
 
+import numpy as np
+
 MANY = 1_000
-"""The most objects of a relation for a race: with so many it takes a third of a millisecond."""
+"""The most objects of a relation for a race; another number would draw other objects."""
 MISSES = 64
 """The draws in a row that do not count after which a race decides among the remaining objects."""
 
@@ -24,8 +27,6 @@ SCOUTS, REACHED = 32, 5
 """The most frequent places that are looked at first, and how many of them have arrived by the time that is compared."""
 ROUNDING = 1 + 1e-9
 """A factor that is larger than what rounding does to an arrival."""
-
-RandomNumber = Callable[[], float]
 
 
 class Weighted(NamedTuple):
@@ -41,35 +42,44 @@ class Weighted(NamedTuple):
         return cls(kept, array("Q", accumulate(counts[place] for place in kept)))
 
 
-def race(places: Iterable[int], counts: Sequence[int], numbers: Callable[[int], float]) -> Iterator[int]:
+def random_numbers(random: Random, count: int) -> np.ndarray:
+    """Return the next `count` numbers of `random.random()`, in [0, 1), in a tenth of its time."""
+    # Like CPython: a number is made of the upper 27 and 26 bits of two words of 32.
+    words = np.frombuffer(random.getrandbits(64 * count).to_bytes(8 * count, "little"), "<u4").reshape(count, 2)
+    return ((words[:, 0] >> 5) * 2.0**26 + (words[:, 1] >> 6)) / 2.0**53
+
+
+def race(places: Sequence[int], counts: Sequence[int], numbers: np.ndarray) -> Iterator[int]:
     """Yield places in the order of their arrival.
 
-    counts: the weights of all places. numbers: returns the random number of a place, in [0, 1).
+    places: with the most frequent ones in front. counts, numbers: the weight of each place there is, and its random
+    number, in [0, 1).
     """
-    runners = [(numbers(place), place) for place in places]
-    leaders = set[int]()
+    runners, leaders = np.asarray(places, dtype=np.int64), set[int]()
     if len(runners) > SCOUTS:
         # Few places are reached. An arrival is never before its number over its count: a comparison with the arrival of
         # a scout says who may be among the first, without a logarithm of all.
-        until = sorted(_arrivals(runners[:SCOUTS], counts))[REACHED - 1][0]
-        early = [runner for runner in runners if runner[0] <= until * ROUNDING * counts[runner[1]]]
-        for arrival, place in sorted(_arrivals(early, counts)):
+        drawn, weights = numbers[runners], np.asarray(counts)[runners]
+        until = float(np.sort(-np.log1p(-drawn[:SCOUTS]) / weights[:SCOUTS])[REACHED - 1])
+        early = runners[drawn <= until * ROUNDING * weights]
+        for arrival, place in sorted(_arrivals(early, counts, numbers)):
             if arrival <= until:
                 leaders.add(place)
                 yield place
-    arrivals = [one for one in _arrivals(runners, counts) if one[1] not in leaders]
+    arrivals = [one for one in _arrivals(runners, counts, numbers) if one[1] not in leaders]
     heapify(arrivals)
     while arrivals:
         yield heappop(arrivals)[1]
 
 
-def _arrivals(runners: Iterable[tuple[float, int]], counts: Sequence[int]) -> list[tuple[float, int]]:
-    """Return the arrival of each place with its place; `runners` are the places with their random numbers."""
-    return [(-log(1.0 - number) / counts[place], place) for number, place in runners]
+def _arrivals(places: np.ndarray, counts: Sequence[int], numbers: np.ndarray) -> list[tuple[float, int]]:
+    """Return the arrival of each place with its place."""
+    pairs = zip(places.tolist(), numbers[places].tolist(), strict=True)
+    return [(-log(1.0 - number) / counts[place], place) for place, number in pairs]
 
 
 def drawn(
-    pools: Sequence[Weighted], counts: Sequence[int], takes: Callable[[int, int], bool], random: RandomNumber
+    pools: Sequence[Weighted], counts: Sequence[int], takes: Callable[[int, int], bool], random: Random
 ) -> Iterator[int]:
     """Yield the places in `pools`, none of which is empty, in the order of weighted draws, each once.
 
@@ -79,7 +89,7 @@ def drawn(
     seen: set[int] = set()
     misses = 0
     while totals and misses < MISSES:
-        number = int(random() * totals[-1])
+        number = int(random.random() * totals[-1])
         which = bisect_right(totals, number)
         pool = pools[which]
         place = pool.places[bisect_right(pool.sums, number - (totals[which - 1] if which else 0))]
@@ -89,5 +99,8 @@ def drawn(
         misses = 0
         seen.add(place)
         yield place
-    remaining = {place for which, pool in enumerate(pools) for place in pool.places if takes(place, which)} - seen
-    yield from race(sorted(remaining), counts, lambda place: random())
+    places = {place for which, pool in enumerate(pools) for place in pool.places if takes(place, which)}
+    remaining = sorted(places - seen)
+    numbers = np.zeros(len(counts))
+    numbers[remaining] = random_numbers(random, len(remaining))
+    yield from race(remaining, counts, numbers)

@@ -19,7 +19,7 @@ from cfbuild.data import SharedClass, Target, id_number
 from cfbuild.facts.bundled import LANGUAGE, bundled_classes
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.kinds import OTHERS, Kinds, Ladder, kinds_in
-from cfbuild.records.draws import MANY, RandomNumber, Weighted, drawn, race
+from cfbuild.records.draws import MANY, Weighted, drawn, race, random_numbers
 from cfbuild.text.names import find_id
 
 ENOUGH = 100
@@ -59,7 +59,7 @@ class Pools:
         self._min_pool = min_pool
         self._kinds = Kinds(graph)
         self._objects: dict[str, tuple[Target, ...]] = {}
-        self._counts: dict[str, list[int]] = {}
+        self._counts: dict[str, array[int]] = {}
         self._pools: dict[tuple[str, frozenset[str]], tuple[Target, ...]] = {}
         self._places: dict[str, dict[str, list[int]]] = {}
         self._classes: dict[str, list[frozenset[str]]] = {}
@@ -92,7 +92,7 @@ class Pools:
         """Return the number of subjects of each of `objects(relation)`."""
         if relation not in self._counts:
             counts = self._graph.object_counts(relation)
-            self._counts[relation] = [counts[target.id] for target in self.objects(relation)]
+            self._counts[relation] = array("q", (counts[target.id] for target in self.objects(relation)))
         return self._counts[relation]
 
     def pool(self, relation: str, true: str) -> tuple[Target, ...]:
@@ -119,11 +119,10 @@ class Pools:
         """Return the objects of `relation` by the closest class that they share with `true`, the nearest first."""
         return self._tiers(relation, self._kinds.ladder(true))
 
-    def drawn(self, relation: str, true: str, random: RandomNumber) -> Iterator[Target]:
+    def drawn(self, relation: str, true: str, random: Random) -> Iterator[Target]:
         """Yield the objects of `relation` in the order in which they are drawn as o* where `true` is the object.
 
         Tier follows tier, the nearest first; within a tier the order is that of weighted draws (`draws.py`).
-        random: returns the next random number, in [0, 1).
         """
         objects, counts = self.objects(relation), self.counts(relation)
         if len(objects) > MANY:
@@ -131,12 +130,12 @@ class Pools:
                 yield objects[place]
             return
         # Each object has a random number, but few objects are reached: arrivals are computed tier by tier.
-        numbers = [random() for _ in objects]
+        numbers = random_numbers(random, len(objects))
         for tier in self.tiers(relation, true):
-            for place in race(tier.places, counts, numbers.__getitem__):
+            for place in race(tier.places, counts, numbers):
                 yield objects[place]
 
-    def _drawn_of_many(self, relation: str, true: str, random: RandomNumber) -> Iterator[int]:
+    def _drawn_of_many(self, relation: str, true: str, random: Random) -> Iterator[int]:
         """Yield places among the objects, tier by tier, drawing from the classes of each step without making tiers."""
         counts, own, before = self.counts(relation), self._classes_of(relation), frozenset[str]()
         for step in self._kinds.ladder(true):
