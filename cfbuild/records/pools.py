@@ -122,8 +122,8 @@ class Pools:
     def drawn(self, relation: str, true: str, random: Random) -> Iterator[Target]:
         """Yield the objects of `relation` in the order in which they are drawn as o* where `true` is the object.
 
-        Tier follows tier, the nearest first; within a tier the order is that of weighted draws (`draws.py`) by the numbers
-        of the seeded generator `random`.
+        Tier follows tier, the nearest first; within a tier the order is that of weighted draws (`draws.py`) by the
+        numbers of the seeded generator `random`.
         """
         objects, counts = self.objects(relation), self.counts(relation)
         if len(objects) > MANY:
