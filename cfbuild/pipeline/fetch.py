@@ -371,7 +371,7 @@ def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
     except DataError as error:
         raise ConfigError(str(error)) from error
     if not relations:
-        raise ConfigError("there is no relation to fetch; expected --relations such as P36,P103, or none for all")
+        raise ConfigError("there is no relation to fetch; expected relations with templates and facts, such as P36,P103")
     return relations
 
 
