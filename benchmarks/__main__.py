@@ -19,7 +19,7 @@ from benchmarks.parts import NARROW, PARTS
 from benchmarks.parts.editing import curve, share_of_peak
 from benchmarks.shared import Row, SharedMeasurements, as_json
 from benchmarks.world import make
-from cfbuild.cli.shared import shown_progress
+from cfbuild.cli.shared import OutputOptions
 from cfbuild.lm.products import narrow_is_fast
 from cfbuild.option import split
 from cfbuild.store.jsonl import write_json
@@ -51,7 +51,7 @@ def compare(
         raise typer.BadParameter(f"no such part: {', '.join(unknown)}; there are {', '.join((*PARTS, *WHOLE_RUNS))}")
     if "curve" in chosen and find_spec("matplotlib") is None:
         raise typer.BadParameter("matplotlib draws the curve: pip install -e '.[bench]', or choose --parts without it")
-    with shown_progress(quiet=False) as progress:
+    with OutputOptions().progress() as progress:
         world = make(out, model, device, many, seed, progress)
     if memory_probe:
         typer.echo(json.dumps({"bytes": probe(world, memory_probe, few)}))

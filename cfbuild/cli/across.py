@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, new_table, print_json, print_text
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.across import AcrossOptions, across
+from cfbuild.store.folder import BuildFolder
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ def run(
     """
     from cfbuild.score.matrix import MATRIX, crossing
 
-    folder = open_folder(build)
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    folder = BuildFolder(build)
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
         matrix = across(folder, options, lm, progress)
     if output.json_:
         print_json(matrix.as_dict())
@@ -57,14 +58,9 @@ def print_matrix(matrix: LanguageMatrix) -> None:
 
 
 def _table(matrix: LanguageMatrix, name: str) -> Any:
-    from rich.table import Table
-
     from cfbuild.score.table import figure_text
 
-    table = Table(title=name)
-    table.add_column("edited in, asked in")
-    for code in matrix.languages:
-        table.add_column(visible(code), justify="right")
+    table = new_table(("edited in, asked in", *map(visible, matrix.languages)), name)
     for place, (label, figures) in enumerate(matrix.rows(name)):
         table.add_row(visible(label), *map(figure_text, figures), style="dim" if place == 0 else None)
     return table

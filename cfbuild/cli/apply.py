@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cfbuild.cli.shared import OutputOptions, load_model, print_summary, shown_progress
+from cfbuild.cli.shared import OutputOptions
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.apply import Applied, ApplyOptions, apply_edits
 
@@ -19,10 +19,10 @@ def run(options: ApplyOptions, lm_options: ModelOptions, output: OutputOptions) 
 
     EDITS is a file that validate-and-score --keep-edits wrote. All its edits are applied, or those of --case.
     """
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
         applied = apply_edits(options, lm, progress)
-    print_summary(applied, output.json_, _lines)
+    output.print_summary(applied, _lines)
 
 
 def _lines(applied: Applied) -> Iterator[str]:

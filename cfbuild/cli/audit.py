@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from cfbuild.cli.shared import OutputOptions, print_json, print_text, shown_progress
+from cfbuild.cli.shared import OutputOptions, print_json, print_text
 from cfbuild.pipeline.audit import AuditOptions, AuditSummary, audit
 from cfbuild.text.safe import visible
 
@@ -24,7 +24,7 @@ def run(options: AuditOptions, output: OutputOptions) -> None:
 
     Exits with 1 if there are faults and --fix is not given.
     """
-    with shown_progress(output.quiet) as progress:
+    with output.progress() as progress:
         summary = audit(options, progress)
     if output.json_:
         print_json(asdict(summary))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cfbuild.cli.report import TableOptions, print_reported
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_text, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, print_text
 from cfbuild.cli.validate_and_score import read_to_edit
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.compare import CompareOptions, compare
 from cfbuild.pipeline.scoring import ScoringWorkers
+from cfbuild.store.folder import BuildFolder
 from cfbuild.work import ModelWorkerOptions
 
 EXAMPLES = (
@@ -33,11 +34,11 @@ def run(
     Each editor gets a run of its name, the same as validate-and-score makes. A finished run is not repeated, an
     interrupted one goes on. If an editor cannot be made, nothing is run.
     """
-    folder, workers = open_folder(build), ScoringWorkers(processes, lm_options)
+    folder, workers = BuildFolder(build), ScoringWorkers(processes, lm_options)
     workers.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
         reported = compare(folder, options, lm, progress, read, workers)
     for remark in reported.unchanged:
         print_text(f"cfbuild: {remark}", err=True)

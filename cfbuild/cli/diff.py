@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from cfbuild.cli.shared import OutputOptions, print_json, print_text, shown_progress
+from cfbuild.cli.shared import OutputOptions, new_table, print_json, print_text
 from cfbuild.pipeline.diff import DiffOptions, DiffSummary, diff, ordered
-from cfbuild.text.safe import visible
 
 EXAMPLES = (
     "cfbuild diff build-2025 build-2026",
@@ -19,7 +18,7 @@ def run(options: DiffOptions, output: OutputOptions) -> None:
 
     Of each build the facts that hold on the day of its fetch count, under the relations that both builds have.
     """
-    with shown_progress(output.quiet) as progress:
+    with output.progress() as progress:
         summary = diff(options, progress)
     if output.json_:
         relations = {name: ordered(counts) for name, counts in summary.relations.items()}
@@ -31,13 +30,9 @@ def run(options: DiffOptions, output: OutputOptions) -> None:
 def _print(summary: DiffSummary, options: DiffOptions) -> None:
     """Print a table of kinds by relation, the relations that were not compared, and the path of the changes."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     kinds = [kind for kind, count in ordered(summary.kinds).items() if count]
-    table = Table(title=Text(visible(f"facts on {summary.old_day} and on {summary.new_day}")))
-    for name in ("relation", *kinds):
-        table.add_column(name, justify="left" if name == "relation" else "right")
+    table = new_table(("relation", *kinds), f"facts on {summary.old_day} and on {summary.new_day}")
     for relation, counts in summary.relations.items():
         table.add_row(relation, *(str(counts[kind]) for kind in kinds))
     table.add_section()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import typer
 
-from cfbuild.cli.shared import OutputOptions, print_summary, shown_progress
+from cfbuild.cli.shared import OutputOptions
 from cfbuild.pipeline.doctor import Diagnosis, DoctorOptions, examine
 
 EXAMPLES = ("cfbuild doctor", "cfbuild doctor --network --contact you@example.org", "cfbuild doctor --json")
@@ -19,9 +19,9 @@ def run(options: DoctorOptions, output: OutputOptions) -> None:
 
     Exits with 1 if something must be repaired. With --network it also asks the public services for an answer.
     """
-    with shown_progress(output.quiet) as progress:
+    with output.progress() as progress:
         found = examine(options, progress)
-    print_summary(found, output.json_, _lines)
+    output.print_summary(found, _lines)
     if found.faults:
         raise typer.Exit(1)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, print_json, print_text
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.export import ExportOptions, export_records
+from cfbuild.store.folder import BuildFolder
 
 EXAMPLES = (
     "cfbuild export",
@@ -19,9 +20,9 @@ EXAMPLES = (
 
 def run(build: Build = Path("build"), *, options: ExportOptions, output: OutputOptions) -> None:
     """Write the records in another project's format: one JSON array, or a folder of files that a tool runs."""
-    length = None if options.pairs_for is None else _length(options.pairs_for, output.quiet)
-    with shown_progress(output.quiet) as progress:
-        exported = export_records(open_folder(build), options, progress, length)
+    length = None if options.pairs_for is None else _length(options.pairs_for, output)
+    with output.progress() as progress:
+        exported = export_records(BuildFolder(build), options, progress, length)
     if output.json_:
         counts = {"records": exported.records, "left_out": exported.left_out}
         print_json({"file": str(exported.path), **counts, "format": options.format_})
@@ -31,7 +32,7 @@ def run(build: Build = Path("build"), *, options: ExportOptions, output: OutputO
         print_text(f"{exported.path}: {written} records in the format {options.format_}{rest}")
 
 
-def _length(model: str, quiet: bool) -> Callable[[str], int]:
+def _length(model: str, output: OutputOptions) -> Callable[[str], int]:
     """Return the function that counts a text's tokens in a model's vocabulary."""
-    lm = load_model(ModelOptions(model=model), quiet)
+    lm = output.load_model(ModelOptions(model=model))
     return lambda text: len(lm.encode(text))

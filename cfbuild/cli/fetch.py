@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, print_summary, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions
 from cfbuild.pipeline.fetch import FetchOptions, FetchSummary, fetch
+from cfbuild.store.folder import BuildFolder
 
 EXAMPLES = (
     "cfbuild fetch --contact you@example.org",
@@ -21,9 +22,9 @@ def run(build: Build = Path("build"), *, options: FetchOptions, output: OutputOp
 
     An interrupted fetch goes on where it stopped, and a finished one sends no request again.
     """
-    with shown_progress(output.quiet) as progress:
-        summary = fetch(open_folder(build), options, progress)
-    print_summary(summary, output.json_, _lines)
+    with output.progress() as progress:
+        summary = fetch(BuildFolder(build), options, progress)
+    output.print_summary(summary, _lines)
 
 
 def _lines(summary: FetchSummary) -> Iterator[str]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_summary, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions
 from cfbuild.filter.thresholds import FilterChoice
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.generate import GenerateOptions, GenerateSummary, generate
 from cfbuild.records.prefixes import MODEL, Sampler
+from cfbuild.store.folder import BuildFolder
 
 if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
@@ -38,11 +39,11 @@ def run(
 
     The false object (o*) is drawn from the objects of its relation, and the model ranks it among them.
     """
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     folder.require("facts.jsonl")
     sampled = options.prefixes == MODEL
-    lm = None if choice.no_filter and not sampled else load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    lm = None if choice.no_filter and not sampled else output.load_model(lm_options)
+    with output.progress() as progress:
         model_filter = None
         if lm is not None and not choice.no_filter:
             from cfbuild.filter.rank import RankFilter
@@ -50,7 +51,7 @@ def run(
             model_filter = RankFilter(lm, choice.thresholds, progress, lm_options.for_workers(options.gpus))
         sampler = _sampler(lm, options.build.seed, progress) if lm and sampled else None
         summary = generate(folder, options, model_filter, progress, sampler)
-    print_summary(summary, output.json_, lambda summary: _lines(summary, options))
+    output.print_summary(summary, lambda summary: _lines(summary, options))
 
 
 def _sampler(lm: LanguageModel, seed: int, progress: Progress) -> Sampler:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, print_json, print_text, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, print_json, print_text
 from cfbuild.publish.hub import Destination
 from cfbuild.publish.split import SplitOptions
+from cfbuild.store.folder import BuildFolder
 from cfbuild.work import WorkerOptions
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ def run(
     """
     from cfbuild.pipeline import publish as verb
 
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     if dry_run:
-        with shown_progress(output.quiet) as progress:
+        with output.progress() as progress:
             staged = verb.stage(folder, where.repository, division.seed, progress, processes)
         _show_staged(staged, output.json_)
         return
-    with shown_progress(output.quiet) as progress:
+    with output.progress() as progress:
         published = verb.publish(folder, where, division.seed, progress, processes)
     if output.json_:
         print_json(asdict(published), indent=None)

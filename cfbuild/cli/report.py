@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import (
-    Build,
-    OutputOptions,
-    new_console,
-    open_folder,
-    print_json,
-    print_note,
-    print_text,
-    shown_progress,
-)
+from cfbuild.cli.shared import Build, OutputOptions, new_console, new_table, print_json, print_text
 from cfbuild.errors import ConfigError
 from cfbuild.option import WORD, option, split
+from cfbuild.store.folder import BuildFolder
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -82,12 +74,12 @@ def run(
     """
     from cfbuild.pipeline.report import report
 
-    folder = open_folder(build)
-    with folder.lock("report"), shown_progress(output.quiet) as progress:
+    folder = BuildFolder(build)
+    with folder.lock("report"), output.progress() as progress:
         reported = report(folder, file, runs=split(runs), progress=progress)
     if reported.left_out:
         left_out = ", ".join(reported.left_out)
-        print_note(output.quiet, f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")
+        output.note(f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")
     print_reported(reported, table, output)
 
 
@@ -102,7 +94,7 @@ def print_reported(reported: Reported, table: TableOptions, output: OutputOption
         from cfbuild.score.typeset import FORMATS
 
         print_text(FORMATS[table.format_](reported.table))
-        print_note(output.quiet, str(reported.page))
+        output.note(str(reported.page))
 
 
 def print_scores(table: ScoreTable) -> None:
@@ -140,12 +132,9 @@ def _fitting(block: Block, console: Console) -> list[Any]:
 
 def _rich_table(block: Block, gap: str) -> Any:
     """Return a rich table of a block, with `gap` between a mean and its interval."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for place, head in enumerate((*block.heads, *block.columns)):
-        table.add_column(head.replace("_", gap), justify="left" if place == 0 else "right")
+    table = new_table(head.replace("_", gap) for head in (*block.heads, *block.columns))
     for line, texts in zip(block.lines, block.texts(), strict=True):
         styles = (STYLES.get(cell.mark, "") for cell in line.cells)
         figures = map(Text, (text.replace(" ", gap, 1) for text in texts), styles)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, print_json, print_text
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.score_base import BaseOptions, BaseScores, score_base
+from cfbuild.store.folder import BuildFolder
 
 EXAMPLES = ("cfbuild score-base", "cfbuild score-base --models gpt2-xl,gpt-j-6b --device cuda")
 
@@ -16,12 +17,12 @@ def run(build: Build = Path("build"), *, options: BaseOptions, output: OutputOpt
 
     The models are loaded one after another. A finished file of scores is not made again.
     """
-    folder, scored = open_folder(build), []
+    folder, scored = BuildFolder(build), []
     for name in options.models:
         model, _, revision = name.partition("@")
         chosen = ModelOptions(model=model, revision=revision or None, device=options.device, dtype=options.dtype)
-        lm = load_model(chosen, output.quiet)
-        with shown_progress(output.quiet) as progress:
+        lm = output.load_model(chosen)
+        with output.progress() as progress:
             scored.append(score_base(folder, options, lm, progress))
         del lm  # the next model gets its memory
     if output.json_:

@@ -24,9 +24,9 @@ from cfbuild.text.safe import discreet, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from cfbuild.lm.model import LanguageModel
-    from cfbuild.store.folder import BuildFolder
 
 LINE_EVERY_S = 5.0
 """Seconds between two lines of progress where there is no terminal for a bar, the most that a user waits for a sign."""
@@ -38,10 +38,43 @@ Build = Annotated[Path, typer.Option("--build", "-b", help="The build folder to 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """The output options of every command."""
+    """The output options of every command, and what depends on them."""
 
     json_: bool = option(False, "Print the result as JSON on stdout.", flag="--json", panel=ABOUT_RUN)
     quiet: bool = option(False, "Print no progress and no notes on stderr.", flag="--quiet -q", panel=ABOUT_RUN)
+
+    def note(self, text: object) -> None:
+        """Print a value as text on stderr unless `quiet`."""
+        if not self.quiet:
+            print_text(text, err=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Yield the display of progress: bars on a terminal, lines elsewhere, nothing if `quiet`.
+
+        The progress bars of libraries are displayed in the same way.
+        """
+        chosen = nullcontext(silent) if self.quiet else _bars() if sys.stderr.isatty() else nullcontext(_Lines())
+        with chosen as display, reported_bars(display):
+            yield display
+
+    def load_model(self, options: ModelOptions) -> LanguageModel:
+        """Return the chosen model; unless `quiet`, notes on stderr say what is loaded and where it runs."""
+        self.note(f"loading {options.model} ...")
+        from cfbuild.lm.load import load_chosen
+
+        with self.progress() as progress:
+            lm = load_chosen(options, progress)
+        self.note(f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
+        return lm
+
+    def print_summary(self, summary: Any, lines: Callable[[Any], Iterable[str]]) -> None:
+        """Print a verb's summary, a dataclass: as JSON, or as the lines that `lines` returns for it."""
+        if self.json_:
+            print_json(asdict(summary))
+        else:
+            for line in lines(summary):
+                print_text(line)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -122,24 +155,6 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["Examples:", *(f"- `{command}`" for command in commands)])
 
 
-def open_folder(root: Path) -> BuildFolder:
-    """Return the build folder at a path, which need not exist yet."""
-    from cfbuild.store.folder import BuildFolder
-
-    return BuildFolder(root)
-
-
-def load_model(options: ModelOptions, quiet: bool) -> LanguageModel:
-    """Return the chosen model; unless `quiet`, notes on stderr say what is loaded and where it runs."""
-    print_note(quiet, f"loading {options.model} ...")
-    from cfbuild.lm.load import load_chosen
-
-    with shown_progress(quiet) as progress:
-        lm = load_chosen(options, progress)
-    print_note(quiet, f"loaded {lm.name} ({lm.revision}) on {lm.device}, {str(lm.dtype).removeprefix('torch.')}")
-    return lm
-
-
 def print_text(text: object, err: bool = False) -> None:
     """Print a value as text, with control characters made visible and secrets left out; `err` prints to stderr."""
     typer.echo(visible(discreet(str(text))), err=err)
@@ -150,26 +165,22 @@ def print_json(value: Any, indent: int | None = 1) -> None:
     typer.echo(visible_json(json.dumps(value, ensure_ascii=False, indent=indent, default=str)))
 
 
-def print_note(quiet: bool, text: str) -> None:
-    """Print a text on stderr unless `quiet`."""
-    if not quiet:
-        print_text(text, err=True)
-
-
-def print_summary(summary: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
-    """Print a verb's summary, a dataclass: as JSON, or as the lines that `lines` returns for it."""
-    if as_json:
-        print_json(asdict(summary))
-    else:
-        for line in lines(summary):
-            print_text(line)
-
-
 def new_console() -> Console:
     """Return a console of the terminal's width; WIDE columns where stdout is no terminal."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=WIDE)
+
+
+def new_table(heads: Iterable[str], title: str = "", texts: int = 1) -> Table:
+    """Return a table of rich, without rows; its first `texts` columns hold texts, the others numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(visible(title), style="italic") if title else None)
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place < texts else "right")
+    return table
 
 
 class _SafeFormatter(logging.Formatter):
@@ -192,17 +203,6 @@ def guard_streams() -> None:
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     print_text("".join(traceback.format_exception(kind, error, trace)), err=True)
-
-
-@contextmanager
-def shown_progress(quiet: bool) -> Iterator[Progress]:
-    """Yield the display of progress: bars on a terminal, lines elsewhere, nothing if `quiet`.
-
-    The progress bars of libraries are displayed in the same way.
-    """
-    chosen = nullcontext(silent) if quiet else _bars() if sys.stderr.isatty() else nullcontext(_Lines())
-    with chosen as display, reported_bars(display):
-        yield display
 
 
 @contextmanager

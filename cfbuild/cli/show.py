@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from cfbuild.cli.shared import Build, OutputOptions, open_folder, print_json, print_note
+from cfbuild.cli.shared import Build, OutputOptions, print_json
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline import show as verb
+from cfbuild.store.folder import BuildFolder
 from cfbuild.views.terminal import Choice, record_lines, rejection_lines
 
 EXAMPLES = (
@@ -41,7 +42,7 @@ def run(
     """Look at records: prompts, probabilities before and after the edit, generated texts."""
     if rejected and run_ is not None:
         raise ConfigError("--run and --rejected do not go together: rejects have no scores")
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     if output.json_:
         for row in verb.rows(folder, choice, rejected, run_):
             print_json(row, indent=None)
@@ -52,7 +53,7 @@ def run(
         shown = verb.chosen_records(folder, choice, run_)
         if shown.others:
             others = ", ".join(shown.others)
-            print_note(output.quiet, f"scores are of the run {shown.run}; --run shows another: {others}")
+            output.note(f"scores are of the run {shown.run}; --run shows another: {others}")
         blocks = [record_lines(record, case, _coloured, shown.run) for record, case in shown.records]
     for place, lines in enumerate(blocks):
         if place and not rejected:

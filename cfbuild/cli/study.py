@@ -8,19 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfbuild.cli.shared import (
-    Build,
-    OutputOptions,
-    new_console,
-    open_folder,
-    print_json,
-    print_note,
-    print_summary,
-    print_text,
-    shown_progress,
-)
+from cfbuild.cli.shared import Build, OutputOptions, new_console, new_table, print_json, print_text
 from cfbuild.errors import ConfigError
 from cfbuild.pipeline.study import StudyOptions
+from cfbuild.store.folder import BuildFolder
 from cfbuild.text.safe import visible
 
 if TYPE_CHECKING:
@@ -42,10 +33,10 @@ def make(build: Build = Path("build"), *, options: StudyOptions, output: OutputO
     """
     from cfbuild.pipeline.study import make as make_study
 
-    folder = open_folder(build)
-    with folder.lock("study"), shown_progress(output.quiet) as progress:
+    folder = BuildFolder(build)
+    with folder.lock("study"), output.progress() as progress:
         made = make_study(folder, options, progress)
-    print_summary(made, output.json_, _made_lines)
+    output.print_summary(made, _made_lines)
 
 
 def _made_lines(made: StudyMade) -> Iterator[str]:
@@ -91,7 +82,7 @@ def read(
         raise ConfigError(f"format {format_!r} does not exist; expected text or markdown")
     found = read_answers(folder, answers, skip_invalid)
     for remark in (*found.checked.errors, *found.checked.warnings):
-        print_note(output.quiet, f"cfbuild: {remark}")
+        output.note(f"cfbuild: {remark}")
     if output.json_:
         print_json(found.as_dict())
     elif format_ == "markdown":
@@ -103,7 +94,6 @@ def read(
 
 
 def _print_votes(found: StudyRead) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from cfbuild.study.tables import NOTES, grids_of
@@ -111,9 +101,7 @@ def _print_votes(found: StudyRead) -> None:
     console = new_console()
     for grid in grids_of(found.votes):
         console.print(visible(grid.title), style="italic", markup=False, soft_wrap=True)
-        table = Table()
-        for place, head in enumerate(grid.heads):
-            table.add_column(head, justify="right" if place else "left")
+        table = new_table(grid.heads)
         for row in grid.rows:
             table.add_row(*(Text(visible(cell)) for cell in row))
         console.print(table)

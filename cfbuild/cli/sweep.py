@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_json, print_text, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions, new_table, print_json, print_text
 from cfbuild.cli.validate_and_score import read_to_edit
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.sweep import SweepOptions, sweep
-from cfbuild.text.safe import visible
+from cfbuild.store.folder import BuildFolder
 
 if TYPE_CHECKING:
     from cfbuild.score.swept import Series, SweepReport
@@ -33,10 +33,10 @@ def run(
     """
     from cfbuild.store.runs import SWEEP, new_run
 
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
         report = sweep(folder, options, lm, progress, read)
     if output.json_:
         print_json(report.as_dict())
@@ -47,17 +47,13 @@ def run(
 def print_sweep(report: SweepReport, sweep: Run) -> None:
     """Print S at every point, the highest of each column in bold, and the layer that was found."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from cfbuild.score.swept import series_name
     from cfbuild.store.runs import REPORT
 
     title = f"S of {report.editor} on {report.model}, {report.records} records (mean ± 95% interval)"
-    table = Table(title=Text(visible(title)))
-    table.add_column("layer", justify="right")
-    for series in report.series:
-        table.add_column(series_name(series), justify="right")
+    table = new_table(("layer", *map(series_name, report.series)), title, texts=0)
     columns = [_cells(report, series) for series in report.series]
     for layer in report.layers:
         table.add_row(str(layer), *(column.get(layer, Text("–")) for column in columns))

@@ -6,23 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfbuild.cli.shared import (
-    Build,
-    OutputOptions,
-    load_model,
-    new_console,
-    open_folder,
-    print_summary,
-    print_text,
-    shown_progress,
-)
+from cfbuild.cli.shared import Build, OutputOptions, new_console, print_text
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.trace import TraceOptions, TraceSummary, trace
+from cfbuild.store.folder import BuildFolder
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cfbuild.store.folder import BuildFolder
 
 EXAMPLES = (
     "cfbuild trace --limit 100",
@@ -43,19 +34,19 @@ def run(
     skipped and counted. Writes traces/NAME/ in the build: rows, averages, heat maps, and npz files that the notebooks
     of ROME's released code read. report.html shows them.
     """
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     read = None
     if options.prompt is None:
         from cfbuild.audit.validate import read_records
 
         # Records are read before the model is loaded, so that a file with faults is refused at once.
         read = read_records(options.records or folder.require("records.jsonl")).all_valid()
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
         summary = trace(folder, options, lm, progress, read)
     if not output.json_ and summary.traced:
         _print_maps(folder, summary.name, options)
-    print_summary(summary, output.json_, _lines)
+    output.print_summary(summary, _lines)
 
 
 REASONS = {

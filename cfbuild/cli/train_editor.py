@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfbuild.cli.shared import Build, OutputOptions, load_model, open_folder, print_note, print_summary, shown_progress
+from cfbuild.cli.shared import Build, OutputOptions
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.train_editor import TEST, TrainOptions, TrainSummary, train_editor
+from cfbuild.store.folder import BuildFolder
 
 if TYPE_CHECKING:
     from cfbuild.edit.trained.training import Validation
@@ -28,13 +29,13 @@ def run(
     EDITOR is mend or ke. Records are divided by subject into three parts: to train on, to validate on, and to test on;
     the last part is written beside the network. An interrupted training goes on from its last validation.
     """
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     if not options.is_of_texts and options.records is None:
         folder.require("records.jsonl")
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
-        summary = train_editor(folder, options, lm, progress, lambda found: print_note(output.quiet, _line(found)))
-    print_summary(summary, output.json_, lambda summary: _lines(summary, build))
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
+        summary = train_editor(folder, options, lm, progress, lambda found: output.note(_line(found)))
+    output.print_summary(summary, lambda summary: _lines(summary, build))
 
 
 def _line(validation: Validation) -> str:

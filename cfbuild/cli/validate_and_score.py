@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfbuild.cli.shared import (
-    Build,
-    OutputOptions,
-    load_model,
-    open_folder,
-    print_json,
-    print_note,
-    print_text,
-    shown_progress,
-)
+from cfbuild.cli.shared import Build, OutputOptions, new_table, print_json, print_text
 from cfbuild.lm.selection import ModelOptions
 from cfbuild.pipeline.scoring import ScoringWorkers
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
+from cfbuild.store.folder import BuildFolder
 from cfbuild.text.safe import visible
 from cfbuild.work import ModelWorkerOptions
 
@@ -30,7 +22,6 @@ if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile, RowTally
     from cfbuild.score.curve import SequenceCurve
     from cfbuild.score.run_report import Report
-    from cfbuild.store.folder import BuildFolder
     from cfbuild.store.runs import Run
     from cfbuild.store.schema.faults import Violation
 
@@ -58,7 +49,7 @@ def run(
     Prints every row that breaks the schema or a rule, and then exits with 1 unless --skip-invalid is given. Writes
     runs/NAME/ and report.html in the build. An interrupted run goes on after its last finished chunk of records.
     """
-    folder = open_folder(build)
+    folder = BuildFolder(build)
     if validate_only:
         validate(options.file or folder.require("records.jsonl"), output, stop=not options.skip_invalid)
         return
@@ -67,8 +58,8 @@ def run(
     workers = ScoringWorkers(processes, lm_options)
     workers.check(options)
     read = read_to_edit(folder, options.file, options.skip_invalid, output)
-    lm = load_model(lm_options, output.quiet)
-    with shown_progress(output.quiet) as progress:
+    lm = output.load_model(lm_options)
+    with output.progress() as progress:
         report = evaluate(folder, options, lm, progress, read, workers)
     for remark in report.remarks(options.name):
         print_text(f"cfbuild: {remark}", err=True)
@@ -105,7 +96,7 @@ def _print_violations(
     if count and stop:
         print_text(f"cfbuild: {count} violations in {tally.faulty} of {tally.rows} rows of {path}", err=True)
         raise typer.Exit(1)
-    print_note(output.quiet, f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid")
+    output.note(f"{path}: {tally.rows - tally.faulty} of {tally.rows} rows are valid")
 
 
 def print_report(report: Report, run: Run, as_json: bool) -> None:
@@ -131,17 +122,11 @@ def print_report(report: Report, run: Run, as_json: bool) -> None:
 
 
 def _report_table(report: Report) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
     from cfbuild.score.run_report import STAGES
     from cfbuild.score.table import GROUP_FIGURES, HEADLINE, OTHER_FIGURES, figure_text
 
     title = f"{report.model}, {report.editor}, {report.cases} records (mean ± 95% interval)"
-    table = Table(title=Text(visible(title)))
-    table.add_column("metric")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right")
+    table = new_table(("metric", "before", "after"), title)
     for name in (*HEADLINE, *OTHER_FIGURES, *GROUP_FIGURES):
         figures = [report.figures[stage].get(name) for stage in STAGES]
         if any(figures):
@@ -152,13 +137,10 @@ def _report_table(report: Report) -> Any:
 
 
 def _sequence_table(curve: SequenceCurve) -> Any:
-    from rich.table import Table
-
     from cfbuild.score.metrics import HARMONIC
 
-    table = Table(title=f"over the edits, batches of {curve.batch}: right after / first / all so far")
-    for name in ("edits", *HARMONIC, "perplexity"):
-        table.add_column(name, justify="right")
+    title = f"over the edits, batches of {curve.batch}: right after / first / all so far"
+    table = new_table(("edits", *HARMONIC, "perplexity"), title, texts=0)
     table.add_row("0", *("" for _ in HARMONIC), _number(curve.unedited_perplexity))
     for point in curve.points:
         curves = (point.right_after, point.first, point.so_far)
