@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class StudyRead:
             "study": self.study,
             "systems": list(self.systems),
             "raters": {"expected": self.expected, "counted": list(self.checked.pages)},
-            "questions": {question: votes.as_dict() for question, votes in self.votes.items()},
+            "questions": {question: asdict(votes) for question, votes in self.votes.items()},
             "errors": list(self.checked.errors),
             "warnings": list(self.checked.warnings),
         }

@@ -35,10 +35,7 @@ def grids_of(votes: Mapping[str, QuestionVotes]) -> Iterator[Grid]:
     for question, answers in votes.items():
         about = f"{question} (pages {answers.pages}, cases {answers.cases}, raters {answers.raters})"
         shown = tuple(place for place in PLACES if place != "middle" or len(answers.votes) > 2)
-        rows = tuple(
-            (system, *(str(count) for place, count in zip(PLACES, counts, strict=True) if place in shown))
-            for system, counts in answers.votes.items()
-        )
+        rows = tuple((system, *(str(counts[place]) for place in shown)) for system, counts in answers.votes.items())
         alpha = f"; alpha {_interval(answers.alpha)}" if answers.alpha else ""
         adjective = ADJECTIVES[question]
         named = (place if place == "middle" else f"{place} {adjective}" for place in shown)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -43,17 +42,14 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
-    def as_dict(self) -> dict[str, float | None]:
-        """Return it for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 @dataclass(frozen=True, slots=True)
 class PairVotes:
     """The pages on which the system `first` was ranked above the system `other` (wins), below it (losses), or neither.
 
-    `share` is wins divided by wins and losses. `p_pages` is the exact two-sided sign test over pages, as if they were
-    independent; `p_cases` over cases, each of which is won by the winner of most of its pages.
+    `ratio` is wins divided by losses, the paper's figure (None without losses), `share` wins divided by both.
+    `p_pages` is the exact two-sided sign test over pages, as if they were independent; `p_cases` over cases, each of
+    which is won by the winner of most of its pages.
     """
 
     first: str
@@ -61,28 +57,10 @@ class PairVotes:
     wins: int
     losses: int
     ties: int
+    ratio: float | None
     share: Interval | None
     p_pages: float
     p_cases: float
-
-    @property
-    def ratio(self) -> float | None:
-        """Return wins divided by losses, the paper's figure; None if there are no losses."""
-        return self.wins / self.losses if self.losses else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "first": self.first,
-            "other": self.other,
-            "wins": self.wins,
-            "losses": self.losses,
-            "ties": self.ties,
-            "ratio": self.ratio,
-            "share": self.share and self.share.as_dict(),
-            "p_pages": self.p_pages,
-            "p_cases": self.p_cases,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +73,9 @@ class QuestionVotes:
     pages: int
     cases: int
     raters: int
-    votes: Mapping[str, tuple[int, int, int]]
+    votes: Mapping[str, Mapping[str, int]]
     pairs: tuple[PairVotes, ...]
     alpha: Interval | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "pages": self.pages,
-            "cases": self.cases,
-            "raters": self.raters,
-            "votes": {system: dict(zip(PLACES, counts, strict=True)) for system, counts in self.votes.items()},
-            "pairs": [pair.as_dict() for pair in self.pairs],
-            "alpha": self.alpha and self.alpha.as_dict(),
-        }
 
 
 def count_votes(rankings: Sequence[Ranking], systems: Sequence[str]) -> QuestionVotes:
@@ -136,10 +103,10 @@ def _draws(cases: int) -> np.ndarray:
     return np.stack([np.bincount(draw.randint(cases, size=cases), minlength=cases) for _ in range(BOOTSTRAP_DRAWS)])
 
 
-def _places(rankings: Iterable[Ranking], system: int, systems: int) -> tuple[int, int, int]:
+def _places(rankings: Iterable[Ranking], system: int, systems: int) -> dict[str, int]:
     ranks = [ranking.ranks[system] for ranking in rankings]
     most, least = ranks.count(1), ranks.count(systems)
-    return most, len(ranks) - most - least, least
+    return dict(zip(PLACES, (most, len(ranks) - most - least, least), strict=True))
 
 
 def _pair(
@@ -159,6 +126,7 @@ def _pair(
         won,
         lost,
         sum(map(len, cases)) - won - lost,
+        won / lost if lost else None,
         _interval(won / (won + lost), shares) if won + lost else None,
         sign_test(won, lost),
         sign_test(int((wins > losses).sum()), int((wins < losses).sum())),
