@@ -39,6 +39,8 @@ IN_USE = ("in_use_rewrite", "in_use_paraphrase")
 """The figures of answers, which rows without answers lack."""
 OPTIONAL = ("distinct_1", "distinct_2", "perplexity")
 """The figures that rows lack if they were not computed."""
+OF_TEXTS = ("generation_entropy", "reference_score", "mentions_target_new")
+"""The figures of generated texts, which are null if they were not computed."""
 CHANGED_FACT = ("rank", "start", "end", "source")
 """The keys of a fact in the row of a change, beside that of its object."""
 
@@ -67,18 +69,24 @@ def decode_entity(row: Row) -> Entity:
     )
 
 
-def _flat(kind: type[Value]) -> tuple[Callable[[Value], Row], Callable[[Row], Value]]:
-    """Return the encoder and the decoder of a dataclass of texts, numbers and None; its keys have the fields' order."""
+def _flat(kind: type[Value], **renamed: str) -> tuple[Callable[[Value], Row], Callable[[Row], Value]]:
+    """Return the encoder and the decoder of a dataclass of texts, numbers and None; its keys have the fields' order.
+
+    renamed: the keys of fields that do not have the field's name.
+    """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    keys = [IDS.get(name, name) for name in names]
+    keys = [renamed.get(name, name) for name in names]
     read, read_row = attrgetter(*names), itemgetter(*keys)
     return lambda value: dict(zip(keys, read(value), strict=True)), lambda row: kind(*read_row(row))
 
 
-encode_fact, _decode_fact = _flat(Fact)
-encode_reference, decode_reference = _flat(Reference)
+encode_fact, _decode_fact = _flat(Fact, **IDS)
+encode_reference, decode_reference = _flat(Reference, **IDS)
+_encode_paraphrase, _decode_paraphrase = _flat(Paraphrase)
+_encode_group_prompt, _decode_group_prompt = _flat(GroupPrompt, text="prompt", relation="relation_id")
 _encode_shared_class = _flat(SharedClass)[0]
 _encode_real_change = _flat(RealChange)[0]
+_encode_score = _flat(PromptScore)[0]
 
 
 def encode_change(change: FactChange) -> Row:
@@ -155,10 +163,7 @@ def encode_record(record: Record) -> Row:
             "language": record.language,
             "source": record.source,
             "template_origin": record.prompt.origin,
-            "paraphrases": [
-                {"prefix": paraphrase.prefix, "clean": paraphrase.clean, "template": paraphrase.template}
-                for paraphrase in record.paraphrases
-            ],
+            "paraphrases": list(map(_encode_paraphrase, record.paraphrases)),
             "neighborhood": _encode_sources(record.neighborhood),
             "attribute": _encode_sources(record.attribute),
             "scores": {name: dict(measured) for name, measured in sorted(record.scores.items())},
@@ -179,36 +184,21 @@ def _encode_sources(prompts: Iterable[EntityPrompt]) -> list[Row]:
 
 def _encode_groups(groups: Mapping[str, Iterable[GroupPrompt]]) -> Row:
     return {
-        name: [
-            {
-                "prompt": prompt.text,
-                "target_new": _encode_target(prompt.target_new),
-                "target_true": _encode_target(prompt.target_true),
-                "entity": prompt.entity,
-                "relation_id": prompt.relation,
-                "template": prompt.template,
-            }
-            for prompt in prompts
-        ]
+        name: [_with_targets(_encode_group_prompt(prompt), _encode_target) for prompt in prompts]
         for name, prompts in groups.items()
     }
 
 
 def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
     return {
-        name: tuple(
-            GroupPrompt(
-                prompt_row["prompt"],
-                _decode_target(prompt_row["target_new"]),
-                _decode_target(prompt_row["target_true"]),
-                prompt_row["entity"],
-                prompt_row["relation_id"],
-                prompt_row["template"],
-            )
-            for prompt_row in prompts
-        )
+        name: tuple(_decode_group_prompt(_with_targets(prompt, _decode_target)) for prompt in prompts)
         for name, prompts in row.items()
     }
+
+
+def _with_targets(row: Row, convert: Callable[[Any], Any]) -> Row:
+    """Return the row of a group's prompt with both targets converted."""
+    return {**row, "target_new": convert(row["target_new"]), "target_true": convert(row["target_true"])}
 
 
 def encode_rejection(rejection: Rejection) -> Row:
@@ -298,20 +288,12 @@ def _encode_stage(stage: StageScore) -> Row:
     return {
         **{
             f"{group}{PROMPTS}": [
-                {
-                    "target_new_nll": _rounded(score.target_new_nll),
-                    "target_true_nll": _rounded(score.target_true_nll),
-                    "target_new_argmax": score.target_new_argmax,
-                    "target_true_argmax": score.target_true_argmax,
-                }
-                for score in scores
+                {name: _rounded(value) for name, value in _encode_score(score).items()} for score in scores
             ]
             for group, scores in stage.prompts.items()
         },
         "generations": list(stage.generations),
-        "generation_entropy": _rounded(stage.generation_entropy),
-        "reference_score": _rounded(stage.reference_score),
-        "mentions_target_new": _rounded(stage.mentions_target_new),
+        **{name: _rounded(getattr(stage, name)) for name in OF_TEXTS},
         **{f"{group}{ANSWERS}": list(texts) for group, texts in stage.answers.items()},
         **({name: _rounded(getattr(stage, name)) for name in IN_USE} if stage.answers else {}),
         **{name: _rounded(value) for name in OPTIONAL if (value := getattr(stage, name)) is not None},
@@ -326,10 +308,8 @@ def _decode_stage(row: Row) -> StageScore:
             if name.endswith(PROMPTS)
         },
         generations=tuple(row["generations"]),
-        generation_entropy=row["generation_entropy"],
-        reference_score=row["reference_score"],
-        mentions_target_new=row["mentions_target_new"],
         answers={name[: -len(ANSWERS)]: tuple(texts) for name, texts in row.items() if name.endswith(ANSWERS)},
+        **{name: row[name] for name in OF_TEXTS},
         **{name: row.get(name) for name in (*IN_USE, *OPTIONAL)},
     )
 
@@ -357,7 +337,7 @@ def _with_details(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], 
 def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
     if details is None:
         return tuple(Paraphrase("", text, "") for text in texts)
-    return tuple(Paraphrase(part["prefix"], part["clean"], part["template"]) for part in details)
+    return tuple(map(_decode_paraphrase, details))
 
 
 def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
