@@ -18,6 +18,22 @@ PLACES = ("first subject", "middle subject", "last subject", "first after", "fur
 """The places of tokens in a prompt, in order; not every prompt has all of them."""
 DIGITS = 8
 """The decimals of a score in a row: float32 has no more."""
+FIELDS = {
+    "case_id": "case_id",
+    "relation_id": "relation",
+    "prompt": "prompt",
+    "subject": "subject_label",
+    "input_ids": "ids",
+    "input_tokens": "tokens",
+    "subject_range": "subject",
+    "answer": "answer",
+    "other_answer": "other",
+    "other_subject": "swapped",
+    "high_score": "high",
+    "low_score": "low",
+}
+"""The fields of a trace by their keys in a row of traces.jsonl, which has the maps behind them."""
+MAPS = ("scores", "attributed")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,44 +103,17 @@ class CausalTrace:
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> CausalTrace:
         """Return the trace of a row of traces.jsonl."""
-        maps = {
-            name: {kind: np.array(values) for kind, values in row[name].items()} for name in ("scores", "attributed")
-        }
-        begin, end = row["subject_range"]
-        return cls(
-            case_id=row["case_id"],
-            relation=row["relation_id"],
-            prompt=row["prompt"],
-            subject_label=row["subject"],
-            ids=tuple(row["input_ids"]),
-            tokens=tuple(row["input_tokens"]),
-            subject=(begin, end),
-            answer=row["answer"],
-            high=row["high_score"],
-            low=row["low_score"],
-            other=row["other_answer"],
-            swapped=row["other_subject"],
-            **maps,
-        )
+        values: dict[str, Any] = {name: {kind: np.array(rows) for kind, rows in row[name].items()} for name in MAPS}
+        for key, name in FIELDS.items():
+            values[name] = tuple(row[key]) if isinstance(row[key], list) else row[key]
+        return cls(**values)
 
     def as_row(self) -> dict[str, Any]:
         """Return the trace as a row of traces.jsonl."""
-        return {
-            "case_id": self.case_id,
-            "relation_id": self.relation,
-            "prompt": self.prompt,
-            "subject": self.subject_label,
-            "input_ids": list(self.ids),
-            "input_tokens": list(self.tokens),
-            "subject_range": list(self.subject),
-            "answer": self.answer,
-            "other_answer": self.other,
-            "other_subject": self.swapped,
-            "high_score": round(self.high, DIGITS),
-            "low_score": round(self.low, DIGITS),
-            "scores": {kind: _listed(values) for kind, values in self.scores.items()},
-            "attributed": {kind: _listed(values) for kind, values in self.attributed.items()},
-        }
+        values = {key: getattr(self, name) for key, name in FIELDS.items()}
+        plain = {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in values.items()}
+        maps = {name: {kind: _listed(array) for kind, array in getattr(self, name).items()} for name in MAPS}
+        return {**plain, **maps}
 
 
 def read_traces(run: Run) -> list[CausalTrace]:
