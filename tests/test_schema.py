@@ -19,10 +19,8 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.records.builder import Builder
 from cfbuild.records.draft import BuildOptions
 from cfbuild.store import codec
-from cfbuild.store.schema import NAMES, load_schema, schema_faults
+from cfbuild.store.schema import NAMES, accepts, load_schema, schema_faults, validator
 from cfbuild.store.schema.accept import compile_accept
-from cfbuild.store.schema.conform import accepts
-from cfbuild.store.schema.explain import validator
 
 Row = dict[str, Any]
 

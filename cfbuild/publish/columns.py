@@ -13,8 +13,7 @@ from typing import Any
 
 from cfbuild.records.kinds import KINDS
 from cfbuild.store.jsonl import Row, dump_row
-from cfbuild.store.schema import load_schema
-from cfbuild.store.schema.published import without_references
+from cfbuild.store.schema import load_schema, without_references
 
 Properties = dict[str, Any]
 """The properties of an object in a JSON schema."""

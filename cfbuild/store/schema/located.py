@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, cast
 
 from cfbuild.store.files import DigestedFile
 from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, split_lines
-from cfbuild.store.schema.conform import writes_again
+from cfbuild.store.schema import writes_again
 from cfbuild.store.schema.faults import Fault, Located, show
 from cfbuild.store.unpack import PARQUET, parquet_rows, readable, refuse_without_rows, unpacked
 
