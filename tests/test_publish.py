@@ -35,7 +35,7 @@ from cfbuild.publish.card import _size
 from cfbuild.publish.columns import columns
 from cfbuild.publish.hub import Destination, Published
 from cfbuild.publish.hub import Hub as Uploader
-from cfbuild.publish.split import Splits
+from cfbuild.publish.split import DRAWN
 from cfbuild.publish.split import split_by_subject as divide
 from cfbuild.publish.stage import StagedFile, score_row
 from cfbuild.publish.table_chunks import prompt_table
@@ -123,8 +123,9 @@ def with_groups(plain: Record) -> Record:
     return replace(plain, groups=dict.fromkeys(KINDS, (prompt,)))
 
 
-def split_by_subject(records: Iterable[Record], seed: int) -> Splits:
-    return divide(((one.case_id, one.subject.id) for one in records), seed)
+def split_by_subject(records: Iterable[Record], seed: int) -> dict[int, str]:
+    splits = divide(((one.case_id, one.subject.id) for one in records), seed)
+    return {case_id: DRAWN[place] for case_id, place in zip(splits.case_ids, splits.drawn, strict=True)}
 
 
 def prompt_rows(item: Record) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from cfbuild.score.matrix import finished_matrices
 from cfbuild.score.scored import scored_runs
 from cfbuild.store.files import write_atomic
 from cfbuild.store.folder import MANIFEST, BuildFolder
+from cfbuild.store.jsonl import write_json
 from cfbuild.store.manifest import Manifest
 from cfbuild.store.runs import BASE, CASES, LIKELIHOODS, finished_runs
 from cfbuild.work import ALONE, WorkerOptions, map_chunks
@@ -84,7 +84,7 @@ def stage(
         write_atomic(root / "README.md", [card])
         write_atomic(root / "CITATION.cff", [make_citation(repository)])
         croissant = make_croissant(given, staged_files(root))
-        write_atomic(root / CROISSANT, [json.dumps(croissant, ensure_ascii=False, indent=1) + "\n"])
+        write_json(root / CROISSANT, croissant)
         if folder.path(MANIFEST).is_file():
             shutil.copyfile(folder.path(MANIFEST), root / MANIFEST)
         return Staged(tuple(staged_files(root)), card, given.composition.total["records"])
