@@ -129,10 +129,10 @@ def publish(root: Path, workers: int) -> int:
 
 def report(root: Path, workers: int) -> int:
     """Write the page; return its bytes."""
-    from cfbuild.pipeline.report import write_page
+    from cfbuild.pipeline.report import report
     from cfbuild.store.folder import BuildFolder
 
-    return write_page(BuildFolder(root)).stat().st_size
+    return report(BuildFolder(root)).page.stat().st_size
 
 
 DO: dict[str, Callable[[Path, int], int]] = {

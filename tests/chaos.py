@@ -37,7 +37,7 @@ from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.pipeline.export import ExportOptions, export_records
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.pipeline.generate import generate
-from cfbuild.pipeline.report import write_page
+from cfbuild.pipeline.report import report
 from cfbuild.pipeline.validate_and_score import EvaluateOptions, evaluate
 from cfbuild.publish.hub import Destination
 from cfbuild.records import making
@@ -203,7 +203,7 @@ def tasks(stack: ExitStack, root: Path) -> dict[str, Task]:
         evaluate(BuildFolder(folder), options, lm)
         # What editing took differs from run to run; the page without it must not.
         new_run(BuildFolder(folder), "rome").path(TIMING).unlink(missing_ok=True)
-        write_page(BuildFolder(folder))
+        report(BuildFolder(folder))
 
     def audited(folder: Path) -> None:
         folder.mkdir(parents=True)

@@ -17,7 +17,7 @@ from browser import Page, chromium, find_chromium, serious
 from scored_build import HOSTILE, record, records, write_run, write_scored
 
 from cfbuild.errors import BuildStateError
-from cfbuild.pipeline.report import report, write_page
+from cfbuild.pipeline.report import report
 from cfbuild.records.composition import Tally
 from cfbuild.store.codec import encode_record
 from cfbuild.store.folder import BuildFolder
@@ -48,7 +48,7 @@ OPEN_ROW = """(async (place) => {
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     folder = write_scored(tmp_path_factory.mktemp("page") / "build", records(70, hostile=True))
-    write_page(folder)
+    report(folder)
     return folder
 
 
@@ -63,7 +63,7 @@ SEEN = "[...document.querySelectorAll('%s')].filter((one) => one.checkVisibility
 def compared(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     """Return a build whose records three runs scored."""
     folder = write_scored(tmp_path_factory.mktemp("page") / "compared", records(70), runs=RUNS)
-    write_page(folder)
+    report(folder)
     return folder
 
 
@@ -117,7 +117,7 @@ def test_the_page_is_one_file_without_references(build: BuildFolder) -> None:
 
 def test_the_same_build_gives_the_same_bytes(build: BuildFolder) -> None:
     before = build.path("report.html").read_bytes()
-    assert write_page(build).read_bytes() == before
+    assert report(build).page.read_bytes() == before
 
 
 def test_json_in_a_script_cannot_end_it() -> None:
@@ -127,7 +127,7 @@ def test_json_in_a_script_cannot_end_it() -> None:
 
 
 def test_a_build_without_scores_has_a_page_too(tmp_path: Path) -> None:
-    text = write_page(write_scored(tmp_path / "b", records(3), scored=False)).read_text(encoding="utf-8")
+    text = report(write_scored(tmp_path / "b", records(3), scored=False)).page.read_text(encoding="utf-8")
     assert "Scores before and after" not in text and "Composition" in text and "Why facts were dropped" in text
 
 
@@ -136,13 +136,13 @@ def test_scores_of_another_file_are_refused_and_named(tmp_path: Path) -> None:
     other_file = tmp_path / "other.json"
     write_json(other_file, [encode_record(record(1))])
     with pytest.raises(BuildStateError, match="is not the file that was scored"):
-        write_page(folder, other_file)
+        report(folder, other_file)
 
 
 def test_an_earlier_builds_page_is_the_same_to_the_byte(build: BuildFolder, tmp_path: Path) -> None:
     earlier = write_scored(tmp_path / "b", records(70, hostile=True), earlier=True)
     assert earlier.path("report.json").is_file() and not earlier.path("runs").exists()
-    assert write_page(earlier).read_bytes() == build.path("report.html").read_bytes()
+    assert report(earlier).page.read_bytes() == build.path("report.html").read_bytes()
 
 
 def test_a_run_of_another_file_is_left_out_and_named(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_page_of_more_records_than_it_lists_has_a_sample_of_them(
     assert "is a sample" not in build.path("report.html").read_text(encoding="utf-8")
     monkeypatch.setattr("cfbuild.views.page.shown.MOST_LISTED", 4)
     folder = write_scored(tmp_path / "build", records(10))
-    write_page(folder)
+    report(folder)
     text = folder.path("report.html").read_text(encoding="utf-8")
     assert "a sample of 4 of 10 records" in text and "10 records</title>" in text
     (index,) = re.findall(r'<script[^>]*id="index"[^>]*>(.*?)</script>', text, flags=re.DOTALL)
@@ -319,7 +319,7 @@ def test_answers_in_use_are_beside_the_prompts_and_the_runs_beside_each_other(ta
                     row[stage] |= {"rewrite_answers": [f"{stage} {name}"], "paraphrase_answers": [], **IN_USE}
         write_jsonl(path, rows)
     tab.problems.clear()
-    tab.open(write_page(folder))
+    tab.open(report(folder).page)
     assert "Answers in use" in tab.run(OPEN_ROW % 0)
     cells = "[...document.querySelectorAll('.details .answers td')].map((one) => one.textContent)"
     assert tab.run(cells)[1:] == ["pre ft", "post ft"]
@@ -395,7 +395,7 @@ def test_twenty_thousand_records_open_and_filter_at_once(tmp_path: Path) -> None
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
     folder = write_scored(tmp_path / "many", records(20_000))
     write_run(new_run(folder, "ft"), records(500), "ft")
-    path = write_page(folder)
+    path = report(folder).page
     with chromium(tmp_path / "profile") as browser:
         tab = Page(browser)
         tab.open(path)

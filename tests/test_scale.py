@@ -27,7 +27,7 @@ from cfbuild.cli import app
 from cfbuild.data import CaseScore, Record, Target
 from cfbuild.errors import DataError
 from cfbuild.pipeline.publish import stage
-from cfbuild.pipeline.report import report, write_page
+from cfbuild.pipeline.report import report
 from cfbuild.publish import stage as staging
 from cfbuild.publish import table_chunks
 from cfbuild.publish.split import split_by_subject
@@ -197,9 +197,9 @@ def test_the_list_of_many_records_is_the_same_sample_however_they_are_read(
     build: BuildFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shown, "MOST_LISTED", 7)
-    streamed = write_page(build).read_bytes()
-    assert write_page(build).read_bytes() == streamed
-    assert write_page(build, read=read_records(build.path("records.jsonl"))).read_bytes() == streamed
+    streamed = report(build).page.read_bytes()
+    assert report(build).page.read_bytes() == streamed
+    assert report(build, read=read_records(build.path("records.jsonl"))).page.read_bytes() == streamed
     every = [row["case_id"] for _, row in read_rows(build.path("records.jsonl"))]
     assert listed_in(build.path("report.html")) == [every[place * 60 // 7] for place in range(7)]
 

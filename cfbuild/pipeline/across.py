@@ -101,11 +101,11 @@ def across(
     Raises BuildStateError if the build has fewer than two languages or no record in all of them, ConfigError for a
     language that it does not have, and the errors of the editor.
     """
-    from cfbuild.pipeline.report import write_page
+    from cfbuild.pipeline.report import report
 
     with folder.lock(VERB):
         matrix = _across(folder, options, lm, progress)
-        write_page(folder)
+        report(folder)
     return matrix
 
 

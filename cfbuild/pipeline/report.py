@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from cfbuild.audit.validate import RecordFile, read_valid, violations
 from cfbuild.data import Record
@@ -46,16 +45,6 @@ class Reported:
     unchanged: tuple[str, ...] = ()
 
 
-class ReadFile(Protocol):
-    """A file of records that was read: its path and the sha256 of its bytes."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Streamed:
     """A file of records that is read again whenever records are needed; `rows` is the number of its rows."""
@@ -90,14 +79,6 @@ def _reported(rows: Iterable[Value], task: str, total: int | None, progress: Pro
             progress(task, number, total)
 
 
-def write_page(folder: BuildFolder, file: Path | None = None, read: RecordFile | None = None) -> Path:
-    """Write report.html of the build's records and all their runs; return its path.
-
-    `file` and `read` are as in `report`, which says what is raised.
-    """
-    return report(folder, file, read).page
-
-
 def report(
     folder: BuildFolder,
     file: Path | None = None,
@@ -114,7 +95,7 @@ def report(
     Raises BuildStateError if there are no records, only runs that scored another file, or not all of `runs`; DataError
     for files that cannot be read or hold violations.
     """
-    scored: ReadFile
+    scored: RecordFile | _Streamed
     if read is None:
         scored = _Streamed.of(file or folder.require("records.jsonl"), progress)
         shown = scored.shown(file is None, progress)
@@ -139,7 +120,7 @@ def report(
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
 
 
-def _traces_of(folder: BuildFolder, read: ReadFile) -> list[TraceView]:
+def _traces_of(folder: BuildFolder, read: RecordFile | _Streamed) -> list[TraceView]:
     """Return the build's causal traces of these records, and those of prompts."""
     views = []
     for trace in finished_runs(folder, TRACE):
@@ -160,7 +141,9 @@ def _sweep_view(sweep: Run, folder: BuildFolder) -> SweepView:
     return SweepView(sweep.name, report, sweep_plots(report))
 
 
-def runs_of(folder: BuildFolder, read: ReadFile, names: Sequence[str]) -> tuple[list[ScoredRun], tuple[str, ...]]:
+def runs_of(
+    folder: BuildFolder, read: RecordFile | _Streamed, names: Sequence[str]
+) -> tuple[list[ScoredRun], tuple[str, ...]]:
     """Return the runs that scored the file `read`, and the names of the other runs.
 
     names: the runs to choose from, in this order; none for all. Raises BuildStateError if one of them does not exist,

@@ -114,15 +114,15 @@ def sweep(
     other settings, ConfigError for layers that the model does not have or an editor that cannot be swept.
     """
     from cfbuild.audit.validate import read_records
-    from cfbuild.pipeline.report import write_page
+    from cfbuild.pipeline.report import report
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
     refuse_violations(read, options.scoring_options)
     run = new_run(folder, options.name, SWEEP)
     with folder.lock(SWEEP):
-        report = _sweep(run, options, lm, read, progress)
-        write_page(folder, options.file, read)
-    return report
+        swept = _sweep(run, options, lm, read, progress)
+        report(folder, options.file, read)
+    return swept
 
 
 def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile, progress: Progress) -> SweepReport:

@@ -259,11 +259,11 @@ def _write_released(folder: Path, causal_trace: CausalTrace, options: TraceOptio
 
 def _page(folder: BuildFolder, options: TraceOptions, given: _Input) -> Path | None:
     """Write report.html of the traced records; return its path, or None if there are no records to show."""
-    from cfbuild.pipeline.report import write_page
+    from cfbuild.pipeline.report import report
 
     if given.read is None and not folder.path("records.jsonl").is_file():
         return None
     try:
-        return write_page(folder, options.records, given.read)
+        return report(folder, options.records, given.read).page
     except (BuildStateError, DataError):  # the build's runs are of another file, or its own records are broken
         return None

@@ -193,14 +193,14 @@ def evaluate(
     other settings, and the errors of the editor, `with_layer` and `map_chunks`.
     """
     from cfbuild.audit.validate import read_records
-    from cfbuild.pipeline.report import write_page
+    from cfbuild.pipeline.report import report
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
     run, options = new_run(folder, options.name), with_layer(folder, options, lm)
     with folder.lock(VERB):
-        report = score_run(run, options, lm, read, progress, workers)
-        write_page(folder, options.file, read)
-    return report
+        scored = score_run(run, options, lm, read, progress, workers)
+        report(folder, options.file, read)
+    return scored
 
 
 def with_layer(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel) -> EvaluateOptions:
