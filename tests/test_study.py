@@ -393,7 +393,8 @@ def test_the_papers_counts_give_the_papers_figures(study: Path, tmp_path: Path) 
     found = read_answers(study, papers_answers(study, tmp_path))
     consistency, fluency = found.votes["consistency"], found.votes["fluency"]
     tuples = [
-        {system: (*counts.values(),) for system, counts in question.votes.items()} for question in (consistency, fluency)
+        {system: (*counts.values(),) for system, counts in question.votes.items()}
+        for question in (consistency, fluency)
     ]
     assert tuples[0] == {"unedited": (16, 38, 96), "rome": (89, 44, 17), "ft-l": (45, 68, 37)}
     assert tuples[1] == {"unedited": (57, 49, 44), "rome": (40, 45, 65), "ft-l": (53, 56, 41)}
