@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def fetch(folder: BuildFolder, options: FetchOptions, progress: Progress = silen
     config = manifest_config(options, relations)
     with folder.lock(VERB):
         if not folder.begin(VERB, config, restart=options.restart):
-            return _earlier_summary(folder)
+            return _summary(folder.manifest().entry(VERB).counted, unchanged=True)
         return _fetch(folder, options, relations, config, progress)
 
 
@@ -174,63 +174,43 @@ def _fetch(
         }
         if options.references:
             rows["references.jsonl"] = write_references(collection, options, options, source.tally)
-        summary = FetchSummary(
-            facts={relation: collection.facts[relation] for relation in relations},
-            entities=rows["entities.jsonl"],
-            templates=dict(Counter(template.relation for template in templates)),
-            left_out=dict(sorted(source.tally.left_out.items())),
-            templates_left_out=dict(sorted(Counter(refusal.reason for refusal in refusals).items())),
-            refusals=refusals,
-            sent=client.sent,
-            waited_s=client.waited_s,
-            references=rows.get("references.jsonl"),
-            retrieved=journal.retrieved(),
-            chosen=collection.choices,
-            today=collection.today,
-            borrowed=dict(sorted(source.tally.borrowed.items())),
-        )
-        counts = _manifest_counts(summary, journal)
+        first, last = journal.retrieved() or (None, None)
+        choices = {name: asdict(part) for name, part in collection.choices.items()}
+        # Without what depends on how often the fetch was interrupted.
+        counts = {
+            "facts": {relation: collection.facts[relation] for relation in relations},
+            "entities": rows["entities.jsonl"],
+            "templates": dict(Counter(template.relation for template in templates)),
+            "left_out": dict(sorted(source.tally.left_out.items())),
+            "templates_left_out": dict(sorted(Counter(refusal.reason for refusal in refusals).items())),
+            "borrowed": dict(sorted(source.tally.borrowed.items())),
+            **({"references": rows["references.jsonl"]} if options.references else {}),
+            **({"chosen": choices} if choices else {}),
+            "answers": {"count": journal.used, "sha256": journal.digest()},
+            "retrieved": {"first": first, "last": last},
+            TODAY: collection.today,
+        }
     for name in rows:
         (path / name).replace(folder.path(name))
     folder.finish(VERB, config, rows, counts)
-    return summary
+    return _summary(counts, refusals=refusals, sent=client.sent, waited_s=client.waited_s)
 
 
-def _manifest_counts(summary: FetchSummary, journal: Journal) -> dict[str, Any]:
-    """Return the counts for the manifest, without those that depend on how often the fetch was interrupted."""
-    first, last = summary.retrieved or (None, None)
-    return {
-        "facts": summary.facts,
-        "entities": summary.entities,
-        "templates": summary.templates,
-        "left_out": summary.left_out,
-        "templates_left_out": summary.templates_left_out,
-        "borrowed": summary.borrowed,
-        **({} if summary.references is None else {"references": summary.references}),
-        **({"chosen": {name: asdict(choice) for name, choice in summary.chosen.items()}} if summary.chosen else {}),
-        "answers": {"count": journal.used, "sha256": journal.digest()},
-        "retrieved": {"first": first, "last": last},
-        TODAY: summary.today,
-    }
-
-
-def _earlier_summary(folder: BuildFolder) -> FetchSummary:
-    """Return the summary of a finished fetch, from the manifest. Raises DataError if its counts are not there."""
-    entry = folder.manifest().entry(VERB).counted
+def _summary(counts: Mapping[str, Any], **of_this_call: Any) -> FetchSummary:
+    """Return the summary of the manifest's counts of a fetch. Raises DataError if they are not there."""
     names = ("facts", "entities", "templates", "left_out", "templates_left_out")
-    if not entry.keys() >= {*names, "retrieved"}:
+    if not counts.keys() >= {*names, "retrieved"}:
         raise DataError(f"the manifest does not say what `cfbuild {VERB}` counted; use --restart to do it again")
-    first, last = entry["retrieved"]["first"], entry["retrieved"]["last"]
+    first, last = counts["retrieved"]["first"], counts["retrieved"]["last"]
+    chosen = counts.get("chosen", {})
     return FetchSummary(
-        **{name: entry[name] for name in names},
-        unchanged=True,
-        references=entry.get("references"),
+        **{name: counts[name] for name in names},
+        references=counts.get("references"),
         retrieved=(first, last) if first else None,
-        chosen={
-            name: ChosenPart(**config_values(ChosenPart, choice)) for name, choice in entry.get("chosen", {}).items()
-        },
-        today=entry.get(TODAY),
-        borrowed=entry.get("borrowed", {}),
+        chosen={name: ChosenPart(**config_values(ChosenPart, part)) for name, part in chosen.items()},
+        today=counts.get(TODAY),
+        borrowed=counts.get("borrowed", {}),
+        **of_this_call,
     )
 
 

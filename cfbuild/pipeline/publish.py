@@ -49,14 +49,6 @@ class Staged:
     records: int
 
 
-@dataclass(frozen=True, slots=True)
-class _LaidOut:
-    """The configurations that were written, and the counts of their rows for the card."""
-
-    tables: list[Table]
-    counted: CardCounts
-
-
 def stage(
     folder: BuildFolder,
     repository: str,
@@ -76,10 +68,10 @@ def stage(
     with folder.lock(VERB):
         folder.refuse_changed()
         try:
-            laid_out = _lay_out(folder, root, seed, Running(progress), workers)
+            tables, counted = _lay_out(folder, root, seed, Running(progress), workers)
         except OverflowError as error:
             raise DataError(f"{folder.root}: a number does not fit a column of 64 bits ({error})") from error
-        given = _card_input(folder, repository, laid_out)
+        given = _card_input(folder, repository, tables, counted)
         card = make_card(given)
         write_atomic(root / "README.md", [card])
         write_atomic(root / "CITATION.cff", [make_citation(repository)])
@@ -106,12 +98,12 @@ def publish(
     return hub.publish(staged.files, f"Publish {staged.records:,} records built by cfbuild")
 
 
-def _card_input(folder: BuildFolder, repository: str, laid_out: _LaidOut) -> CardInput:
-    manifest, counted = folder.manifest(), laid_out.counted
+def _card_input(folder: BuildFolder, repository: str, tables: list[Table], counted: CardCounts) -> CardInput:
+    manifest = folder.manifest()
     return CardInput(
         repository=repository,
         manifest=manifest,
-        tables=laid_out.tables,
+        tables=tables,
         composition=counted.tally.composition(),
         reports={run.name: run.report for run in scored_runs(folder)},
         languages=sorted({*counted.languages, *_other_languages(manifest)}),
@@ -121,8 +113,10 @@ def _card_input(folder: BuildFolder, repository: str, laid_out: _LaidOut) -> Car
     )
 
 
-def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, workers: WorkerOptions) -> _LaidOut:
-    """Write the files of all configurations under `root`, which is emptied first; return those that have rows."""
+def _lay_out(
+    folder: BuildFolder, root: Path, seed: int, progress: Progress, workers: WorkerOptions
+) -> tuple[list[Table], CardCounts]:
+    """Write the files of all configurations under `root`, which is emptied first; return those with rows; count them."""
     sources = list(_sources(folder))
     splits = _split(sources[0], seed, progress)
     if root.exists():
@@ -137,7 +131,7 @@ def _lay_out(folder: BuildFolder, root: Path, seed: int, progress: Progress, wor
             tables[name].add(rows, None if name in WHOLE else splits)
     _put_orders(tables[ORDERS], counted.edits, splits)
     written = [table.finish() for table in tables.values()]
-    return _LaidOut([table for table in written if table.splits], counted)
+    return [table for table in written if table.splits], counted
 
 
 def _sources(folder: BuildFolder) -> Iterator[Source]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,12 +228,6 @@ def _range(text: str) -> range:
 
 def _ranges(layers: tuple[int, ...]) -> str:
     """Return layers as `layers_of` reads them: `0-11,17`."""
-
-    def parts() -> Iterator[str]:
-        start = layers[0]
-        for layer, after in zip(layers, (*layers[1:], None), strict=True):
-            if after != layer + 1:
-                yield f"{start}" if start == layer else f"{start}-{layer}"
-                start = after if after is not None else start
-
-    return ",".join(parts())
+    consecutive = groupby(enumerate(layers), key=lambda numbered: numbered[1] - numbered[0])
+    ranges = ([layer for _, layer in numbered] for _, numbered in consecutive)
+    return ",".join(f"{found[0]}-{found[-1]}" if len(found) > 1 else f"{found[0]}" for found in ranges)

@@ -249,12 +249,16 @@ def score_run(
     job = ScoreUnits(folder.progress(run.entry), options, records, workers.recipe(lm))
     passes = workers.work_off(job, lm, progress)
     signature = run_signature(passes, read.sha256)
-    files = _write(run, passes, options)
-    curve = passes.curve() if isinstance(passes, SequentialPasses) else None
-    report = Report.of_cases(list(read_cases(run)), signature, curve)
-    if curve is not None:
+    files = {run.file(CASES): passes.write_cases(run.path(CASES))}
+    if options.keep_edits:
+        files[run.file(EDITS)] = passes.write_edits(run.path(EDITS))
+    curve = None
+    if isinstance(passes, SequentialPasses):
+        files[run.file(RETAINED)] = passes.write_retained(run.path(RETAINED))
+        curve = passes.curve()
         write_atomic(run.path(CURVES_DRAWN), curves_svg(curve))
         files[run.file(CURVES_DRAWN)] = 1
+    report = Report.of_cases(list(read_cases(run)), signature, curve)
     write_json(run.path(REPORT), report.as_dict())
     _write_cost(run, passes)
     folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
@@ -271,18 +275,6 @@ def refuse_violations(read: RecordFile, options: ScoringOptions) -> None:
         )
 
 
-def _write(run: Run, passes: Passes, options: EvaluateOptions) -> dict[str, int]:
-    """Write the run's cases, its edits if they are kept, and a sequence's cases at its end; return rows by file."""
-    from cfbuild.score.sequence import SequentialPasses
-
-    files = {run.file(CASES): passes.write_cases(run.path(CASES))}
-    if options.keep_edits:
-        files[run.file(EDITS)] = passes.write_edits(run.path(EDITS))
-    if isinstance(passes, SequentialPasses):
-        files[run.file(RETAINED)] = passes.write_retained(run.path(RETAINED))
-    return files
-
-
 def _write_cost(run: Run, passes: Passes) -> None:
     """Write the time and memory that editing took; if they are not known, remove an earlier run's file."""
     cost = passes.cost()
@@ -296,13 +288,15 @@ def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel,
     """Return everything that the run's bytes depend on, for the manifest. `digest` is the records' sha256."""
     from cfbuild.edit.editor import editor_spec
     from cfbuild.edit.supplies import covariance_name, trained_digest
+    from cfbuild.score.sequence import batch_size
 
     spec = editor_spec(options.editor)
     config = {**values_of(options), "file": None, "records": digest, "cfbuild": __version__}
     del config["restart"], config["run"]
     chosen = _unusual_settings(options, lm)
     config |= {name: chosen.pop(name, None) for name in SETTINGS_WITH_OPTIONS} | {"settings": chosen}
-    config["batch"] = _batch(options, spec.together)
+    is_batched = spec.together or options.sequence is not None
+    config["batch"] = batch_size(options.batch, spec.together) if is_batched else None
     if "covariance" in spec.needs:
         config["covariance"] = covariance_name(options.covariance)
     else:
@@ -310,25 +304,11 @@ def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel,
     if "trained" in spec.needs:
         config["trained"] = trained_digest(folder.path(TRAINED), options.editor, chosen.pop("trained", None))
     files = ("references.jsonl", *((ENTITIES,) if options.in_use else ()))
-    digests = {name.partition(".")[0]: _digest(folder.path(name)) for name in files}
-    return {
-        **config,
-        "in_use": options.in_use or None,
-        "perplexity": options.perplexity or None,
-        **digests,
-        **lm.identity,
-    }
-
-
-def _batch(options: EvaluateOptions, together: bool) -> int | None:
-    """Return the most records of a batch; None if each record is edited by itself on the unedited model."""
-    from cfbuild.score.sequence import batch_size
-
-    return batch_size(options.batch, together) if together or options.sequence is not None else None
-
-
-def _digest(path: Path) -> str | None:
-    return sha256_file(path) if path.is_file() else None
+    config |= {"in_use": options.in_use or None, "perplexity": options.perplexity or None}
+    for name in files:
+        path = folder.path(name)
+        config[name.partition(".")[0]] = sha256_file(path) if path.is_file() else None
+    return {**config, **lm.identity}
 
 
 def _unusual_settings(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
