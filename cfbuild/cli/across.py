@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfbuild.cli.shared import Build, OutputOptions, new_table, print_json, print_text
 from cfbuild.lm.selection import ModelOptions
@@ -47,20 +47,15 @@ def print_matrix(matrix: LanguageMatrix) -> None:
     from rich.text import Text
 
     from cfbuild.score.matrix import SHOWN
+    from cfbuild.score.table import figure_text
 
     console = Console()
     console.print(visible(f"{matrix.title}: times 100, mean ± 95% interval"), style="italic", markup=False)
     for name in SHOWN:
-        console.print(_table(matrix, name))
+        table = new_table(("edited in, asked in", *map(visible, matrix.languages)), name)
+        for place, (label, figures) in enumerate(matrix.rows(name)):
+            table.add_row(visible(label), *map(figure_text, figures), style="dim" if place == 0 else None)
+        console.print(table)
     faulty = ", ".join(f"{count} in {code}" for code, count in matrix.faulty.items() if count)
     if faulty:
         console.print(Text(visible(f"edits that failed: {faulty}"), style="yellow"))
-
-
-def _table(matrix: LanguageMatrix, name: str) -> Any:
-    from cfbuild.score.table import figure_text
-
-    table = new_table(("edited in, asked in", *map(visible, matrix.languages)), name)
-    for place, (label, figures) in enumerate(matrix.rows(name)):
-        table.add_row(visible(label), *map(figure_text, figures), style="dim" if place == 0 else None)
-    return table

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
@@ -198,11 +197,7 @@ def guard_streams() -> None:
     logger = logging.getLogger("cfbuild")
     logger.addHandler(handler)
     logger.propagate = False
-    sys.excepthook = _print_traceback
-
-
-def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print_text("".join(traceback.format_exception(kind, error, trace)), err=True)
+    sys.excepthook = lambda *raised: print_text("".join(traceback.format_exception(*raised)), err=True)
 
 
 @contextmanager

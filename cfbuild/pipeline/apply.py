@@ -78,7 +78,11 @@ def apply_edits(options: ApplyOptions, lm: LanguageModel, progress: Progress = s
 
     chosen, faulty = _chosen(load_edits(options.edits), options)
     for edit in chosen:
-        _check_model(edit, lm, options.edits)
+        if edit.model and edit.model.get("revision") != lm.revision:
+            raise ModelError(
+                f"{options.edits}: the edits were made on {edit.model.get('model')} ({edit.model.get('revision')}), "
+                f"and the model is {lm.name} ({lm.revision}); give --model that one"
+            )
     total = summed(edit.delta for edit in chosen if edit.delta is not None)
     if total is None:
         raise DataError(f"{options.edits}: holds no change of weights; an edit in context changes none")
@@ -102,15 +106,6 @@ def _chosen(edits: Sequence[Edit], options: ApplyOptions) -> tuple[list[Edit], t
         faults = "; ".join(f"{', '.join(map(str, edit.records))}: {edit.fault}" for edit in failed)
         raise ConfigError(f"{options.edits}: an edit that failed cannot be applied (case {faults})")
     return [edit for edit in chosen if edit.fault is None], tuple(case for edit in failed for case in edit.records)
-
-
-def _check_model(edit: Edit, lm: LanguageModel, file: Path) -> None:
-    made_on = edit.model
-    if made_on and made_on.get("revision") != lm.revision:
-        raise ModelError(
-            f"{file}: the edits were made on {made_on.get('model')} ({made_on.get('revision')}), and the model is "
-            f"{lm.name} ({lm.revision}); give --model that one"
-        )
 
 
 def _records_of(edits: Path, cases: Sequence[int]) -> list[Record]:

@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from cfbuild.data import Record, Reference
+from cfbuild.data import Record
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.option import WORD, option
 from cfbuild.progress import Progress, silent
@@ -94,7 +94,9 @@ def export_records(
     if not is_folder:
         as_row = EXPORTERS[options.format_]
         return _write_file(path, (as_row(record, names) for record in records))
-    _write_folder(path, BUNDLES[options.format_](ExportInput(records, names, _references(folder), length)))
+    texts = folder.path("references.jsonl")
+    references = list(read_values(texts, decode_reference)) if texts.is_file() else []
+    _write_folder(path, BUNDLES[options.format_](ExportInput(records, names, references, length)))
     return Exported(path, records.count)
 
 
@@ -177,8 +179,3 @@ def _other_names(folder: BuildFolder) -> OtherNames:
         read_values(entities, decode_entity) if entities.is_file() else (),
         read_values(templates, decode_template) if templates.is_file() else (),
     )
-
-
-def _references(folder: BuildFolder) -> list[Reference]:
-    path = folder.path("references.jsonl")
-    return list(read_values(path, decode_reference)) if path.is_file() else []

@@ -239,11 +239,8 @@ def _templates(options: FetchOptions, collection: Collection) -> tuple[list[Temp
                 "%s has no template; its facts can be rewritten only with templates of your own (--templates FOLDER)",
                 relation,
             )
-    return sorted(found.values(), key=_template_order), tuple(refused)
-
-
-def _template_order(template: Template) -> tuple[int, bool, str]:
-    return id_number(template.relation), template.kind != "rewrite", template.text
+    templates = sorted(found.values(), key=lambda kept: (id_number(kept.relation), kept.kind != "rewrite", kept.text))
+    return templates, tuple(refused)
 
 
 def checked(options: FetchOptions) -> FetchOptions:

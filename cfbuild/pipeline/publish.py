@@ -116,7 +116,7 @@ def _card_input(folder: BuildFolder, repository: str, tables: list[Table], count
 def _lay_out(
     folder: BuildFolder, root: Path, seed: int, progress: Progress, workers: WorkerOptions
 ) -> tuple[list[Table], CardCounts]:
-    """Write the files of all configurations under `root`, which is emptied first; return those with rows; count them."""
+    """Write the files of all configurations under `root`, which is emptied first; return the ones with rows."""
     sources = list(_sources(folder))
     splits = _split(sources[0], seed, progress)
     if root.exists():

@@ -121,20 +121,16 @@ def _generate(config: Mapping[str, Any]) -> _Command:
     prefixes = config.get("prefixes") or {}
     values = config_values(GenerateOptions, {name: value for name, value in config.items() if name != "prefixes"})
     if "source" in prefixes:
-        values["prefixes"] = _prefixes(command, prefixes)
+        values["prefixes"] = str(prefixes["source"])
+    if values.get("prefixes") == "file":
+        name = str(prefixes.get("name", "prefixes.txt"))
+        values["prefixes"] = command.user_file(name, "the text that prefixes are cut from", prefixes.get("sha256"))
     if values.get("updates"):
         values["updates"] = command.recorded(values["updates"], "the changes of `cfbuild diff`")
     command.add(FilterChoice, {"no_filter": not identity, **config_values(FilterOptions, identity)})
     command.add(GenerateOptions, values)
     command.add(ModelOptions, _model(command, identity or prefixes))
     return command
-
-
-def _prefixes(command: _Command, prefixes: Mapping[str, Any]) -> str:
-    if prefixes["source"] != "file":
-        return str(prefixes["source"])
-    name = str(prefixes.get("name", "prefixes.txt"))
-    return command.user_file(name, "the text that prefixes are cut from", prefixes.get("sha256"))
 
 
 def _model(command: _Command, identity: Mapping[str, Any]) -> dict[str, Any]:

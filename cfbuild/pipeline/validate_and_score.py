@@ -23,7 +23,6 @@ from cfbuild.store.runs import CASES, CURVES_DRAWN, EDITS, REPORT, RETAINED, TIM
 if TYPE_CHECKING:
     from cfbuild.audit.validate import RecordFile
     from cfbuild.lm.model import LanguageModel
-    from cfbuild.score.passes import Passes
     from cfbuild.score.run_report import Report
     from cfbuild.store.folder import BuildFolder
 
@@ -260,7 +259,10 @@ def score_run(
         files[run.file(CURVES_DRAWN)] = 1
     report = Report.of_cases(list(read_cases(run)), signature, curve)
     write_json(run.path(REPORT), report.as_dict())
-    _write_cost(run, passes)
+    cost = passes.cost()
+    run.path(TIMING).unlink(missing_ok=True)  # an earlier run's
+    if cost is not None:
+        write_json(run.path(TIMING), cost.as_dict())
     folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
     folder.discard(run.entry)
     return report
@@ -275,25 +277,18 @@ def refuse_violations(read: RecordFile, options: ScoringOptions) -> None:
         )
 
 
-def _write_cost(run: Run, passes: Passes) -> None:
-    """Write the time and memory that editing took; if they are not known, remove an earlier run's file."""
-    cost = passes.cost()
-    if cost is None:
-        run.path(TIMING).unlink(missing_ok=True)
-    else:
-        write_json(run.path(TIMING), cost.as_dict())
-
-
 def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel, digest: str) -> dict[str, Any]:
     """Return everything that the run's bytes depend on, for the manifest. `digest` is the records' sha256."""
-    from cfbuild.edit.editor import editor_spec
+    from cfbuild.edit.editor import editor_spec, settled_options
     from cfbuild.edit.supplies import covariance_name, trained_digest
     from cfbuild.score.sequence import batch_size
 
     spec = editor_spec(options.editor)
     config = {**values_of(options), "file": None, "records": digest, "cfbuild": __version__}
     del config["restart"], config["run"]
-    chosen = _unusual_settings(options, lm)
+    settled_options(options.editor, lm, options.editor_settings)  # refuses what the editor does not know
+    usual = settled_options(options.editor, lm, {})
+    chosen = {name: value for name, value in options.editor_settings.items() if getattr(usual, name) != value}
     config |= {name: chosen.pop(name, None) for name in SETTINGS_WITH_OPTIONS} | {"settings": chosen}
     is_batched = spec.together or options.sequence is not None
     config["batch"] = batch_size(options.batch, spec.together) if is_batched else None
@@ -309,12 +304,3 @@ def run_config(folder: BuildFolder, options: EvaluateOptions, lm: LanguageModel,
         path = folder.path(name)
         config[name.partition(".")[0]] = sha256_file(path) if path.is_file() else None
     return {**config, **lm.identity}
-
-
-def _unusual_settings(options: EvaluateOptions, lm: LanguageModel) -> dict[str, Any]:
-    """Return the given settings that differ from the editor's usual ones. Raises ConfigError for an unfit setting."""
-    from cfbuild.edit.editor import settled_options
-
-    settled_options(options.editor, lm, options.editor_settings)  # refuses what the editor does not know
-    usual = settled_options(options.editor, lm, {})
-    return {name: value for name, value in options.editor_settings.items() if getattr(usual, name) != value}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -71,7 +71,8 @@ def capture(
 
     with lm.lock, ExitStack() as hooks:
         if change is not None:
-            hooks.enter_context(_embeddings_changed(lm, change))
+            embeddings = lm.model.get_input_embeddings()
+            hooks.callback(embeddings.register_forward_hook(lambda _, args, output: change(output)).remove)
         for index, layer in enumerate(lm.layers):
             hooks.callback(layer.register_forward_pre_hook(keep_input, with_kwargs=True).remove)
             for part in outputs:
@@ -81,21 +82,6 @@ def capture(
     if past is not None:
         past.length += real.shape[1]
     return CapturedRun(real, states, outputs, ends)
-
-
-@contextmanager
-def _embeddings_changed(lm: LanguageModel, change: EmbeddingChange) -> Iterator[None]:
-    embeddings = lm.model.get_input_embeddings()
-    hook = embeddings.register_forward_hook(lambda _, args, output: change(output))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def embedding_width(lm: LanguageModel) -> int:
-    """Return the width of a token's embedding, which in some families is less than a state's."""
-    return int(lm.model.get_input_embeddings().weight.shape[1])
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfbuild.errors import DataError
 from cfbuild.lm.likelihood import first_tokens
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.probe.captured import EmbeddingChange, embedded, embedding_width
+from cfbuild.probe.captured import EmbeddingChange, embedded
 from cfbuild.probe.settings import TraceSettings
 
 NOISE_IN_DEVIATIONS = 3.0
@@ -66,7 +66,8 @@ def noisy(lm: LanguageModel, prompt: TracedPrompt, settings: TraceSettings, leve
     """Return the noisy rows of a prompt; `level` is the noise's standard deviation."""
     # As released; also, it is the generator of numpy whose draws never change with the version.
     draw = np.random.RandomState(settings.seed)
-    noise = level * draw.randn(settings.rows, prompt.last + 1 - prompt.first, embedding_width(lm))
+    width = lm.model.get_input_embeddings().weight.shape[1]  # in some families less than a state's
+    noise = level * draw.randn(settings.rows, prompt.last + 1 - prompt.first, width)
     return Corrupted((prompt.ids,) * settings.rows, noise)
 
 

@@ -31,21 +31,16 @@ class ToolFile:
     rows: int = 0
 
 
-def question_row(record: Record, kind: str, prompt: str, choices: list[str], answer: int) -> Row:
-    """Return a prompt of a kind, such as paraphrase, as a question.
-
-    choices: with the space before each. answer: the place of the right one among them.
-    """
-    about = {"case_id": record.case_id, "relation_id": record.relation, "language": record.language, "kind": kind}
-    return {**about, "prompt": prompt, "choices": choices, "answer": answer}
-
-
 def questions(record: Record) -> Iterator[tuple[str, Row]]:
-    """Yield (kind, question) of each scored prompt; the right answer is the one that an edit should bring."""
+    """Yield (kind, question) of each scored prompt; the right answer is the one that an edit should bring.
+
+    A question has its choices with the space before each, and the place of the right one among them.
+    """
+    about = {"case_id": record.case_id, "relation_id": record.relation, "language": record.language}
     for kind, text, new, true in prompts_of(record):
         choices, answer = choices_of(kind, new, true), (true if stays_true(kind) else new).label
         spaced = [continued("", choice) for choice in choices]
-        yield kind, question_row(record, kind, text, spaced, choices.index(answer))
+        yield kind, {**about, "kind": kind, "prompt": text, "choices": spaced, "answer": choices.index(answer)}
 
 
 def _by_kind(records: Iterable[Record], shape: Callable[[Record, Row], Row]) -> dict[str, list[str]]:

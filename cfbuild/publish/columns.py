@@ -42,7 +42,7 @@ class Columns:
         return pyarrow.schema([(name, _arrow_type(part)) for name, part in self.properties.items()])
 
     def table(self, rows: Iterable[Row]) -> Any:
-        """Return the rows as an Arrow table."""
+        """Return the rows as an Arrow table, without the keys that are no columns, such as a record's groups."""
         import pyarrow
 
         return pyarrow.Table.from_pylist(list(map(self._cells, rows)), schema=self.arrow)
@@ -57,9 +57,10 @@ class Columns:
 def columns(name: str) -> Columns:
     """Return the columns of the table `name`.
 
-    It is a name of TABLES, `records_` and a language's code, or `pre_edit-` and a run's name.
+    It is that of a schema, a key of OWN, `records_` and a language's code, or `pre_edit-` and a run's name.
     """
-    return Columns(TABLES["records" if name.startswith("records_") else name.partition("-")[0]]())
+    table = "records" if name.startswith("records_") else name.partition("-")[0]
+    return Columns(OWN[table]() if table in OWN else _properties(table))
 
 
 def _properties(schema: str) -> Properties:
@@ -85,17 +86,8 @@ def _scores() -> Properties:
     return {"case_id": found["case_id"], "run": {"type": "string"}, **found}
 
 
-TABLES: Mapping[str, Callable[[], Properties]] = {
-    "records": _records,
-    "prompts": lambda: _properties("prompts"),
-    "multi": lambda: _properties("multi"),
-    "pre_edit": lambda: _properties("pre_edit"),
-    **dict.fromkeys(KINDS, _group),
-    "scores": _scores,
-    "rejected": lambda: _properties("rejected"),
-    "references": lambda: _properties("references"),
-}
-"""All possible tables, the default first."""
+OWN: Mapping[str, Callable[[], Properties]] = {"records": _records, "scores": _scores, **dict.fromkeys(KINDS, _group)}
+"""The tables whose columns are not those of the schema of their name."""
 
 
 def type_of(schema: Mapping[str, Any]) -> str:

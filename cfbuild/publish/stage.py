@@ -162,10 +162,3 @@ def score_row(row: Row, run: str) -> Row:
         for stage in ("pre", "post")
     }
     return {"case_id": row["case_id"], "run": run, **row, **stages}
-
-
-def record_row(row: Row) -> Row:
-    """Return a record's row for the configuration `records`, without its groups, which have their own."""
-    if "meta" not in row:
-        return row
-    return {**row, "meta": {key: value for key, value in row["meta"].items() if key != "groups"}}

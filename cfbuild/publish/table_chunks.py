@@ -10,7 +10,7 @@ from typing import Any
 
 from cfbuild.data import Record
 from cfbuild.publish.columns import columns
-from cfbuild.publish.stage import record_row, score_row
+from cfbuild.publish.stage import score_row
 from cfbuild.records.composition import Tally
 from cfbuild.records.multi import PlannedEdits
 from cfbuild.records.prompts import choices_of, prompts_of, stays_true
@@ -98,7 +98,7 @@ def _others(chunk: LineChunk) -> ChunkTables:
     source, counted = chunk.source, CardCounts()
     rows = list(chunk.values(dict))
     counted.licences |= {row["licence"].lower() for row in rows if "licence" in row}
-    table_rows = (score_row(row, source.run) for row in rows) if source.run else map(record_row, rows)
+    table_rows = (score_row(row, source.run) for row in rows) if source.run else rows
     return ChunkTables({source.table: columns(source.table).table(table_rows)}, counted)
 
 
@@ -110,7 +110,7 @@ def _records(chunk: LineChunk) -> ChunkTables:
         rows.append(row)
         records.append(record)
         counted.add(record)
-    table = columns(RECORDS).table(map(record_row, rows))
+    table = columns(RECORDS).table(rows)
     return ChunkTables({RECORDS: table, PROMPTS: prompt_table(records), **group_tables(table, rows)}, counted)
 
 

@@ -112,7 +112,8 @@ class BuildFolder:
         if restart:
             manifest = self.manifest()
             if verb in manifest.verbs:
-                self._write(manifest.without(verb))
+                others = {name: entry for name, entry in manifest.verbs.items() if name != verb}
+                self._write(Manifest(manifest.version, others))
             self.discard(verb)
         if self.is_done(verb, config):
             return False
@@ -159,7 +160,7 @@ class BuildFolder:
         files: the number of rows of each file, by name. counted: the counts of the work, by name.
         """
         made = {name: MadeFile(rows, sha256_file(self.path(name))) for name, rows in files.items()}
-        self._write(self.manifest().with_entry(verb, VerbEntry(config, made, counted)))
+        self._write(Manifest(verbs={**self.manifest().verbs, verb: VerbEntry(config, made, counted)}))
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:
         """Return the sha256 of the files `names` by name, for the config of a verb that reads them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cfbuild import __version__
@@ -89,14 +89,6 @@ class Manifest:
         counted = self.entry("fetch").counted
         last = (counted.get("retrieved") or {}).get("last")
         return counted.get(TODAY) or (last[: len("2026-11-26")] if last else None)
-
-    def with_entry(self, verb: str, entry: VerbEntry) -> Manifest:
-        """Return the manifest with `entry` for `verb`, written by this version."""
-        return Manifest(__version__, {**self.verbs, verb: entry})
-
-    def without(self, verb: str) -> Manifest:
-        """Return the manifest without the entry of `verb`."""
-        return replace(self, verbs={name: entry for name, entry in self.verbs.items() if name != verb})
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -58,12 +58,7 @@ class Checked:
 def code_of(sent: Sent) -> str:
     """Return the code of a rater's answers."""
     body = f"{START}:{sent.study}:{sent.rater}:{'.'.join(sent.pages)}"
-    return f"{body}:{checksum(body)}"
-
-
-def checksum(body: str) -> str:
-    """Return the checksum of `body`, a code without its last colon and checksum: eight hex digits."""
-    return f"{zlib.crc32(body.encode()):08x}"
+    return f"{body}:{zlib.crc32(body.encode()):08x}"
 
 
 def codes_in(text: str, origin: str) -> tuple[list[Sent], list[str]]:

@@ -140,7 +140,7 @@ def balance(pages: Sequence[Sequence[PagePlan]], size: StudySize) -> Balance:
     for rater, rater_pages in enumerate(pages):
         for page in rater_pages:
             raters[page.case].add(rater)
-    shared = _pairs(raters)
+    shared = Counter(pair for group in raters for pair in combinations(sorted(group), 2))
     counts = [shared[pair] for pair in combinations(range(size.raters), 2)] or [0]
     orders = Counter(page.order for rater_pages in pages for page in rater_pages)
     used = [orders[order] for order in permutations(range(size.systems))] if size.all_orders else [*orders.values()]
@@ -151,11 +151,6 @@ def balance(pages: Sequence[Sequence[PagePlan]], size: StudySize) -> Balance:
         size.cases - len({frozenset(group) for group in raters}) if size.each > 1 else 0,
         sum(per_case.values()) - len(per_case),
     )
-
-
-def _pairs(groups: Iterable[Iterable[int]]) -> Counter[tuple[int, int]]:
-    """Return the number of groups that each pair of raters is in; a pair has the smaller number first."""
-    return Counter(pair for group in groups for pair in combinations(sorted(group), 2))
 
 
 class _Groups:

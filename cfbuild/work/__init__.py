@@ -102,15 +102,14 @@ def map_chunks(
     if workers.is_alone:
         yield from map(job.open(), chunks)
         return
-    pool = _Processes(job, workers) if workers.ray is None else _ray_actors(job, workers)
+    if workers.ray is None:
+        pool: _WorkerPool = _Processes(job, workers)
+    else:
+        from cfbuild.work.cluster import RayActors
+
+        pool = RayActors(job, workers)
     with closing(pool), closing(_Scheduler[Chunk, Done](pool)) as scheduler:
         yield from scheduler.results(chunks, ahead)
-
-
-def _ray_actors(job: Job[Any, Any], workers: WorkerOptions) -> _WorkerPool:
-    from cfbuild.work.cluster import RayActors
-
-    return RayActors(job, workers)
 
 
 @dataclass(frozen=True, slots=True)

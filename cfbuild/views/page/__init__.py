@@ -101,7 +101,7 @@ def make_page(content: PageInput) -> Iterator[str]:
         style=Markup(style),
         script_hash=script_digest(script),
         table=table,
-        sections=_section_starts(table),
+        sections=frozenset(section[0] for section in table.sections[1:]),  # those after the paper's own
         costs=[name for name in COSTS if any(row.cell(name).text for row in table.rows)],
         differences=[block for block in table.blocks() if block.title],
         meaning=MEANING,
@@ -152,11 +152,6 @@ def _figure_rows(report: Report) -> list[tuple[str, str, list[str], bool]]:
         if any(cells):
             rows.append((name, MEANING[name], cells, name not in HEADLINE))
     return rows
-
-
-def _section_starts(table: ScoreTable) -> frozenset[str]:
-    """Return the columns that begin a section after the paper's own."""
-    return frozenset(section[0] for section in table.sections[1:])
 
 
 def _in_order(shared: Mapping[str, Plot], runs: Sequence[RunView]) -> list[tuple[int | None, Plot]]:

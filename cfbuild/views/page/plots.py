@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from statistics import median
+from statistics import StatisticsError, correlation, median
 
 from markupsafe import Markup
 
@@ -247,11 +247,14 @@ def _norms(norms: Sequence[float], scores: Sequence[float]) -> Plot | None:
             for place in shown
         ),
     ]
-    correlation = _correlation(array("d", map(math.log10, norms)), scores)
+    try:
+        alike = correlation(array("d", map(math.log10, norms)), scores)
+    except StatisticsError:  # all norms or all scores are the same
+        alike = 0.0
     sample = f", a sample of {POINTS} of" if count > POINTS else ","
     caption = (
         f"Each point is an edit{sample} {count:,} edits. To the right: larger changes of the weights. "
-        f"Below: neighbours damaged. Correlation {correlation:+.2f}."
+        f"Below: neighbours damaged. Correlation {alike:+.2f}."
     )
     return Plot("Edit norm against specificity", caption, svg(HEIGHT, parts))
 
@@ -390,14 +393,3 @@ def _mark(x: float, y: float, kind: str, hint: str) -> Markup:
     return Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
         kind, *tenths(x, y), hint
     )
-
-
-def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    across, up = map(_centred, (first, second))
-    spread = math.sqrt(sum(x * x for x in across) * sum(y * y for y in up))
-    return sum(x * y for x, y in zip(across, up, strict=True)) / spread if spread else 0.0
-
-
-def _centred(values: Sequence[float]) -> array[float]:
-    mean = sum(values) / len(values)
-    return array("d", (value - mean for value in values))
