@@ -22,7 +22,7 @@ from cfbuild.store.jsonl import Value
 from cfbuild.store.manifest import Manifest
 from cfbuild.store.runs import SWEEP, TRACE, Run, finished_runs
 from cfbuild.store.schema.located import LocatedRows
-from cfbuild.views.page import PageInput, RunView, SweepView, make_page, run_view
+from cfbuild.views.page import RunView, SweepView, make_page, run_view
 from cfbuild.views.page.heat import TraceView, trace_view
 from cfbuild.views.page.plots import sweep_plots
 from cfbuild.views.page.shown import ShownCases, ShownRecords, show_records
@@ -104,18 +104,18 @@ def report(
     chosen, left_out = runs_of(folder, scored, runs)
     views, table = _read_runs(chosen, shown.case_ids, progress)
     manifest = folder.manifest() if file is None else Manifest()
-    given = PageInput(
-        records=shown,
-        runs=views,
-        table=table,
-        dropped=manifest.entry("generate").counted.get("by_rule", {}),
+    page = make_page(
+        shown,
+        views,
+        table,
+        manifest.entry("generate").counted.get("by_rule", {}),
         origin=_origin(manifest),
         left_out=left_out,
         traces=_traces_of(folder, scored),
         matrices=finished_matrices(folder),
         sweeps=[_sweep_view(sweep, folder) for sweep in finished_runs(folder, SWEEP)],
     )
-    write_atomic(folder.path(PAGE), make_page(given))
+    write_atomic(folder.path(PAGE), page)
     unchanged = (remark for run in chosen for remark in run.report.remarks(run.name))
     return Reported(folder.path(PAGE), table, left_out, tuple(unchanged))
 

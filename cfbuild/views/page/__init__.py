@@ -9,7 +9,8 @@ a time. Records and cases are read from streams (`shown.py`), so few are in memo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -70,28 +71,15 @@ class SweepView:
     plots: Sequence[Plot]
 
 
-@dataclass(frozen=True, slots=True)
-class PageInput:
-    """The content of a page.
+def make_page(
+    records: ShownRecords, runs: Sequence[RunView], table: ScoreTable, dropped: Mapping[str, int], **shown: Any
+) -> Iterator[str]:
+    """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes.
 
-    `dropped` is the number of facts that each rule rejected, `origin` what the build is made of, as texts by name,
-    `left_out` the runs that scored another file than these records, `matrices` those across languages, by name.
+    dropped: the number of facts that each rule rejected. shown: what the template shows as it is: `origin`, what the
+    build is made of, as texts by name; `left_out`, the runs that scored another file than these records; `traces`,
+    `sweeps`; `matrices`, those across languages, by name.
     """
-
-    records: ShownRecords
-    runs: Sequence[RunView] = ()
-    table: ScoreTable = field(default_factory=lambda: ScoreTable(()))
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    origin: Mapping[str, str] = field(default_factory=dict)
-    left_out: Sequence[str] = ()
-    traces: Sequence[TraceView] = ()
-    sweeps: Sequence[SweepView] = ()
-    matrices: Mapping[str, LanguageMatrix] = field(default_factory=dict)
-
-
-def make_page(content: PageInput) -> Iterator[str]:
-    """Return an iterator over the page's text in pieces, for a writer. The same input gives the same bytes."""
-    runs, table, records = content.runs, content.table, content.records
     script, style = page_part("page", "page.js"), page_part("page", "page.css")
     template = _environment().get_template("page.html")
     return template.generate(
@@ -106,20 +94,16 @@ def make_page(content: PageInput) -> Iterator[str]:
         differences=[block for block in table.blocks() if block.title],
         meaning=MEANING,
         signs=SIGNS,
-        left_out=content.left_out,
-        traces=content.traces,
-        sweeps=content.sweeps,
-        matrices=content.matrices,
         across=SHOWN,
         runs=runs,
         composition=records.composition,
         items=ITEMS,
-        plots=_in_order(record_plots(records.shares, content.dropped), runs),
-        origin=content.origin,
+        plots=_in_order(record_plots(records.shares, dropped), runs),
         index=Markup(to_json(records.index())),
         blocks=records.blocks,
         records=records.count,
-        shown=len(records.case_ids),
+        listed=len(records.case_ids),
+        **shown,
     )
 
 
