@@ -195,16 +195,21 @@ def options_of(kind: type) -> tuple[Option, ...]:
 
     Positional arguments come first.
     """
-    return tuple(sorted(_declared(kind), key=lambda declared: declared.default is not REQUIRED))
+    declared: list[Option] = []
+    for member, hint, is_group in _members(kind):
+        if is_group:
+            declared += options_of(hint)
+        elif _KEY in member.metadata:
+            declared.append(_option(member, hint))
+    return tuple(sorted(declared, key=lambda one: one.default is not REQUIRED))
 
 
-def _declared(kind: type) -> Iterator[Option]:
+def _members(kind: type) -> Iterator[tuple[Field[Any], Any, bool]]:
+    """Yield each field of a dataclass with its type, and True if that is a group."""
     types = get_type_hints(kind)
     for member in fields(kind):
-        if _KEY in member.metadata:
-            yield _option(member, types[member.name])
-        elif is_dataclass(group := types[member.name]):
-            yield from _declared(group)  # type: ignore[arg-type]
+        hint = types[member.name]
+        yield member, hint, _KEY not in member.metadata and is_dataclass(hint)
 
 
 def _option(member: Field[Any], kind: Any) -> Option:
@@ -222,11 +227,10 @@ def assemble(kind: type, values: Mapping[str, Any]) -> Any:
 
     Fields without a value have their default. Raises what the dataclass raises for values that it refuses.
     """
-    types = get_type_hints(kind)
     given = {}
-    for member in fields(kind):
-        if _KEY not in member.metadata and is_dataclass(types[member.name]):
-            given[member.name] = assemble(types[member.name], values)
+    for member, hint, is_group in _members(kind):
+        if is_group:
+            given[member.name] = assemble(hint, values)
         elif member.name in values:
             given[member.name] = values[member.name]
     return kind(**given)
@@ -234,11 +238,7 @@ def assemble(kind: type, values: Mapping[str, Any]) -> Any:
 
 def values_of(options: Any) -> dict[str, Any]:
     """Return the values of a dataclass of options by field name, those of its groups mixed in."""
-    return config_values(type(options), _members(options))
-
-
-def _members(options: Any) -> dict[str, Any]:
-    return {member.name: getattr(options, member.name) for member in fields(options)}
+    return config_values(type(options), {member.name: getattr(options, member.name) for member in fields(options)})
 
 
 def config_values(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,16 +246,12 @@ def config_values(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
 
     There a group is a dictionary and a tuple a list. Fields that are not in `config` are left out.
     """
-    types = get_type_hints(kind)
     values: dict[str, Any] = {}
-    for member in fields(kind):
-        if member.name not in config:
-            continue
-        value = config[member.name]
-        if _KEY not in member.metadata and is_dataclass(group := types[member.name]):
-            inner = value if isinstance(value, Mapping) else _members(value)
-            values |= config_values(group, inner)  # type: ignore[arg-type]
-        else:
+    for member, hint, is_group in _members(kind):
+        value = config.get(member.name)
+        if is_group and member.name in config:
+            values |= config_values(hint, value) if isinstance(value, Mapping) else values_of(value)
+        elif member.name in config:
             values[member.name] = tuple(value) if isinstance(value, list) else value
     return values
 
@@ -275,13 +271,10 @@ def arguments(kind: type, values: Mapping[str, Any], always: Collection[str] = (
 
 def values_without_option(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of `values`, by field name, that differ from the defaults of `kind` and that no option can give."""
-    types = get_type_hints(kind)
     found: dict[str, Any] = {}
-    for member in fields(kind):
-        if _KEY in member.metadata:
-            continue
-        if is_dataclass(group := types[member.name]):
-            found |= values_without_option(group, values)  # type: ignore[arg-type]
-        elif member.name in values and values[member.name] != _default(member):
+    for member, hint, is_group in _members(kind):
+        if is_group:
+            found |= values_without_option(hint, values)
+        elif _KEY not in member.metadata and values.get(member.name, _default(member)) != _default(member):
             found[member.name] = values[member.name]
     return found
