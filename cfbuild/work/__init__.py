@@ -148,8 +148,6 @@ class _Worker(Protocol):
         """Return the result of the chunk that was sent. Raises DiedError if the worker died."""
         ...
 
-    def stop(self) -> None: ...
-
 
 class _WorkerPool(Protocol):
     """The starter of workers, of which at most `count` exist at the same time."""
@@ -158,8 +156,8 @@ class _WorkerPool(Protocol):
 
     def start(self) -> _Worker: ...
 
-    def release(self, worker: Any) -> None:
-        """Note that a worker has ended, so that another may be started."""
+    def stop(self, worker: Any) -> None:
+        """End a worker, whether its chunk is done or not, so that another may be started."""
         ...
 
     def finished(self, workers: Sequence[Any]) -> Sequence[_Worker]:
@@ -216,8 +214,7 @@ class _Scheduler(Generic[Chunk, Done]):
                 self._results[number] = worker.receive()
                 self._idle.append(worker)
             except DiedError as error:
-                worker.stop()
-                self._pool.release(worker)
+                self._pool.stop(worker)
                 self._refuse_repeated(number, error)
                 _log.warning("a worker %s with chunk %d in hand, which is done again", error, number + 1)
                 self._send(number, chunk)
@@ -241,7 +238,7 @@ class _Scheduler(Generic[Chunk, Done]):
     def close(self) -> None:
         """Stop all workers, whether their chunks are done or not."""
         for worker in (*self._idle, *self._busy):
-            worker.stop()
+            self._pool.stop(worker)
 
 
 class _LogKeeper(logging.Handler):
@@ -366,7 +363,8 @@ class _Processes:
         gpus = self._gpus[number]
         return _Process(self._job, number, {GPUS: ",".join(gpus)} if gpus else {})
 
-    def release(self, worker: _Process) -> None:
+    def stop(self, worker: _Process) -> None:
+        worker.stop()
         self._free_numbers.append(worker.number)
 
     def finished(self, workers: Sequence[_Process]) -> Sequence[_Process]:

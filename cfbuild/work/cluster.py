@@ -37,8 +37,9 @@ class RayActors:
         """Return a new worker."""
         return _RayActor(self._ray, self._actor.remote(self._job))
 
-    def release(self, worker: _RayActor) -> None:
-        """Do nothing: Ray knows that the `worker` has ended."""
+    def stop(self, worker: _RayActor) -> None:
+        """End the `worker`, whether its chunk is done or not."""
+        self._ray.kill(worker.actor)
 
     def finished(self, workers: Sequence[_RayActor]) -> Sequence[_RayActor]:
         """Return those of `workers` whose chunk is done or that have died, after waiting for the first."""
@@ -54,11 +55,11 @@ class RayActors:
 class _RayActor:
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray = ray
-        self._actor = actor
+        self.actor = actor
         self.promise: Any = None
 
     def send(self, chunk: Any) -> None:
-        self.promise = self._actor.do.remote(chunk)
+        self.promise = self.actor.do.remote(chunk)
 
     def receive(self) -> ChunkResult:
         try:
@@ -67,9 +68,6 @@ class _RayActor:
             reason = " ".join(str(error).split())
             raise DiedError(f"of the Ray cluster died ({reason[:MOST_CHARACTERS]})") from error
         return result
-
-    def stop(self) -> None:
-        self._ray.kill(self._actor)
 
 
 def _ray(workers: WorkerOptions) -> tuple[Any, bool]:
