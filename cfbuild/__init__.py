@@ -39,24 +39,16 @@ _HOMES = {
     "CausalTrace": "cfbuild.probe.effects:CausalTrace",
     "Edit": "cfbuild.edit.editor:Edit",
     "FactSet": "cfbuild.records.factset:FactSet",
-    "HeatMap": "cfbuild.api:HeatMap",
     "LanguageModel": "cfbuild.lm.model:LanguageModel",
     "Record": "cfbuild.data:Record",
     "RecordMaker": "cfbuild.records.maker:RecordMaker",
     "Reference": "cfbuild.data:Reference",
     "Rules": "cfbuild.filter.context:Rules",
-    "Scores": "cfbuild.api:Scores",
-    "heat_map": "cfbuild.api:heat_map",
     "load_edits": "cfbuild.edit.saved:load_edits",
     "load_model": "cfbuild.lm.load:load",
-    "nll": "cfbuild.api:nll",
-    "read_records": "cfbuild.api:read_records",
     "snapshot": "cfbuild.records.factset:snapshot",
-    "trace": "cfbuild.api:trace",
-    "trace_records": "cfbuild.api:trace_records",
-    "write_records": "cfbuild.api:write_records",
 }
-"""The module and attribute of each name of the API, but those of _ROOMS."""
+"""The module and attribute of each name of the API that is neither of _ROOMS nor in `cfbuild.api`."""
 _ROOMS = ("edit", "score")
 """The functions that are packages as well (`callable_room.py`)."""
 
@@ -91,7 +83,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'cfbuild' has no attribute {name!r}")
     if name in _ROOMS:
         return importlib.import_module(f"cfbuild.{name}")
-    module, _, attribute = _HOMES[name].partition(":")
+    module, _, attribute = _HOMES.get(name, f"cfbuild.api:{name}").partition(":")
     value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value

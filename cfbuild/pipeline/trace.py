@@ -132,14 +132,9 @@ def trace(
         folder.discard(run.entry)  # the work of a run that was killed between its last two steps, too
         page = _page(folder, options, given)
     summary = read_json(run.path(SUMMARY))
+    found = {name: summary[name] for name in ("traced", "skipped", "noise", "averages")}
     return TraceSummary(
-        run.name,
-        str(folder.path(run.file("")[:-1])),
-        summary["traced"],
-        summary["skipped"],
-        summary["noise"],
-        summary["averages"],
-        None if page is None else str(page),
+        run.name, str(folder.path(run.file("")[:-1])), **found, page=None if page is None else str(page)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from cfbuild.store.jsonl import write_jsonl
 
 if TYPE_CHECKING:
     from cfbuild.edit.trained.lessons import Lessons, Parts
-    from cfbuild.edit.trained.training import TrainingSettings, Validation
+    from cfbuild.edit.trained.training import Validation
     from cfbuild.lm.model import LanguageModel
     from cfbuild.store.folder import BuildFolder
 
@@ -154,13 +154,15 @@ def _train(
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Train and write all files; return row counts by file, and the manifest's counts."""
     from cfbuild.edit.trained.artefact import MADE_OF, NETWORK, new_network, write_network
-    from cfbuild.edit.trained.training import Training
+    from cfbuild.edit.trained.training import Training, TrainingSettings
 
     progress, note = reports
     config = _config(options, lm, source)
     parts, lessons = _lessons(options, lm, source, progress)
     network = new_network(options.editor, lm, options.seed, options.rank, lessons.tokens)
-    training = Training(lm, network, network.weights, lessons, _settings(options))
+    named = {field.name: getattr(options, field.name) for field in fields(TrainingSettings)}
+    settings = TrainingSettings(**named | {"learning_rate": config["learning_rate"]})
+    training = Training(lm, network, network.weights, lessons, settings)
     training.run(folder.progress(f"{VERB}/{options.name}"), progress, note)
     path, best = folder.path(f"{TRAINED}/{options.name}"), asdict(training.best)
     write_network(path, lm, network, {"editor": options.name, "settings": config, "steps": training.step, "best": best})
@@ -174,21 +176,6 @@ def _train(
         "test": [record.case_id for record in parts.test] if parts else [],
         "best": best,
     }
-
-
-def _settings(options: TrainOptions) -> TrainingSettings:
-    from cfbuild.edit.trained.training import TrainingSettings
-
-    return TrainingSettings(
-        steps=options.steps,
-        batch=options.batch,
-        learning_rate=options.learning_rate or LEARNING_RATES[options.editor],
-        rate_learning_rate=options.rate_learning_rate,
-        edit_weight=options.edit_weight,
-        valid_every=options.valid_every,
-        patience=options.patience,
-        seed=options.seed,
-    )
 
 
 def _lessons(

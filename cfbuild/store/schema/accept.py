@@ -69,12 +69,8 @@ def _minimum(least: int, schema: Mapping[str, Any]) -> Accept:
     return lambda value: type(value) is not int or value >= least
 
 
-def _min_items(least: int, schema: Mapping[str, Any]) -> Accept:
-    return lambda value: type(value) is not list or len(value) >= least
-
-
-def _min_properties(least: int, schema: Mapping[str, Any]) -> Accept:
-    return lambda value: type(value) is not dict or len(value) >= least
+def _min_length(least: int, schema: Mapping[str, Any]) -> Accept:
+    return lambda value: type(value) not in (list, dict) or len(value) >= least
 
 
 def _items(items: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
@@ -121,8 +117,8 @@ KEYWORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], Accept]] = {
     "type": _type,
     "pattern": _pattern,
     "minimum": _minimum,
-    "minItems": _min_items,
-    "minProperties": _min_properties,
+    "minItems": _min_length,
+    "minProperties": _min_length,
     "items": _items,
     "enum": _enum,
     "propertyNames": _property_names,
