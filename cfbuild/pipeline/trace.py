@@ -133,9 +133,8 @@ def trace(
         page = _page(folder, options, given)
     summary = read_json(run.path(SUMMARY))
     found = {name: summary[name] for name in ("traced", "skipped", "noise", "averages")}
-    return TraceSummary(
-        run.name, str(folder.path(run.file("")[:-1])), **found, page=None if page is None else str(page)
-    )
+    where = str(folder.path(run.file("")[:-1]))
+    return TraceSummary(run.name, where, **found, page=None if page is None else str(page))
 
 
 def _input(folder: BuildFolder, options: TraceOptions, read: RecordFile | None) -> _Input:

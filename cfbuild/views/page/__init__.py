@@ -18,7 +18,7 @@ from markupsafe import Markup
 from cfbuild import __version__
 from cfbuild.records.composition import ITEMS
 from cfbuild.score.marks import SIGNS
-from cfbuild.score.matrix import SHOWN, LanguageMatrix
+from cfbuild.score.matrix import SHOWN
 from cfbuild.score.metrics import METRICS, Figure
 from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.swept import SweepReport
@@ -26,7 +26,6 @@ from cfbuild.score.table import COSTS, GROUP_FIGURES, HEADLINE, OTHER_FIGURES, S
 from cfbuild.views.html import environment, page_part, script_digest
 from cfbuild.views.page.blocks import to_json
 from cfbuild.views.page.drawing import Plot
-from cfbuild.views.page.heat import TraceView
 from cfbuild.views.page.plots import ORDER, record_plots, run_plots
 from cfbuild.views.page.shown import ShownCases, ShownRecords
 
