@@ -19,6 +19,7 @@ from cfbuild.pipeline.validate_and_score import (
     covariance_tokens_option,
     layer_option,
     run_config,
+    scoring_options,
     settings_option,
     steps_option,
     with_layer,
@@ -85,12 +86,6 @@ class AcrossOptions:
         """Return the name of the matrices: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
-    @property
-    def scoring_options(self) -> EvaluateOptions:
-        """Return the options with which validate-and-score would edit and score one of the languages."""
-        same = ("limit", "layer", "covariance", "covariance_tokens", "steps", "batch", "settings", "seed", "editor")
-        return EvaluateOptions(**{name: getattr(self, name) for name in same}, skip_generation=True)
-
 
 def across(
     folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, progress: Progress = silent
@@ -113,7 +108,7 @@ def _across(folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, prog
     """Return the matrix, after making it unless that is done. The caller holds the build's lock."""
     from cfbuild.score.matrix import MATRIX, LanguageMatrix, crossing
 
-    run, scoring = crossing(folder, options.name), with_layer(folder, options.scoring_options, lm)
+    run, scoring = crossing(folder, options.name), with_layer(folder, scoring_options(options), lm)
     files = _chosen_files(folder, options.languages)
     digest = sha256_text("\n".join(f"{name} {sha}" for name, sha in folder.digests(list(files.values())).items()))
     config = {**run_config(folder, scoring, lm, digest), "languages": list(files)}

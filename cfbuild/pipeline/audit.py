@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.findings import JudgedRow, judge
-from cfbuild.audit.fix import CleanedFile, Cleaning, cleaned_file
+from cfbuild.audit.fix import Cleaning, cleaned_file
 from cfbuild.audit.foreign import refuse_format
 from cfbuild.audit.mentions import Templates
 from cfbuild.audit.rulebook import EarlierRows
@@ -149,26 +149,24 @@ class JudgeRows:
 
     def open(self) -> Callable[[Sequence[Piece]], list[JudgedRow]]:
         """Return the function that judges a chunk of rows."""
-        options = self.options
+        options, rules = self.options, None
+        if self.graph is not None:
+            rules = RuleContext(
+                self.graph(),
+                {},
+                allow_symmetric=options.allow_symmetric,
+                min_sitelinks=options.min_sitelinks,
+                max_sitelinks=options.max_sitelinks,
+            )
         context = AuditContext(
             self.templates,
             options.max_per_entity,
             options.allow_symmetric,
             options.allow_several,
-            None if self.graph is None else self._rules(self.graph()),
+            rules,
         )
         cleaning = None if options.fix is None else Cleaning(self.form, options.fix_guesses)
         return lambda pieces: [judge(located_of(piece), context, self.repeats, cleaning) for piece in pieces]
-
-    def _rules(self, graph: StoredGraph) -> RuleContext:
-        """Return the build's facts for the rules."""
-        return RuleContext(
-            graph,
-            {},
-            allow_symmetric=self.options.allow_symmetric,
-            min_sitelinks=self.options.min_sitelinks,
-            max_sitelinks=self.options.max_sitelinks,
-        )
 
 
 def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
@@ -186,7 +184,8 @@ def audit(options: AuditOptions, progress: Progress = silent) -> AuditSummary:
         summary = AuditSummary(known=None if options.build is None else 0)
         with _indexed(options, survey.language) as graph:
             job = JudgeRows(options, located.form, graph, survey.templates(), survey.repeats())
-            with LocatedRows(options.file, copy) as again, _cleaned(options, located.form) as cleaned:
+            fixed = nullcontext() if options.fix is None else cleaned_file(options.fix, located.form)
+            with LocatedRows(options.file, copy) as again, fixed as cleaned:
                 for row, repeated in _judged(job, again, progress, survey.rows):
                     summary.count(row, [*row.faults, *repeated])
                     if cleaned is not None and row.mended is not None:
@@ -223,10 +222,6 @@ def _judged(
         yield from ((row, row.faults_after(earlier)) for row in part)
         done += len(part)
         progress("rows", done, total)
-
-
-def _cleaned(options: AuditOptions, form: FileForm) -> AbstractContextManager[CleanedFile | None]:
-    return nullcontext() if options.fix is None else cleaned_file(options.fix, form)
 
 
 @contextmanager

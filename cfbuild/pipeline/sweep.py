@@ -17,10 +17,10 @@ from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     CORPUS,
     EDITOR,
-    EvaluateOptions,
     covariance_tokens_option,
     refuse_violations,
     run_config,
+    scoring_options,
     settings_option,
     steps_option,
 )
@@ -92,12 +92,6 @@ class SweepOptions:
         """Return the sweep's name: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
 
-    @property
-    def scoring_options(self) -> EvaluateOptions:
-        """Return the options with which validate-and-score would score a point, but for what a point sets."""
-        same = ("file", "skip_invalid", "limit", "covariance", "covariance_tokens", "steps", "settings", "seed")
-        return EvaluateOptions(**{name: getattr(self, name) for name in same}, editor=self.editor, skip_generation=True)
-
 
 def sweep(
     folder: BuildFolder,
@@ -118,7 +112,7 @@ def sweep(
     from cfbuild.pipeline.report import report
 
     read = read or read_records(options.file or folder.require("records.jsonl"))
-    refuse_violations(read, options.scoring_options)
+    refuse_violations(read, scoring_options(options))
     run = new_run(folder, options.name, SWEEP)
     with folder.lock(SWEEP):
         swept = _sweep(run, options, lm, read, progress)
@@ -131,7 +125,7 @@ def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile,
     from cfbuild.score.sweeping import Sweep
     from cfbuild.score.swept import SweepReport, read_sweep, series_name
 
-    folder, scoring = run.folder, options.scoring_options
+    folder, scoring = run.folder, scoring_options(options)
     layers = layers_of(options.layers, len(lm.layers))
     curve_of, series = _series(options)
     config = {**run_config(folder, scoring, lm, read.sha256), "layers": list(layers), curve_of: list(series)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,12 @@ class EvaluateOptions(ScoringOptions):
     def name(self) -> str:
         """Return the run's name: the option's, or else the editor's."""
         return self.run or default_name(self.editor)
+
+
+def scoring_options(options: Any) -> EvaluateOptions:
+    """Return the options with which this verb would edit and score as the `options` of another say, without texts."""
+    names = [member.name for member in fields(EvaluateOptions) if hasattr(options, member.name)]
+    return EvaluateOptions(**{name: getattr(options, name) for name in names}, skip_generation=True)
 
 
 def evaluate(

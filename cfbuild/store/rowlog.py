@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from array import array
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from cfbuild.errors import DataError
@@ -40,7 +40,7 @@ class Entry:
         return self.rule is None
 
 
-class Entries(Sequence[Entry]):
+class Entries:
     """The entries of a log in their order, which take 24 bytes each."""
 
     def __init__(self) -> None:
@@ -72,22 +72,17 @@ class Entries(Sequence[Entry]):
         case_ids = self._case_ids
         if _is_rising(case_ids):
             return iter(self)
-        return (self[place] for place in sorted(range(len(self)), key=case_ids.__getitem__))
+        return map(self._entry, sorted(range(len(self)), key=case_ids.__getitem__))
 
     @property
     def distinct(self) -> bool:
         """Return True if no case id comes twice."""
         return _is_rising(sorted(self._case_ids))
 
-    @overload
-    def __getitem__(self, place: int) -> Entry: ...
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._entry, range(len(self)))
 
-    @overload
-    def __getitem__(self, place: slice) -> list[Entry]: ...
-
-    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
+    def _entry(self, place: int) -> Entry:
         relation = self._texts[self._relations[place]]
         assert relation is not None
         rule = self._texts[self._rules[place]]

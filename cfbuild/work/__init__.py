@@ -11,10 +11,12 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from logging.handlers import BufferingHandler
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
@@ -241,30 +243,15 @@ class _Scheduler(Generic[Chunk, Done]):
             self._pool.stop(worker)
 
 
-class _LogKeeper(logging.Handler):
-    """A handler that keeps what is logged in a worker until it is taken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._messages: list[LogMessage] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._messages.append((record.levelno, record.name, record.getMessage()))
-
-    def take(self) -> tuple[LogMessage, ...]:
-        messages, self._messages = tuple(self._messages), []
-        return messages
-
-
 class JobRunner:
     """A job in a worker's process, opened with its first chunk."""
 
     def __init__(self, job: Job[Any, Any]) -> None:
         self._job = job
         self._do: Callable[[Any], Any] | None = None
-        self._log_keeper = _LogKeeper()
+        self._kept = BufferingHandler(sys.maxsize)
         logger = logging.getLogger("cfbuild")
-        logger.addHandler(self._log_keeper)
+        logger.addHandler(self._kept)
         logger.propagate = False
 
     def do(self, chunk: Any) -> ChunkResult:
@@ -274,8 +261,13 @@ class JobRunner:
                 self._do = self._job.open()
             value = self._do(chunk)
         except Exception as error:  # noqa: BLE001  raised again by `ChunkResult.get`
-            return ChunkResult(error=_sendable(error), trace=traceback.format_exc(), logged=self._log_keeper.take())
-        return ChunkResult(value, logged=self._log_keeper.take())
+            return ChunkResult(error=_sendable(error), trace=traceback.format_exc(), logged=self._logged())
+        return ChunkResult(value, logged=self._logged())
+
+    def _logged(self) -> tuple[LogMessage, ...]:
+        messages = tuple((record.levelno, record.name, record.getMessage()) for record in self._kept.buffer)
+        self._kept.flush()
+        return messages
 
 
 def _sendable(error: Exception) -> Exception:
