@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -86,7 +86,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in groups:
-            parameters += _parameters(groups[name])
+            parameters += map(_parameter, options_of(groups[name]))
         else:
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
 
@@ -98,17 +98,6 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
-
-
-def _parameters(kind: type) -> list[inspect.Parameter]:
-    """Return typer's parameters for a dataclass: its declared options, then its fields annotated for typer."""
-    declared = [_parameter(each) for each in options_of(kind)]
-    by_name = inspect.signature(kind).parameters
-    types = get_type_hints(kind, include_extras=True)
-    annotated = [name for name, hint in types.items() if get_origin(hint) is Annotated]
-    return declared + [
-        by_name[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=types[name]) for name in annotated
-    ]
 
 
 def _parameter(declared: Option) -> inspect.Parameter:
@@ -141,11 +130,10 @@ def _completer(form: Form) -> Callable[[str], list[str]]:
 def _collected(kind: type, typed: dict[str, Any]) -> Any:
     """Return an instance of the options dataclass `kind`. `typed` are typer's values by parameter name."""
     values: dict[str, Any] = {}
-    forms = {declared.name: declared.form for declared in options_of(kind)}
-    for parameter in _parameters(kind):
-        value, form = typed[parameter.name], forms.get(parameter.name)
+    for declared in options_of(kind):
+        value = typed[declared.name]
         if value is not None:
-            values[parameter.name] = form.read(value) if form else value
+            values[declared.name] = declared.form.read(value) if declared.form else value
     return assemble(kind, values)
 
 

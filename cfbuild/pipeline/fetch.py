@@ -102,9 +102,6 @@ class FetchOptions(
         tuples = kind(**{**named, "per_relation": None, "endpoint": self.service}) if self.uses_pararel else None
         return ObjectSource(self.objects, tuples, self.seed, client)
 
-    def known_relations(self) -> frozenset[str] | None:
-        return self.of_source.known_relations()
-
 
 @dataclass(frozen=True)
 class FetchSummary:
@@ -363,7 +360,7 @@ def _relations_with_templates(options: FetchOptions) -> set[str]:
             found.update(builtin.relations(wikidata.language_code(options.language)))
         elif files is not None:
             found.update(files.relations())
-    known = options.known_relations()
+    known = options.of_source.known_relations()
     return found if known is None else found & known
 
 

@@ -181,7 +181,15 @@ def _loading(given: CardInput) -> str:
         f'on, and so do pandas, polars and DuckDB, such as `pandas.read_parquet("{address}")`. '
         f"Columns of JSON text, for `json.loads`: {'; '.join(by_table)}."
     )
-    return f"## Use\n\n{_code(given)}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}\n\n{how}"
+    code = f"""```python
+import json
+
+from datasets import load_dataset
+
+records = load_dataset("{given.repository}", "records")
+measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what the filter measured
+```"""
+    return f"## Use\n\n{code}\n\n{_table(('configuration', 'split', 'rows'), rows)}\n\n{about}\n\n{how}"
 
 
 def _limits(given: CardInput) -> str:
@@ -196,18 +204,6 @@ def _limits(given: CardInput) -> str:
     )
     lists = ("\n".join([f"**{title}**", "", *(f"- {_text(item)}" for item in texts)]) for title, texts in parts)
     return "## Uses and limits\n\n" + "\n\n".join(lists)
-
-
-def _code(given: CardInput) -> str:
-    """Return the lines that load the records, as a block of Python."""
-    return f"""```python
-import json
-
-from datasets import load_dataset
-
-records = load_dataset("{given.repository}", "records")
-measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what the filter measured
-```"""
 
 
 def _filter(config: Mapping[str, Any]) -> str:

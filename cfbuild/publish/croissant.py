@@ -7,7 +7,6 @@ objects are named in a description only, since readers of Croissant take no such
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cfbuild.publish import responsible
@@ -140,34 +139,18 @@ def _files_of(table: str, split: str) -> str:
 
 def _record_set(table: Table, split: str) -> dict[str, Any]:
     name = f"{table.name}-{split}"
-    files = _files_of(table.name, split)
+    files = {"fileSet": {"@id": _files_of(table.name, split)}}
     found = columns(table.name).properties
-    fields = [_field(name, key, part, _Place(files, key)) for key, part in found.items()]
+    fields = [_field(name, key, part, {**files, "extract": {"column": key}}) for key, part in found.items()]
     left_out = ", ".join(key for key, field in zip(found, fields, strict=True) if field is None)
     about = {"description": f"Beside these columns it has lists of objects: {left_out}."} if left_out else {}
     return {"@type": "cr:RecordSet", "@id": name, "name": name, **about, "field": [field for field in fields if field]}
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The place of a field's values: the set of files, the column, and the path of keys inside it, as `outer.inner`."""
-
-    files: str
-    column: str
-    path: str = ""
-
-    def inside(self, key: str) -> _Place:
-        """Return the place of a key of the object at this place."""
-        return _Place(self.files, self.column, f"{self.path}.{key}".removeprefix("."))
-
-    def source(self) -> dict[str, Any]:
-        """Return the place as a field's source."""
-        source = {"fileSet": {"@id": self.files}, "extract": {"column": self.column}}
-        return {**source, "transform": {"jsonPath": self.path}} if self.path else source
-
-
-def _field(parent: str, name: str, schema: Mapping[str, Any], place: _Place) -> dict[str, Any] | None:
-    """Return the field of a column, or of a key inside a column; None for a list of objects."""
+def _field(
+    parent: str, name: str, schema: Mapping[str, Any], column: Mapping[str, Any], keys: tuple[str, ...] = ()
+) -> dict[str, Any] | None:
+    """Return the field of a column, or of the value at `keys` inside a column; None for a list of objects."""
     inner = schema
     while type_of(inner) == "array":
         inner = inner["items"]
@@ -178,9 +161,10 @@ def _field(parent: str, name: str, schema: Mapping[str, Any], place: _Place) -> 
     if repeats:
         field["repeated"] = True
     if "properties" not in inner:
-        return {**field, "dataType": TYPES[type_of(inner)], "source": place.source()}
+        inside = {"transform": {"jsonPath": ".".join(keys)}} if keys else {}
+        return {**field, "dataType": TYPES[type_of(inner)], "source": {**column, **inside}}
     if repeats:
         return None
     properties = inner["properties"].items()
-    parts = [part for key, of in properties if (part := _field(field["@id"], key, of, place.inside(key)))]
+    parts = [part for key, of in properties if (part := _field(field["@id"], key, of, column, (*keys, key)))]
     return {**field, "subField": parts} if parts else None

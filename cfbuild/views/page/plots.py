@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import StatisticsError, correlation, median
@@ -356,8 +357,11 @@ def _highest(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
 
 def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, last: str) -> Markup:
     """Return bars of the number of values in each of BINS bins from 0 to `top`, whose tick says `last`."""
-    counts = {name: _bins(values, top) for name, values in series.items()}
-    most = max(1, *(max(bins) for bins in counts.values()))
+    counts = {
+        name: Counter(min(BINS - 1, max(0, int(value / top * BINS))) for value in values)
+        for name, values in series.items()
+    }
+    most = max(1, *(count for bins in counts.values() for count in bins.values()))
     across, up = scale(0, BINS, LEFT, WIDTH - RIGHT), scale(0, most, HEIGHT - BOTTOM, TOP + 4)
     ticks = (0, BINS / 2, BINS)
     parts = [
@@ -366,19 +370,11 @@ def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, la
     ]
     width = (across(1) - across(0) - 1) / len(counts)
     for place, (name, bins) in enumerate(counts.items()):
-        for number, count in enumerate(bins):
-            if count:
-                x, y = across(number) + width * place, up(count)
-                hint = f"{name}, {top * number / BINS:.3g} to {top * (number + 1) / BINS:.3g}: {count}"
-                parts.append(_bar(x, y, width, HEIGHT - BOTTOM - y, name, hint))
+        for number, count in sorted(bins.items()):
+            x, y = across(number) + width * place, up(count)
+            hint = f"{name}, {top * number / BINS:.3g} to {top * (number + 1) / BINS:.3g}: {count}"
+            parts.append(_bar(x, y, width, HEIGHT - BOTTOM - y, name, hint))
     return svg(HEIGHT, parts)
-
-
-def _bins(values: Iterable[float], top: float) -> list[int]:
-    counts = [0] * BINS
-    for value in values:
-        counts[min(BINS - 1, max(0, int(value / top * BINS)))] += 1
-    return counts
 
 
 def _bar(x: float, y: float, width: float, height: float, kind: str, hint: str) -> Markup:
