@@ -72,12 +72,16 @@ def test_a_model_reads_an_object_as_it_is_written() -> None:
 
 
 def test_names_from_right_to_left_keep_their_direction_in_a_terminal() -> None:
-    lines = list(record_lines(RECORD, None))
+    def plain(text: str, kind: str) -> str:
+        return text
+
+    lines = list(record_lines(RECORD, None, plain))
     assert lines[0] == f"case 0  P36  {isolated('مصر')} (Q79)"
     assert lines[1] == f"  true {isolated('القاهرة')} (Q85)  o* {isolated('روما')} (Q220)"
     assert f"    {isolated('عاصمة مصر هي')}" in lines
     assert isolated("مصر") == "\u2068مصر\u2069" and isolated("Kairo") == "Kairo"
-    (head, _) = rejection_lines(Rejection(1, Fact("P36", "Q79", "Q85"), "מצרים", "קהיר", Decision(False, "same-name")))
+    rejection = Rejection(1, Fact("P36", "Q79", "Q85"), "מצרים", "קהיר", Decision(False, "same-name"))
+    (head, _) = rejection_lines(rejection, plain)
     assert head == f"case 1  P36  {isolated('מצרים')} (Q79) -> {isolated('קהיר')} (Q85)"
     latin = dataclasses.replace(RECORD, subject=Target("Q79", "Egypt\u202e"))
-    assert "Egypt[U+202E]" in next(iter(record_lines(latin, None)))
+    assert "Egypt[U+202E]" in next(iter(record_lines(latin, None, plain)))

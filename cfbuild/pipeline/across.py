@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cfbuild.edit import EDITORS, check_name
 from cfbuild.errors import BuildStateError, ConfigError, check_least
 from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option
-from cfbuild.pipeline.run_signature import run_signature
-from cfbuild.pipeline.scoring import ScoredRecords, make_editor
+from cfbuild.pipeline.scoring import ScoredRecords, make_editor, run_signature
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     EDITOR,

@@ -16,7 +16,7 @@ from cfbuild.audit.foreign import refuse_format
 from cfbuild.audit.mentions import Templates
 from cfbuild.audit.rulebook import EarlierRows
 from cfbuild.audit.survey import Repeats, Survey, SurveyChunks, chunks
-from cfbuild.errors import ConfigError, DataError
+from cfbuild.errors import ConfigError, DataError, check_least
 from cfbuild.facts.stored import StoredGraph
 from cfbuild.filter.rules import RuleContext
 from cfbuild.option import REQUIRED, Form, option
@@ -64,8 +64,7 @@ class AuditOptions(WorkerOptions):
 
     def __post_init__(self) -> None:
         self.check_workers()
-        if self.max_per_entity < 1:
-            raise ConfigError(f"max per entity is {self.max_per_entity}; expected at least 1")
+        check_least(self, max_per_entity=1)
         if self.build is None and (self.min_sitelinks, self.max_sitelinks) != (None, None):
             raise ConfigError("--min-sitelinks and --max-sitelinks need a build's facts; give --build")
         if self.fix is not None and self.fix.resolve() == self.file.resolve():

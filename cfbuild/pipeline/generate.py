@@ -197,7 +197,6 @@ def generate(
     relation without facts or a source of prefixes that cannot be used, DataError for broken input or a filter whose
     verdicts do not fit its candidates.
     """
-    workers = ModelWorkerOptions(workers=options.workers, ray=options.ray, gpus=options.gpus)
     with folder.lock(VERB):
         source = PrefixSource(folder, options.prefixes, options.lead, options.build.seed, sampler)
         config = _config(folder, options, source, model_filter)
@@ -210,8 +209,8 @@ def generate(
         making = maker.start(options, model_filter)
         log = RowLog(folder.progress(VERB) / "rows.jsonl")
         spread = _resumed(making, log)
-        job = MakeRows(maker, model_filter) if workers.is_alone else MakeRows(maker, None, _recipe(model_filter))
-        for made in map_chunks(job, making.chunks(), workers):
+        job = MakeRows(maker, model_filter) if options.is_alone else MakeRows(maker, None, _recipe(model_filter))
+        for made in map_chunks(job, making.chunks(), options):
             _take_in(made, making, log, spread)
             progress("facts", made.place, len(making.turns))
         without_model = WorkerOptions(workers=options.workers, ray=options.ray)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cfbuild.edit import TOKENS, check_name
 from cfbuild.errors import ConfigError, check_least
 from cfbuild.option import COMMA_SEPARATED, option, restart_option, seed_option, split
-from cfbuild.pipeline.run_signature import short_settings
-from cfbuild.pipeline.scoring import ScoredRecords, new_supplies
+from cfbuild.pipeline.scoring import ScoredRecords, new_supplies, short_settings
 from cfbuild.pipeline.validate_and_score import (
     ABOUT_EDITOR,
     CORPUS,

@@ -56,9 +56,7 @@ class TraceOptions(TraceSettings):
 
     def __post_init__(self) -> None:
         TraceSettings.__post_init__(self)
-        check_least(self, limit=1)
-        if self.pictures < 0:
-            raise ConfigError(f"pictures is {self.pictures}; expected 0 or more")
+        check_least(self, limit=1, pictures=0)
         if self.prompt is None:
             if self.subject is not None or self.other is not None:
                 raise ConfigError("--subject and --other go with --prompt, which is missing; give --prompt too")

@@ -13,8 +13,7 @@ from cfbuild.edit import COVARIANCE_TOKENS, EDITORS, TOKENS_PER_WIDTH, TRAINED, 
 from cfbuild.edit.presets import AUTO_LAYER, EDITORS_AT_ROMES_LAYER
 from cfbuild.errors import ConfigError, SchemaError, check_least
 from cfbuild.option import NAMED_VALUES, WORD, Form, option, restart_option, seed_option, values_of
-from cfbuild.pipeline.run_signature import run_signature
-from cfbuild.pipeline.scoring import ENTITIES, THIS_PROCESS, ScoredRecords, ScoreUnits, ScoringWorkers
+from cfbuild.pipeline.scoring import ENTITIES, THIS_PROCESS, ScoredRecords, ScoreUnits, ScoringWorkers, run_signature
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.jsonl import read_json, write_json

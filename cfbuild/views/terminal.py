@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from cfbuild.data import CaseScore, Record, Rejection, StageScore, id_number
-from cfbuild.errors import ConfigError
+from cfbuild.errors import ConfigError, check_least
 from cfbuild.option import WORD, option, seed_option
 from cfbuild.records.prompts import prompts_of
 from cfbuild.templates.builtin import relations
@@ -38,8 +38,7 @@ class Choice:
     seed: int = seed_option()
 
     def __post_init__(self) -> None:
-        if self.sample is not None and self.sample < 1:
-            raise ConfigError(f"sample is {self.sample}; expected at least 1")
+        check_least(self, sample=1)
 
 
 def choose(items: Iterable[Chosen], choice: Choice) -> list[Chosen]:
@@ -70,12 +69,7 @@ def relation_of(item: Record | Rejection) -> str:
     return item.relation if isinstance(item, Record) else item.fact.relation
 
 
-def plain(text: str, kind: str) -> str:
-    """Return the text unchanged, whatever its kind: a Paint without colours."""
-    return text
-
-
-def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, run: str | None = None) -> Iterator[str]:
+def record_lines(record: Record, case: CaseScore | None, paint: Paint, run: str | None = None) -> Iterator[str]:
     """Yield the lines of a record, its probabilities before and after the edit, and its first generated texts.
 
     case: its scores in the run called `run` (None: without a run). Control characters are made visible.
@@ -85,7 +79,7 @@ def record_lines(record: Record, case: CaseScore | None, paint: Paint = plain, r
     true, new = _name(record.target_true.label), _name(record.target_new.label)
     yield f"  true {paint(true, 'true')} ({record.target_true.id})  o* {paint(new, 'new')} ({record.target_new.id})"
     for model, measured in record.scores.items():
-        shown = ", ".join(f"{name} {_short(value)}" for name, value in _pairs(measured))
+        shown = ", ".join(f"{name} {_short(value)}" for name, value in measured.items())
         yield paint(f"  {visible(model)}: {shown}", "soft")
     if case and case.fault:
         yield paint(f"  no edit: {visible(case.fault)}", "new")
@@ -135,18 +129,14 @@ def _texts(record: Record, case: CaseScore | None, paint: Paint) -> Iterator[str
                 yield f"  {paint(f'{name:<6}', 'soft')} {_marked(cut, record, paint)}"
 
 
-def rejection_lines(rejection: Rejection, paint: Paint = plain) -> Iterator[str]:
+def rejection_lines(rejection: Rejection, paint: Paint) -> Iterator[str]:
     """Yield the lines of a reject: the fact, and the rule that rejected it with its measurements."""
     fact = rejection.fact
     subject, value = rejection.subject or "(no label)", rejection.object or "(no label)"
     items = f"{_name(subject)} ({fact.subject}) -> {_name(value)} ({fact.object})"
     yield paint(f"case {rejection.case_id}  {fact.relation}  {items}", "head")
-    shown = ", ".join(f"{name} {_short(number)}" for name, number in _pairs(rejection.decision.measured))
+    shown = ", ".join(f"{name} {_short(number)}" for name, number in rejection.decision.measured.items())
     yield f"  {paint(rejection.decision.rule, 'new')}  {shown}"
-
-
-def _pairs(measured: object) -> Sequence[tuple[str, object]]:
-    return tuple(measured.items()) if isinstance(measured, Mapping) else ()
 
 
 def _short(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -88,21 +88,19 @@ def _probabilities(stage: StageScore) -> dict[str, list[list[float]]]:
 
 def _texts(case: CaseScore, most: int | None) -> list[list[str]]:
     """Return [before, after] of the first `most` generated texts (None: all); after is empty if the edit failed."""
-    before = case.pre.generations[:most]
-    after = case.post.generations[:most] if case.post else ()
-    return [[visible(text), visible(after[i]) if i < len(after) else ""] for i, text in enumerate(before)]
+    after = case.post.generations if case.post else ()
+    return _pairs(case.pre.generations[:most], after[:most])
 
 
 def _answers(case: CaseScore) -> dict[str, list[list[str]]]:
     """Return [before, after] of each answer by group; after is empty if the edit failed."""
     post = case.post.answers if case.post else {}
-    return {
-        group: [
-            [visible(text), visible(after) if after is not None else ""]
-            for text, after in zip_longest(texts, post.get(group, ()))
-        ]
-        for group, texts in case.pre.answers.items()
-    }
+    return {group: _pairs(texts, post.get(group, ())) for group, texts in case.pre.answers.items()}
+
+
+def _pairs(before: Sequence[str], after: Sequence[str]) -> list[list[str]]:
+    shown = zip_longest(before, after[: len(before)], fillvalue="")
+    return [[visible(text), visible(text_after)] for text, text_after in shown]
 
 
 def _short(value: object) -> object:

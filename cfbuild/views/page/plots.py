@@ -111,9 +111,7 @@ def record_plots(shares: Sequence[float], dropped: Mapping[str, int]) -> dict[st
 def rank_shares(record: Record) -> Iterator[float]:
     """Yield the rank of a record's o* as a share of its pool, 0 to 1, for each model that ranked it."""
     for measured in record.scores.values():
-        rank, size = (
-            (measured.get("target_new_rank"), measured.get("pool_size")) if isinstance(measured, Mapping) else (0, 0)
-        )
+        rank, size = measured.get("target_new_rank"), measured.get("pool_size")
         if isinstance(rank, int) and isinstance(size, int) and size:
             yield min(1.0, rank / size)
 
