@@ -148,7 +148,7 @@ class SharedMeasurements:
     @cached_property
     def tracer(self) -> Tracer:
         """Return the tracer; its noise is measured on all records' subjects."""
-        return Tracer.of(self.lm, TraceSettings(kinds=KINDS), [record.subject.label for record in self.records])
+        return Tracer(self.lm, TraceSettings(kinds=KINDS), [record.subject.label for record in self.records])
 
     @cached_property
     def plain_traces(self) -> list[Timed]:
@@ -160,9 +160,9 @@ class SharedMeasurements:
 
     def traced(self, method: str) -> Timed:
         """Return the package's traces of the same records: a trace's cost depends on its prompt's length."""
-        tracer = Tracer(self.lm, replace(self.tracer.settings, method=method), self.tracer.level)
+        tracer = Tracer(self.lm, replace(self.tracer.settings, method=method, noise=self.tracer.level), ())
         facts = [replace(fact_to_trace(one, lambda _: ()), expected=None) for one in self.spread(self.records)]
-        warm = Tracer(self.lm, replace(tracer.settings, method=ATTRIBUTION), tracer.level)
+        warm = Tracer(self.lm, replace(tracer.settings, method=ATTRIBUTION), ())
         warm.trace(facts[:1])  # caches and threads are warm
         return self.timed(f"traces of {len(facts)}, {method}", lambda: tracer.trace(facts))
 

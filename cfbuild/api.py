@@ -192,7 +192,7 @@ def trace(lm: LanguageModel, prompt: str, *, subject: str, others: Sequence[str]
     """
     fact = TracedFact(0, "prompt", prompt, subject, None, tuple((other, None) for other in others))
     trace_settings = _trace_settings(settings)
-    (traced,) = Tracer.of(lm, trace_settings, [subject]).trace([fact])
+    (traced,) = Tracer(lm, trace_settings, [subject]).trace([fact])
     if isinstance(traced, Untraced):
         raise DataError(f"none of {len(others)} other subjects has as many tokens as {subject!r} and another answer")
     return traced
@@ -228,7 +228,7 @@ def trace_records(
     swapped = records if trace_settings.corrupt == SWAP else ()
     others = pairs or SubjectPairs.of_records(swapped, trace_settings.seed).others
     facts = [fact_to_trace(record, others) for record in records]
-    tracer = Tracer.of(lm, trace_settings, [record.subject.label for record in records])
+    tracer = Tracer(lm, trace_settings, [record.subject.label for record in records])
     return tracer.trace(facts, lambda count: progress("restored states", count, None))
 
 

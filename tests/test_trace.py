@@ -164,7 +164,7 @@ def plain_way(lm: LanguageModel, trace: CausalTrace, settings: TraceSettings) ->
 def traces(
     lm: LanguageModel, settings: TraceSettings = SMALL, facts: tuple[TracedFact, ...] = FACTS
 ) -> list[CausalTrace]:
-    made = Tracer.of(lm, settings, ()).trace(facts)
+    made = Tracer(lm, settings, ()).trace(facts)
     return [one for one in made if isinstance(one, CausalTrace)]
 
 
@@ -227,7 +227,7 @@ def test_a_noisy_difference_is_from_what_the_corrupted_rows_think_likeliest() ->
 def test_no_pair_fits_and_other_answers_are_told() -> None:
     lm = tiny.make("gpt2")
     facts = [replace(FACTS[1], others=(("Danielle Darrieux", None),)), replace(FACTS[0], expected="Paris", case_id=7)]
-    made = Tracer.of(lm, replace(SMALL, corrupt=SWAP), ()).trace(facts)
+    made = Tracer(lm, replace(SMALL, corrupt=SWAP), ()).trace(facts)
     assert [(one.case_id, one.rule) for one in made if isinstance(one, Untraced)] == [
         (1, "no-pair"),
         (7, "other-answer"),
@@ -236,7 +236,7 @@ def test_no_pair_fits_and_other_answers_are_told() -> None:
 
 def test_numbers_that_are_not_finite_are_no_trace() -> None:
     lm = tiny.make("gpt2")
-    made = Tracer.of(lm, replace(SMALL, noise=float(np.finfo(np.float32).max)), ()).trace(FACTS[:1])
+    made = Tracer(lm, replace(SMALL, noise=float(np.finfo(np.float32).max)), ()).trace(FACTS[:1])
     assert [one.rule for one in made if isinstance(one, Untraced)] == ["not-finite"]
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from cfbuild.cli.shared import Build, OutputOptions, new_console, new_table, print_json, print_text
 from cfbuild.errors import ConfigError
-from cfbuild.option import WORD, option, split
+from cfbuild.option import COMMA_SEPARATED, WORD, option
 from cfbuild.store.folder import BuildFolder
 from cfbuild.text.safe import visible
 
@@ -35,6 +33,18 @@ TABLE_FORMATS = ("text", "markdown", "latex")
 
 
 @dataclass(frozen=True)
+class ReportOptions:
+    """Options of `cfbuild report` alone."""
+
+    file: Path | None = option(None, "The file that was scored, if it was not the build's records.", flag="--file -f")
+    runs: tuple[str, ...] = option(
+        (),
+        "Comma-separated runs to show, in this order; the others are compared with the first. [default: all, by name]",
+        form=COMMA_SEPARATED,
+    )
+
+
+@dataclass(frozen=True)
 class TableOptions:
     """Options of commands that print a table of runs. Raises ConfigError for an unknown format."""
 
@@ -50,24 +60,7 @@ class TableOptions:
             raise ConfigError(f"format {self.format_!r} does not exist; expected text, markdown or latex")
 
 
-def run(
-    build: Build = Path("build"),
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="The file that was scored, if it was not the build's records.")
-    ] = None,
-    runs: Annotated[
-        str,
-        typer.Option(
-            "--runs",
-            help="Comma-separated runs to show, in this order; the others are compared with the first. "
-            "[default: all, by name]",
-            show_default=False,
-        ),
-    ] = "",
-    *,
-    table: TableOptions,
-    output: OutputOptions,
-) -> None:
+def run(build: Build = Path("build"), *, options: ReportOptions, table: TableOptions, output: OutputOptions) -> None:
     """Print the scores of all runs in a table, the unedited model on top, and write report.html.
 
     The page is one file with the figures, plots, and a table of the build's records to search and filter.
@@ -76,7 +69,7 @@ def run(
 
     folder = BuildFolder(build)
     with folder.lock("report"), output.progress() as progress:
-        reported = report(folder, file, runs=split(runs), progress=progress)
+        reported = report(folder, options.file, runs=options.runs, progress=progress)
     if reported.left_out:
         left_out = ", ".join(reported.left_out)
         output.note(f"cfbuild: left out, for another file was scored: {left_out}; name it by --file")

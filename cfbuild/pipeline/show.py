@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cfbuild.data import CaseScore, Record, Rejection
+from cfbuild.errors import BuildStateError
 from cfbuild.store.codec import decode_record, decode_rejection, encode_case, encode_record, encode_rejection
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import Row, read_values
-from cfbuild.store.runs import chosen_run, finished_runs
+from cfbuild.store.runs import finished_runs
 from cfbuild.store.schema import conforming
 from cfbuild.views.terminal import Choice, choose
 
@@ -35,13 +36,16 @@ def chosen_records(folder: BuildFolder, choice: Choice, run: str | None = None) 
 
     records = choose(read_values(folder.require("records.jsonl"), conforming("record", decode_record)), choice)
     case_ids = {record.case_id for record in records}
-    chosen = chosen_run(folder, run)
+    runs = {found.name: found for found in finished_runs(folder)}
+    name = next(iter(runs), None) if run is None else run
+    chosen = runs.pop(name, None) if name is not None else None
+    if run is not None and chosen is None:
+        raise BuildStateError(f"{folder.root} has no run {run!r}; it has {', '.join(runs) or 'none'}")
     cases = {case.case_id: case for case in read_cases(chosen) if case.case_id in case_ids} if chosen else {}
-    name = chosen.name if chosen else None
     return Shown(
         records=tuple((record, cases.get(record.case_id)) for record in records),
         run=name,
-        others=tuple(other.name for other in finished_runs(folder) if other.name != name),
+        others=tuple(runs),
     )
 
 

@@ -177,7 +177,7 @@ def _write(
     from cfbuild.probe.effects import AverageEffects, CausalTrace
     from cfbuild.probe.tracer import Tracer
 
-    tracer = Tracer.of(lm, options, given.subjects)
+    tracer = Tracer(lm, options, given.subjects)
     log = RowLog(run.folder.progress(run.entry) / LOG)
     _trace_all(tracer, given.facts, log, progress)
     kept, dropped = ([entry for entry in log.entries if entry.kept is is_kept] for is_kept in (True, False))

@@ -192,12 +192,9 @@ def _lessons(
         return None, text_lessons(lm, texts, options.seed, options.text_tokens, options.valid, progress)
     records = read_records(source).all_valid().records[: options.limit]
     parts = split(records, options.seed, options.train, options.valid)
-
-    def report(count: int) -> None:
-        progress("general texts", count, GENERAL_TEXTS)
-
     if options.texts:
         general = list(open_corpus(str(options.texts)).texts)
     else:
-        general = sample_texts(lm, options.seed, GENERAL_TEXTS, options.text_tokens, report)
+        count, tokens = GENERAL_TEXTS, options.text_tokens
+        general = sample_texts(lm, options.seed, count, tokens, lambda done: progress("general texts", done, count))
     return parts, record_lessons(lm, parts, general, options.seed, options.text_tokens)

@@ -80,23 +80,21 @@ class _KnownFact:
 
 
 class Tracer:
-    """A maker of causal traces; `level` is the noise's standard deviation."""
+    """A maker of causal traces; `level` is the noise's standard deviation.
 
-    def __init__(self, lm: LanguageModel, settings: TraceSettings, level: float) -> None:
+    subjects: on their embeddings the noise is measured, unless it is set. Raises as `noise_level` does.
+    """
+
+    def __init__(self, lm: LanguageModel, settings: TraceSettings, subjects: Iterable[str]) -> None:
         missing = [kind for kind in settings.maps if kind != STATE and PARTS[kind] not in lm.family.parts]
         if missing:
             raise ConfigError(
                 f"cfbuild knows no part of {lm.name} that writes the outputs of its {', '.join(missing)}; trace others "
                 "(--kinds)"
             )
-        self.lm, self.settings, self.level = lm, settings, level
-
-    @staticmethod
-    def of(lm: LanguageModel, settings: TraceSettings, subjects: Iterable[str]) -> Tracer:
-        """Return a tracer whose noise, unless it is set, is measured on `subjects`. Raises as `noise_level` does."""
-        if settings.corrupt == SWAP:
-            return Tracer(lm, settings, 0.0)
-        return Tracer(lm, settings, noise_level(lm, subjects) if settings.noise is None else settings.noise)
+        self.lm, self.settings, self.level = lm, settings, settings.noise or 0.0
+        if settings.corrupt != SWAP and settings.noise is None:
+            self.level = noise_level(lm, subjects)
 
     def trace(
         self, facts: Sequence[TracedFact], done: Callable[[int], None] = no_progress

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfbuild.errors import BuildStateError, ConfigError
+from cfbuild.errors import ConfigError
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.manifest import VerbEntry
 
@@ -86,18 +86,3 @@ def finished_runs(folder: BuildFolder, verb: str = VERB) -> list[Run]:
         is_taken = any(run.name == name for run in found)
         found.append(Run(folder, f"{name}-earlier" if is_taken else name, VERB, ""))
     return sorted((run for run in found if run.path(PLACES[verb][1]).is_file()), key=lambda run: run.name)
-
-
-def chosen_run(folder: BuildFolder, name: str | None) -> Run | None:
-    """Return the finished run called `name`; for None the first by name, or None if there is no run.
-
-    Raises BuildStateError if no finished run is called so.
-    """
-    runs = finished_runs(folder)
-    if name is None:
-        return runs[0] if runs else None
-    for run in runs:
-        if run.name == name:
-            return run
-    names = ", ".join(run.name for run in runs) or "none"
-    raise BuildStateError(f"{folder.root} has no run {name!r}; it has {names}")
