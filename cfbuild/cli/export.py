@@ -33,6 +33,5 @@ def run(build: Build = Path("build"), *, options: ExportOptions, output: OutputO
 
 
 def _length(model: str, output: OutputOptions) -> Callable[[str], int]:
-    """Return the function that counts a text's tokens in a model's vocabulary."""
     lm = output.load_model(ModelOptions(model=model))
     return lambda text: len(lm.encode(text))

@@ -57,7 +57,6 @@ def run(
 
 
 def _show_staged(staged: Staged, as_json: bool) -> None:
-    """Print every file with its size and digest, and the card."""
     if as_json:
         rows = [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in staged.files]
         print_json({"files": rows, "card": staged.card})

@@ -158,7 +158,6 @@ def _finished_passes(
 
 
 def _in_language(code: str, progress: Progress) -> Progress:
-    """Return a display of progress whose tasks name the language of the edits."""
     return lambda task, done, total: progress(f"{task} in {code}", done, total)
 
 

@@ -108,7 +108,6 @@ def _statements(folder: BuildFolder, progress: Progress) -> Statements:
 
 
 def _counted(found: Iterator[FactChange], summary: DiffSummary, progress: Progress) -> Iterator[FactChange]:
-    """Yield the changes after counting them in the summary."""
     for number, change in enumerate(found, start=1):
         summary.kinds[change.kind] += 1
         summary.relations.setdefault(change.fact.relation, Counter())[change.kind] += 1

@@ -153,7 +153,6 @@ def _shared_records(folder: BuildFolder, progress: Progress) -> Iterator[dict[st
 
 
 def _with_case_ids(code: str, folder: BuildFolder, file: str) -> Iterator[tuple[int, str, Record]]:
-    """Return a language's records, each with its case id and the language."""
     records = read_values(folder.require(file), conforming("record", decode_record))
     return ((record.case_id, code, record) for record in records)
 

@@ -155,8 +155,6 @@ def _tables(sources: Iterable[Source]) -> list[str]:
 
 
 def _split(source: Source, seed: int, progress: Progress) -> Splits:
-    """Return the splits of the records, which divide their subjects."""
-
     def read() -> Iterator[tuple[int, str]]:
         for chunk in line_chunks(source):
             names = subjects(chunk)
@@ -167,7 +165,6 @@ def _split(source: Source, seed: int, progress: Progress) -> Splits:
 
 
 def _put_orders(table: TableWriter, edits: PlannedEdits, splits: Splits) -> None:
-    """Write the orders of many edits, an order for each split."""
     places = splits.places(edits.case_ids)
     for place in range(len(SPLITS)):
         rows = edits.rows((places == place).nonzero()[0].tolist())

@@ -121,7 +121,6 @@ def report(
 
 
 def _traces_of(folder: BuildFolder, read: RecordFile | _Streamed) -> list[TraceView]:
-    """Return the build's causal traces of these records, and those of prompts."""
     views = []
     for trace in finished_runs(folder, TRACE):
         config = trace.record.config

@@ -108,7 +108,6 @@ def _score(log: RowLog, records: Sequence[Record], lm: LanguageModel, progress: 
 
 
 def _rows(record: Record, case: CaseScore, lm: LanguageModel) -> Iterator[Row]:
-    """Yield a record's prompts with their scores, in the record's order."""
     scores = {kind: iter(scored) for kind, scored in case.pre.prompts.items()}
     for kind, text, new, true in prompts_of(record):
         score = next(scores[kind])
@@ -131,7 +130,6 @@ def _rounded(value: float | bool) -> float | bool:
 
 
 def _summary(run: Run, lm: LanguageModel) -> BaseScores:
-    """Return a model's scores, read from its finished file."""
     from cfbuild.score.metrics import aggregate
 
     count, cases = 0, []

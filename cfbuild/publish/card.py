@@ -193,7 +193,6 @@ measured = json.loads(records["train"][0]["meta"]["scores"])  # by model, what t
 
 
 def _limits(given: CardInput) -> str:
-    """Return the section on the uses and misuses of the dataset, its limits and its people."""
     about = responsible.statement(given.manifest, given.composition)
     parts = (
         ("For what", responsible.USES),
@@ -232,7 +231,6 @@ def _languages(generated: Mapping[str, Any]) -> str:
 
 
 def _matrix(name: str, matrix: LanguageMatrix) -> str:
-    """Return the section of a matrix across languages."""
     parts = [
         f"### Across languages: {_text(name)}",
         f"{_text(matrix.title)}. Edited in the language of the row, asked in that of the column; times 100, mean ± "

@@ -83,7 +83,6 @@ def make_croissant(given: CardInput, files: Sequence[StagedFile], hub: str = HUB
 
 
 def _responsible(about: responsible.Responsible) -> dict[str, Any]:
-    """Return the fields of the responsible-AI vocabulary (MLCommons, 1.0)."""
     return {
         "rai:dataCollection": about.collection,
         "rai:dataCollectionType": list(about.kinds_of_collection),

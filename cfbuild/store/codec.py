@@ -197,7 +197,6 @@ def _decode_groups(row: Row) -> dict[str, tuple[GroupPrompt, ...]]:
 
 
 def _with_targets(row: Row, convert: Callable[[Any], Any]) -> Row:
-    """Return the row of a group's prompt with both targets converted."""
     return {**row, "target_new": convert(row["target_new"]), "target_true": convert(row["target_true"])}
 
 

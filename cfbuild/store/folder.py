@@ -145,7 +145,6 @@ class BuildFolder:
         return False
 
     def _note(self, verb: str) -> Path:
-        """Return the path of the config of unfinished work."""
         return self.root / "progress" / verb / "config.json"
 
     def discard(self, verb: str) -> None:

@@ -93,7 +93,6 @@ class Entries:
 
 
 def _is_rising(numbers: Iterable[int]) -> bool:
-    """Return True if each number is greater than the one before."""
     return all(earlier < later for earlier, later in pairwise(numbers))
 
 
@@ -205,6 +204,5 @@ def _read_entry(line: bytes, place: int) -> Entry | None:
 
 
 def _fields(row: Row) -> tuple[int, str, str | None]:
-    """Return the case id, relation and rule of a row."""
     request: Any = row.get("requested_rewrite", row)
     return row["case_id"], request["relation_id"], row.get("rule")

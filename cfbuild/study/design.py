@@ -294,7 +294,6 @@ class _Coloring:
         return path
 
     def _flip(self, path: Sequence[int], first: int, second: int) -> None:
-        """Swap two colors along a path."""
         for edge in path:
             for vertex in self._ends[edge]:
                 self._at.pop((vertex, self.colors[edge]), None)
