@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cfbuild.cli.shared import OutputOptions, new_table, print_json, print_text
-from cfbuild.pipeline.diff import DiffOptions, DiffSummary, diff, ordered
+from cfbuild.pipeline.diff import DiffOptions, DiffSummary, diff
 
 EXAMPLES = (
     "cfbuild diff build-2025 build-2026",
@@ -21,8 +21,7 @@ def run(options: DiffOptions, output: OutputOptions) -> None:
     with output.progress() as progress:
         summary = diff(options, progress)
     if output.json_:
-        relations = {name: ordered(counts) for name, counts in summary.relations.items()}
-        print_json({**asdict(summary), "kinds": ordered(summary.kinds), "relations": relations})
+        print_json(asdict(summary))
     else:
         _print(summary, options)
 
@@ -31,7 +30,7 @@ def _print(summary: DiffSummary, options: DiffOptions) -> None:
     """Print a table of kinds by relation, the relations that were not compared, and the path of the changes."""
     from rich.console import Console
 
-    kinds = [kind for kind, count in ordered(summary.kinds).items() if count]
+    kinds = [kind for kind, count in summary.kinds.items() if count]
     table = new_table(("relation", *kinds), f"facts on {summary.old_day} and on {summary.new_day}")
     for relation, counts in summary.relations.items():
         table.add_row(relation, *(str(counts[kind]) for kind in kinds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +51,7 @@ class DiffOptions:
 class DiffSummary:
     """The result of a comparison: the days of both fetches, the numbers of changes by kind, and by relation and kind.
 
+    kinds, relations: every kind is in them, in the order of the table of kinds.
     only_old, only_new: the relations of which only one build has facts; they are not compared.
     written: the number of changes in the file.
     """
@@ -60,8 +60,8 @@ class DiffSummary:
     new_day: str
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
-    kinds: Counter[str] = field(default_factory=Counter)
-    relations: dict[str, Counter[str]] = field(default_factory=dict)
+    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    relations: dict[str, dict[str, int]] = field(default_factory=dict)
     written: int = 0
 
 
@@ -110,12 +110,7 @@ def _statements(folder: BuildFolder, progress: Progress) -> Statements:
 def _counted(found: Iterator[FactChange], summary: DiffSummary, progress: Progress) -> Iterator[FactChange]:
     for number, change in enumerate(found, start=1):
         summary.kinds[change.kind] += 1
-        summary.relations.setdefault(change.fact.relation, Counter())[change.kind] += 1
+        summary.relations.setdefault(change.fact.relation, dict.fromkeys(KINDS, 0))[change.kind] += 1
         if number % REPORT_EVERY == 0:
             progress("facts compared", number, None)
         yield change
-
-
-def ordered(counts: Counter[str]) -> dict[str, int]:
-    """Return counts by kind in the order of the table of kinds, none left out."""
-    return {kind: counts[kind] for kind in KINDS}
