@@ -75,11 +75,6 @@ class Option:
         """Return True if the option is on or off and takes no value."""
         return self.kind is bool
 
-    @property
-    def tells_default(self) -> bool:
-        """Return True if the help states the default in words, so that it needs no other."""
-        return "[default:" in self.help
-
     def words(self, value: Any, always: bool = False) -> list[str]:
         """Return the words of a command line that give `value`: ["--seed", "4"]; none if it is the default.
 

@@ -110,7 +110,7 @@ def _parameter(declared: Option) -> inspect.Parameter:
     info: Any = typer.Option(*declared.flags, **details)
     if default is REQUIRED:
         info, default = typer.Argument(**details), inspect.Parameter.empty
-    elif default is None or declared.tells_default or (declared.form and declared.form.repeated):
+    elif default is None or "[default:" in declared.help or (declared.form and declared.form.repeated):
         kind, default = kind | None, None
     elif declared.form:
         default = declared.form.write(default)

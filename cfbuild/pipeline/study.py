@@ -97,9 +97,6 @@ class StudyRead:
         }
 
 
-# --------------------------------------------------------------------------------------------------------------- make
-
-
 def make(folder: BuildFolder, options: StudyOptions, progress: Progress = silent) -> StudyMade:
     """Draw records, write the raters' pages and the key; return what was made.
 
@@ -248,9 +245,6 @@ def _write(out: Path, key: Mapping[str, Any], pages: Sequence[Sequence[RatedPage
         progress("pages", number, len(pages))
         write_atomic(out / PAGES / f"rater-{rater}.html", [rater_page(key["study"], rater, of_rater)])
     progress("pages", len(pages), len(pages))
-
-
-# --------------------------------------------------------------------------------------------------------------- read
 
 
 def read_answers(root: Path, answers: Sequence[Path], skip_invalid: bool = False) -> StudyRead:

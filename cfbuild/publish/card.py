@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from cfbuild.records.spread import BELIEFS
 from cfbuild.score.matrix import SHOWN, LanguageMatrix
 from cfbuild.score.run_report import STAGES, Report
 from cfbuild.score.table import ScoreTable, figure_text
-from cfbuild.store.manifest import Manifest
+from cfbuild.store.manifest import Manifest, VerbEntry
 from cfbuild.text.safe import visible
 from cfbuild.text.scripts import isolated
 
@@ -148,20 +148,26 @@ def _parts(given: CardInput) -> Iterator[str]:
     )
     yield _loading(given)
     yield _limits(given)
-    yield _languages(generated.counted)
-    yield _changes(generated.counted)
+    yield _counted(generated, "languages", _languages)
+    yield _counted(generated, "changes", _changes)
     yield _filter(generated.config)
-    yield _ranks(generated.counted)
-    yield _classes(generated.counted)
+    yield _counted(generated, "pools", _ranks)
+    yield _counted(generated, "shared_class", _classes)
     yield _composition(given.composition)
     yield _relations(given.composition, given.reports)
     yield _scores(given.reports)
     yield from (_matrix(name, matrix) for name, matrix in given.matrices.items())
     yield _dropped(generated.counted)
-    yield _neighbors(generated.counted)
+    yield _counted(generated, "neighbors", _neighbors)
     yield _rebuild(given.rebuild)
     yield _licences(given)
     yield f"## Citation\n\nCite this dataset by its `CITATION.cff`, and the paper:\n\n```bibtex\n{PAPER}\n```"
+
+
+def _counted(generated: VerbEntry, name: str, section: Callable[[Any], str]) -> str:
+    """Return the section about what `generate` counted under a name; none if it counted nothing."""
+    counted = generated.counted.get(name)
+    return section(counted) if counted else ""
 
 
 def _loading(given: CardInput) -> str:
@@ -214,11 +220,8 @@ def _filter(config: Mapping[str, Any]) -> str:
     return f"## Filter\n\nFalse objects were kept only if this model finds them unlikely.\n\n{table}"
 
 
-def _languages(generated: Mapping[str, Any]) -> str:
+def _languages(languages: Mapping[str, Any]) -> str:
     """Return the section with the number of records in each language, and why the others are missing."""
-    languages = generated.get("languages")
-    if not languages:
-        return ""
     rows = []
     for code, count in languages["records"].items():
         rules = sorted(languages["rules"].get(code, {}).items(), key=lambda counted: (-counted[1], counted[0]))
@@ -242,11 +245,8 @@ def _matrix(name: str, matrix: LanguageMatrix) -> str:
     return "\n\n".join(parts)
 
 
-def _changes(generated: Mapping[str, Any]) -> str:
+def _changes(changes: Mapping[str, Any]) -> str:
     """Return the section on records about real changes, with the object that each model believes before any edit."""
-    changes = generated.get("changes")
-    if not changes:
-        return ""
     text = (
         f"## Real changes\n\n{changes['records']:,} records are about a change in the world, as `meta.change` says: "
         "`target_true` held before it, and `target_new`, which is no false object, holds now."
@@ -256,10 +256,7 @@ def _changes(generated: Mapping[str, Any]) -> str:
     return f"{text} {beliefs}\n\n{_table(('model', 'old', 'new', 'neither'), rows)}" if rows else text
 
 
-def _ranks(generated: Mapping[str, Any]) -> str:
-    pools = generated.get("pools")
-    if not pools:
-        return ""
+def _ranks(pools: Mapping[str, Any]) -> str:
     rows = [(f"{10 * tenth} to {10 * tenth + 10}%", f"{count:,}") for tenth, count in enumerate(pools["tenths"])]
     table = _table(("rank as a share of the pool, likeliest first", "records"), rows)
     return (
@@ -269,10 +266,7 @@ def _ranks(generated: Mapping[str, Any]) -> str:
     )
 
 
-def _classes(generated: Mapping[str, Any]) -> str:
-    shared = generated.get("shared_class")
-    if not shared:
-        return ""
+def _classes(shared: Mapping[str, Any]) -> str:
     text = (
         f"### Class of the false objects\n\nIn {shared['sharing']:,} of {shared['records']:,} records the false object "
         "shares a class with the true one, as far as is known."
@@ -348,10 +342,7 @@ def _dropped(generated: Mapping[str, Any]) -> str:
     return f"## Dropped by rule\n\n{total}\n\n{_table(('rule', 'facts'), rows)}"
 
 
-def _neighbors(generated: Mapping[str, Any]) -> str:
-    counted = generated.get("neighbors")
-    if not counted:
-        return ""
+def _neighbors(counted: Mapping[str, Mapping[str, int]]) -> str:
     rows = [(number, f"{counts['records']:,}", f"{counts['dropped']:,}") for number, counts in counted.items()]
     table = _table(("neighborhood prompts", "records", "facts dropped for it"), rows)
     return f"### By number of neighborhood prompts\n\n{table}"

@@ -110,9 +110,6 @@ def _personal(counted: Composition) -> Iterator[str]:
         "numbers, pictures or accounts are in it."
     )
     if sensitive := {relation: count for relation, count in records.items() if relation in SENSITIVE}:
-        named = ", ".join(f"{_name(relation)} ({relation}, {count:,})" for relation, count in sensitive.items())
+        names = {relation: RELATIONS[relation].name if relation in RELATIONS else relation for relation in sensitive}
+        named = ", ".join(f"{names[relation]} ({relation}, {count:,})" for relation, count in sensitive.items())
         yield f"Among them are sensitive ones: {named}."
-
-
-def _name(relation: str) -> str:
-    return RELATIONS[relation].name if relation in RELATIONS else relation

@@ -9,6 +9,7 @@ reader expects, so the kinds take turns by case id.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 
 from cfbuild.data import SLOT, Record, Target
@@ -61,27 +62,20 @@ def _question(prompt: str, target: str, paths: list[list[str]], hops: list[Row])
     return {"path_type": "single", "prompt": prompt, "target": target, "paths": paths, "one_hops": hops}
 
 
-def _rephrased(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the questions of the paraphrases, whose chain is the edit's own link."""
-    for paraphrase in record.paraphrases:
-        hop = _edit_link(record, known, paraphrase.clean, record.subject.label)
-        yield _question(paraphrase.clean, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+def _reworded(record: Record, known: OtherNames) -> Iterator[Row]:
+    """Yield the questions whose chain is the edit's own link: paraphrases, then other names of the subject and of o*.
 
-
-def _aliased(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the questions with another name of the subject, if that name is known."""
+    Questions with a name of the subject that is not known are left out.
+    """
+    subject, new = record.subject.label, record.target_new.label
+    texts = [(paraphrase.clean, subject, new) for paraphrase in record.paraphrases]
     for prompt in record.groups.get("subject_aliases", ()):
-        name = next((name for name in known.other_names(record.subject) if name in prompt.text), None)
-        if name is not None:
-            hop = _edit_link(record, known, prompt.text, name)
-            yield _question(prompt.text, record.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
-
-
-def _answered(record: Record, known: OtherNames) -> Iterator[Row]:
-    """Yield the questions whose answer is o* under another name."""
-    for prompt in record.groups.get("object_aliases", ()):
-        hop = {**_edit_link(record, known, prompt.text, record.subject.label), "target": prompt.target_new.label}
-        yield _question(prompt.text, prompt.target_new.label, [[*EDIT_LINK, *FORWARDS]], [hop])
+        names = (name for name in known.other_names(record.subject) if name in prompt.text)
+        texts += [(prompt.text, name, new) for name in islice(names, 1)]
+    texts += [(prompt.text, subject, prompt.target_new.label) for prompt in record.groups.get("object_aliases", ())]
+    for text, name, target in texts:
+        hop = {**_edit_link(record, known, text, name), "target": target}
+        yield _question(text, target, [[*EDIT_LINK, *FORWARDS]], [hop])
 
 
 def _reversed(record: Record, known: OtherNames) -> Iterator[Row]:
@@ -107,9 +101,7 @@ def _two_hops(record: Record, known: OtherNames) -> Iterator[Row]:
 
 
 GENERALITY: tuple[Callable[[Record, OtherNames], Iterator[Row]], ...] = (
-    _rephrased,
-    _aliased,
-    _answered,
+    _reworded,
     _reversed,
     _two_hops,
 )

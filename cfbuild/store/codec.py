@@ -82,7 +82,7 @@ def _flat(kind: type[Value], **renamed: str) -> tuple[Callable[[Value], Row], Ca
 
 encode_fact, _decode_fact = _flat(Fact, **IDS)
 encode_reference, decode_reference = _flat(Reference, **IDS)
-_encode_paraphrase, _decode_paraphrase = _flat(Paraphrase)
+_encode_paraphrase = _flat(Paraphrase)[0]
 _encode_group_prompt, _decode_group_prompt = _flat(GroupPrompt, text="prompt", relation="relation_id")
 _encode_shared_class = _flat(SharedClass)[0]
 _encode_real_change = _flat(RealChange)[0]
@@ -243,9 +243,12 @@ def decode_record(row: Row) -> Record:
         subject=Target(meta.get("subject_id", ""), request["subject"]),
         target_true=_decode_target(request["target_true"]),
         target_new=_decode_target(request["target_new"]),
-        paraphrases=_paraphrases(*_with_details(row, meta, "paraphrases", "paraphrase_prompts")),
-        neighborhood=_entity_prompts(*_with_details(row, meta, "neighborhood", "neighborhood_prompts")),
-        attribute=_entity_prompts(*_with_details(row, meta, "attribute", "attribute_prompts")),
+        paraphrases=tuple(
+            Paraphrase(part.get("prefix", ""), part.get("clean", text), part.get("template", ""))
+            for text, part in _with_details(row, meta, "paraphrases", "paraphrase_prompts")
+        ),
+        neighborhood=_entity_prompts(_with_details(row, meta, "neighborhood", "neighborhood_prompts")),
+        attribute=_entity_prompts(_with_details(row, meta, "attribute", "attribute_prompts")),
         generation=tuple(row.get("generation_prompts", ())),
         language=meta.get("language", "en"),
         source=meta.get("source", ""),
@@ -322,25 +325,18 @@ def _decode_target(row: Row) -> Target:
     return Target(row.get("id", ""), row["str"])
 
 
-def _with_details(row: Row, meta: Row, name: str, key: str) -> tuple[list[str], list[Row] | None]:
-    """Return the prompts under `key` of a row, and the details of each under `name` of `meta`, None if it has none.
+def _with_details(row: Row, meta: Row, name: str, key: str) -> list[tuple[str, Row]]:
+    """Return the prompts under `key` of a row, each with its details under `name` of `meta`, which may have none.
 
     Raises DataError if there are more or fewer details than prompts.
     """
     texts, details = list(row.get(key, ())), meta.get(name)
-    if details is not None and len(details) != len(texts):
+    if details is None:
+        return [(text, {}) for text in texts]
+    if len(details) != len(texts):
         raise DataError(f"/meta/{name}: got {len(details)} entries; expected {len(texts)}, one for each of {key}")
-    return texts, details
+    return list(zip(texts, details, strict=True))
 
 
-def _paraphrases(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[Paraphrase, ...]:
-    if details is None:
-        return tuple(Paraphrase("", text, "") for text in texts)
-    return tuple(map(_decode_paraphrase, details))
-
-
-def _entity_prompts(texts: Iterable[str], details: Iterable[Row] | None) -> tuple[EntityPrompt, ...]:
-    if details is None:
-        return tuple(EntityPrompt(text, "", "") for text in texts)
-    pairs = zip(texts, details, strict=True)
-    return tuple(EntityPrompt(text, part["entity"], part["template"]) for text, part in pairs)
+def _entity_prompts(detailed: Iterable[tuple[str, Row]]) -> tuple[EntityPrompt, ...]:
+    return tuple(EntityPrompt(text, part.get("entity", ""), part.get("template", "")) for text, part in detailed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import starmap
 from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Literal, TextIO, cast
+from typing import IO, Any, Literal, TextIO, cast
 
 from cfbuild.store.files import DigestedFile
 from cfbuild.store.jsonl import BOM, DECODER, LONGEST_LINE, split_lines
@@ -57,7 +57,14 @@ class RawLine:
         if self.raw is None:
             got = f"a line of more than {LONGEST_LINE} bytes"
             return Located(self.number, fault=Fault("", "json", got, "one JSON object a line, or one JSON array"))
-        return _line(self.number, self.raw)
+        try:
+            text = self.raw.decode().strip(WHITE_SPACE)
+            row = DECODER.decode(text)
+            return Located(self.number, row, is_plain=writes_again(row, text))
+        except UnicodeDecodeError as error:
+            return Located(self.number, fault=Fault("", "encoding", show(str(error)), "UTF-8 text"))
+        except (ValueError, RecursionError) as error:
+            return Located(self.number, fault=_broken(error, "one JSON object a line, or one JSON array"))
 
 
 Piece = RawLine | Located
@@ -115,7 +122,8 @@ class LocatedRows:
         head = stream.peek(BLOCK)
         refuse_without_rows(head, self._path)
         self.form = _form(head)
-        yield from _lines(stream) if self.form == "lines" else _values(stream, self.form)
+        lines = (RawLine(number, raw) for number, raw in split_lines(stream) if raw is None or raw.strip())
+        yield from lines if self.form == "lines" else _values(stream, self.form)
         stream.detach()
 
     @property
@@ -151,21 +159,6 @@ def _first_value(text: str, at: int) -> tuple[Any, int]:
 
 def _is_row(value: Any) -> bool:
     return isinstance(value, dict) and not ROW_KEYS.isdisjoint(value)
-
-
-def _lines(stream: BinaryIO) -> Iterator[RawLine]:
-    return (RawLine(number, raw) for number, raw in split_lines(stream) if raw is None or raw.strip())
-
-
-def _line(number: int, raw: bytes) -> Located:
-    try:
-        text = raw.decode().strip(WHITE_SPACE)
-        row = DECODER.decode(text)
-        return Located(number, row, is_plain=writes_again(row, text))
-    except UnicodeDecodeError as error:
-        return Located(number, fault=Fault("", "encoding", show(str(error)), "UTF-8 text"))
-    except (ValueError, RecursionError) as error:
-        return Located(number, fault=_broken(error, "one JSON object a line, or one JSON array"))
 
 
 def _values(stream: IO[bytes], form: FileForm) -> Iterator[Located]:

@@ -64,8 +64,9 @@ def trace_view(name: str, traces: Sequence[CausalTrace], metric: str, pictures: 
         return None
     average = AverageEffects.of(traces)
     mean, half_width = average.total
+    measured = "probability" if metric == PROBABILITY else "logit difference"
     summary = (
-        f"{average.facts:,} facts. Total effect of the corruption {mean:.3f} ± {half_width:.3f}: {_words(metric)} of "
+        f"{average.facts:,} facts. Total effect of the corruption {mean:.3f} ± {half_width:.3f}: the {measured} of "
         f"the answer is {average.high:.3f} in the clean run and {average.low:.3f} in the corrupted one."
     )
     if average.correlations:
@@ -95,10 +96,6 @@ def _plots(traces: Sequence[CausalTrace], average: AverageEffects, metric: str) 
     for trace in traces:
         for kind, effects in trace.maps.items():
             yield f"{kind}-{trace.case_id}", _fact_map(trace, kind, effects + trace.low, metric)
-
-
-def _words(metric: str) -> str:
-    return "the probability" if metric == PROBABILITY else "the logit difference"
 
 
 def _layer_label(kind: str) -> str:

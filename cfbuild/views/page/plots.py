@@ -276,9 +276,6 @@ def _drops(dropped: Mapping[str, int]) -> Plot | None:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- sweeps
-
-
 def sweep_plots(report: SweepReport, trace: Sequence[tuple[int, float]] = ()) -> list[Plot]:
     """Return the plots of a sweep's figures over the layers, a curve a series, with bands of 95% intervals.
 
@@ -348,9 +345,6 @@ def _key_entry(place: int, name: str, kind: str) -> list[Markup]:
 def _highest(name: str, curve: Sequence[tuple[int, Figure]]) -> str:
     layer, best = max(curve, key=lambda point: point[1].mean)
     return f"{name}: highest {best.mean:.1f} ± {best.half_width:.1f} at layer {layer}"
-
-
-# ------------------------------------------------------------------------------------------------------------ drawing
 
 
 def _histogram(series: Mapping[str, Sequence[float]], top: float, label: str, last: str) -> Markup:
