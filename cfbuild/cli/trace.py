@@ -81,13 +81,12 @@ def _print_maps(folder: BuildFolder, name: str, options: TraceOptions) -> None:
     """Print small heat maps: a row for each token of a single fact, or for each place of tokens of several facts."""
     from cfbuild.probe.effects import AverageEffects, read_traces
     from cfbuild.store.runs import TRACE, new_run
-    from cfbuild.views.page.heat import mean_rows
 
     traces = read_traces(new_run(folder, name, TRACE))
     average = AverageEffects.of(traces)
     for kind in options.maps:
         if len(traces) > 1:
-            rows = mean_rows(average, kind)
+            rows = {place: curve.mean for place, curve in average.curves[kind].items()}
         else:
             begin, end = traces[0].subject
             tokens = enumerate(zip(traces[0].tokens, traces[0].maps[kind], strict=True))

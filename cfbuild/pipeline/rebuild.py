@@ -63,11 +63,9 @@ class _Command:
 def rebuild(verbs: Mapping[str, VerbEntry]) -> Rebuild:
     """Return the commands that run a manifest's verbs again, and the notes on them. `verbs` are entries by name."""
     commands = [MAKERS[verb](verbs[verb].config) for verb in MAKERS if verb in verbs]
-    commands += [_train(entry.config) for name, entry in verbs.items() if name.partition("/")[0] == TRAIN]
-    for name, entry in verbs.items():
-        verb, _, run = name.partition("/")
-        if verb in SCORED:
-            commands.append(_score(verb, entry.config, run or default_name(str(entry.config.get("editor")))))
+    runs = [(*name.partition("/")[::2], entry.config) for name, entry in verbs.items()]
+    commands += [_run(*made) for made in runs if made[0] == TRAIN]
+    commands += [_run(*made) for made in runs if made[0] in RUNS and made[0] != TRAIN]
     notes = (note for command in commands for note in command.notes)
     return Rebuild(tuple(tuple(command.words) for command in commands), tuple(notes))
 
@@ -149,21 +147,15 @@ def _model(command: _Command, identity: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _train(config: Mapping[str, Any]) -> _Command:
-    command = _Command([TRAIN])
-    values = config_values(TrainOptions, {name: value for name, value in config.items() if value is not None})
-    for name, suffix in (("records", "jsonl"), ("texts", "txt")):
-        if name in values:
-            values[name] = command.user_file(f"{name}.{suffix}", f"the {name} of the training", values[name])
-    command.add(TrainOptions, values)
-    command.add(ModelOptions, _model(command, config))
-    return command
-
-
-def _score(verb: str, config: Mapping[str, Any], run: str) -> _Command:
-    command, kind = _Command([verb]), SCORED[verb]
+def _run(verb: str, run: str, config: Mapping[str, Any]) -> _Command:
+    """Return the command of a verb of RUNS; `run` is the name of what it made."""
+    command, kind = _Command([verb]), RUNS[verb]
     values = config_values(kind, {name: value for name, value in config.items() if value is not None})
-    if run != default_name(str(config.get("editor"))):
+    if verb == TRAIN:
+        for name, suffix in (("records", "jsonl"), ("texts", "txt")):
+            if name in values:
+                values[name] = command.user_file(f"{name}.{suffix}", f"the {name} of the training", values[name])
+    elif run and run != default_name(str(config.get("editor"))):
         values["run"] = run
     if "covariance" in values:
         name, at, digest = str(values["covariance"]).rpartition("@")
@@ -182,7 +174,7 @@ def _quoted(name: str) -> str:
     return "'" + name.replace("'", "") + "'"
 
 
-SCORED: Mapping[str, type] = {VERB: EvaluateOptions, ACROSS: AcrossOptions}
-"""The options of the verbs that edit and score. A manifest has an entry for each of their runs."""
+RUNS: Mapping[str, type] = {TRAIN: TrainOptions, VERB: EvaluateOptions, ACROSS: AcrossOptions}
+"""The options of the verbs of which a manifest has an entry for each run; networks are trained before they are used."""
 MAKERS = {"fetch": _fetch, "generate": _generate}
 """The functions that make a command from a config, for the verbs of which a manifest has one entry, in their order."""

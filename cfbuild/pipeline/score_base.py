@@ -16,7 +16,7 @@ from cfbuild.lm.selection import MODELS, device_option, dtype_option
 from cfbuild.option import ABOUT_MODEL, option, restart_option
 from cfbuild.progress import Progress, silent
 from cfbuild.records.prompts import prompts_of, stays_true
-from cfbuild.store.codec import decode_record
+from cfbuild.store.codec import decode_record, decode_score, encode_score
 from cfbuild.store.files import sha256_file, write_atomic
 from cfbuild.store.jsonl import Row, read_rows, read_values
 from cfbuild.store.rowlog import RowLog
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from cfbuild.lm.model import LanguageModel
     from cfbuild.score.metrics import Figure
     from cfbuild.store.folder import BuildFolder
-
-FIGURES = ("target_new_nll", "target_true_nll", "target_new_argmax", "target_true_argmax")
-"""The columns of a row that score its prompt, as `PromptScore` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +107,6 @@ def _score(log: RowLog, records: Sequence[Record], lm: LanguageModel, progress: 
 def _rows(record: Record, case: CaseScore, lm: LanguageModel) -> Iterator[Row]:
     scores = {kind: iter(scored) for kind, scored in case.pre.prompts.items()}
     for kind, text, new, true in prompts_of(record):
-        score = next(scores[kind])
         yield {
             "case_id": record.case_id,
             "relation_id": record.relation,
@@ -119,14 +115,10 @@ def _rows(record: Record, case: CaseScore, lm: LanguageModel) -> Iterator[Row]:
             "target_new": new.label,
             "target_true": true.label,
             "answer": true.label if stays_true(kind) else new.label,
-            **{name: _rounded(getattr(score, name)) for name in FIGURES},
+            **encode_score(next(scores[kind])),
             "model": lm.name,
             "revision": lm.revision,
         }
-
-
-def _rounded(value: float | bool) -> float | bool:
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _summary(run: Run, lm: LanguageModel) -> BaseScores:
@@ -139,7 +131,6 @@ def _summary(run: Run, lm: LanguageModel) -> BaseScores:
         prompts: dict[str, tuple[PromptScore, ...]] = {}
         for row in rows:
             count += 1
-            score = PromptScore(*(row[name] for name in FIGURES))
-            prompts[row["kind"]] = (*prompts.get(row["kind"], ()), score)
+            prompts[row["kind"]] = (*prompts.get(row["kind"], ()), decode_score(row))
         cases.append(CaseScore(case_id, relation, "none", StageScore(prompts), None))
     return BaseScores(lm.name, lm.revision, str(run.path(LIKELIHOODS)), count, aggregate(cases, "pre"))

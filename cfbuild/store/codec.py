@@ -86,7 +86,7 @@ _encode_paraphrase = _flat(Paraphrase)[0]
 _encode_group_prompt, _decode_group_prompt = _flat(GroupPrompt, text="prompt", relation="relation_id")
 _encode_shared_class = _flat(SharedClass)[0]
 _encode_real_change = _flat(RealChange)[0]
-_encode_score = _flat(PromptScore)[0]
+_encode_score, decode_score = _flat(PromptScore)
 
 
 def encode_change(change: FactChange) -> Row:
@@ -286,14 +286,14 @@ def decode_case(row: Row) -> CaseScore:
     )
 
 
+def encode_score(score: PromptScore) -> Row:
+    """Return a prompt's score as in a row of cases.jsonl."""
+    return {name: _rounded(value) for name, value in _encode_score(score).items()}
+
+
 def _encode_stage(stage: StageScore) -> Row:
     return {
-        **{
-            f"{group}{PROMPTS}": [
-                {name: _rounded(value) for name, value in _encode_score(score).items()} for score in scores
-            ]
-            for group, scores in stage.prompts.items()
-        },
+        **{f"{group}{PROMPTS}": list(map(encode_score, scores)) for group, scores in stage.prompts.items()},
         "generations": list(stage.generations),
         **{name: _rounded(getattr(stage, name)) for name in OF_TEXTS},
         **{f"{group}{ANSWERS}": list(texts) for group, texts in stage.answers.items()},
@@ -305,7 +305,7 @@ def _encode_stage(stage: StageScore) -> Row:
 def _decode_stage(row: Row) -> StageScore:
     return StageScore(
         prompts={
-            name[: -len(PROMPTS)]: tuple(PromptScore(**score) for score in scores)
+            name[: -len(PROMPTS)]: tuple(map(decode_score, scores))
             for name, scores in row.items()
             if name.endswith(PROMPTS)
         },

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from cfbuild.probe.effects import PLACES, AverageEffects, CausalTrace, Curve
+from cfbuild.probe.effects import AverageEffects, CausalTrace, Curve
 from cfbuild.probe.settings import ATTENTION, KINDS, MLP, PROBABILITY, SEVERED_KINDS, STATE
 from cfbuild.text.safe import visible
 from cfbuild.views.page.drawing import (
@@ -256,8 +256,3 @@ def terminal_rows(
     for label, values in rows.items():
         shares = [_share(value, ends) for value in values]
         yield _short(label), [(_rgb(kind, share), min(9, int(share * 10))) for share in shares]
-
-
-def mean_rows(average: AverageEffects, kind: str) -> dict[str, np.ndarray]:
-    """Return the mean effect of a kind, [layers], by the token's place, in the order of a prompt."""
-    return {place: average.curves[kind][place].mean for place in PLACES if place in average.curves[kind]}

@@ -185,8 +185,8 @@ def _over_edits(curve: SequenceCurve, figure: str) -> Plot | None:
     }
     if not any(lines.values()):
         return None
-    across, up = _edits_axis(curve), scale(0, 100, HEIGHT - BOTTOM, TOP + ROW)
-    parts = [axis_x(across, _edit_ticks(curve), HEIGHT, "edits"), axis_y(up, (0, 50, 100), figure)]
+    (across, axis), up = _edits_axis(curve), scale(0, 100, HEIGHT - BOTTOM, TOP + ROW)
+    parts = [axis, axis_y(up, (0, 50, 100), figure)]
     for place, (name, points) in enumerate(lines.items()):
         kind = name.replace("_", "-")
         parts.append(polyline([(across(x), up(y)) for x, y in points], kind))
@@ -208,9 +208,9 @@ def _perplexity(curve: SequenceCurve) -> Plot | None:
         return None
     values = [math.log10(value) for _, value in points]
     low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
-    across, up = _edits_axis(curve), scale(low, high, HEIGHT - BOTTOM, TOP + 4)
+    (across, axis), up = _edits_axis(curve), scale(low, high, HEIGHT - BOTTOM, TOP + 4)
     parts = [
-        axis_x(across, _edit_ticks(curve), HEIGHT, "edits"),
+        axis,
         axis_y(up, range(low, high + 1), "perplexity (log scale)", lambda value: f"{10**value:.3g}"),
         polyline([(across(edits), up(value)) for (edits, _), value in zip(points, values, strict=True)], "right-after"),
     ]
@@ -218,13 +218,10 @@ def _perplexity(curve: SequenceCurve) -> Plot | None:
     return Plot("Perplexity over the edits", f"{caption} {curve.fault or ''}".strip(), svg(HEIGHT, parts))
 
 
-def _edits_axis(curve: SequenceCurve) -> Scale:
-    return scale(0, curve.readings[-1].edits, LEFT + 6, WIDTH - RIGHT - 6)
-
-
-def _edit_ticks(curve: SequenceCurve) -> tuple[float, ...]:
+def _edits_axis(curve: SequenceCurve) -> tuple[Scale, Markup]:
     last = curve.readings[-1].edits
-    return (0, last // 2, last) if last > 1 else (0, last)
+    across = scale(0, last, LEFT + 6, WIDTH - RIGHT - 6)
+    return across, axis_x(across, (0, last // 2, last) if last > 1 else (0, last), HEIGHT, "edits")
 
 
 def _norms(norms: Sequence[float], scores: Sequence[float]) -> Plot | None:
