@@ -42,12 +42,6 @@ class ScoringWorkers:
     processes: ModelWorkerOptions = field(default_factory=ModelWorkerOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
 
-    def recipe(self, lm: LanguageModel) -> ModelRecipe:
-        """Return the recipe by which each worker loads the same model as `lm`."""
-        from cfbuild.lm.load import ModelRecipe
-
-        return ModelRecipe.of(lm, self.model.for_workers(self.processes.gpus))
-
     def work_off(self, job: ScoreUnits, lm: LanguageModel, progress: Progress) -> Passes:
         """Edit and score the records that are not done yet; return the finished passes."""
         passes = job.passes(lm, progress)

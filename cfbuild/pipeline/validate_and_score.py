@@ -236,6 +236,7 @@ def score_run(
     workers: ScoringWorkers = THIS_PROCESS,
 ) -> Report:
     """Edit and score a run's records unless that is done; return its report. The caller holds the build's lock."""
+    from cfbuild.lm.load import ModelRecipe
     from cfbuild.score.run_report import Report
     from cfbuild.score.scored import read_cases
     from cfbuild.score.sequence import SequentialPasses
@@ -250,7 +251,8 @@ def score_run(
         return Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
     refuse_violations(read, options)
     records = ScoredRecords(read.records[: options.limit], folder)
-    job = ScoreUnits(folder.progress(run.entry), options, records, workers.recipe(lm))
+    recipe = ModelRecipe.of(lm, workers.model.for_workers(workers.processes.gpus))
+    job = ScoreUnits(folder.progress(run.entry), options, records, recipe)
     passes = workers.work_off(job, lm, progress)
     signature = run_signature(passes, read.sha256)
     files = {run.file(CASES): passes.write_cases(run.path(CASES))}

@@ -78,10 +78,11 @@ def make_card(given: CardInput) -> str:
     from huggingface_hub import DatasetCard, DatasetCardData
 
     tags = bcp47_tags(given.languages)
+    licences = (licence if licence in HUB_LICENCES else "other" for licence in given.licences)
     data = DatasetCardData(
         language=iso_codes(given.languages),
         **({"language_bcp47": tags} if tags else {}),
-        license=_hub_licences(given.licences),
+        license=list(dict.fromkeys([RECORDS_LICENCE, *licences])),
         pretty_name=given.repository.split("/")[-1],
         annotations_creators=["machine-generated"],
         language_creators=["machine-generated"],
@@ -125,12 +126,6 @@ references:
 
 def _size(count: int) -> str:
     return next(name for limit, name in SIZES if count < limit)
-
-
-def _hub_licences(licences: Iterable[str]) -> list[str]:
-    """Return the Hub's identifiers of the records' licence and of the others, each once."""
-    identifiers = (licence if licence in HUB_LICENCES else "other" for licence in licences)
-    return list(dict.fromkeys([RECORDS_LICENCE, *identifiers]))
 
 
 def _config(table: Table, default: bool) -> dict[str, Any]:

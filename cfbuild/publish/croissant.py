@@ -76,14 +76,6 @@ def make_croissant(given: CardInput, files: Sequence[StagedFile], hub: str = HUB
         "inLanguage": iso_codes(given.languages),
         "keywords": ["knowledge editing", "model editing", "counterfact", "wikidata"],
         "citeAs": PAPER,
-        **_responsible(about),
-        "distribution": list(_distribution(given, files, address)),
-        "recordSet": [_record_set(table, split) for table in given.tables for split in table.splits],
-    }
-
-
-def _responsible(about: responsible.Responsible) -> dict[str, Any]:
-    return {
         "rai:dataCollection": about.collection,
         "rai:dataCollectionType": list(about.kinds_of_collection),
         **({"rai:dataCollectionTimeFrame": list(about.days)} if about.days else {}),
@@ -96,6 +88,8 @@ def _responsible(about: responsible.Responsible) -> dict[str, Any]:
         "rai:dataSocialImpact": responsible.IMPACT,
         "rai:personalSensitiveInformation": list(about.personal),
         "rai:dataReleaseMaintenancePlan": responsible.PLAN,
+        "distribution": list(_distribution(given, files, address)),
+        "recordSet": [_record_set(table, split) for table in given.tables for split in table.splits],
     }
 
 

@@ -6,10 +6,10 @@ Readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from cfbuild.data import GroupPrompt, Record, Target
+from cfbuild.data import Record, Target
 from cfbuild.publish.export_input import NO_NAMES, OtherNames
 from cfbuild.publish.ripple import rippleedits
 from cfbuild.store.codec import encode_record
@@ -51,8 +51,8 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """
     new, true = [[record.target_new.label]], [[record.target_true.label]]
     portability = {
-        "Subject_Aliasing": _changing(record.groups.get("subject_aliases", ())),
-        "Reasoning": _changing((*record.groups.get("two_hop", ()), *record.groups.get("inverse", ()))),
+        "Subject_Aliasing": _asked(record, "target_new", "subject_aliases"),
+        "Reasoning": _asked(record, "target_new", "two_hop", "inverse"),
         "Logical_Generalization": [{"prompt": prompt.clean, "ground_truth": new} for prompt in record.paraphrases],
     }
     return {
@@ -65,21 +65,16 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
         "locality": {
             "Relation_Specificity": [
                 *({"prompt": prompt.text, "ground_truth": true} for prompt in record.neighborhood),
-                *_staying(record, "relation_specificity"),
-                *_staying(record, "siblings"),
+                *_asked(record, "target_true", "relation_specificity", "siblings"),
             ],
-            "Forgetfulness": _staying(record, "forgetting"),
+            "Forgetfulness": _asked(record, "target_true", "forgetting"),
         },
     }
 
 
-def _changing(prompts: Iterable[GroupPrompt]) -> list[Row]:
-    return [{"prompt": prompt.text, "ground_truth": [[prompt.target_new.label]]} for prompt in prompts]
-
-
-def _staying(record: Record, kind: str) -> list[Row]:
-    prompts = record.groups.get(kind, ())
-    return [{"prompt": prompt.text, "ground_truth": [[prompt.target_true.label]]} for prompt in prompts]
+def _asked(record: Record, answer: str, *groups: str) -> list[Row]:
+    prompts = (prompt for group in groups for prompt in record.groups.get(group, ()))
+    return [{"prompt": prompt.text, "ground_truth": [[getattr(prompt, answer).label]]} for prompt in prompts]
 
 
 def wikibigedit(record: Record, known: OtherNames = NO_NAMES) -> Row:

@@ -137,7 +137,16 @@ class Hub:
         if seen:
             self._refuse_others_work(seen[-1], digests, files)
         seen.append(digests)
-        return self._send(operations, message, head)
+        made = self._api.create_commit(
+            self._destination.repository,
+            operations,
+            commit_message=message,
+            repo_type="dataset",
+            revision=self._destination.revision,
+            parent_commit=head,
+            create_pr=self._destination.create_pr,
+        )
+        return Published(made.oid, True, made.pr_url or self._url(f"commit/{made.oid}"), len(operations))
 
     def _open_request(self, files: Sequence[StagedFile]) -> tuple[str, str] | None:
         """Return the number and the commit of a pull request that holds these files already; None if there is none."""
@@ -146,18 +155,6 @@ class Hub:
             if not _operations(files, self._read(ref.ref)[1]):
                 return ref.ref.rsplit("/", 1)[1], ref.target_commit
         return None
-
-    def _send(self, operations: list[Any], message: str, parent: str) -> Published:
-        made = self._api.create_commit(
-            self._destination.repository,
-            operations,
-            commit_message=message,
-            repo_type="dataset",
-            revision=self._destination.revision,
-            parent_commit=parent,
-            create_pr=self._destination.create_pr,
-        )
-        return Published(made.oid, True, made.pr_url or self._url(f"commit/{made.oid}"), len(operations))
 
     def _read(self, revision: str) -> tuple[str, dict[str, str]]:
         """Return the commit of a revision, and the digest of each file by path: sha256 if in LFS, else git's."""

@@ -73,18 +73,14 @@ def _min_length(least: int, schema: Mapping[str, Any]) -> Accept:
     return lambda value: type(value) not in (list, dict) or len(value) >= least
 
 
-def _items(items: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
-    accept = compile_accept(items)
-    return lambda value: type(value) is not list or all(map(accept, value))
+def _each(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
+    """Return the check of a list's items, or of an object's keys."""
+    accept = compile_accept(part)
+    return lambda value: type(value) not in (list, dict) or all(map(accept, value))
 
 
 def _enum(values: list[Any], schema: Mapping[str, Any]) -> Accept:
     return lambda value: (value is None or type(value) is str) and value in values
-
-
-def _property_names(names: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
-    accept = compile_accept(names)
-    return lambda value: type(value) is not dict or all(map(accept, value))
 
 
 def _if(condition: Mapping[str, Any], schema: Mapping[str, Any]) -> Accept:
@@ -119,8 +115,8 @@ KEYWORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], Accept]] = {
     "minimum": _minimum,
     "minItems": _min_length,
     "minProperties": _min_length,
-    "items": _items,
+    "items": _each,
     "enum": _enum,
-    "propertyNames": _property_names,
+    "propertyNames": _each,
     "if": _if,
 }
