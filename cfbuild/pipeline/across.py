@@ -112,7 +112,6 @@ def _across(folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, prog
     digest = sha256_text("\n".join(f"{name} {sha}" for name, sha in folder.digests(list(files.values())).items()))
     config = {**run_config(folder, scoring, lm, digest), "languages": list(files)}
     if not folder.begin(run.entry, config, restart=options.restart):
-        folder.discard(run.entry)  # a run may have been killed between its last two steps
         return LanguageMatrix.of_dict(read_json(run.path(MATRIX)))
     finished = _finished_passes(run, scoring, lm, _shared_records(folder, files, options.limit), progress)
     cases = {code: passes.cases() for code, passes in finished.items()}
@@ -126,7 +125,6 @@ def _across(folder: BuildFolder, options: AcrossOptions, lm: LanguageModel, prog
             rows[run.file(name)] = write_jsonl(run.path(name), map(encode_case, scored))
     write_json(run.path(MATRIX), matrix.as_dict())
     folder.finish(run.entry, config, rows, {"signature": signature})
-    folder.discard(run.entry)
     return matrix
 
 

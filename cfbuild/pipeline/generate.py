@@ -202,7 +202,6 @@ def generate(
         config = _config(folder, options, source, model_filter)
         earlier = folder.manifest().entry(VERB).files
         if not folder.begin(VERB, config, restart=options.restart):
-            folder.discard(VERB)  # a run may have been killed between its last two steps
             return _summary(folder.manifest().entry(VERB).counted)
         maker = _maker(folder, options, source)
         others = _others(folder, options, maker)
@@ -222,7 +221,6 @@ def generate(
         folder.finish(VERB, config, files, counts)
         for name in filter(OTHER_LANGUAGE.fullmatch, earlier.keys() - files.keys()):
             folder.path(name).unlink(missing_ok=True)  # of a language that there is no longer
-        folder.discard(VERB)
         return _summary(counts)
 
 

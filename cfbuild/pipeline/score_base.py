@@ -84,7 +84,6 @@ def score_base(folder: BuildFolder, options: BaseOptions, lm: LanguageModel, pro
             run.path(LIKELIHOODS).parent.mkdir(parents=True, exist_ok=True)
             write_atomic(run.path(LIKELIHOODS), log.lines(log.entries))
             folder.finish(run.entry, config, {run.file(LIKELIHOODS): len(log.entries)}, {"arithmetic": lm.arithmetic})
-        folder.discard(run.entry)
     return _summary(run, lm)
 
 

@@ -129,7 +129,6 @@ def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile,
     curve_of, series = _series(options)
     config = {**run_config(folder, scoring, lm, read.sha256), "layers": list(layers), curve_of: list(series)}
     if not folder.begin(run.entry, config, restart=options.restart):
-        folder.discard(run.entry)  # a sweep may have been killed between its last two steps
         return read_sweep(run)
     supplies = new_supplies(lm, scoring, ScoredRecords(read.records, folder), progress)
     records, work, given = read.records[: options.limit], folder.progress(run.entry), scoring.editor_settings
@@ -145,7 +144,6 @@ def _sweep(run: Run, options: SweepOptions, lm: LanguageModel, read: RecordFile,
     files = {run.file(POINTS): write_jsonl(run.path(POINTS), (row.as_dict(curve_of) for row in rows))}
     files |= _write_report(run, report, lm)
     folder.finish(run.entry, config, files, {"signature": settings})
-    folder.discard(run.entry)
     return report
 
 

@@ -127,7 +127,6 @@ def trace(
         if folder.begin(run.entry, config, restart=options.restart):
             files, counted = _write(run, options, lm, given, progress)
             folder.finish(run.entry, config, files, counted)
-        folder.discard(run.entry)  # the work of a run that was killed between its last two steps, too
         page = _page(folder, options, given)
     summary = read_json(run.path(SUMMARY))
     found = {name: summary[name] for name in ("traced", "skipped", "noise", "averages")}

@@ -127,7 +127,6 @@ def train_editor(
         if folder.begin(entry, config, restart=options.restart):
             files, counts = _train(folder, options, lm, source, (progress, note))
             folder.finish(entry, config, {f"{editor_folder}/{name}": rows for name, rows in files.items()}, counts)
-        folder.discard(entry)  # the work of a training that was killed between its last two steps, too
         counted = folder.manifest().entry(entry).counted
     return TrainSummary(options.name, str(folder.path(editor_folder)), **{**counted, "test": tuple(counted["test"])})
 

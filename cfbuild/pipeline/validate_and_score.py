@@ -245,7 +245,6 @@ def score_run(
     folder = run.folder
     config = run_config(folder, options, lm, read.sha256)
     if not folder.begin(run.entry, config, restart=options.restart):
-        folder.discard(run.entry)  # a run may have been killed between its last two steps
         if options.sequence is not None:
             return Report.of_dict(read_json(run.path(REPORT)))
         return Report.of_cases(list(read_cases(run)), run.record.counted["signature"])
@@ -271,7 +270,6 @@ def score_run(
     if cost is not None:
         write_json(run.path(TIMING), cost.as_dict())
     folder.finish(run.entry, config, {**files, run.file(REPORT): 1}, {"signature": signature})
-    folder.discard(run.entry)
     return report
 
 

@@ -216,7 +216,6 @@ def _filter(config: Mapping[str, Any]) -> str:
 
 
 def _languages(languages: Mapping[str, Any]) -> str:
-    """Return the section with the number of records in each language, and why the others are missing."""
     rows = []
     for code, count in languages["records"].items():
         rules = sorted(languages["rules"].get(code, {}).items(), key=lambda counted: (-counted[1], counted[0]))
@@ -241,7 +240,6 @@ def _matrix(name: str, matrix: LanguageMatrix) -> str:
 
 
 def _changes(changes: Mapping[str, Any]) -> str:
-    """Return the section on records about real changes, with the object that each model believes before any edit."""
     text = (
         f"## Real changes\n\n{changes['records']:,} records are about a change in the world, as `meta.change` says: "
         "`target_true` held before it, and `target_new`, which is no false object, holds now."
@@ -281,7 +279,6 @@ def _composition(counted: Composition) -> str:
 
 
 def _relations(counted: Composition, reports: Mapping[str, Report]) -> str:
-    """Return the section with each relation's counts, and its S before and after each run's edits."""
     rows = [
         (relation, *(f"{counts[item]:,}" for item in ITEMS), *_s_cells(relation, reports))
         for relation, counts in counted.by_relation.items()
@@ -300,7 +297,6 @@ def _s_cells(relation: str, reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def _scores(reports: Mapping[str, Report]) -> str:
-    """Return the section with the paper's Table 4 over all runs, and the runs' signatures."""
     if not reports:
         return ""
     table = ScoreTable.of(reports)

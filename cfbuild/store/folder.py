@@ -29,6 +29,8 @@ FOLDERS = ("progress", "publish", "export", "runs", "editors", "traces", "sweeps
 """The folders of a build in which cfbuild writes and deletes files."""
 MADE_BY = {"facts.jsonl": "fetch", "entities.jsonl": "fetch", "templates.jsonl": "fetch", "records.jsonl": "generate"}
 """The verb that makes each file with which other verbs begin."""
+KEPT = frozenset({"fetch"})
+"""The verbs whose work is kept when it is done: from a fetch's answers its files can be written again."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +118,7 @@ class BuildFolder:
                 self._write(Manifest(manifest.version, others))
             self.discard(verb)
         if self.is_done(verb, config):
+            self._tidy(verb)  # it may have been killed between its last two steps
             return False
         note = self._note(verb)
         if not note.exists():
@@ -154,12 +157,17 @@ class BuildFolder:
     def finish(
         self, verb: str, config: Mapping[str, Any], files: Mapping[str, int], counted: Mapping[str, Any]
     ) -> None:
-        """Enter `verb` into the manifest, with its config and its files.
+        """Enter `verb` into the manifest, with its config and its files; remove its work, unless it is KEPT.
 
         files: the number of rows of each file, by name. counted: the counts of the work, by name.
         """
         made = {name: MadeFile(rows, sha256_file(self.path(name))) for name, rows in files.items()}
         self._write(Manifest(verbs={**self.manifest().verbs, verb: VerbEntry(config, made, counted)}))
+        self._tidy(verb)
+
+    def _tidy(self, verb: str) -> None:
+        if verb not in KEPT:
+            self.discard(verb)
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:
         """Return the sha256 of the files `names` by name, for the config of a verb that reads them.

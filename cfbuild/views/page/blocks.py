@@ -87,18 +87,17 @@ def _probabilities(stage: StageScore) -> dict[str, list[list[float]]]:
 
 
 def _texts(case: CaseScore, most: int | None) -> list[list[str]]:
-    """Return [before, after] of the first `most` generated texts (None: all); after is empty if the edit failed."""
     after = case.post.generations if case.post else ()
     return _pairs(case.pre.generations[:most], after[:most])
 
 
 def _answers(case: CaseScore) -> dict[str, list[list[str]]]:
-    """Return [before, after] of each answer by group; after is empty if the edit failed."""
     post = case.post.answers if case.post else {}
     return {group: _pairs(texts, post.get(group, ())) for group, texts in case.pre.answers.items()}
 
 
 def _pairs(before: Sequence[str], after: Sequence[str]) -> list[list[str]]:
+    """Return [before, after] of each text; after is empty if the edit failed."""
     shown = zip_longest(before, after[: len(before)], fillvalue="")
     return [[visible(text), visible(text_after)] for text, text_after in shown]
 
