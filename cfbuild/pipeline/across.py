@@ -91,7 +91,6 @@ def across(
 ) -> LanguageMatrix:
     """Edit the records in each language and score them in every one; write cases and report.html; return the matrix.
 
-    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated.
     Raises BuildStateError if the build has fewer than two languages or no record in all of them, ConfigError for a
     language that it does not have, and the errors of the editor.
     """

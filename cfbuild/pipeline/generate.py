@@ -189,8 +189,6 @@ def generate(
 ) -> GenerateSummary:
     """Make records.jsonl, rejected.jsonl and references.jsonl of the build's facts; return their counts.
 
-    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated.
-
     model_filter: chooses o*; None takes the first o* drawn, and the manifest says `filtered: false`.
     sampler: writes the texts that prefixes are cut from, for the source `model`.
     Raises BuildStateError if an input is missing or the folder holds work made with other settings, ConfigError for a

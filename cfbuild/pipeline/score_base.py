@@ -70,8 +70,7 @@ def base_name(model: str, revision: str) -> str:
 def score_base(folder: BuildFolder, options: BaseOptions, lm: LanguageModel, progress: Progress = silent) -> BaseScores:
     """Write the likelihoods of both targets after every prompt of the build's records; return the model's scores.
 
-    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated. Raises
-    BuildStateError for work made with other settings, DataError for a record that is not valid.
+    Raises BuildStateError for work made with other settings, DataError for a record that is not valid.
     """
     run = new_run(folder, base_name(lm.name, lm.revision), BASE)
     path = folder.require("records.jsonl")

@@ -101,8 +101,6 @@ def sweep(
 ) -> SweepReport:
     """Edit and score records at every point; write the sweep's files and report.html; return the report.
 
-    An interrupted sweep goes on after its last finished point, to the same bytes; a finished sweep is not repeated.
-
     read: the file of records, if it was read before.
     Raises SchemaError if the file has violations and `skip_invalid` is not set, BuildStateError for work made with
     other settings, ConfigError for layers that the model does not have or an editor that cannot be swept.

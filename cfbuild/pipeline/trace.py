@@ -114,8 +114,6 @@ def trace(
 ) -> TraceSummary:
     """Trace facts; write `traces/NAME/` in the build, and report.html if it has records; return a summary.
 
-    Interrupted work goes on after its last finished chunk, to the same bytes; finished work is not repeated.
-
     read: the file of records, if it was read before.
     Raises SchemaError for a file of records with violations, BuildStateError for work made with other settings,
     DataError if the noise cannot be measured on any subject.

@@ -113,8 +113,6 @@ def train_editor(
 ) -> TrainSummary:
     """Train a network; write it into the build's `editors/NAME`, with the records kept for tests; return a summary.
 
-    An interrupted training goes on from its last validation, to the same bytes; a finished one is not repeated.
-
     note: gets each validation.
     Raises SchemaError for a file of records with violations, BuildStateError for work made with other settings,
     ConfigError for too few records or texts.

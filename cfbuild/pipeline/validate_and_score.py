@@ -189,8 +189,6 @@ def evaluate(
 ) -> Report:
     """Edit and score every record; write the run's cases.jsonl and report.json, and report.html; return the report.
 
-    An interrupted run goes on after its last finished chunk, to the same bytes; a finished run is not repeated.
-
     read: the file of records, if it was read before.
     workers: the processes that edit and score; they change no byte.
     Raises SchemaError if the file has violations and `skip_invalid` is not set, BuildStateError for work made with
