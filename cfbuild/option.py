@@ -196,7 +196,7 @@ def options_of(kind: type) -> tuple[Option, ...]:
             declared += options_of(hint)
         elif _KEY in member.metadata:
             declared.append(_option(member, hint))
-    return tuple(sorted(declared, key=lambda one: one.default is not REQUIRED))
+    return tuple(sorted(declared, key=lambda found: found.default is not REQUIRED))
 
 
 def _members(kind: type) -> Iterator[tuple[Field[Any], Any, bool]]:

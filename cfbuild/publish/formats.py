@@ -51,8 +51,8 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
     """
     new, true = [[record.target_new.label]], [[record.target_true.label]]
     portability = {
-        "Subject_Aliasing": _asked(record, "target_new", "subject_aliases"),
-        "Reasoning": _asked(record, "target_new", "two_hop", "inverse"),
+        "Subject_Aliasing": _prompts(record, "target_new", "subject_aliases"),
+        "Reasoning": _prompts(record, "target_new", "two_hop", "inverse"),
         "Logical_Generalization": [{"prompt": prompt.clean, "ground_truth": new} for prompt in record.paraphrases],
     }
     return {
@@ -65,14 +65,14 @@ def knowedit(record: Record, known: OtherNames = NO_NAMES) -> Row:
         "locality": {
             "Relation_Specificity": [
                 *({"prompt": prompt.text, "ground_truth": true} for prompt in record.neighborhood),
-                *_asked(record, "target_true", "relation_specificity", "siblings"),
+                *_prompts(record, "target_true", "relation_specificity", "siblings"),
             ],
-            "Forgetfulness": _asked(record, "target_true", "forgetting"),
+            "Forgetfulness": _prompts(record, "target_true", "forgetting"),
         },
     }
 
 
-def _asked(record: Record, answer: str, *groups: str) -> list[Row]:
+def _prompts(record: Record, answer: str, *groups: str) -> list[Row]:
     prompts = (prompt for group in groups for prompt in record.groups.get(group, ()))
     return [{"prompt": prompt.text, "ground_truth": [[getattr(prompt, answer).label]]} for prompt in prompts]
 
