@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from cfbuild.lm.selection import ModelOptions
-from cfbuild.option import ABOUT_RUN, REQUIRED, Form, Option, assemble, option, options_of
+from cfbuild.option import ABOUT_RUN, REQUIRED, Option, assemble, option, options_of
 from cfbuild.progress import Progress, reported_bars, silent
 from cfbuild.text.safe import discreet, visible, visible_json
 
@@ -104,7 +104,7 @@ def _parameter(declared: Option) -> inspect.Parameter:
     """Return typer's parameter for a declared option; the value None means that it was not given."""
     details: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "rich_help_panel": declared.panel}
     if declared.form:
-        details["autocompletion"] = _completer(declared.form)
+        details["autocompletion"] = declared.form.completed
     kind: Any = declared.kind if declared.form is None else list[str] if declared.form.repeated else str
     default: Any = declared.default
     info: Any = typer.Option(*declared.flags, **details)
@@ -116,15 +116,6 @@ def _parameter(declared: Option) -> inspect.Parameter:
         default = declared.form.write(default)
     hint = Annotated[kind, info]
     return inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-
-
-def _completer(form: Form) -> Callable[[str], list[str]]:
-    """Return the function that typer calls for completions. Typer reads its annotations, so a lambda does not do."""
-
-    def complete(incomplete: str) -> list[str]:
-        return form.completed(incomplete)
-
-    return complete
 
 
 def _collected(kind: type, typed: dict[str, Any]) -> Any:

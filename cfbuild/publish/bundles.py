@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from types import MappingProxyType
 
 from cfbuild.data import SLOT, Record
 from cfbuild.publish.export_input import ExportInput
@@ -216,14 +215,12 @@ def uniedit_folder(given: ExportInput) -> Iterator[ToolFile]:
     yield ToolFile("cfbuild.json", ("{\n" + text + "\n}\n").encode(), len(rows))
 
 
-BUNDLES: Mapping[str, Callable[[ExportInput], Iterator[ToolFile]]] = MappingProxyType(
-    {
-        "lm-eval": lm_eval_tasks,
-        "inspect": inspect_task,
-        "memit": memit_folder,
-        "uniedit": uniedit_folder,
-        "tracing": tracing_files,
-        "chat": chat_files,
-    }
-)
+BUNDLES: Mapping[str, Callable[[ExportInput], Iterator[ToolFile]]] = {
+    "lm-eval": lm_eval_tasks,
+    "inspect": inspect_task,
+    "memit": memit_folder,
+    "uniedit": uniedit_folder,
+    "tracing": tracing_files,
+    "chat": chat_files,
+}
 """The formats of several files, by the name that `cfbuild export --format` takes."""

@@ -7,7 +7,6 @@ Readers of zsRE files differ: MEND and EasyEdit edit towards `alt`, ROME's reade
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from cfbuild.data import Record, Target
 from cfbuild.publish.export_input import NO_NAMES, OtherNames
@@ -166,17 +165,15 @@ def _in_language(record: Record) -> Row:
     return {"case_id": record.case_id, **row, "loc": row["loc"].removeprefix(LOC_MARK), "portability": question}
 
 
-EXPORTERS: Mapping[str, Callable[[Record, OtherNames], Row | None]] = MappingProxyType(
-    {
-        "counterfact": counterfact,
-        "easyedit": easyedit,
-        "knowedit": knowedit,
-        "zsre": zsre,
-        "mquake": mquake,
-        "wikibigedit": wikibigedit,
-        "rippleedits": rippleedits,
-    }
-)
+EXPORTERS: Mapping[str, Callable[[Record, OtherNames], Row | None]] = {
+    "counterfact": counterfact,
+    "easyedit": easyedit,
+    "knowedit": knowedit,
+    "zsre": zsre,
+    "mquake": mquake,
+    "wikibigedit": wikibigedit,
+    "rippleedits": rippleedits,
+}
 """The formats of a single JSON array, by the name that `cfbuild export --format` takes; None leaves the record out."""
-ALIGNED_EXPORTERS: Mapping[str, Callable[[Mapping[str, Record]], Row]] = MappingProxyType({"bmike": bmike})
+ALIGNED_EXPORTERS: Mapping[str, Callable[[Mapping[str, Record]], Row]] = {"bmike": bmike}
 """The formats of records in several languages, whose rows are made of a case's records by language."""

@@ -7,7 +7,6 @@ are left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 
 from cfbuild.data import GroupPrompt, Record, Target
 from cfbuild.publish.export_input import NO_NAMES, OtherNames
@@ -15,54 +14,52 @@ from cfbuild.records.prompts import stays_true
 from cfbuild.store.jsonl import Row
 from cfbuild.text.scripts import stated
 
-RELATION_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "P6": "HEAD_OF_GOVERNMENT",
-        "P7": "BROTHER",
-        "P9": "SISTER",
-        "P17": "COUNTRY",
-        "P19": "PLACE_OF_BIRTH",
-        "P20": "PLACE_OF_DEATH",
-        "P21": "SEX_OR_GENDER",
-        "P22": "FATHER",
-        "P25": "MOTHER",
-        "P26": "SPOUSE",
-        "P27": "COUNTRY_OF_CITIZENSHIP",
-        "P30": "CONTINENT",
-        "P35": "HEAD_OF_STATE",
-        "P36": "CAPITAL",
-        "P37": "OFFICIAL_LANGUAGE",
-        "P38": "CURRENCY",
-        "P39": "POSITION_HELD",
-        "P40": "CHILD",
-        "P50": "AUTHOR",
-        "P54": "MEMBER_OF_SPORTS_TEAM",
-        "P57": "DIRECTOR",
-        "P58": "SCREENWRITER",
-        "P69": "ALMA_MATER",
-        "P84": "ARCHITECT",
-        "P85": "ANTHEM",
-        "P86": "COMPOSER",
-        "P98": "EDITOR",
-        "P101": "FIELD_OF_WORK",
-        "P103": "NATIVE_LANGUAGE",
-        "P106": "OCCUPATION",
-        "P108": "EMPLOYER",
-        "P112": "FOUNDER",
-        "P118": "LEAGUE",
-        "P119": "PLACE_OF_BURIAL",
-        "P140": "RELIGION",
-        "P155": "FOLLOWS",
-        "P156": "FOLLOWED_BY",
-        "P161": "CAST_MEMBER",
-        "P166": "AWARD_RECEIVED",
-        "P172": "ETHNIC_GROUP",
-        "P569": "DATE_OF_BIRTH",
-        "P570": "DATE_OF_DEATH",
-        "P1376": "CAPITAL_OF",
-        "P3373": "SIBLING",
-    }
-)
+RELATION_NAMES: Mapping[str, str] = {
+    "P6": "HEAD_OF_GOVERNMENT",
+    "P7": "BROTHER",
+    "P9": "SISTER",
+    "P17": "COUNTRY",
+    "P19": "PLACE_OF_BIRTH",
+    "P20": "PLACE_OF_DEATH",
+    "P21": "SEX_OR_GENDER",
+    "P22": "FATHER",
+    "P25": "MOTHER",
+    "P26": "SPOUSE",
+    "P27": "COUNTRY_OF_CITIZENSHIP",
+    "P30": "CONTINENT",
+    "P35": "HEAD_OF_STATE",
+    "P36": "CAPITAL",
+    "P37": "OFFICIAL_LANGUAGE",
+    "P38": "CURRENCY",
+    "P39": "POSITION_HELD",
+    "P40": "CHILD",
+    "P50": "AUTHOR",
+    "P54": "MEMBER_OF_SPORTS_TEAM",
+    "P57": "DIRECTOR",
+    "P58": "SCREENWRITER",
+    "P69": "ALMA_MATER",
+    "P84": "ARCHITECT",
+    "P85": "ANTHEM",
+    "P86": "COMPOSER",
+    "P98": "EDITOR",
+    "P101": "FIELD_OF_WORK",
+    "P103": "NATIVE_LANGUAGE",
+    "P106": "OCCUPATION",
+    "P108": "EMPLOYER",
+    "P112": "FOUNDER",
+    "P118": "LEAGUE",
+    "P119": "PLACE_OF_BURIAL",
+    "P140": "RELIGION",
+    "P155": "FOLLOWS",
+    "P156": "FOLLOWED_BY",
+    "P161": "CAST_MEMBER",
+    "P166": "AWARD_RECEIVED",
+    "P172": "ETHNIC_GROUP",
+    "P569": "DATE_OF_BIRTH",
+    "P570": "DATE_OF_DEATH",
+    "P1376": "CAPITAL_OF",
+    "P3373": "SIBLING",
+}
 """The relations that RippleEdits' reader knows, by Wikidata's id (`src/relation.py` of its repository)."""
 LISTS = (
     "Relation_Specificity",
@@ -73,15 +70,13 @@ LISTS = (
     "Forgetfulness",
 )
 """The lists of test cases that each row has, in its order."""
-LIST_OF = MappingProxyType(
-    {
-        "subject_aliases": "Subject_Aliasing",
-        "inverse": "Logical_Generalization",
-        "two_hop": "Compositionality_I",
-        "relation_specificity": "Relation_Specificity",
-        "forgetting": "Forgetfulness",
-    }
-)
+LIST_OF: Mapping[str, str] = {
+    "subject_aliases": "Subject_Aliasing",
+    "inverse": "Logical_Generalization",
+    "two_hop": "Compositionality_I",
+    "relation_specificity": "Relation_Specificity",
+    "forgetting": "Forgetfulness",
+}
 """The list of each group's prompts; RippleEdits has none for the other groups."""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from types import MappingProxyType
 
 from cfbuild.data import SLOT, Record, Target
 from cfbuild.facts.relations import RELATIONS
@@ -106,13 +105,11 @@ GENERALITY: tuple[Callable[[Record, OtherNames], Iterator[Row]], ...] = (
     _two_hops,
 )
 """The functions that make the questions of generality, in their order in a row."""
-STAYING: Mapping[str, tuple[str, list[str]]] = MappingProxyType(
-    {
-        "relation_specificity": ("head of edit", ["h_e", "r_0", "e_0"]),
-        "forgetting": ("head of edit", ["h_e", "r_e", "e_0"]),
-        "object_specificity": ("tail of edit", ["t_e", "r_0", "e_0"]),
-    }
-)
+STAYING: Mapping[str, tuple[str, list[str]]] = {
+    "relation_specificity": ("head of edit", ["h_e", "r_0", "e_0"]),
+    "forgetting": ("head of edit", ["h_e", "r_e", "e_0"]),
+    "object_specificity": ("tail of edit", ["t_e", "r_0", "e_0"]),
+}
 """The groups of prompts about the edit's own items whose answer stays: what each shares with the edit, and its link."""
 
 
