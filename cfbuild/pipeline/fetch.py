@@ -345,7 +345,9 @@ def chosen_relations(options: FetchOptions) -> tuple[str, ...]:
     except DataError as error:
         raise ConfigError(str(error)) from error
     if not relations:
-        raise ConfigError("there is no relation to fetch; expected relations with templates and facts, such as P36,P103")
+        raise ConfigError(
+            "there is no relation to fetch; expected relations with templates and facts, such as P36,P103"
+        )
     return relations
 
 

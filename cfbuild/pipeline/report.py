@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from cfbuild.audit.validate import RecordFile, read_valid, violations
@@ -134,10 +133,11 @@ def _sweep_view(sweep: Run, folder: BuildFolder) -> SweepView:
     """Return a sweep for the page, with the MLPs' effects in the build's first trace of the same weights, if any."""
     report = read_sweep(sweep)
     model = report.settings.get("model"), report.settings.get("revision")
-    traces = ((trace, trace.record.config) for trace in finished_runs(folder, TRACE))
-    same = (trace for trace, of in traces if of["prompt"] is None and (of["model"], of["revision"]) == model)
-    effects = [mlp_effects(read_traces(trace)) for trace in islice(same, 1)]
-    return SweepView(sweep.name, report, sweep_plots(report, *effects))
+    for trace in finished_runs(folder, TRACE):
+        config = trace.record.config
+        if config["prompt"] is None and (config["model"], config["revision"]) == model:
+            return SweepView(sweep.name, report, sweep_plots(report, mlp_effects(read_traces(trace))))
+    return SweepView(sweep.name, report, sweep_plots(report))
 
 
 def runs_of(

@@ -9,7 +9,6 @@ reader expects, so the kinds take turns by case id.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 
 from cfbuild.data import SLOT, Record, Target
 from cfbuild.facts.relations import RELATIONS
@@ -69,8 +68,9 @@ def _reworded(record: Record, known: OtherNames) -> Iterator[Row]:
     subject, new = record.subject.label, record.target_new.label
     texts = [(paraphrase.clean, subject, new) for paraphrase in record.paraphrases]
     for prompt in record.groups.get("subject_aliases", ()):
-        names = (name for name in known.other_names(record.subject) if name in prompt.text)
-        texts += [(prompt.text, name, new) for name in islice(names, 1)]
+        name = next((name for name in known.other_names(record.subject) if name in prompt.text), None)
+        if name is not None:
+            texts.append((prompt.text, name, new))
     texts += [(prompt.text, subject, prompt.target_new.label) for prompt in record.groups.get("object_aliases", ())]
     for text, name, target in texts:
         hop = {**_edit_link(record, known, text, name), "target": target}
