@@ -221,7 +221,7 @@ def test_the_unedited_models_answers_are_written_once_for_all_runs(
 def test_a_run_whose_edits_changed_nothing_says_so(
     folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfbuild.cli.validate_and_score.load_model", lambda *_: lm)
+    monkeypatch.setattr("cfbuild.cli.shared.OutputOptions.load_model", lambda *_: lm)
     editor = "test_compare:ZERO"
     words = ["validate-and-score", "--build", str(folder.root), "--editor", editor, "--skip-generation", "--limit", "4"]
     shown = CliRunner().invoke(app, words, catch_exceptions=False)

@@ -389,7 +389,7 @@ def test_layer_auto_is_the_layer_that_the_models_own_sweep_found(
 
 
 def test_the_command_from_end_to_end(folder: BuildFolder, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfbuild.cli.sweep.load_model", lambda given, quiet: lm)
+    monkeypatch.setattr("cfbuild.cli.shared.OutputOptions.load_model", lambda *_: lm)
     monkeypatch.setattr("cfbuild.probe.tracer.answers_with", lambda *given: True)  # a random model knows nothing
     assert trace(folder, TraceOptions(limit=2, rows=2), lm).traced == 2
     words = [
