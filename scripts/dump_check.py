@@ -4,7 +4,7 @@
     python scripts/dump_check.py --kills 20 --workers 1,2 dump.nt.bz2 expected.jsonl
 
 For each number of workers the dump is fetched into a build of its own; the fetch is killed (SIGKILL, with its workers)
-`--kills` times, each time after another share of the seconds that a fetch takes. Exits with 1 if a fact or a name is
+`--kills` times, each time after another number of seconds, `--within` at most. Exits with 1 if a fact or a name is
 missing, wrong or too many, or if the builds differ in a byte.
 """
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from random import Random
@@ -49,12 +49,12 @@ def fetch(dump: Path, build: Path, relations: str, workers: int, most_seconds: f
     return True
 
 
-def killed_fetch(dump: Path, build: Path, relations: str, workers: int, kills: int) -> None:
-    """Fetch a dump into a build by a fetch that is killed `kills` times, at random moments, before it may end."""
-    random, begun = Random(workers), time.perf_counter()
-    for kill in range(kills):
-        if fetch(dump, build, relations, workers, random.uniform(2, 12)):
-            raise SystemExit(f"the fetch ended after {kill} kills: take a larger dump or fewer kills")
+def killed_fetch(dump: Path, build: Path, relations: str, workers: int, kills: Sequence[float]) -> None:
+    """Fetch a dump into a build by fetches of which each but the last is killed after so many seconds."""
+    begun = time.perf_counter()
+    for kill, seconds in enumerate(kills):
+        if fetch(dump, build, relations, workers, seconds):
+            raise SystemExit(f"the fetch ended after {kill} kills: take a larger dump, or kill --within fewer seconds")
         units = len(list((build / "progress" / "fetch" / "dump").glob("0*.npz")))
         print(f"killed {kill + 1} times after {time.perf_counter() - begun:.0f} s, {units} units finished", flush=True)
     fetch(dump, build, relations, workers, None)
@@ -103,6 +103,7 @@ def main() -> int:
     parser.add_argument("dump", type=Path)
     parser.add_argument("expected", type=Path, help="what make_dump.py wrote by --expected")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--within", type=float, default=6, help="most seconds after which a fetch is killed")
     parser.add_argument("--workers", default="1,2", help="comma-separated numbers of workers, a build each")
     given = parser.parse_args()
     relations = ",".join(sorted({row["relation"] for row in rows(given.expected) if "relation" in row}))
@@ -110,7 +111,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=given.dump.parent) as scratch:
         for workers in map(int, given.workers.split(",")):
             build = Path(scratch) / str(workers)
-            killed_fetch(given.dump, build, relations, workers, given.kills)
+            random = Random(workers)
+            kills = [random.uniform(1, given.within) for _ in range(given.kills)]
+            killed_fetch(given.dump, build, relations, workers, kills)
             wrong = first(wrong_facts(given.expected, build)) + first(wrong_names(given.expected, build))
             if wrong:
                 print("\n".join(wrong))
