@@ -39,8 +39,4 @@ def discreet(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """Return the JSON `text` with each character of HIDDEN as a JSON escape; its value stays the same."""
-
-    def escaped(match: re.Match[str]) -> str:
-        return f"\\u{ord(match.group()):04x}"
-
-    return HIDDEN.sub(escaped, text)
+    return HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

@@ -53,9 +53,7 @@ def joined(edge: str, neighbour: str, *, after: bool) -> bool:
     if not neighbour.isalnum():
         return False
     scripts = {script(edge), script(neighbour)}
-    if scripts.isdisjoint((*UNSPACED, KATAKANA)):
-        return True
-    return scripts == {KATAKANA}
+    return scripts.isdisjoint((*UNSPACED, KATAKANA)) or scripts == {KATAKANA}
 
 
 def space_before(continuation: str) -> str:
@@ -78,17 +76,13 @@ def stated(prompt: str, continuation: str) -> str:
     return f"{text}{stop}"
 
 
-def holds_right_to_left(text: str) -> bool:
-    """Return True if a character of `text` runs from right to left."""
-    return not text.isascii() and any(unicodedata.bidirectional(one) in ("R", "AL") for one in text)
-
-
 def isolated(text: str) -> str:
     """Return `text` between isolates if a character of it runs from right to left; else `text` itself.
 
     So the rest of the line stays in its place on a terminal.
     """
-    return f"{ISOLATE}{text}{POP}" if holds_right_to_left(text) else text
+    from_right = not text.isascii() and any(unicodedata.bidirectional(one) in ("R", "AL") for one in text)
+    return f"{ISOLATE}{text}{POP}" if from_right else text
 
 
 def sentences(text: str) -> list[str]:

@@ -62,25 +62,28 @@ class Language:
     """
 
     code: str
-    article: Callable[[str], str | None] = neutral.no_article
-    article_of_name: Callable[[str, Sequence[str], Sequence[str]], str] = neutral.no_article_of_name
+    article: Callable[[str], str | None] = neutral.nothing
+    article_of_name: Callable[[str, Sequence[str], Sequence[str]], str] = neutral.empty
     is_plural: Callable[[str, Sequence[str]], bool] = neutral.never
     is_singular: Callable[[str], bool] = neutral.never
     begins_small: Callable[[str], bool] = neutral.never
-    article_clash: Callable[[str, str], str | None] = neutral.no_clash
-    template_fault: Callable[[str, str], str | None] = neutral.no_template_fault
+    article_clash: Callable[[str, str], str | None] = neutral.nothing
+    template_fault: Callable[[str, str], str | None] = neutral.nothing
     noise: Callable[[str], str | None] = neutral.noise
-    derived: Callable[[str, str], str | None] = neutral.no_derived_word
-    description: Callable[[str], str | None] = neutral.no_description
-    takes_description: Callable[[str], bool] = neutral.takes_description
+    derived: Callable[[str, str], str | None] = neutral.nothing
+    description: Callable[[str], str | None] = neutral.nothing
+    takes_description: Callable[[str], bool] = neutral.always
     inside: Callable[[str], str] = neutral.unchanged
-    past: Callable[[str, int], str | None] = neutral.no_past
-    fragment: Callable[[str], str | None] = neutral.no_sentence_fault
+    past: Callable[[str, int], str | None] = neutral.nothing
+    fragment: Callable[[str], str | None] = neutral.nothing
     sentences: Callable[[str], Sequence[str]] | None = None
-    sentence_fault: Callable[[str], str | None] = neutral.no_sentence_fault
+    sentence_fault: Callable[[str], str | None] = neutral.nothing
     may_own_bracket: Callable[[str], bool] = neutral.always
     governing: frozenset[str] = frozenset()
     plural_endings: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Callable[[str], Language], tuple[str]]:
+        return language, (self.code,)
 
 
 _RULES = (
@@ -104,13 +107,13 @@ _RULES = (
         may_own_bracket=english.speaks,
         plural_endings=("s", "es"),
     ),
-    Language("de", article_clash=german.article_clash, derived=german.derived, governing=german.GOVERNING),
+    Language("de", article_clash=german.article_clash, derived=german.MADE.found, governing=german.GOVERNING),
     *(
         Language(
             code,
             article_clash=rules.article_clash,
             noise=neutral.noise_with_small_bracket,
-            derived=rules.derived,
+            derived=rules.MADE.found,
             governing=rules.GOVERNING,
         )
         for code, rules in (("nl", dutch), ("pl", polish), ("ru", russian))
@@ -121,12 +124,14 @@ _RULES = (
             article_clash=rules.article_clash,
             template_fault=rules.template_fault,
             noise=neutral.noise_with_small_bracket,
-            derived=rules.derived,
+            derived=rules.MADE.found,
             governing=rules.GOVERNING,
         )
         for code, rules in (("es", spanish), ("fr", french), ("it", italian), ("pt", portuguese))
     ),
-    *(Language(code, derived=rules.derived) for code, rules in (("ar", arabic), ("hi", hindi), ("tr", turkish))),
+    Language("ar", derived=arabic.derived),
+    Language("hi", derived=hindi.derived),
+    Language("tr", derived=turkish.MADE.found),
     *(
         Language(code, sentences=scripts.sentences)
         for code in ("gan", "ja", "km", "lo", "lzh", "my", "th", "wuu", "yue", "zh")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import Formation, last_word, listed
+from cfbuild.text.languages.words import Formation, last_word, listed, table
 
 PREPOSITIONS = listed(
     "aan, achter, bij, binnen, boven, buiten, door, in, met, na, naar, naast, onder, op, over, per, sinds, tegen",
@@ -37,24 +37,15 @@ BARE = listed(
 COMMON_WORDS, NEUTER_WORDS = frozenset({"de"}), frozenset({"het"})
 
 GOVERNING = PREPOSITIONS | {"de", "het", "een"}
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:land|rijk|ije|ie|e|en|a)\Z"),
     re.compile(r"(?:i?aan|ees|iaan|land|isch|sch|s|er|erij)?(?:se?|e|en|er|ers|se|sche|ans|ansen|anen|zen|ezen)?"),
-    {
-        "belgie": ("belg",),
-        "denemarken": ("deen",),
-        "duitsland": ("duits",),
-        "frankrijk": ("frans",),
-        "griekenland": ("grieks", "griek"),
-        "polen": ("pools", "pool"),
-        "rusland": ("russisch", "rus"),
-        "spanje": ("spaans", "spanjaard"),
-        "turkije": ("turks",),
-        "verenigd koninkrijk": ("brit",),
-        "verenigde staten van amerika": ("amerikaan",),
-    },
+    table(
+        "belgie: belg; denemarken: deen; duitsland: duits; frankrijk: frans; griekenland: grieks griek",
+        "polen: pools pool; rusland: russisch rus; spanje: spaans spanjaard; turkije: turks",
+        "verenigd koninkrijk: brit; verenigde staten van amerika: amerikaan",
+    ),
 )
 
 
@@ -68,8 +59,3 @@ def article_clash(prompt: str, name: str) -> str | None:
     if word in NEUTER_WORDS:
         return word if name in BARE | COMMON else None
     return word if word == "een" and name in BARE | COMMON | NEUTER else None
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: Italiaan from Italië."""
-    return MADE.found(text, name)

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import re
-from types import MappingProxyType
 
 from cfbuild.data import SLOT
+from cfbuild.text.languages.words import table
 
-PAST = MappingProxyType(
-    {
-        "is": "was",
-        "are": "were",
-        "has": "had",
-        "have": "had",
-        "belongs": "belonged",
-        "belong": "belonged",
-        "governs": "governed",
-        "govern": "governed",
-        "holds": "held",
-        "hold": "held",
-        "leads": "led",
-        "lead": "led",
-        "lies": "lay",
-        "lie": "lay",
-        "lives": "lived",
-        "live": "lived",
-        "owns": "owned",
-        "plays": "played",
-        "play": "played",
-        "resides": "resided",
-        "serves": "served",
-        "serve": "served",
-        "works": "worked",
-        "work": "worked",
-    }
+PAST = table(
+    "is: was; are: were; has: had; have: had; belongs: belonged; belong: belonged; governs: governed",
+    "govern: governed; holds: held; hold: held; leads: led; lead: led; lies: lay; lie: lay; lives: lived",
+    "live: lived; owns: owned; plays: played; play: played; resides: resided; serves: served; serve: served",
+    "works: worked; work: worked",
 )
 """Verbs of states, present and past; not of what happens once (is born, takes office)."""
 COPULA = ("is", "are", "has", "have")

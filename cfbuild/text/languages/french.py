@@ -9,7 +9,7 @@ import re
 from types import MappingProxyType
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Formation, last_word, listed, plain
+from cfbuild.text.languages.words import Formation, last_word, listed, plain, table
 
 ELIDED = listed(
     "de, le, la, que, jusque, lorsque, puisque, quoique, ce, je, me, te, se, ne, du, au, ma, ta, sa",
@@ -66,26 +66,16 @@ WRONG_AFTER = MappingProxyType(
 """The countries that cannot follow each word without a change."""
 
 GOVERNING = frozenset(ELIDED | BEFORE_ARTICLE | WRONG_AFTER.keys())
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ie|e|a|s|is)\Z"),
     re.compile(r"(?:i?en|ais|ois|ain|an|in)(?:n?es?|s)?|(?:iques?|istes?|ismes?|ites?)"),
-    {
-        "allemagne": ("allemand",),
-        "angleterre": ("anglais",),
-        "danemark": ("danois",),
-        "ecosse": ("ecossais",),
-        "espagne": ("espagnol",),
-        "etats-unis": ("americain", "etats-unien", "etatsunien"),
-        "grece": ("grec",),
-        "irlande": ("irlandais",),
-        "pays-bas": ("neerlandais", "hollandais"),
-        "pologne": ("polonais",),
-        "royaume-uni": ("britanni",),
-        "russie": ("russe",),
-        "turquie": ("turc", "turque"),
-    },
+    table(
+        "allemagne: allemand; angleterre: anglais; danemark: danois; ecosse: ecossais; espagne: espagnol",
+        "etats-unis: americain etats-unien etatsunien; grece: grec; irlande: irlandais",
+        "pays-bas: neerlandais hollandais; pologne: polonais; royaume-uni: britanni; russie: russe",
+        "turquie: turc turque",
+    ),
 )
 
 
@@ -106,8 +96,3 @@ def template_fault(text: str, slot: str) -> str | None:
         return text.rsplit(" ", 1)[-1]
     contracted = re.search(rf"\b(?:[Dd]e|[Àà]) les? {re.escape(slot)}", text)
     return contracted[0] if contracted else neutral.nothing_between(text, slot)
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: italien from Italie."""
-    return MADE.found(text, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from cfbuild.text.languages.words import Formation, last_word, listed
+from cfbuild.text.languages.words import Formation, last_word, listed, table
 
 PREPOSITIONS = listed(
     "ab, an, auf, aus, außer, bei, bis, durch, für, gegen, gegenüber, hinter, in, jenseits, mit, nach, neben",
@@ -63,26 +63,17 @@ FITS = MappingProxyType(
 KNOWN = FEMININE | MASCULINE | NEUTER | PLURAL
 
 GOVERNING = frozenset(PREPOSITIONS | FITS.keys())
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:land|reich|ien|en|e|a|n)\Z"),
     re.compile(r"(?:(?:ian|an|ien|i)?isch(?:e[rsnm]?)?|(?:ian|an|ien|land)?er(?:s|n|in|innen)?|e[nsr]?|s)"),
-    {
-        "danemark": ("danisch", "dane"),
-        "deutschland": ("deutsch",),
-        "england": ("englisch", "englander"),
-        "frankreich": ("franzos",),
-        "niederlande": ("niederland", "holland"),
-        "osterreich": ("osterreich",),
-        "polen": ("polnisch", "pole"),
-        "schottland": ("schottisch", "schotte"),
-        "spanien": ("spanisch", "spanier"),
-        "turkei": ("turkisch", "turke"),
-        "ungarn": ("ungarisch", "ungar"),
-        "vereinigte staaten": ("amerikan", "us-amerikan"),
-        "vereinigtes konigreich": ("britisch", "brite"),
-    },
+    table(
+        "danemark: danisch dane; deutschland: deutsch; england: englisch englander; frankreich: franzos",
+        "niederlande: niederland holland; osterreich: osterreich; polen: polnisch pole",
+        "schottland: schottisch schotte; spanien: spanisch spanier; turkei: turkisch turke",
+        "ungarn: ungarisch ungar; vereinigte staaten: amerikan us-amerikan",
+        "vereinigtes konigreich: britisch brite",
+    ),
 )
 
 
@@ -96,8 +87,3 @@ def article_clash(prompt: str, name: str) -> str | None:
         wrong = declined or name in BARE or name in KNOWN - FITS[word]
         return word if wrong else None
     return None
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: Italiener from Italien."""
-    return MADE.found(text, name)

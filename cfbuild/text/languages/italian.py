@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Formation, last_word, listed, plain
+from cfbuild.text.languages.words import Formation, last_word, listed, plain, table
 
 VOWEL = re.compile(r"[aeou]|i(?![aeou])")
 """Beginnings with a vowel; for i before another vowel (Iolanda, iodio) usage differs."""
@@ -58,31 +58,17 @@ WITH_ARTICLE = frozenset(["in", "di", "a", "da", "su", "con", "per", "tra", "fra
 """Prepositions after which a plural country has its article: con i Paesi Bassi."""
 
 GOVERNING = MASCULINE_FORMS | FEMININE_FORMS | PLURAL_FORMS | WITH_ARTICLE
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|a|o|e|i)\Z"),
     re.compile(r"(?:i?an|in|ens|es)[oaie]|(?:ic|ist|ism)(?:[oaie]|hi|he)|[oaie]"),
-    {
-        "danimarca": ("danes",),
-        "francia": ("frances",),
-        "germania": ("tedesc", "german"),
-        "grecia": ("grec",),
-        "inghilterra": ("ingles",),
-        "irlanda": ("irlandes",),
-        "norvegia": ("norveges",),
-        "paesi bassi": ("olandes", "neerlandes"),
-        "polonia": ("polacc",),
-        "portogallo": ("portoghes",),
-        "regno unito": ("britannic",),
-        "scozia": ("scozzes",),
-        "spagna": ("spagnol",),
-        "stati uniti d'america": ("american", "statunitens"),
-        "svezia": ("svedes",),
-        "svizzera": ("svizzer",),
-        "turchia": ("turc",),
-        "ungheria": ("ungheres",),
-    },
+    table(
+        "danimarca: danes; francia: frances; germania: tedesc german; grecia: grec; inghilterra: ingles",
+        "irlanda: irlandes; norvegia: norveges; paesi bassi: olandes neerlandes; polonia: polacc",
+        "portogallo: portoghes; regno unito: britannic; scozia: scozzes; spagna: spagnol",
+        "stati uniti d'america: american statunitens; svezia: svedes; svizzera: svizzer; turchia: turc",
+        "ungheria: ungheres",
+    ),
 )
 
 
@@ -118,8 +104,3 @@ def template_fault(text: str, slot: str) -> str | None:
     if text.endswith(("'", "’")):
         return text.rsplit(" ", 1)[-1]
     return neutral.nothing_between(text, slot)
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: italiano from Italia."""
-    return MADE.found(text, name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
 
 MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&[a-z]+;|\[\[|\]\]|\{|\}|'''|\[[XY]\]")
@@ -50,54 +49,28 @@ def stray_space(label: str) -> str | None:
     return "white space at an end, or twice" if label != " ".join(label.split()) else None
 
 
-def always(words: str) -> bool:
-    """Return True: a bracket with these `words` may be a part of a name, as in Frankfurt (Oder)."""
-    return True
-
-
 def without_bracket(name: str) -> tuple[str, str] | None:
     """Return a name without the bracket at its end, and the words in the bracket; None if there is none."""
     match = BRACKET.match(name) if name.endswith((")", "\uff09")) else None
     return (match[1], match[2].strip()) if match else None
 
 
-def no_article(name: str) -> None:
-    """Return None: the indefinite article of `name` is not known."""
+def nothing(*texts: object) -> None:
+    """Return None: of the `texts` nothing is known."""
 
 
-def no_article_of_name(label: str, aliases: Sequence[str], classes: Sequence[str]) -> str:
-    """Return no article: that of `label` is not known, whatever its `aliases` and `classes`."""
+def empty(*texts: object) -> str:
+    """Return an empty text: of the `texts` nothing is known."""
     return ""
 
 
 def never(*texts: object) -> bool:
-    """Return False: nothing is known of the `texts`."""
+    """Return False: of the `texts` nothing is known."""
     return False
 
 
-def no_clash(prompt: str, name: str) -> None:
-    """Return None: the articles at the end of a `prompt` are not known."""
-
-
-def no_template_fault(text: str, slot: str) -> None:
-    """Return None: the grammar of `text` is not known."""
-
-
-def nothing_between(text: str, slot: str) -> str | None:
-    """Return words for the fault of a prompt that ends in its subject, or None."""
-    return "nothing between the subject and the object" if text.endswith(slot) else None
-
-
-def no_derived_word(text: str, name: str) -> None:
-    """Return None: the endings that make words from `name` are not known."""
-
-
-def no_description(template: str) -> None:
-    """Return None: the words of a description are not known."""
-
-
-def takes_description(template: str) -> bool:
-    """Return True: words after which a description is wrong are not known."""
+def always(*texts: object) -> bool:
+    """Return True: no rule forbids it of the `texts`; a bracket may be a part of a name, as in Frankfurt (Oder)."""
     return True
 
 
@@ -106,9 +79,6 @@ def unchanged(text: str) -> str:
     return text
 
 
-def no_past(template: str, year: int) -> None:
-    """Return None: the form of a `template` about a past `year` is not known."""
-
-
-def no_sentence_fault(text: str) -> None:
-    """Return None: the form of a sentence is not known."""
+def nothing_between(text: str, slot: str) -> str | None:
+    """Return words for the fault of a prompt that ends in its subject, or None."""
+    return "nothing between the subject and the object" if text.endswith(slot) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import WORD, Formation, last_word, listed
+from cfbuild.text.languages.words import WORD, Formation, last_word, listed, table
 
 PREPOSITIONS = listed(
     "bez, dla, do, ku, nad, na, o, od, po, pod, poza, przed, przez, przeciw, przy, u, w, we, wewnątrz, wokół",
@@ -20,7 +20,6 @@ INDECLINABLE = listed(
 ) | {"Los Angeles", "San Francisco", "San Marino", "Rio de Janeiro", "Buenos Aires", "Palermo", "Torino", "Monte Carlo"}
 
 GOVERNING = PREPOSITIONS
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|ja|y|a|o|e|i)\Z"),
@@ -28,19 +27,11 @@ MADE = Formation(
         r"(?:i|y|j)?(?:an|ań|on|oń|en)?(?:sk|ck|zk)(?:i|a|ie|iego|iej|im|ą|ich|o)|(?:j|i)?(?:an|ań|czyk|k)(?:in|ka|a|em|ie|ki)?"
         r"|[aeiouyąę]|i?em|i?ach|om|ami|owi|ie|iej|ów|u|ią|ii|ji"
     ),
-    {
-        "niemcy": ("niemiec", "niemc"),
-        "wlochy": ("wlosk", "włosk", "wloch", "włoch"),
-        "włochy": ("włosk", "włoch"),
-        "wegry": ("wegier", "wegr"),
-        "stany zjednoczone": ("amerykan",),
-        "wielka brytania": ("brytyj",),
-        "francja": ("francus",),
-        "rosja": ("rosyj",),
-        "grecja": ("grec", "grek"),
-        "turcja": ("ture", "turk"),
-        "czechy": ("czesk", "czech"),
-    },
+    table(
+        "niemcy: niemiec niemc; wlochy: wlosk włosk wloch włoch; włochy: włosk włoch; wegry: wegier wegr",
+        "stany zjednoczone: amerykan; wielka brytania: brytyj; francja: francus; rosja: rosyj",
+        "grecja: grec grek; turcja: ture turk; czechy: czesk czech",
+    ),
 )
 
 
@@ -56,8 +47,3 @@ def is_declined(name: str) -> bool:
     if not words or name in INDECLINABLE or words[-1] in INDECLINABLE or words[-1].isupper():
         return False
     return NATIVE.match(words[-1]) is not None or UNCHANGED.match(words[-1]) is None
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: polski from Polska."""
-    return MADE.found(text, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Formation, last_word, listed
+from cfbuild.text.languages.words import Formation, last_word, listed, table
 
 MASCULINE = listed(
     "Afeganistão, Azerbaijão, Bangladesh, Brasil, Butão, Camboja, Canadá, Catar, Cazaquistão, Chade, Chile, Congo",
@@ -45,29 +45,18 @@ THE, THE_FEMININE, THE_PLURAL, THE_FEMININE_PLURAL = (
 """The forms of the article, by themselves and joined to prepositions."""
 
 GOVERNING = JOINED | THE | THE_FEMININE | THE_PLURAL | THE_FEMININE_PLURAL
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|a|o|e|l)\Z"),
     re.compile(
         r"(?:i?an|in|i?ens)[oae]s?|(?:es|esa|eses|esas|enses?|ico|ica|icos|icas|istas?|ismos?)|[oa]s?|eir[oa]s?"
     ),
-    {
-        "alemanha": ("alema", "alemo", "german"),
-        "dinamarca": ("dinamarques",),
-        "escocia": ("escoces",),
-        "espanha": ("espanhol", "espanhoi"),
-        "estados unidos": ("american", "norte-american", "estadunidense"),
-        "franca": ("frances",),
-        "grecia": ("greg",),
-        "inglaterra": ("ingles",),
-        "paises baixos": ("holandes", "neerlandes"),
-        "polonia": ("polones", "polac"),
-        "reino unido": ("britanic",),
-        "suecia": ("suec",),
-        "suica": ("suic",),
-        "turquia": ("turc",),
-    },
+    table(
+        "alemanha: alema alemo german; dinamarca: dinamarques; escocia: escoces; espanha: espanhol espanhoi",
+        "estados unidos: american norte-american estadunidense; franca: frances; grecia: greg",
+        "inglaterra: ingles; paises baixos: holandes neerlandes; polonia: polones polac",
+        "reino unido: britanic; suecia: suec; suica: suic; turquia: turc",
+    ),
 )
 
 
@@ -92,8 +81,3 @@ def template_fault(text: str, slot: str) -> str | None:
     """Return a part of a prompt that is wrong before an object's name ("de o {}", "em a {}"), or None."""
     apart = re.search(rf"\b(?:[Dd]e|[Ee]m|[Pp]or) [oa]s? {re.escape(slot)}", text)
     return apart[0] if apart else neutral.nothing_between(text, slot)
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: italiano from Itália."""
-    return MADE.found(text, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cfbuild.text.languages import neutral
-from cfbuild.text.languages.words import Formation, last_word, listed, plain
+from cfbuild.text.languages.words import Formation, last_word, listed, plain, table
 
 SOUNDS_LIKE_I = re.compile(r"i(?![aeou])|hi(?![aeou])")
 """Beginnings before which "y" becomes "e": e Italia, but y hierro."""
@@ -36,7 +36,6 @@ FEMININE = listed("Argentina, China, India, República Checa, República Dominic
 PLURAL = listed("Estados Unidos, Países Bajos, Emiratos Árabes Unidos, Bahamas, Maldivas")
 
 GOVERNING = DEFINITE | {"y", "o", "e", "u", "de", "a"}
-"""Words that some names cannot follow without a change."""
 
 MADE = Formation(
     re.compile(r"(?:ia|a|o|e|os|as)\Z"),
@@ -44,25 +43,12 @@ MADE = Formation(
         r"(?:i?an|in|e?ens|ch?es)[oa]s?|(?:eses?|esas?|es|enses?|ense|euros?|euras?|uecos?|ecas?|icos?|icas?|istas?|ismos?)"
         r"|[oa]s?|i[eo]g[oa]s?"
     ),
-    {
-        "alemania": ("aleman",),
-        "belgica": ("belga",),
-        "dinamarca": ("danes",),
-        "escocia": ("escoces",),
-        "espana": ("espanol",),
-        "estados unidos": ("estadounidense",),
-        "francia": ("frances",),
-        "grecia": ("grieg",),
-        "inglaterra": ("ingles",),
-        "irlanda": ("irlandes",),
-        "noruega": ("norueg",),
-        "paises bajos": ("neerlandes", "holandes"),
-        "polonia": ("polac",),
-        "reino unido": ("britanic",),
-        "suecia": ("suec",),
-        "suiza": ("suiz",),
-        "turquia": ("turc",),
-    },
+    table(
+        "alemania: aleman; belgica: belga; dinamarca: danes; escocia: escoces; espana: espanol",
+        "estados unidos: estadounidense; francia: frances; grecia: grieg; inglaterra: ingles",
+        "irlanda: irlandes; noruega: norueg; paises bajos: neerlandes holandes; polonia: polac",
+        "reino unido: britanic; suecia: suec; suiza: suiz; turquia: turc",
+    ),
 )
 
 
@@ -94,8 +80,3 @@ def template_fault(text: str, slot: str) -> str | None:
     """Return a part of a prompt that is wrong before an object's name ("de el {}", "a el {}"), or None."""
     contracted = re.search(rf"\b(?:[Dd]e|[Aa]) el {re.escape(slot)}", text)
     return contracted[0] if contracted else neutral.nothing_between(text, slot)
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: italiano from Italia."""
-    return MADE.found(text, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cfbuild.text.languages.words import Formation
+from cfbuild.text.languages.words import Formation, table
 
 MADE = Formation(
     re.compile(r"(?:ya|a|e)\Z"),
@@ -12,20 +12,9 @@ MADE = Formation(
         r"(?:[dt][ae]n?|[ny]?[ıiuü]n?|[ny]?[ae]|l[ıiuü](?:lar|ler)?|l[ae]r|yan(?:ca|lar)?|c[ae]|ç[ae]|k?[iı])"
         r"(?:[ae]|[ıiuü]n?|d[ae]n?)?"
     ),
-    {
-        "almanya": ("alman",),
-        "fransa": ("fransız", "fransiz"),
-        "turkiye": ("turk",),
-        "ingiltere": ("ingiliz", "i̇ngiliz"),
-        "rusya": ("rus",),
-        "yunanistan": ("yunan",),
-        "macaristan": ("macar",),
-        "birlesik krallik": ("britanya",),
-        "amerika birlesik devletleri": ("amerika",),
-    },
+    table(
+        "almanya: alman; fransa: fransız fransiz; turkiye: turk; ingiltere: ingiliz i̇ngiliz; rusya: rus",
+        "yunanistan: yunan; macaristan: macar; birlesik krallik: britanya",
+        "amerika birlesik devletleri: amerika",
+    ),
 )
-
-
-def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that is made from the single word `name`, or None: İtalyan from İtalya."""
-    return MADE.found(text, name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 WORD = re.compile(r"[^\W\d_]+")
 """A word: letters only."""
@@ -42,26 +42,31 @@ def listed(*lines: str) -> frozenset[str]:
     return frozenset(name.strip() for line in lines for name in line.split(", ") if name.strip())
 
 
+def table(*lines: str) -> dict[str, str]:
+    """Return the values in `lines` by name: "is: was; are: were" has two."""
+    return dict(entry.split(": ") for line in lines for entry in line.split("; "))
+
+
 @dataclass(frozen=True)
 class Formation:
     """The rules by which a language makes words from a name: `Italiener` and `italienisch` from `Italien`.
 
     dropped: the ends of names that their words lack. endings: the ends of the words. irregular: the beginnings of the
-    words of irregular names, by name. All are compared as `plain` returns them.
+    words of irregular names, separated by spaces, by name. All are compared as `plain` returns them.
     """
 
     dropped: re.Pattern[str]
     endings: re.Pattern[str]
-    irregular: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    irregular: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        irregular = {plain(name): tuple(map(plain, stems)) for name, stems in self.irregular.items()}
-        object.__setattr__(self, "irregular", irregular)
+    @cached_property
+    def _beginnings(self) -> dict[str, tuple[str, ...]]:
+        return {plain(name): tuple(map(plain, stems.split())) for name, stems in self.irregular.items()}
 
     def found(self, text: str, name: str) -> str | None:
         """Return the first word of `text` that is made from `name`, or None."""
         folded = plain(name)
-        beginnings = self.irregular.get(folded, ())
+        beginnings = self._beginnings.get(folded, ())
         stems = [stem for stem in {folded, self.dropped.sub("", folded)} if len(stem) >= STEM and folded.isalpha()]
         for word in WORD.findall(text) if stems or beginnings else ():
             made = plain(word)
