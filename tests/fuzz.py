@@ -34,16 +34,18 @@ from cfbuild.data import Decision, Fact, Reference, Rejection, Template, item_id
 from cfbuild.edit.corpus import open_corpus
 from cfbuild.edit.covariance import load_covariance
 from cfbuild.errors import CfbuildError
+from cfbuild.facts.bundled import table_cells
 from cfbuild.lm.load import _check_weights
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.score.run_report import Report
 from cfbuild.score.table import ScoreTable
-from cfbuild.sources import snapshot, statements, wikidata
+from cfbuild.sources import statements, wikidata
 from cfbuild.sources.address import checked_url, redact
 from cfbuild.sources.failures import retry_after_s
 from cfbuild.sources.http import HttpRequest, _redirected
 from cfbuild.sources.journal import Journal
 from cfbuild.sources.pararel import _lines, _local_id
+from cfbuild.sources.snapshot import FACT_COLUMNS
 from cfbuild.sources.sparql import _counted, _groups, literal, parse
 from cfbuild.store import codec, jsonl
 from cfbuild.store.folder import BuildFolder
@@ -138,7 +140,7 @@ def _sparql(body: bytes, folder: Path) -> None:
 
 
 def _tsv(body: bytes, folder: Path) -> list[Any]:
-    return list(snapshot.read_rows(body.decode("utf-8", "replace").split("\n"), "facts.tsv"))
+    return list(table_cells(body.decode("utf-8", "replace").split("\n"), "facts.tsv", FACT_COLUMNS))
 
 
 def _template(body: bytes, folder: Path) -> str:
@@ -267,7 +269,7 @@ def parsers() -> dict[str, Parser]:
     bindings += [{"s": {"type": "literal", "value": "1990-01-01T00:00:00Z"}}]
     bindings += [{"n": {"type": "literal", "value": "2", "xml:lang": "EN"}}, {"all": {"type": "literal", "value": "2"}}]
     answer = json.dumps({"head": {"vars": ["s", "n", "all"]}, "results": {"bindings": bindings}}).encode()
-    table = "\t".join(snapshot.FACT_COLUMNS) + "\nP36\tQ142\tFrance\tQ90\tParis\nP36\tQ17\tJapan\tQ1490\tTokyo"
+    table = "\t".join(FACT_COLUMNS) + "\nP36\tQ142\tFrance\tQ90\tParis\nP36\tQ17\tJapan\tQ1490\tTokyo"
     references = [Reference("P1", "Q1", "Q2", "Ann", "Ann is in Oslo.")] * 2
     rejections = [
         codec.encode_rejection(

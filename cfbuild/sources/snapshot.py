@@ -13,13 +13,13 @@ stay out. Ids, labels and facts are Wikidata's (CC0).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from cfbuild.data import Entity, Fact, id_number, item_id, property_id
-from cfbuild.errors import ConfigError, DataError
+from cfbuild.data import Entity, Fact, id_number
+from cfbuild.errors import ConfigError
 from cfbuild.facts.bundled import table_cells
 from cfbuild.facts.relations import INSTANCE_OF
 from cfbuild.sources.journal import JournaledClient
@@ -103,81 +103,33 @@ class Snapshot:
 
 @cache
 def rows() -> tuple[Line, ...]:
-    """Return the bundled table of facts, in the file's order. Raises DataError as `read_rows` does."""
-    return tuple(read_rows(_lines(FACTS), FACTS))
+    """Return the bundled table of facts, in the file's order."""
+    return tuple(Line(*cells) for cells in _table(FACTS, FACT_COLUMNS))
 
 
 @cache
 def labels() -> dict[str, str]:
-    """Return the label of every item in the table of facts. Raises DataError if an item has two."""
-    found: dict[str, str] = {}
-    for row in rows():
-        for item, label in ((row.subject, row.subject_label), (row.object, row.object_label)):
-            if found.setdefault(item, label) != label:
-                raise DataError(f"{FACTS}: {item} is called both {found[item]!r} and {label!r}; expected one label")
-    return found
+    """Return the label of every item in the table of facts."""
+    pairs = (((row.subject, row.subject_label), (row.object, row.object_label)) for row in rows())
+    return {item: label for pair in pairs for item, label in pair}
 
 
 @cache
 def aliases() -> dict[str, tuple[str, ...]]:
-    """Return the other names of each item that has any, in the file's order. Raises as `_about_items`."""
+    """Return the other names of each item that has any, in the file's order."""
     found: dict[str, tuple[str, ...]] = {}
-    for item, alias in _about_items(ALIASES, ALIAS_COLUMNS):
+    for item, _, alias in _table(ALIASES, ALIAS_COLUMNS):
         found[item] = (*found.get(item, ()), alias)
     return found
 
 
 @cache
 def classes() -> dict[str, tuple[str, str]]:
-    """Return (class id, class label) by item, for the items that have a class here. Raises as `_about_items`."""
-    return {item: (item_id(class_id), label) for item, class_id, label in _about_items(CLASSES, CLASS_COLUMNS)}
+    """Return (class id, class label) by item, for the items that have a class here."""
+    return {item: (class_id, label) for item, _, class_id, label in _table(CLASSES, CLASS_COLUMNS)}
 
 
-def _about_items(name: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of a table about items, without the items' labels.
-
-    Raises DataError for a row whose id and label no fact has.
-    """
-    for number, (item, label, *cells) in table_cells(_lines(name), name, columns):
-        if labels().get(item_id(item)) != label:
-            raise DataError(f"{name}:{number}: no fact names {item} ({label!r})")
-        yield (item, *cells)
-
-
-def read_rows(lines: Iterable[str], name: str) -> Iterator[Line]:
-    """Yield the rows of a table of facts, given as `lines` of which the first holds the names of the columns.
-
-    Raises DataError as `table_cells`, and for a bad id or a second object for the same subject and relation.
-    """
-    seen: dict[tuple[str, str], int] = {}
-    for number, cells in table_cells(lines, name, FACT_COLUMNS):
-        row = Line(*cells)
-        try:
-            property_id(row.relation)
-            item_id(row.subject)
-            item_id(row.object)
-        except DataError as error:
-            raise DataError(f"{name}:{number}: {error}") from error
-        first = seen.setdefault((row.relation, row.subject), number)
-        if first != number:
-            raise DataError(f"{name}:{number}: {row.subject} has an object for {row.relation} in line {first} already")
-        yield row
-
-
-def _cells(lines: Iterable[str], name: str, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield (line number, cells) of each line but the first, which must hold `columns`. Raises as `read_rows`."""
-    for number, line in enumerate(lines, 1):
-        cells = tuple(line.split("\t"))
-        if number == 1:
-            if cells != tuple(columns):
-                raise DataError(f"{name}:1: the columns are {cells}, expected {tuple(columns)}")
-            continue
-        if len(cells) != len(columns) or not all(cell and cell == cell.strip() for cell in cells):
-            raise DataError(f"{name}:{number}: expected {len(columns)} tab-separated cells with text in each: {line!r}")
-        yield number, cells
-
-
-def _lines(name: str) -> list[str]:
+def _table(name: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     # Not splitlines(): labels may hold line separators other than the newline.
     text = resources.files("cfbuild.sources").joinpath("data").joinpath(name).read_text(encoding="utf-8")
-    return text.removesuffix("\n").split("\n")
+    return (cells for _, cells in table_cells(text.removesuffix("\n").split("\n"), name, columns))
