@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from small_world import cases, item, rewrites
 
+from cfbuild.audit.validate import RowTally, _examine
 from cfbuild.data import Entity, Fact, Template
 from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import RuleContext, judge_fact, judge_target
 from cfbuild.records.builder import Builder
 from cfbuild.records.draft import BuildOptions
 from cfbuild.store.codec import encode_record
+from cfbuild.store.schema.faults import Fault, Located
 from cfbuild.templates.sentences import distractor_prefixes
 
 Row = dict[str, Any]
@@ -53,6 +56,12 @@ FAULTY = {
     "future-fact": 5015,
 }
 """Subjects of which something is wrong, by the rule that says so."""
+
+
+def faults_of(row: Any) -> list[Fault]:
+    """Return what validation finds in a row, as the only one of a file."""
+    ((_, faults),) = _examine(Path("row.jsonl"), [Located(1, row)], RowTally())
+    return faults
 
 
 def faulty_facts() -> Iterator[Fact]:

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
+from planted import faults_of
 
-from cfbuild.audit.validate import record_faults
 from cfbuild.data import SLOT, Entity, Fact, Template, id_number
 from cfbuild.errors import DataError, TemplateError
 from cfbuild.facts.graph import FactGraph
@@ -361,7 +361,7 @@ def test_an_article_is_part_of_the_prompt_and_never_of_the_subject() -> None:
     assert re.search(r"\b[Tt]he Gambia\b", neighbor.text) and neighbor.template in {one.id for one in prompts}
     (alias,) = record.groups["subject_aliases"]
     assert "Holland" in alias.text and "the Holland" not in alias.text.casefold()
-    assert record_faults(encode_record(record)) == []
+    assert faults_of(encode_record(record)) == []
 
 
 @pytest.mark.shared

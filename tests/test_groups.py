@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import tiny
+from planted import faults_of
 from small_world import item, small_options, write_build, write_world
 
-from cfbuild.audit.validate import record_faults, violations
+from cfbuild.audit.validate import violations
 from cfbuild.data import Entity, EntityPrompt, Fact, GroupPrompt, Record, Target, Template
 from cfbuild.errors import ConfigError
 from cfbuild.facts.graph import FactGraph
@@ -302,8 +303,8 @@ def test_broken_groups_are_violations(change: dict[str, Any], rule: str) -> None
     groups = prompt_groups(RECORD, known(CAPITALS), ["subject_aliases", "inverse"])
     row = codec.encode_record(replace(RECORD, groups=groups, generation=("In France",)))
     row["meta"]["paraphrases"], row["paraphrase_prompts"] = paraphrases, ["France has"]
-    assert record_faults(row) == []
+    assert faults_of(row) == []
     row["meta"]["groups"]["subject_aliases"][0].update(change)
-    assert rule in {fault.rule for fault in record_faults(row)}
+    assert rule in {fault.rule for fault in faults_of(row)}
     row["meta"]["groups"] = {"inverse": [row["meta"]["groups"]["inverse"][0]] * 2}
-    assert {fault.rule for fault in record_faults(row)} == {"duplicate-prompt"}
+    assert {fault.rule for fault in faults_of(row)} == {"duplicate-prompt"}

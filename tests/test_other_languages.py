@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from planted import faults_of
 from small_world import write_excerpt
 
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.row import parts_of
 from cfbuild.audit.rulebook import faults_in
-from cfbuild.audit.validate import record_faults
 from cfbuild.data import Entity, Fact
 from cfbuild.filter.context import Rules
 from cfbuild.pipeline.audit import AuditOptions, audit
@@ -176,7 +176,7 @@ def test_a_small_graph_gives_records_that_the_languages_rules_find_nothing_wrong
     for record in records:
         row = encode_record(record)
         parts = parts_of(row)
-        assert record_faults(row) == [] and parts is not None and parts.language == code
+        assert faults_of(row) == [] and parts is not None and parts.language == code
         assert faults_in(parts, AuditContext()) == []
         assert (
             len(record.neighborhood) == 10

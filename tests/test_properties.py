@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from planted import faults_of
 from scored_build import record
 
-from cfbuild.audit.validate import record_faults, violations
+from cfbuild.audit.validate import violations
 from cfbuild.data import SLOT, Fact, Template
 from cfbuild.errors import DataError, TemplateError
 from cfbuild.lm.steps import TOP_K, pick
@@ -130,7 +131,7 @@ def changed_rows(draw: st.DrawFn) -> Any:
 @example(row=ROW | {"pararel_idx": 0})
 @given(row=changed_rows())
 def test_what_is_valid_can_be_used_and_what_is_not_is_told_with_its_place(row: Any) -> None:
-    faults = record_faults(row)
+    faults = faults_of(row)
     if not faults:
         assert codec.encode_record(codec.decode_record(row)) == row
     assert all(fault.path == "" or fault.path.startswith("/") for fault in faults)

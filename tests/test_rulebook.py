@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import FAULTS, IN_GROUPS, IN_META, Row, clean_rows, clean_world, plain, planted
+from planted import FAULTS, IN_GROUPS, IN_META, Row, clean_rows, clean_world, faults_of, plain, planted
 
 from cfbuild.audit import validate
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.findings import judge
 from cfbuild.audit.row import parts_of
-from cfbuild.audit.rulebook import AUDIT_RULES, EarlierRows, violations_in
-from cfbuild.audit.validate import read_records, read_valid, record_faults, violations
+from cfbuild.audit.rulebook import AUDIT_RULES, VIOLATION_RULES, EarlierRows, violations_in
+from cfbuild.audit.validate import read_records, read_valid, violations
 from cfbuild.errors import DataError
 from cfbuild.pipeline.audit import AuditOptions, audit
 from cfbuild.store import jsonl
@@ -30,7 +30,7 @@ from cfbuild.store.schema import schema_faults
 ROWS = clean_rows(*clean_world(), 4)
 WHOLE = planted(ROWS[0], dict(IN_GROUPS)["label-noise"])
 """A row with every key that a record may have."""
-BEYOND_SCHEMA = {*(rule for rule, entry in AUDIT_RULES.items() if entry.is_violation), "encoding", "duplicate-case-id"}
+BEYOND_SCHEMA = {*VIOLATION_RULES, "encoding", "duplicate-case-id"}
 TEXTS = ["", " ", "Q1", "P2", "x ", "{}", "\ud83d", "OSLO"]
 VALUES = st.recursive(
     st.none()
@@ -104,10 +104,9 @@ def audited(path: Path) -> Iterator[tuple[int, list[Any]]]:
 def test_a_rule_speaks_under_its_own_id_only(rule: str, plant: Any) -> None:
     parts = parts_of(planted(ROWS[1], plant))
     assert parts is not None
-    found = {
-        name: {fault.rule for fault in entry.find(parts, AuditContext().of(parts))}
-        for name, entry in AUDIT_RULES.items()
-    }
+    found = {name: {fault.rule for fault in find(parts)} for name, find in VIOLATION_RULES.items()}
+    context = AuditContext().of(parts)
+    found |= {name: {fault.rule for fault in find(parts, context)} for name, find in AUDIT_RULES.items()}
     assert found[rule] == {rule}
     assert all(rules <= {name} for name, rules in found.items())
 
@@ -115,10 +114,10 @@ def test_a_rule_speaks_under_its_own_id_only(rule: str, plant: Any) -> None:
 def test_violations_are_the_rules_that_validation_has() -> None:
     for rule, plant in (*FAULTS, *IN_META):
         row = planted(ROWS[1], plant)
-        others = [fault for fault in record_faults(row) if fault not in schema_faults(row, "record")]
+        others = [fault for fault in faults_of(row) if fault not in schema_faults(row, "record")]
         parts = parts_of(row)
         assert parts is not None and others == violations_in(parts)
-        assert (rule in {fault.rule for fault in others}) is AUDIT_RULES[rule].is_violation
+        assert (rule in {fault.rule for fault in others}) is (rule in VIOLATION_RULES)
 
 
 @pytest.mark.parametrize("form", ["ours", "plain"])
@@ -131,7 +130,7 @@ def test_letter_case_means_the_same_to_both(tmp_path: Path, form: str) -> None:
     row = planted(ROWS[0] if form == "ours" else plain(ROWS[0]), change)
     # A name in other letters still names the subject, and still is the true object.
     place = "/requested_rewrite/target_new/str"
-    assert [(fault.rule, fault.path) for fault in record_faults(row)] == [("same-targets", place)]
+    assert [(fault.rule, fault.path) for fault in faults_of(row)] == [("same-targets", place)]
     jsonl.write_jsonl(tmp_path / "rows.jsonl", [row])
     (example,) = audit(AuditOptions(tmp_path / "rows.jsonl")).rules["same-targets"].examples
     assert example.path == place and "lacks-subject" not in audit(AuditOptions(tmp_path / "rows.jsonl")).rules

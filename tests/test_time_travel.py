@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import updated_world as world
+from planted import faults_of
 
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.findings import judge
-from cfbuild.audit.validate import record_faults
 from cfbuild.data import UNKNOWN, Fact, Record
 from cfbuild.facts.dates import covers, misses, years_between
 from cfbuild.facts.graph import FactGraph
@@ -124,7 +124,7 @@ def test_who_lived_elsewhere_is_asked_about_then(records: dict[str, Record]) -> 
     assert 1991 <= year_in(prompt.text) <= 1999 and record.subject.label in prompt.text
     assert prompt.target_true.id == world.city(world.MOVED + 2) and prompt.target_new == record.target_new
     assert (prompt.entity, prompt.relation) == (record.subject.id, world.LIVES)
-    assert decode_record(encode_record(record)) == record and record_faults(encode_record(record)) == []
+    assert decode_record(encode_record(record)) == record and faults_of(encode_record(record)) == []
 
 
 def test_of_a_change_what_held_before_is_asked_about(records: dict[str, Record]) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import updated_world as world
+from planted import faults_of
 from small_world import cases
 
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.findings import judge
-from cfbuild.audit.validate import read_records, record_faults
+from cfbuild.audit.validate import read_records
 from cfbuild.data import FactChange, RealChange, Record
 from cfbuild.errors import BuildStateError, ConfigError
 from cfbuild.facts.changes import Statements, changes
@@ -144,10 +145,10 @@ def test_the_record_survives_the_codec_and_the_schema(made: Made) -> None:
     record = of_person(made.records, world.DATED)
     row = codec.encode_record(record)
     assert codec.decode_record(json.loads(jsonl.dump_row(row))) == record
-    assert record_faults(row) == []
+    assert faults_of(row) == []
     assert row["meta"]["change"] == {"kind": "replaced", "start": "2025-03-01", "end": "2025-03-01"}
     row["meta"]["change"]["kind"] = "ended"
-    assert [fault.path for fault in record_faults(row)] == ["/meta/change/kind"]
+    assert [fault.path for fault in faults_of(row)] == ["/meta/change/kind"]
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,16 @@ texts, both mean the same: the first looks at the build's names, the second at t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from cfbuild.audit.evidence import AuditContext, resolve
-from cfbuild.audit.reader import Prompt
+from cfbuild.audit.reader import Prompt, value_at
 from cfbuild.audit.row import RecordParts, wikidata_id
 from cfbuild.data import Fact, Measured
 from cfbuild.filter.changed import CHANGE_RULES, ChangePair, faults_of_old
 from cfbuild.filter.context import RuleContext
 from cfbuild.filter.rules import FACT_RULES, TARGET_RULES
-from cfbuild.store.schema.faults import Fault, show
+from cfbuild.store.schema.faults import Fault, keys_of, show
 
 SEVERAL = frozenset({"several-objects", "open-relation"})
 """Fact rules that are skipped where several true objects are allowed."""
@@ -133,21 +132,13 @@ def changed_answer(parts: RecordParts, context: AuditContext) -> Iterator[Fault]
 def _answered_facts(parts: RecordParts, group: str, context: AuditContext) -> Iterator[tuple[Prompt, Fact]]:
     """Yield a group's prompts with the fact that their right answer states, if the build has facts of its subject."""
     for prompt in parts.answered.get(group, ()) if context.rules else ():
-        entry = _entry(parts.row, prompt.answers_path)
+        entry = value_at(parts.row, keys_of(prompt.answers_path))
         target = entry.get("target_true")
         answer = wikidata_id(str(target.get("id"))) if isinstance(target, dict) else ""
         about, relation = (wikidata_id(str(entry.get(key))) for key in ("entity", "relation_id"))
         known = about.startswith("Q") and relation.startswith("P") and answer.startswith("Q")
         if known and context.rules and context.rules.graph.statements(about, relation):
             yield prompt, Fact(relation, about, answer)
-
-
-def _entry(row: Any, path: str) -> Mapping[str, Any]:
-    """Return the value at a JSON pointer into the row, which must exist."""
-    for key in path.strip("/").split("/"):
-        row = row[int(key)] if isinstance(row, list) else row[key]
-    found: Mapping[str, Any] = row
-    return found
 
 
 def neighbor_lacks_object(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cfbuild.audit.meta import PROMPTS_OF
-from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS, CaseId
+from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS, CaseId, value_at
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import violations_in
 from cfbuild.store import jsonl
@@ -135,7 +135,7 @@ def _mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]
     # Inner lists first: places are counted before anything around them is removed.
     for group, places in sorted(removed.items(), key=lambda item: -len(item[0])):
         _remove(row, group, places)
-        if group in NEEDED and not _at(row, group):
+        if group in NEEDED and not value_at(row, group):
             return None, [_note("drop-row", next(one for one in faults if _place(parts.row, one.path)[0] == group))]
     if any(note["change"] == "remove-repeats" for note in notes):
         row["generation_prompts"] = list(dict.fromkeys(row["generation_prompts"]))
@@ -155,7 +155,7 @@ def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None
     """Replace the paraphrase at `path` by its clean form, and its prefix in `meta` by an empty text."""
     number = next(n for n, prompt in enumerate(parts.group("paraphrase")) if prompt.path == path)
     *group, key = keys_of(path)
-    holder = _at(row, tuple(group))
+    holder = value_at(row, group)
     holder[int(key) if isinstance(holder, list) else key] = parts.split(number)[1]
     details = (row.get("meta") or {}).get("paraphrases")
     if details:
@@ -164,11 +164,11 @@ def _strip_prefix(row: Mapping[str, Any], parts: RecordParts, path: str) -> None
 
 def _remove(row: Any, group: ListPlace, places: set[int]) -> None:
     """Remove prompts from a list and the entries for them elsewhere; without `places` remove the whole group."""
-    holder, name = _at(row, group[:-1]), group[-1]
+    holder, name = value_at(row, group[:-1]), group[-1]
     if not places:
         del holder[name]
         return
-    for values in (_at(row, group), *_parallel_lists(row, group)):
+    for values in (value_at(row, group), *_parallel_lists(row, group)):
         values[:] = [value for place, value in enumerate(values) if place not in places]
     if group[:-1] == ("meta", "groups") and not holder[name]:
         del holder[name]
@@ -176,10 +176,10 @@ def _remove(row: Any, group: ListPlace, places: set[int]) -> None:
 
 def _parallel_lists(row: Any, group: ListPlace) -> Iterator[list[Any]]:
     """Yield the lists with an entry for each prompt of a list: those of `meta`, answers, and measured values."""
-    prompts = _at(row, group)
+    prompts = value_at(row, group)
     meta = row.get("meta") or {}
     yield from (meta[name] for name, key in PROMPTS_OF.items() if group == (key,) and name in meta)
-    yield from (values for other in _answer_groups(row, group) if _is_parallel(values := _at(row, other), prompts))
+    yield from (values for other in _answer_groups(row, group) if _is_parallel(values := value_at(row, other), prompts))
     if group[0] == "requested_rewrite" and len(group) > 2:
         for stage in ("pre", "post"):
             measured = row.get(stage)
@@ -193,19 +193,12 @@ def _answer_groups(row: Any, group: ListPlace) -> Iterator[ListPlace]:
     """Yield the places of the lists of answers to a list of prompts."""
     for depth, key in enumerate(group):
         if key in PROMPT_KEYS:
-            holder = _at(row, group[:depth])
+            holder = value_at(row, group[:depth])
             yield from ((*group[:depth], other, *group[depth + 1 :]) for other in ANSWER_KEYS if other in holder)
 
 
 def _is_parallel(values: Any, prompts: list[Any]) -> bool:
     return isinstance(values, list) and len(values) == len(prompts)
-
-
-def _at(row: Any, group: ListPlace) -> Any:
-    """Return the value at a place in the row."""
-    for key in group:
-        row = row[int(key)] if isinstance(row, list) else row[key]
-    return row
 
 
 def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
@@ -225,7 +218,7 @@ def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
         group = (PROMPTS_OF[group[1]],)
     for depth, key in enumerate(group):
         if key in ANSWER_KEYS and place is not None:
-            holder = _at(whole, group[:depth])
+            holder = value_at(whole, group[:depth])
             prompt_keys = (one for one in PROMPT_KEYS if isinstance(holder, dict) and one in holder)
             group = (*group[:depth], next(prompt_keys, key), *group[depth + 1 :])  # answers may have no prompts
     return group, place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ class ForeignFormat:
     """A format: whose it is, sets of keys of which a row has at least one completely, and how to convert a file."""
 
     owner: str
-    signs: tuple[frozenset[str], ...]
+    signs: tuple[str, ...]
     advice: str
 
     @property
@@ -29,33 +29,29 @@ class ForeignFormat:
         return f"this is {self.owner} format"
 
 
-def _format(owner: str, signs: Iterable[str], advice: str) -> ForeignFormat:
-    return ForeignFormat(owner, tuple(frozenset(keys.split()) for keys in signs), advice)
-
-
 FOREIGN = (
-    _format(
+    ForeignFormat(
         "zsRE's",
         ("src alt", "src answers", "src pred", "input filtered_rephrases", "input alternatives"),
         f"{RENAME}src as prompt, alt as target_new, answers as ground_truth, rephrase as rephrase_prompt, loc as "
         "locality_prompt, loc_ans as locality_ground_truth",
     ),
-    _format(
+    ForeignFormat(
         "MQuAKE's",
         ("new_answer questions", "questions single_hops", "new_single_hops"),
         "an audit reads one edit a row: take each entry of requested_rewrite as the requested_rewrite of a row",
     ),
-    _format(
+    ForeignFormat(
         "RippleEdits'",
         ("edit example_type", "edit Relation_Specifity", "edit Logical_Generalization", "edit Compositionality_I"),
         f"{RENAME}edit.prompt as prompt, with its subject and target_new; the test queries as portability and locality",
     ),
-    _format(
+    ForeignFormat(
         "KnowEdit's WikiBio",
         ("concept labels text",),
         f"{RENAME}text as prompt, concept as subject, labels as target_new",
     ),
-    _format(
+    ForeignFormat(
         "ParaRel's",
         ("obj_label sub_label", "obj_uri sub_uri"),
         "give its folder to `cfbuild fetch --source pararel`",
@@ -68,7 +64,7 @@ def foreign_format(row: Any) -> ForeignFormat | None:
     """Return the format of a row that is recognised but not read, or None."""
     if not isinstance(row, dict) or isinstance(row.get("requested_rewrite"), dict) or row.keys() >= EASYEDIT:
         return None
-    return next((one for one in FOREIGN if any(row.keys() >= keys for keys in one.signs)), None)
+    return next((one for one in FOREIGN if any(row.keys() >= set(keys.split()) for keys in one.signs)), None)
 
 
 def is_unknown(row: Mapping[str, Any]) -> bool:

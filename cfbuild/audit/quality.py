@@ -94,14 +94,12 @@ def qid_label(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
             yield Fault(path, "qid-label", show(text) if found == text else f"{found} in {show(text)}", "a name")
 
 
-def object_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Return the faults of a true object whose name and the subject's give each other away."""
-    return _named_in_subject(parts, "target_true", "object-in-subject")
-
-
-def target_in_subject(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
-    """Return the faults of an o* whose name and the subject's give each other away."""
-    return _named_in_subject(parts, "target_new", "target-in-subject")
+def one_in_other(target: str, rule: str, parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
+    """Yield a fault of the `rule` if the names of the subject and a `target`, as "target_new", give each other away."""
+    label = getattr(parts, target).label
+    for outer, inner in ((parts.subject, label), (label, parts.subject)):
+        if outer and inner and gives_away(outer, inner, (inner,), parts.wording) is not None:
+            yield Fault(parts.target_path(target), rule, f"{show(inner)} in {show(outer)}", "names apart")
 
 
 def object_in_neighbor(parts: RecordParts, context: AuditContext) -> Iterator[Fault]:
@@ -163,13 +161,6 @@ def answer_in_prompt(parts: RecordParts, context: AuditContext) -> Iterator[Faul
             if find_name(prompt.text, (answer,)) is not None:
                 got = f"{show(answer)} in {show(prompt.text)}"
                 yield Fault(prompt.path, "answer-in-prompt", got, "a prompt without it")
-
-
-def _named_in_subject(parts: RecordParts, target: str, rule: str) -> Iterator[Fault]:
-    label = getattr(parts, target).label
-    for outer, inner in ((parts.subject, label), (label, parts.subject)):
-        if outer and inner and gives_away(outer, inner, (inner,), parts.wording) is not None:
-            yield Fault(parts.target_path(target), rule, f"{show(inner)} in {show(outer)}", "names apart")
 
 
 def _labels(parts: RecordParts) -> Iterator[tuple[str, str]]:

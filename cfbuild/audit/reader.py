@@ -198,5 +198,12 @@ class Reader:
             yield from self._paired(text, f"{path}/{number}", own, place)
 
 
+def value_at(row: Any, keys: Sequence[str]) -> Any:
+    """Return the value to which `keys` lead in a row, as those of a JSON pointer."""
+    for key in keys:
+        row = row[int(key)] if isinstance(row, list) else row[key]
+    return row
+
+
 def _prompt_key(entry: Mapping[str, Any]) -> str | None:
     return next((key for key in PROMPT_KEYS if key in entry), None)

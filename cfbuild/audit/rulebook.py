@@ -7,7 +7,8 @@ figures less reliable; only an audit reports it. An audit reports violations, to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 from cfbuild.audit import build_facts, group_answers, meta, quality, violations
 from cfbuild.audit.evidence import AuditContext
@@ -15,71 +16,56 @@ from cfbuild.audit.reader import CaseId
 from cfbuild.audit.row import RecordParts
 from cfbuild.store.schema.faults import Fault, show
 
-Finder = Callable[[RecordParts, AuditContext], Iterator[Fault]]
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRule:
-    """A rule: `find` yields the faults of a record; `is_violation` is True if they are violations."""
-
-    find: Finder
-    is_violation: bool = False
-
-
-def _violation(find: Callable[[RecordParts], Iterator[Fault]]) -> AuditRule:
-    """Return a rule whose faults are violations; it reads the record alone, so that validation and audit agree."""
-    return AuditRule(lambda parts, context: find(parts), is_violation=True)
-
-
-AUDIT_RULES: Mapping[str, AuditRule] = {
-    "slot": _violation(violations.slot),
-    "edge-space": _violation(violations.edge_space),
-    "same-targets": _violation(violations.same_targets),
-    "lacks-subject": _violation(violations.lacks_subject),
-    "duplicate-prompt": _violation(violations.duplicate_prompt),
-    "own-prompt": _violation(violations.own_prompt),
-    "meta-length": _violation(meta.meta_length),
-    "meta-paraphrase": _violation(meta.meta_paraphrase),
-    "own-entity": _violation(meta.own_entity),
-    "shared-entity": _violation(meta.shared_entity),
-    "prefix-fragment": AuditRule(quality.prefix_fragment),
-    "prefix-mention": AuditRule(quality.prefix_mention),
-    "repeated-generation": AuditRule(quality.repeated_generation),
-    "repeated-entity": AuditRule(quality.repeated_entity),
-    "label-noise": AuditRule(quality.label_noise),
-    "qid-label": AuditRule(quality.qid_label),
-    "object-in-subject": AuditRule(quality.object_in_subject),
-    "target-in-subject": AuditRule(quality.target_in_subject),
-    "object-in-neighbor": AuditRule(quality.object_in_neighbor),
-    "article": AuditRule(quality.article),
-    "template-grammar": AuditRule(quality.template_grammar),
-    "symmetric-relation": AuditRule(quality.symmetric_relation),
-    "answer-in-prompt": AuditRule(quality.answer_in_prompt),
-    "wrong-answer": AuditRule(group_answers.wrong_answer),
-    "neighbor-lacks-object": AuditRule(build_facts.neighbor_lacks_object),
-    "neighbor-has-target": AuditRule(build_facts.neighbor_has_target),
-    "neighbor-changed": AuditRule(build_facts.neighbor_changed),
-    "past-answer": AuditRule(build_facts.past_answer),
-    "changed-answer": AuditRule(build_facts.changed_answer),
+VIOLATION_RULES: Mapping[str, Callable[[RecordParts], Iterator[Fault]]] = {
+    "slot": violations.slot,
+    "edge-space": violations.edge_space,
+    "same-targets": violations.same_targets,
+    "lacks-subject": violations.lacks_subject,
+    "duplicate-prompt": violations.duplicate_prompt,
+    "own-prompt": violations.own_prompt,
+    "meta-length": meta.meta_length,
+    "meta-paraphrase": meta.meta_paraphrase,
+    "own-entity": meta.own_entity,
+    "shared-entity": meta.shared_entity,
 }
-"""The rules for a single record. With a build's facts those of `filter/rules.py` are added."""
+"""The rules whose faults are violations; they read the record alone, so that validation and audit agree."""
 
-VIOLATIONS = tuple(rule.find for rule in AUDIT_RULES.values() if rule.is_violation)
-_ALONE = AuditContext()
+AUDIT_RULES: Mapping[str, Callable[[RecordParts, AuditContext], Iterator[Fault]]] = {
+    "prefix-fragment": quality.prefix_fragment,
+    "prefix-mention": quality.prefix_mention,
+    "repeated-generation": quality.repeated_generation,
+    "repeated-entity": quality.repeated_entity,
+    "label-noise": quality.label_noise,
+    "qid-label": quality.qid_label,
+    "object-in-subject": partial(quality.one_in_other, "target_true", "object-in-subject"),
+    "target-in-subject": partial(quality.one_in_other, "target_new", "target-in-subject"),
+    "object-in-neighbor": quality.object_in_neighbor,
+    "article": quality.article,
+    "template-grammar": quality.template_grammar,
+    "symmetric-relation": quality.symmetric_relation,
+    "answer-in-prompt": quality.answer_in_prompt,
+    "wrong-answer": group_answers.wrong_answer,
+    "neighbor-lacks-object": build_facts.neighbor_lacks_object,
+    "neighbor-has-target": build_facts.neighbor_has_target,
+    "neighbor-changed": build_facts.neighbor_changed,
+    "past-answer": build_facts.past_answer,
+    "changed-answer": build_facts.changed_answer,
+}
+"""The other rules for a single record. With a build's facts those of `filter/rules.py` are added."""
 
 
 def violations_in(parts: RecordParts) -> list[Fault]:
     """Return the violations of a record, in the table's order; parts that were not read have none."""
-    return [fault for find in VIOLATIONS for fault in find(parts, _ALONE)]
+    return [fault for find in VIOLATION_RULES.values() for fault in find(parts)]
 
 
 def faults_in(parts: RecordParts, context: AuditContext) -> list[Fault]:
     """Return every fault of a record, in the table's order; a rule has at most one fault for a place."""
     found: dict[tuple[str, str], Fault] = {}
     of_record = context.of(parts)
-    for find in (*(rule.find for rule in AUDIT_RULES.values()), build_facts.against_facts):
-        for fault in find(parts, of_record):
-            found.setdefault((fault.rule, fault.path), fault)
+    of_quality = (find(parts, of_record) for find in (*AUDIT_RULES.values(), build_facts.against_facts))
+    for fault in (*violations_in(parts), *chain.from_iterable(of_quality)):
+        found.setdefault((fault.rule, fault.path), fault)
     return list(found.values())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cfbuild.audit.foreign import refuse_unscored
-from cfbuild.audit.row import RecordParts, parts_of
+from cfbuild.audit.row import parts_of
 from cfbuild.audit.rulebook import EarlierRows, violations_in
 from cfbuild.data import Record
 from cfbuild.errors import SchemaError
@@ -83,19 +83,11 @@ def read_valid(path: Path) -> Iterator[dict[str, Any]]:
     return (located.row for located, faults in _examine(path, read_located(path), RowTally()) if not faults)
 
 
-def record_faults(row: Any) -> list[Fault]:
-    """Return every fault of a CounterFact row: those of JSON Schema, violations of rules, then faults of writing it."""
-    return _faults(row, parts_of(row))
-
-
-def _faults(row: Any, parts: RecordParts | None, is_plain: bool = False) -> list[Fault]:
-    # The schema refuses rows of other formats; only an audit judges their own keys.
-    found = violations_in(parts) if parts is not None and parts.is_counterfact else ()
-    return [*schema_faults(row, "record"), *found, *(() if is_plain else writing_faults(row))]
-
-
 def _examine(path: Path, rows: Iterable[Located], tally: RowTally) -> Iterator[tuple[Located, list[Fault]]]:
-    """Yield each row of the file `path` with its faults, and count it."""
+    """Yield each row of the file `path` with its faults, and count it.
+
+    The faults are those of JSON Schema, violations of rules, and faults of writing it.
+    """
     earlier = EarlierRows()
     for number, located in enumerate(rows):
         tally.rows += 1
@@ -105,9 +97,11 @@ def _examine(path: Path, rows: Iterable[Located], tally: RowTally) -> Iterator[t
             if not number:
                 refuse_unscored(path, located.row)
             parts = parts_of(located.row)
-            case_id = None if parts is None else parts.case_id
-            faults = _faults(located.row, parts, located.is_plain)
-            faults += earlier.duplicate_case_id(case_id, located.line)
+            faults = list(schema_faults(located.row, "record"))
+            if parts is not None and parts.is_counterfact:  # only an audit judges other formats' keys
+                faults += violations_in(parts)
+            faults += () if located.is_plain else writing_faults(located.row)
+            faults += earlier.duplicate_case_id(None if parts is None else parts.case_id, located.line)
         tally.faulty += bool(faults)
         yield located, faults
 
