@@ -30,7 +30,7 @@ from cfbuild.sources.http import CONTACT_VARIABLE
 from cfbuild.sources.wikipedia import api_url
 from cfbuild.store.manifest import VerbEntry
 from cfbuild.store.runs import VERB, default_name
-from cfbuild.templates.sets import recalled_name
+from cfbuild.templates.own import recalled_name
 
 _LOCAL = re.compile(r"(folder|gguf):([0-9a-f]+)\Z")
 """The revision of a model that was read from the disk: its kind, and its digest."""
