@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from updated_world import write_both
 
 from cfbuild.cli import app
-from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS, PublicEndpoint
+from cfbuild.sources.endpoints import DEFAULT, ENDPOINTS
 
 
 def prepare(page: str) -> None:
@@ -76,7 +76,7 @@ def run_shell(block: str) -> None:
 
 def main() -> None:
     given = json.load(sys.stdin)
-    ENDPOINTS[DEFAULT] = PublicEndpoint(given["endpoint"], "today")
+    ENDPOINTS[DEFAULT] = given["endpoint"]
     root, results = Path(given["root"]), {}
     for page, blocks in given["pages"].items():
         folder = root / page

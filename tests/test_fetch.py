@@ -19,7 +19,7 @@ from cfbuild.facts.graph import FactGraph
 from cfbuild.filter.rules import TARGET_RULES, RuleContext
 from cfbuild.pipeline.fetch import FetchOptions, checked, fetch, manifest_config
 from cfbuild.sources.catalogue import SOURCES
-from cfbuild.sources.endpoints import ENDPOINTS, PublicEndpoint
+from cfbuild.sources.endpoints import ENDPOINTS
 from cfbuild.sources.http import Client
 from cfbuild.sources.journal import JournaledClient
 from cfbuild.sources.pararel import PARAREL
@@ -220,11 +220,11 @@ def test_an_endpoint_that_has_moved_is_told_with_the_command_that_takes_its_new_
 ) -> None:
     moved = endpoint.replace("127.0.0.1", "localhost")
     with Scripted(reply(b"", f"Location: {moved}", status="308 Permanent Redirect")) as server:
-        monkeypatch.setitem(ENDPOINTS, "qlever", PublicEndpoint(server.url, "2020-02-02"))
+        monkeypatch.setitem(ENDPOINTS, "qlever", server.url)
         with pytest.raises(SourceError) as caught:
             fetch(folder, changed(options, endpoint="qlever"))
     advice = re.search(r"run the command with `--endpoint (\S+)` \((.*)\)", str(caught.value))
-    assert advice and advice[1] == moved and advice[2] == "the preset qlever was last checked on 2020-02-02"
+    assert advice and advice[1] == moved and advice[2] == "the preset qlever was last checked on 2026-11-26"
     assert sum(fetch(BuildFolder(folder.root.parent / "b"), changed(options, endpoint=advice[1])).facts.values()) == 30
 
 

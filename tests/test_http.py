@@ -95,7 +95,7 @@ def test_a_broken_answer_is_an_error_and_is_never_stored(broken: bytes, tmp_path
         with pytest.raises(SourceError, match="asked 3 times") as caught:
             JournaledClient(asker, journal).ask(query(server.url), parse)
         assert len(server.requests) == 3 and sleeps == [2.0, 4.0]
-        assert len(journal) == 0
+        assert len(journal._entries) == 0
     assert caught.value.exit_code == 3 and "run the same command again" in str(caught.value)
 
 
@@ -220,7 +220,7 @@ def test_an_outage_is_no_refusal(tmp_path: Path) -> None:
     with Scripted(reply(status="504 Timeout")) as server, asker, Journal(tmp_path / "journal") as journal:
         with pytest.raises(SourceError, match="nobody answers"):
             JournaledClient(asker, journal).ask_unless_refused(query(server.url), parse, unwell)
-        assert len(journal) == 0 and len(server.requests) == 2
+        assert len(journal._entries) == 0 and len(server.requests) == 2
 
 
 def busy(retry_after: str) -> bytes:
@@ -389,7 +389,7 @@ def test_a_stored_answer_is_not_asked_for_again(tmp_path: Path) -> None:
         asker, _ = client()
         with Scripted(reply(GOOD)) as server, asker, Journal(tmp_path / "journal") as journal:
             request = HttpRequest("POST", "http://localhost:9/sparql", (RESULTS_JSON,))
-            if not len(journal):
+            if not len(journal._entries):
                 journal.put(request.key, asker.answer(query(server.url), parse)[0], asker.now())
             assert JournaledClient(asker, journal).ask(request, parse)[0]["s"].value == "one"
             assert journal.used == 1 and journal.retrieved() == ("2023-11-14T22:13:20+00:00",) * 2
@@ -425,7 +425,7 @@ def test_a_damaged_answer_counts_as_never_received(tmp_path: Path) -> None:
 def test_a_file_that_is_no_journal_is_started_over(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"\x00" * 2000)
     with Journal(tmp_path / "journal") as journal:
-        assert len(journal) == 0
+        assert len(journal._entries) == 0
     assert (tmp_path / "journal").stat().st_size == 0
 
 

@@ -248,7 +248,7 @@ def test_patterns_that_nobody_checked_are_used_where_there_are_too_few_others(tm
     lines = (json.dumps({"pattern": text, "checked-by-human": checked}) + "\n" for text, checked in rows)
     (folder / "P36.jsonl").write_text("".join(lines), encoding="utf-8")
     files = Files(str(tmp_path), None, "fr")
-    kept, refused = templates("P36", files.patterns("P36"), files.unchecked("P36"))
+    kept, refused = templates("P36", files.patterns("P36"), files.patterns("P36", unchecked=True))
     assert [one.text for one in kept] == [
         "la capitale de {} est",
         "{} a pour capitale",

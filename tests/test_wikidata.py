@@ -25,7 +25,7 @@ from cfbuild.errors import ConfigError, DataError, SourceError
 from cfbuild.facts.relations import ATTRIBUTES
 from cfbuild.option import options_of
 from cfbuild.pipeline.fetch import FetchOptions, fetch
-from cfbuild.sources.endpoints import ENDPOINTS, endpoint_url
+from cfbuild.sources.endpoints import CHECKED, ENDPOINTS, endpoint_url
 from cfbuild.sources.failures import MiscountedAnswerError
 from cfbuild.sources.http import Client
 from cfbuild.sources.journal import Journal, JournaledClient
@@ -367,8 +367,8 @@ def test_presets_are_data_with_a_date_and_the_help_shows_both() -> None:
     assert endpoint_url("qlever") == "https://qlever.dev/api/wikidata"
     assert endpoint_url("http://localhost:7878/query") == "http://localhost:7878/query"
     help_text = " ".join(each.help for each in options_of(FetchOptions) if each.name == "endpoint")
-    for name, preset in ENDPOINTS.items():
-        assert date.fromisoformat(preset.checked) and f"{name} ({preset.url}, checked {preset.checked})" in help_text
+    for name, url in ENDPOINTS.items():
+        assert date.fromisoformat(CHECKED) and f"{name} ({url}, checked {CHECKED})" in help_text
 
 
 def test_no_query_uses_what_is_not_standard(small: str, tmp_path: Path) -> None:

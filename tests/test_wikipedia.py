@@ -178,7 +178,7 @@ def leads(
         try:
             found = list(Wikipedia(served.url, JournaledClient(client, journal), tally).articles(expected))
         finally:
-            stored = len(journal)
+            stored = len(journal._entries)
     return found, tally, sleeps, stored
 
 
@@ -254,7 +254,7 @@ def test_a_fault_is_waited_out_and_never_stored(tmp_path: Path, fault: Answer, w
     with pytest.raises(SourceError, match="asked 2 times"):
         leads(tmp_path / "always", always, some(1), attempts=2)
     with Journal(tmp_path / "always" / "journal") as journal:
-        assert len(journal) == 0 and len(always.log) == 2
+        assert len(journal._entries) == 0 and len(always.log) == 2
 
 
 def test_titles_that_are_too_many_for_the_server_are_asked_for_in_halves(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import write_jsonl
 from cfbuild.store.manifest import TODAY
 from cfbuild.templates import builtin, own
+from cfbuild.templates.own import BUILTIN, PARAREL, TEMPLATE_SETS, TemplateOptions, is_own, recorded_name
 from cfbuild.templates.patterns import Refusal
 from cfbuild.templates.patterns import templates as pararel_templates
-from cfbuild.templates.sets import BUILTIN, PARAREL, TEMPLATE_SETS, TemplateOptions, is_own, recorded_name
 
 VERB = "fetch"
 JOURNAL = "answers.journal"
@@ -227,7 +227,8 @@ def _templates(options: FetchOptions, collection: Collection) -> tuple[list[Temp
             elif is_own(name):
                 kept = own.templates(Path(name), relation)
             elif files is not None:
-                kept, refusals = pararel_templates(relation, files.patterns(relation), files.unchecked(relation))
+                unchecked = files.patterns(relation, unchecked=True)
+                kept, refusals = pararel_templates(relation, files.patterns(relation), unchecked)
                 refused.extend(refusals)
             for template in kept:
                 found.setdefault((template.relation, template.kind, template.text), template)

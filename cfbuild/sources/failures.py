@@ -89,35 +89,28 @@ def heavy_fault(reason: str, error: type[SourceError] = HeavyAnswerError) -> Fau
     return FaultError(reason, error, heavy=True)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
-    """A request's address without credentials, a note on that for messages, seconds to wait, and a clock.
+def refusal(
+    response: requests.Response, address: str, note: str, patience_s: float, clock: Callable[[], float]
+) -> Exception:
+    """Return the error of a `response` whose status is not 200: a FaultError if it may pass, else a SourceError.
 
-    clock: returns seconds since 1970.
+    address: the request's, without credentials. note: a note on it for the message. patience_s: seconds to read the
+    error page. clock: returns seconds since 1970.
     """
-
-    address: str
-    note: str
-    patience_s: float
-    clock: Callable[[], float]
-
-
-def refusal(response: requests.Response, context: RequestContext) -> Exception:
-    """Return the error of a `response` whose status is not 200: a FaultError if it may pass, else a SourceError."""
     status = response.status_code
-    page = page_of(response, context.patience_s)
+    page = page_of(response, patience_s)
     quoted = "" if not page or page.startswith("<") else f": {page[:QUOTED]}"
     reason = f"answered {status} {_one_line(response.reason)[:QUOTED]}{quoted}"
     if status in TOO_LONG:
-        return HeavyAnswerError(f"{context.address} {reason}")
+        return HeavyAnswerError(f"{address} {reason}")
     overloaded = status not in REFUSED and _OVERLOAD.search(page) is not None
     if status in LIMITED or status == 408 or (status >= 500 and status not in FINAL) or overloaded:
-        return fault_of(response, reason, page, context.clock)
+        return fault_of(response, reason, page, clock)
     advice = {
         403: "The service refuses this client: stop, and read its usage policy before asking again",
         400: "The query is not understood there; is it a SPARQL 1.1 endpoint?",
     }.get(status, "Check the address")
-    return SourceError(f"{context.address} {reason}. {advice}{context.note}")
+    return SourceError(f"{address} {reason}. {advice}{note}")
 
 
 def fault_of(response: requests.Response, reason: str, page: str, clock: Callable[[], float]) -> FaultError:
@@ -187,6 +180,14 @@ def network_fault(error: Exception, note: str) -> FaultError:
         return FaultError(reason + note)
     # A connection that is closed before the answer is a passing fault, unless it is closed every time.
     return FaultError(reason, HeavyAnswerError if isinstance(error, requests.ConnectionError) else SourceError)
+
+
+def decoded(body: bytes) -> str:
+    """Return the text of a body. Raises DataError if it is not UTF-8."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 at byte {error.start}") from error
 
 
 def arriving(response: requests.Response) -> Iterator[bytes]:

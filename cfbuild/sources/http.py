@@ -17,28 +17,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urljoin
 
 from cfbuild import __version__
 from cfbuild.errors import ConfigError, SourceError
 from cfbuild.option import option
+from cfbuild.sources import failures
 from cfbuild.sources.address import checked_url, is_public, origin, redact, without_user
-from cfbuild.sources.failures import (
-    FaultError,
-    HeavyAnswerError,
-    Parsed,
-    RequestContext,
-    arriving,
-    checked,
-    fault_of,
-    heavy_fault,
-    network_fault,
-    page_of,
-    refusal,
-    retry_after_s,
-)
+from cfbuild.sources.failures import FaultError, HeavyAnswerError, Parsed, heavy_fault
 
 if TYPE_CHECKING:
     import requests
@@ -163,9 +150,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._session.close()
 
     def now(self) -> str:
@@ -190,7 +175,7 @@ class Client:
         while True:
             try:
                 body, retry_after_s = self._once(request)
-                return body, checked(check, body, retry_after_s)
+                return body, failures.checked(check, body, retry_after_s)
             except FaultError as fault:
                 faults[fault.heavy] += 1
                 last = faults[fault.heavy] == most[fault.heavy]
@@ -224,10 +209,10 @@ class Client:
             try:
                 with self._send(request, url) as response:
                     if not response.is_redirect:
-                        return self._read(request, response), retry_after_s(response, self._clock)
+                        return self._read(request, response), failures.retry_after_s(response, self._clock)
                     url = _redirected(request, url, response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise network_fault(error, _note(request)) from None
+                raise failures.network_fault(error, _note(request)) from None
         raise SourceError(f"{redact(request.url)} redirects more than {REDIRECTS} times; give the final address")
 
     def _send(self, request: HttpRequest, url: str) -> requests.Response:
@@ -244,13 +229,13 @@ class Client:
 
     def _read(self, request: HttpRequest, response: requests.Response) -> bytes:
         if response.status_code != 200:
-            context = RequestContext(redact(request.url), _note(request), self.timeout_s, self._clock)
-            raise refusal(response, context)
+            raise failures.refusal(response, redact(request.url), _note(request), self.timeout_s, self._clock)
         content_type = response.headers.get("Content-Type", "")
         kind, _, parameters = content_type.partition(";")
         if kind.strip().lower() not in request.types:
             reason = f"answered with content type {content_type!r}, expected {' or '.join(request.types)}"
-            raise fault_of(response, reason, page_of(response, self.timeout_s), self._clock)
+            page = failures.page_of(response, self.timeout_s)
+            raise failures.fault_of(response, reason, page, self._clock)
         charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
         if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
             raise FaultError(f"answered in {charset[1]}, expected utf-8")
@@ -269,7 +254,7 @@ class Client:
 
     def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        for chunk in arriving(response):
+        for chunk in failures.arriving(response):
             size += len(chunk)
             if size > self.max_bytes:
                 raise self._oversized(request)

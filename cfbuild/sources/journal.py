@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from cfbuild.errors import DataError
 from cfbuild.sources.failures import HeavyAnswerError, MiscountedAnswerError, Parsed
@@ -51,13 +50,8 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def get(self, key: str) -> bytes | None:
         """Return the body stored under `key`, or None if there is none whose digest matches."""

@@ -20,6 +20,7 @@ from cfbuild.data import ITEM_ID, PROPERTY_ID, Entity, Fact, id_number, property
 from cfbuild.errors import ConfigError, DataError
 from cfbuild.option import option
 from cfbuild.sources.endpoints import endpoint_url
+from cfbuild.sources.failures import decoded
 from cfbuild.sources.http import AddressOption, HttpRequest
 from cfbuild.sources.journal import JournaledClient
 from cfbuild.sources.source import EndpointOptions, SourceSpec, SourceTally, local_path
@@ -96,19 +97,12 @@ class Files:
         found = {path.stem for path in self._folder(PATTERNS).glob("P*.jsonl")}
         return tuple(sorted(filter(PROPERTY_ID.match, found), key=id_number))
 
-    def patterns(self, relation: str) -> list[str]:
+    def patterns(self, relation: str, *, unchecked: bool = False) -> list[str]:
         """Return the patterns for `relation` in the file's order, such as "[X] was born in [Y]."; [] if it has none.
 
-        Patterns that nobody checked, by mParaRel's own account, are left out. Raises DataError (a local file) or
-        SourceError (a remote one) if they cannot be read.
+        unchecked: those that nobody checked, by mParaRel's own account, in place of all others. Raises DataError (a
+        local file) or SourceError (a remote one) if they cannot be read.
         """
-        return self._patterns(relation, unchecked=False)
-
-    def unchecked(self, relation: str) -> list[str]:
-        """Return the patterns that nobody checked, by mParaRel's own account. Raises as `patterns`."""
-        return self._patterns(relation, unchecked=True)
-
-    def _patterns(self, relation: str, *, unchecked: bool) -> list[str]:
         if relation not in self.relations():
             return []
         rows = self._rows(PATTERNS, relation, ("pattern",))
@@ -203,11 +197,8 @@ def _lines(keys: Sequence[str]) -> Callable[[bytes], list[Row]]:
     """
 
     def check(body: bytes) -> list[Row]:
-        try:
-            lines = body.decode("utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8 at byte {error.start}") from error
-        numbered = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+        lines = enumerate(decoded(body).split("\n"), 1)
+        numbered = [(f"line {number}", line) for number, line in lines if line.strip()]
         if not numbered:
             raise DataError("the file is empty")
         return [_with_keys(parse_row(line, where), keys, where) for where, line in numbered]

@@ -9,7 +9,7 @@ from cfbuild.sources.endpoints import ENDPOINTS
 from cfbuild.sources.http import user_agent
 
 SERVICES: Mapping[str, str] = {
-    **{f"SPARQL, {name}": f"{one.url}?query=ASK%7B%7D&format=json" for name, one in ENDPOINTS.items()},
+    **{f"SPARQL, {name}": f"{url}?query=ASK%7B%7D&format=json" for name, url in ENDPOINTS.items()},
     "Wikipedia": "https://en.wikipedia.org/w/api.php?action=query&meta=siteinfo&format=json",
     "Hugging Face Hub": "https://huggingface.co/api/models?limit=1",
 }

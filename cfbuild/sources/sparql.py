@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from cfbuild.errors import DataError, SourceError
 from cfbuild.sources.address import checked_url
 from cfbuild.sources.endpoints import note
-from cfbuild.sources.failures import HeavyAnswerError, MiscountError
+from cfbuild.sources.failures import HeavyAnswerError, MiscountError, decoded
 from cfbuild.sources.http import HEAVY_ATTEMPTS, AddressOption, HttpRequest
 from cfbuild.sources.journal import JournaledClient
 from cfbuild.store.jsonl import parse_json
@@ -157,11 +157,7 @@ def halves(items: tuple[Batched, ...]) -> tuple[tuple[Batched, ...], tuple[Batch
 
 def parse(body: bytes) -> list[Binding]:
     """Return the rows of an `application/sparql-results+json` body. Raises DataError for any other body."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 at byte {error.start}") from error
-    document = parse_json(text, "the body")
+    document = parse_json(decoded(body), "the body")
     try:
         variables, bindings = document["head"]["vars"], document["results"]["bindings"]
     except (KeyError, TypeError) as error:
@@ -184,10 +180,6 @@ def _term(term: Any, number: int) -> Term:
     language = term.get("xml:lang", "")
     if not isinstance(language, str):
         raise DataError(f"binding {number} has a language that is not text")
-    try:
-        term["value"].encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"binding {number} holds half a character (a lone surrogate)") from error
     return Term(term["type"], term["value"], language.lower())
 
 

@@ -87,7 +87,8 @@ def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
     while front:
         new: dict[str, str] = {}
         for start in range(0, len(front), SUBJECTS):
-            for row in batch_rows(endpoint, _same_as, "?e ?v", tuple(front[start : start + SUBJECTS])):
+            batch = front[start : start + SUBJECTS]
+            for row in batch_rows(endpoint, lambda ids: f"{values_of('?e', ids)} ?e owl:sameAs ?v .", "?e ?v", batch):
                 source, target = item_of(row["e"]), item_of(row["v"])
                 if source is not None and target is not None and source != target:
                     new[source] = target
@@ -123,10 +124,6 @@ def _statements(
         if "end" in row:
             statement.ends.add(_date(row, "end"))
     return {statement.dated() for statement in found.values()}
-
-
-def _same_as(ids: tuple[str, ...]) -> str:
-    return f"{values_of('?e', ids)} ?e owl:sameAs ?v ."
 
 
 def _pattern(relation: str, subjects: tuple[str, ...]) -> str:

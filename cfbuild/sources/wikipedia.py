@@ -18,7 +18,7 @@ from cfbuild.errors import DataError, SourceError
 from cfbuild.facts.dates import ASSUMED_TODAY, is_over
 from cfbuild.option import option
 from cfbuild.sources.address import checked_url
-from cfbuild.sources.failures import BusyAnswerError, HeavyAnswerError
+from cfbuild.sources.failures import BusyAnswerError, HeavyAnswerError, decoded
 from cfbuild.sources.http import HEAVY_ATTEMPTS, AddressOption, HttpRequest
 from cfbuild.sources.journal import JournaledClient
 from cfbuild.sources.source import SourceTally
@@ -258,10 +258,7 @@ def _parsed(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises BusyAnswerError for an answer that says to try again later, DataError for any other that is not whole.
     """
-    try:
-        document = parse_json(body.decode("utf-8"), "the body")
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 at byte {error.start}") from error
+    document = parse_json(decoded(body), "the body")
     if not isinstance(document, dict):
         raise DataError("the body is no JSON object")
     fault = document.get("error")
@@ -284,7 +281,6 @@ def _check_query(query: Any) -> None:
         text, props = page.get("extract", ""), page.get("pageprops", {})
         if not all(isinstance(one, str) for one in (page["title"], text)) or not isinstance(props, dict):
             raise TypeError("a page without a title, or with an extract that is no text")
-        text.encode()
         if not (page.get("missing") or page.get("invalid")) and "pageid" not in page:
             raise KeyError("pageid")
     for step in (*query.get("normalized", ()), *query.get("redirects", ())):

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from cfbuild.errors import ConfigError, DataError
 
@@ -179,9 +178,7 @@ class Dump:
     def __enter__(self) -> Dump:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.path is not None:
             self.stream.close()
 
@@ -247,7 +244,7 @@ class Dump:
                 f"{self.name} breaks off or is damaged after {start:,} bytes of text ({error}); fetch it again"
             ) from error
 
-    def _text(self) -> AbstractContextManager[_TextStream]:
+    def _text(self) -> AbstractContextManager[Any]:
         """Return the whole text as a stream."""
         if self.packing == "gz" and self.path is not None and (unpacked := _rapidgzip(self.path, self.threads)):
             return closing(unpacked)
@@ -354,13 +351,6 @@ class _PrefixedStream(io.RawIOBase):
         return len(part)
 
 
-class _TextStream(Protocol):
-    """A stream of text that is read from its beginning to its end."""
-
-    def read(self, size: int, /) -> bytes: ...
-    def close(self) -> None: ...
-
-
 class _RapidGzip:
     """The text of a gz file, unpacked by rapidgzip; raises EOFError if the file breaks off, unlike rapidgzip."""
 
@@ -378,7 +368,7 @@ class _RapidGzip:
         self._stream.close()
 
 
-def _rapidgzip(path: Path, threads: int) -> _TextStream | None:
+def _rapidgzip(path: Path, threads: int) -> _RapidGzip | None:
     """Return the text of a gz file, unpacked by several threads; None if rapidgzip is not installed."""
     try:
         import rapidgzip
