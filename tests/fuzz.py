@@ -324,7 +324,7 @@ def parsers() -> dict[str, Parser]:
         "npz": Parser(file("c.npz", lambda path: load_covariance(path, 6)), _npz()),
         "safetensors": Parser(file("model.safetensors", lambda path: _check_weights(path.parent)), [_weights()]),
         "text corpus": Parser(
-            file("corpus.txt", lambda path: list(open_corpus(str(path)).texts)), [b"Ein Text.\n\nNoch einer.\n"]
+            file("corpus.txt", lambda path: list(open_corpus(str(path)).texts())), [b"Ein Text.\n\nNoch einer.\n"]
         ),
         "Retry-After": Parser(
             _retry_after, [b"120", b"Wed, 21 Oct 2065 07:28:00 GMT", b"Sunday, 06-Nov-94 08:49:37 GMT", b"-1"]

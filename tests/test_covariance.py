@@ -51,12 +51,12 @@ def test_long_texts_are_cut_and_short_corpora_are_used_up(lm: LanguageModel) -> 
 def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights() -> None:
     """Use two models of one width whose revision nothing tells: the second does not get the first one's."""
     models = [replace(tiny.make("gpt2", seed=seed), revision="unknown") for seed in (0, 1)]
-    factors = [key_covariances(model, [LAYER], Corpus("c", TEXTS), 300)[LAYER].factor for model in models]
+    factors = [key_covariances(model, [LAYER], Corpus("c", lambda: TEXTS), 300)[LAYER].factor for model in models]
     expected = [factorise(second_moments(model, [LAYER], TEXTS, 300)[0][LAYER], "x").factor for model in models]
     for found, right in zip(factors, expected, strict=True):
         assert found is not None and right is not None and torch.equal(found, right)
     seen: list[str] = []
-    key_covariances(models[0], [LAYER], Corpus("c", TEXTS), 300, lambda task, done, total: seen.append(task))
+    key_covariances(models[0], [LAYER], Corpus("c", lambda: TEXTS), 300, lambda task, done, total: seen.append(task))
     assert seen == [], "and the same weights have it once"
 
 
@@ -64,7 +64,7 @@ def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights
 def test_a_covariance_is_computed_once_for_a_model_layer_corpus_and_size(lm: LanguageModel) -> None:
     def compute(lm: LanguageModel, layer: int, corpus: str, tokens: int) -> bool:
         seen: list[str] = []
-        key_covariances(lm, [layer], Corpus(corpus, TEXTS), tokens, lambda task, done, total: seen.append(task))
+        key_covariances(lm, [layer], Corpus(corpus, lambda: TEXTS), tokens, lambda task, done, total: seen.append(task))
         return bool(seen)
 
     assert compute(lm, LAYER, "a", 400)

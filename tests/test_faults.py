@@ -621,10 +621,10 @@ def test_a_promise_of_a_huge_array_is_not_believed(tmp_path: Path) -> None:
 
 def test_a_broken_cached_covariance_is_computed_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     lm = tiny.make("gpt2")
-    first = key_covariances(lm, [1], Corpus("c", ["She speaks French."] * 40), 400)[1]
+    first = key_covariances(lm, [1], Corpus("c", lambda: ["She speaks French."] * 40), 400)[1]
     (file,) = cache.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
-    again = key_covariances(lm, [1], Corpus("c", ["She speaks French."] * 40), 400)[1]
+    again = key_covariances(lm, [1], Corpus("c", lambda: ["She speaks French."] * 40), 400)[1]
     assert torch.equal(first.factor, again.factor) and "computed again" in caplog.text
 
 

@@ -22,7 +22,7 @@ from benchmarks import plain
 from cfbuild.cli import app
 from cfbuild.data import Request, Target
 from cfbuild.edit import TOKENS, covariance, supplies
-from cfbuild.edit.corpus import Corpus
+from cfbuild.edit.corpus import open_corpus
 from cfbuild.edit.covariance import factorise, second_moments
 from cfbuild.edit.presets import preset_settings
 from cfbuild.edit.rome import Rome
@@ -271,7 +271,8 @@ def test_nothing_is_made_for_each_point_that_they_share(
 def test_moments_that_do_not_fit_take_several_passes_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lm, corpus = tiny.make("gpt2"), Corpus("c", [tiny.WORDS])
+    (tmp_path / "corpus.txt").write_text(tiny.WORDS, encoding="utf-8")
+    lm, corpus = tiny.make("gpt2"), open_corpus(str(tmp_path / "corpus.txt"))
     found = []
     seen: list[int] = []
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cfbuild.errors import ConfigError, ModelError
@@ -19,16 +20,16 @@ TEXT_COLUMN = "text"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts, and a name that changes whenever they do."""
+    """Texts, and a name that changes whenever they do; `texts` returns them from the first on, each time."""
 
     name: str
-    texts: Iterable[str]
+    texts: Callable[[], Iterable[str]]
 
 
 def of_texts(name: str, texts: Iterable[str]) -> Corpus:
     """Return a corpus of the given texts, named by `name` and their digest."""
     all_texts = tuple(texts)
-    return Corpus(f"{name}:{sha256_text(chr(0).join(all_texts))[:16]}", all_texts)
+    return Corpus(f"{name}:{sha256_text(chr(0).join(all_texts))[:16]}", lambda: all_texts)
 
 
 def open_corpus(source: str) -> Corpus:
@@ -40,14 +41,14 @@ def open_corpus(source: str) -> Corpus:
         parts = source[len(HUB_PREFIX) :].split(":")
         if not parts[0] or len(parts) > 3:
             raise ConfigError(f"corpus {source!r} is not of the form {HUB_PREFIX}NAME[:CONFIG[:SPLIT]]")
-        return Corpus(f"{source}@{_dataset_version(*parts)}", _dataset_texts(*parts))
+        return Corpus(f"{source}@{_dataset_version(*parts)}", partial(_dataset_texts, *parts))
     path = Path(source).expanduser()
     if not path.is_file():
         raise ConfigError(
             f"corpus {source!r} is no file; expected a text file, {HUB_PREFIX}NAME for a dataset of the Hub, an .npz "
             "file with a covariance, build, or none"
         )
-    return Corpus(f"text:{sha256_file(path)[:16]}", _paragraphs(path))
+    return Corpus(f"text:{sha256_file(path)[:16]}", partial(_paragraphs, path))
 
 
 def _paragraphs(path: Path) -> Iterator[str]:

@@ -192,7 +192,7 @@ class _CachedMoments:
     ) -> None:
         shared = {**weights_identity(lm), "corpus": corpus.name, "tokens": tokens, "window": WINDOW}
         self._artefacts = {layer: Artefact("covariance", {**shared, "layer": layer}) for layer in layers}
-        self._moments = partial(second_moments, lm, texts=corpus.texts, tokens=tokens, progress=progress)
+        self._moments = partial(second_moments, lm, texts=corpus.texts(), tokens=tokens, progress=progress)
         self._found: dict[int, Tensor] = {}
         self._count = 0
 

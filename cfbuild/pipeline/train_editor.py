@@ -185,12 +185,12 @@ def _lessons(
     from cfbuild.lm.sample import sample_texts
 
     if options.is_of_texts:
-        texts = list(open_corpus(str(source)).texts)[: options.limit]
+        texts = list(open_corpus(str(source)).texts())[: options.limit]
         return None, text_lessons(lm, texts, options.seed, options.text_tokens, options.valid, progress)
     records = read_records(source).all_valid().records[: options.limit]
     parts = split(records, options.seed, options.train, options.valid)
     if options.texts:
-        general = list(open_corpus(str(options.texts)).texts)
+        general = list(open_corpus(str(options.texts)).texts())
     else:
         count, tokens = GENERAL_TEXTS, options.text_tokens
         general = sample_texts(lm, options.seed, count, tokens, lambda done: progress("general texts", done, count))
