@@ -210,11 +210,11 @@ def test_the_gradient_through_the_overlay_is_that_of_dense_weights(family: str, 
     training = Training(lm, network, network.weights, lessons, SETTINGS)
     drawn = [*training.draw(0), *training.draw(1)]
     assert {len(lesson.texts) for lesson in drawn} == {1, 5}, "general texts and a lesson's own"
-    losses = training.losses(drawn)
-    ours = torch.autograd.grad(0.1 * losses.edit + losses.locality, [*network.parameters()])
+    edit, locality = training.losses(drawn)
+    ours = torch.autograd.grad(0.1 * edit + locality, [*network.parameters()])
     loss = plain_losses(lm, network, drawn)
     theirs = torch.autograd.grad(loss, [*network.parameters()])
-    assert float((0.1 * losses.edit + losses.locality).detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert float((0.1 * edit + locality).detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
     for (name, _), gradient, expected in zip(network.named_parameters(), ours, theirs, strict=True):
         assert float((gradient - expected).abs().max()) <= 1e-5 * max(1.0, float(expected.abs().max())), name
     assert all(float(gradient.abs().max()) > 0 for gradient in theirs)

@@ -28,8 +28,8 @@ def mend(shared: SharedMeasurements) -> Row:
     drawn = training.draw(0)
 
     def step() -> tuple[float, list[Any]]:
-        losses = training.losses(drawn)
-        loss = settings.edit_weight * losses.edit + losses.locality
+        edit, locality = training.losses(drawn)
+        loss = settings.edit_weight * edit + locality
         return float(loss.detach()), list(torch.autograd.grad(loss, [*network.parameters()]))
 
     with fused_layers(lm):

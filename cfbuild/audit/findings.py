@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cfbuild.audit.audited import AuditedRow
 from cfbuild.audit.evidence import AuditContext, resolve
 from cfbuild.audit.fix import Cleaning, Mended, mended
+from cfbuild.audit.foreign import misread
 from cfbuild.audit.reader import CaseId
-from cfbuild.audit.row import RecordParts
+from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import EarlierRows, faults_in, violations_in
 from cfbuild.audit.survey import Repeats
 from cfbuild.store.schema.faults import Fault, Located
@@ -47,8 +47,9 @@ def judge(
     repeats: the case ids and edits that several rows of the file have; None if not known, so that any may be repeated.
     A row that cannot be read whole is checked for violations in its other parts, as validation does.
     """
-    row = AuditedRow.of(located)
-    parts, whole, faults = row.parts, row.whole, list(row.misread)
+    parts = parts_of(located.row)
+    faults = list(misread(located, parts))
+    whole = None if faults else parts
     if whole is not None:
         faults = faults_in(whole, context)
     elif parts is not None:

@@ -112,10 +112,7 @@ def cleaned_file(path: Path, form: FileForm) -> Iterator[CleanedFile]:
 
 
 def _mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
-    """Return the row without its faults, none of which is fatal, and a note for each change.
-
-    The row is None if a needed list would be empty.
-    """
+    """Return the row without its faults, none fatal (None if a needed list became empty), and a note for each change."""
     row = copy.deepcopy(dict(parts.row))
     removed: dict[ListPlace, set[int]] = {}
     notes = []

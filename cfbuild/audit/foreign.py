@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cfbuild.audit.row import EASYEDIT, parts_of
+from cfbuild.audit.row import EASYEDIT, RecordParts, parts_of
 from cfbuild.errors import DataError
+from cfbuild.store.schema import writing_faults
+from cfbuild.store.schema.faults import Fault, Located, show
 
 FORMATS = "CounterFact's keys, or EasyEdit's prompt, subject and target_new"
 """The fields that a row of an audited file must have."""
@@ -67,11 +69,6 @@ def foreign_format(row: Any) -> ForeignFormat | None:
     return next((one for one in FOREIGN if any(row.keys() >= set(keys.split()) for keys in one.signs)), None)
 
 
-def is_unknown(row: Mapping[str, Any]) -> bool:
-    """Return True if a row has neither CounterFact's keys nor EasyEdit's."""
-    return "requested_rewrite" not in row and not row.keys() >= EASYEDIT
-
-
 def refuse_format(path: Path, found: ForeignFormat) -> NoReturn:
     """Raise DataError for a file in the format `found`."""
     raise DataError(f"{path}: {found.what}, which is not read; {found.advice}")
@@ -86,3 +83,22 @@ def refuse_unscored(path: Path, row: Any) -> None:
     if parts is not None and not parts.is_counterfact:
         expected = "only CounterFact's rows are validated and scored; `cfbuild audit` reads EasyEdit's too"
         raise DataError(f"{path}: this is EasyEdit's format; {expected}")
+
+
+def misread(located: Located, parts: RecordParts | None) -> Iterator[Fault]:
+    """Yield the faults of a row, with its parts, that cannot be read whole: no JSON, not writable, no known format."""
+    if located.fault is not None:
+        yield located.fault
+        return
+    row = located.row if isinstance(located.row, dict) else {"": located.row}
+    unwritable = [] if located.is_plain else list(writing_faults(row))
+    yield from unwritable
+    if unwritable:
+        return
+    foreign = foreign_format(located.row)
+    if foreign is not None:
+        yield Fault("", "row-format", foreign.what, foreign.advice)
+    elif parts is None or ("requested_rewrite" not in located.row and not located.row.keys() >= EASYEDIT):
+        yield Fault("", "row-format", show(located.row), FORMATS)
+    else:
+        yield from parts.unread

@@ -70,10 +70,7 @@ def faults_in(parts: RecordParts, context: AuditContext) -> list[Fault]:
 
 
 class EarlierRows:
-    """The rules that compare a row with the earlier rows of a file; call them for the rows in order.
-
-    `line` is the one on which the row begins.
-    """
+    """The rules that compare a row, which begins on `line`, with earlier rows; call them for the rows in order."""
 
     def __init__(self) -> None:
         self._lines: dict[CaseId, int] = {}

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cfbuild.audit.audited import AuditedRow
-from cfbuild.audit.foreign import ForeignFormat, foreign_format
+from cfbuild.audit.foreign import ForeignFormat, foreign_format, misread
 from cfbuild.audit.mentions import Templates, halves
 from cfbuild.audit.reader import CaseId
-from cfbuild.audit.row import RecordParts
+from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.data import SLOT
 from cfbuild.store.digests import short_digest
 from cfbuild.store.schema.faults import Located
@@ -66,11 +65,11 @@ class ChunkSurvey:
         self.first = self.first if self.rows else found
         self.rows += 1
         self.foreign += found is not None
-        row = AuditedRow.of(located)
-        if row.parts is not None and row.parts.case_id is not None:
-            self.cases.append(_case_digest(row.parts.case_id))
-        if row.whole is not None:
-            self._add_whole(row.whole)
+        parts = parts_of(located.row)
+        if parts is not None and parts.case_id is not None:
+            self.cases.append(_case_digest(parts.case_id))
+        if parts is not None and not any(misread(located, parts)):
+            self._add_whole(parts)
 
     def _add_whole(self, parts: RecordParts) -> None:
         self.edits.append(_digest(parts.edited))

@@ -148,10 +148,7 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...] = ()) -> 
 def key_covariances(
     lm: LanguageModel, layers: Sequence[int], corpus: Corpus, tokens: int, progress: Progress = silent
 ) -> dict[int, Covariance]:
-    """Return C of each layer over the first `tokens` tokens of a corpus.
-
-    All layers that are not in the cache are computed in one pass.
-    """
+    """Return C of each layer over `tokens` tokens of a corpus; one pass computes all that are not in the cache."""
     cached = _CachedMoments(lm, layers, corpus, tokens, progress)
     covariances = {}
     for layer in layers:
@@ -192,7 +189,7 @@ class _CachedMoments:
     ) -> None:
         shared = {**weights_identity(lm), "corpus": corpus.name, "tokens": tokens, "window": WINDOW}
         self._artefacts = {layer: Artefact("covariance", {**shared, "layer": layer}) for layer in layers}
-        self._moments = partial(second_moments, lm, texts=corpus.texts(), tokens=tokens, progress=progress)
+        self._lm, self._corpus, self._tokens, self._progress = lm, corpus, tokens, progress
         self._found: dict[int, Tensor] = {}
         self._count = 0
 
@@ -203,7 +200,8 @@ class _CachedMoments:
     def _make(self, layer: int, folder: Path) -> None:
         if layer not in self._found:
             missing = {key for key, artefact in self._artefacts.items() if not artefact.is_made}
-            moments, self._count = self._moments(layers=sorted({layer, *missing}))
+            layers, texts = sorted({layer, *missing}), self._corpus.texts()
+            moments, self._count = second_moments(self._lm, layers, texts, self._tokens, self._progress)
             self._found.update(moments)
         with (folder / MATRIX).open("wb") as stream:
             np.savez(stream, C=self._found.pop(layer).numpy(), count=np.array(self._count))

@@ -85,16 +85,12 @@ class Edit:
 
 
 class Editor(Protocol):
-    """A maker of edits from requests, which leaves the model as it is."""
+    """A maker of edits from requests by its `options`, a dataclass; it leaves the model as it is."""
 
-    @property
-    def options(self) -> Any:
-        """Return the settings that the edits are made with, a dataclass."""
-        ...
+    options: Any
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
         """Return edits that answer each request exactly once; an edit that failed has a fault instead of a delta."""
-        ...
 
 
 @runtime_checkable
@@ -108,7 +104,6 @@ class SequentialEditor(Editor, Protocol):
 
         Neither `state` nor the editor changes, so a sequence can be resumed after any of its batches.
         """
-        ...
 
 
 class Supplies(Protocol):
@@ -116,7 +111,6 @@ class Supplies(Protocol):
 
     def contexts(self, paper: str) -> tuple[str, ...]:
         """Return the texts that a paper, "rome" or "memit", puts in front of a prompt."""
-        ...
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
         """Return C of each layer's keys, None where the user chose none (the identity).
@@ -124,14 +118,12 @@ class Supplies(Protocol):
         Raises ConfigError or ModelError for a corpus or a file that cannot be read, and for a file with the C of a
         single layer where there are several.
         """
-        ...
 
     def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
         """Return the network, of the kind `mend` or `ke`, in `folder`, else that of the editor `name` in the build.
 
         Raises ConfigError or ModelError if there is none for the model.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -256,10 +248,7 @@ class OpenEditor:
 
 
 def failed_edit(records: tuple[int, ...], statistics: Measured, fault: str = NOT_FINITE) -> Edit:
-    """Return an edit that failed, without those of its statistics that are not finite.
-
-    records: the indices of its requests. fault: the reason.
-    """
+    """Return an edit of the requests `records` that failed by a `fault`, with the statistics that are finite."""
     finite = {name: value for name, value in statistics.items() if not isinstance(value, float) or math.isfinite(value)}
     return Edit(records, None, statistics=finite, fault=fault)
 
@@ -290,10 +279,7 @@ def check_delta(owner: str, lm: LanguageModel, delta: Delta) -> None:
 
 
 def editor_spec(name: str) -> EditorSpec[Any]:
-    """Return the spec of an editor of EDITORS, or of your own as "module:attribute".
-
-    Raises ConfigError if there is none.
-    """
+    """Return the spec of an editor of EDITORS, or of "module:attribute". Raises ConfigError if there is none."""
     check_name(name)
     module, _, attribute = EDITORS.get(name, name).partition(":")
     try:
@@ -334,10 +320,7 @@ def _check_setting(name: str, types: Mapping[str, set[Any]], key: str, value: An
 
 
 def open_editor(name: str, lm: LanguageModel, settings: Mapping[str, Any], supplies: Supplies) -> OpenEditor:
-    """Return the editor `name` for a model, with `settings` in place of its preset's.
-
-    Raises ConfigError as `settled_options` does.
-    """
+    """Return the editor for a model, with `settings` in place of its preset's. Raises as `settled_options` does."""
     spec = editor_spec(name)
     context = Context(name, lm, settled_options(name, lm, settings), spec.needs, supplies)
     return OpenEditor(name, lm, spec.make(context), spec.together, context.supplied)

@@ -15,12 +15,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from cfbuild.data import Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec, failed_edit
+from cfbuild.edit.trained.material import targeted
 from cfbuild.errors import check_least, check_positive
 from cfbuild.lm.batch import Packing, right_padded
 from cfbuild.lm.batching import halving
@@ -42,7 +44,8 @@ class FineTuneOptions:
     """FT's hyperparameters; the defaults are the released ones.
 
     `stop_loss` is an NLL in nats. `norm_constraint` is the largest change of any number of the matrix (None: no limit).
-    `as_released` trains the bias too, if there is one, and scores all target tokens at the prompt's last position.
+    `as_released` trains the bias too, if there is one, and scores all target tokens at the prompt's last position,
+    unless they are `always_in_place`.
     """
 
     layer: int
@@ -51,11 +54,7 @@ class FineTuneOptions:
     stop_loss: float = 1e-2
     norm_constraint: float | None = None
     as_released: bool = False
-
-    @property
-    def scores_at_prompt(self) -> bool:
-        """Return True if all tokens of the target are scored at the prompt's last position."""
-        return self.as_released
+    always_in_place: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_least(self, steps=1)
@@ -71,12 +70,9 @@ class BoundedFineTuneOptions(FineTuneOptions):
 
 @dataclass(frozen=True, slots=True)
 class MaskedFineTuneOptions(FineTuneOptions):
-    """FT-M's hyperparameters: FT's, whose values EasyEdit took over."""
+    """FT-M's hyperparameters: FT's, whose values EasyEdit took over; each token is scored at its own position."""
 
-    @property
-    def scores_at_prompt(self) -> bool:
-        """Return False: each token of the target is always scored at its own position."""
-        return False
+    always_in_place: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,18 +188,17 @@ class FineTune:
     @torch.no_grad()
     def _texts(self, requests: Sequence[Request]) -> _Texts:
         """Return the requests' texts, run up to the edited layer."""
-        lm, at_prompt = self.lm, self.options.scores_at_prompt
-        prompts = [lm.encode_subject(request.prompt, request.subject)[0] for request in requests]
-        targets = [lm.continuation(request.target_new) for request in requests]
-        texts = prompts if at_prompt else [prompt + ids[:-1] for prompt, ids in zip(prompts, targets, strict=True)]
+        lm, at_prompt = self.lm, self.options.as_released and not self.options.always_in_place
+        examples = [targeted(lm, request) for request in requests]
+        texts = [example.prompt if at_prompt else example.ids for example in examples]
         batch, real = right_padded(texts, lm)
         packing = Packing.of(real)
         traced, below = trace_packed(lm, batch, packing, self.options.layer)
         starts = accumulate(map(len, texts), initial=0)
         table = [
-            (start + len(prompt) - 1 + (0 if at_prompt else step), token, row, 1 / len(ids))
-            for row, (start, prompt, ids) in enumerate(zip(starts, prompts, targets, strict=False))
-            for step, token in enumerate(ids)
+            (start + example.predicting.start + (0 if at_prompt else step), token, row, 1 / len(example.target))
+            for row, (start, example) in enumerate(zip(starts, examples, strict=False))
+            for step, token in enumerate(example.target)
         ]
         columns = (torch.tensor(column, device=lm.device) for column in zip(*table, strict=True))
         return _Texts(traced, packing, below, *columns)

@@ -42,10 +42,7 @@ def save_edits(path: Path, edits: Sequence[Edit], state: State | None = None) ->
 
 
 def load_edits(path: str | Path) -> list[Edit]:
-    """Return the edits in the file `path`, which `Edit.save` or `--keep-edits` wrote.
-
-    Raises DataError naming the file for anything else.
-    """
+    """Return the edits in a file that `Edit.save` or `--keep-edits` wrote. Raises DataError for any other file."""
     return load_edits_and_state(path)[0]
 
 

@@ -62,10 +62,7 @@ class ModelSupplies(Supplies):
         return dict(key_covariances(self.lm, layers, self._corpus(), self._tokens(layers), self.progress))
 
     def gather(self, layers: Sequence[int]) -> None:
-        """Compute C of all these layers in one pass, so that `covariances` of any of them finds it in the cache.
-
-        Raises as `covariances` does.
-        """
+        """Compute C of these layers at once, for `covariances` to find each in the cache. Raises as that does."""
         if self.covariance_of.endswith(".npz"):
             self._only(layers)
         elif self.covariance_of != NONE:

@@ -19,6 +19,7 @@ from torch import Tensor
 from cfbuild.data import Request
 from cfbuild.edit.editor import Context, Edit, EditorSpec, State
 from cfbuild.edit.memit import solved_with
+from cfbuild.edit.trained.material import TargetedPrompt, targeted
 from cfbuild.errors import ConfigError, check_positive
 from cfbuild.lm.batch import Packing, right_padded
 from cfbuild.lm.batching import in_batches
@@ -28,7 +29,7 @@ from cfbuild.lm.forward import replay_packed, trace_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import module_output
 from cfbuild.lm.memory import give_back_freed_memory
-from cfbuild.lm.model import Ids, LanguageModel, Weight
+from cfbuild.lm.model import LanguageModel, Weight
 from cfbuild.progress import no_progress
 
 RIDGE = 1.0
@@ -62,14 +63,6 @@ class _Rows:
 
     inputs: Tensor
     gradients: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A prompt with its target but for the last token, as `ids`; `targets` is the whole target."""
-
-    ids: Ids
-    targets: Ids
 
 
 class UltraEdit:
@@ -122,11 +115,7 @@ class UltraEdit:
         self, requests: Sequence[Request], done: Callable[[int], None] = no_progress
     ) -> tuple[dict[Weight, _Rows], float]:
         """Return the rows by matrix, in the requests' order, and the mean NLL of a target token in nats."""
-        texts = []
-        for request in requests:
-            prompt, _ = self.lm.encode_subject(request.prompt, request.subject)
-            targets = self.lm.continuation(request.target_new)
-            texts.append(_Text(prompt + targets[:-1], targets))
+        texts = [targeted(self.lm, request) for request in requests]
         with fused_layers(self.lm):
             found = in_batches(self.lm, texts, self._gradients, lambda text: COST_OF_GRADIENT * len(text.ids), done)
         give_back_freed_memory()
@@ -134,9 +123,9 @@ class UltraEdit:
         for weight, of_texts in zip(self.weights, zip(*(rows for rows, _ in found), strict=True), strict=True):
             inputs, gradients = ([rows.inputs for rows in of_texts], [rows.gradients for rows in of_texts])
             joined[weight] = _Rows(torch.cat(inputs), torch.cat(gradients))
-        return joined, sum(nll for _, nll in found) / sum(len(text.targets) for text in texts)
+        return joined, sum(nll for _, nll in found) / sum(len(text.target) for text in texts)
 
-    def _gradients(self, texts: Sequence[_Text]) -> list[tuple[list[_Rows], float]]:
+    def _gradients(self, texts: Sequence[TargetedPrompt]) -> list[tuple[list[_Rows], float]]:
         """Return each text's rows of each matrix, on the CPU, and the sum of its target tokens' NLL in nats.
 
         The gradient is of the sum over tokens; a mean would divide it by a number that normalising takes out again.
@@ -165,7 +154,7 @@ class UltraEdit:
             states = replay_packed(lm, traced, packing, below, at, start)
         log_p = lm.logits(states).log_softmax(dim=-1)
         nll = -log_p.gather(1, target[:, None])[:, 0]
-        counts = [len(text.targets) for text in texts]
+        counts = [len(text.target) for text in texts]
         by_weight = []
         gradients = torch.autograd.grad(nll.sum(), [outputs[weight] for weight in self.weights])
         for weight, gradient in zip(self.weights, gradients, strict=True):
@@ -176,12 +165,11 @@ class UltraEdit:
         return list(zip(map(list, zip(*by_weight, strict=True)), losses, strict=True))
 
 
-def _predicting(texts: Sequence[_Text]) -> Iterator[tuple[int, int, int]]:
+def _predicting(texts: Sequence[TargetedPrompt]) -> Iterator[tuple[int, int, int]]:
     """Yield (row, column, target token) of each position that predicts a target token."""
     for row, text in enumerate(texts):
-        first = len(text.ids) - len(text.targets)
-        for place, token in enumerate(text.targets):
-            yield row, first + place, token
+        for place, token in enumerate(text.target, text.predicting.start):
+            yield row, place, token
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,6 @@ class FilterRecipe(Protocol):
 
     def filter(self) -> TargetFilter:
         """Return the filter, with its model loaded."""
-        ...
 
 
 class TargetFilter(Protocol):
@@ -161,8 +160,6 @@ class TargetFilter(Protocol):
     @property
     def signature(self) -> Mapping[str, Any]:
         """Return all that verdicts depend on, as JSON values; `model` is the key of the scores in `meta.scores`."""
-        ...
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """Return a verdict for each candidate, in order; it must not depend on the other candidates."""
-        ...

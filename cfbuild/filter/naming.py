@@ -43,10 +43,7 @@ def label_noise(fact: Fact, context: RuleContext) -> Measured | None:
 
 
 def noise_in(item: str, context: RuleContext) -> str | None:
-    """Return the noise in an item's label, or None.
-
-    Noise is markup, a control character, or a suffix that only tells namesakes apart: "(album)".
-    """
+    """Return the noise in an item's label, or None: markup, a control character, a suffix as needless as "(album)"."""
     graph = context.graph
     found = graph.wording.noise(graph.label(item) or "") or needless_bracket(item, graph)
     return found or (place_suffix(item, graph) if context.no_place_suffix else None)

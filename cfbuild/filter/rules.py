@@ -30,10 +30,7 @@ def judge_fact(fact: Fact, context: RuleContext) -> Decision:
 
 
 def first_decision(rules: Mapping[str, Callable[..., Measured | None]], *judged: Any) -> Decision:
-    """Return the rejection by the first of `rules` that rejects, with what it measured, or KEPT.
-
-    judged: the arguments of each rule.
-    """
+    """Return the rejection by the first of `rules` that rejects the arguments `judged`, or KEPT."""
     for name, rule in rules.items():
         measured = rule(*judged)
         if measured is not None:

@@ -16,10 +16,7 @@ from cfbuild.filter.naming import shared_name
 
 
 def symmetric(fact: Fact, context: RuleContext) -> Measured | None:
-    """Return the relation if it holds both ways, or None.
-
-    An edit of (s, r, o) contradicts (o, r, s), which no prompt tests.
-    """
+    """Return the relation if it holds both ways, or None: an edit of (s, r, o) contradicts (o, r, s) too."""
     return {"relation": fact.relation} if fact.relation in SYMMETRIC and not context.allow_symmetric else None
 
 

@@ -45,10 +45,7 @@ def without_user(url: str) -> str:
 
 
 def is_public(url: str) -> bool:
-    """Return True if the URL's host is a name with a dot or an IP address that is not private.
-
-    Raises ValueError if the URL is malformed.
-    """
+    """Return True if a URL's host is a name with a dot or a public IP address. Raises ValueError if it is malformed."""
     host = urlsplit(url).hostname or ""
     try:
         return not ipaddress.ip_address(host).is_private

@@ -6,7 +6,9 @@ body only if it arrived whole and the caller's check accepts it; everything else
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import logging
 import os
@@ -261,19 +263,16 @@ class Client:
             yield chunk
 
     def _unpacked(self, request: HttpRequest, body: bytes) -> bytes:
-        """Return a gzipped body unpacked; the library would unpack more bytes than the limit."""
-        unpacked, remaining = b"", body
-        while remaining:
-            decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            try:
-                unpacked += decoder.decompress(remaining, self.max_bytes + 1 - len(unpacked))
-            except zlib.error as error:
-                raise heavy_fault(f"sent gzip that cannot be unpacked ({error})") from None
-            if len(unpacked) > self.max_bytes:
-                raise self._oversized(request)
-            if not decoder.eof:
-                raise heavy_fault("sent gzip that breaks off")
-            remaining = decoder.unused_data
+        """Return a gzipped body unpacked; requests would unpack more bytes than the limit."""
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+                unpacked = stream.read(self.max_bytes + 1)
+        except EOFError:
+            raise heavy_fault("sent gzip that breaks off") from None
+        except (OSError, zlib.error) as error:
+            raise heavy_fault(f"sent gzip that cannot be unpacked ({error})") from None
+        if len(unpacked) > self.max_bytes:
+            raise self._oversized(request)
         return unpacked
 
     def _oversized(self, request: HttpRequest) -> HeavyAnswerError:

@@ -73,10 +73,7 @@ class Journal:
         return body
 
     def put(self, key: str, body: bytes, retrieved: str) -> None:
-        """Store `body` under `key`, in place of any other, and flush it to the disk.
-
-        retrieved: the time of retrieval, as an ISO date.
-        """
+        """Store `body` under `key`, in place of any other, and flush it; `retrieved` is its time, an ISO date."""
         packed = gzip.compress(body, compresslevel=6, mtime=0)
         sha256 = hashlib.sha256(body).hexdigest()
         fields = {"key": key, "retrieved": retrieved, "sha256": sha256, "size": len(packed)}

@@ -37,10 +37,7 @@ class ObjectSource:
     client: JournaledClient
 
     def of(self, relation: str, subjects: Iterable[str]) -> KnownObjects:
-        """Return the known objects of `relation`; `subjects` are those of the fetch's other relations.
-
-        Raises as `read_ids`.
-        """
+        """Return known objects of `relation`; `subjects` are those of other relations. Raises as `read_ids`."""
         seed = f"{self.seed}:{relation}"
         named = {} if self.file is None else {f"the file {Path(self.file).name}": read_ids(Path(self.file))}
         return KnownObjects(in_seeded_order(named, seed), lambda: self._not_named(relation, subjects, seed))

@@ -109,10 +109,7 @@ class Files:
         return [row["pattern"] for row in rows if (row.get(CHECKED) is False) is unchecked]
 
     def tuples(self, relation: str) -> list[Row]:
-        """Return the tuples for `relation`: rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`.
-
-        Raises as `patterns`.
-        """
+        """Return rows with `sub_label`, `obj_label` and maybe `sub_uri`, `obj_uri`. Raises as `patterns`."""
         self.check(TUPLES)
         if self._root is not None and not self._path(TUPLES, relation).is_file():
             return []

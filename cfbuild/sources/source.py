@@ -164,14 +164,9 @@ class FactSource(Protocol):
         Raises SourceError if not all of them could be read; TooLargeError, before any, for a relation that has to be
         fetched by object.
         """
-        ...
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:
-        """Return an iterator over the entities of `ids`, in their order.
-
-        Raises SourceError if not all of them could be read.
-        """
-        ...
+        """Return the entities of `ids`, in their order. Raises SourceError if not all of them could be read."""
 
 
 @runtime_checkable
@@ -182,7 +177,6 @@ class FileSource(Protocol):
 
     def read(self, relations: tuple[str, ...], folder: Path, progress: Progress) -> None:
         """Read the file for the facts of `relations`; finished work is kept in `folder`, and used by a second call."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from cfbuild.data import Measured, Request
 from cfbuild.edit.covariance import Covariance
-from cfbuild.edit.editor import Context, Edit, EditorSpec, failed_edit
+from cfbuild.edit.editor import Context, Edit, EditorSpec, Need, failed_edit
 from cfbuild.edit.rome.optimise import TargetValue, ValueOptimiser
 from cfbuild.edit.rome.options import FAST_TAKES_EVERY, FastRomeOptions, RomeOptions, on_device
 from cfbuild.lm.delta import Delta, LowRank
@@ -74,18 +75,11 @@ class Rome:
         return Edit((place,), delta, statistics=measured)
 
 
-def _make(context: Context[RomeOptions]) -> Rome:
-    return _rome(context, context.contexts())
+def _make(context: Context[Any], takes_every: int = 1) -> Rome:
+    options = replace(context.options, contexts=context.contexts()[::takes_every])
+    return Rome(context.lm, on_device(options, context.lm.device), context.covariance(options.layer))
 
 
-def _make_fast(context: Context[FastRomeOptions]) -> Rome:
-    return _rome(context, context.contexts()[::FAST_TAKES_EVERY])
-
-
-def _rome(context: Context[Any], contexts: tuple[str, ...]) -> Rome:
-    options = on_device(replace(context.options, contexts=contexts), context.lm.device)
-    return Rome(context.lm, options, context.covariance(options.layer))
-
-
-ROME = EditorSpec(RomeOptions, _make, needs=frozenset({"contexts", "covariance"}))
-ROME_FAST = EditorSpec(FastRomeOptions, _make_fast, needs=frozenset({"contexts", "covariance"}))
+NEEDS: frozenset[Need] = frozenset({"contexts", "covariance"})
+ROME = EditorSpec(RomeOptions, _make, NEEDS)
+ROME_FAST = EditorSpec(FastRomeOptions, partial(_make, takes_every=FAST_TAKES_EVERY), NEEDS)

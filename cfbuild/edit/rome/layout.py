@@ -42,10 +42,7 @@ class CutText:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A record's rows: the bare prompt, the prompt after each context, and last the essence prompt.
-
-    `index` is the record's among the requests.
-    """
+    """The rows of request `index`: the bare prompt, the prompt after each context, and last the essence prompt."""
 
     index: int
     rows: tuple[CutText, ...]

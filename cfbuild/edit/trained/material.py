@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cfbuild.data import Request
 from cfbuild.edit.presets import trained_parts
 from cfbuild.lm.batch import Packing, right_padded
 from cfbuild.lm.forward import replay, replay_packed, trace_below, trace_packed
@@ -44,6 +45,12 @@ class TargetedPrompt:
     def predicting(self) -> slice:
         """Return the slice of `ids` after each of which a target token should follow."""
         return slice(len(self.prompt) - 1, len(self.prompt) - 1 + len(self.target))
+
+
+def targeted(lm: LanguageModel, request: Request) -> TargetedPrompt:
+    """Return a request's prompt and target."""
+    prompt, _ = lm.encode_subject(request.prompt, request.subject)
+    return TargetedPrompt(prompt, lm.continuation(request.target_new))
 
 
 @dataclass(frozen=True, slots=True)

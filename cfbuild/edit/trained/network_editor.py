@@ -13,7 +13,7 @@ from cfbuild.edit.editor import Context, Edit, EditorSpec
 from cfbuild.edit.trained.artefact import KE as KE_NETWORK
 from cfbuild.edit.trained.artefact import MEND as MEND_NETWORK
 from cfbuild.edit.trained.ke import KeNetwork
-from cfbuild.edit.trained.material import Material, TargetedPrompt, TopLayers, material
+from cfbuild.edit.trained.material import Material, TargetedPrompt, TopLayers, material, targeted
 from cfbuild.edit.trained.mend import MendNetwork
 from cfbuild.lm.batching import in_batches
 from cfbuild.lm.delta import Delta, LowRank
@@ -54,12 +54,7 @@ class TrainedEditor:
 
     def edit(self, requests: Sequence[Request], done: Callable[[int], None] = no_progress) -> list[Edit]:
         """Return one edit for each request, in order."""
-        examples = [
-            TargetedPrompt(
-                self.lm.encode_subject(request.prompt, request.subject)[0], self.lm.continuation(request.target_new)
-            )
-            for request in requests
-        ]
+        examples = [targeted(self.lm, request) for request in requests]
         with fused_layers(self.lm):
             changes = self._changes(examples, done)
         return [

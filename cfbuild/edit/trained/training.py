@@ -75,14 +75,6 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """The losses of a step, each a mean in nats: of the edits, and of the texts that must stay."""
-
-    edit: Tensor
-    locality: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class Drawn:
     """A step's part of a lesson: the wording `lesson.outers[wording]`, and the text that must stay, `texts[place]`.
 
@@ -161,8 +153,8 @@ class Training:
         self.network.train()
         for optimiser in self._optimisers:
             optimiser.zero_grad()
-        losses = self.losses(self.draw(self.step))
-        loss = self.settings.edit_weight * losses.edit + LOCALITY_WEIGHT * losses.locality
+        edit, locality = self.losses(self.draw(self.step))
+        loss = self.settings.edit_weight * edit + LOCALITY_WEIGHT * locality
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         if not bool(torch.isfinite(norm)) or not bool(torch.isfinite(loss)):
@@ -188,15 +180,15 @@ class Training:
             texts, place = (draw.choice(self.lessons.texts),), 0
         return Drawn(lesson, draw.randrange(len(lesson.outers)), texts, place)
 
-    def losses(self, drawn: Sequence[Drawn]) -> Losses:
-        """Return the losses of edits under their own changes, with a gradient to the network."""
+    def losses(self, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
+        """Return the mean loss in nats of edits under their own changes, and that of the texts that must stay."""
         rows, deltas = self._edits([edit.lesson for edit in drawn])
         outers = [of_lesson[1 + edit.wording] for of_lesson, edit in zip(rows, drawn, strict=True)]
         with overlay(self.lm, deltas):
             hidden = self._top.replay(outers)
         edit_loss = target_nll(self.lm, hidden, [edit.lesson.outers[edit.wording] for edit in drawn]).mean()
         locality, _ = self._divergence(drawn, deltas)
-        return Losses(edit_loss, locality.mean())
+        return edit_loss, locality.mean()
 
     def _edits(self, lessons: Sequence[Lesson]) -> tuple[list[list[TextStates]], list[Delta]]:
         """Return the texts of each lesson with their states, and the change that the network makes of its edit."""
