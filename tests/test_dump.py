@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import dataclasses
 import gzip
 import importlib.util
@@ -82,12 +83,18 @@ def _units_of(path: Path, number: int) -> int:
     return -(-size // number)
 
 
+def units(size: int) -> Any:
+    """Return a context in which a unit of a dump has about `size` bytes."""
+    return mock.patch.dict(packing.UNIT_BYTES, dict.fromkeys(packing.UNIT_BYTES, size))
+
+
 def _found(
     path: Path | str, folder: Path, unit_bytes: int | None = None, **options: Any
 ) -> tuple[list[Any], list[Any], DumpSource]:
     """Return rows of facts, rows of entities and the source, read from a dump."""
-    source = DumpSource(DumpOptions(dump=str(path), **options), unit_bytes=unit_bytes)
-    source.read(RELATIONS, folder, silent)
+    source = DumpSource(DumpOptions(dump=str(path), **options))
+    with units(unit_bytes) if unit_bytes else contextlib.nullcontext():
+        source.read(RELATIONS, folder, silent)
     facts = [dataclasses.asdict(fact) for relation in RELATIONS for fact in source.facts(relation)]
     entities = [dataclasses.asdict(one) for one in source.entities([f"Q{n}" for n in range(1, WORLD.items + 40)])]
     return facts, entities, source
@@ -170,8 +177,9 @@ def test_an_item_of_3_mb_is_read_in_units_that_are_shorter_than_its_line(tmp_pat
         path = tmp_path / form
         with path.open("wb") as out:
             assert md.write(world, form, out) > 3_000_000
-        source = DumpSource(DumpOptions(dump=str(path)), unit_bytes=400_000)
-        source.read(("P2860",), tmp_path / f"{form}-found", silent)
+        source = DumpSource(DumpOptions(dump=str(path)))
+        with units(400_000):
+            source.read(("P2860",), tmp_path / f"{form}-found", silent)
         found = [dataclasses.asdict(fact) for fact in source.facts("P2860")]
         assert _comparable(found) == [{**row, "source": "wikidata"} for row in md.facts(world, form, ["P2860"])]
 
@@ -521,12 +529,12 @@ def test_blocks_are_found_at_every_bit(dumps: Any) -> None:
     """Check that every block of a stream unpacks by itself, to what the whole stream unpacks to."""
     path = dumps("json", "streams.bz2")
     text = bz2.decompress(path.read_bytes())
-    with open_dump(str(path), unit_bytes=1) as dump:
-        units = list(dump.units())
+    with open_dump(str(path)) as dump, units(1):
+        found_units = list(dump.units())
     found = magics(path.read_bytes())
-    assert len(units) == sum(number == BLOCK for _, number in found) > 10
-    assert len({unit.start % 8 for unit in units}) > 4 and sum(number == END for _, number in found) == 7
-    assert b"".join(part for unit in units for part in unit.texts()) == text
+    assert len(found_units) == sum(number == BLOCK for _, number in found) > 10
+    assert len({unit.start % 8 for unit in found_units}) > 4 and sum(number == END for _, number in found) == 7
+    assert b"".join(part for unit in found_units for part in unit.texts()) == text
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -100,7 +101,9 @@ def source(url: str, folder: Path, **settings: Any) -> Iterator[tuple[Wikidata, 
     with Client(sleep=lambda seconds: None, timeout_s=20, attempts=2) as client, Journal(folder / "journal") as journal:
         asker = JournaledClient(client, journal)
         pages = {name: settings.pop(name) for name in ("page_rows", "scan_rows") if name in settings}
-        yield Wikidata(WikidataOptions(endpoint=url, **settings), asker, **pages), asker
+        wikidata = Wikidata(WikidataOptions(endpoint=url, **settings), asker)
+        wikidata.reader = replace(wikidata.reader, **pages)
+        yield wikidata, asker
 
 
 def pairs(facts: Iterator[Fact]) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from cfbuild.audit.evidence import AuditContext, resolve
 from cfbuild.audit.fix import Cleaning, Mended, mended
 from cfbuild.audit.foreign import misread
 from cfbuild.audit.reader import CaseId
-from cfbuild.audit.row import RecordParts, parts_of
+from cfbuild.audit.row import parts_of
 from cfbuild.audit.rulebook import EarlierRows, faults_in, violations_in
 from cfbuild.audit.survey import Repeats
 from cfbuild.store.schema.faults import Fault, Located
@@ -54,19 +54,16 @@ def judge(
         faults = faults_in(whole, context)
     elif parts is not None:
         faults += violations_in(parts)
+    edit = None if whole is None else (whole.edited, whole.subject, whole.target_new.label)
     return JudgedRow(
         located.line,
         _shown_id(located.row),
         faults,
         parts.case_id if parts is not None and (repeats is None or repeats.has_case(parts.case_id)) else None,
-        _edit(whole) if whole is not None and (repeats is None or repeats.has_edit(whole.edited)) else None,
+        edit if whole is not None and (repeats is None or repeats.has_edit(whole.edited)) else None,
         whole is not None and resolve(whole, context.rules) is not None,
         None if cleaning is None else mended(located, whole, faults, cleaning),
     )
-
-
-def _edit(parts: RecordParts) -> Edited:
-    return parts.edited, parts.subject, parts.target_new.label
 
 
 def _shown_id(row: object) -> CaseId | None:

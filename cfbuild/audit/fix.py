@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from cfbuild.audit.meta import PROMPTS_OF
 from cfbuild.audit.reader import ANSWER_KEYS, PROMPT_KEYS, CaseId, value_at
 from cfbuild.audit.row import RecordParts, parts_of
 from cfbuild.audit.rulebook import violations_in
+from cfbuild.audit.violations import PROMPTS_OF
 from cfbuild.store import jsonl
 from cfbuild.store.files import atomic
 from cfbuild.store.schema.faults import Fault, Located, keys_of
@@ -112,7 +112,7 @@ def cleaned_file(path: Path, form: FileForm) -> Iterator[CleanedFile]:
 
 
 def _mend(parts: RecordParts, faults: Sequence[Fault]) -> tuple[Any, list[Note]]:
-    """Return the row without its faults, none fatal (None if a needed list became empty), and a note for each change."""
+    """Return the row (None if a needed list were empty) without its faults, none fatal, and a note for each change."""
     row = copy.deepcopy(dict(parts.row))
     removed: dict[ListPlace, set[int]] = {}
     notes = []

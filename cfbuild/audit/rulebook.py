@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 
-from cfbuild.audit import build_facts, group_answers, meta, quality, violations
+from cfbuild.audit import build_facts, group_answers, quality, violations
 from cfbuild.audit.evidence import AuditContext
 from cfbuild.audit.reader import CaseId
 from cfbuild.audit.row import RecordParts
@@ -23,10 +23,10 @@ VIOLATION_RULES: Mapping[str, Callable[[RecordParts], Iterator[Fault]]] = {
     "lacks-subject": violations.lacks_subject,
     "duplicate-prompt": violations.duplicate_prompt,
     "own-prompt": violations.own_prompt,
-    "meta-length": meta.meta_length,
-    "meta-paraphrase": meta.meta_paraphrase,
-    "own-entity": meta.own_entity,
-    "shared-entity": meta.shared_entity,
+    "meta-length": violations.meta_length,
+    "meta-paraphrase": violations.meta_paraphrase,
+    "own-entity": violations.own_entity,
+    "shared-entity": violations.shared_entity,
 }
 """The rules whose faults are violations; they read the record alone, so that validation and audit agree."""
 

@@ -3,10 +3,6 @@
 Adam takes steps on the target's NLL until it is small. FT+L keeps each number of the matrix within a distance of the
 original. FT-M (Zhang et al. 2024, arXiv 2401.01286) masks the prompt out of the loss; as FT does so too here, the two
 differ in the layer only.
-
-Released FT selects parameters by a part of their name, which trains the bias too, and scores all tokens of a target at
-the prompt's last position. Here the matrix alone is trained, and each token is predicted at its own position, unless
-`as_released` is set (for FT-M it trains the bias and leaves the positions).
 """
 
 from __future__ import annotations

@@ -4,10 +4,8 @@ Integrated gradients at the prompt's last token say on which neurons the probabi
 columns of the MLP's second matrix then get -2 E(the model's own answer) plus E(token) of every token of o*, E being the
 input embeddings.
 
-The released code scores targets without their leading space, and every token of a target at the prompt's last position;
-here a token is predicted after the target's tokens before it (`as_released` restores both). A neuron that is scaled at
-one token changes that token only, in the layers above. So a row is a single token after keys and values that are
-computed once, and no layer below runs again or gets a gradient.
+A neuron that is scaled at one token changes that token only, in the layers above. So a row is a single token after keys
+and values that are computed once, and no layer below runs again or gets a gradient.
 """
 
 from __future__ import annotations

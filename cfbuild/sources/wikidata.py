@@ -20,7 +20,7 @@ from cfbuild.sources.address import redact
 from cfbuild.sources.by_object import ByObject
 from cfbuild.sources.endpoints import endpoint_url
 from cfbuild.sources.journal import JournaledClient
-from cfbuild.sources.parts import SCAN_ROWS, Part, PartReader, RefusedError
+from cfbuild.sources.parts import Part, PartReader, RefusedError
 from cfbuild.sources.source import (
     ChosenPart,
     EndpointOptions,
@@ -30,7 +30,7 @@ from cfbuild.sources.source import (
     StatementOptions,
     TooLargeError,
 )
-from cfbuild.sources.sparql import PAGE_ROWS, Binding, Endpoint, batch_rows
+from cfbuild.sources.sparql import Binding, Endpoint, batch_rows
 from cfbuild.sources.statements import PREFIXES, item_of, redirects, values_of, with_statements
 from cfbuild.sources.subset import ENTITY, Pair, SampleOrder
 from cfbuild.text.codes import chain, fits_script, is_code
@@ -78,16 +78,9 @@ class WikidataOptions(EndpointOptions, StatementOptions):
 
 
 class Wikidata:
-    """A `FactSource` over a SPARQL endpoint. page_rows, scan_rows: for tests; no result depends on them."""
+    """A `FactSource` over a SPARQL endpoint. No result depends on the sizes of `reader`'s pages."""
 
-    def __init__(
-        self,
-        options: WikidataOptions,
-        client: JournaledClient,
-        *,
-        page_rows: int = PAGE_ROWS,
-        scan_rows: int = SCAN_ROWS,
-    ) -> None:
+    def __init__(self, options: WikidataOptions, client: JournaledClient) -> None:
         self.tally = SourceTally()
         self.statements = options.statements
         self.endpoint = Endpoint(options.service, client, PROLOGUE + (PREFIXES if options.statements else ""))
@@ -95,7 +88,7 @@ class Wikidata:
         self.languages = tuple(dict.fromkeys((self.language, *map(language_code, options.also_labels))))
         self.per_relation = options.per_relation
         self.seed = options.seed
-        self.reader = PartReader(self.endpoint, self.tally, page_rows, scan_rows)
+        self.reader = PartReader(self.endpoint, self.tally)
 
     def facts(self, relation: str) -> Iterator[Fact]:
         """Yield the truthy facts of `relation` between items, or their seeded sample, by subject then object number.

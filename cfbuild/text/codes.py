@@ -13,46 +13,21 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
+from cfbuild.text.languages.words import table
+
 MANY_LANGUAGES = "mul"
 """Wikidata's code for names that are valid in every language."""
 
-SCRIPTS: Mapping[str, str] = {
-    "CYRILLIC": "ab av ba be bg ce cv kk kv ky mk mn os ru rue sah sr sr tg tt udm uk kbd lbe lez mhr mrj myv xal",
-    "ARABIC": "ar arz ary arq azb ckb fa glk ks lrc mzn pnb ps sd ug ur skr bcc bqi khw",
-    "DEVANAGARI": "anp awa bh bho dty gom hi mai mr ne new sa",
-    "HEBREW": "he yi lad",
-    "GREEK": "el grc pnt",
-    "CJK": "zh ja yue wuu gan lzh nan hak cdo",
-    "HIRAGANA": "ja",
-    "KATAKANA": "ja",
-    "HANGUL": "ko",
-    "BENGALI": "as bn bpy",
-    "ARMENIAN": "hy hyw",
-    "GEORGIAN": "ka xmf",
-    "ETHIOPIC": "am ti",
-    "GUJARATI": "gu",
-    "GURMUKHI": "pa",
-    "KANNADA": "kn tcy",
-    "MALAYALAM": "ml",
-    "ORIYA": "or",
-    "SINHALA": "si",
-    "TAMIL": "ta",
-    "TELUGU": "te",
-    "THAI": "th",
-    "LAO": "lo",
-    "KHMER": "km",
-    "MYANMAR": "my mnw shn",
-    "TIBETAN": "bo dz",
-    "THAANA": "dv",
-    "OL CHIKI": "sat",
-    "MEETEI MAYEK": "mni",
-    "NKO": "nqo",
-    "CHEROKEE": "chr",
-    "GOTHIC": "got",
-    "SYRIAC": "arc",
-    "TIFINAGH": "zgh",
-    "CANADIAN SYLLABICS": "ike cr",
-}
+SCRIPTS: Mapping[str, str] = table(
+    "CYRILLIC: ab av ba be bg ce cv kk kv ky mk mn os ru rue sah sr sr tg tt udm uk kbd lbe lez mhr mrj myv xal",
+    "ARABIC: ar arz ary arq azb ckb fa glk ks lrc mzn pnb ps sd ug ur skr bcc bqi khw",
+    "DEVANAGARI: anp awa bh bho dty gom hi mai mr ne new sa; HEBREW: he yi lad; GREEK: el grc pnt",
+    "CJK: zh ja yue wuu gan lzh nan hak cdo; HIRAGANA: ja; KATAKANA: ja; HANGUL: ko; BENGALI: as bn bpy",
+    "ARMENIAN: hy hyw; GEORGIAN: ka xmf; ETHIOPIC: am ti; GUJARATI: gu; GURMUKHI: pa; KANNADA: kn tcy",
+    "MALAYALAM: ml; ORIYA: or; SINHALA: si; TAMIL: ta; TELUGU: te; THAI: th; LAO: lo; KHMER: km",
+    "MYANMAR: my mnw shn; TIBETAN: bo dz; THAANA: dv; OL CHIKI: sat; MEETEI MAYEK: mni; NKO: nqo; CHEROKEE: chr",
+    "GOTHIC: got; SYRIAC: arc; TIFINAGH: zgh; CANADIAN SYLLABICS: ike cr",
+)
 """The languages written in each script, by the first words of the Unicode names of its letters."""
 
 SUBTAGS: Mapping[str, str] = {

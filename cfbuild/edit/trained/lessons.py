@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cfbuild.data import EntityPrompt, Record
@@ -114,7 +114,7 @@ def record_lessons(lm: LanguageModel, parts: Parts, texts: Iterable[str], seed: 
 
     Neighborhood prompts about subjects of later parts (of validation and tests for training) are left out.
     """
-    not_trained, tested = _Subjects.of((*parts.valid, *parts.test)), _Subjects.of(parts.test)
+    not_trained, tested = _about_subjects((*parts.valid, *parts.test)), _about_subjects(parts.test)
     return Lessons(
         tuple(_of_record(lm, record, seed, not_trained) for record in parts.train),
         tuple(_of_record(lm, record, seed, tested) for record in parts.valid),
@@ -122,30 +122,20 @@ def record_lessons(lm: LanguageModel, parts: Parts, texts: Iterable[str], seed: 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Subjects:
-    """The ids and the names of subjects."""
-
-    ids: frozenset[str]
-    names: frozenset[str]
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> _Subjects:
-        subjects = [record.subject for record in records]
-        return cls(frozenset(item.id for item in subjects if item.id), frozenset(item.label for item in subjects))
-
-    def has_subject_of(self, prompt: EntityPrompt) -> bool:
-        """Return True if a prompt is about one of them, by its item, or if that is not known, by its text."""
-        return prompt.entity in self.ids if prompt.entity else any(name in prompt.text for name in self.names)
+def _about_subjects(records: Sequence[Record]) -> Callable[[EntityPrompt], bool]:
+    """Return a test if a prompt is about a subject of records, by its item, or if that is not known, by its text."""
+    ids = {record.subject.id for record in records if record.subject.id}
+    names = {record.subject.label for record in records}
+    return lambda prompt: prompt.entity in ids if prompt.entity else any(name in prompt.text for name in names)
 
 
-def _of_record(lm: LanguageModel, record: Record, seed: int, held_out: _Subjects) -> Lesson:
+def _of_record(lm: LanguageModel, record: Record, seed: int, is_held_out: Callable[[EntityPrompt], bool]) -> Lesson:
     new, true = lm.continuation(record.target_new.label), lm.continuation(record.target_true.label)
     clean = dict.fromkeys(prompt.clean for prompt in record.paraphrases)
     # Without paraphrases the wording is the rewrite prompt after another sentence, the first generation prompt.
     wordings = list(clean) or [f"{text}. {record.rewrite}" for text in record.generation[:1]] or [record.rewrite]
     prompts = [lm.encode(text) for text in (record.rewrite, *wordings)]
-    neighbors = [prompt for prompt in record.neighborhood if not held_out.has_subject_of(prompt)]
+    neighbors = [prompt for prompt in record.neighborhood if not is_held_out(prompt)]
     drawn = random.Random(f"{seed}:neighbors:{record.case_id}").sample(neighbors, min(NEIGHBORS, len(neighbors)))
     examples = [TargetedPrompt(prompt, new) for prompt in prompts]
     return Lesson(

@@ -33,13 +33,12 @@ NUMBERS = {b"S": "sitelinks", b"R": "revision"}
 
 
 class DumpSource:
-    """A `FactSource` over a dump, which `read` reads before the first fact. unit_bytes: for tests."""
+    """A `FactSource` over a dump, which `read` reads before the first fact."""
 
-    def __init__(self, options: DumpOptions, *, unit_bytes: int | None = None) -> None:
+    def __init__(self, options: DumpOptions) -> None:
         self.tally = SourceTally()
         self.today: str | None = None
         self._options = options
-        self._unit_bytes = unit_bytes
         self._extract: Extract | None = None
         self._form = ""
 
@@ -49,7 +48,7 @@ class DumpSource:
         Raises ConfigError if there is no such file, DataError if it is no dump, damaged, or breaks off.
         """
         options = self._options
-        dump = open_dump(str(options.dump), options.count, self._unit_bytes)
+        dump = open_dump(str(options.dump), options.count)
         check_form(dump, options)
         query = DumpQuery(relations, ATTRIBUTES, chain(options.language), options.statements)
         with dump:

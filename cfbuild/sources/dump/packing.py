@@ -160,12 +160,11 @@ def magics(packed: bytes) -> list[tuple[int, int]]:
 class Dump:
     """A dump, in a file or from a pipe. Its first bytes tell its `packing` (bz2, gz, plain) and `form` (truthy, json).
 
-    unit_bytes: the size of a unit, for tests. threads: unpack a gz file. Raises DataError if it is no dump.
+    threads: unpack a gz file. Raises DataError if it is no dump.
     """
 
     name: str
     stream: IO[bytes]
-    unit_bytes: int | None = None
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -221,7 +220,7 @@ class Dump:
 
     def units(self) -> Iterator[Unit]:
         """Yield the units of the dump in order. Raises DataError if it breaks off or is damaged."""
-        size = self.unit_bytes or UNIT_BYTES[self.packing]
+        size = UNIT_BYTES[self.packing]
         if self.packing == "bz2":
             yield from self._blocks(size)
         elif self.packing == "plain" and self.path is not None:
@@ -377,16 +376,16 @@ def _rapidgzip(path: Path, threads: int) -> _RapidGzip | None:
     return _RapidGzip(rapidgzip.open(str(path), parallelization=threads), path.stat().st_size)
 
 
-def open_dump(name: str, threads: int = 1, unit_bytes: int | None = None) -> Dump:
-    """Return the dump in the file `name`, or in standard input for "-"; threads, unit_bytes: as in `Dump`.
+def open_dump(name: str, threads: int = 1) -> Dump:
+    """Return the dump in the file `name`, or in standard input for "-"; threads: as in `Dump`.
 
     Raises ConfigError if there is no such file, DataError if it is no dump.
     """
     if name == PIPE:
-        return Dump(name, sys.stdin.buffer, unit_bytes)
+        return Dump(name, sys.stdin.buffer)
     stream = dump_file(name).open("rb")
     try:
-        return Dump(name, stream, unit_bytes, threads)
+        return Dump(name, stream, threads)
     except BaseException:
         stream.close()
         raise
