@@ -38,6 +38,7 @@ from cfbuild.lm.model import LanguageModel
 from cfbuild.progress import no_progress
 
 if TYPE_CHECKING:
+    from cfbuild.edit.supplies import LastSupplies, ModelSupplies
     from cfbuild.edit.trained.artefact import TrainedNetwork
 
 Options = TypeVar("Options")
@@ -106,26 +107,6 @@ class SequentialEditor(Editor, Protocol):
         """
 
 
-class Supplies(Protocol):
-    """Supplies for editors, each made when it is first needed (`supplies.py`)."""
-
-    def contexts(self, paper: str) -> tuple[str, ...]:
-        """Return the texts that a paper, "rome" or "memit", puts in front of a prompt."""
-
-    def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
-        """Return C of each layer's keys, None where the user chose none (the identity).
-
-        Raises ConfigError or ModelError for a corpus or a file that cannot be read, and for a file with the C of a
-        single layer where there are several.
-        """
-
-    def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
-        """Return the network, of the kind `mend` or `ke`, in `folder`, else that of the editor `name` in the build.
-
-        Raises ConfigError or ModelError if there is none for the model.
-        """
-
-
 @dataclass(frozen=True)
 class Context(Generic[Options]):
     """Everything that an editor is made from; of the supplies it may take those in `needs`, its spec's.
@@ -137,7 +118,7 @@ class Context(Generic[Options]):
     lm: LanguageModel
     options: Options
     needs: frozenset[Need]
-    supplies: Supplies
+    supplies: ModelSupplies | LastSupplies
     supplied: dict[str, Any] = field(default_factory=dict)
 
     def contexts(self, paper: str = "rome") -> tuple[str, ...]:
@@ -319,7 +300,9 @@ def _check_setting(name: str, types: Mapping[str, set[Any]], key: str, value: An
         raise ConfigError(f"{key} of the editor {name} is {value!r}; expected {expected}")
 
 
-def open_editor(name: str, lm: LanguageModel, settings: Mapping[str, Any], supplies: Supplies) -> OpenEditor:
+def open_editor(
+    name: str, lm: LanguageModel, settings: Mapping[str, Any], supplies: ModelSupplies | LastSupplies
+) -> OpenEditor:
     """Return the editor for a model, with `settings` in place of its preset's. Raises as `settled_options` does."""
     spec = editor_spec(name)
     context = Context(name, lm, settled_options(name, lm, settings), spec.needs, supplies)

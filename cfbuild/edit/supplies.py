@@ -13,7 +13,6 @@ from cfbuild.edit import COVARIANCE_TOKENS, TOKENS_PER_WIDTH, TRAINED
 from cfbuild.edit.artefacts import kept_texts
 from cfbuild.edit.corpus import Corpus, of_texts, open_corpus
 from cfbuild.edit.covariance import Covariance, gather_covariances, key_covariances, load_covariance
-from cfbuild.edit.editor import Supplies
 from cfbuild.edit.trained.artefact import TrainedNetwork, load_network, network_digest
 from cfbuild.errors import ConfigError
 from cfbuild.lm.model import LanguageModel
@@ -27,8 +26,8 @@ BUILD, NONE = "build", "none"
 
 
 @dataclass(frozen=True)
-class ModelSupplies(Supplies):
-    """Supplies for one model.
+class ModelSupplies:
+    """Supplies for one model, each made when it is first needed.
 
     `corpus` returns the build's own texts. `covariance_of` says what C is computed over: `build`, `none`, an .npz file
     with C, a text file or `hub:NAME`. `tokens` is how many tokens of it are used (None: enough for the width of the
@@ -44,6 +43,7 @@ class ModelSupplies(Supplies):
     progress: Progress = silent
 
     def contexts(self, paper: str) -> tuple[str, ...]:
+        """Return the texts that a paper, "rome" or "memit", puts in front of a prompt."""
         openings = OPENINGS[paper]
         total = sum(opening.count for opening in openings)
 
@@ -54,6 +54,11 @@ class ModelSupplies(Supplies):
         return kept_texts(self.lm, "contexts", settings, write)
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, Covariance | None]:
+        """Return C of each layer's keys, None where the user chose none (the identity).
+
+        Raises ConfigError or ModelError for a corpus or a file that cannot be read, and for a file with the C of a
+        single layer where there are several.
+        """
         if self.covariance_of == NONE:
             return dict.fromkeys(layers)
         if self.covariance_of.endswith(".npz"):
@@ -69,6 +74,7 @@ class ModelSupplies(Supplies):
             gather_covariances(self.lm, layers, self._corpus(), self._tokens(layers), self.progress)
 
     def trained(self, name: str, kind: str, folder: str | None) -> TrainedNetwork:
+        """Return the network of a `kind` in `folder`, else that of the editor `name`. Raises as `load_network` does."""
         return load_network(_trained_folder(self.networks, name, folder), name, kind, self.lm)
 
     def _corpus(self) -> Corpus:
@@ -90,8 +96,7 @@ class ModelSupplies(Supplies):
 class LastSupplies:
     """Supplies that keep the latest contexts and covariances, for editors of one layer made one after another."""
 
-    def __init__(self, supplies: Supplies) -> None:
-        self._supplies = supplies
+    def __init__(self, supplies: ModelSupplies) -> None:
         self.contexts = lru_cache(maxsize=1)(supplies.contexts)
         self.trained = supplies.trained
         self._of_layers = lru_cache(maxsize=1)(supplies.covariances)

@@ -53,7 +53,7 @@ class ByObject:
         Raises SourceError if an answer did not come, or if the service has no fact of any known object.
         """
         census = None if known.named else self.reader.census(self.whole.relation)
-        numbers, origins = self._numbers(known, None if census is None else dict(census.numbers))
+        numbers, origins = self._numbers(known, None if census is None else dict(census[0]))
         share = None if self.limit is None else even_share(list(numbers.values()), self.limit)
         pairs = self._completed(self._pairs(numbers, share))
         if not pairs:

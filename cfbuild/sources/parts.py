@@ -97,17 +97,6 @@ class Part:
         return tuple(replace(self, span=span) for span in pairwise(bounds))
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
-    """The objects of a relation with the numbers of their facts: [("Q90", 12), ...] by item number.
-
-    `unknown` is the number of facts whose object nobody knows.
-    """
-
-    numbers: list[tuple[str, int]]
-    unknown: int
-
-
 @dataclass(frozen=True)
 class PartReader:
     """A reader of parts from an endpoint; `tally` counts the rows that are no fact between items.
@@ -160,7 +149,8 @@ class PartReader:
             return whole.cut(ceil(SURPLUS * whole.facts / self.page_rows))
         if census is None:
             raise RefusedError(f"the service does not manage to count the facts of each object of {whole.relation}")
-        return chain(self.packed(whole, census.numbers), self._unknown(whole, census.unknown))
+        numbers, unknown = census
+        return chain(self.packed(whole, numbers), self._unknown(whole, unknown))
 
     def _unknown(self, whole: Part, number: int) -> Iterable[Part]:
         """Return the parts with the facts of `whole` whose object nobody knows; they are about `number`."""
@@ -188,8 +178,11 @@ class PartReader:
         if batch:
             yield replace(whole, objects=tuple(batch), facts=size)
 
-    def census(self, relation: str) -> Census | None:
-        """Return the number of facts of each object of a relation; None if it is too much for the service."""
+    def census(self, relation: str) -> tuple[list[tuple[str, int]], int] | None:
+        """Return [("Q90", 12), ...], a relation's objects by item number with the numbers of their facts; None if refused.
+
+        The second number is that of the facts whose object nobody knows.
+        """
         groups = self.endpoint.groups(Part(relation).pattern, "?o")
         if groups is None:
             return None
@@ -203,7 +196,7 @@ class PartReader:
                 self.tally.add("object is no item", number)
             else:
                 numbers[item] = number
-        return Census(sorted(numbers.items(), key=lambda entry: id_number(entry[0])), unknown)
+        return sorted(numbers.items(), key=lambda entry: id_number(entry[0])), unknown
 
     def pairs(self, parts: Iterable[Part]) -> Iterator[Pair]:
         """Yield the facts of the parts that are between items."""

@@ -30,16 +30,10 @@ SCRIPTS: Mapping[str, str] = table(
 )
 """The languages written in each script, by the first words of the Unicode names of its letters."""
 
-SUBTAGS: Mapping[str, str] = {
-    "latn": "LATIN",
-    "el": "LATIN",
-    "cyrl": "CYRILLIC",
-    "ec": "CYRILLIC",
-    "arab": "ARABIC",
-    "deva": "DEVANAGARI",
-    "cans": "CANADIAN SYLLABICS",
-    "bali": "BALINESE",
-}
+SUBTAGS: Mapping[str, str] = table(
+    "latn: LATIN; el: LATIN; cyrl: CYRILLIC; ec: CYRILLIC; arab: ARABIC; deva: DEVANAGARI; cans: CANADIAN SYLLABICS",
+    "bali: BALINESE",
+)
 """The script that the last part of a code names: `sr-el`, `kk-latn`."""
 SEVERAL_SCRIPTS = frozenset({"crh", "hif", "iu", "kaa", "ku", "ruq", "sh", "shi"})
 """Languages with several scripts, of which the code alone names none."""
