@@ -179,9 +179,9 @@ class PartReader:
             yield replace(whole, objects=tuple(batch), facts=size)
 
     def census(self, relation: str) -> tuple[list[tuple[str, int]], int] | None:
-        """Return [("Q90", 12), ...], a relation's objects by item number with the numbers of their facts; None if refused.
+        """Return the number of facts of each object by item number, [("Q90", 12), ...], and of those of unknown objects.
 
-        The second number is that of the facts whose object nobody knows.
+        None if that is too much for the service.
         """
         groups = self.endpoint.groups(Part(relation).pattern, "?o")
         if groups is None:
