@@ -179,7 +179,7 @@ class PartReader:
             yield replace(whole, objects=tuple(batch), facts=size)
 
     def census(self, relation: str) -> tuple[list[tuple[str, int]], int] | None:
-        """Return the number of facts of each object by item number, [("Q90", 12), ...], and of those of unknown objects.
+        """Return how many facts each object has by item number, [("Q90", 12), ...], and how many an unknown object.
 
         None if that is too much for the service.
         """
