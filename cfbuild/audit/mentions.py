@@ -58,7 +58,8 @@ def names(prompts: Sequence[str], known: Templates, own: AbstractSet[Halves]) ->
 
     prompts: those of one record about other entities. known: templates of its relation. own: its own templates.
     """
-    found = [_shortest(prompt, (*known.ending(prompt), *own)) for prompt in prompts]
+    fits = [_fits(prompt, (*known.ending(prompt), *own)) for prompt in prompts]
+    found = [min(texts, key=lambda name: (len(name), name), default=None) for texts in fits]
     if all(name is not None and not _begins_small(name) for name in found):
         return found
     shared = {halves for pair in combinations(prompts, 2) if (halves := _shared_template(*pair)) is not None}
@@ -86,10 +87,6 @@ def _fits(prompt: str, templates: Iterable[Halves]) -> set[str]:
         if prompt.startswith(head) and prompt.endswith(tail)
         if _is_name(name := prompt[len(head) : len(prompt) - len(tail)])
     }
-
-
-def _shortest(prompt: str, templates: Iterable[Halves]) -> str | None:
-    return min(_fits(prompt, templates), key=lambda name: (len(name), name), default=None)
 
 
 def _agreed(prompt: str, known: str | None, shared: Iterable[Halves]) -> str | None:

@@ -186,7 +186,8 @@ class _PointRows:
         self.lm = lm
         self._site = options.site
         steps, count = options.steps, len(points)
-        self._together = _divisor(len(lm.layers), ROWS_IN_A_PASS // (count * steps))
+        depth, most = len(lm.layers), ROWS_IN_A_PASS // (count * steps)
+        self._together = max((number for number in range(1, most + 1) if depth % number == 0), default=1)
         self._shares = torch.linspace(0, 1, steps, device=lm.device)[:, None]  # [steps, 1]
         past, real = self._remember([point.past for point in points])
         tokens = torch.tensor([[point.token] for point in points], device=lm.device)
@@ -257,11 +258,6 @@ class _PointRows:
         if self._site == "pre" and "mlp_gate" not in self.lm.family.parts:
             return module_output(self.lm, Weight(layer, "mlp_in"), lambda _, outputs: scale(outputs))
         return module_input(self.lm, Weight(layer), scale)
-
-
-def _divisor(number: int, limit: int) -> int:
-    """Return the largest divisor of `number` up to `limit`, at least 1."""
-    return max((divisor for divisor in range(1, limit + 1) if number % divisor == 0), default=1)
 
 
 def kept_neurons(attributions: Tensor, share: float, refine_share: float) -> Tensor:

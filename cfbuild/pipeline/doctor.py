@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from cfbuild import __version__
 from cfbuild.option import option
 from cfbuild.progress import Progress, silent
+from cfbuild.sources.endpoints import SERVICES, ServiceCheck, reach
 from cfbuild.sources.http import NetworkOptions, require_contact
-from cfbuild.sources.reach import SERVICES, ServiceCheck, reach
 from cfbuild.store.cache import cache_folder
 
 if TYPE_CHECKING:

@@ -1,6 +1,11 @@
-"""The table of public SPARQL endpoints that hold Wikidata's graph, by the name that `--endpoint` takes."""
+"""Public services: SPARQL endpoints that hold Wikidata's graph, by the name of `--endpoint`, and which of them answer."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cfbuild.sources.http import user_agent
 
 DEFAULT = "wikidata"
 ENDPOINTS = {DEFAULT: "https://query.wikidata.org/sparql", "qlever": "https://qlever.dev/api/wikidata"}
@@ -8,6 +13,13 @@ CHECKED = "2026-11-26"
 """The day on which somebody last checked these addresses; services move."""
 HELP = ", ".join(f"{name} ({url}, checked {CHECKED})" for name, url in ENDPOINTS.items())
 """The presets as the help of an option lists them."""
+
+SERVICES: Mapping[str, str] = {
+    **{f"SPARQL, {name}": f"{url}?query=ASK%7B%7D&format=json" for name, url in ENDPOINTS.items()},
+    "Wikipedia": "https://en.wikipedia.org/w/api.php?action=query&meta=siteinfo&format=json",
+    "Hugging Face Hub": "https://huggingface.co/api/models?limit=1",
+}
+"""The address of the request to each service, by the service's name."""
 
 
 def endpoint_url(name: str | None) -> str:
@@ -19,3 +31,29 @@ def note(url: str) -> str:
     """Return a note on the preset whose address `url` is and on its last check; empty for any other address."""
     names = (name for name, address in ENDPOINTS.items() if address == url)
     return next((f"the preset {name} was last checked on {CHECKED}" for name in names), "")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCheck:
+    """The outcome of a request to a service; `detail` is its status, or the name of the network's error."""
+
+    service: str
+    url: str
+    answered: bool
+    detail: str
+
+
+def reach(service: str, url: str, contact: str | None, timeout_s: float) -> ServiceCheck:
+    """Return the outcome of a request to `url`, the address of a service, within `timeout_s` seconds.
+
+    contact: an e-mail address or URL for the User-Agent, or None.
+    """
+    import requests
+
+    try:
+        with requests.get(
+            url, headers={"User-Agent": user_agent(contact)}, timeout=timeout_s, stream=True, allow_redirects=False
+        ) as response:
+            return ServiceCheck(service, url, response.ok, f"HTTP {response.status_code}")
+    except requests.RequestException as error:
+        return ServiceCheck(service, url, False, type(error).__name__)

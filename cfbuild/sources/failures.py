@@ -94,8 +94,7 @@ def refusal(
 ) -> Exception:
     """Return the error of a `response` whose status is not 200: a FaultError if it may pass, else a SourceError.
 
-    address: the request's, without credentials. note: a note on it for the message. patience_s: seconds to read the
-    error page. clock: returns seconds since 1970.
+    address: the request's, without credentials. note: a note on it for the message. patience_s: to read the error page.
     """
     status = response.status_code
     page = page_of(response, patience_s)
@@ -116,7 +115,7 @@ def refusal(
 def fault_of(response: requests.Response, reason: str, page: str, clock: Callable[[], float]) -> FaultError:
     """Return the fault of a `response` with a wrong status or content type: a rate limit, else a time-out.
 
-    reason: for the message. page: the words of the error page. clock: returns seconds since 1970.
+    reason: for the message. page: the words of the error page.
     """
     overloaded = _OVERLOAD.search(page) is not None
     asks_to_wait = "Retry-After" in response.headers
@@ -129,10 +128,7 @@ def fault_of(response: requests.Response, reason: str, page: str, clock: Callabl
 
 
 def retry_after_s(response: requests.Response, clock: Callable[[], float]) -> float | None:
-    """Return the Retry-After of a `response`, seconds or an HTTP date, in seconds from now; None if it is neither.
-
-    clock: returns seconds since 1970.
-    """
+    """Return the Retry-After of a `response`, seconds or an HTTP date, in seconds from now; None if it is neither."""
     value = response.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]+", value):
         return min(float(value), LONGEST_WAIT_S)

@@ -16,7 +16,7 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
@@ -184,7 +184,11 @@ class Client:
                 if not last or (fault.retry_after_s and fault.error is not SourceError):
                     self._wait(request, fault, faults.total())  # after the last try too, before halves of the query
                 if last:
-                    raise fault.error(_failure(request, fault.reason, faults.total())) from fault
+                    times = "once" if faults.total() == 1 else f"{faults.total()} times"
+                    raise fault.error(
+                        f"{redact(request.url)} {fault.reason} (asked {times}). What was fetched is kept; run the same "
+                        "command again to go on"
+                    ) from fault
 
     def _wait(self, request: HttpRequest, fault: FaultError, number: int) -> None:
         asked_s = fault.retry_after_s or 0.0
@@ -247,20 +251,18 @@ class Client:
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
             raise FaultError(f"answered in the encoding {encoding!r}, expected gzip or none")
-        body = b"".join(self._bounded(request, response))
+        parts, size = [], 0
+        for chunk in failures.arriving(response):
+            size += len(chunk)
+            if size > self.max_bytes:
+                raise self._oversized(request)
+            parts.append(chunk)
+        body = b"".join(parts)
         announced = response.headers.get("Content-Length")
         received = response.raw.tell()
         if announced is not None and announced.strip() != str(received):
             raise heavy_fault(f"announced {announced} bytes and sent {received}")
         return self._unpacked(request, body) if encoding == "gzip" else body
-
-    def _bounded(self, request: HttpRequest, response: requests.Response) -> Iterator[bytes]:
-        size = 0
-        for chunk in failures.arriving(response):
-            size += len(chunk)
-            if size > self.max_bytes:
-                raise self._oversized(request)
-            yield chunk
 
     def _unpacked(self, request: HttpRequest, body: bytes) -> bytes:
         """Return a gzipped body unpacked; requests would unpack more bytes than the limit."""
@@ -279,13 +281,6 @@ class Client:
         return HeavyAnswerError(
             f"{redact(request.url)} sent more than {self.max_bytes} bytes in one answer; the rest was not read"
         )
-
-
-def _failure(request: HttpRequest, reason: str, tries: int) -> str:
-    times = "once" if tries == 1 else f"{tries} times"
-    return (
-        f"{redact(request.url)} {reason} (asked {times}). What was fetched is kept; run the same command again to go on"
-    )
 
 
 def _redirected(request: HttpRequest, url: str, response: requests.Response) -> str:

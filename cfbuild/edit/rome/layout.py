@@ -227,12 +227,6 @@ def _trace_rest(lm: LanguageModel, layer: int, start: int, plans: tuple[Plan, ..
     return Layout(plans, past, traced, packing, below, _reads(lm, plans), by_record["keys"], by_record["outputs"])
 
 
-def _add_first(hidden: Tensor, delta: Tensor) -> Tensor:
-    """Return `hidden` [rows, width, d_model] with `delta` [records, d_model] added in the first column of its rows."""
-    shift = delta.repeat_interleave(len(hidden) // len(delta), dim=0)[:, None].to(hidden.dtype)
-    return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1)
-
-
 def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> Tensor:
     """Return the finished states at the tokens that are read, [tokens, d_model], under a change of W's output.
 
@@ -244,7 +238,9 @@ def with_added(lm: LanguageModel, layer: int, layout: Layout, delta: Tensor) -> 
         return replay_packed(lm, traced, packing, moved, at)
 
     def add(_: Tensor, outputs: Tensor) -> Tensor:
-        return _add_first(outputs.reshape(packing.rows, packing.width, -1), delta).reshape(outputs.shape)
+        hidden = outputs.reshape(packing.rows, packing.width, -1)
+        shift = delta.repeat_interleave(len(hidden) // len(delta), dim=0)[:, None].to(hidden.dtype)
+        return torch.cat((hidden[:, :1] + shift, hidden[:, 1:]), dim=1).reshape(outputs.shape)
 
     with projection_output(lm, layer, add):
         return replay_packed(lm, traced, packing, layout.below, at)

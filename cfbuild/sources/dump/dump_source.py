@@ -80,7 +80,7 @@ class DumpSource:
                 yield _stated(relation, row)
         else:
             for subject, value in pairs.tolist():
-                yield _fact(relation, subject, value)
+                yield Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
 
     def _sample(self, relation: str, pairs: Any) -> Any:
         """Return the seeded sample of `pairs`, an array sorted by subject; all of them without --per-relation."""
@@ -128,10 +128,6 @@ def _best(rows: Any) -> Any:
     """Return a mask of the statements of the best rank that their subject has: preferred, else normal."""
     preferred = np.unique(rows["subject"][rows["rank"] == b"p"])
     return np.where(np.isin(rows["subject"], preferred), rows["rank"] == b"p", rows["rank"] == b"n")
-
-
-def _fact(relation: str, subject: int, value: int) -> Fact:
-    return Fact(relation, f"Q{subject}", f"Q{value}" if value else UNKNOWN, source="wikidata")
 
 
 def _stated(relation: str, row: Any) -> Fact:

@@ -1,9 +1,6 @@
 """The text of a dump, in units: chunks that are unpacked and filtered each by itself.
 
-A bz2 file is a row of blocks of at most 900 kB of text, each begun by a 48-bit magic number at any bit. The blocks of a
-unit are found by searching for that number, without reading what comes before the unit; a block is shifted to a byte,
-and becomes a stream of its own. A plain file is cut anywhere. A gz stream or a pipe of text can only be read from its
-beginning, by one process; its units are chunks of text.
+docs/internals.md ("A dump is read once") explains how the blocks of a bz2 file are found and unpacked by themselves.
 """
 
 from __future__ import annotations
