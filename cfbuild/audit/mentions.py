@@ -153,10 +153,7 @@ def _shared_template(first: str, second: str) -> Halves | None:
 
 
 def _common(words: Sequence[str], other_words: Sequence[str], may_begin_large: bool) -> int:
-    """Return the number of equal tokens at the beginning that have no capital and no digit.
-
-    may_begin_large: True if that does not matter for the first token.
-    """
+    """Return how many equal tokens without capitals and digits begin both; `may_begin_large` exempts the first."""
     count = 0
     for word, other_word in zip(words, other_words, strict=False):
         if word != other_word or not (_is_plain(word) or (may_begin_large and not count)):

@@ -39,8 +39,7 @@ class Prompt(NamedTuple):
 class Reader:
     """A reader of a row's values; `unread` are the faults of values of a wrong type.
 
-    Its methods take the `value` at a place in the row, or None if there is none; `path` is the place, a JSON pointer.
-    `optional` values may be None.
+    Its methods take the `value` at a place, a JSON pointer `path`, or None. `optional` values may be None.
     """
 
     def __init__(self) -> None:

@@ -84,10 +84,7 @@ def read_valid(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _examine(path: Path, rows: Iterable[Located], tally: RowTally) -> Iterator[tuple[Located, list[Fault]]]:
-    """Yield each row of the file `path` with its faults, and count it.
-
-    The faults are those of JSON Schema, violations of rules, and faults of writing it.
-    """
+    """Yield each row of a file with its faults (of the schema, of rules, of writing it), and count it."""
     earlier = EarlierRows()
     for number, located in enumerate(rows):
         tally.rows += 1

@@ -92,10 +92,7 @@ class AlphaEdit:
         return edits, {name: _joined(state.get(name), keys) for name, keys in seen.items()}
 
     def directions(self, layer: int, keys: Tensor, earlier: Tensor | None = None) -> Tensor:
-        """Return the directions of the update for `keys` [N, d_in] of a layer, computed in float64, [N, d_in].
-
-        earlier: [n, d_in], the state's matrix of the layer.
-        """
+        """Return the directions for `keys` [N, d_in] after `earlier` ones [n, d_in], by float64, [N, d_in]."""
         # In the basis of P's range the equation is MEMIT's with the identity for C, over earlier keys and these.
         basis = self._bases.get(layer)
         joined = keys.cpu().double() if earlier is None else torch.cat((earlier.cpu().double(), keys.cpu().double()))

@@ -87,10 +87,7 @@ def weights_identity(lm: LanguageModel) -> dict[str, str]:
 def kept_texts(
     lm: LanguageModel, kind: str, settings: Mapping[str, Any], write: Callable[[], Sequence[str]]
 ) -> tuple[str, ...]:
-    """Return the texts of `write` from the cache.
-
-    They are written once for each model, `kind` of texts, type of device, torch version and `settings`.
-    """
+    """Return the texts of `write`, kept by model, `kind` of texts, type of device, torch version and `settings`."""
     made_of = {**weights_identity(lm), "device": lm.device.type, "torch": torch.__version__, **settings}
     return Artefact(kind, made_of).get(lambda folder: write_json(folder / TEXTS, list(write())), _read_texts)
 

@@ -235,10 +235,7 @@ def failed_edit(records: tuple[int, ...], statistics: Measured, fault: str = NOT
 
 
 def check_delta(owner: str, lm: LanguageModel, delta: Delta) -> None:
-    """Raise EditError unless the model has every weight that `delta` changes, in the change's shape.
-
-    owner: the editor, edit or file that the message names.
-    """
+    """Raise EditError, naming `owner`, unless the model has every weight that `delta` changes, in its shape."""
     for weight, change in delta.changes.items():
         if not 0 <= weight.layer < len(lm.layers) or weight.part not in lm.family.parts:
             raise EditError(

@@ -76,8 +76,7 @@ def preset_settings(editor: str, preset: str | None, depth: int) -> dict[str, An
 def trained_parts(preset: str | None, parts: Container[str]) -> tuple[str, ...]:
     """Return the matrices of an MLP that trained editors change, in the order of their learned rates.
 
-    preset: the model's short name. parts: those that its family has. A gated MLP's order is that of EasyEdit's
-    configuration for Llama.
+    preset: the model's short name. parts: its family's. A gated MLP's order is that of EasyEdit's Llama.
     """
     if "mlp_gate" in parts:
         return "mlp_gate", "mlp_in", "mlp_out"

@@ -132,10 +132,7 @@ def covariance_name(source: str) -> str:
 
 
 def build_corpus(records: Iterable[Record], references: Sequence[Reference]) -> Corpus:
-    """Return a build's true statements, reference texts and generation prompts as a corpus.
-
-    Each text is in it once, in an order that mixes relations.
-    """
+    """Return a build's true statements, reference texts and generation prompts, each once, mixed, as a corpus."""
     texts = {reference.text for reference in references}
     for record in records:
         true, new = record.target_true.label, record.target_new.label

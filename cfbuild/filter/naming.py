@@ -120,10 +120,7 @@ def shared_name(item: str, other_id: str, graph: FactGraph) -> Measured | None:
 
 
 def one_in_other(subject: str, item: str, graph: FactGraph) -> Measured | None:
-    """Return the part of the subject's or the item's label that gives the other away, or None.
-
-    That is a name of the other as whole words, or a word made from the other's label.
-    """
+    """Return the label, of subject or item, that gives the other away by a name in it or a word of it, or None."""
     for part, holder, hidden in (("subject", subject, item), ("object", item, subject)):
         label = graph.label(holder) or ""
         name = gives_away(label, graph.label(hidden) or "", graph.names(hidden), graph.wording)

@@ -131,10 +131,7 @@ class RankFilter:
         return _reject(trial.refusal, trial.measured)
 
     def _judge_by_neighbors(self, drawn: Mapping[int, tuple[_Trial, Target]]) -> dict[int, Verdict]:
-        """Return the verdicts of the trials with enough right neighborhood prompts; the others go on to the next draw.
-
-        drawn: by the candidate's index, its trial and the drawn o*.
-        """
+        """Return the verdicts of the `drawn` trials, by candidate, with enough right neighbors; others draw again."""
         if not self.options.min_neighbors_right:
             return {index: _keep(trial, target) for index, (trial, target) in drawn.items()}
         rows = [

@@ -110,10 +110,7 @@ def target_true(fact: Fact, target: Target, context: RuleContext) -> Measured | 
 
 
 def target_contains(fact: Fact, target: Target, context: RuleContext) -> Measured | None:
-    """Return an item and its container if o* may therefore be true of the subject, or None.
-
-    That is so if o* contains the subject or an object of it, or is inside such an object.
-    """
+    """Return an item and its container if o* contains the subject or an object of it, or is inside one, or None."""
     graph = context.graph
     values = graph.values(fact.subject, fact.relation)
     pairs = [pair for value in values for pair in ((value, target.id), (target.id, value))]

@@ -128,10 +128,7 @@ class ByObject:
             yield from self._count(half)
 
     def _pairs(self, numbers: Mapping[str, int], share: int | None) -> set[Pair]:
-        """Return the facts of the objects, at most `share` of each (None: all), in the order of their subjects.
-
-        numbers: the number of facts by object.
-        """
+        """Return at most `share` facts (None: all) of each object, given with its number of facts in `numbers`."""
         page = self.reader.page_rows
         most = page if share is None else min(share, page)
         ordered = sorted(numbers.items(), key=lambda entry: id_number(entry[0]))
@@ -182,10 +179,7 @@ class ByObject:
 
 
 def even_share(numbers: list[int], limit: int) -> int:
-    """Return the smallest share, at least LEAST_SHARE, at which objects with these numbers of facts give `limit` facts.
-
-    If they have fewer in all, it is the largest of the numbers.
-    """
+    """Return the smallest share, at least LEAST_SHARE, at which objects of these numbers give `limit` facts, or all."""
     low, high = LEAST_SHARE, max([LEAST_SHARE, *numbers])
     while low < high:
         middle = (low + high) // 2

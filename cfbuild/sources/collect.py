@@ -54,8 +54,7 @@ class Collection:
 def write_facts(collection: Collection, source: FactSource, objects: ObjectSource) -> int:
     """Write facts.jsonl in the collection's folder, relation by relation, and return the number of its rows.
 
-    Relations that are too large to scan are fetched last, by the objects that are known by then. Raises SourceError if
-    the source has no fact at all.
+    Relations too large to scan are fetched last, by the objects known by then. Raises SourceError if there is no fact.
     """
     large: dict[str, TooLargeError] = {}
     for done, relation in enumerate(collection.relations):
@@ -148,8 +147,7 @@ def write_references(
 ) -> int:
     """Write references.jsonl in the collection's folder and return the number of its rows.
 
-    It holds lead texts of articles about subjects, for each relation and object. `tally` counts the articles that are
-    left out.
+    It holds lead texts of articles about subjects, by relation and object. `tally` counts those that are left out.
     """
     language, per_object = wikidata.language_code(options.language), texts.references_per_object
     endpoint = Endpoint(options.service or endpoint_url(None), collection.client, wikipedia.PROLOGUE)

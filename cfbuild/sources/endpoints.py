@@ -1,4 +1,4 @@
-"""Public services: SPARQL endpoints that hold Wikidata's graph, by the name of `--endpoint`, and which of them answer."""
+"""Public services: the SPARQL endpoints that hold Wikidata's graph, by name, and a check of which services answer."""
 
 from __future__ import annotations
 
@@ -44,10 +44,7 @@ class ServiceCheck:
 
 
 def reach(service: str, url: str, contact: str | None, timeout_s: float) -> ServiceCheck:
-    """Return the outcome of a request to `url`, the address of a service, within `timeout_s` seconds.
-
-    contact: an e-mail address or URL for the User-Agent, or None.
-    """
+    """Return the outcome of a request to a service's `url` in `timeout_s` seconds; `contact` is for the User-Agent."""
     import requests
 
     try:

@@ -158,10 +158,7 @@ def checked(check: Callable[[bytes], Parsed], body: bytes, retry_after_s: float 
 
 
 def network_fault(error: Exception, note: str) -> FaultError:
-    """Return the fault of a request that ended in `error`, of requests or urllib3: cut, too slow, or never connected.
-
-    note: a note on the address, for the message.
-    """
+    """Return the fault of a request that ended in `error`, of requests or urllib3, with a `note` on its address."""
     import requests
     import urllib3
 

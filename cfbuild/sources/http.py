@@ -284,10 +284,7 @@ class Client:
 
 
 def _redirected(request: HttpRequest, url: str, response: requests.Response) -> str:
-    """Return the target of a redirect of the URL `url` of a request.
-
-    Raises SourceError if it is unusable, has another scheme, host or port, or would change the method.
-    """
+    """Return the target of a redirect of `url`. Raises SourceError for one elsewhere, unusable or of another method."""
     try:
         target = checked_url(urljoin(url, response.headers["Location"]))
     except (ValueError, ConfigError):

@@ -148,10 +148,7 @@ class JournaledClient:
         self.journal = journal
 
     def ask(self, request: HttpRequest, check: Callable[[bytes], Parsed], heavy_attempts: int | None = None) -> Parsed:
-        """Return the value of `check` for the answer to `request`: the stored one if it passes, else a new one.
-
-        check, heavy_attempts, and what is raised: as in `Client.answer`.
-        """
+        """Return what `check` makes of the stored answer, else of a new one (heavy_attempts: as in `Client.answer`)."""
         stored = self.journal.get(request.key)
         if stored is not None:
             try:

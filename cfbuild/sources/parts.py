@@ -115,10 +115,7 @@ class PartReader:
         return set(self.pairs(self._parts(whole)))
 
     def sample(self, whole: Part, limit: int, order: SampleOrder) -> set[Pair]:
-        """Return at most `limit` facts of the first subjects of `whole` in the order.
-
-        Of a large relation, only as many hashes are queried as that takes.
-        """
+        """Return at most `limit` facts of the first subjects of `whole`; no more hashes are queried than that takes."""
         sample = Sample(order, limit)
         found: set[Pair] = set()
         if whole.facts <= min(self.page_rows, WHOLE * limit):

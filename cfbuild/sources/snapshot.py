@@ -86,10 +86,7 @@ class Snapshot:
         yield from sampled(facts, relation, self._per_relation, self._seed)
 
     def entities(self, ids: Sequence[str] | None = None) -> Iterator[Entity]:
-        """Yield an Entity for each of `ids`, in their order; for None, for all ids of the snapshot by number.
-
-        The Entity of an unknown id has no labels.
-        """
+        """Yield the Entity of each of `ids` (None: all, by number); that of an unknown id has no labels."""
         names = {**labels(), **dict(classes().values())}
         also_known_as, class_of = aliases(), classes()
         for item in sorted(names, key=id_number) if ids is None else ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,17 +63,13 @@ class StatementOptions(SourceOptions):
 class SourceTally:
     """The counts of what a source left out, by reason, and of labels by the language that stood in for the build's."""
 
-    left_out: dict[str, int] = field(default_factory=dict)
-    borrowed: dict[str, int] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    borrowed: Counter[str] = field(default_factory=Counter)
 
     def add(self, reason: str, number: int = 1) -> None:
         """Count `number` things left out for `reason`, such as "object is no item"."""
         if number:
-            self.left_out[reason] = self.left_out.get(reason, 0) + number
-
-    def borrow(self, language: str) -> None:
-        """Count a label taken from `language`."""
-        self.borrowed[language] = self.borrowed.get(language, 0) + 1
+            self.left_out[reason] += number
 
 
 CENSUS = "the service's own count"
@@ -81,10 +78,7 @@ CENSUS = "the service's own count"
 
 @dataclass(frozen=True, slots=True)
 class ObjectGroup:
-    """Items that may be objects of a relation, in the order in which they are tried.
-
-    `origin` names the place from which they are known. `guessed`: few of them are objects.
-    """
+    """Items that may be objects of a relation, in order, known from `origin`; if `guessed`, few of them are."""
 
     origin: str
     ids: Sequence[str]
@@ -141,10 +135,7 @@ class TooLargeError(SourceError):
 
 
 def in_seeded_order(groups: Mapping[str, Iterable[str]], seed: object, guessed: Container[str] = ()) -> ObjectGroups:
-    """Return the `groups`, given as ids by origin, with the ids of each in an order drawn from the seed.
-
-    guessed: the origins of ids of which few are objects.
-    """
+    """Return the `groups`, ids by origin, each in an order drawn from the seed; `guessed` origins have few objects."""
     found = []
     for origin, ids in groups.items():
         drawn = sorted(set(ids), key=id_number)
@@ -161,8 +152,7 @@ class FactSource(Protocol):
     def facts(self, relation: str) -> Iterator[Fact]:
         """Return an iterator over the facts of `relation`, by subject then object number.
 
-        Raises SourceError if not all of them could be read; TooLargeError, before any, for a relation that has to be
-        fetched by object.
+        Raises SourceError if not all could be read; TooLargeError, before any, for one to be fetched by object.
         """
 
     def entities(self, ids: Sequence[str]) -> Iterator[Entity]:

@@ -78,10 +78,7 @@ def _order(fact: Fact) -> tuple[int, int, str, str, str]:
 
 
 def redirects(endpoint: Endpoint, ids: Iterable[str]) -> dict[str, str]:
-    """Return the item to which each redirect among `ids` finally leads (owl:sameAs), by the redirect's id.
-
-    Raises SourceError if an answer did not come.
-    """
+    """Return the item to which each redirect among `ids` finally leads (owl:sameAs), by the redirect's id."""
     found: dict[str, str] = {}
     front = sorted(set(ids) - {UNKNOWN}, key=id_number)
     while front:

@@ -115,7 +115,7 @@ class Wikidata:
         whole = Part(property_id(relation))
         total = self.endpoint.count(whole.pattern)
         whole = replace(whole, facts=total)
-        left_out = dict(self.tally.left_out)
+        left_out = self.tally.left_out.copy()
         try:
             if self.per_relation is None or self.per_relation >= total:
                 pairs = self.reader.everything(whole)
@@ -229,7 +229,7 @@ class EntityCollector:
         for code in chain(self.language):
             if found := self._names(entity_id, "label", code):
                 if code != self.language:
-                    self._tally.borrow(code)
+                    self._tally.borrowed[code] += 1
                 return found
         return set()
 

@@ -43,10 +43,7 @@ def relations(folder: Path) -> tuple[str, ...]:
 
 
 def templates(folder: Path, relation: str) -> tuple[Template, ...]:
-    """Return the templates of `relation` in its file's order; none if it has no file.
-
-    Raises TemplateError for a broken line or a file that is not UTF-8.
-    """
+    """Return the templates of `relation` in its file's order, or none. Raises TemplateError for a broken file."""
     path = folder / f"{relation}{SUFFIX}"
     if not path.is_file():
         return ()

@@ -40,10 +40,7 @@ def distractor_prefixes() -> tuple[str, ...]:
 
 
 def cut_sentences(texts: Iterable[str], language: str, seed: int) -> tuple[str, ...]:
-    """Return the sentences of `texts` that make sense alone, each once; a seeded choice of MOST if there are more.
-
-    language: the code of the texts' language.
-    """
+    """Return the sentences of `texts` in a `language` that make sense alone, each once, at most MOST by the seed."""
     lines = (" ".join(part.split()) for text in texts for part in text.splitlines())
     paragraphs = (line for line in lines if line)
     wording = wording_of(language)
@@ -111,10 +108,7 @@ def _pipeline(language: str) -> Any:
 
 
 def _makes_sense_alone(sentence: Any, ends: frozenset[str], wording: Language) -> bool:
-    """Return whether a spaCy sentence is whole, has a number of words in WORDS, and keeps the rules of its language.
-
-    ends: the marks that may end a sentence.
-    """
+    """Return whether a spaCy sentence is whole, by the marks `ends`, of a fit length, and right in its language."""
     text = sentence.text.strip()
     tokens = [token.text for token in sentence if not token.is_space]
     while len(tokens) > 1 and tokens[-1] in CLOSING:

@@ -76,10 +76,7 @@ def is_code(name: str, tag: str) -> bool:
 
 
 def fits_script(text: str, code: str) -> bool:
-    """Return True if most letters of `text` are of a script of the language `code`.
-
-    Also True of a text without letters, and for a language with several scripts.
-    """
+    """Return True if most letters of `text`, if any, are of a script of `code`, or `code` has several scripts."""
     scripts = _scripts(code)
     counts = Counter(_script(character) for character in text if character.isalpha())
     return not counts or not scripts or max(counts, key=lambda script: counts[script]) in scripts

@@ -77,10 +77,7 @@ def stated(prompt: str, continuation: str) -> str:
 
 
 def isolated(text: str) -> str:
-    """Return `text` between isolates if a character of it runs from right to left; else `text` itself.
-
-    So the rest of the line stays in its place on a terminal.
-    """
+    """Return `text` between isolates if it holds letters from right to left, so that the line stays in order."""
     from_right = not text.isascii() and any(unicodedata.bidirectional(one) in ("R", "AL") for one in text)
     return f"{ISOLATE}{text}{POP}" if from_right else text
 

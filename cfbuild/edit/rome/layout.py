@@ -132,8 +132,7 @@ class Layout:
 def encode_at(lm: LanguageModel, token: str, prompt: str, subject: str, context: str = "") -> tuple[Ids, int]:
     """Return the tokens of a context and a prompt about a subject, and the index of the one that `token` names.
 
-    token: a key of TOKENS. Where the prompt ends with the subject, the first token after it is the subject's last, as
-    released.
+    token: a key of TOKENS. Where the prompt ends with the subject, the token after it is its last one, as released.
     """
     ids, first, last = lm.subject_span(prompt, subject, context)
     end = len(ids) - 1
@@ -144,8 +143,7 @@ def encode_at(lm: LanguageModel, token: str, prompt: str, subject: str, context:
 def even_batches(lm: LanguageModel, plans: Sequence[Plan], products: str) -> list[list[Plan]]:
     """Return plans in as few batches as the memory allows, each of like widths, and of about even costs.
 
-    products: the number format of the matrix products. Costs are evened out because a small last batch would take more
-    time for each of its records.
+    products: the number format of matrix products. Costs are evened out because a small last batch would be slow.
     """
     ordered = sorted(plans, key=lambda plan: (plan.width, plan.index))
     budget = token_budget(lm, SHARE_OF_BUDGET[products], len(lm.layers))

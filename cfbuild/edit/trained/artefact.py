@@ -96,8 +96,7 @@ def command(name: str) -> str:
 def load_network(folder: Path, name: str, kind: str, lm: LanguageModel) -> TrainedNetwork:
     """Return the network in `folder`, of the kind `mend` or `ke`, for the editor `name`.
 
-    Raises ConfigError if there is none, or it is of another kind or was trained for another model; ModelError if its
-    files cannot be read.
+    Raises ConfigError if there is none of this kind for this model; ModelError if its files cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -33,9 +33,8 @@ CUTS = 3
 class Lesson:
     """An edit to learn from, as tokens.
 
-    `inner` is the edit and `outers` are other wordings of it, to which it must carry over. `rivals` are `inner` and
-    `outers` with the true object (empty for passages, which have none). `locality` are texts whose predictions must
-    stay.
+    `inner` is the edit, `outers` are wordings to which it must carry over. `rivals` are both with the true object
+    (empty for passages, which have none). `locality` are texts whose predictions must stay.
     """
 
     inner: TargetedPrompt

@@ -128,10 +128,7 @@ class TopLayers:
         return rows
 
     def replay(self, rows: Sequence[TextStates]) -> Tensor:
-        """Return the finished states of rows, padded on the right, [rows, width, d_model].
-
-        Overlays and hooks apply, and gradients flow unless autograd is off.
-        """
+        """Return the finished states of rows, padded on the right, [rows, width, d_model]; overlays and hooks apply."""
         batch, _ = right_padded([row.ids for row in rows], self.lm)
         # A single layer runs, to record the arguments that layers get at this width.
         traced = trace_below(self.lm, batch, self.start, min(self.start, 1))

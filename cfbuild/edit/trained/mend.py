@@ -109,10 +109,7 @@ class Transform(nn.Module):
 
 
 class MendNetwork(nn.Module):
-    """A transform for each shape of matrix and a learned rate for each matrix.
-
-    `shapes` gives (d_out, d_in) of each edited matrix, in the order of the rates.
-    """
+    """A transform for each shape of matrix, and a rate for each matrix of `shapes`, (d_out, d_in), in its order."""
 
     def __init__(self, shapes: Mapping[Weight, tuple[int, int]], rank: int = RANK) -> None:
         super().__init__()

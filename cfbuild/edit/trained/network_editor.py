@@ -24,10 +24,7 @@ from cfbuild.progress import no_progress
 
 @dataclass(frozen=True, slots=True)
 class TrainedOptions:
-    """The settings of an editor with a trained network.
-
-    `trained` is the network's folder, by default the build's own; in an editor's options it is the network's digest.
-    """
+    """The settings: `trained` is the network's folder, by default the build's own; in an editor it is its digest."""
 
     trained: str | None = None
 

@@ -94,8 +94,7 @@ def read_dump(
 ) -> tuple[Extract, FinishedUnit]:
     """Return the findings in the dump after a pass over it, and a summary of all of its units.
 
-    folder: keeps finished units; those that an interrupted pass left there are not read again. Raises DataError if the
-    dump is damaged or breaks off.
+    folder: keeps finished units, which are not read again. Raises DataError if the dump is damaged or breaks off.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part in folder.glob(".*.part"):

@@ -18,10 +18,7 @@ STEM = 3
 
 
 def derived(text: str, name: str) -> str | None:
-    """Return a word of `text` that holds or is made from the single word `name`, or None.
-
-    Examples are "والقاهرة" (and Cairo) and "إيطالي" (Italian).
-    """
+    """Return a word of `text` that holds or is made from the word `name`, such as "إيطالي" (Italian), or None."""
     folded = MARKS.sub("", name)
     own = folded.removeprefix("ال")
     stems = tuple(one for one in dict.fromkeys((own, DROPPED.sub("", own))) if len(one) >= STEM and one.isalpha())
