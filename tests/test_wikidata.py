@@ -271,7 +271,7 @@ def test_an_answer_with_a_row_too_few_is_an_error_that_names_both_numbers(small:
             list(wikidata.facts("P1"))
         with pytest.raises(SourceError, match="1 rows, and the server counts 2"):
             list(wikidata.entities(["Q2", "Q3", "Q4"]))
-        assert len(asker.journal) == 1, "only the count was a good answer"
+        assert len(asker.journal._entries) == 1, "only the count was a good answer"
 
 
 def test_an_answer_without_its_count_is_an_error(small: str, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_the_body_that_breaks_off_for_an_unknown_service_is_an_error(small: str,
     with source(small, tmp_path) as (_, asker):
         with pytest.raises(SourceError, match=r"broken answer .*not JSON.*asked 2 times"):
             Endpoint(small, asker, PROLOGUE).select(query, len)
-        assert asker.client.sent == 2 and len(asker.journal) == 0
+        assert asker.client.sent == 2 and len(asker.journal._entries) == 0
 
 
 def test_a_bad_query_stops_at_once(small: str, tmp_path: Path) -> None:
