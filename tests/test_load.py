@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import gguf
 import pytest
 import tiny
 import torch
+import transformers
 from hub import Repository, loopback_hub
 from small_world import write_world
 
@@ -66,6 +68,28 @@ def test_a_broken_gguf_is_one_clean_error_and_leaves_nothing(tmp_path: Path, cac
     with pytest.raises(ModelError, match=r"model\.gguf: is not a GGUF model"):
         convert_gguf(file)
     assert list((cache / "models").iterdir()) == []
+
+
+def test_a_gguf_file_is_parsed_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the tokenizer, the configuration and the weights together; afterwards the library is as it was."""
+    parsed: list[str] = []
+    steps: list[int] = []
+
+    def read(folder: Path, gguf_file: str, **_: object) -> None:
+        gguf.GGUFReader(gguf_file)
+        gguf.GGUFReader(gguf_file)
+        if steps[-1]:
+            raise ValueError("that is enough")
+
+    monkeypatch.setattr(gguf, "GGUFReader", reader := parsed.append)
+    for part in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
+        monkeypatch.setattr(part, "from_pretrained", read)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="that is enough"):
+        convert_gguf(tmp_path / "model.gguf", lambda task, done, total: steps.append(done))
+    assert parsed == ["model.gguf"]
+    assert steps == [0, 1]
+    assert gguf.GGUFReader is reader
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere.gguf", "/nowhere/at/all"])

@@ -12,8 +12,10 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,8 @@ def load(
     with reported_bars(progress), environment({NO_CONVERSION: "1"}):
         if source.gguf is not None:
             digest = f"gguf:{sha256_file(source.gguf)[:16]}"
-            return _load(_LoadPlan(str(convert_gguf(source.gguf)), source, chosen, dtype, digest, offline=True))
+            converted = convert_gguf(source.gguf, progress)
+            return _load(_LoadPlan(str(converted), source, chosen, dtype, digest, offline=True))
         local = Path(source.location)
         if local.is_dir():
             _check_weights(local)
@@ -200,10 +203,11 @@ def _embedded_file(distribution: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def convert_gguf(file: Path) -> Path:
+def convert_gguf(file: Path, progress: Progress = silent) -> Path:
     """Return the folder of a GGUF file's weights as float32 safetensors, converted once and kept in the cache.
 
-    The folder is named by the file's digest. Raises ModelError if the file cannot be read.
+    The folder is named by the file's digest. progress: gets the number of steps done. Raises ModelError if the file
+    cannot be read.
     """
     folder = cache_folder() / "models" / sha256_file(file)[:32]
     if (folder / "config.json").is_file():
@@ -211,7 +215,7 @@ def convert_gguf(file: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".convert-"))
     try:
-        _write_converted(file, staging)
+        _write_converted(file, staging, progress)
         try:
             staging.rename(folder)
         except OSError:  # another process has converted the same bytes meanwhile
@@ -222,14 +226,17 @@ def convert_gguf(file: Path) -> Path:
     return folder
 
 
-def _write_converted(file: Path, folder: Path) -> None:
+def _write_converted(file: Path, folder: Path, progress: Progress) -> None:
+    progress("conversion", 0, 2)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        quantized, report = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
-        )
+        with _parsed_once():
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            progress("conversion", 1, 2)
+            quantized, report = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+            )
         _refuse_missing(report, str(file))
         # transformers will not save a model that it marked as quantized, so its weights move into a plain one.
         config = type(quantized.config).from_dict(
@@ -245,6 +252,24 @@ def _write_converted(file: Path, folder: Path) -> None:
         raise ModelError(f"{file}: is not a GGUF model that can be read ({_first_line(error)})") from error
     plain.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+    progress("conversion", 2, 2)
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Keep, while open, what transformers asks of the package `gguf`.
+
+    Else it would parse a file's words anew for the tokenizer, the configuration and the weights, some seconds each, and
+    make the table of the tensors' names for every module of the model.
+    """
+    import gguf
+
+    with ExitStack() as restored:
+        for name in ("GGUFReader", "get_tensor_name_map"):
+            original = getattr(gguf, name)
+            restored.callback(setattr, gguf, name, original)
+            setattr(gguf, name, cache(original))
+        yield
 
 
 def _load(plan: _LoadPlan) -> LanguageModel:
