@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import scored_build
 import tiny
+import torch
 from tqdm.auto import tqdm
 
 from cfbuild.cli import shared
@@ -19,7 +20,8 @@ from cfbuild.edit.rome import Rome
 from cfbuild.edit.rome.options import RomeOptions
 from cfbuild.edit.supplies import ModelSupplies
 from cfbuild.lm.batching import TOKENS_PER_BATCH
-from cfbuild.lm.likelihood import Question, score
+from cfbuild.lm.delta import Delta, LowRank
+from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited
 from cfbuild.lm.load import load
 from cfbuild.lm.sample import generate, sample_texts
 from cfbuild.progress import Running, reported_bars, silent
@@ -92,15 +94,35 @@ def test_edits_move_with_the_steps_of_a_batch() -> None:
     assert counts == [0, 1, 1, 2, 2, 3], "five updates of one batch, then its end"
 
 
-def test_prompts_are_counted_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_prompts_are_counted_by_batches_and_within_them_by_layers(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = tiny.make(architecture)
+    names = ("Rome", "Oslo", "Bern")
+    questions = [Question(lm.encode(f"{name} lies in"), (lm.continuation("Italy"),)) for name in names]
+    depth, width, d_out = len(lm.layers), lm.key_width(1), lm.value_width(1)
+    deltas = [Delta.of(1, LowRank(torch.ones(1, width), torch.ones(1, d_out))) for _ in names]
+    calls = (
+        (depth, lambda done: score(lm, questions, done)),
+        (depth, lambda done: score_edited(lm, questions, deltas, done)),
+        (2 * depth - 1, lambda done: score_before_and_after(lm, questions, deltas, done)),
+    )
+    for layers, call in calls:
+        counts: list[int] = []
+        call(counts.append)
+        assert counts == [*(3 * layer // (layers + 1) for layer in range(1, layers + 1)), 3]
     monkeypatch.setitem(TOKENS_PER_BATCH, "cpu", 1)
-    lm = tiny.make("gpt2")
-    questions = [
-        Question(lm.encode(f"{name} lies in"), (lm.continuation("Italy"),)) for name in ("Rome", "Oslo", "Bern")
-    ]
-    counts: list[int] = []
+    counts = []
     score(lm, questions, counts.append)
-    assert counts == [1, 2, 3]
+    assert counts == sorted([0, 1, 2] * depth + [1, 2, 3])
+
+
+def test_reading_prompts_counts_as_a_part_of_their_texts() -> None:
+    lm = tiny.make("llama")
+    counts: list[int] = []
+    generate(lm, [lm.starting_ids * 10] * 60, [str(place) for place in range(60)], 12, done=counts.append)
+    assert counts[: len(lm.layers)] == [50 * layer // len(lm.layers) for layer in range(1, len(lm.layers) + 1)]
 
 
 def test_prompts_and_texts_of_cases_are_counted_before_and_after_the_edit(reports: Reports) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import TypeVar
 
 import torch
@@ -39,6 +40,26 @@ def in_batches(
         results.update(zip(batch, halving(work, [items[index] for index in batch], lm.room), strict=True))
         done(len(results))
     return [results[index] for index in range(len(items))]
+
+
+class LayersPassed:
+    """A reporter of finished items that also counts those in work, by the share of their layers that have run.
+
+    A batch may take longer than a user waits for a sign.
+    """
+
+    def __init__(self, done: Callable[[int], None]) -> None:
+        self._done, self._finished = done, 0
+
+    def __call__(self, finished: int) -> None:
+        """Report the number of finished items."""
+        self._finished = finished
+        self._done(finished)
+
+    def of(self, items: int, layers: int) -> Callable[[], None]:
+        """Return the function to call for each of the `layers` layers that a batch of items runs through."""
+        passed = count(1)
+        return lambda: self._done(self._finished + items * next(passed) // (layers + 1))
 
 
 def token_budget(lm: LanguageModel, share: float = 1, layers: int = LAYERS_AT_ONCE) -> int:

@@ -6,9 +6,9 @@ the layers can be run again without knowing any family's call signature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,12 +25,16 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a layer besides the hidden states."""
 
 
+def unheard() -> None:
+    """Ignore that a layer has run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """A pass that was run. hidden: [batch, width, d_model], after the last norm. below: the input of layer `start`.
 
     calls: those of the layers from `start` on. fixed: returns the outputs that a part of a layer has instead of its own
-    when the layers run again packed; None for none.
+    when the layers run again packed; None for none. passed: is called after each layer that runs again packed.
     """
 
     hidden: Tensor
@@ -38,6 +42,7 @@ class Trace:
     start: int
     calls: tuple[Call, ...]
     fixed: Callable[[int], FixedOutputs | None] = lambda layer: None
+    passed: Callable[[], None] = unheard
 
 
 def run(lm: LanguageModel, batch: Batch, *, past: Any = None) -> Tensor:
@@ -72,14 +77,16 @@ def trace(lm: LanguageModel, batch: Batch, start: int, *, past: Past | None = No
             inputs.append(hidden.detach())
         calls.append(call)
 
-    with _listening(lm, start, keep):
+    with _listening(lm, list(lm.layers)[start:], keep):
         hidden = run(lm, batch, past=past)
     return Trace(hidden, inputs[0], start, tuple(calls))
 
 
 @contextmanager
-def _listening(lm: LanguageModel, start: int, keep: Callable[[Tensor, Call], None]) -> Iterator[None]:
-    """Let `keep` get the input and the call of each layer from `start` on while open."""
+def _listening(
+    lm: LanguageModel, layers: Iterable[nn.Module], keep: Callable[[Tensor, Call], object]
+) -> Iterator[None]:
+    """Let `keep` get the input and the call of each of these layers while open."""
 
     def hear(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = dict(kwargs)
@@ -87,7 +94,7 @@ def _listening(lm: LanguageModel, start: int, keep: Callable[[Tensor, Call], Non
         keep(hidden, (args[1:], named))
 
     with lm.lock, ExitStack() as hooks:
-        for layer in list(lm.layers)[start:]:
+        for layer in layers:
             hooks.callback(layer.register_forward_pre_hook(hear, with_kwargs=True).remove)
         yield
 
@@ -115,7 +122,7 @@ def trace_below(lm: LanguageModel, batch: Batch, start: int, stop: int, *, past:
 def layer_inputs(lm: LanguageModel, batch: Batch, *, past: Past | None = None) -> list[Tensor]:
     """Return the input of every layer, [batch, width, d_model] each, bottom first."""
     inputs: list[Tensor] = []
-    with _listening(lm, 0, lambda hidden, _: inputs.append(hidden)):
+    with _listening(lm, lm.layers, lambda hidden, _: inputs.append(hidden)):
         run(lm, batch, past=past)
     return inputs
 
@@ -165,6 +172,7 @@ def run_layers(
             with nullcontext() if fixed is None else _fixing(lm, index, packing, fixed):
                 hidden = states_in(layer(hidden, *args, **kwargs))
             ends = False
+        traced.passed()
     if is_packed and (ends or at is None):
         return hidden
     hidden = hidden if is_packed else packing.pack(hidden)
@@ -182,20 +190,38 @@ def _fixing(lm: LanguageModel, layer: int, packing: Packing, fixed: FixedOutputs
     return module_output(lm, Weight(layer, fixed.part), put)
 
 
-def trace_packed(lm: LanguageModel, batch: Batch, packing: Packing, start: int) -> tuple[Trace, Tensor]:
-    """Return a trace from layer `start` on, or from below it, and the packed input of layer `start`, [T, d_model]."""
+def trace_packed(
+    lm: LanguageModel, batch: Batch, packing: Packing, start: int, passed: Callable[[], None] = unheard
+) -> tuple[Trace, Tensor]:
+    """Return a trace from layer `start` on, or from below it, and the packed input of layer `start`, [T, d_model].
+
+    passed: is called for each layer below `start`, and for each that runs again by the trace.
+    """
     if not _all_pack(lm):
-        traced = trace_below(lm, batch, start, start)
+        with _listening(lm, list(lm.layers)[:start], lambda hidden, call: passed()):
+            traced = replace(trace_below(lm, batch, start, start), passed=passed)
         return traced, packing.pack(traced.below)
-    traced = trace_below(lm, batch, 0, 0)
+    traced = replace(trace_below(lm, batch, 0, 0), passed=passed)
     return traced, run_layers(lm, traced, packing, packing.pack(traced.below), range(start))
 
 
-def run_packed(lm: LanguageModel, batch: Batch, packing: Packing, at: Tensor, *, past: Past | None = None) -> Tensor:
-    """Return the finished states of the packed tokens `at` [n] of a batch, [n, d_model]."""
+def run_packed(
+    lm: LanguageModel,
+    batch: Batch,
+    packing: Packing,
+    at: Tensor,
+    *,
+    past: Past | None = None,
+    passed: Callable[[], None] = unheard,
+) -> Tensor:
+    """Return the finished states of the packed tokens `at` [n] of a batch, [n, d_model].
+
+    passed: is called for each layer.
+    """
     if not _all_pack(lm):
-        return packing.pack(run(lm, batch, past=past))[at]
-    traced = trace_below(lm, batch, 0, 0, past=past)
+        with _listening(lm, lm.layers, lambda hidden, call: passed()):
+            return packing.pack(run(lm, batch, past=past))[at]
+    traced = replace(trace_below(lm, batch, 0, 0, past=past), passed=passed)
     return replay_packed(lm, traced, packing, packing.pack(traced.below), at)
 
 

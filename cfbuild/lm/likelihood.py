@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.lm.batch import Batch, Packing, additive_mask, right_padded
-from cfbuild.lm.batching import halving, in_batches
+from cfbuild.lm.batching import LayersPassed, halving, in_batches
 from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import Trace, replay_packed, run_layers, run_packed, trace_packed
 from cfbuild.lm.fused import fused_layers
@@ -121,8 +121,13 @@ def score(
 
     done: gets the number of finished questions as they come.
     """
+    reported = LayersPassed(done)
+
+    def score_questions(batch: Sequence[Question]) -> list[list[Likelihood]]:
+        return _score_batch(lm, batch, (), reported.of(len(batch), len(lm.layers)))
+
     with fused_layers(lm):
-        return in_batches(lm, questions, partial(_score_batch, lm), _width, done)
+        return in_batches(lm, questions, score_questions, _width, reported)
 
 
 def score_edited(
@@ -132,15 +137,16 @@ def score_edited(
     done: Callable[[int], None] = no_progress,
 ) -> list[list[Likelihood]]:
     """Return the likelihoods of question i under `deltas[i]` (None: no change of weights); `done` is as in `score`."""
-    pairs = list(zip(questions, deltas, strict=True))
+    pairs, reported = list(zip(questions, deltas, strict=True)), LayersPassed(done)
 
     def score_pairs(batch: Sequence[tuple[Question, Delta | None]]) -> list[list[Likelihood]]:
         own_deltas = [delta for _, delta in batch]
         with overlay(lm, own_deltas):
-            return _score_batch(lm, [question for question, _ in batch], own_deltas)
+            passed = reported.of(len(batch), len(lm.layers))
+            return _score_batch(lm, [question for question, _ in batch], own_deltas, passed)
 
     with fused_layers(lm):
-        return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), done)
+        return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), reported)
 
 
 def score_before_and_after(
@@ -153,14 +159,15 @@ def score_before_and_after(
 
     The layers below the lowest changed one run once.
     """
-    pairs = list(zip(questions, deltas, strict=True))
+    pairs, reported = list(zip(questions, deltas, strict=True)), LayersPassed(done)
 
     def score_pairs(batch: Sequence[tuple[Question, Delta]]) -> list[tuple[list[Likelihood], list[Likelihood]]]:
         rows, own_deltas = _rows_of([question for question, _ in batch]), [delta for _, delta in batch]
         layer = min(delta.lowest for delta in own_deltas)
         plain, edited = _merge(lm, rows), _merge(lm, rows, own_deltas)
+        passed = reported.of(len(batch), 2 * len(lm.layers) - layer)
         with torch.no_grad():
-            traced, below = trace_packed(lm, _lay_out(lm, rows), plain.packing, layer)
+            traced, below = trace_packed(lm, _lay_out(lm, rows), plain.packing, layer, passed)
             before = _read(lm, replay_packed(lm, traced, plain.packing, below, plain.at, layer), plain, rows)
             below = below[plain.packing.source[edited.packing.real]]
             with overlay(lm, own_deltas):
@@ -169,7 +176,7 @@ def score_before_and_after(
         return list(zip(before, after, strict=True))
 
     with fused_layers(lm):
-        return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), done)
+        return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), reported)
 
 
 def first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
@@ -261,12 +268,14 @@ class ManyScores:
 
 
 def _score_batch(
-    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None] = ()
+    lm: LanguageModel, questions: Sequence[Question], deltas: Sequence[Delta | None], passed: Callable[[], None]
 ) -> list[list[Likelihood]]:
+    """Return the questions' likelihoods, under their deltas if there are any. passed: is called for each layer."""
     rows = _rows_of(questions)
     merged = _merge(lm, rows, deltas)
     with torch.no_grad():
-        return _read(lm, run_packed(lm, _lay_out(lm, rows), merged.packing, merged.at), merged, rows)
+        states = run_packed(lm, _lay_out(lm, rows), merged.packing, merged.at, passed=passed)
+        return _read(lm, states, merged, rows)
 
 
 def _lay_out(lm: LanguageModel, rows: Sequence[_Row]) -> Batch:

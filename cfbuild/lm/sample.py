@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -159,18 +160,23 @@ def _write(
 ) -> list[Ids]:
     """Return the ids behind each prompt, at most the row's `most_tokens`.
 
-    done: gets the number of texts that the tokens written so far would make.
+    done: gets the number of texts that the tokens read and written so far would make.
     """
-    steps = max(row.most_tokens for row in rows)
-    past = Past(len(lm.layers), max(len(row.prompt) for row in rows) + steps)
+    width, steps = max(len(row.prompt) for row in rows), max(row.most_tokens for row in rows)
+    past = Past(len(lm.layers), width + steps)
+    layers = count(1)
+
+    def read() -> None:
+        done(len(rows) * width * next(layers) // (len(lm.layers) * (width + steps)))
+
     numbers = _numbers(lm, rows, steps)
     running, written = list(range(len(rows))), _Written(lm, rows, has_ended)
     with fused_layers(lm), ExitStack() as changes:
-        hidden, real = _read_prompts(lm, rows, past)
+        hidden, real = _read_prompts(lm, rows, past, read)
         changes.enter_context(overlay(lm, [row.delta for row in rows]))
         next_tokens, tokens = step_for(lm, past, real), pick(lm.logits(hidden), numbers[0] if numbers else None)
         for step in range(1, steps + 1):
-            done(len(rows) * (step - 1) // steps)
+            done(len(rows) * (width + step - 1) // (width + steps))
             unended = written.add(running, tokens)
             if not unended or step == steps:
                 break
@@ -197,10 +203,13 @@ def _numbers(lm: LanguageModel, rows: Sequence[_TextPlan], steps: int) -> list[T
     return list(torch.tensor(table, dtype=widest(lm.device), device=lm.device).T.unbind())
 
 
-def _read_prompts(lm: LanguageModel, rows: Sequence[_TextPlan], past: Past) -> tuple[Tensor, Tensor]:
+def _read_prompts(
+    lm: LanguageModel, rows: Sequence[_TextPlan], past: Past, passed: Callable[[], None]
+) -> tuple[Tensor, Tensor]:
     """Return the finished states of the prompts' last tokens [rows, d_model], and the prompts' mask [rows, width].
 
-    past: gets their keys and values. Equal prompts under the same change are read once.
+    past: gets their keys and values. passed: is called for each layer. Equal prompts under the same change are read
+    once.
     """
     places: dict[tuple[Ids, int], int] = {}
     place_of = [places.setdefault((row.prompt, id(row.delta)), len(places)) for row in rows]
@@ -208,7 +217,7 @@ def _read_prompts(lm: LanguageModel, rows: Sequence[_TextPlan], past: Past) -> t
     batch, real = left_padded([row.prompt for row in distinct], lm)
     packing = Packing.of(real)
     with overlay(lm, [row.delta for row in distinct]):
-        ends = run_packed(lm, batch, packing, real.sum(dim=1).cumsum(dim=0) - 1, past=past)
+        ends = run_packed(lm, batch, packing, real.sum(dim=1).cumsum(dim=0) - 1, past=past, passed=passed)
     past.length += real.shape[1]
     if len(distinct) == len(rows):
         return ends, real
