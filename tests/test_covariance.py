@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import torch
 from cfbuild.edit.corpus import Corpus
 from cfbuild.edit.covariance import factorise, key_covariances, load_covariance, second_moments
 from cfbuild.errors import EditError, ModelError
-from cfbuild.lm.model import LanguageModel
+from cfbuild.lm.batch import Batch, right_padded
+from cfbuild.lm.batching import TOKENS_PER_BATCH
+from cfbuild.lm.model import Ids, LanguageModel
 
 TEXTS = [f"The capital city of France is Paris, number {number} of all." for number in range(40)] + ["x" * 700]
 LAYER = 1
@@ -48,6 +51,21 @@ def test_long_texts_are_cut_and_short_corpora_are_used_up(lm: LanguageModel) -> 
 
 
 @pytest.mark.usefixtures("cache")
+def test_rows_of_like_width_share_a_pass(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[list[int]] = []
+
+    def noted(rows: Sequence[Ids], lm: LanguageModel) -> tuple[Batch, torch.Tensor]:
+        passes.append([len(row) for row in rows])
+        return right_padded(rows, lm)
+
+    monkeypatch.setitem(TOKENS_PER_BATCH, "cpu", 64)
+    monkeypatch.setattr("cfbuild.edit.covariance.right_padded", noted)
+    texts = ["Rome", "The capital of Italy, a country in the south of Europe, is the city of Rome"] * 20
+    _, count = second_moments(lm, [LAYER], texts, 10**6)
+    assert len(passes) > 2
+    assert sum(len(widths) * max(widths) for widths in passes) <= 1.1 * count
+
+
 def test_a_covariance_of_a_model_without_a_revision_is_kept_for_its_very_weights() -> None:
     """Use two models of one width whose revision nothing tells: the second does not get the first one's."""
     models = [replace(tiny.make("gpt2", seed=seed), revision="unknown") for seed in (0, 1)]

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from cfbuild.edit.artefacts import Artefact, Loaded, weights_identity
 from cfbuild.edit.corpus import Corpus
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.batch import right_padded
-from cfbuild.lm.batching import halving, token_budget
+from cfbuild.lm.batching import in_batches
 from cfbuild.lm.forward import projection_inputs
+from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
 from cfbuild.progress import Progress, silent
@@ -29,6 +31,8 @@ MATRIX = "C.npz"
 """The file in the cache that holds C and the number of its tokens."""
 WINDOW = 256
 """The most tokens of a row; longer texts are cut into rows."""
+ROWS_TOGETHER = 8192
+"""Rows that are sorted into batches of similar width, so that few fillers are computed."""
 LAYOUTS = (("C", None), ("moment", None), ("mom2.mom2", "mom2.count"))
 """Names of arrays that hold C, and of the count to divide by where C is a sum (in the released statistics files)."""
 RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -220,13 +224,20 @@ def second_moments(
     """
     totals: dict[int, Tensor] = {}
     count = 0
-    progress("covariance", 0, tokens)
-    for rows in _rows(lm, texts, tokens):
-        for products in halving(lambda part: [_products(lm, layers, part)], rows, lm.room):
-            for layer, product in products.items():
-                totals[layer] = product + totals[layer] if layer in totals else product
-        count += sum(map(len, rows))
+
+    def add(batch: Sequence[Ids]) -> list[None]:
+        nonlocal count
+        for layer, product in _products(lm, layers, batch).items():
+            totals[layer] = product + totals[layer] if layer in totals else product
+        count += sum(map(len, batch))
         progress("covariance", count, tokens)
+        return [None] * len(batch)
+
+    progress("covariance", 0, tokens)
+    rows = _rows(lm, texts, tokens)
+    with fused_layers(lm):
+        while together := list(islice(rows, ROWS_TOGETHER)):
+            in_batches(lm, together, add, len)
     if not totals:
         raise EditError("the texts for the covariance have no token; give another --covariance")
     progress("covariance", count, count)
@@ -247,21 +258,15 @@ def _products(lm: LanguageModel, layers: Sequence[int], rows: Sequence[Ids]) -> 
         return projection_inputs(lm, batch, layers, product)
 
 
-def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[list[Ids]]:
-    """Yield batches of rows of at most WINDOW tokens, `tokens` tokens in all."""
-    batch: list[Ids] = []
+def _rows(lm: LanguageModel, texts: Iterable[str], tokens: int) -> Iterator[Ids]:
+    """Yield rows of at most WINDOW tokens, `tokens` tokens in all."""
     tokens_left, window = tokens, min(WINDOW, lm.max_tokens)
     for text in texts:
         ids = lm.encode(text)
         for start in range(0, len(ids), window):
             row = ids[start : start + min(window, tokens_left)]
+            tokens_left -= len(row)
             if row:
-                batch.append(row)
-                tokens_left -= len(row)
-            if len(batch) * max(map(len, batch), default=0) >= token_budget(lm) or tokens_left <= 0:
-                yield batch
-                batch = []
+                yield row
             if tokens_left <= 0:
                 return
-    if batch:
-        yield batch
