@@ -9,7 +9,9 @@ import torch
 from cfbuild.lm import sample
 from cfbuild.lm.batch import Past
 from cfbuild.lm.delta import Delta, Dense, LowRank
+from cfbuild.lm.likelihood import Question, first_tokens, score
 from cfbuild.lm.model import LanguageModel, Weight
+from cfbuild.lm.products import LOGITS_BYTES
 from cfbuild.lm.sample import answer, generate
 from cfbuild.lm.steps import GrowingStep, RecordedStep, step_for
 
@@ -58,3 +60,22 @@ def test_texts_too_long_for_the_model_are_written_by_steps_that_notice() -> None
     there = Elsewhere(lm.model, lm.tokenizer, lm.family, lm.name, None, lm.revision)
     assert isinstance(step_for(there, Past(len(lm.layers), lm.max_tokens + 1), real), GrowingStep)
     assert isinstance(step_for(lm, Past(len(lm.layers), 8), real), GrowingStep), "on a CPU"
+
+
+def test_the_head_is_called_for_a_few_states_at_a_time_with_the_same_texts_and_likelihoods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm, calls = tiny.make("llama"), []
+    lm.model.get_output_embeddings().register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    prompts, keys = [lm.encode(prompt) for prompt in PROMPTS], list("abcde")
+    questions = [Question(prompt, (lm.continuation("Italy"), lm.continuation("Paris"))) for prompt in prompts]
+    results = []
+    for size in (1 << 25, 2 * 4 * lm.model.config.vocab_size):
+        monkeypatch.setitem(LOGITS_BYTES, "cpu", size)
+        calls.clear()
+        results.append((generate(lm, prompts, keys, 20), score(lm, questions), first_tokens(lm, prompts)))
+    assert max(calls) == 2
+    (texts, likelihoods, first), (texts_again, likelihoods_again, first_again) = results
+    assert (texts, first) == (texts_again, first_again)
+    for before, after in zip(likelihoods, likelihoods_again, strict=True):
+        assert [one.nll_nats for one in before] == pytest.approx([one.nll_nats for one in after], abs=1e-6)

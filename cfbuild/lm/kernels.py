@@ -322,16 +322,24 @@ def softmax_in_registers(logits: Tensor) -> Tensor:
     return filled.softmax(dim=-1)[..., : logits.shape[-1]]
 
 
-def _gather(vectors: Tensor, index: Tensor, count: int) -> Tensor:
-    """Return the vectors at the places `index` of [..., d], as [count, len(index) / count, d]."""
-    return vectors.view(-1, vectors.shape[-1]).index_select(0, index).view(count, -1, vectors.shape[-1])
+def _gather(vectors: Tensor, index: Tensor | None, count: int) -> Tensor:
+    """Return the vectors at the places `index` (None: all, in order) of [..., d], as [count, len(index) / count, d]."""
+    flat = vectors.view(-1, vectors.shape[-1])
+    return (flat if index is None else flat.index_select(0, index)).view(count, -1, vectors.shape[-1])
 
 
-def _padded_order(packing: Packing, count: int) -> Tensor:
+def _has_one_order(packing: Packing) -> bool:
+    """Return whether packed and padded vectors of heads are the same in the same order, as where texts are written."""
+    return packing.width == 1 and packing.is_full
+
+
+def _padded_order(packing: Packing, count: int) -> Tensor | None:
     """Return the places in [T, count, d] of the vectors that fill [R, count, width, d], [R count width].
 
-    A filler gets a vector of its row. count: of heads.
+    A filler gets a vector of its row. None for all places in order. count: of heads.
     """
+    if _has_one_order(packing):
+        return None
 
     def make() -> Tensor:
         heads = torch.arange(count, device=packing.source.device)
@@ -340,8 +348,13 @@ def _padded_order(packing: Packing, count: int) -> Tensor:
     return _made_once(packing, ("padded order", count), make)
 
 
-def _packed_order(packing: Packing, count: int) -> Tensor:
-    """Return the places in [R, count, width, d] of the packed tokens' vectors, [T count]. count: of heads."""
+def _packed_order(packing: Packing, count: int) -> Tensor | None:
+    """Return the places in [R, count, width, d] of the packed tokens' vectors, [T count]; None for all in order.
+
+    count: of heads.
+    """
+    if _has_one_order(packing):
+        return None
 
     def make() -> Tensor:
         row, column = packing.real // packing.width, packing.real % packing.width

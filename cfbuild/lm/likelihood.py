@@ -23,11 +23,8 @@ from cfbuild.lm.delta import Delta, overlay
 from cfbuild.lm.forward import Trace, replay_packed, run_layers, run_packed, trace_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
-from cfbuild.lm.products import ROWS_IN_CACHE
+from cfbuild.lm.products import ROWS_IN_CACHE, parts_for_head
 from cfbuild.progress import no_progress
-
-STATES_PER_HEAD_CALL = 1024
-"""States whose logits exist at one time: 1,024 of a vocabulary of 50,000 take 200 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +185,7 @@ def first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
 def _first_tokens(lm: LanguageModel, prompts: Sequence[Ids]) -> list[int]:
     batch, real = right_padded(prompts, lm)
     states = run_packed(lm, batch, Packing.of(real), real.sum(dim=1).cumsum(dim=0) - 1)
-    parts = torch.split(states, STATES_PER_HEAD_CALL)
+    parts = parts_for_head(lm, states)
     return [token for part in parts for token in lm.logits(part).argmax(dim=-1).tolist()]
 
 
@@ -371,9 +368,10 @@ def token_nll(
     index = np.array([state for state, _ in predictions])
     token = np.array([token for _, token in predictions])
     nll, best = np.empty(len(predictions)), np.empty(len(predictions), dtype=bool)
-    for start in range(0, len(states), STATES_PER_HEAD_CALL):
-        logits = lm.logits(states[start : start + STATES_PER_HEAD_CALL])  # [states, vocabulary]
-        here = np.flatnonzero((index >= start) & (index < start + STATES_PER_HEAD_CALL))
+    start = 0
+    for states_of_call in parts_for_head(lm, states):
+        logits = lm.logits(states_of_call)  # [states, vocabulary]
+        here = np.flatnonzero((index >= start) & (index < start + len(logits)))
         row = torch.from_numpy(index[here] - start).to(logits.device)
         predicted = torch.from_numpy(token[here]).to(logits.device)
         rows = ROWS_IN_CACHE if logits.device.type == "cpu" else len(logits)
@@ -381,6 +379,7 @@ def token_nll(
         norm, top = (torch.cat(column) for column in zip(*parts, strict=True))
         nll[here] = (norm[row] - logits[row, predicted]).cpu().double().numpy()
         best[here] = (top[row] == predicted).cpu().numpy()
+        start += len(logits)
     return nll, best
 
 

@@ -26,6 +26,11 @@ FAST_AT = {
 ROWS_IN_CACHE = 8
 """Rows of logits whose exponentials fit a CPU's cache: with 50,000 words they take 1.6 MB."""
 
+LOGITS_BYTES, STATES_PER_HEAD_CALL = {"cpu": 32 << 20}, 1024
+"""The most bytes of logits that exist at one time on a CPU, and the most states of a call of the output head on any
+other device. glibc takes more than 32 MB from the system anew each time, page by page, which takes a fifth of the time
+of the head's product."""
+
 
 def narrow_is_fast(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> bool:
     """Return whether products in the format `dtype` of FAST_AT save time: on accelerators, and CPUs made for them."""
@@ -40,6 +45,14 @@ def note_slow_format(option: str, device: torch.device, dtype: torch.dtype) -> N
     if dtype in FAST_AT and not narrow_is_fast(device, dtype):
         name = str(dtype).removeprefix("torch.")
         log_once(f"{option}: this CPU has no instructions for {name}, so it is slower than float32, if smaller")
+
+
+def parts_for_head(lm: LanguageModel, states: Tensor) -> tuple[Tensor, ...]:
+    """Return finished states [n, d_model] in the parts, of about one size, for which the output head is called."""
+    most = STATES_PER_HEAD_CALL
+    if states.device.type in LOGITS_BYTES:
+        most = max(1, LOGITS_BYTES[states.device.type] // (4 * int(lm.model.config.vocab_size)))
+    return states.tensor_split(max(1, -(-len(states) // most)))
 
 
 class _Product(torch.autograd.Function):

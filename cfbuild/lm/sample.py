@@ -21,7 +21,7 @@ from cfbuild.lm.forward import run_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
-from cfbuild.lm.steps import pick, step_for
+from cfbuild.lm.steps import step_for, tokens_after
 from cfbuild.progress import no_progress
 
 ROWS_PER_BATCH, ACCELERATOR_ROWS_PER_BATCH = {"cpu": 320}, 512
@@ -174,7 +174,7 @@ def _write(
     with fused_layers(lm), ExitStack() as changes:
         hidden, real = _read_prompts(lm, rows, past, read)
         changes.enter_context(overlay(lm, [row.delta for row in rows]))
-        next_tokens, tokens = step_for(lm, past, real), pick(lm.logits(hidden), numbers[0] if numbers else None)
+        next_tokens, tokens = step_for(lm, past, real), tokens_after(lm, hidden, numbers[0] if numbers else None)
         for step in range(1, steps + 1):
             done(len(rows) * (width + step - 1) // (width + steps))
             unended = written.add(running, tokens)

@@ -16,10 +16,13 @@ from cfbuild.lm.forward import run
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 from cfbuild.lm.precision import widest
+from cfbuild.lm.products import parts_for_head
 from cfbuild.lm.windows import window_of
 
 TOP_K = 5
 """The number of most likely tokens that are drawn from, as in the ROME paper's generations and context prefixes."""
+BLOCK = 256
+"""Logits in a block of which the maximum is taken first: with 50,000 words as many blocks as numbers in a block."""
 
 
 class Step(Protocol):
@@ -51,6 +54,13 @@ def step_for(lm: LanguageModel, past: Past, real: Tensor) -> Step:
     return GrowingStep(lm, past, real)
 
 
+def tokens_after(lm: LanguageModel, states: Tensor, numbers: Tensor | None) -> Tensor:
+    """Return the tokens that follow finished states [rows, d_model], as `pick` chooses them by `numbers`: [rows]."""
+    parts = parts_for_head(lm, states)
+    of_parts = [None] * len(parts) if numbers is None else numbers.split([len(part) for part in parts])
+    return torch.cat([pick(lm.logits(part), own) for part, own in zip(parts, of_parts, strict=True)])
+
+
 def pick(logits: Tensor, numbers: Tensor | None) -> Tensor:
     """Return one of the TOP_K likeliest tokens of each row: [rows, vocabulary] -> [rows].
 
@@ -58,10 +68,32 @@ def pick(logits: Tensor, numbers: Tensor | None) -> Tensor:
     """
     if numbers is None:
         return logits.argmax(dim=-1)
-    top = logits.topk(TOP_K, dim=-1)
-    reached = top.values.to(numbers.dtype).softmax(dim=-1).cumsum(dim=-1)  # [rows, TOP_K]
+    values, tokens = likeliest(logits)
+    reached = values.to(numbers.dtype).softmax(dim=-1).cumsum(dim=-1)  # [rows, TOP_K]
     place = (reached < numbers[:, None]).sum(dim=-1)
-    return top.indices.gather(1, place.clamp_max(TOP_K - 1)[:, None])[:, 0]
+    return tokens.gather(1, place.clamp_max(TOP_K - 1)[:, None])[:, 0]
+
+
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the TOP_K largest logits of each row and their tokens, as `topk` does, both [rows, TOP_K].
+
+    logits: [rows, vocabulary]. On a CPU they are looked for in the blocks with the largest maxima alone, which takes a
+    fifth of the time.
+    """
+    blocks = logits.shape[1] // BLOCK
+    if logits.device.type != "cpu" or blocks <= 2 * TOP_K:
+        return logits.topk(TOP_K, dim=-1)
+    whole = blocks * BLOCK
+    maxima = logits[:, :whole].unflatten(1, (blocks, BLOCK)).amax(dim=-1)
+    places = maxima.topk(TOP_K, dim=-1).indices[:, :, None] * BLOCK + torch.arange(BLOCK)
+    rest = torch.arange(whole, logits.shape[1]).expand(len(logits), -1)
+    columns = torch.cat((places.flatten(1), rest), dim=1)
+    found = logits.gather(1, columns).topk(TOP_K + 1, dim=-1)
+    values, tokens = found.values[:, :TOP_K], columns.gather(1, found.indices[:, :TOP_K])
+    equal = (found.values.diff(dim=1) == 0).any(dim=1)
+    if bool(equal.any()):  # which of equal logits comes first is the library's to say
+        values[equal], tokens[equal] = logits[equal].topk(TOP_K, dim=-1)
+    return values, tokens
 
 
 class GrowingStep:
@@ -78,7 +110,7 @@ class GrowingStep:
         batch = Batch(tokens[:, None], positions, additive_mask(self._real[:, None, :], self._lm.dtype))
         hidden = run(self._lm, batch, past=self._past)[:, -1]
         self._past.length += 1
-        return pick(self._lm.logits(hidden), numbers)
+        return tokens_after(self._lm, hidden, numbers)
 
     def keep(self, rows: Tensor) -> GrowingStep:
         """Return a step for these of its rows."""
