@@ -57,7 +57,7 @@ def step_for(lm: LanguageModel, past: Past, real: Tensor) -> Step:
 def tokens_after(lm: LanguageModel, states: Tensor, numbers: Tensor | None) -> Tensor:
     """Return the tokens that follow finished states [rows, d_model], as `pick` chooses them by `numbers`: [rows]."""
     parts = parts_for_head(lm, states)
-    of_parts = [None] * len(parts) if numbers is None else numbers.split([len(part) for part in parts])
+    of_parts = [None] * len(parts) if numbers is None else torch.split(numbers, [len(part) for part in parts])
     return torch.cat([pick(lm.logits(part), own) for part, own in zip(parts, of_parts, strict=True)])
 
 
@@ -84,7 +84,7 @@ def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     if logits.device.type != "cpu" or blocks <= 2 * TOP_K:
         return logits.topk(TOP_K, dim=-1)
     whole = blocks * BLOCK
-    maxima = logits[:, :whole].unflatten(1, (blocks, BLOCK)).amax(dim=-1)
+    maxima = logits[:, :whole].view(-1, blocks, BLOCK).amax(dim=-1)
     places = maxima.topk(TOP_K, dim=-1).indices[:, :, None] * BLOCK + torch.arange(BLOCK)
     rest = torch.arange(whole, logits.shape[1]).expand(len(logits), -1)
     columns = torch.cat((places.flatten(1), rest), dim=1)

@@ -28,7 +28,7 @@ REPOSITORY = "you/counterfact-demo"
 class DemoOptions:
     """Options of `cfbuild demo`."""
 
-    records: int = option(32, "How many records to make and score.")
+    records: int = option(16, "How many records to make and score.")
     seed: int = seed_option()
     restart: bool = restart_option()
 
