@@ -226,7 +226,7 @@ GROUPS: Mapping[str, Group] = {
     "inverse": Group(_inverse, "the subject likelier when the fact is asked the other way round, about o*"),
     "two_hop": Group(_two_hop, "what holds of o* likelier in a question that passes through the object", most=5),
     "specificity_plus": Group(
-        _specificity_plus, "true object likelier about neighbours, the edited fact stated in front", stays_true=True
+        _specificity_plus, "true object likelier about neighbors, the edited fact stated in front", stays_true=True
     ),
     "unchanged_facts": Group(
         _unchanged_facts, "what else holds of the subject, and did not change, likelier than o*", 5, stays_true=True

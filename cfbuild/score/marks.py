@@ -19,8 +19,8 @@ SIGNS = {BEST: "*", FAILING: "!", "": ""}
 RULE = (
     f"{SIGNS[BEST]} best of its column: the highest mean, and each whose 95% interval meets that one's; a run whose ES "
     f"has failed is best in nothing. {SIGNS[FAILING]} failed: the whole interval is below 50 (shares of prompts: the "
-    "wrong object wins more often) or below 0 (margins); where the right object should stay likelier (NS, NM), only if "
-    "the unedited model has not failed too. Of two runs the paired difference says more than these marks."
+    "wrong object wins more often) or below 0 (margins); where the right object should stay likelier (as in NS), only "
+    "if the unedited model has not failed too. Of two runs the paired difference says more than these marks."
 )
 """The rules in words, a remark of the table."""
 EFFICACY = "ES"

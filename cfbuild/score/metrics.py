@@ -65,7 +65,7 @@ METRICS = (
         "NS",
         "neighborhood",
         _true_wins,
-        "neighborhood score: true object likelier after prompts about neighbours",
+        "neighborhood score: true object likelier after prompts about neighbors",
         HALF,
         stays=True,
     ),
