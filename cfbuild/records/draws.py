@@ -14,9 +14,10 @@ from heapq import heapify, heappop
 from itertools import accumulate
 from math import log
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 MANY = 1_000
 """The most objects of a relation for a race; another number would draw other objects."""
@@ -44,6 +45,8 @@ class Weighted(NamedTuple):
 
 def random_numbers(random: Random, count: int) -> np.ndarray:
     """Return the next `count` numbers of `random.random()`, in [0, 1), in a tenth of its time."""
+    import numpy as np  # here, since a shell that completes a command should not wait for it
+
     # Like CPython: a number is made of the upper 27 and 26 bits of two words of 32.
     words = np.frombuffer(random.getrandbits(64 * count).to_bytes(8 * count, "little"), "<u4").reshape(count, 2)
     return ((words[:, 0] >> 5) * 2.0**26 + (words[:, 1] >> 6)) / 2.0**53
@@ -55,6 +58,8 @@ def race(places: Sequence[int], counts: Sequence[int], numbers: np.ndarray) -> I
     places: with the most frequent ones in front. counts, numbers: the weight of each place there is, and its random
     number, in [0, 1).
     """
+    import numpy as np
+
     runners, leaders = np.asarray(places, dtype=np.int64), set[int]()
     if len(runners) > SCOUTS:
         # Few places are reached. An arrival is never before its number over its count: a comparison with the arrival of
@@ -101,6 +106,6 @@ def drawn(
         yield place
     places = {place for which, pool in enumerate(pools) for place in pool.places if takes(place, which)}
     remaining = sorted(places - seen)
-    numbers = np.zeros(len(counts))
-    numbers[remaining] = random_numbers(random, len(remaining))
-    yield from race(remaining, counts, numbers)
+    weights = [counts[place] for place in remaining]
+    for index in race(range(len(remaining)), weights, random_numbers(random, len(remaining))):
+        yield remaining[index]
