@@ -120,7 +120,7 @@ HARMONIC = ("ES", "PS", "NS")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The mean of a metric over cases, times 100 (but PERPLEXITY), with the half width of its 95% interval.
+    """The mean of a metric over cases, times its scale (mostly 100), with the half width of its 95% interval.
 
     `prompts` is the number of prompts of these cases; 0 for a metric that is no mean over prompts.
     """
@@ -139,7 +139,7 @@ def aggregate(cases: Sequence[CaseScore], stage: str) -> dict[str, Figure]:
 
 
 def figures_over(values: Mapping[str, Sequence[float | None]]) -> dict[str, Figure]:
-    """Return each metric over the cases that have it, S last. values: each metric's by case, times 100."""
+    """Return each metric over the cases that have it, S last. values: each metric's by case, times its scale."""
     figures = {name: _figure([value for value in column if value is not None]) for name, column in values.items()}
     figures = {name: figure for name, figure in figures.items() if figure.cases}
     harmonic = _harmonic_figure(values)
@@ -156,7 +156,7 @@ def means(cases: Sequence[CaseScore], stage: str) -> dict[str, float]:
 
 
 def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float | None]]:
-    """Return each metric of each case at a stage, `pre` or `post`, times 100 (but PERPLEXITY), or None."""
+    """Return each metric of each case at a stage, `pre` or `post`, times its scale, or None."""
     stages = [getattr(case, stage) for case in cases]
     values = prompt_values(stages)
     for name, attribute in TEXT_METRICS.items():
@@ -166,7 +166,7 @@ def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float 
 
 
 def prompt_values(stages: Sequence[StageScore | None]) -> dict[str, list[float | None]]:
-    """Return each metric over prompts, times 100, of each case's scores in `stages`; None without scores or prompts."""
+    """Return each metric over prompts, times its scale, of each case's scores in `stages`; None without scores or prompts."""
     return {metric.name: [_mean(metric, scores) for scores in stages] for metric in METRICS}
 
 
