@@ -166,7 +166,7 @@ def case_values(cases: Sequence[CaseScore], stage: str) -> dict[str, list[float 
 
 
 def prompt_values(stages: Sequence[StageScore | None]) -> dict[str, list[float | None]]:
-    """Return each metric over prompts, times its scale, of each case's scores in `stages`; None without scores or prompts."""
+    """Return each metric over prompts, times its scale, of each case's scores in `stages`; None without any."""
     return {metric.name: [_mean(metric, scores) for scores in stages] for metric in METRICS}
 
 
