@@ -28,8 +28,8 @@ ROWS_IN_CACHE = 8
 
 LOGITS_BYTES, STATES_PER_HEAD_CALL = {"cpu": 32 << 20}, 1024
 """The most bytes of logits that exist at one time on a CPU, and the most states of a call of the output head on any
-other device. glibc takes more than 32 MB from the system anew each time, page by page, which takes a fifth of the time
-of the head's product."""
+other device. glibc takes more than 32 MB from the system anew each time, page by page: the head alone, on 1,024 states,
+took 16% less time in parts of 32 MB. In whole steps of writing no gain was measured."""
 
 
 def narrow_is_fast(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> bool:
