@@ -195,10 +195,10 @@ def test_a_text_corpus_is_its_paragraphs(tmp_path: Path) -> None:
     file = tmp_path / "corpus.txt"
     file.write_text("one\ntwo\n\n\nthree\n", encoding="utf-8")
     corpus = open_corpus(str(file))
-    assert list(corpus.texts) == ["one two", "three"]
+    assert list(corpus.texts()) == ["one two", "three"]
     file.write_bytes(b"caf\xe9")
     assert open_corpus(str(file)).name != corpus.name
     with pytest.raises(ModelError, match="UTF-8"):
-        list(open_corpus(str(file)).texts)
+        list(open_corpus(str(file)).texts())
     with pytest.raises(ConfigError, match="no-such"):
         open_corpus("no-such")
