@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -25,7 +26,7 @@ from servers import Proxy, oxigraph, reply
 from cfbuild.errors import SourceError
 from cfbuild.pipeline.fetch import FetchOptions, fetch
 from cfbuild.sources.http import Client
-from cfbuild.sources.wikidata import Wikidata
+from cfbuild.sources.parts import PartReader
 from cfbuild.store.codec import decode_entity, decode_fact
 from cfbuild.store.folder import BuildFolder
 from cfbuild.store.jsonl import read_values
@@ -137,11 +138,9 @@ def soak(count: int, root: Path) -> str:
     lines += [f'<{WD}{one}> <{LABEL}> "{text}"@en .' for one, text in labels.items()]
     folder, waits = BuildFolder(root / "build"), []
     with oxigraph(root, "\n".join(lines)) as url, FaultProxy(url) as proxy, contextlib.ExitStack() as stack:
-        for defaults, name, value in (
-            (Client.__init__.__kwdefaults__, "sleep", waits.append),
-            (Wikidata.__init__.__kwdefaults__, "page_rows", max(100, count // 100)),
-        ):
-            stack.enter_context(mock.patch.dict(defaults, {name: value}))
+        stack.enter_context(mock.patch.dict(Client.__init__.__kwdefaults__, {"sleep": waits.append}))
+        small_pages = partial(PartReader, page_rows=max(100, count // 100))
+        stack.enter_context(mock.patch("cfbuild.sources.wikidata.PartReader", small_pages))
         options = FetchOptions(endpoint=proxy.url, relations=("P30", "P36", "P495"), timeout_s=TIMEOUT_S)
         runs = 1
         while True:

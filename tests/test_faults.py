@@ -323,10 +323,10 @@ def test_a_row_that_changes_while_its_log_is_open_is_never_copied(tmp_path: Path
     rows = [{"case_id": n, "relation_id": "P1", "rule": "r", "text": "é" * n} for n in range(4)]
     log = RowLog(tmp_path / "rows.jsonl")
     log.append(rows)
-    assert [json.loads(line) for line in log.lines(reversed(log.entries))] == rows[::-1]
+    assert [json.loads(line) for line in log.lines(reversed([*log.entries]))] == rows[::-1]
     assert "".join(log.lines(log.entries)).encode() == log.path.read_bytes().rpartition(b"#")[0]
     log.path.write_bytes(log.path.read_bytes().replace(b'"case_id":2', b'"case_id":7'))
-    assert [row["case_id"] for row in log.rows(log.entries[:2])] == [0, 1]
+    assert [row["case_id"] for row in log.rows([*log.entries][:2])] == [0, 1]
     for read in (log.lines, log.rows):
         with pytest.raises(DataError, match="the row of case 2 is not as it was written"):
             list(read(log.entries))

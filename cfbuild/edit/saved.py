@@ -42,7 +42,7 @@ def save_edits(path: Path, edits: Sequence[Edit], state: State | None = None) ->
 
 
 def load_edits(path: str | Path) -> list[Edit]:
-    """Return the edits in a file that `Edit.save` or `--keep-edits` wrote. Raises DataError for any other file."""
+    """Return the edits in the file `path` that `Edit.save` or `--keep-edits` wrote; raises DataError for any other."""
     return load_edits_and_state(path)[0]
 
 
