@@ -109,7 +109,7 @@ def test_the_same_questions_have_the_same_answers(seed: int, tmp_path: Path, mon
     assert answers(StoredGraph(path, facts.language, TODAY), items, LABELS) == plain
     for module, name in (
         (stored, "CACHED_ITEMS"),
-        (stored, "CACHED_LABELS"),
+        (stored, "CACHED_VALUES"),
         (stored, "CACHED_COUNTS"),
         (bounded, "MOST"),
     ):
@@ -131,7 +131,7 @@ def test_records_are_the_same_in_any_memory(tmp_path: Path, monkeypatch: pytest.
     whole = RecordMaker(facts, SMALL).make()
     index = StoredFacts(index_of(facts, tmp_path), facts.templates, facts.language, TODAY)
     for most in (3, 50_000):
-        for module, name in ((stored, "CACHED_ITEMS"), (stored, "CACHED_LABELS"), (bounded, "MOST")):
+        for module, name in ((stored, "CACHED_ITEMS"), (stored, "CACHED_VALUES"), (bounded, "MOST")):
             monkeypatch.setattr(module, name, most)
         assert RecordMaker(index, SMALL).make() == whole
     again = pickle.loads(pickle.dumps(RecordMaker(index, SMALL)))

@@ -19,14 +19,14 @@ from cfbuild.store.codec import decode_entity
 
 CACHED_ITEMS = 20_000
 """Items in each cache of facts, entities or names: 50 MB."""
-CACHED_LABELS = 100_000
-"""Entries in the caches of names with attributes and of lists of objects: 20 MB each."""
+CACHED_VALUES = 100_000
+"""Lists of objects in their cache: 15 MB."""
 CACHED_COUNTS = 4
 """Relations in the cache of objects with their counts."""
 CASES = 500
 """Case ids in a query."""
 FACT = "relation, subject, object, rank, starts, ends, source"
-PARTS = "label, aliases, attributes"
+ITEM = "label, aliases, attributes"
 """The columns that make an `_Item`."""
 FactColumns = Sequence[Any]
 """The columns FACT of a row, in `_about` followed by the column `held` (`write_index`)."""
@@ -63,7 +63,7 @@ class StoredGraph(FactGraph):
         self._about = lru_cache(CACHED_ITEMS)(self._read_about)
         # These methods are called most: as attributes they answer from the cache without running Python code.
         self.statements = lru_cache(CACHED_ITEMS)(self._read_statements)  # type: ignore[method-assign]
-        self.values = lru_cache(CACHED_LABELS)(self._read_values)  # type: ignore[method-assign]
+        self.values = lru_cache(CACHED_VALUES)(self._read_values)  # type: ignore[method-assign]
         self._items = _Items(self._select)
         self._counts = lru_cache(CACHED_COUNTS)(self._read_counts)
         self._named = lru_cache(CACHED_ITEMS)(self._read_named)
@@ -112,7 +112,7 @@ class StoredGraph(FactGraph):
     def holders(self, relation: str, value: str) -> Iterator[tuple[str, bool]]:
         """Yield the subjects of `value` as `FactGraph.holders` does, by one query for them and their names."""
         query = (
-            f"SELECT subject, held, {PARTS} FROM facts LEFT JOIN entities ON id = subject "
+            f"SELECT subject, held, {ITEM} FROM facts LEFT JOIN entities ON id = subject "
             "WHERE counted AND relation = ? AND object = ? ORDER BY place"
         )
         for number, objects, *parts in self._rows(query, id_number(relation), _number(value)):
@@ -194,7 +194,7 @@ class _Items(Bounded[str, _Item]):
         self._select = select
 
     def __missing__(self, entity_id: str) -> _Item:
-        rows = self._select(f"SELECT {PARTS} FROM entities WHERE id = ?", _number(entity_id))
+        rows = self._select(f"SELECT {ITEM} FROM entities WHERE id = ?", _number(entity_id))
         self[entity_id] = found = _item_of(*rows[0]) if rows else NO_ITEM
         return found
 

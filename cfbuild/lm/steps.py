@@ -21,8 +21,6 @@ from cfbuild.lm.windows import window_of
 
 TOP_K = 5
 """The number of most likely tokens that are drawn from, as in the ROME paper's generations and context prefixes."""
-BLOCK = 256
-"""Logits in a block of which the maximum is taken first: with 50,000 words as many blocks as numbers in a block."""
 
 
 class Step(Protocol):
@@ -68,32 +66,10 @@ def pick(logits: Tensor, numbers: Tensor | None) -> Tensor:
     """
     if numbers is None:
         return logits.argmax(dim=-1)
-    values, tokens = likeliest(logits)
-    reached = values.to(numbers.dtype).softmax(dim=-1).cumsum(dim=-1)  # [rows, TOP_K]
+    top = logits.topk(TOP_K, dim=-1)
+    reached = top.values.to(numbers.dtype).softmax(dim=-1).cumsum(dim=-1)  # [rows, TOP_K]
     place = (reached < numbers[:, None]).sum(dim=-1)
-    return tokens.gather(1, place.clamp_max(TOP_K - 1)[:, None])[:, 0]
-
-
-def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the TOP_K largest logits of each row and their tokens, as `topk` does, both [rows, TOP_K].
-
-    logits: [rows, vocabulary]. On a CPU they are looked for in the blocks with the largest maxima alone, which takes a
-    fifth of the time.
-    """
-    blocks = logits.shape[1] // BLOCK
-    if logits.device.type != "cpu" or blocks <= 2 * TOP_K:
-        return logits.topk(TOP_K, dim=-1)
-    whole = blocks * BLOCK
-    maxima = logits[:, :whole].view(-1, blocks, BLOCK).amax(dim=-1)
-    places = maxima.topk(TOP_K, dim=-1).indices[:, :, None] * BLOCK + torch.arange(BLOCK)
-    rest = torch.arange(whole, logits.shape[1]).expand(len(logits), -1)
-    columns = torch.cat((places.flatten(1), rest), dim=1)
-    found = logits.gather(1, columns).topk(TOP_K + 1, dim=-1)
-    values, tokens = found.values[:, :TOP_K], columns.gather(1, found.indices[:, :TOP_K])
-    equal = (found.values.diff(dim=1) == 0).any(dim=1)
-    if bool(equal.any()):  # which of equal logits comes first is the library's to say
-        values[equal], tokens[equal] = logits[equal].topk(TOP_K, dim=-1)
-    return values, tokens
+    return top.indices.gather(1, place.clamp_max(TOP_K - 1)[:, None])[:, 0]
 
 
 class GrowingStep:

@@ -64,9 +64,9 @@ def race(places: Sequence[int], counts: Sequence[int], numbers: np.ndarray) -> I
     if len(runners) > SCOUTS:
         # Few places are reached. An arrival is never before its number over its count: a comparison with the arrival of
         # a scout says who may be among the first, without a logarithm of all.
-        drawn, weights = numbers[runners], np.asarray(counts)[runners]
-        until = float(np.sort(-np.log1p(-drawn[:SCOUTS]) / weights[:SCOUTS])[REACHED - 1])
-        early = runners[drawn <= until * ROUNDING * weights]
+        own, weights = numbers[runners], np.asarray(counts)[runners]
+        until = float(np.sort(-np.log1p(-own[:SCOUTS]) / weights[:SCOUTS])[REACHED - 1])
+        early = runners[own <= until * ROUNDING * weights]
         for arrival, place in sorted(_arrivals(early, counts, numbers)):
             if arrival <= until:
                 leaders.add(place)
