@@ -244,8 +244,8 @@ def decode_record(row: Row) -> Record:
         target_true=_decode_target(request["target_true"]),
         target_new=_decode_target(request["target_new"]),
         paraphrases=tuple(
-            Paraphrase(part.get("prefix", ""), part.get("clean", text), part.get("template", ""))
-            for text, part in _with_details(row, meta, "paraphrases", "paraphrase_prompts")
+            Paraphrase(part["prefix"], part["clean"], part["template"])
+            for _, part in _with_details(row, meta, "paraphrases", "paraphrase_prompts")
         ),
         neighborhood=_entity_prompts(_with_details(row, meta, "neighborhood", "neighborhood_prompts")),
         attribute=_entity_prompts(_with_details(row, meta, "attribute", "attribute_prompts")),
@@ -326,17 +326,17 @@ def _decode_target(row: Row) -> Target:
 
 
 def _with_details(row: Row, meta: Row, name: str, key: str) -> list[tuple[str, Row]]:
-    """Return the prompts under `key` of a row, each with its details under `name` of `meta`, which may have none.
+    """Return the prompts under `key` of a row, each with its details under `name` of `meta`, empty ones if it has none.
 
     Raises DataError if there are more or fewer details than prompts.
     """
     texts, details = list(row.get(key, ())), meta.get(name)
     if details is None:
-        return [(text, {}) for text in texts]
+        return [(text, {"prefix": "", "clean": text, "entity": "", "template": ""}) for text in texts]
     if len(details) != len(texts):
         raise DataError(f"/meta/{name}: got {len(details)} entries; expected {len(texts)}, one for each of {key}")
     return list(zip(texts, details, strict=True))
 
 
 def _entity_prompts(detailed: Iterable[tuple[str, Row]]) -> tuple[EntityPrompt, ...]:
-    return tuple(EntityPrompt(text, part.get("entity", ""), part.get("template", "")) for text, part in detailed)
+    return tuple(EntityPrompt(text, part["entity"], part["template"]) for text, part in detailed)
