@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from planted import FAULTS, IN_GROUPS, IN_META, Row, clean_rows, clean_world, faults_of, plain, planted
 
@@ -30,6 +30,8 @@ from cfbuild.store.schema import schema_faults
 ROWS = clean_rows(*clean_world(), 4)
 WHOLE = planted(ROWS[0], dict(IN_GROUPS)["label-noise"])
 """A row with every key that a record may have."""
+LISTED_TARGET = WHOLE | {"requested_rewrite": WHOLE["requested_rewrite"] | {"target_new": [""]}}
+"""A row with a list where the false object should be: the place of what lacks there leads into the list by a name."""
 BEYOND_SCHEMA = {*VIOLATION_RULES, "encoding", "duplicate-case-id"}
 TEXTS = ["", " ", "Q1", "P2", "x ", "{}", "\ud83d", "OSLO"]
 VALUES = st.recursive(
@@ -79,6 +81,7 @@ def changed_rows(draw: st.DrawFn) -> Row:
 
 
 @settings(max_examples=150, deadline=None)
+@example(row=LISTED_TARGET)
 @given(row=changed_rows())
 def test_an_audit_reports_every_violation_of_any_row(row: Row) -> None:
     with TemporaryDirectory() as folder:

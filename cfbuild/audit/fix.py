@@ -206,7 +206,7 @@ def _place(row: Any, path: str) -> tuple[ListPlace, int | None]:
     keys, whole = tuple(keys_of(path)), row
     group, place = keys, None
     for depth, key in enumerate(keys):
-        if isinstance(row, list):
+        if isinstance(row, list) and key.isdecimal():  # a list may stand where an object is expected
             group, place = keys[:depth], int(key)
             row = row[place] if place < len(row) else None
         else:
