@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from cfbuild.errors import ConfigError, DataError, WorkerError
 from cfbuild.work import LOCAL, WorkerOptions, map_chunks
+from cfbuild.work.collector import collector_paused
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'cfbuild[ray]'")
@@ -220,3 +222,28 @@ def test_a_cluster_that_does_not_answer_or_is_too_small(tmp_path: Path) -> None:
         ray.shutdown()
     with pytest.raises(ConfigError, match="no Ray cluster answers"):
         list(map_chunks(Squares(tmp_path), [1], WorkerOptions(ray="127.0.0.1:1")))
+
+
+def test_pythons_collector_is_paused_while_open_and_then_as_before() -> None:
+    def collected(is_paused: bool) -> int:
+        rounds: list[str] = []
+        gc.callbacks.append(lambda phase, _: rounds.append(phase))
+        try:
+            with collector_paused(is_paused):
+                kept = [[number] for number in range(5_000)]
+                return len(rounds) if kept else -1
+        finally:
+            gc.callbacks.pop()
+
+    assert collected(False) > 0
+    assert collected(True) == 0
+    with pytest.raises(DataError), collector_paused():
+        raise DataError("within")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -36,6 +36,7 @@ from cfbuild.templates.builtin import languages
 from cfbuild.text.languages import LANGUAGES
 from cfbuild.text.languages import language as wording_of
 from cfbuild.work import ModelWorkerOptions, WorkerOptions, map_chunks
+from cfbuild.work.collector import collector_paused
 
 VERB = "generate"
 INDEX = "facts.{language}.sqlite"
@@ -139,8 +140,9 @@ class MakeRows:
         model = self.recipe.filter() if self.recipe else self.model
 
         def make(chunk: FactChunk) -> MadeRows:
-            rows = map(_row, self.maker.decided(chunk, model))
-            return MadeRows(chunk.place, [(line_of(row), row_figures(row)) for row in rows])
+            with collector_paused(model is None):
+                rows = map(_row, self.maker.decided(chunk, model))
+                return MadeRows(chunk.place, [(line_of(row), row_figures(row)) for row in rows])
 
         return make
 
@@ -153,9 +155,12 @@ class StateFacts:
 
     def open(self) -> Callable[[FactChunk], list[str]]:
         """Return the function that makes a chunk's lines of references.jsonl."""
-        return lambda chunk: [
-            jsonl.dump_row(codec.encode_reference(reference)) + "\n" for reference in self.maker.sentences(chunk)
-        ]
+
+        def state(chunk: FactChunk) -> list[str]:
+            with collector_paused():
+                return [jsonl.dump_row(codec.encode_reference(one)) + "\n" for one in self.maker.sentences(chunk)]
+
+        return state
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ where.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
 
@@ -38,8 +37,6 @@ RefuseTarget = Callable[[Fact, Target], "str | None"]
 Lasts = Callable[[str, str, str], bool]
 """A function of an item, a relation and its object that returns True if the item has this object alone, unchanged."""
 
-FROZEN_AT_ONCE = 10_000
-"""Kept entities after which Python's collector of garbage is told not to look at them again."""
 PREFERRED_TIERS = 2
 """The number of tiers of preferred entities: those with a single object, and those with several."""
 
@@ -72,7 +69,6 @@ class Builder:
             self._templates.setdefault(key[:2], []).append(with_number(template, graph.wording))
         self._tiers: dict[tuple[str, str], tuple[tuple[Target, ...], ...]] = {}
         self._with_several: set[tuple[str, str]] = set()
-        self._not_frozen = 0
         self._forms = NameForms(graph)
         self._clashing: dict[tuple[str, str], frozenset[str]] = {}
         self._fitting: dict[tuple[str, frozenset[str], int], FittingTemplates] = {}
@@ -365,19 +361,7 @@ class Builder:
                     later = self._preferred is not None and not self._preferred(item, relation, value)
                     tiers[later * PREFERRED_TIERS + several].append(entity)
             self._tiers[key] = tuple(tuple(tier) for tier in tiers if tier or self._preferred)
-            self._freeze(sum(map(len, tiers)))
         return self._tiers[key]
-
-    def _freeze(self, added: int) -> None:
-        """Take the entities that are kept out of the garbage collector's rounds, now and then.
-
-        A frequent object has a hundred thousand, which stay while the relation lasts: to look at them again and again
-        took half of the time. They are freed by their counts of references as before.
-        """
-        self._not_frozen += added
-        if self._not_frozen >= FROZEN_AT_ONCE:
-            self._not_frozen = 0
-            gc.freeze()
 
     def _objects(self, entity: str, relation: str, value: str) -> Sequence[str]:
         """Return the objects of an entity out of `_entities(relation, value)`: mostly `value` alone, without a look."""

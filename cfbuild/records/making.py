@@ -10,6 +10,7 @@ from cfbuild.data import Decision, Fact, Record, Rejection
 from cfbuild.errors import DataError
 from cfbuild.records.draft import Draft
 from cfbuild.records.turns import Caps, Selection, turns
+from cfbuild.work.collector import collector_paused
 
 if TYPE_CHECKING:
     from cfbuild.filter.context import TargetFilter
@@ -91,9 +92,10 @@ class Making:
 
     def __iter__(self) -> Iterator[list[Record | Rejection]]:
         for chunk in self.chunks():
-            decided = self._maker.decided(chunk, self._model)
-            # A chunk may hold a few facts whose turn does not come, because a cap is reached within it.
-            admitted = [decision for decision in decided if self._count(decision)]
+            with collector_paused(self._model is None):
+                decided = self._maker.decided(chunk, self._model)
+                # A chunk may hold a few facts whose turn does not come, because a cap is reached within it.
+                admitted = [decision for decision in decided if self._count(decision)]
             if admitted:
                 yield admitted
 
@@ -152,11 +154,12 @@ class Making:
         size = self._size(JUDGED_AT_ONCE, self._caps.missing)
         drafted: list[Drafted] = []
         drafts = 0
-        while self.place < len(self.turns) and drafts < size:
-            case_id = self.turns[self.place]
-            self.place += 1
-            if self._caps.admits(self._relation_of(case_id)):
-                (turn,) = self._maker.cases([case_id])
-                drafted.append(self._maker.draft(turn, ranked=True))
-                drafts += isinstance(drafted[-1][2], Draft)
+        with collector_paused():
+            while self.place < len(self.turns) and drafts < size:
+                case_id = self.turns[self.place]
+                self.place += 1
+                if self._caps.admits(self._relation_of(case_id)):
+                    (turn,) = self._maker.cases([case_id])
+                    drafted.append(self._maker.draft(turn, ranked=True))
+                    drafts += isinstance(drafted[-1][2], Draft)
         return drafted
