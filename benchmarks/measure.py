@@ -16,12 +16,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cfbuild.lm.libraries import Libraries
+from cfbuild.lm.linear import LinearMap
 from cfbuild.lm.memory import wait_for
 from cfbuild.lm.products import narrow_is_fast
+from cfbuild.lm.tensor_cores import has_tensor_cores
 
 T = TypeVar("T")
 PEAK_SIZES = ((2048, 2048, 2048), (2048, 576, 1536), (1024, 1024, 4096))
-"""Rows, inner and outer size of products whose best rate is called the peak."""
+LARGE_PEAK_SIZES = ((8192, 8192, 8192), (16384, 4096, 4096))
+"""Rows, inner and outer size of products whose best rate is called the peak, on a CPU and on any other device."""
 PEAK_REPEATS = 8
 
 
@@ -45,13 +48,16 @@ def timed(work: Callable[[], T], device: torch.device) -> Timed:
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Return the best rate of a large matrix product here, in operations a second (a product and its sum are two).
 
-    The best of torch's own products and of the package's, which may take another library.
+    The best of torch's own products and of the package's, which may take another library, or a GPU's tensor cores.
     """
-    best = 0.0
-    for rows, inner, outer in PEAK_SIZES:
+    best, libraries = 0.0, Libraries(tensor_cores=has_tensor_cores(device), parts_bytes=1)
+    for rows, inner, outer in PEAK_SIZES if device.type == "cpu" else LARGE_PEAK_SIZES:
         left = torch.randn(rows, inner, device=device, dtype=dtype)
         right = torch.randn(inner, outer, device=device, dtype=dtype)
-        for product in (partial(torch.matmul, left, right), partial(Libraries().multiply, left, right.T.contiguous())):
+        for product in (
+            partial(torch.matmul, left, right),
+            partial(LinearMap(right.T.contiguous(), None, libraries), left),
+        ):
             took = min(timed(product, device).seconds for _ in range(PEAK_REPEATS))
             best = max(best, 2 * rows * inner * outer / took)
     return best

@@ -4,7 +4,7 @@
    differs. Likelihoods also against float64.
 2. Bytes: two runs on the device give the same edits, likelihoods and texts, and so does a run whose batches did not fit
    the memory and were halved.
-3. Speed: random models of true shapes. Edits, scored prompts and texts a second beside the plain baseline on the same
+3. Speed: random models of true shapes. Edits, scored records and texts a second beside the plain baseline on the same
    device, peak memory, and shares of the device's own measured peak of products and bandwidth.
 
 It needs torch, transformers, safetensors, tokenizers and this repository. What else is missing is named, and what needs
@@ -39,12 +39,15 @@ from cfbuild.edit.editor import editor_spec, open_editor  # noqa: E402
 from cfbuild.errors import ConfigError  # noqa: E402
 from cfbuild.lm import batching, sample  # noqa: E402
 from cfbuild.lm.delta import Delta, Dense, LowRank, applied  # noqa: E402
+from cfbuild.lm.libraries import Libraries  # noqa: E402
 from cfbuild.lm.likelihood import Question, score, score_before_and_after, score_edited  # noqa: E402
+from cfbuild.lm.linear import LinearMap  # noqa: E402
 from cfbuild.lm.load import choose_device  # noqa: E402
 from cfbuild.lm.model import LanguageModel, Weight  # noqa: E402
 from cfbuild.lm.room import Room  # noqa: E402
 from cfbuild.lm.sample import generate  # noqa: E402
 from cfbuild.lm.steps import GrowingStep  # noqa: E402
+from cfbuild.lm.tensor_cores import has_tensor_cores  # noqa: E402
 
 PROMPTS = (
     "Berlin lies in",
@@ -57,6 +60,8 @@ LIMIT = 2e-3
 """Relative difference beyond rounding: sums in another order differ by 1e-5, optimised values by ten times that."""
 NUMBERS_LIMIT = 1e-4
 """Relative difference of likelihoods in float32 from those in float64."""
+PRODUCTS_LIMIT = 2e-5
+"""Relative difference of products from those in float64: float32's own is 1e-6, that of TF32 3e-4."""
 ALSO_USED = ("numpy", "requests", "jsonschema", "typer", "rich", "datasets", "spacy", "sklearn")
 """Packages of the project that this script can do without."""
 
@@ -165,6 +170,26 @@ def plain_nlls(lm: LanguageModel, prompts: Sequence[str], targets: Sequence[str]
     return rows
 
 
+def products_from_float64(device: torch.device) -> dict[str, float]:
+    """Return how far products of linear maps are from float64's, of numbers of one size and of many.
+
+    They are large enough for three parts of bfloat16, on a GPU that multiplies these.
+    """
+    draw, found = torch.Generator().manual_seed(0), {}
+    weight, bias = torch.randn(1603, 1000, generator=draw) * 0.02, torch.randn(1603, generator=draw)
+    libraries = Libraries(tensor_cores=has_tensor_cores(device), parts_bytes=1)
+    linear = LinearMap(weight.to(device), bias.to(device), libraries)
+    inputs, gradient = torch.randn(600, 1000, generator=draw), torch.randn(600, 1603, generator=draw)
+    for name, factor in (("of one size", 1), ("of many sizes", 300)):
+        inputs[:, 3] *= factor
+        gradient[:, 3] *= factor
+        exact = (inputs.double() @ weight.double().T + bias, gradient.double() @ weight.double())
+        made = (linear(inputs.to(device)), linear.back(gradient.to(device)))
+        for way, right, ours in zip(("products", "gradients"), exact, made, strict=True):
+            found[f"{way} {name}"] = distance(right, ours.cpu().double())
+    return found
+
+
 def everything(lm: LanguageModel) -> list[bytes | str]:
     """Return the bytes of likelihoods, of ROME's and MEMIT's edits, and texts."""
     numbers = [likelihoods(lm), edits(lm, "rome"), edits(lm, "memit")]
@@ -252,7 +277,10 @@ def main() -> int:
     result: dict[str, Any] = {"torch": torch.__version__, "device": named(device), "missing packages": missing}
     print(json.dumps(result), flush=True)
     families = [name for name in given.families.split(",") if name]
+    result["products from float64"] = far = products_from_float64(device)
+    print(f"products: {max(far.values()):.1e} from float64", flush=True)
     result["agreement"], equal = agreement(families, device)
+    equal &= max(far.values()) < PRODUCTS_LIMIT
     result["bytes"] = {family: same_bytes(family, device) for family in families}
     unequal = [family for family, found in result["bytes"].items() if not all(found.values())]
     print(f"same bytes twice, and halved: {'all families' if not unequal else f'not {unequal}'}", flush=True)

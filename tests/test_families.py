@@ -108,7 +108,8 @@ def test_tokens_are_one_where_all_that_they_see_and_their_edit_are(lm: LanguageM
     once, twice = likelihood._merge(lm, rows), likelihood._merge(lm, rows, first + second)
     assert len(once.packing.real) == len(set.union(*seen)) < sum(map(len, seen)) / 2
     assert len(twice.packing.real) == 2 * len(once.packing.real)
-    assert len(once.at) < len(once.index) == sum(1 + len(row.trie.tokens) for row in rows)
+    assert len(once.at) < sum(1 + len(row.trie.tokens) for row in rows)
+    assert len(once.predictions.order) == sum(len(one) for question in batch for one in question.continuations)
 
 
 @families

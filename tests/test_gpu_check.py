@@ -29,6 +29,6 @@ def test_the_check_of_a_device_runs_on_the_cpu_without_most_packages(tmp_path: P
     assert found["agreement"]["gpt2"]["rome"] == 0, "the CPU beside itself"
     assert 0 < found["agreement"]["gpt2"]["float32 on the device from float64"] < 1e-4
     tiny = found["speed"]["tiny, float32"]
-    rates = ("s an edit", "prompts scored before and after, a second", "tokens a second")
+    rates = ("s an edit", "records scored before and after, a second", "tokens a second")
     assert all(tiny[name] > 0 and tiny[f"{name}, plain"] > 0 for name in rates)
     assert 0 < tiny["edits' share of the peak of products"] < 1 and tiny["peak memory, GB"] > 0

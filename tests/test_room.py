@@ -19,7 +19,7 @@ MEMORY = 1 << 30
 
 def room_on_a_device(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, memory: int = MEMORY) -> Room:
     """Return the room beside a tiny model if its device were an accelerator of so many bytes."""
-    monkeypatch.setattr(room, "room_bytes", lambda model: memory)
+    monkeypatch.setattr(room, "room_bytes", lambda model, kept: memory)
     return Room(lm.model, lm.value_width(0), lm.key_width(0))
 
 

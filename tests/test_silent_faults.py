@@ -30,8 +30,8 @@ from cfbuild.lm.forward import remember, replay, run, trace
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.fusible import fusible_layers
 from cfbuild.lm.hooks import projection_output
-from cfbuild.lm.kernels import LinearMap
 from cfbuild.lm.likelihood import Question, score
+from cfbuild.lm.linear import LinearMap
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.products import fast_products
 from cfbuild.lm.room import free_memory, total_memory

@@ -69,7 +69,7 @@ def bound_seconds(lm: LanguageModel, prompts: Sequence[Ids], total_tokens: int) 
     passed = len(prompts) * (total_tokens - 1)  # nothing follows the last token
     seen = sum(sum(range(len(prompt) + 1, total_tokens)) for prompt in prompts)
     products = passed * _products_seconds(lm, layers, rows) + written * _products_seconds(lm, [_head(lm)], rows)
-    return products / rows + seen * _bytes_a_token(lm) / _bytes_read_a_second(lm)
+    return products / rows + seen * bytes_a_token(lm) / _bytes_read_a_second(lm)
 
 
 def _head(lm: LanguageModel) -> Tensor:
@@ -90,7 +90,7 @@ def _products_seconds(lm: LanguageModel, weights: Sequence[Tensor], rows: int) -
     return min(timed(multiply, lm.device).seconds for _ in range(BOUND_REPEATS))
 
 
-def _bytes_a_token(lm: LanguageModel) -> int:
+def bytes_a_token(lm: LanguageModel) -> int:
     """Return the bytes of a token's keys and values in all layers."""
     config = lm.model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

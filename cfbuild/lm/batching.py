@@ -20,6 +20,9 @@ Item = TypeVar("Item")
 TOKENS_PER_BATCH, ACCELERATOR_TOKENS_PER_BATCH = {"cpu": 4096}, 32768
 """Padded tokens of a batch, by kind of device and on any other: enough to share what prompts begin with, few enough for
 the memory. Accelerators gain nothing by more; those whose memory has no room for as many get fewer (`room.py`)."""
+ENOUGH_TOKENS, MOST_WIDENING = 4096, 9 / 8
+"""Padded tokens that keep an accelerator busy: a batch with as many takes no item that would widen it by more than
+MOST_WIDENING, since all its rows would be filled up to that width."""
 
 
 def in_batches(
@@ -36,7 +39,8 @@ def in_batches(
     """
     results: dict[int, Result] = {}
     widths = [width(item) for item in items]
-    for batch in _plan(widths, lambda: token_budget(lm)):
+    enough = None if lm.device.type == "cpu" else ENOUGH_TOKENS
+    for batch in _plan(widths, lambda: token_budget(lm), enough):
         results.update(zip(batch, halving(work, [items[index] for index in batch], lm.room), strict=True))
         done(len(results))
     return [results[index] for index in range(len(items))]
@@ -101,13 +105,20 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _plan(widths: Sequence[int], budget: Callable[[], int]) -> Iterator[list[int]]:
-    """Yield items' indices in batches of similar width: up to `budget()` padded tokens each, but at least an item."""
+def _plan(widths: Sequence[int], budget: Callable[[], int], enough: int | None = None) -> Iterator[list[int]]:
+    """Yield items' indices in batches of similar width: up to `budget()` padded tokens each, but at least an item.
+
+    enough: the padded tokens from which on a batch takes no much wider items; None for no such number.
+    """
     batch: list[int] = []
     for index in sorted(range(len(widths)), key=lambda index: (widths[index], index)):
-        if batch and widths[index] * (len(batch) + 1) > budget():
-            yield batch
-            batch = []
+        if batch:
+            is_full = widths[index] * (len(batch) + 1) > budget()
+            is_wider = widths[index] > MOST_WIDENING * widths[batch[0]]
+            has_enough = enough is not None and widths[batch[-1]] * len(batch) >= enough
+            if is_full or (is_wider and has_enough):
+                yield batch
+                batch = []
         batch.append(index)
     if batch:
         yield batch

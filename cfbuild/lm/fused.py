@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cfbuild.lm.activations import one_pass_gelu
+from cfbuild.lm.attention import short_attention
 from cfbuild.lm.batch import FixedOutputs, Packing
 from cfbuild.lm.families import VALUE_PROJECTION
 from cfbuild.lm.fusible import fusible_layers, modules_of
@@ -33,7 +34,7 @@ from cfbuild.lm.products import fast_products, stamp_of
 
 @contextmanager
 def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[None]:
-    """Run the `fusible_layers` fused while open, and the others with faster products.
+    """Run the `fusible_layers` fused while open, and the others with faster products and attention.
 
     narrow_from: layers from this one on, fused or not, and the output head multiply in bfloat16. A layer with a hook on
     itself or on a module of it runs its modules while the hook is there, so overlays and edits work as they do without
@@ -50,6 +51,7 @@ def fused_layers(lm: LanguageModel, narrow_from: int | None = None) -> Iterator[
         others = sorted({*range(depth)} - {*fusible})
         stack.enter_context(fast_products(lm, others, narrow))
         stack.enter_context(one_pass_gelu(lm, others))
+        stack.enter_context(short_attention(lm.device))
         yield
 
 

@@ -22,38 +22,10 @@ from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Packing
 from cfbuild.lm.fusible import norm_epsilon
 from cfbuild.lm.libraries import Libraries
+from cfbuild.lm.linear import LinearMap
 
 REGISTER = 16
 """Float32 numbers that a CPU's widest registers hold."""
-
-
-class LinearMap:
-    """A linear map with a frozen weight, which is copied if the module has it in another number format."""
-
-    def __init__(self, module: Any, dtype: torch.dtype, libraries: Libraries) -> None:
-        self.dtype, self._libraries = dtype, libraries
-        self.weight: Tensor = module.weight.detach().to(dtype)  # [d_out, d_in]
-        self.bias: Tensor | None = module.bias.detach().to(dtype) if module.bias is not None else None
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Return inputs W^T + bias in the map's number format: [T, d_in] -> [T, d_out]."""
-        return self._libraries.multiply(inputs.to(self.dtype), self.weight, self.bias)
-
-    def add_to(self, inputs: Tensor, residual: Tensor) -> Tensor:
-        """Return residual + inputs W^T + bias: [T, d_in], [T, d_out] -> [T, d_out]."""
-        if self.dtype == residual.dtype and self.bias is None:
-            return self._libraries.multiply_and_add(inputs, self.weight, residual)
-        return residual + self(inputs)
-
-    def back(self, gradient: Tensor, total: Tensor | None = None) -> Tensor:
-        """Return `total` plus the gradient in the input, from that in the output: [T, d_out] -> [T, d_in].
-
-        The result is in the map's number format.
-        """
-        gradient = gradient.to(self.dtype)
-        if total is None:
-            return self._libraries.multiply(gradient, self.weight.T)
-        return self._libraries.multiply_and_add(gradient, self.weight.T, total)
 
 
 def _back(maps: Sequence[LinearMap], gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
@@ -115,7 +87,7 @@ class LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
 
         def linear(module: Any) -> LinearMap:
-            return LinearMap(module, dtype, libraries)
+            return LinearMap.of(module, dtype, libraries)
 
         return LayerWeights(
             attention_norm=RmsNorm.of(layer.input_layernorm),

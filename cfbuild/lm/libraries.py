@@ -3,7 +3,7 @@
 On x86 torch calls MKL, and it carries oneDNN as well. Which of them is faster depends on the processor and on the kind
 of product: oneDNN may take half of MKL's time at an output head, and 1.5 times as long for a gradient. So it is
 measured, once a machine and version of torch. On a GPU it is cuBLAS, which multiplies float32 without the tensor cores;
-large products use them all the same, in three parts (`tensor_cores.py`).
+large products of linear maps use them all the same, in three parts (`tensor_cores.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from cfbuild.errors import ConfigError, DataError
-from cfbuild.lm.tensor_cores import OPERATIONS_WORTH_SPLITTING, by_tensor_cores, has_tensor_cores
+from cfbuild.lm.tensor_cores import bytes_of_parts, has_tensor_cores
 from cfbuild.store.cache import cache_folder
 from cfbuild.store.files import sha256_text
 from cfbuild.store.jsonl import read_json, write_json
@@ -33,8 +33,8 @@ X86 = ("x86_64", "AMD64")
 PRODUCTS_VARIABLE = "CFBUILD_PRODUCTS"
 MEASURED, ONEDNN, MKL, CUBLAS = "measured", "onednn", "mkl", "cublas"
 """The values of the environment variable PRODUCTS_VARIABLE: the faster library of each kind, or the same for all."""
-TENSOR_CORES = "3xtf32"
-"""NVIDIA's name for float32 products in three parts, as signatures have it."""
+TENSOR_CORES = "3xbf16"
+"""The name of float32 products in three parts, as signatures have it, after NVIDIA's for those of TF32."""
 USUAL = ONEDNN
 """The library of products that were not measured, which signatures do not name."""
 WORTH_MEASURING = 20_000_000
@@ -73,12 +73,14 @@ class Kind(NamedTuple):
 class Libraries:
     """The library of each kind of float32 product: on an x86 CPU `usual`, or the other one for the kinds in `others`.
 
-    tensor_cores: whether large products on a GPU use its tensor cores.
+    tensor_cores: whether large float32 products of linear maps use a GPU's. parts_bytes: what the parts of all weights
+    take that these products keep; 0 if the memory has no room for them.
     """
 
     usual: str = USUAL
     others: frozenset[Kind] = frozenset()
     tensor_cores: bool = False
+    parts_bytes: int = 0
 
     @property
     def signature(self) -> dict[str, str]:
@@ -95,17 +97,12 @@ class Libraries:
 
         All have the same number format; there are no gradients.
         """
-        if self._takes_tensor_cores(inputs, weight):
-            flat = by_tensor_cores(inputs.reshape(-1, inputs.shape[-1]), weight, bias)
-            return flat.view(*inputs.shape[:-1], -1)
         if self._takes_onednn(weight, sums=False):
             return by_onednn(inputs, weight, bias)
         return nn.functional.linear(inputs, weight, bias)
 
     def multiply_and_add(self, inputs: Tensor, weight: Tensor, addend: Tensor) -> Tensor:
         """Return inputs W^T + addend: [T, d_in], [d_out, d_in], [T, d_out] -> [T, d_out]; no gradients."""
-        if self._takes_tensor_cores(inputs, weight):
-            return by_tensor_cores(inputs, weight, addend)
         if self._takes_onednn(weight, sums=True):
             return into_sum_by_onednn(inputs, weight, addend)
         return torch.addmm(addend, inputs, weight.T)
@@ -113,10 +110,6 @@ class Libraries:
     def has_choice(self, weight: Tensor) -> bool:
         """Return whether products with a weight may be computed by another library than torch's own choice."""
         return has_onednn(weight) or (self.tensor_cores and weight.dtype == torch.float32)
-
-    def _takes_tensor_cores(self, inputs: Tensor, weight: Tensor) -> bool:
-        takes_long = 2 * inputs.numel() * len(weight) >= OPERATIONS_WORTH_SPLITTING
-        return self.tensor_cores and takes_long and weight.dtype == torch.float32
 
     def _takes_onednn(self, weight: Tensor, sums: bool) -> bool:
         if not has_onednn(weight):
@@ -159,13 +152,18 @@ def libraries_for(model: nn.Module) -> Libraries:
         raise ConfigError(f"{PRODUCTS_VARIABLE} is {choice!r}; expected {MEASURED}, {ONEDNN}, {MKL} or {CUBLAS}")
     matrices = [matrix for module in model.modules() if (matrix := _matrix_of(module)) is not None]
     if matrices and has_tensor_cores(matrices[0].device):
-        return Libraries(tensor_cores=choice != CUBLAS)
+        return Libraries() if choice == CUBLAS else _of_tensor_cores(model, matrices[0].device)
     if choice in (ONEDNN, MKL):
         return Libraries(choice)
     if sum(matrix.numel() for matrix in matrices) < WORTH_MEASURING or not has_onednn(matrices[0]):
         return Libraries()
     shapes = frozenset((matrix.shape[0], matrix.shape[1]) for matrix in matrices)
     return _measured_once(shapes, cache_folder() / "products")
+
+
+def _of_tensor_cores(model: nn.Module, device: torch.device) -> Libraries:
+    weights_bytes = sum(4 * weight.numel() for weight in model.parameters() if weight.dtype == torch.float32)
+    return Libraries(tensor_cores=True, parts_bytes=bytes_of_parts(device, weights_bytes))
 
 
 def _matrix_of(module: nn.Module) -> Tensor | None:

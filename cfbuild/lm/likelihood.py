@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import accumulate, pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -48,16 +48,17 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class _Trie:
-    """A token trie: its inner nodes in insertion order.
+    """A token trie: its inner nodes in insertion order, and the tokens that are predicted, in the continuations' order.
 
-    `states[c][j]` is the node whose logits predict token j of continuation c; state -1 is the prompt's end.
+    Node -1 is the prompt's end. Among the predicted are the last tokens, which have no node.
     """
 
     tokens: tuple[int, ...]
-    parents: tuple[int, ...]  # a node, or -1
+    parents: np.ndarray  # [nodes], a node, or -1
     depths: np.ndarray  # [nodes], 0 for a child of the prompt's end
     sight: np.ndarray  # [nodes, nodes], whether a node sees another: itself and its ancestors
-    states: tuple[tuple[int, ...], ...]
+    states: np.ndarray  # [predicted], the node whose logits predict the token, or -1
+    predicted: np.ndarray  # [predicted], tokens
 
 
 @lru_cache(maxsize=128)
@@ -65,22 +66,24 @@ def _trie_of(continuations: tuple[Ids, ...]) -> _Trie:
     nodes: dict[tuple[int, int], int] = {}
     tokens: list[int] = []
     parents: list[int] = []
-    states: list[tuple[int, ...]] = []
+    states: list[int] = []
     for continuation in continuations:
-        state, path = -1, [-1]
+        state = -1
+        states.append(state)
         for token in continuation[:-1]:
             node = nodes.setdefault((state, token), len(tokens))
             if node == len(tokens):
                 tokens.append(token)
                 parents.append(state)
             state = node
-            path.append(state)
-        states.append(tuple(path))
+            states.append(state)
     sight = np.eye(len(tokens), dtype=bool)
     for node, parent in enumerate(parents):
         if parent >= 0:
             sight[node] |= sight[parent]
-    return _Trie(tuple(tokens), tuple(parents), sight.sum(axis=1) - 1, sight, tuple(states))
+    predicted = [token for continuation in continuations for token in continuation]
+    arrays = np.array(parents, dtype=np.int64), sight.sum(axis=1) - 1, sight, np.array(states), np.array(predicted)
+    return _Trie(tuple(tokens), *arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,6 @@ class _Row:
     @property
     def tokens(self) -> Ids:
         return self.prompt + self.trie.tokens
-
-    @property
-    def parents(self) -> tuple[int, ...]:
-        """Return the place in the row of the token before each; -1 before the first."""
-        end = len(self.prompt) - 1
-        return (*range(-1, end), *(end if parent < 0 else end + 1 + parent for parent in self.trie.parents))
 
     @property
     def is_chain(self) -> bool:
@@ -165,12 +162,12 @@ def score_before_and_after(
         passed = reported.of(len(batch), 2 * len(lm.layers) - layer)
         with torch.no_grad():
             traced, below = trace_packed(lm, _lay_out(lm, rows), plain.packing, layer, passed)
-            before = _read(lm, replay_packed(lm, traced, plain.packing, below, plain.at, layer), plain, rows)
+            before = _ask(lm, replay_packed(lm, traced, plain.packing, below, plain.at, layer), plain, rows)
             below = below[plain.packing.source[edited.packing.real]]
             with overlay(lm, own_deltas):
                 states = replay_packed(lm, traced, edited.packing, below, edited.at, layer)
-            after = _read(lm, states, edited, rows)
-        return list(zip(before, after, strict=True))
+            after = _ask(lm, states, edited, rows)
+            return list(zip(before(), after(), strict=True))
 
     with fused_layers(lm):
         return in_batches(lm, pairs, score_pairs, lambda pair: _width(pair[0]), reported)
@@ -228,7 +225,7 @@ class ManyScores:
             states[layer] = hidden = run_layers(lm, traced, merged.packing, hidden, range(below, layer))
         finished = replay_packed(lm, traced, merged.packing, hidden, merged.at, self._layers[-1])
         self._batches.append(_PlainBatch(tuple(place for place, _ in batch), questions, traced, merged, states))
-        return _read(lm, finished, merged, rows)
+        return _ask(lm, finished, merged, rows)()
 
     def under(
         self, deltas: Sequence[Delta | None], done: Callable[[int], None] = no_progress
@@ -261,7 +258,7 @@ class ManyScores:
             below = batch.states[layer][batch.merged.packing.source[edited.packing.real]]
             with overlay(lm, deltas):
                 states = replay_packed(lm, batch.traced, edited.packing, below, edited.at, layer)
-            return _read(lm, states, edited, rows)
+            return _ask(lm, states, edited, rows)()
 
 
 def _score_batch(
@@ -272,7 +269,7 @@ def _score_batch(
     merged = _merge(lm, rows, deltas)
     with torch.no_grad():
         states = run_packed(lm, _lay_out(lm, rows), merged.packing, merged.at, passed=passed)
-        return _read(lm, states, merged, rows)
+        return _ask(lm, states, merged, rows)()
 
 
 def _lay_out(lm: LanguageModel, rows: Sequence[_Row]) -> Batch:
@@ -304,12 +301,12 @@ def _tree_mask(lm: LanguageModel, rows: Sequence[_Row], width: int) -> Tensor:
 class _Merged:
     """A batch's tokens, each once.
 
-    at: [n], the packed tokens that predict a token. index: which of the n each row's end of prompt and nodes are.
+    at: [n], the packed tokens that predict a token. predictions: the rows' predicted tokens, by the n.
     """
 
     packing: Packing
     at: Tensor
-    index: np.ndarray
+    predictions: Predictions
 
 
 def _merge(lm: LanguageModel, rows: Sequence[_Row], deltas: Sequence[Delta | None] = ()) -> _Merged:
@@ -318,69 +315,125 @@ def _merge(lm: LanguageModel, rows: Sequence[_Row], deltas: Sequence[Delta | Non
     Tokens are equal if all that they see is equal, and the deltas under which they are read, if any: `deltas[i]` for
     row i.
     """
-    known: dict[tuple[int, int], int] = {}
-    numbered: list[list[int]] = []
-    for place, row in enumerate(rows):
-        numbers: list[int] = []
-        root = -1 - (id(deltas[place]) if deltas else 0)
-        for token, parent in zip(row.tokens, row.parents, strict=True):
-            before = numbers[parent] if parent >= 0 else root
-            numbers.append(known.setdefault((before, token), len(known)))
-        numbered.append(numbers)
-    width = max(map(len, numbered))
-    source = np.array([numbers + numbers[:1] * (width - len(numbers)) for numbers in numbered])
-    mask = np.arange(width) < np.array([[len(numbers)] for numbers in numbered])
-    _, real = np.unique(source, return_index=True)  # where each is first: tokens are numbered in that order
-    predicting = [numbers[len(row.prompt) - 1 :] for row, numbers in zip(rows, numbered, strict=True)]
-    at, index = np.unique(np.concatenate(predicting), return_inverse=True)
+    ends = np.array([[len(row.prompt) - 1] for row in rows])
+    mask = np.arange(max(len(row.tokens) for row in rows)) < np.array([[len(row.tokens)] for row in rows])
+    first = _first_places(rows, mask, _numbers_of(deltas) if deltas else np.zeros(len(rows), dtype=np.int64))
+    real = np.unique(first[mask])
+    source = np.searchsorted(real, first)
+    source = np.where(mask, source, source[:, :1])
+    at = np.unique(source[mask & (np.arange(mask.shape[1]) >= ends)])
+    # The place in `at` of the state before each predicted token: the prompt's end has the column before node 0's.
+    columns = [end + 1 + row.trie.states for end, row in zip(ends[:, 0], rows, strict=True)]
+    states = np.concatenate([numbers[own] for numbers, own in zip(source, columns, strict=True)])
+    predicted = np.concatenate([row.trie.predicted for row in rows])
     tensors = (torch.from_numpy(array).to(lm.device) for array in (real, source.ravel(), mask))
-    return _Merged(Packing(*mask.shape, *tensors), torch.from_numpy(at).to(lm.device), index)
+    predictions = Predictions.of(np.searchsorted(at, states), predicted, lm.device)
+    return _Merged(Packing(*mask.shape, *tensors), torch.from_numpy(at).to(lm.device), predictions)
 
 
-def _read(lm: LanguageModel, states: Tensor, merged: _Merged, rows: Sequence[_Row]) -> list[list[Likelihood]]:
-    """Return likelihoods from the finished states of the tokens that predict one, [n, d_model]."""
-    offsets = accumulate((len(row.trie.tokens) + 1 for row in rows), initial=1)  # 1, since state -1 is the prompt's end
-    predictions = [
-        (merged.index[offset + state], token)
-        for offset, row in zip(offsets, rows, strict=False)
-        for path, tokens in zip(row.trie.states, row.continuations, strict=True)
-        for state, token in zip(path, tokens, strict=True)
-    ]
-    nll, best = token_nll(lm, states, predictions)
-    likelihoods, start = [], 0
-    for row in rows:
-        of_row = []
-        for tokens in row.continuations:
-            end = start + len(tokens)
-            of_row.append(Likelihood(float(nll[start:end].mean()), bool(best[start:end].all())))
-            start = end
-        likelihoods.append(of_row)
-    return likelihoods
+def _numbers_of(deltas: Sequence[Delta | None]) -> np.ndarray:
+    """Return a number for each of the deltas, the same for the same one."""
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(id(delta), len(numbers)) for delta in deltas])
 
 
-def token_nll(
-    lm: LanguageModel, states: Tensor, predictions: Sequence[tuple[int, int]]
-) -> tuple[np.ndarray, np.ndarray]:
+def _first_places(rows: Sequence[_Row], mask: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the place, in the flattened rows, of the first token that is equal to each: [rows, width].
+
+    mask: [rows, width], false for fillers, which are their own. groups: [rows], of the rows that may share tokens.
+    """
+    tokens, before, depths = (np.full(mask.shape, -1, dtype=np.int64) for _ in range(3))
+    for place, row in enumerate(rows):
+        start, length = len(row.prompt), len(row.tokens)
+        tokens[place, :length] = row.tokens
+        before[place, :length] = np.arange(-1, length - 1)
+        before[place, start:length] = np.where(row.trie.parents < 0, start - 1, start + row.trie.parents)
+        depths[place, :length] = np.arange(length)
+        depths[place, start:length] = start + row.trie.depths
+    first = np.arange(mask.size).reshape(mask.shape)
+    for depth in range(int(depths.max()) + 1):
+        at, column = np.nonzero(depths == depth)
+        known = first[at, before[at, column]] if depth else groups[at]
+        _, index, inverse = np.unique(known << 32 | tokens[at, column], return_index=True, return_inverse=True)
+        first[at, column] = first[at, column][index][inverse]
+    return first
+
+
+def _ask(
+    lm: LanguageModel, states: Tensor, merged: _Merged, rows: Sequence[_Row]
+) -> Callable[[], list[list[Likelihood]]]:
+    """Return the function that returns likelihoods, from the finished states of the tokens that predict one.
+
+    states: [n, d_model]. A device computes while what is behind it is prepared: only the function waits for it.
+    """
+    computed = nll_of(lm, states, merged.predictions)
+
+    def read() -> list[list[Likelihood]]:
+        nll, best = merged.predictions.in_order(computed)
+        lengths = np.array([len(tokens) for row in rows for tokens in row.continuations])
+        starts = lengths.cumsum() - lengths
+        means = np.add.reduceat(nll, starts) / lengths
+        answers = map(Likelihood, means.tolist(), np.logical_and.reduceat(best, starts).tolist())
+        return [list(islice(answers, len(row.continuations))) for row in rows]
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Tokens that states predict, sorted by their states.
+
+    states: [predictions], on the CPU; rows and tokens: the same states and the tokens, on the model's device. order:
+    [predictions], the places where they were given.
+    """
+
+    states: np.ndarray
+    rows: Tensor
+    tokens: Tensor
+    order: np.ndarray
+
+    @staticmethod
+    def of(states: np.ndarray, tokens: np.ndarray, device: torch.device) -> Predictions:
+        """Return the predictions of `tokens` by `states`, [predictions] each."""
+        order = np.argsort(states, kind="stable")
+        rows, sorted_tokens = (torch.from_numpy(array[order]).to(device) for array in (states, tokens))
+        return Predictions(states[order], rows, sorted_tokens, order)
+
+    def in_order(self, computed: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `nll_of` has `computed`, in the order in which the predictions were given."""
+        ordered = np.empty(len(self.order)), np.empty(len(self.order), dtype=bool)
+        for array, tensor in zip(ordered, computed, strict=True):
+            array[self.order] = tensor.cpu().numpy()
+        return ordered
+
+
+def nll_of(lm: LanguageModel, states: Tensor, predictions: Predictions) -> tuple[Tensor, Tensor]:
     """Return -log p in nats of each predicted token, and whether it is the most likely one, both [predictions].
 
-    states: [n, d_model], finished. predictions: pairs of a state's index and a token.
+    states: [n, d_model], finished. Nothing waits for the device.
     """
-    index = np.array([state for state, _ in predictions])
-    token = np.array([token for _, token in predictions])
-    nll, best = np.empty(len(predictions)), np.empty(len(predictions), dtype=bool)
-    start = 0
-    for states_of_call in parts_for_head(lm, states):
-        logits = lm.logits(states_of_call)  # [states, vocabulary]
-        here = np.flatnonzero((index >= start) & (index < start + len(logits)))
-        row = torch.from_numpy(index[here] - start).to(logits.device)
-        predicted = torch.from_numpy(token[here]).to(logits.device)
+    computed, start = [], 0
+    for part in parts_for_head(lm, states):
+        logits = lm.logits(part)  # [states, vocabulary]
+        here = slice(*np.searchsorted(predictions.states, (start, start + len(part))))
+        row, predicted = predictions.rows[here] - start, predictions.tokens[here]
         rows = ROWS_IN_CACHE if logits.device.type == "cpu" else len(logits)
-        parts = [(part.logsumexp(-1), part.argmax(-1)) for part in torch.split(logits, rows)]
-        norm, top = (torch.cat(column) for column in zip(*parts, strict=True))
-        nll[here] = (norm[row] - logits[row, predicted]).cpu().double().numpy()
-        best[here] = (top[row] == predicted).cpu().numpy()
-        start += len(logits)
+        norms = [(some.logsumexp(-1), some.argmax(-1)) for some in torch.split(logits, rows)]
+        norm, top = (torch.cat(column) for column in zip(*norms, strict=True))
+        computed.append((norm[row] - logits[row, predicted], top[row] == predicted))
+        start += len(part)
+    nll, best = (torch.cat(column) for column in zip(*computed, strict=True))
     return nll, best
+
+
+def token_nll(lm: LanguageModel, states: Tensor, tokens: Sequence[int]) -> np.ndarray:
+    """Return -log p in nats of the token that each state predicts, [n].
+
+    states: [n, d_model], finished. tokens: [n].
+    """
+    predictions = Predictions.of(np.arange(len(tokens)), np.array(tokens), lm.device)
+    nll, _ = predictions.in_order(nll_of(lm, states, predictions))
+    return nll
 
 
 def _width(question: Question) -> int:

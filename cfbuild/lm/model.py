@@ -83,7 +83,7 @@ class LanguageModel:
     @functools.cached_property
     def room(self) -> Room:
         """Return the room for batches in the memory; it shrinks when a batch does not fit."""
-        return Room(self.model, self.value_width(0), self.key_width(0))
+        return Room(self.model, self.value_width(0), self.key_width(0), self.libraries.parts_bytes)
 
     @property
     def arithmetic(self) -> dict[str, str]:

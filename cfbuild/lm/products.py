@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cfbuild.lm.hooks import StandIn, has_anothers_forward, standing_in
 from cfbuild.lm.libraries import Libraries
+from cfbuild.lm.linear import LinearMap, weight_of
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 
@@ -56,26 +57,22 @@ def parts_for_head(lm: LanguageModel, states: Tensor) -> tuple[Tensor, ...]:
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b in the weight's number format, and its gradient in x; a frozen weight needs none."""
+    """A frozen linear map, with outputs and gradients in the number formats of its inputs and outputs."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, libraries: Libraries) -> Tensor:
-        ctx.weight, ctx.libraries = weight, libraries  # [d_out, d_in]
-        if weight.dtype == inputs.dtype:
-            return libraries.multiply(inputs, weight, bias)
-        product = libraries.multiply(inputs.to(weight.dtype), weight).to(inputs.dtype)
-        return product if bias is None else product.add_(bias)
+    def forward(ctx: Any, inputs: Tensor, linear: LinearMap) -> Tensor:
+        ctx.linear = linear
+        return linear(inputs).to(inputs.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        product = ctx.libraries.multiply(gradient.to(ctx.weight.dtype), ctx.weight.T)
-        return product.to(gradient.dtype), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.linear.back(gradient).to(gradient.dtype), None
 
 
 class _FastMap(StandIn):
     """The `forward` of a linear map that multiplies by the faster library, in the number format `dtype`.
 
-    A copy of the weight in that format is made again when the weight has changed.
+    What was made from the weight is made again when the weight or bias has changed.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype, libraries: Libraries) -> None:
@@ -83,29 +80,31 @@ class _FastMap(StandIn):
         self._module: Any = module
         self._dtype, self._libraries = dtype, libraries
         self._made_from: tuple[Any, ...] = ()
-        self._weight: Tensor | None = None
+        self._map: LinearMap | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if not self.is_open:
             output: Tensor = self.before(inputs)
             return output
-        product: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
-            inputs, self._current(), self._module.bias, self._libraries
-        )
-        return product
+        linear, bias = self._current(), self._module.bias
+        product: Tensor = _Product.apply(inputs, linear)  # type: ignore[no-untyped-call]
+        return product if bias is None or linear.bias is not None else product + bias.detach()
 
     def close(self) -> None:
         super().close()
-        self._weight, self._made_from = None, ()
+        self._map, self._made_from = None, ()
 
-    def _current(self) -> Tensor:
-        """Return the weight as it is now, [d_out, d_in]."""
-        stamp = stamp_of(self._module.weight)
-        if self._weight is None or stamp != self._made_from:
-            weight = _weight_of(self._module)
-            self._weight = weight if weight.dtype == self._dtype else weight.to(self._dtype).contiguous()
+    def _current(self) -> LinearMap:
+        """Return the map as it is now; a bias of another number format than the products' is left out."""
+        weight, bias = self._module.weight, self._module.bias
+        stamp = stamp_of(weight), None if bias is None else stamp_of(bias)
+        if self._map is None or stamp != self._made_from:
+            matrix = weight_of(self._module)
+            is_same = matrix.dtype == self._dtype
+            own_bias = bias.detach() if bias is not None and is_same else None
+            self._map = LinearMap(matrix if is_same else matrix.to(self._dtype).contiguous(), own_bias, self._libraries)
             self._made_from = stamp
-        return self._weight
+        return self._map
 
 
 def stamp_of(weight: Tensor) -> tuple[int, int]:
@@ -140,10 +139,4 @@ def _linear_maps(root: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
         # By the function, not by the class: subclasses, of quantised weights for example, compute otherwise.
         is_linear = type(module).forward in (nn.Linear.forward, Conv1D.forward)
         if is_linear and not has_anothers_forward(module):
-            yield module, _weight_of(module)
-
-
-def _weight_of(module: Any) -> Tensor:
-    """Return a linear map's weight as [d_out, d_in], whichever way it is stored."""
-    weight: Tensor = module.weight.detach()
-    return weight if isinstance(module, nn.Linear) else weight.T
+            yield module, weight_of(module)

@@ -26,12 +26,12 @@ SHARE_FOR_BATCHES = 0.7
 class Room:
     """The room for batches of a model. halvings: how often it was halved, because a batch did not fit.
 
-    width: the model's d_model. inner_width: that of its MLPs.
+    width: the model's d_model. inner_width: that of its MLPs. kept_bytes: what is kept beside the weights.
     """
 
-    def __init__(self, model: Any, width: int, inner_width: int) -> None:
+    def __init__(self, model: Any, width: int, inner_width: int, kept_bytes: int = 0) -> None:
         self._model, self._width, self._inner = model, width, inner_width
-        self._bytes = room_bytes(model)
+        self._bytes = room_bytes(model, kept_bytes)
         self.halvings = 0
 
     def shrink(self) -> None:
@@ -58,13 +58,16 @@ class Room:
         return max(1, fits >> self.halvings)
 
 
-def room_bytes(model: Any) -> int | None:
-    """Return the bytes that batches of a model may take; None on a CPU or if torch cannot say."""
+def room_bytes(model: Any, kept_bytes: int = 0) -> int | None:
+    """Return the bytes that batches of a model may take; None on a CPU or if torch cannot say.
+
+    kept_bytes: what is kept beside the weights.
+    """
     memory = None if model.device.type == "cpu" else total_memory(model.device)
     if memory is None:
         return None
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    return max(0, int(SHARE_FOR_BATCHES * (memory - weights)))
+    return max(0, int(SHARE_FOR_BATCHES * (memory - weights - kept_bytes)))
 
 
 def total_memory(device: torch.device) -> int | None:

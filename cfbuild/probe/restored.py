@@ -39,12 +39,10 @@ class AnswerMetric:
 
     def of(self, lm: LanguageModel, ends: Tensor, facts: Sequence[int]) -> np.ndarray:
         """Return the metric [n] of finished last states `ends` [n, d_model]; facts: the index of each state's fact."""
-        rows = range(len(facts))
-        nll, _ = token_nll(lm, ends, [(row, self.answers[fact]) for row, fact in zip(rows, facts, strict=True)])
+        nll = token_nll(lm, ends, [self.answers[fact] for fact in facts])
         if self.others is None:
             return np.asarray(np.exp(-nll))
-        against, _ = token_nll(lm, ends, [(row, self.others[fact]) for row, fact in zip(rows, facts, strict=True)])
-        return np.asarray(against - nll)
+        return np.asarray(token_nll(lm, ends, [self.others[fact] for fact in facts]) - nll)
 
     def differentiable(self, lm: LanguageModel, ends: Tensor, facts: Sequence[int]) -> Tensor:
         """Return the sum of what `of` returns for `ends`, with a gradient."""
