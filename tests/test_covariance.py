@@ -12,11 +12,12 @@ import tiny
 import torch
 
 from cfbuild.edit.corpus import Corpus
-from cfbuild.edit.covariance import factorise, key_covariances, load_covariance, second_moments
+from cfbuild.edit.covariance import FEWEST_PER_NUMBER, factorise, key_covariances, load_covariance, second_moments
 from cfbuild.errors import EditError, ModelError
 from cfbuild.lm.batch import Batch, right_padded
 from cfbuild.lm.batching import TOKENS_PER_BATCH
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.notices import log_once
 
 TEXTS = [f"The capital city of France is Paris, number {number} of all." for number in range(40)] + ["x" * 700]
 LAYER = 1
@@ -94,6 +95,17 @@ def test_a_covariance_is_computed_once_for_a_model_layer_corpus_and_size(lm: Lan
         (tiny.make("gptj", seed=1), LAYER, "a", 400),
     ]
     assert all(compute(*other) for other in others)
+
+
+def test_a_covariance_over_too_few_tokens_is_warned_of_once(
+    lm: LanguageModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_once.cache_clear()
+    enough = FEWEST_PER_NUMBER * lm.key_width(LAYER)
+    for texts in (TEXTS[:2], ["She speaks French."] * enough):
+        for _ in range(2):
+            key_covariances(lm, [LAYER], Corpus(f"of {len(texts)} texts", lambda texts=texts: texts), enough)
+    assert caplog.text.count("all that the texts have") == 1
 
 
 def test_whitening_solves_with_the_matrix() -> None:

@@ -23,6 +23,7 @@ from cfbuild.lm.batching import in_batches
 from cfbuild.lm.forward import projection_inputs
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
+from cfbuild.lm.notices import log_once
 from cfbuild.lm.precision import widest
 from cfbuild.progress import Progress, silent
 from cfbuild.store.files import sha256_file
@@ -159,12 +160,10 @@ def key_covariances(
         width = lm.key_width(layer)
         matrix, count = cached.get(layer, partial(_read_from, width))
         if count < FEWEST_PER_NUMBER * width:
-            _log.warning(
-                "the covariance of layer %d is over %s tokens, all that the texts have, for keys of %s numbers: edits "
-                "that use it change too much elsewhere; give more text (--covariance FILE) or --covariance none",
-                layer,
-                f"{count:,}",
-                f"{width:,}",
+            log_once(
+                f"the covariance of layer {layer} is over {count:,} tokens, all that the texts have, for keys of "
+                f"{width:,} numbers: edits that use it change too much elsewhere; give more text (--covariance FILE) "
+                "or --covariance none"
             )
         covariances[layer] = factorise(torch.from_numpy(matrix), f"{corpus.name},tokens={count}")
     return covariances

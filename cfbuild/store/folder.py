@@ -207,10 +207,11 @@ class BuildFolder:
         keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
         if keys:
             shown = "; ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in keys)
+            name, slash, _ = verb.partition("/")
+            other_run = f"another run (`{_command(f'{name}/NAME')}`), " if slash else ""
             raise BuildStateError(
                 f"{self.root} holds {state} work of `{_command(verb)}` made with other settings ({shown}). "
-                f"Use the same settings, another {'--run or --build' if '/' in verb else '--build'}, or --restart to "
-                "start this verb over"
+                f"Use the same settings, {other_run}another --build, or --restart to start this verb over"
             )
 
 
