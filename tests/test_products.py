@@ -227,15 +227,28 @@ def test_kernel_caches_are_bounded_unless_the_user_says_otherwise(monkeypatch: p
     assert (os.environ[first], os.environ[second]) == ("7", memory.KERNELS)
 
 
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(memory, "_of_c_library", lambda name: lambda *option: calls.append(option))
+    for name in memory.MALLOC_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    memory.keep_freed_memory()
+    assert dict(calls) == {memory.M_TRIM_THRESHOLD: memory.KEPT_BYTES, memory.M_MMAP_THRESHOLD: memory.KEPT_BLOCK_BYTES}
+    monkeypatch.setenv(memory.MALLOC_VARIABLES[0], "glibc.malloc.trim_threshold=1")
+    memory.keep_freed_memory()
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("missing", (AttributeError, OSError, TypeError))
-def test_without_glibc_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch, missing: type[Exception]) -> None:
+def test_without_glibc_nothing_is_given_back_or_kept(monkeypatch: pytest.MonkeyPatch, missing: type[Exception]) -> None:
     def load(name: None) -> None:
         raise missing
 
     monkeypatch.setattr(memory.ctypes, "CDLL", load)
-    memory._malloc_trim.cache_clear()
+    memory._of_c_library.cache_clear()
     try:
         memory.give_back_freed_memory()
-        assert memory._malloc_trim() is None
+        memory.keep_freed_memory()
+        assert memory._of_c_library("malloc_trim") is None
     finally:
-        memory._malloc_trim.cache_clear()
+        memory._of_c_library.cache_clear()

@@ -24,7 +24,7 @@ import torch
 from cfbuild.errors import CfbuildError, ConfigError, ModelError
 from cfbuild.lm.agreement import check_model
 from cfbuild.lm.families import PRESETS, Family, family_of
-from cfbuild.lm.memory import bound_kernel_caches
+from cfbuild.lm.memory import bound_kernel_caches, keep_freed_memory
 from cfbuild.lm.model import LanguageModel
 from cfbuild.lm.notices import log_once
 from cfbuild.lm.products import note_slow_format
@@ -83,6 +83,7 @@ def load(
     that cannot be found, has no safetensors or GGUF, or is of an unknown family.
     """
     bound_kernel_caches()
+    keep_freed_memory()
     trusted = is_trusted(name, trust)
     chosen = choose_device(device)
     source = find(name, revision)
