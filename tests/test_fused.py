@@ -15,7 +15,7 @@ from cfbuild.lm.batch import Batch, Packing, Past, additive_mask, left_padded
 from cfbuild.lm.forward import remember, replay, replay_packed, run, run_packed, trace, trace_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.hooks import projection_output
-from cfbuild.lm.kernels import REGISTER, softmax_in_registers
+from cfbuild.lm.kernels import REGISTER, softmax_in_registers, weighted_sums
 from cfbuild.lm.model import LanguageModel
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -150,6 +150,27 @@ def test_rows_that_fill_no_register_have_the_softmax_of_any_other() -> None:
     for seen in (1, 7, REGISTER, REGISTER + 1):
         logits = torch.randn(3, 5, seen, generator=torch.Generator().manual_seed(seen))
         torch.testing.assert_close(softmax_in_registers(logits), logits.softmax(dim=-1))
+
+
+@pytest.mark.parametrize("seen", [1, 5, 40])
+def test_sums_of_values_are_the_product_wherever_the_values_lie(seen: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    packing, buffer = Packing.full(6, 1, torch.device("cpu")), torch.randn(6, 40, 8, generator=draw)
+    for values in (buffer[:, :seen], buffer[1::2, :seen], buffer[:1, :seen], buffer.transpose(1, 2)[:, :, :8]):
+        weights = torch.randn(len(values), 3, values.shape[1], generator=draw)
+        torch.testing.assert_close(weighted_sums(weights, values, packing), torch.bmm(weights, values), **CLOSE)
+
+
+def test_keys_across_are_the_same_keys_and_stay_across_when_rows_leave() -> None:
+    draw = torch.Generator().manual_seed(0)
+    plain, across = Past(1, 7), Past(1, 7, keys_across={0})
+    for rows, width in ((3, 4), (2, 1), (2, 2)):
+        keys, values = torch.randn(2, rows, 2, width, 8, generator=draw)
+        assert all(map(torch.equal, plain.update(keys, values, 0), across.update(keys, values, 0)))
+        assert across.buffers(0)[0].stride(2) == 1
+        for past in (plain, across):
+            past.length += width
+            past.select(torch.arange(2))
 
 
 def test_a_hook_on_the_value_projection_is_heard(lm: LanguageModel) -> None:

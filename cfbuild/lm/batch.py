@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -104,19 +104,33 @@ class Past:
 
     is_compileable = False
 
-    def __init__(self, depth: int, capacity: int) -> None:
-        """Make an empty past of a model with `depth` layers."""
+    def __init__(self, depth: int, capacity: int, keys_across: Container[int] = ()) -> None:
+        """Make an empty past of a model with `depth` layers.
+
+        keys_across: layers in which the tokens' numbers at one place of their keys lie side by side in memory. A few
+        queries are multiplied with them in 0.6 of the time, but torch's own attention takes up to three times as long.
+        """
         self.capacity = capacity
         self.length = 0
+        self._keys_across = keys_across
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * depth  # each [batch, heads, capacity, d_head]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Return the keys and values that a layer sees: the past's, then its own [batch, heads, width, d_head]."""
         buffers = self._layers[layer_idx]
         if buffers is None:
-            shape = *keys.shape[:2], self.capacity, keys.shape[3]
-            buffers = self._layers[layer_idx] = keys.new_empty(shape), values.new_empty(shape)
+            buffers = self._layers[layer_idx] = (
+                self._buffer(keys, layer_idx in self._keys_across),
+                self._buffer(values, False),
+            )
         return self._join(buffers[0], keys), self._join(buffers[1], values)
+
+    def _buffer(self, first: Tensor, across: bool) -> Tensor:
+        """Return an empty buffer for tokens like the first [batch, heads, width, d_head]."""
+        batch, heads, _, size = first.shape
+        if across:
+            return first.new_empty(batch, heads, size, self.capacity).transpose(2, 3)
+        return first.new_empty(batch, heads, self.capacity, size)
 
     def _join(self, buffer: Tensor, new: Tensor) -> Tensor:
         if new.requires_grad:  # autograd follows what is joined, not what is overwritten

@@ -229,8 +229,13 @@ def _packs(layer: Any) -> bool:
     return bool(getattr(layer.forward, "packs", False))
 
 
+def packing_layers(lm: LanguageModel) -> frozenset[int]:
+    """Return the layers that would be run packed now: fused ones without a hook or patch."""
+    return frozenset(index for index, layer in enumerate(lm.layers) if _packs(layer))
+
+
 def _all_pack(lm: LanguageModel) -> bool:
-    return all(map(_packs, lm.layers))
+    return len(packing_layers(lm)) == len(lm.layers)
 
 
 def states_in(output: Any) -> Tensor:

@@ -120,14 +120,14 @@ class _FusedLayer(StandIn):
         """
         maps, hidden = self._current(), hidden.float()
         call = _call_of(maps, packing, args, kwargs)
-        projected = NormAndMaps.apply(hidden, maps.attention_norm, maps.attention_in)  # type: ignore[no-untyped-call]
-        mixed: Tensor = Attention.apply(*projected, call)  # type: ignore[no-untyped-call]
+        projected = NormAndMaps.run(hidden, maps.attention_norm, maps.attention_in)
+        mixed: Tensor = Attention.run(*projected, call)
         if at is not None:
             mixed, hidden = mixed[at], hidden[at]
-        attended: Tensor = MapAndResidual.apply(mixed, hidden, maps.attention_out)  # type: ignore[no-untyped-call]
+        attended: Tensor = MapAndResidual.run(mixed, hidden, maps.attention_out)
         if fixed is not None and fixed.part != VALUE_PROJECTION:
             attended[fixed.at] = hidden[fixed.at] + fixed.values
-        finished: Tensor = GatedMlp.apply(attended, maps)  # type: ignore[no-untyped-call]
+        finished: Tensor = GatedMlp.run(attended, maps)
         if fixed is not None and fixed.part == VALUE_PROJECTION:
             finished[fixed.at] = attended[fixed.at] + fixed.values
         return finished

@@ -11,6 +11,7 @@ Shapes: T packed tokens of R rows, H query heads, K heads of keys and values, d 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from cfbuild.errors import ModelError
 from cfbuild.lm.batch import Packing
 from cfbuild.lm.fusible import norm_epsilon
-from cfbuild.lm.libraries import Libraries
+from cfbuild.lm.libraries import X86, Libraries
 from cfbuild.lm.linear import LinearMap
 
 REGISTER = 16
@@ -121,7 +122,27 @@ def unknown_call(layer: LayerWeights, problem: str) -> ModelError:
     )
 
 
-class NormAndMaps(torch.autograd.Function):
+class _Forgetful:
+    """The context of a function that runs without gradients: it keeps nothing that is saved for them."""
+
+    needs_input_grad = ()
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep no tensor."""
+
+
+class _Function(torch.autograd.Function):
+    """A function of a layer with its gradient."""
+
+    @classmethod
+    def run(cls, *inputs: Any) -> Any:
+        """Return the function's outputs. Where gradients are off, autograd's preparations are left out."""
+        if torch.is_grad_enabled():
+            return cls.apply(*inputs)  # type: ignore[no-untyped-call]
+        return cls.forward(_Forgetful(), *inputs)
+
+
+class NormAndMaps(_Function):
     """RMSNorm and the linear maps after it: [T, d_model] -> [T, d_out] for each map."""
 
     @staticmethod
@@ -138,7 +159,7 @@ class NormAndMaps(torch.autograd.Function):
         return ctx.norm.back(inputs, scale, _back(ctx.maps, gradients, inputs.dtype)), None, None
 
 
-class MapAndResidual(torch.autograd.Function):
+class MapAndResidual(_Function):
     """residual + inputs W^T: [T, d_in], [T, d_model] -> [T, d_model]."""
 
     @staticmethod
@@ -151,7 +172,7 @@ class MapAndResidual(torch.autograd.Function):
         return ctx.map.back(gradient).to(gradient.dtype), gradient, None
 
 
-class GatedMlp(torch.autograd.Function):
+class GatedMlp(_Function):
     """x + down(silu(gate(norm(x))) * up(norm(x))): [T, d_model] -> [T, d_model]."""
 
     @staticmethod
@@ -176,7 +197,7 @@ class GatedMlp(torch.autograd.Function):
         return layer.mlp_norm.back(inputs, scale, normed_gradient).add_(gradient), None
 
 
-class Attention(torch.autograd.Function):
+class Attention(_Function):
     """Rotary positions and grouped attention: queries [T, H d], keys and values [T, K d] -> [T, H d].
 
     Queries of the heads that share keys are rows of one product, so no key or value is repeated. Heads get from packed
@@ -206,7 +227,8 @@ class Attention(torch.autograd.Function):
             weights.view(rows, heads, width, -1).mul_(packing.mask[:, None, :, None])
         ctx.save_for_backward(queries, keys, values, weights)
         ctx.shape, ctx.packing, ctx.rotations = (width, heads, key_heads), packing, (scaled_rotation, rotation)
-        return _gather(torch.bmm(weights, values), _packed_order(packing, heads), len(packing.real)).flatten(1)
+        mixed = weighted_sums(weights, values, packing)
+        return _gather(mixed, _packed_order(packing, heads), len(packing.real)).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -292,6 +314,33 @@ def softmax_in_registers(logits: Tensor) -> Tensor:
     missing = max(0, REGISTER - logits.shape[-1])
     filled = nn.functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
     return filled.softmax(dim=-1)[..., : logits.shape[-1]]
+
+
+def weighted_sums(weights: Tensor, values: Tensor, packing: Packing) -> Tensor:
+    """Return weights values: [B, rows, seen], [B, seen, d] -> [B, rows, d].
+
+    Where texts are written on an x86 CPU, a few rows share many values: as bags of an embedding, which torch sums in
+    registers, they take 0.6 to 0.7 of the product's time.
+    """
+    batch, seen, size = values.shape
+    if packing.width > 1 or not _are_places_of_a_table(values):
+        return torch.bmm(weights, values)
+    step = values.stride(0) // size
+    table = values.as_strided(((batch - 1) * step + seen, size), (size, 1))
+    kept = packing.derived.get("places")
+    if kept is None or kept[0] != (weights.shape, step):
+        first = torch.arange(0, batch * step, step, dtype=torch.int32)[:, None, None]
+        places = (first + torch.arange(seen, dtype=torch.int32)).expand(weights.shape).reshape(-1, seen)
+        kept = packing.derived["places"] = (weights.shape, step), places
+    sums = nn.functional.embedding_bag(kept[1], table, mode="sum", per_sample_weights=weights.reshape(-1, seen))
+    return sums.view(batch, -1, size)
+
+
+def _are_places_of_a_table(values: Tensor) -> bool:
+    """Return whether values [B, seen, d] are rows of a matrix, B times `seen` in a line, in an x86 CPU's memory."""
+    size = values.shape[2]
+    is_here = values.device.type == "cpu" and values.dtype == torch.float32 and platform.machine() in X86
+    return is_here and values.stride()[1:] == (size, 1) and values.stride(0) % size == 0
 
 
 def _gather(vectors: Tensor, index: Tensor | None, count: int) -> Tensor:

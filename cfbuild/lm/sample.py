@@ -17,7 +17,7 @@ from torch import Tensor
 from cfbuild.lm.batch import Packing, Past, left_padded
 from cfbuild.lm.batching import halving
 from cfbuild.lm.delta import Delta, overlay
-from cfbuild.lm.forward import run_packed
+from cfbuild.lm.forward import packing_layers, run_packed
 from cfbuild.lm.fused import fused_layers
 from cfbuild.lm.model import Ids, LanguageModel
 from cfbuild.lm.precision import widest
@@ -163,7 +163,6 @@ def _write(
     done: gets the number of texts that the tokens read and written so far would make.
     """
     width, steps = max(len(row.prompt) for row in rows), max(row.most_tokens for row in rows)
-    past = Past(len(lm.layers), width + steps)
     layers = count(1)
 
     def read() -> None:
@@ -172,7 +171,7 @@ def _write(
     numbers = _numbers(lm, rows, steps)
     running, written = list(range(len(rows))), _Written(lm, rows, has_ended)
     with fused_layers(lm), ExitStack() as changes:
-        hidden, real = _read_prompts(lm, rows, past, read)
+        past, hidden, real = _read_prompts(lm, rows, width + steps, read)
         changes.enter_context(overlay(lm, [row.delta for row in rows]))
         next_tokens, tokens = step_for(lm, past, real), tokens_after(lm, hidden, numbers[0] if numbers else None)
         for step in range(1, steps + 1):
@@ -204,12 +203,12 @@ def _numbers(lm: LanguageModel, rows: Sequence[_TextPlan], steps: int) -> list[T
 
 
 def _read_prompts(
-    lm: LanguageModel, rows: Sequence[_TextPlan], past: Past, passed: Callable[[], None]
-) -> tuple[Tensor, Tensor]:
-    """Return the finished states of the prompts' last tokens [rows, d_model], and the prompts' mask [rows, width].
+    lm: LanguageModel, rows: Sequence[_TextPlan], capacity: int, passed: Callable[[], None]
+) -> tuple[Past, Tensor, Tensor]:
+    """Return the prompts' past, the finished states of their last tokens [rows, d_model], and their mask [rows, width].
 
-    past: gets their keys and values. passed: is called for each layer. Equal prompts under the same change are read
-    once.
+    capacity: tokens that the past has room for. passed: is called for each layer. Equal prompts under the same change
+    are read once.
     """
     places: dict[tuple[Ids, int], int] = {}
     place_of = [places.setdefault((row.prompt, id(row.delta)), len(places)) for row in rows]
@@ -217,13 +216,14 @@ def _read_prompts(
     batch, real = left_padded([row.prompt for row in distinct], lm)
     packing = Packing.of(real)
     with overlay(lm, [row.delta for row in distinct]):
+        past = Past(len(lm.layers), capacity, packing_layers(lm) if lm.device.type == "cpu" else ())
         ends = run_packed(lm, batch, packing, real.sum(dim=1).cumsum(dim=0) - 1, past=past, passed=passed)
     past.length += real.shape[1]
     if len(distinct) == len(rows):
-        return ends, real
+        return past, ends, real
     spread = torch.tensor(place_of, device=lm.device)
     past.select(spread)
-    return ends[spread], real[spread]
+    return past, ends[spread], real[spread]
 
 
 class _Written:
