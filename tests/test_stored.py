@@ -15,6 +15,7 @@ from small_world import SMALL, templates, world
 from cfbuild.data import UNKNOWN, Entity, Fact
 from cfbuild.errors import DataError
 from cfbuild.facts import bounded, stored
+from cfbuild.facts import graph as graph_module
 from cfbuild.facts.graph import FactGraph
 from cfbuild.facts.index import is_whole, write_index
 from cfbuild.facts.stored import StoredGraph
@@ -115,6 +116,20 @@ def test_the_same_questions_have_the_same_answers(seed: int, tmp_path: Path, mon
     ):
         monkeypatch.setattr(module, name, 2)  # too small a memory changes nothing
     assert answers(StoredGraph(path, facts.language, TODAY), items, LABELS) == plain
+
+
+def test_what_a_graph_forgot_it_answers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = tangled(1)
+    items = sorted({one for fact in facts.facts for one in (fact.subject, fact.object)})
+    graphs = facts.graph(), StoredGraph(index_of(facts, tmp_path), facts.language, TODAY)
+    before = [answers(graph, items, LABELS) for graph in graphs]
+    for most, is_kept in ((50_000, True), (2, False)):
+        monkeypatch.setattr(graph_module, "MOST", most)
+        for graph in graphs:
+            graph.forget()
+            assert bool(graph._folded) is is_kept
+    assert graphs[1].values.cache_info().currsize == 0  # type: ignore[attr-defined]
+    assert [answers(graph, items, LABELS) for graph in graphs] == before
 
 
 def test_the_order_of_rows_changes_no_answer(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ class StoredGraph(FactGraph):
         rows = self._select("SELECT relation, first_case, cases FROM relations ORDER BY relation")
         self._case_ids = {f"P{relation}": range(first, first + count) for relation, first, count in rows if count}
         self._in_facts = frozenset(f"P{relation}" for relation, _, _ in rows)
+
+    def _make_caches(self) -> None:
+        super()._make_caches()
         self.entities = _Entities(lru_cache(CACHED_ITEMS)(self._read_entity), self._select)
         self._about = lru_cache(CACHED_ITEMS)(self._read_about)
         # These methods are called most: as attributes they answer from the cache without running Python code.

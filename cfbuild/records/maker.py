@@ -209,6 +209,7 @@ class RecordMaker:
         """Clear what is kept of the relation before `relation`, since none comes twice; nothing for None."""
         if relation is not None and relation != self._relation:
             self._builder.forget()
+            self.graph.forget()
             self._relation = relation
 
     @property
