@@ -156,9 +156,14 @@ class Past:
                 buffer[:, :, self.length :] = 0
 
     def select(self, rows: Tensor) -> None:
-        """Keep the past of `rows` only, layer by layer, so that old and new never exist together."""
+        """Keep the past of `rows` only, layer by layer, so that old and new never exist together.
+
+        The first rows in their order, as where the texts with the longest prompts have ended, are not copied.
+        """
+        are_first = torch.equal(rows, torch.arange(len(rows), device=rows.device))
+        kept = slice(len(rows)) if are_first else rows
         for index, buffers in enumerate(self._layers):
-            self._layers[index] = buffers and (buffers[0][rows], buffers[1][rows])
+            self._layers[index] = buffers and (buffers[0][kept], buffers[1][kept])
 
 
 class SharedPast(Past):
