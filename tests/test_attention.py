@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from cfbuild.lm import attention
+from cfbuild.lm import attention, sample
 from cfbuild.lm.attention import USUAL, short_attention
 from cfbuild.lm.sample import generate
+from cfbuild.lm.steps import RecordedStep
 
 PROMPTS = ("Berlin lies in", "The mother tongue of Danielle Darrieux is", "In")
 
@@ -24,13 +25,12 @@ def attend_plainly(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, sc
     return ((query @ keys.transpose(2, 3)) * scaling + mask).softmax(dim=-1) @ values
 
 
-@pytest.mark.parametrize(
-    ("family", "is_fused"), [("gpt2", False), ("gptj", False), ("gpt_neox", False), ("llama", True)]
-)
-def test_steps_of_writing_attend_by_the_kernel(family: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama"])
+def test_recorded_steps_attend_by_the_kernel(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = tiny.make(family)
     prompts, keys = [lm.encode(prompt) for prompt in PROMPTS], list("abc")
     expected = generate(lm, prompts, keys, 20)
+    monkeypatch.setattr(sample, "step_for", RecordedStep)
     kernels = SimpleNamespace(attend_from_one=Mock(wraps=attend_plainly))
     monkeypatch.setattr(attention, "gpu_kernels", lambda device: kernels)
     with short_attention(torch.device("cuda")):
