@@ -56,7 +56,15 @@ def test_what_was_there_before_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "given", [{"dropout": 0.1}, {"softcap": 2.0}, {"position_bias": torch.ones(1)}, {"width": 2}, {"key_heads": 1}]
+    "given",
+    [
+        {"dropout": 0.1},
+        {"softcap": 2.0},
+        {"position_bias": torch.ones(2)},
+        {"position_bias": torch.zeros(1)},
+        {"width": 2},
+        {"key_heads": 1},
+    ],
 )
 def test_what_the_kernel_does_not_know_goes_to_the_usual_function(
     given: dict[str, object], monkeypatch: pytest.MonkeyPatch

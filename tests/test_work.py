@@ -214,7 +214,7 @@ def test_a_cluster_that_does_not_answer_or_is_too_small(tmp_path: Path) -> None:
 
     ray.init(address=LOCAL, num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        with pytest.raises(ConfigError, match="room for 1 workers .* and 3 are asked for"):
+        with pytest.raises(ConfigError, match=r"room for 1 workers .* and 3 are asked for"):
             list(map_chunks(Squares(tmp_path), [1], WorkerOptions(workers=3, ray="auto")))
         assert list(map_chunks(Squares(tmp_path), [5], WorkerOptions(ray="auto"))) == [(5, 25)]
         assert ray.is_initialized()  # a cluster that was there before stays

@@ -77,5 +77,5 @@ def _is_a_step(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, given: d
         and mask.is_floating_point()
         and not (torch.is_grad_enabled() and query.requires_grad)
         and not given.get("dropout")
-        and all(name in KNOWN or not value for name, value in given.items())
+        and not any(isinstance(value, Tensor) or value for name, value in given.items() if name not in KNOWN)
     )
